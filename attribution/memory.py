@@ -1,0 +1,47 @@
+"""Estimates before the expensive part: what a trace will need, and whether it is there."""
+
+import shutil
+import tempfile
+
+import psutil
+import torch
+from torch import Tensor
+
+from .architecture import Architecture
+
+GIB = 2**30
+
+
+def require(needed: float, device: torch.device, what: str, cure: str) -> None:
+    """Raise ValueError if a device has less free memory than `needed` bytes."""
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    if needed > free:
+        raise ValueError(f"{what} needs about {needed / GIB:.1f} GiB of memory and {free / GIB:.1f} GiB are free; {cure}")
+
+
+def require_for_forward(arch: Architecture, n_positions: int, dtype: torch.dtype, device: torch.device) -> None:
+    """Check room for the frozen patterns, MLP inputs and outputs, and the logits of one position."""
+    values = arch.n_layers * n_positions * (2 * arch.n_heads * n_positions + 4 * arch.d_model) + 2 * arch.vocab_size
+    require(values * dtype.itemsize, device, f"a prompt of {n_positions} tokens", "shorten the prompt")
+
+
+def require_for_sweep(entries: int, edges: int, arch: Architecture, dtype: torch.dtype, device: torch.device) -> None:
+    """Check room for the vectors that features write, and disk for the rows."""
+    fewer = "shorten the prompt, or use transcoders with fewer active features (neurons:K with a smaller K)"
+    require(1.5 * entries * arch.d_model * dtype.itemsize, device, f"{entries:,} written vectors", fewer)
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    needed = edges * (4 + dtype.itemsize)
+    if needed > free:
+        raise ValueError(
+            f"{edges:,} edges need {needed / GIB:.1f} GiB in {tempfile.gettempdir()} and {free / GIB:.1f} GiB are free; "
+            f"set TMPDIR to a larger disk, or {fewer}"
+        )
+
+
+def count_edges(counts_LP: Tensor) -> int:
+    """Edges of a trace at most: every feature from all features, errors and tokens that can reach it."""
+    n_layers, n_positions = counts_LP.shape
+    reach = torch.arange(1, n_positions + 1, device=counts_LP.device)
+    below_LP = counts_LP.cumsum(1).cumsum(0) - counts_LP.cumsum(1)
+    errors_LP = torch.arange(n_layers, device=counts_LP.device)[:, None] * reach
+    return int((counts_LP * (below_LP + errors_LP + reach)).sum())

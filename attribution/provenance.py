@@ -1,0 +1,130 @@
+"""Where things come from: content hashes, the cache folder, and the Hugging Face Hub."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import huggingface_hub
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HFValidationError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+
+def cache_folder() -> Path:
+    """Where converted models and hashes are kept: $COTRACE_CACHE, or ~/.cache/cotrace."""
+    return Path(os.environ.get("COTRACE_CACHE") or Path.home() / ".cache" / "cotrace")
+
+
+def versions() -> dict[str, str]:
+    """Versions of the software that decides a graph's numbers."""
+    return {name: version(name) for name in ("cotrace", "torch", "transformers")}
+
+
+def content_hash(paths: Iterable[Path]) -> str:
+    """SHA-256 over the SHA-256 of each file, in the order given.
+
+    A file in the Hub's cache is named by its hash already; hashes of local files are remembered by
+    path, size and modification time, so that a large model is read once.
+    """
+    remembered = _read_remembered()
+    before = dict(remembered)
+    combined = hashlib.sha256()
+    for path in paths:
+        combined.update(_file_hash(path.resolve(), remembered).encode())
+    if remembered != before:
+        _write_remembered(remembered)
+    return combined.hexdigest()
+
+
+def _file_hash(path: Path, remembered: dict[str, str]) -> str:
+    if path.parent.name == "blobs" and len(path.name) == 64:
+        return path.name
+    stat = path.stat()
+    key = f"{path}:{stat.st_size}:{stat.st_mtime_ns}"
+    if key not in remembered:
+        with path.open("rb") as file:
+            remembered[key] = hashlib.file_digest(file, "sha256").hexdigest()
+    return remembered[key]
+
+
+def _read_remembered() -> dict[str, str]:
+    try:
+        return json.loads((cache_folder() / "hashes.json").read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def _write_remembered(remembered: dict[str, str]) -> None:
+    with suppress(OSError):  # a read-only cache only means hashing again
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        temporary = cache_folder() / f".hashes.{os.getpid()}"
+        temporary.write_text(json.dumps(remembered, indent=0))
+        temporary.replace(cache_folder() / "hashes.json")
+
+
+class HubName(NamedTuple):
+    """A place on the Hub: owner/name[/folder…][@revision]."""
+
+    repo: str
+    folder: str
+    revision: str | None
+
+    @classmethod
+    def parse(cls, text: str) -> "HubName":
+        """Split owner/name[/folder…][@revision]; raises ValueError if there is no owner or name."""
+        path, _, revision = text.partition("@")
+        parts = path.split("/")
+        if len(parts) < 2 or not all(parts):
+            raise ValueError(
+                f"{text!r} is neither an existing file or folder nor a Hub id; write owner/name[/folder][@revision]"
+            )
+        return cls("/".join(parts[:2]), "/".join(parts[2:]), revision or None)
+
+
+def list_hub(name: HubName) -> list[str]:
+    """Paths of all files of a repository; ValueError with the cure if it cannot be listed."""
+    try:
+        return huggingface_hub.list_repo_files(name.repo, revision=name.revision)
+    except Exception as error:
+        raise hub_error(name.repo, error) from error
+
+
+def download(name: HubName, patterns: list[str]) -> Path:
+    """Folder with the files that match; downloads what the Hub's cache lacks, with its progress bar."""
+    try:
+        return Path(huggingface_hub.snapshot_download(name.repo, revision=name.revision, allow_patterns=patterns))
+    except Exception as error:
+        raise hub_error(name.repo, error) from error
+
+
+def hub_error(repo: str, error: Exception) -> Exception:
+    """The one line that names the cure; errors that are not the Hub's pass through."""
+    if isinstance(error, GatedRepoError):
+        return ValueError(f"{repo} is gated: accept its terms on its Hub page, then run `hf auth login`")
+    if isinstance(error, RevisionNotFoundError):
+        return ValueError(f"{repo} has no such revision; check what follows the @")
+    if isinstance(error, RepositoryNotFoundError | HFValidationError):
+        return ValueError(f"the Hub has no repository {repo!r}, or you may not see it; check the name or `hf auth login`")
+    if isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled | OSError) and not isinstance(error, HfHubHTTPError):
+        return ValueError(
+            f"cannot reach the Hub for {repo} (no network?); download it elsewhere and pass the local folder instead"
+        )
+    if isinstance(error, HfHubHTTPError | EntryNotFoundError):
+        return ValueError(f"the Hub refused {repo}: {str(error).splitlines()[0]}; try again later or pass a local folder")
+    if type(error).__module__.split(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2", "requests"):
+        return ValueError(
+            f"cannot reach the Hub for {repo} (no network?); download it elsewhere and pass the local folder instead"
+        )
+    return error

@@ -1,0 +1,212 @@
+"""The local replacement model of one prompt: everything frozen, everything that is written."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cotrace.kernels.edge_rows import Written
+
+from .progress import Progress
+from .transcoders import Encoded, Transcoders
+from .weights import Gemma3Weights, LayerPass
+
+
+@dataclass(frozen=True)
+class Features:
+    """Active features of one prompt, sorted by (layer, position, feature). N entries."""
+
+    layer_N: Tensor
+    position_N: Tensor
+    feature_N: Tensor
+    activation_N: Tensor
+    pre_activation_N: Tensor
+    bias_N: Tensor  # encoder bias
+
+    def __len__(self) -> int:
+        return len(self.layer_N)
+
+    def find(self, layer: int, position: int, feature: int) -> int | None:
+        """Number of an active feature, or None."""
+        hit = (self.layer_N == layer) & (self.position_N == position) & (self.feature_N == feature)
+        return int(hit.nonzero()[0]) if hit.any() else None
+
+    def counts(self, n_layers: int, n_positions: int) -> Tensor:
+        """Active features by layer and position, (L, P) int64."""
+        sites = self.layer_N * n_positions + self.position_N
+        return torch.bincount(sites, minlength=n_layers * n_positions).view(n_layers, n_positions)
+
+
+@dataclass(frozen=True)
+class Masked:
+    """Positions without features: a constant prefix, and others whose error nodes keep edges."""
+
+    positions: tuple[int, ...]
+    constant_prefix: int
+
+    @classmethod
+    def choose(cls, requested: Sequence[int] | None, prefix: int, n_positions: int) -> "Masked":
+        """Default: the constant prefix. Position 0 is always masked.
+
+        Raises ValueError for positions outside the prompt.
+        """
+        if requested is None:
+            requested = range(min(prefix, n_positions))
+        bad = [p for p in requested if not 0 <= p < n_positions]
+        if bad:
+            raise ValueError(f"masked position {bad[0]} is outside the prompt of {n_positions} tokens (0 … {n_positions - 1})")
+        positions = tuple(sorted({0, *map(int, requested)}))
+        leading = next((i for i, p in enumerate(positions) if i != p), len(positions))
+        return cls(positions, min(leading, prefix))
+
+    def open_positions(self, n_positions: int, device: torch.device) -> Tensor:
+        """Positions that may carry features, ascending."""
+        return torch.tensor([p for p in range(n_positions) if p not in self.positions], dtype=torch.long, device=device)
+
+
+class Survey:
+    """What one forward pass saw: frozen constants, active features, inputs and outputs of MLPs."""
+
+    def __init__(
+        self, weights: Gemma3Weights, transcoders: Transcoders, token_ids: Tensor, masked: Masked, progress: Progress
+    ):
+        self.weights, self.transcoders, self.masked = weights, transcoders, masked
+        self.token_ids_P = token_ids
+        self.passes: list[LayerPass] = []
+        self.encoded: list[Encoded] = []
+        positions = masked.open_positions(len(token_ids), token_ids.device)
+        with progress.phase("reading active features", weights.architecture.n_layers) as step:
+            for done in weights.run(token_ids):
+                if isinstance(done, LayerPass):
+                    self.passes.append(done)
+                    self.encoded.append(transcoders.encode(done, weights, positions))
+                    step()
+                else:
+                    self.final_resid_PD = done
+
+    def features(self) -> Features:
+        """All active features of the prompt."""
+        layers = [torch.full_like(e.position_n, layer) for layer, e in enumerate(self.encoded)]
+        names = ("position_n", "feature_n", "activation_n", "pre_activation_n", "bias_n")
+        columns = [torch.cat([getattr(e, name) for e in self.encoded]) for name in names]
+        return Features(torch.cat(layers), *columns)
+
+    def written_entries(self) -> int:
+        """How many (feature, output layer) vectors the features write in total."""
+        return sum(len(e.position_n) * e.decoder_UJD.shape[1] for e in self.encoded)
+
+
+class Replacement:
+    """The local replacement model: linear between nodes, and exactly the model on this prompt.
+
+    Columns inside the sweep are position-major, `column_N` maps features to them, so that all that
+    is written at one layer and position is one consecutive range of columns.
+    """
+
+    def __init__(self, survey: Survey):
+        weights, arch = survey.weights, survey.weights.architecture
+        self.weights = weights
+        self.features = survey.features()
+        self.token_ids_P = survey.token_ids_P
+        self.n_positions = len(survey.token_ids_P)
+        self.n_layers = arch.n_layers
+        self.constant_prefix = survey.masked.constant_prefix
+        self.masked_positions = survey.masked.positions
+        self.embedding_PD = weights.embed(survey.token_ids_P)
+        self.final_resid_PD = survey.final_resid_PD
+        self.final_rms_P = weights.final_rms(survey.final_resid_PD)
+        self.mlp_in_rms_LP = torch.stack([done.rms_mlp_in_P for done in survey.passes])
+        self.pattern = [_scaled_pattern(done) for done in survey.passes]
+        self.read_ND = torch.cat([self._read(layer, e) for layer, e in enumerate(survey.encoded)])
+        self.skip = [survey.transcoders.skip(layer, self.embedding_PD) for layer in range(arch.n_layers)]
+        self.column_N, self._first_column_LP = self._columns()
+        self.written: list[Written] = []
+        self.error_LPD = torch.zeros(arch.n_layers, *self.embedding_PD.shape).to(self.embedding_PD)
+        self.constant_LPD = torch.zeros_like(self.error_LPD)
+        for layer in range(arch.n_layers):
+            self.written.append(self._gather_written(layer, survey.encoded))
+            self._split_remainder(layer, survey)
+
+    def _read(self, layer: int, encoded: Encoded) -> Tensor:
+        """Read vectors at the residual stream before the MLP of a layer: through the frozen norm."""
+        factor_D = self.weights.layer(layer).norm_mlp_in_D
+        return encoded.read_nD * factor_D * self.mlp_in_rms_LP[layer][encoded.position_n][:, None]
+
+    def _columns(self) -> tuple[Tensor, Tensor]:
+        """Position-major column of every feature (N,), and of each (layer, position)'s first (L+1, P)."""
+        features, counts_LP = self.features, self.features.counts(self.n_layers, self.n_positions)
+        per_position = counts_LP.sum(0)
+        start_P = per_position.cumsum(0) - per_position
+        first_LP = start_P + torch.cat([torch.zeros_like(counts_LP[:1]), counts_LP.cumsum(0)])
+        order = torch.argsort(features.position_N, stable=True)  # layers and features ascend within
+        column_N = torch.empty_like(order)
+        column_N[order] = torch.arange(len(order), device=order.device)
+        return column_N, first_LP
+
+    def _gather_written(self, layer: int, encoded: list[Encoded]) -> Written:
+        """All that features write at one layer's MLP output, grouped by position."""
+        writers = [s for s in range(layer + 1) if layer - s < encoded[s].decoder_UJD.shape[1]]
+        position_E = torch.cat([encoded[s].position_n for s in writers])
+        order = torch.argsort(position_E, stable=True)
+        vectors = torch.cat([encoded[s].written(layer - s) for s in writers])[order]
+        counts = torch.bincount(position_E, minlength=self.n_positions)
+        offsets = [0, *counts.cumsum(0).tolist()]
+        return Written(vectors, offsets, self._first_column_LP[writers[0]].tolist())
+
+    def _split_remainder(self, layer: int, survey: Survey) -> None:
+        """Split what features and skip leave of the MLP's output into constants and error nodes."""
+        done, written = survey.passes[layer], self.written[layer]
+        rest_PD = done.mlp_out_PD.clone()
+        skip = self.skip[layer]
+        if skip is not None:
+            rest_PD -= done.mlp_in_PD @ skip
+        bias_D = survey.transcoders.output_bias(layer, rest_PD)
+        if bias_D is not None:
+            positions = survey.masked.open_positions(self.n_positions, rest_PD.device)
+            self.constant_LPD[layer, positions] = bias_D
+        counts = torch.tensor(written.offsets, device=rest_PD.device).diff()
+        position_E = torch.arange(self.n_positions, device=rest_PD.device).repeat_interleave(counts)
+        rest_PD -= self.constant_LPD[layer].index_add(0, position_E, written.vectors_ED)
+        self.constant_LPD[layer, : self.constant_prefix] = rest_PD[: self.constant_prefix]
+        self.error_LPD[layer, self.constant_prefix :] = rest_PD[self.constant_prefix :]
+
+    def forward(self) -> Tensor:
+        """Run the replacement forwards from the embeddings; logits (P, V), the real model's.
+
+        Attention patterns and norm scales are the frozen ones, MLP outputs the features', skips',
+        errors' and constants'.
+        """
+        resid_PD = self.embedding_PD
+        for layer in range(self.n_layers):
+            resid_PD = resid_PD + self._frozen_attention(layer, resid_PD)
+            written = self.written[layer]
+            mlp_out_PD = self.error_LPD[layer] + self.constant_LPD[layer]
+            for p in range(self.n_positions):
+                mlp_out_PD[p] += written.vectors_ED[written.offsets[p] : written.offsets[p + 1]].sum(0)
+            skip = self.skip[layer]
+            if skip is not None:
+                mlp_in = resid_PD * self.mlp_in_rms_LP[layer][:, None] * self.weights.layer(layer).norm_mlp_in_D
+                mlp_out_PD += mlp_in @ skip
+            resid_PD = resid_PD + mlp_out_PD
+        return self.weights.logits(resid_PD)
+
+    def _frozen_attention(self, layer: int, resid_PD: Tensor) -> Tensor:
+        value, output = attention_maps(self.weights, layer)
+        group = output.shape[0] // value.shape[0]
+        values_KPd = resid_PD @ value.mT
+        mixed_HPd = self.pattern[layer] @ values_KPd.repeat_interleave(group, 0)
+        return (mixed_HPd @ output.mT).sum(0)
+
+
+def attention_maps(weights: Gemma3Weights, layer: int) -> tuple[Tensor, Tensor]:
+    """Value maps (KV, d_head, D) and output maps (H, D, d_head) with the norm weights folded in."""
+    arch, w = weights.architecture, weights.layer(layer)
+    value = (w.w_v * w.norm_attn_in_D).unflatten(0, (arch.n_kv_heads, arch.d_head))
+    output = (w.w_o * w.norm_attn_out_D[:, None]).unflatten(1, (arch.n_heads, arch.d_head)).transpose(0, 1)
+    return value, output.contiguous()
+
+
+def _scaled_pattern(done: LayerPass) -> Tensor:
+    """Attention pattern with the frozen norm scales folded in: all that mixes positions, (H, P, P)."""
+    return done.rms_attn_out_P[:, None] * done.pattern_HPP * done.rms_attn_in_P

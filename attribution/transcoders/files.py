@@ -1,0 +1,120 @@
+"""Transcoders read from safetensors files, one layer at a time, by memory map."""
+
+from contextlib import ExitStack
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from cotrace.kernels.encode import encode
+
+from ..architecture import Architecture
+from ..provenance import content_hash
+from ..weights import Gemma3Weights, LayerPass
+from .base import Encoded, Transcoders
+from .formats import Format, LayerTensors
+
+
+class FileTranscoders(Transcoders):
+    """A CLT or per-layer transcoders in files.
+
+    Opening checks every header, so that shapes are known to fit before anything is computed; the
+    small tensors are read then, encoders and decoders only by `encode`: one layer's encoder, and
+    the decoder rows of its active features.
+    """
+
+    def __init__(self, name: str, layout: Format, files: list[list[Path]], *, revision: str | None, k: int | None):
+        self.name, self.kind, self.revision = name, layout.kind, revision
+        self._layout, self._files, self._k = layout, files, k
+
+    def check(self, arch: Architecture) -> None:
+        """Raise ValueError unless every layer has tensors of the shapes that fit the model."""
+        widths = set()
+        for layer in range(arch.n_layers):
+            shapes = self._shapes(layer)
+            absent = [name for name in (r.format(i=layer) for r in self._layout.required) if name not in shapes]
+            if absent:
+                raise ValueError(f"{self._where(layer)} has no tensor {', '.join(absent)}; it has {', '.join(shapes)}")
+            width = shapes[next(n for n, s in self._layout.expected(layer).items() if s == "F")][0]
+            sizes = {"L": arch.n_layers, "J": arch.n_layers - layer, "F": width, "D": arch.d_model}
+            for name, letters in self._layout.expected(layer).items():
+                expected = [sizes[letter] for letter in letters]
+                if name in shapes and shapes[name] != expected:
+                    raise ValueError(
+                        f"{self.name} does not fit the model ({arch}): {name} of {self._where(layer)} has shape "
+                        f"{tuple(shapes[name])} and the model needs {tuple(expected)}; choose transcoders made for it"
+                    )
+            self._check_small(layer)
+            widths.add(width)
+        self.n_features = max(widths)
+
+    def _check_small(self, layer: int) -> None:
+        tensors = self._load(layer)
+        for name in ("b_enc_F", "b_dec_D", "threshold_F", "skip_DD"):
+            tensor = getattr(tensors, name)
+            if tensor is not None and not tensor.isfinite().all():
+                raise ValueError(f"{name} of {self._where(layer)} has NaN or infinite values; get the file again")
+
+    def encode(self, done: LayerPass, weights: Gemma3Weights, positions: Tensor) -> Encoded:
+        """Active features of one layer; reads its encoder and the decoder rows in use."""
+        tensors = self._load(done.layer)
+        x_pD = done.mlp_in_PD[positions]
+        try:
+            active = encode(x_pD, tensors.w_enc_DF, tensors.b_enc_F, threshold_F=tensors.threshold_F, k=self._k)
+        except ValueError as error:
+            raise ValueError(f"{error} at layer {done.layer}: check the encoder in {self._where(done.layer)}") from error
+        used, row_n = active.feature_n.unique(return_inverse=True)
+        decoder_UJD = tensors.w_dec_FJD[used.cpu()].to(x_pD)
+        if not decoder_UJD.isfinite().all():
+            raise ValueError(f"decoder rows in {self._where(done.layer)} are NaN or infinite; get the file again")
+        return Encoded(
+            position_n=positions[active.position_n],
+            feature_n=active.feature_n,
+            activation_n=active.activation_n,
+            pre_activation_n=active.pre_activation_n,
+            bias_n=tensors.b_enc_F.to(x_pD)[active.feature_n],
+            read_nD=tensors.w_enc_DF[:, used.cpu()].T.to(x_pD)[row_n],
+            decoder_UJD=decoder_UJD,
+            row_n=row_n,
+            scale_n=active.activation_n,
+        )
+
+    def skip(self, layer: int, like: Tensor) -> Tensor | None:
+        """Affine skip (D, D) of a layer, or None."""
+        skip = self._load(layer).skip_DD
+        return None if skip is None else skip.to(like)
+
+    def output_bias(self, layer: int, like: Tensor) -> Tensor | None:
+        """Decoder bias (D,) of a layer."""
+        return self._load(layer).b_dec_D.to(like)
+
+    def content_hash(self) -> str:
+        """SHA-256 over the contents of all files."""
+        return content_hash([path for paths in self._files for path in paths])
+
+    def _where(self, layer: int) -> str:
+        return ", ".join(path.name if path.stem != "params" else f"{path.parent.name}/{path.name}" for path in self._files[layer])
+
+    def _load(self, layer: int) -> LayerTensors:
+        tensors: dict[str, Tensor] = {}
+        with ExitStack() as stack:
+            for path in self._files[layer]:
+                file = stack.enter_context(_open(path))
+                tensors |= {name: file.get_tensor(name) for name in file.keys()}
+        return self._layout.read(tensors, layer)
+
+    def _shapes(self, layer: int) -> dict[str, list[int]]:
+        shapes: dict[str, list[int]] = {}
+        for path in self._files[layer]:
+            with _open(path) as file:
+                shapes |= {name: file.get_slice(name).get_shape() for name in file.keys()}
+        return shapes
+
+
+def _open(path: Path):
+    try:
+        return safe_open(path, framework="pt", device="cpu")
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is truncated or not a safetensors file ({error}); download it again") from error
+
+

@@ -1,0 +1,156 @@
+"""Which files make a set of transcoders, and which tensors they hold: one table for every format."""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class LayerTensors(NamedTuple):
+    """One layer's transcoder in one orientation; memory-mapped views, never copies.
+
+    J is the number of layers a feature writes to, its own first.
+    """
+
+    w_enc_DF: Tensor
+    b_enc_F: Tensor
+    w_dec_FJD: Tensor
+    b_dec_D: Tensor
+    threshold_F: Tensor | None
+    skip_DD: Tensor | None  # used as x @ skip
+
+
+Tensors = dict[str, Tensor]
+
+
+def _gemma_scope_clt(t: Tensors, layer: int) -> LayerTensors:
+    decoder = t["w_dec"][:, layer:]
+    return LayerTensors(t["w_enc"], t["b_enc"], decoder, t["b_dec"], t["threshold"], t.get("affine_skip_connection"))
+
+
+def _gemma_scope_per_layer(t: Tensors, layer: int) -> LayerTensors:
+    decoder = t["w_dec"][:, None]
+    return LayerTensors(t["w_enc"], t["b_enc"], decoder, t["b_dec"], t["threshold"], t.get("affine_skip_connection"))
+
+
+def _circuit_tracer_clt(t: Tensors, layer: int) -> LayerTensors:
+    named = {name.removesuffix(f"_{layer}"): tensor for name, tensor in t.items()}
+    return LayerTensors(
+        named["W_enc"].T, named["b_enc"], named["W_dec"], named["b_dec"], named.get("threshold"), named.get("W_skip")
+    )
+
+
+def _circuit_tracer_per_layer(t: Tensors, layer: int) -> LayerTensors:
+    skip = t.get("W_skip")
+    threshold = t.get("activation_function.threshold")
+    skip = None if skip is None else skip.T
+    return LayerTensors(t["W_enc"].T, t["b_enc"], t["W_dec"][:, None], t["b_dec"], threshold, skip)
+
+
+@dataclass(frozen=True)
+class Format:
+    """A layout of files. `path` matches a file's path below the set's folder's parent folders."""
+
+    name: str
+    kind: str
+    path: re.Pattern[str]
+    read: Callable[[Tensors, int], LayerTensors]
+    required: tuple[str, ...]  # tensor names; {i} is the layer
+    shapes: dict[str, str]  # in letters of L, F, D and J = L - layer
+    files_per_layer: tuple[str, ...]  # to name the missing ones
+
+    def expected(self, layer: int) -> dict[str, str]:
+        """Tensor names of a layer with their shapes in letters."""
+        return {name.format(i=layer): shape for name, shape in self.shapes.items()}
+
+
+_SCOPE = {"w_enc": "DF", "b_enc": "F", "b_dec": "D", "threshold": "F", "affine_skip_connection": "DD"}
+_SCOPE_REQUIRED = ("w_enc", "w_dec", "b_enc", "b_dec", "threshold")
+
+FORMATS = (
+    Format(
+        name="Gemma Scope 2 CLT",
+        kind="clt",
+        path=re.compile(r"(?:(?P<set>.*)/)?params_layer_(?P<layer>\d+)\.safetensors"),
+        read=_gemma_scope_clt,
+        required=_SCOPE_REQUIRED,
+        shapes={**_SCOPE, "w_dec": "FLD"},
+        files_per_layer=("params_layer_{i}.safetensors",),
+    ),
+    Format(
+        name="Gemma Scope 2 per layer",
+        kind="per-layer",
+        path=re.compile(r"(?:(?P<set>.*)/)?layer_(?P<layer>\d+)_(?P<variant>[^/]+)/params\.safetensors"),
+        read=_gemma_scope_per_layer,
+        required=_SCOPE_REQUIRED,
+        shapes={**_SCOPE, "w_dec": "FD"},
+        files_per_layer=("layer_{i}_{variant}/params.safetensors",),
+    ),
+    Format(
+        name="circuit-tracer CLT",
+        kind="clt",
+        path=re.compile(r"(?:(?P<set>.*)/)?W_(?:enc|dec)_(?P<layer>\d+)\.safetensors"),
+        read=_circuit_tracer_clt,
+        required=("W_enc_{i}", "W_dec_{i}", "b_enc_{i}", "b_dec_{i}"),
+        shapes={"W_enc_{i}": "FD", "W_dec_{i}": "FJD", "b_enc_{i}": "F", "b_dec_{i}": "D", "threshold_{i}": "F"},
+        files_per_layer=("W_enc_{i}.safetensors", "W_dec_{i}.safetensors"),
+    ),
+    Format(
+        name="circuit-tracer per layer",
+        kind="per-layer",
+        path=re.compile(r"(?:(?P<set>.*)/)?layer_(?P<layer>\d+)\.safetensors"),
+        read=_circuit_tracer_per_layer,
+        required=("W_enc", "W_dec", "b_enc", "b_dec"),
+        shapes={
+            "W_enc": "FD",
+            "W_dec": "FD",
+            "b_enc": "F",
+            "b_dec": "D",
+            "activation_function.threshold": "F",
+            "W_skip": "DD",
+        },
+        files_per_layer=("layer_{i}.safetensors",),
+    ),
+)
+
+
+@dataclass
+class TranscoderSet:
+    """The files of one set, by layer; paths are relative to where they were listed."""
+
+    name: str
+    format: Format
+    variant: str = ""
+    files: dict[int, list[str]] = field(default_factory=dict)
+
+    def missing(self, n_layers: int) -> list[str]:
+        """Names of the files that layers 0 … n_layers - 1 lack."""
+        wanted = [
+            pattern.format(i=layer, variant=self.variant)
+            for layer in range(n_layers)
+            for pattern in self.format.files_per_layer
+        ]
+        present = [path for paths in self.files.values() for path in paths]
+        return [name for name in wanted if not any(path == name or path.endswith(f"/{name}") for path in present)]
+
+
+def find_sets(paths: Iterable[str]) -> dict[str, TranscoderSet]:
+    """Group a listing of file paths into sets of transcoders, by name.
+
+    A Gemma Scope 2 per-layer set is named by its folder and what follows `layer_{i}_`, for
+    instance `transcoder_all/width_16k_l0_small_affine`; every other set by its folder.
+    """
+    sets: dict[str, TranscoderSet] = {}
+    for path in sorted(paths):
+        for candidate in FORMATS:
+            match = candidate.path.fullmatch(path)
+            if match:
+                parts = match.groupdict()
+                variant = parts.get("variant") or ""
+                name = "/".join(part for part in (parts["set"], variant) if part)
+                found = sets.setdefault(name, TranscoderSet(name, candidate, variant))
+                found.files.setdefault(int(parts["layer"]), []).append(path)
+                break
+    return sets

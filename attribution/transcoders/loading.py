@@ -1,0 +1,151 @@
+"""From what the user wrote to transcoders that are known to fit the model."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..architecture import Architecture
+from ..provenance import HubName, download, list_hub
+from .base import Transcoders
+from .files import FileTranscoders
+from .formats import TranscoderSet, find_sets
+from .neurons import DEFAULT_K, NeuronTranscoders
+
+LAYOUTS = "params_layer_0.safetensors, layer_0_…/params.safetensors, W_enc_0.safetensors or layer_0.safetensors"
+CONFIG_NAMES = ("config.json", "config.yaml")
+READS = ("mlp.hook_in", "pre_feedforward_layernorm.output")
+WRITES = ("hook_mlp_out", "post_feedforward_layernorm.output")
+OTHER_SITES = ("resid_post", "mlp_out", "attn_out", "crosscoder")
+
+
+def load_transcoders(spec: str | os.PathLike, arch: Architecture) -> Transcoders:
+    """Load `neurons[:k]`, a local folder or a Hub id (`owner/name/folder@revision`).
+
+    A path that holds several sets of transcoders is narrowed by adding the set's name to it.
+
+    Raises:
+        ValueError: nothing there, several sets, missing layers, another site, or wrong shapes.
+    """
+    text = os.fspath(spec)
+    if text.partition(":")[0] == "neurons":
+        return NeuronTranscoders(_neuron_count(text))
+    root, selection = _local(text)
+    if root is not None:
+        paths = [str(path.relative_to(root)) for path in root.rglob("*.safetensors")]
+        chosen = _choose(text, find_sets(paths), selection)
+        return _open(text, root, chosen, None, arch)
+    hub = HubName.parse(text)
+    chosen = _choose(text, find_sets(list_hub(hub)), hub.folder)
+    _require_layers(text, chosen, arch)
+    wanted = [path for paths in chosen.files.values() for path in paths]
+    configs = {str(Path(path).parent / name) for path in wanted for name in CONFIG_NAMES}
+    snapshot = download(hub, [*wanted, *sorted(configs)])
+    return _open(text, snapshot, chosen, snapshot.name, arch)
+
+
+def _neuron_count(text: str) -> int:
+    count = text.partition(":")[2] or str(DEFAULT_K)
+    if not count.isdecimal():
+        raise ValueError(f"{text!r} should be neurons or neurons:K, with K features for each layer and position")
+    return int(count)
+
+
+def _local(text: str) -> tuple[Path | None, str]:
+    """The existing folder that a path starts with and the rest of it; None for a Hub id."""
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return path, ""
+    if path.is_file():
+        raise ValueError(f"{text} is a file; pass the folder that holds all layers ({LAYOUTS})")
+    folder = next((parent for parent in path.parents if parent.is_dir()), None)
+    relative_hub_id = not text.startswith(("/", ".", "~")) and folder == Path(".")
+    if folder is None or relative_hub_id:
+        return None, ""
+    if not any(folder.rglob("*.safetensors")) or folder == Path("/"):
+        raise ValueError(f"{text} does not exist; pass an existing folder, a Hub id, or neurons")
+    return folder, str(path.relative_to(folder))
+
+
+def _choose(text: str, sets: dict[str, TranscoderSet], selection: str) -> TranscoderSet:
+    inside = {name: found for name, found in sets.items() if _is_in(name, selection)}
+    if not inside:
+        has = f"; the sets there are {', '.join(sorted(sets))}" if sets else ""
+        raise ValueError(f"{text} holds no transcoders: none of {LAYOUTS}{has}")
+    if selection in inside:
+        return inside[selection]
+    if len(inside) > 1:
+        raise ValueError(f"{text} holds several sets of transcoders; add one of these to the path: {', '.join(sorted(inside))}")
+    return next(iter(inside.values()))
+
+
+def _is_in(name: str, selection: str) -> bool:
+    return not selection or name == selection or name.startswith(f"{selection}/")
+
+
+def _require_layers(text: str, chosen: TranscoderSet, arch: Architecture) -> None:
+    missing = chosen.missing(arch.n_layers)
+    if missing:
+        raise ValueError(f"{text} lacks files for some of the model's {arch.n_layers} layers: {', '.join(missing)}")
+    if max(chosen.files) >= arch.n_layers:
+        raise ValueError(
+            f"{text} has {max(chosen.files) + 1} layers and the model has {arch.n_layers}; choose transcoders made for it"
+        )
+
+
+def _open(text: str, root: Path, chosen: TranscoderSet, revision: str | None, arch: Architecture) -> FileTranscoders:
+    _refuse_other_sites(text, root, chosen)
+    _require_layers(text, chosen, arch)
+    files = [[root / path for path in sorted(chosen.files[layer])] for layer in range(arch.n_layers)]
+    k = _check_configs(text, {path.parent for paths in files for path in paths})
+    transcoders = FileTranscoders(text, chosen.format, files, revision=revision, k=k)
+    transcoders.check(arch)
+    return transcoders
+
+
+def _refuse_other_sites(text: str, root: Path, chosen: TranscoderSet) -> None:
+    folders = (root / chosen.name).parts
+    other = [site for site in OTHER_SITES if any(part in (site, f"{site}_all") for part in folders)]
+    if other and chosen.format.name.startswith("Gemma Scope 2"):
+        raise ValueError(f"{text} is a dictionary of {other[0]}, not of MLPs; tracing needs clt or transcoder_all")
+
+
+def _check_configs(text: str, folders: set[Path]) -> int | None:
+    """Refuse configs that name other sites or activations; returns k where TopK is named."""
+    k = None
+    for path in sorted(folder / name for folder in folders for name in CONFIG_NAMES):
+        if path.is_file():
+            config = _read_config(path)
+            _check_site(text, path, config.get("hf_hook_point_in", config.get("feature_input_hook")), READS)
+            _check_site(text, path, config.get("hf_hook_point_out", config.get("feature_output_hook")), WRITES)
+            k = _top_k(path, config)
+    return k
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text()) if path.suffix == ".json" else yaml.safe_load(path.read_text())
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} is not valid {path.suffix[1:].upper()}; get the file again or remove it") from error
+    return config if isinstance(config, dict) else {}
+
+
+def _check_site(text: str, path: Path, hook: Any, allowed: tuple[str, ...]) -> None:
+    if hook is not None and not str(hook).endswith(allowed):
+        raise ValueError(
+            f"{text} was trained at {hook!r} ({path.name}); tracing needs transcoders that read "
+            f"{READS[1]} and write {WRITES[1]}"
+        )
+
+
+def _top_k(path: Path, config: dict[str, Any]) -> int | None:
+    activation = str(config.get("architecture", config.get("activation_function", "jump_relu"))).lower()
+    if activation.replace("_", "") == "topk":
+        if not isinstance(config.get("k"), int):
+            raise ValueError(f"{path} says TopK and gives no k; add it")
+        return config["k"]
+    if activation.replace("_", "") not in ("jumprelu", "relu"):
+        raise ValueError(f"{path} names the activation {activation!r}; JumpReLU, ReLU and TopK can be traced")
+    return None

@@ -1,0 +1,180 @@
+"""The weights of a Gemma 3 language model and the forward pass that yields what tracing freezes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers.activations import ACT2FN
+
+from .architecture import Architecture, read_architecture
+
+
+class LayerPass(NamedTuple):
+    """What one layer did on one prompt. P positions, D width, H heads."""
+
+    layer: int
+    pattern_HPP: Tensor  # attention probabilities, [head, query, key]
+    rms_attn_in_P: Tensor  # reciprocal RMS of each norm's input
+    rms_attn_out_P: Tensor
+    rms_mlp_in_P: Tensor
+    rms_mlp_out_P: Tensor
+    mlp_in_PD: Tensor  # weighted pre-feedforward norm output: what transcoders read
+    mlp_out_PD: Tensor  # weighted post-feedforward norm output: what transcoders write
+
+
+@dataclass(frozen=True)
+class LayerWeights:
+    """One layer in the compute dtype. Norm weights are stored as the factor that multiplies."""
+
+    norm_attn_in_D: Tensor
+    norm_attn_out_D: Tensor
+    norm_mlp_in_D: Tensor
+    norm_mlp_out_D: Tensor
+    norm_q: Tensor
+    norm_k: Tensor
+    w_q: Tensor  # (H * d_head, D)
+    w_k: Tensor  # (KV * d_head, D)
+    w_v: Tensor
+    w_o: Tensor  # (D, H * d_head)
+    w_gate: Tensor  # (d_mlp, D)
+    w_up: Tensor
+    w_down: Tensor  # (D, d_mlp)
+
+
+class Gemma3Weights:
+    """A Hugging Face Gemma 3 used as a container of weights, and its forward pass on one prompt.
+
+    The pass is our own because every reciprocal RMS and attention pattern is needed, in float64
+    too, where the library's norms compute in float32. Weights may be stored in another dtype than
+    `compute_dtype`; each layer is converted when it is used.
+    """
+
+    def __init__(self, hf_model: Any, compute_dtype: torch.dtype):
+        self.architecture: Architecture = read_architecture(hf_model.config)
+        base = hf_model.model
+        self._text = getattr(base, "language_model", base)
+        self._unembedding_VD = hf_model.lm_head.weight
+        self.dtype = compute_dtype
+        self._mean_unembedding_D: Tensor | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self._unembedding_VD.device
+
+    def layer(self, index: int) -> LayerWeights:
+        """Weights of one layer in the compute dtype."""
+        block = self._text.layers[index]
+        attention, mlp = block.self_attn, block.mlp
+        return LayerWeights(
+            norm_attn_in_D=self._norm_factor(block.input_layernorm),
+            norm_attn_out_D=self._norm_factor(block.post_attention_layernorm),
+            norm_mlp_in_D=self._norm_factor(block.pre_feedforward_layernorm),
+            norm_mlp_out_D=self._norm_factor(block.post_feedforward_layernorm),
+            norm_q=self._norm_factor(attention.q_norm),
+            norm_k=self._norm_factor(attention.k_norm),
+            w_q=self._cast(attention.q_proj.weight),
+            w_k=self._cast(attention.k_proj.weight),
+            w_v=self._cast(attention.v_proj.weight),
+            w_o=self._cast(attention.o_proj.weight),
+            w_gate=self._cast(mlp.gate_proj.weight),
+            w_up=self._cast(mlp.up_proj.weight),
+            w_down=self._cast(mlp.down_proj.weight),
+        )
+
+    @property
+    def final_norm_D(self) -> Tensor:
+        """The factor of the norm before the unembedding."""
+        return self._norm_factor(self._text.norm)
+
+    def unembedding(self, token_ids: Tensor) -> Tensor:
+        """Rows of the unembedding, (K, D), not centred."""
+        return self._cast(self._unembedding_VD[token_ids])
+
+    @property
+    def mean_unembedding_D(self) -> Tensor:
+        """Mean row over the vocabulary; subtracted from a row, it centres the logit."""
+        if self._mean_unembedding_D is None:
+            self._mean_unembedding_D = self._cast(self._unembedding_VD.mean(0, dtype=torch.float64))
+        return self._mean_unembedding_D
+
+    def embed(self, token_ids: Tensor) -> Tensor:
+        """Token embeddings as they enter the residual stream, (P, D): scaled by sqrt(D)."""
+        return self._cast(self._text.embed_tokens.weight[token_ids]) * self.architecture.embedding_scale
+
+    def logits(self, resid_PD: Tensor) -> Tensor:
+        """Logits (P, V) of final residual streams (P, D)."""
+        normed, _ = self._rms_norm(resid_PD, self.final_norm_D)
+        if self._unembedding_VD.dtype == self.dtype:
+            return normed @ self._unembedding_VD.T
+        chunks = self._unembedding_VD.split(2**15)  # never the whole unembedding in two dtypes
+        return torch.cat([normed @ self._cast(chunk).T for chunk in chunks], dim=-1)
+
+    def final_rms(self, resid_PD: Tensor) -> Tensor:
+        """Reciprocal RMS of the final norm, (P,)."""
+        return self._rms_norm(resid_PD, self.final_norm_D)[1]
+
+    def run(self, token_ids: Tensor) -> Iterator[LayerPass | Tensor]:
+        """Run one prompt (P,): yields a `LayerPass` for each layer, then the final residual (P, D)."""
+        resid_PD = self.embed(token_ids)
+        for index in range(self.architecture.n_layers):
+            done, resid_PD = self._run_layer(index, resid_PD)
+            yield done
+        yield resid_PD
+
+    def _run_layer(self, index: int, resid_PD: Tensor) -> tuple[LayerPass, Tensor]:
+        weights = self.layer(index)
+        normed, rms_attn_in = self._rms_norm(resid_PD, weights.norm_attn_in_D)
+        pattern_HPP, mixed_PE = self._attend(index, weights, normed)
+        attn_out, rms_attn_out = self._rms_norm(mixed_PE @ weights.w_o.T, weights.norm_attn_out_D)
+        resid_PD = resid_PD + attn_out
+        mlp_in, rms_mlp_in = self._rms_norm(resid_PD, weights.norm_mlp_in_D)
+        hidden = self.activation(mlp_in @ weights.w_gate.T) * (mlp_in @ weights.w_up.T)
+        mlp_out, rms_mlp_out = self._rms_norm(hidden @ weights.w_down.T, weights.norm_mlp_out_D)
+        scales = (rms_attn_in, rms_attn_out, rms_mlp_in, rms_mlp_out)
+        return LayerPass(index, pattern_HPP, *scales, mlp_in, mlp_out), resid_PD + mlp_out
+
+    def _attend(self, index: int, weights: LayerWeights, normed_PD: Tensor) -> tuple[Tensor, Tensor]:
+        """Attention pattern (H, P, P) and the heads' outputs side by side (P, H * d_head)."""
+        arch = self.architecture
+        q_HPd = self._heads(normed_PD @ weights.w_q.T, weights.norm_q)
+        k_KPd = self._heads(normed_PD @ weights.w_k.T, weights.norm_k)
+        v_KPd = self._heads(normed_PD @ weights.w_v.T, None)
+        positions = torch.arange(len(normed_PD), device=normed_PD.device)
+        cos, sin = self._text.rotary_emb(normed_PD, positions[None], arch.layer_types[index])
+        q_HPd, k_KPd = _rotate(q_HPd, cos, sin), _rotate(k_KPd, cos, sin)
+        group = arch.n_heads // arch.n_kv_heads
+        scores = q_HPd @ k_KPd.repeat_interleave(group, 0).mT * arch.attention_scale
+        distance = positions[:, None] - positions[None, :]
+        window = arch.window(index)
+        hidden = (distance < 0) if window is None else (distance < 0) | (distance >= window)
+        pattern_HPP = F.softmax(scores.masked_fill(hidden, float("-inf")), dim=-1)
+        mixed_HPd = pattern_HPP @ v_KPd.repeat_interleave(group, 0)
+        return pattern_HPP, mixed_HPd.transpose(0, 1).flatten(1)
+
+    def _heads(self, projected: Tensor, norm: Tensor | None) -> Tensor:
+        heads = projected.unflatten(1, (-1, self.architecture.d_head)).transpose(0, 1)
+        return heads if norm is None else self._rms_norm(heads, norm)[0]
+
+    def activation(self, gate: Tensor) -> Tensor:
+        """The MLP's gate function."""
+        return ACT2FN[self.architecture.activation](gate)
+
+    def _rms_norm(self, x: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
+        rms = torch.rsqrt(x.pow(2).mean(-1) + self.architecture.norm_eps)
+        return x * rms[..., None] * factor, rms
+
+    def _norm_factor(self, norm: Any) -> Tensor:
+        return 1 + self._cast(norm.weight)
+
+    def _cast(self, weight: Tensor) -> Tensor:
+        return weight.detach().to(self.dtype)
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary position embedding on (heads, P, d_head)."""
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat([-second, first], dim=-1) * sin

@@ -1,0 +1,184 @@
+"""The graph as its users see it."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from .influence import node_influence
+from .order import KINDS, NodeOrder
+from .prune import Kept, select
+from .schema import build_table
+from .scores import Scores, graph_scores
+from .store import save_table
+
+if TYPE_CHECKING:
+    import networkx
+    import scipy.sparse
+
+
+class Graph:
+    """One prompt's attribution graph: a node table with incoming edges as list columns.
+
+    Row = target, column = source, everywhere. `nodes` is the Arrow table with the columns of
+    `graphs/schema.py`; `info` its metadata: model, transcoders, prompt, tokens, targets, settings,
+    scores of the traced graph. Arrays are read-only views of the table, without a copy.
+    """
+
+    def __init__(self, nodes: pa.Table, info: dict[str, Any]):
+        self.nodes = nodes
+        self.info = info
+
+    # --- arrays -----------------------------------------------------------------------------
+
+    @cached_property
+    def order(self) -> NodeOrder:
+        """Counts and offsets of the four kinds of nodes."""
+        codes = self.nodes["kind"].chunk(0).indices.to_numpy()
+        return NodeOrder(*np.bincount(codes, minlength=len(KINDS))[: len(KINDS)].tolist())
+
+    def list_offsets(self, name: str) -> np.ndarray:
+        """Offsets (M+1,) of a list column."""
+        return self.nodes[name].chunk(0).offsets.to_numpy()
+
+    @cached_property
+    def indptr(self) -> np.ndarray:
+        """CSR row pointer, (M+1,)."""
+        return self.list_offsets("sources")
+
+    @cached_property
+    def indices(self) -> np.ndarray:
+        """CSR columns: the source of every edge, (E,) int32."""
+        return self.nodes["sources"].chunk(0).values.to_numpy()
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        """CSR values: the direct effect of every edge, (E,)."""
+        return self.nodes["weights"].chunk(0).values.to_numpy()
+
+    def column(self, name: str, missing: float = np.nan) -> np.ndarray:
+        """A column of the node table as an array (M,), with nulls replaced by `missing`."""
+        column = self.nodes[name].chunk(0)
+        return column.fill_null(missing).to_numpy(zero_copy_only=False)
+
+    @cached_property
+    def target_weights(self) -> np.ndarray:
+        """Weight of every node as a target, (M,) float64; sums to 1."""
+        weights = np.zeros(self.order.n_nodes)
+        for target in self.info["targets"]:
+            weights[target["node"]] += target["weight"]
+        return weights
+
+    @property
+    def n_edges(self) -> int:
+        """Number of edges."""
+        return len(self.indices)
+
+    def __repr__(self) -> str:
+        features, errors, tokens, logits = self.order.counts
+        return (
+            f"<Graph of {self.info['prompt']!r}: {features} features, {errors} errors, {tokens} tokens, "
+            f"{logits} logits, {self.n_edges} edges>"
+        )
+
+    # --- questions --------------------------------------------------------------------------
+
+    def edges(self) -> pa.Table:
+        """All edges as a table of source, target (node numbers) and weight."""
+        targets = np.repeat(np.arange(self.order.n_nodes, dtype=np.int32), np.diff(self.indptr))
+        return pa.table({"source": pa.array(self.indices), "target": pa.array(targets), "weight": pa.array(self.weights)})
+
+    def adjacency(self) -> scipy.sparse.csr_array:
+        """The (M, M) adjacency matrix in the order of `nodes`: row = target, column = source."""
+        from scipy.sparse import csr_array
+
+        size = self.order.n_nodes
+        return csr_array((self.weights, self.indices, self.indptr), shape=(size, size))
+
+    def influence(self) -> np.ndarray:
+        """Influence of every node on the targets along this graph's edges, (M,) float64.
+
+        The column `influence` of `nodes` is that of the graph as it was traced, before pruning.
+        """
+        return node_influence(self.indptr, self.indices, self.weights, self.target_weights)
+
+    def scores(self) -> Scores:
+        """Replacement and completeness of this graph's edges.
+
+        `info["scores"]` holds those of the graph as it was traced, before pruning.
+        """
+        return graph_scores(self.order, self.indptr, self.indices, self.weights, self.target_weights)
+
+    # --- smaller graphs ---------------------------------------------------------------------
+
+    def select(self, node_threshold: float = 0.8, edge_threshold: float = 0.98, keep_errors: bool = False) -> Kept:
+        """Masks of what `prune` keeps: nodes (M,) and edges (E,)."""
+        return select(
+            self.order,
+            self.indptr,
+            self.indices,
+            self.weights,
+            self.target_weights,
+            node_threshold=node_threshold,
+            edge_threshold=edge_threshold,
+            keep_errors=keep_errors,
+        )
+
+    def prune(self, node_threshold: float = 0.8, edge_threshold: float = 0.98, keep_errors: bool = False) -> Graph:
+        """Keep the nodes and edges that carry the stated shares of the influence.
+
+        Every row's removed edges are summed into its `dropped`, so that it still adds up to the
+        pre-activation. Raises ValueError for thresholds outside [0, 1].
+        """
+        kept = self.select(node_threshold, edge_threshold, keep_errors)
+        pruning = {"node_threshold": node_threshold, "edge_threshold": edge_threshold, "keep_errors": keep_errors}
+        return self.subgraph(kept, pruning)
+
+    def subgraph(self, kept: Kept, pruning: dict[str, Any]) -> Graph:
+        """The graph of the nodes and edges that the masks keep; `pruning` goes into the metadata."""
+        new_number = np.cumsum(kept.nodes, dtype=np.int64) - 1
+        rows = np.repeat(np.arange(self.order.n_nodes), np.diff(self.indptr))
+        per_row = np.bincount(rows[kept.edges], minlength=self.order.n_nodes)[kept.nodes]
+        lost = np.bincount(rows[~kept.edges], self.weights[~kept.edges], minlength=self.order.n_nodes)
+        columns: dict[str, Any] = {
+            name: self.nodes[name].chunk(0).filter(pa.array(kept.nodes))
+            for name in self.nodes.column_names
+            if name not in ("node", "kind", "sources", "weights", "dropped")
+        }
+        columns["dropped"] = (self.column("dropped") + lost)[kept.nodes].astype(self.weights.dtype)
+        targets = [{**target, "node": int(new_number[target["node"]])} for target in self.info["targets"]]
+        info = {**self.info, "targets": targets, "pruning": pruning}
+        table = build_table(
+            self.order.keep(kept.nodes),
+            columns,
+            np.concatenate([[0], np.cumsum(per_row)]),
+            new_number[self.indices[kept.edges]].astype(np.int32),
+            self.weights[kept.edges],
+            info,
+        )
+        return Graph(table, info)
+
+    # --- files and exchange -----------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Write one Arrow IPC file, atomically; parent folders are made."""
+        path = Path(path)
+        save_table(self.nodes, path)
+        return path
+
+    def render(self, path: str | os.PathLike, **options: Any) -> Path:
+        """Draw the graph as SVG, PNG, PDF or DOT, by the path's ending; see `graphs.render.render`."""
+        from .render import render
+
+        return render(self, Path(path), **options)
+
+    def to_networkx(self) -> networkx.DiGraph:
+        """A NetworkX DiGraph with edges from source to target; see `graphs.convert`."""
+        from .convert import to_networkx
+
+        return to_networkx(self)

@@ -1,0 +1,46 @@
+"""Influence: the share of all paths' normalised weight that ends in the targets."""
+
+import numpy as np
+from numba import njit
+
+
+def node_influence(
+    indptr: np.ndarray, indices: np.ndarray, weights: np.ndarray, target_weights: np.ndarray
+) -> np.ndarray:
+    """Influence of every node: `w (Ahat + Ahat^2 + ...)`, with `|A|` row-normalised to `Ahat`.
+
+    The nodes stand in topological order read backwards (`NodeOrder`), so one pass over the rows
+    gives the whole Neumann series exactly, in O(edges). CSR arrays have row = target; target
+    weights are (M,). Returns (M,) float64. Method: Ameisen et al., "Circuit Tracing" (2025),
+    appendix on pruning, without its matrix inverse.
+    """
+    return _propagate(indptr, indices, weights, np.ascontiguousarray(target_weights, np.float64))
+
+
+@njit(cache=True)
+def _propagate(indptr, indices, weights, target_weights):
+    influence = np.zeros(len(target_weights), np.float64)
+    for row in range(len(target_weights) - 1, -1, -1):
+        mass = influence[row] + target_weights[row]
+        start, stop = indptr[row], indptr[row + 1]
+        if mass == 0.0 or start == stop:
+            continue
+        total = 0.0
+        for edge in range(start, stop):
+            total += abs(weights[edge])
+        if total == 0.0:
+            continue
+        share = mass / total
+        for edge in range(start, stop):
+            influence[indices[edge]] += share * abs(weights[edge])
+    return influence
+
+
+@njit(cache=True)
+def row_totals(indptr, weights):
+    """Sum of absolute weights of every row, (M,) float64."""
+    totals = np.zeros(len(indptr) - 1, np.float64)
+    for row in range(len(totals)):
+        for edge in range(indptr[row], indptr[row + 1]):
+            totals[row] += abs(weights[edge])
+    return totals

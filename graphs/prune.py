@@ -1,0 +1,121 @@
+"""Pruning: which nodes and edges carry the stated share of the influence."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from .influence import node_influence, row_totals
+from .order import NodeOrder
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What pruning keeps: nodes (M,) bool, edges (E,) bool in CSR order."""
+
+    nodes: np.ndarray
+    edges: np.ndarray
+
+
+def check_threshold(name: str, value: float) -> None:
+    """Raise ValueError unless a threshold is a share in [0, 1]."""
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{name} is {value}: it is a share of the influence and must lie between 0 and 1")
+
+
+def select(
+    order: NodeOrder,
+    indptr: np.ndarray,
+    indices: np.ndarray,
+    weights: np.ndarray,
+    target_weights: np.ndarray,
+    *,
+    node_threshold: float,
+    edge_threshold: float,
+    keep_errors: bool = False,
+) -> Kept:
+    """Choose nodes and edges by the two thresholds (Ameisen et al. 2025, "Graph pruning").
+
+    Nodes: those whose influence is at least that of the node at which the cumulative share first
+    reaches `node_threshold`; tokens and targets stay, errors too if `keep_errors`. Edges: the same
+    rule on `Ahat[t, s] * (influence + w)[t]`, recomputed on the node-pruned graph. Then features
+    and errors left without an outgoing edge, and features left without an incoming one, are
+    dropped until none is left.
+    """
+    check_threshold("node_threshold", node_threshold)
+    check_threshold("edge_threshold", edge_threshold)
+    influence = node_influence(indptr, indices, weights, target_weights)
+    nodes = influence >= _score_at_share(influence, node_threshold)
+    pinned = target_weights > 0
+    pinned[order.tokens] = pinned[order.logits] = True
+    if keep_errors:
+        pinned[order.errors] = True
+    nodes |= pinned
+    edges = _edges_between(indptr, indices, nodes)
+    edges[edges] = _edges_above(indptr, indices, weights, target_weights, edges, edge_threshold)
+    _drop_dead_ends(indptr, indices, nodes, edges, pinned, order.n_features)
+    return Kept(nodes, edges)
+
+
+def _score_at_share(scores: np.ndarray, share: float) -> float:
+    """Score at which the cumulative share, from the largest down, first reaches `share`."""
+    descending = np.sort(scores)[::-1]
+    total = descending.sum()
+    if total == 0:
+        return 0.0
+    rank = int(np.searchsorted(np.cumsum(descending) / total, share))
+    return float(descending[min(rank, len(descending) - 1)])
+
+
+def _edges_above(indptr, indices, weights, target_weights, edges, threshold):
+    """Which edges of the masked subgraph pass the edge threshold, (edges.sum(),) bool."""
+    kept_per_row = np.zeros(len(indptr), np.int64)
+    np.cumsum(_count_per_row(indptr, edges), out=kept_per_row[1:])
+    sub_indices, sub_weights = indices[edges], weights[edges]
+    influence = node_influence(kept_per_row, sub_indices, sub_weights, target_weights) + target_weights
+    totals = row_totals(kept_per_row, sub_weights)
+    scale = np.divide(influence, totals, out=np.zeros_like(totals), where=totals > 0)
+    scores = np.abs(sub_weights) * np.repeat(scale, np.diff(kept_per_row))
+    return scores >= _score_at_share(scores, threshold) if len(scores) else np.zeros(0, bool)
+
+
+@njit(cache=True)
+def _edges_between(indptr, indices, nodes):
+    edges = np.zeros(len(indices), np.bool_)
+    for row in range(len(nodes)):
+        if nodes[row]:
+            for edge in range(indptr[row], indptr[row + 1]):
+                edges[edge] = nodes[indices[edge]]
+    return edges
+
+
+@njit(cache=True)
+def _count_per_row(indptr, edges):
+    counts = np.zeros(len(indptr) - 1, np.int64)
+    for row in range(len(counts)):
+        counts[row] = edges[indptr[row] : indptr[row + 1]].sum()
+    return counts
+
+
+@njit(cache=True)
+def _drop_dead_ends(indptr, indices, nodes, edges, pinned, n_features):
+    """Drop unpinned nodes without outgoing edges and features without incoming ones, in place.
+
+    Each pass can open up new dead ends, at most one layer further: it ends after L + 1 passes.
+    """
+    changed = True
+    while changed:
+        changed = False
+        incoming = np.zeros(len(nodes), np.int64)
+        outgoing = np.zeros(len(nodes), np.int64)
+        for row in range(len(nodes)):
+            for edge in range(indptr[row], indptr[row + 1]):
+                edges[edge] = edges[edge] and nodes[row] and nodes[indices[edge]]
+                if edges[edge]:
+                    incoming[row] += 1
+                    outgoing[indices[edge]] += 1
+        for node in range(len(nodes)):
+            dead = outgoing[node] == 0 or (node < n_features and incoming[node] == 0)
+            if nodes[node] and dead and not pinned[node]:
+                nodes[node] = False
+                changed = True

@@ -1,0 +1,104 @@
+"""Columns, types and metadata of a graph file (ARCHITECTURE.md, "A graph on disk")."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from .order import KINDS, NodeOrder
+
+FORMAT_VERSION = 1
+VERSION_KEY = b"cotrace.format_version"
+INFO_KEY = b"cotrace.graph"
+
+KIND_TYPE = pa.dictionary(pa.int8(), pa.string())
+INTEGERS = ("layer", "position", "feature", "token")
+NULLABLE_VALUES = ("activation", "pre_activation", "bias", "probability")
+VALUES = ("influence", "influence_bound", "dropped")
+INFO_KEYS = ("model", "transcoders", "prompt", "token_ids", "tokens", "position", "masked_positions",
+             "targets", "settings", "coverage", "bound", "scores", "traced", "pruning", "versions")  # fmt: skip
+
+
+def schema(value_type: pa.DataType | None = None, large: bool = False) -> pa.Schema:
+    """Arrow schema of the node table.
+
+    `value_type` is float32, or float64 for a graph that was traced in float64; `large` switches the
+    edge lists to 64-bit offsets, for 2^31 edges and more.
+    """
+    value = value_type or pa.float32()
+    lists = pa.large_list if large else pa.list_
+    return pa.schema(
+        [
+            pa.field("node", pa.int32(), nullable=False),
+            pa.field("kind", KIND_TYPE, nullable=False),
+            *(pa.field(name, pa.int32()) for name in INTEGERS),
+            pa.field("text", pa.string(), nullable=False),
+            *(pa.field(name, value) for name in NULLABLE_VALUES),
+            *(pa.field(name, value, nullable=False) for name in VALUES),
+            pa.field("computed", pa.bool_(), nullable=False),
+            pa.field("sources", lists(pa.field("item", pa.int32(), nullable=False)), nullable=False),
+            pa.field("weights", lists(pa.field("item", value, nullable=False)), nullable=False),
+        ]
+    )
+
+
+def build_table(
+    order: NodeOrder,
+    columns: dict[str, Any],
+    indptr: np.ndarray,
+    indices: np.ndarray,
+    weights: np.ndarray,
+    info: dict[str, Any],
+) -> pa.Table:
+    """Assemble the one-batch node table from columns and CSR arrays.
+
+    `columns` holds arrays of length M for every column but `node`, `kind`, `sources` and `weights`;
+    a masked array's masked entries become nulls. The CSR arrays (row = target) are not copied:
+    indptr (M+1,), indices (E,) int32, weights (E,) float32 or float64.
+    """
+    large = len(indices) >= 2**31
+    target = schema(pa.from_numpy_dtype(weights.dtype), large)
+    offsets = pa.array(indptr.astype(np.int64 if large else np.int32))
+    lists = pa.LargeListArray if large else pa.ListArray
+    codes = pa.array(order.kind_codes())
+    arrays: dict[str, Any] = {
+        "node": np.arange(order.n_nodes, dtype=np.int32),
+        "kind": pa.DictionaryArray.from_arrays(codes, pa.array(KINDS)),
+        "sources": lists.from_arrays(offsets, pa.array(indices), type=target.field("sources").type),
+        "weights": lists.from_arrays(offsets, pa.array(weights), type=target.field("weights").type),
+        **columns,
+    }
+    data = [_to_arrow(arrays[field.name], field.type) for field in target]
+    metadata = {VERSION_KEY: str(FORMAT_VERSION).encode(), INFO_KEY: _encode(info)}
+    return pa.Table.from_arrays(data, schema=target.with_metadata(metadata))
+
+
+def _to_arrow(values: Any, kind: pa.DataType) -> pa.Array:
+    if isinstance(values, np.ma.MaskedArray):
+        return pa.array(values.filled(0), type=kind, mask=np.ma.getmaskarray(values))
+    return values if isinstance(values, pa.Array) else pa.array(values, type=kind)
+
+
+def _encode(info: dict[str, Any]) -> bytes:
+    missing = [key for key in INFO_KEYS if key not in info]
+    assert not missing, f"graph metadata lacks {missing}"
+    return json.dumps(info, sort_keys=True, allow_nan=False).encode()
+
+
+def decode_info(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
+    """Read the metadata of a schema. Raises ValueError for a foreign, newer or damaged one."""
+    if not metadata or VERSION_KEY not in metadata or INFO_KEY not in metadata:
+        raise ValueError("it is an Arrow file, but not a cotrace graph; trace a prompt to make one")
+    try:
+        version = int(metadata[VERSION_KEY])
+        info = json.loads(metadata[INFO_KEY])
+    except ValueError as error:
+        raise ValueError("its metadata is damaged; trace the prompt again") from error
+    if version > FORMAT_VERSION:
+        raise ValueError(
+            f"it has format version {version} and this cotrace reads up to {FORMAT_VERSION}; upgrade cotrace to open it"
+        )
+    if version < 1 or not isinstance(info, dict) or any(key not in info for key in INFO_KEYS):
+        raise ValueError("its metadata is incomplete; trace the prompt again")
+    return info

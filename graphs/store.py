@@ -1,0 +1,29 @@
+"""Bytes of a graph file: written to a temporary name and renamed, read by memory map."""
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+
+
+def save_table(table: pa.Table, path: Path) -> None:
+    """Write a node table as an Arrow IPC file of one record batch, atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_table(path: Path) -> pa.Table:
+    """Memory-map the one record batch of a file; raises ValueError if it is not readable as such."""
+    try:
+        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        if reader.num_record_batches != 1:
+            raise ValueError(f"it has {reader.num_record_batches} record batches and a graph file has exactly one")
+        return reader.read_all()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError("it is truncated or not an Arrow file; copy it again or trace the prompt again") from error

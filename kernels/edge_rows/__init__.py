@@ -1,0 +1,5 @@
+"""Edge rows: gradients of targets against the vectors written at one layer."""
+
+from .api import Written, edge_rows
+
+__all__ = ["Written", "edge_rows"]

@@ -1,0 +1,5 @@
+"""Encode: residual activations to sparse active features."""
+
+from .api import Active, encode
+
+__all__ = ["Active", "encode"]
