@@ -80,4 +80,6 @@ def _refuse_unmodelled(text: Any) -> None:
             )
     unknown = set(text.layer_types) - {"sliding_attention", "full_attention"}
     if unknown or len(text.layer_types) != text.num_hidden_layers:
-        raise ValueError(f"the model's layer_types {text.layer_types} are not those of a Gemma 3; check its config.json")
+        raise ValueError(
+            f"the model's layer_types {text.layer_types} are not those of a Gemma 3; check its config.json"
+        )

@@ -16,7 +16,9 @@ def require(needed: float, device: torch.device, what: str, cure: str) -> None:
     """Raise ValueError if a device has less free memory than `needed` bytes."""
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     if needed > free:
-        raise ValueError(f"{what} needs about {needed / GIB:.1f} GiB of memory and {free / GIB:.1f} GiB are free; {cure}")
+        raise ValueError(
+            f"{what} needs about {needed / GIB:.1f} GiB of memory and {free / GIB:.1f} GiB are free; {cure}"
+        )
 
 
 def require_for_forward(arch: Architecture, n_positions: int, dtype: torch.dtype, device: torch.device) -> None:

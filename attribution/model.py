@@ -12,11 +12,11 @@ from cotrace.graphs import Graph
 
 from .architecture import Architecture, read_architecture
 from .memory import count_edges, require_for_forward, require_for_sweep
-from .progress import Progress
+from .progress import Progress, quiet_transformers
 from .provenance import versions
 from .replacement import Masked, Replacement, Survey
 from .sources import ModelSource, find_model, load_tokenizer, load_weights
-from .targets import TargetReader
+from .targets import most_likely, parse_targets, resolve_targets
 from .tokens import Tokens
 from .trace import trace
 from .transcoders import Transcoders, load_transcoders
@@ -106,12 +106,13 @@ class Model:
         """
         ids = self._ids(prompt)
         position = _resolve_position(position, len(ids))
-        _check_target_options(targets, max_targets, target_mass, batch_size)
+        _check_target_options(max_targets, target_mass, batch_size)
+        chosen = None if targets is None else parse_targets(targets, self.tokens, self.architecture.d_model)
         bars = Progress(progress)
         replacement = self._freeze(ids, masked_positions, bars)
         logits_V = self.weights.logits(replacement.final_resid_PD[position : position + 1])[0]
-        reader = TargetReader(self.weights, self.tokens, replacement.features, logits_V)
-        chosen = reader.most_likely(max_targets, target_mass) if targets is None else reader.read(targets)
+        chosen = chosen or most_likely(logits_V, self.tokens, max_targets, target_mass)
+        chosen = resolve_targets(chosen, self.weights, replacement.features, logits_V)
 
         def describe() -> dict[str, Any]:
             settings = {"max_targets": max_targets, "target_mass": target_mass, "explicit_targets": targets is not None}
@@ -182,12 +183,12 @@ def load(
     storage, compute = _parse_dtype(dtype)
     place = _parse_device(device)
     bars = Progress(progress)
-    with bars.phase(f"finding {model}"):
+    with quiet_transformers(), bars.phase(f"finding {model}"):
         source = find_model(model, bars.say)
         arch = read_architecture(source.config())
     with bars.phase(f"opening transcoders {transcoders}"):
         opened = load_transcoders(transcoders, arch)
-    with bars.phase(f"loading {source.name}"):
+    with quiet_transformers(), bars.phase(f"loading {source.name}"):
         tokenizer = load_tokenizer(source, arch)
         weights = Gemma3Weights(load_weights(source, storage, place), compute)
     bos = getattr(tokenizer, "bos_token_id", None)
@@ -208,7 +209,9 @@ def _parse_device(device: str) -> torch.device:
     except RuntimeError as error:
         raise ValueError(f"device {device!r} is not one; use auto, cpu, cuda or cuda:N") from error
     if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {device!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices; use cpu")
+        raise ValueError(
+            f"device {device!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices; use cpu"
+        )
     return place
 
 
@@ -220,16 +223,10 @@ def _resolve_position(position: int, n_positions: int) -> int:
     return position % n_positions
 
 
-def _check_target_options(
-    targets: Sequence[Any] | None, max_targets: int, target_mass: float, batch_size: int | None
-) -> None:
-    if targets is not None and (isinstance(targets, str | int | Tensor)):
-        raise ValueError("targets is a list; write targets=[…], also for one target")
+def _check_target_options(max_targets: int, target_mass: float, batch_size: int | None) -> None:
     if max_targets < 1:
         raise ValueError(f"max_targets is {max_targets}; ask for at least 1")
     if not 0 < target_mass <= 1:
         raise ValueError(f"target_mass is {target_mass}: it is a share of the probability, above 0 and at most 1")
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; use at least 1, or None")
-
-

@@ -13,8 +13,8 @@ import huggingface_hub
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
-    HFValidationError,
     HfHubHTTPError,
+    HFValidationError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
@@ -116,13 +116,19 @@ def hub_error(repo: str, error: Exception) -> Exception:
     if isinstance(error, RevisionNotFoundError):
         return ValueError(f"{repo} has no such revision; check what follows the @")
     if isinstance(error, RepositoryNotFoundError | HFValidationError):
-        return ValueError(f"the Hub has no repository {repo!r}, or you may not see it; check the name or `hf auth login`")
-    if isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled | OSError) and not isinstance(error, HfHubHTTPError):
+        return ValueError(
+            f"the Hub has no repository {repo!r}, or you may not see it; check the name or `hf auth login`"
+        )
+    if isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled | OSError) and not isinstance(
+        error, HfHubHTTPError
+    ):
         return ValueError(
             f"cannot reach the Hub for {repo} (no network?); download it elsewhere and pass the local folder instead"
         )
     if isinstance(error, HfHubHTTPError | EntryNotFoundError):
-        return ValueError(f"the Hub refused {repo}: {str(error).splitlines()[0]}; try again later or pass a local folder")
+        return ValueError(
+            f"the Hub refused {repo}: {str(error).splitlines()[0]}; try again later or pass a local folder"
+        )
     if type(error).__module__.split(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2", "requests"):
         return ValueError(
             f"cannot reach the Hub for {repo} (no network?); download it elsewhere and pass the local folder instead"

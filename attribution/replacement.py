@@ -55,7 +55,9 @@ class Masked:
             requested = range(min(prefix, n_positions))
         bad = [p for p in requested if not 0 <= p < n_positions]
         if bad:
-            raise ValueError(f"masked position {bad[0]} is outside the prompt of {n_positions} tokens (0 … {n_positions - 1})")
+            raise ValueError(
+                f"masked position {bad[0]} is outside the prompt of {n_positions} tokens (0 … {n_positions - 1})"
+            )
         positions = tuple(sorted({0, *map(int, requested)}))
         leading = next((i for i, p in enumerate(positions) if i != p), len(positions))
         return cls(positions, min(leading, prefix))

@@ -36,7 +36,9 @@ class ModelSource(NamedTuple):
         try:
             return AutoConfig.from_pretrained(self.folder)
         except (OSError, ValueError, KeyError) as error:
-            raise ValueError(f"{self.name} has no readable config.json ({_first_line(error)}); pass a Gemma 3 folder") from error
+            raise ValueError(
+                f"{self.name} has no readable config.json ({_first_line(error)}); pass a Gemma 3 folder"
+            ) from error
 
     def content_hash(self) -> str:
         """SHA-256 over the weights."""
@@ -70,7 +72,9 @@ def _from_hub(text: str, hub: HubName) -> ModelSource:
     """Check the config before any weight is downloaded."""
     config_only = ModelSource(text, download(hub, ["config.json"]) / hub.folder, None)
     read_architecture(config_only.config())
-    folder = download(hub, [f"{hub.folder}/{name}".lstrip("/") for name in ("*.json", "*.safetensors", "*.model", "*.jinja")])
+    folder = download(
+        hub, [f"{hub.folder}/{name}".lstrip("/") for name in ("*.json", "*.safetensors", "*.model", "*.jinja")]
+    )
     return ModelSource(text, folder / hub.folder, folder.name)
 
 
@@ -145,7 +149,9 @@ def load_weights(source: ModelSource, dtype: torch.dtype, device: torch.device) 
     try:
         model = AutoModelForCausalLM.from_pretrained(source.folder, dtype=dtype)
     except (OSError, ValueError, RuntimeError) as error:
-        raise ValueError(f"cannot load the weights of {source.name}: {_first_line(error)}; download them again") from error
+        raise ValueError(
+            f"cannot load the weights of {source.name}: {_first_line(error)}; download them again"
+        ) from error
     except Exception as error:  # safetensors' own error class is not public in every version
         if "safetensors" in type(error).__module__ or "Safetensor" in type(error).__name__:
             raise ValueError(f"the weights of {source.name} are truncated or damaged; download them again") from error
@@ -156,7 +162,8 @@ def load_weights(source: ModelSource, dtype: torch.dtype, device: torch.device) 
             raise ValueError(f"{name} of {source.name} has NaN or infinite values; get the weights again")
     if hasattr(model.model, "vision_tower"):  # tracing reads the language part only
         del model.model.vision_tower
-    return model.to(device).eval().requires_grad_(False)
+    model.requires_grad_(False)
+    return torch.nn.Module.to(model.eval(), device)
 
 
 def load_tokenizer(source: ModelSource, arch: Architecture) -> Any | None:

@@ -1,7 +1,7 @@
 """Targets: what the traced paths end in, and how much each counts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,96 +18,110 @@ class Target:
 
     kind: str  # "token", "difference", "direction" or "feature"
     label: str
-    weight: float
-    probability: float | None = None
     token_ids: tuple[int, ...] = ()
-    direction_D: Tensor | None = None  # read at the unembedding's input
+    direction_D: Tensor | None = None  # read at the unembedding's input; of tokens, filled in later
+    site: tuple[int, int, int] | None = None  # of a feature: layer, position, feature
     feature: int | None = None  # number of the active feature
+    probability: float | None = None
+    weight: float = 1.0
 
 
-class TargetReader:
-    """Turns what the user asked for into targets at one position of the prompt."""
+def parse_targets(requests: Sequence[Any], tokens: Tokens, d_model: int) -> list[Target]:
+    """Read explicit targets: token, pair of tokens, direction (D,), ("feature", layer, position, id).
 
-    def __init__(self, weights: Gemma3Weights, tokens: Tokens, features: Features, logits_V: Tensor):
-        self._weights, self._tokens, self._features = weights, tokens, features
-        self._probability_V = torch.softmax(logits_V.double(), dim=-1)
-
-    def most_likely(self, max_targets: int, target_mass: float) -> list[Target]:
-        """The likeliest tokens that together reach `target_mass`, at most `max_targets`."""
-        count = min(max_targets, len(self._probability_V))
-        probability, ids = self._probability_V.topk(count)
-        reached = int(torch.searchsorted(probability.cumsum(0), target_mass)) + 1
-        return _normalised([self._token(int(i)) for i in ids[:reached]])
-
-    def read(self, requests: Sequence[Any]) -> list[Target]:
-        """Explicit targets: token, pair of tokens, direction (D,), ("feature", layer, position, id).
-
-        Raises ValueError for anything else, texts that are not one token, inactive features,
-        duplicates and directions of the wrong shape.
-        """
-        if not requests:
-            raise ValueError("targets is empty; name at least one, or leave it out for the likeliest tokens")
-        targets = [self._one(request) for request in requests]
-        keys = [(t.kind, t.token_ids, t.feature) for t in targets if t.kind != "direction"]
-        if len(set(keys)) < len(keys):
-            raise ValueError("a target is named twice; name each once")
-        return _normalised(targets)
-
-    def _one(self, request: Any) -> Target:
-        if isinstance(request, Tensor) and request.ndim > 0:
-            return self._direction(request)
-        if isinstance(request, tuple | list):
-            if len(request) == 4 and request[0] == "feature":
-                return self._feature(*request[1:])
-            if len(request) == 2:
-                return self._difference(*request)
-        elif isinstance(request, str) or (hasattr(request, "__index__") and not isinstance(request, bool)):
-            return self._token(self._tokens.single(request if isinstance(request, str) else int(request)))
-        raise ValueError(
-            f"cannot read the target {request!r}: use a token (text or id), a pair of tokens, a direction of shape "
-            '(D,), or ("feature", layer, position, id)'
-        )
-
-    def _token(self, token: int) -> Target:
-        probability = float(self._probability_V[token])
-        row = self._weights.unembedding(torch.tensor([token], device=self._weights.device))[0]
-        return Target(
-            kind="token",
-            label=self._tokens.text(token),
-            weight=probability,
-            probability=probability,
-            token_ids=(token,),
-            direction_D=row - self._weights.mean_unembedding_D,
-        )
-
-    def _difference(self, first: str | int, second: str | int) -> Target:
-        a, b = self._tokens.single(first), self._tokens.single(second)
-        if a == b:
-            raise ValueError(f"the difference of {self._tokens.text(a)!r} and itself is zero; name two different tokens")
-        rows = self._weights.unembedding(torch.tensor([a, b], device=self._weights.device))
-        label = f"{self._tokens.text(a)} − {self._tokens.text(b)}"
-        return Target("difference", label, 1.0, token_ids=(a, b), direction_D=rows[0] - rows[1])
-
-    def _direction(self, direction: Tensor) -> Target:
-        width = self._weights.architecture.d_model
-        if direction.shape != (width,):
-            raise ValueError(f"a direction has shape {tuple(direction.shape)} and the model's width is ({width},)")
-        if not direction.isfinite().all() or not direction.any():
-            raise ValueError("a direction is zero, or has NaN or infinite values; give a finite direction")
-        return Target("direction", "direction", 1.0, direction_D=direction.to(self._weights.device, self._weights.dtype))
-
-    def _feature(self, layer: int, position: int, feature: int) -> Target:
-        number = self._features.find(int(layer), int(position), int(feature))
-        if number is None:
-            raise ValueError(
-                f"feature {feature} of layer {layer} is not active at position {position}; "
-                "model.active_features(prompt) lists those that are"
-            )
-        return Target("feature", f"L{layer} #{feature} @{position}", 1.0, feature=number)
+    Needs the tokenizer only, so that mistakes show before anything is computed. Raises ValueError
+    for anything else, texts that are not one token, duplicates and directions of the wrong shape.
+    """
+    if isinstance(requests, str | int | Tensor):
+        raise ValueError("targets is a list; write targets=[…], also for one target")
+    targets = [_parse(request, tokens, d_model) for request in requests]
+    if not targets:
+        raise ValueError("targets is empty; name at least one, or leave it out for the likeliest tokens")
+    named = [(t.kind, t.token_ids, t.site) for t in targets if t.kind != "direction"]
+    if len(set(named)) < len(named):
+        raise ValueError("a target is named twice; name each once")
+    return targets
 
 
-def _normalised(targets: list[Target]) -> list[Target]:
-    total = sum(target.weight for target in targets)
+def _parse(request: Any, tokens: Tokens, d_model: int) -> Target:
+    if isinstance(request, Tensor) and request.ndim > 0:
+        return _direction(request, d_model)
+    if isinstance(request, tuple | list):
+        if len(request) == 4 and request[0] == "feature":
+            layer, position, feature = map(int, request[1:])
+            return Target("feature", f"L{layer} #{feature} @{position}", site=(layer, position, feature))
+        if len(request) == 2:
+            return _difference(tokens.single(request[0]), tokens.single(request[1]), tokens)
+    elif isinstance(request, str):
+        return _token(tokens.single(request), tokens)
+    elif hasattr(request, "__index__"):
+        return _token(tokens.single(int(request)), tokens)
+    raise ValueError(
+        f"cannot read the target {request!r}: use a token (text or id), a pair of tokens, a direction of shape "
+        '(D,), or ("feature", layer, position, id)'
+    )
+
+
+def _token(token: int, tokens: Tokens) -> Target:
+    return Target("token", tokens.text(token), token_ids=(token,))
+
+
+def _difference(first: int, second: int, tokens: Tokens) -> Target:
+    if first == second:
+        raise ValueError(f"the difference of {tokens.text(first)!r} and itself is zero; name two different tokens")
+    return Target("difference", f"{tokens.text(first)} − {tokens.text(second)}", token_ids=(first, second))
+
+
+def _direction(direction_D: Tensor, d_model: int) -> Target:
+    if direction_D.shape != (d_model,):
+        raise ValueError(f"a direction has shape {tuple(direction_D.shape)} and the model's width is ({d_model},)")
+    if not direction_D.isfinite().all() or not direction_D.any():
+        raise ValueError("a direction is zero, or has NaN or infinite values; give a finite direction")
+    return Target("direction", "direction", direction_D=direction_D)
+
+
+def most_likely(logits_V: Tensor, tokens: Tokens, max_targets: int, target_mass: float) -> list[Target]:
+    """The likeliest tokens that together reach `target_mass`, at most `max_targets`."""
+    probability, ids = torch.softmax(logits_V.double(), dim=-1).topk(min(max_targets, len(logits_V)))
+    reached = int(torch.searchsorted(probability.cumsum(0), target_mass)) + 1
+    return [_token(token, tokens) for token in ids[:reached].tolist()]
+
+
+def resolve_targets(
+    targets: list[Target], weights: Gemma3Weights, features: Features, logits_V: Tensor
+) -> list[Target]:
+    """Fill in directions, probabilities and weights that sum to 1.
+
+    Weights are the probabilities for tokens and equal for all else. Raises ValueError for a feature
+    that is not active.
+    """
+    probability_V = torch.softmax(logits_V.double(), dim=-1)
+    resolved = [_resolve(target, weights, features, probability_V) for target in targets]
+    total = sum(target.weight for target in resolved)
     if total == 0:
         raise ValueError("the targets' probabilities underflow to 0; trace the difference of two tokens instead")
-    return [Target(**{**vars(target), "weight": target.weight / total}) for target in targets]
+    return [replace(target, weight=target.weight / total) for target in resolved]
+
+
+def _resolve(target: Target, weights: Gemma3Weights, features: Features, probability_V: Tensor) -> Target:
+    if target.site is not None:
+        return replace(target, feature=_active(features, *target.site))
+    if target.direction_D is not None:
+        return replace(target, direction_D=target.direction_D.to(weights.device, weights.dtype))
+    rows = weights.unembedding(torch.tensor(target.token_ids, device=weights.device))
+    if target.kind == "difference":
+        return replace(target, direction_D=rows[0] - rows[1])
+    probability = float(probability_V[target.token_ids[0]])
+    return replace(
+        target, direction_D=rows[0] - weights.mean_unembedding_D, probability=probability, weight=probability
+    )
+
+
+def _active(features: Features, layer: int, position: int, feature: int) -> int:
+    number = features.find(layer, position, feature)
+    if number is None:
+        raise ValueError(
+            f"feature {feature} of layer {layer} is not active at position {position}; "
+            "model.active_features(prompt) lists those that are"
+        )
+    return number

@@ -46,7 +46,9 @@ class Tokens:
             raise ValueError("the prompt is empty; give it at least one token")
         bad = [token for token in ids if not 0 <= token < self.vocab_size]
         if bad:
-            raise ValueError(f"token id {bad[0]} is outside the vocabulary of {self.vocab_size} tokens (0 … {self.vocab_size - 1})")
+            raise ValueError(
+                f"token id {bad[0]} is outside the vocabulary of {self.vocab_size} tokens (0 … {self.vocab_size - 1})"
+            )
         return ids
 
     def _encode_text(self, text: str) -> list[int]:
@@ -59,7 +61,9 @@ class Tokens:
     def _encode_chat(self, chat: list[dict[str, str]]) -> list[int]:
         tokenizer = self._require_tokenizer("a chat prompt")
         if not getattr(tokenizer, "chat_template", None):
-            raise ValueError("the model's tokenizer has no chat template: use an instruction-tuned model, or a text prompt")
+            raise ValueError(
+                "the model's tokenizer has no chat template: use an instruction-tuned model, or a text prompt"
+            )
         unfinished = chat[-1].get("role") == "assistant"
         try:
             return tokenizer.apply_chat_template(
@@ -110,7 +114,9 @@ def _plain_ids(prompt: Any) -> list[int]:
         prompt = torch.from_numpy(prompt)
     if isinstance(prompt, Tensor):
         if prompt.ndim != 1 or prompt.dtype.is_floating_point or prompt.dtype == torch.bool:
-            raise ValueError(f"a tensor prompt must be 1-D token ids; this one is {prompt.dtype} of shape {tuple(prompt.shape)}")
+            raise ValueError(
+                f"a tensor prompt must be 1-D token ids; this one is {prompt.dtype} of shape {tuple(prompt.shape)}"
+            )
         return prompt.tolist()
     if isinstance(prompt, Sequence) and all(isinstance(item, int | np.integer) for item in prompt):
         return [int(item) for item in prompt]

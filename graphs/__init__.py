@@ -6,8 +6,19 @@ opened, pruned and drawn on a machine that could never have traced it.
 
 from .graph import Graph
 from .order import NodeOrder
+from .paths import Path, describe_path, node_label, strongest_paths
+from .reader import open_graph
 from .rows import RowSpool
 from .scores import Scores
-from .reader import open_graph
 
-__all__ = ["Graph", "NodeOrder", "RowSpool", "Scores", "open_graph"]
+__all__ = [
+    "Graph",
+    "NodeOrder",
+    "Path",
+    "RowSpool",
+    "Scores",
+    "describe_path",
+    "node_label",
+    "open_graph",
+    "strongest_paths",
+]

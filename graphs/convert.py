@@ -11,7 +11,7 @@ def to_networkx(graph: Graph) -> nx.DiGraph:
     Nodes are node numbers with the columns of the node table as attributes (nulls are left out);
     the graph's metadata is in `.graph`.
     """
-    result = nx.DiGraph(**graph.info)
+    result: nx.DiGraph = nx.DiGraph(**graph.info)
     attributes = graph.nodes.drop_columns(["sources", "weights"])
     for row in attributes.to_pylist():
         result.add_node(row["node"], **{name: value for name, value in row.items() if value is not None})

@@ -91,7 +91,9 @@ class Graph:
     def edges(self) -> pa.Table:
         """All edges as a table of source, target (node numbers) and weight."""
         targets = np.repeat(np.arange(self.order.n_nodes, dtype=np.int32), np.diff(self.indptr))
-        return pa.table({"source": pa.array(self.indices), "target": pa.array(targets), "weight": pa.array(self.weights)})
+        return pa.table(
+            {"source": pa.array(self.indices), "target": pa.array(targets), "weight": pa.array(self.weights)}
+        )
 
     def adjacency(self) -> scipy.sparse.csr_array:
         """The (M, M) adjacency matrix in the order of `nodes`: row = target, column = source."""

@@ -43,7 +43,7 @@ def _read(path: Path) -> Graph:
 
 
 def _check_types(found: pa.Schema) -> None:
-    weights = found.field("weights").type if "weights" in found.names else None
+    weights = found.field("weights").type if "weights" in found.names else pa.null()
     if not (pa.types.is_list(weights) or pa.types.is_large_list(weights)):
         raise ValueError("its column 'weights' is missing or no list; it was edited, trace the prompt again")
     expected = schema(weights.value_type, pa.types.is_large_list(weights))

@@ -62,7 +62,9 @@ class FileTranscoders(Transcoders):
         try:
             active = encode(x_pD, tensors.w_enc_DF, tensors.b_enc_F, threshold_F=tensors.threshold_F, k=self._k)
         except ValueError as error:
-            raise ValueError(f"{error} at layer {done.layer}: check the encoder in {self._where(done.layer)}") from error
+            raise ValueError(
+                f"{error} at layer {done.layer}: check the encoder in {self._where(done.layer)}"
+            ) from error
         used, row_n = active.feature_n.unique(return_inverse=True)
         decoder_UJD = tensors.w_dec_FJD[used.cpu()].to(x_pD)
         if not decoder_UJD.isfinite().all():
@@ -93,7 +95,9 @@ class FileTranscoders(Transcoders):
         return content_hash([path for paths in self._files for path in paths])
 
     def _where(self, layer: int) -> str:
-        return ", ".join(path.name if path.stem != "params" else f"{path.parent.name}/{path.name}" for path in self._files[layer])
+        return ", ".join(
+            path.name if path.stem != "params" else f"{path.parent.name}/{path.name}" for path in self._files[layer]
+        )
 
     def _load(self, layer: int) -> LayerTensors:
         tensors: dict[str, Tensor] = {}
@@ -116,5 +120,3 @@ def _open(path: Path):
         return safe_open(path, framework="pt", device="cpu")
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is truncated or not a safetensors file ({error}); download it again") from error
-
-

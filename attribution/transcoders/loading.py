@@ -77,7 +77,9 @@ def _choose(text: str, sets: dict[str, TranscoderSet], selection: str) -> Transc
     if selection in inside:
         return inside[selection]
     if len(inside) > 1:
-        raise ValueError(f"{text} holds several sets of transcoders; add one of these to the path: {', '.join(sorted(inside))}")
+        raise ValueError(
+            f"{text} holds several sets of transcoders; add one of these to the path: {', '.join(sorted(inside))}"
+        )
     return next(iter(inside.values()))
 
 

@@ -35,7 +35,10 @@ class NeuronTranscoders(Transcoders):
         decoder_MD = layer.w_down.T * layer.norm_mlp_out_D
         strength_pM = activation_pM.abs() * decoder_MD.norm(dim=1)
         strongest = strength_pM.topk(min(self.k, strength_pM.shape[1]), dim=1).indices.sort(dim=1).values
-        row, feature_n = torch.arange(len(x_pD), device=x_pD.device).repeat_interleave(strongest.shape[1]), strongest.flatten()
+        row, feature_n = (
+            torch.arange(len(x_pD), device=x_pD.device).repeat_interleave(strongest.shape[1]),
+            strongest.flatten(),
+        )
         alive = activation_pM[row, feature_n] != 0
         row, feature_n = row[alive], feature_n[alive]
         activation_n = activation_pM[row, feature_n]

@@ -1,0 +1,50 @@
+# Everything runs in an environment of its own; each target sets up what it needs, once.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PROMPT ?= The opposite of hot is
+TRACE_OPTIONS ?=
+READY := $(VENV)/.ready
+ROOMS := attribution kernels graphs
+
+.PHONY: trace test test-gpu check format typecheck bench docs clean
+
+trace: $(READY)
+	@$(BIN)/cotrace trace $(TRACE_OPTIONS) "$(PROMPT)"
+
+test: $(READY)
+	@$(BIN)/python -m pytest
+
+test-gpu: $(READY)
+	@$(BIN)/python -m pytest -m gpu
+
+check: $(READY) typecheck
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+typecheck: $(READY) build/typed/cotrace
+	$(BIN)/mypy -p cotrace
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The rooms stand at the top of the repository and are imported as cotrace.*; a type checker follows
+# folders, so it is shown a folder of links laid out as the import names.
+build/typed/cotrace: $(READY)
+	@rm -rf $@ && mkdir -p $@
+	@ln -s $(CURDIR)/cotrace/* $@/
+	@for room in $(ROOMS); do ln -s $(CURDIR)/$$room $@/$$room; done
+
+$(READY): setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "cotrace needs Python 3.11 or newer; set PYTHON=python3.11"'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "setting up $(VENV); this takes a few minutes, once"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gemma,dev]'
+	@touch $@
+
+bench: $(READY)
+	@$(BIN)/python -m benchmarks.trace
+
+clean:
+	rm -rf build dist out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,57 @@
+"""The command line: one file a command, and here what they share."""
+
+import sys
+from importlib.metadata import version
+
+import typer
+
+from .doctor import doctor
+from .prune import prune
+from .render import render
+from .show import show
+from .trace import trace
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.command()(trace)
+app.command()(show)
+app.command()(prune)
+app.command()(render)
+app.command()(doctor)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(version("cotrace"))
+        raise typer.Exit
+
+
+@app.callback()
+def describe(
+    _version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Show the version."),
+) -> None:
+    """Trace what a Gemma 3 model says it is thinking, and what it computes."""
+
+
+def main() -> None:
+    """Run the command line: users' mistakes are one line and exit status 2, Ctrl-C is 130."""
+    try:
+        app(standalone_mode=False)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        print("cancelled; nothing was left half-written", file=sys.stderr)
+        sys.exit(130)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except Exception as error:
+        _exit_on_usage_error(error)
+        raise
+
+
+def _exit_on_usage_error(error: Exception) -> None:
+    """Typer's own errors (unknown option, missing argument) know how to show themselves."""
+    show_error, code = getattr(error, "show", None), getattr(error, "exit_code", None)
+    if callable(show_error) and isinstance(code, int):
+        show_error()
+        sys.exit(code)

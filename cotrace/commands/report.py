@@ -1,0 +1,63 @@
+"""How a graph is told in a terminal."""
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cotrace.graphs import Graph, describe_path, node_label, strongest_paths
+
+console = Console()
+
+
+def print_summary(graph: Graph) -> None:
+    """Prompt, tokens, targets, sizes and scores."""
+    info = graph.info
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bold")
+    facts.add_column(overflow="fold")
+    facts.add_row("prompt", Text(repr(info["prompt"])))
+    facts.add_row("tokens", Text(" ".join(f"{i}:{token!r}" for i, token in enumerate(info["tokens"]))))
+    facts.add_row("model", Text(f"{info['model']['name']} with {info['transcoders']['name']}"))
+    traced, order = info["traced"], graph.order
+    facts.add_row("traced", f"{traced['nodes']:,} nodes, {traced['edges']:,} edges")
+    if info["pruning"]:
+        pruning = info["pruning"]
+        limits = f"node threshold {pruning['node_threshold']}, edge threshold {pruning['edge_threshold']}"
+        facts.add_row("pruned to", f"{order.n_nodes:,} nodes, {graph.n_edges:,} edges ({limits})")
+    features, errors, tokens, logits = order.counts
+    facts.add_row("nodes", f"{features:,} features, {errors:,} errors, {tokens} tokens, {logits} targets")
+    scores = info["scores"]
+    facts.add_row(
+        "scores", f"replacement {scores['replacement']:.3f}, completeness {scores['completeness']:.3f} (traced graph)"
+    )
+    console.print(facts)
+    print_targets(graph)
+
+
+def print_targets(graph: Graph) -> None:
+    """The targets with their probabilities."""
+    table = Table("node", "target", "probability", "weight", title="targets", title_justify="left", box=None)
+    for target in graph.info["targets"]:
+        probability = "" if target["probability"] is None else f"{target['probability']:.1%}"
+        table.add_row(str(target["node"]), Text(repr(target["label"])), probability, f"{target['weight']:.3f}")
+    console.print(table)
+
+
+def print_top_nodes(graph: Graph, count: int) -> None:
+    """The nodes with most influence on the targets."""
+    influence = graph.column("influence")
+    table = Table("node", "name", "influence", "activation", title="most influential", title_justify="left", box=None)
+    activation = graph.column("activation")
+    for node in np.argsort(-influence, kind="stable")[:count].tolist():
+        shown = "" if np.isnan(activation[node]) else f"{activation[node]:.3g}"
+        table.add_row(str(node), Text(node_label(graph, node)), f"{influence[node]:.4f}", shown)
+    console.print(table)
+
+
+def print_paths(graph: Graph, count: int, target: int | None = None) -> None:
+    """The strongest paths from tokens to the targets as text."""
+    table = Table("share", "sign", "path", title="strongest paths", title_justify="left", box=None)
+    for path in strongest_paths(graph, target, count):
+        table.add_row(f"{path.strength:.2%}", "+" if path.sign > 0 else "−", Text(describe_path(graph, path)))
+    console.print(table)

@@ -1,0 +1,33 @@
+"""`cotrace show`: a graph file in words."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def show(
+    file: Annotated[Path, typer.Argument(help="A graph file, *.arrow.")],
+    target: Annotated[str | None, typer.Option(help="Paths to this target only: its text or node number.")] = None,
+    top: Annotated[int, typer.Option(help="How many nodes to list.", min=0)] = 10,
+    paths: Annotated[int, typer.Option(help="How many paths to list.", min=0)] = 5,
+) -> None:
+    """Summarise a graph: tokens, targets, scores, top nodes, strongest paths to a target."""
+    import cotrace
+
+    from .report import print_paths, print_summary, print_top_nodes
+
+    graph = cotrace.open(file)
+    node = None if target is None else find_target(graph.info["targets"], target)
+    print_summary(graph)
+    print_top_nodes(graph, top)
+    print_paths(graph, paths, node)
+
+
+def find_target(targets: list[dict], wanted: str) -> int:
+    """Node number of a target given by text or number; ValueError lists those that exist."""
+    for target in targets:
+        if wanted in (target["label"], target["label"].strip(), str(target["node"])):
+            return target["node"]
+    names = ", ".join(f"{target['label']!r} ({target['node']})" for target in targets)
+    raise ValueError(f"the graph has no target {wanted!r}; its targets are {names}")

@@ -1,0 +1,110 @@
+"""`cotrace trace`: a prompt's circuit as a graph file and a picture."""
+
+import hashlib
+import re
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+HOW_TO_NAME_TARGETS = (
+    "A target: a token's exact text (' cold', with its space), id:1234, 'diff: cold| hot' for a logit difference, "
+    "or feature:LAYER:POSITION:ID. Repeatable; default: the likeliest tokens."
+)
+
+
+def trace(
+    prompt: Annotated[str, typer.Argument(help="The text to trace.")],
+    model: Annotated[str, typer.Option(help="gemma-3-270m, a Hub id, a folder or a .gguf file.")] = "gemma-3-270m",
+    transcoders: Annotated[str, typer.Option(help="neurons, neurons:K, a folder or a Hub id.")] = "neurons",
+    target: Annotated[list[str] | None, typer.Option(help=HOW_TO_NAME_TARGETS)] = None,
+    max_targets: Annotated[int, typer.Option(help="At most so many of the likeliest tokens.")] = 10,
+    target_mass: Annotated[float, typer.Option(help="Probability that the targets should hold together.")] = 0.95,
+    position: Annotated[int, typer.Option(help="Where the targets are read; negative counts from the end.")] = -1,
+    node_threshold: Annotated[float, typer.Option(help="Share of the influence that the kept nodes hold.")] = 0.8,
+    edge_threshold: Annotated[float, typer.Option(help="Share of the influence that the kept edges hold.")] = 0.98,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, float64, or bfloat16 (storage only).")] = "auto",
+    out: Annotated[Path, typer.Option(help="Folder for the results; made if it does not exist.")] = Path("out"),
+    chat: Annotated[bool, typer.Option(help="Wrap the prompt as a user's turn of the model's chat template.")] = False,
+    full: Annotated[bool, typer.Option(help="Also keep the graph before pruning, as NAME.full.arrow.")] = False,
+    max_nodes: Annotated[int, typer.Option(help="At most so many nodes on the picture.")] = 60,
+) -> None:
+    """Trace PROMPT and write its circuit: NAME.arrow, NAME.svg and a summary."""
+    from cotrace.graphs.prune import check_threshold
+
+    if not prompt:
+        raise ValueError("the prompt is empty; write some text")
+    check_threshold("--node-threshold", node_threshold)
+    check_threshold("--edge-threshold", edge_threshold)
+    targets = [parse_target(text) for text in target] if target else None
+    check_writable(out)
+
+    import cotrace
+
+    loaded = cotrace.load(model, transcoders, device=device, dtype=dtype)
+    graph = loaded.trace(
+        [{"role": "user", "content": prompt}] if chat else prompt,
+        targets,
+        position=position,
+        max_targets=max_targets,
+        target_mass=target_mass,
+    )
+    circuit = graph.prune(node_threshold, edge_threshold)
+    name = slug(prompt)
+    written = [circuit.save(out / f"{name}.arrow")]
+    if full:
+        written.append(graph.save(out / f"{name}.full.arrow"))
+    finish(circuit, written, out / f"{name}.svg", max_nodes)
+
+
+def finish(circuit: Any, written: list[Path], picture: Path, max_nodes: int) -> None:
+    """Draw the picture where Graphviz is installed, then tell the circuit and where it is."""
+    from .report import console, print_paths, print_summary
+
+    print_summary(circuit)
+    print_paths(circuit, 5)
+    try:
+        written.append(circuit.render(picture, max_nodes=max_nodes))
+    except ValueError as error:
+        console.print(f"no picture: {error}", style="yellow", markup=False)
+    for path in written:
+        console.print(f"wrote {path}", markup=False, highlight=False)
+
+
+def parse_target(text: str) -> Any:
+    """Read one --target as `Model.trace` wants it; ValueError for a malformed one."""
+    kind, _, rest = text.partition(":")
+    if kind == "id" and rest.isdecimal():
+        return int(rest)
+    if kind == "diff":
+        pair = tuple(rest.split("|"))
+        if len(pair) != 2 or not all(pair):
+            raise ValueError(f"--target {text!r} should be 'diff:FIRST|SECOND', with the exact texts of two tokens")
+        return pair
+    if kind == "feature" and rest:
+        parts = rest.split(":")
+        if len(parts) != 3 or not all(part.isdecimal() for part in parts):
+            raise ValueError(f"--target {text!r} should be feature:LAYER:POSITION:ID, three numbers")
+        return ("feature", *map(int, parts))
+    return text
+
+
+def slug(prompt: str, length: int = 60) -> str:
+    """A file name for a prompt: its words, and a hash where they do not tell it from another."""
+    words = re.sub(r"[^\w]+", "-", prompt.lower()).strip("-")
+    name = words[:length].rstrip("-")
+    if name and name == words:
+        return name
+    return f"{name or 'prompt'}-{hashlib.sha256(prompt.encode()).hexdigest()[:8]}"
+
+
+def check_writable(folder: Path) -> None:
+    """Raise ValueError if files cannot be written to a folder; makes it where it is missing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f"cannot write to {folder} ({error.strerror}); choose another folder with --out") from error
