@@ -62,9 +62,13 @@ class Graph:
         return self.nodes["weights"].chunk(0).values.to_numpy()
 
     def column(self, name: str, missing: float = np.nan) -> np.ndarray:
-        """A column of the node table as an array (M,), with nulls replaced by `missing`."""
+        """A column of the node table as an array (M,), with nulls replaced by `missing`.
+
+        Integer columns with nulls need an integer for `missing`.
+        """
         column = self.nodes[name].chunk(0)
-        return column.fill_null(missing).to_numpy(zero_copy_only=False)
+        filled = column.fill_null(missing) if column.null_count else column
+        return filled.to_numpy(zero_copy_only=False)
 
     @cached_property
     def target_weights(self) -> np.ndarray:
