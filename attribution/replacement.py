@@ -120,6 +120,7 @@ class Replacement:
         self.final_rms_P = weights.final_rms(survey.final_resid_PD)
         self.mlp_in_rms_LP = torch.stack([done.rms_mlp_in_P for done in survey.passes])
         self.pattern = [_scaled_pattern(done) for done in survey.passes]
+        self.attention = [_attention_maps(weights, layer) for layer in range(arch.n_layers)]
         self.read_ND = torch.cat([self._read(layer, e) for layer, e in enumerate(survey.encoded)])
         self.skip = [survey.transcoders.skip(layer, self.embedding_PD) for layer in range(arch.n_layers)]
         self.column_N, self._first_column_LP = self._columns()
@@ -194,14 +195,13 @@ class Replacement:
         return self.weights.logits(resid_PD)
 
     def _frozen_attention(self, layer: int, resid_PD: Tensor) -> Tensor:
-        value, output = attention_maps(self.weights, layer)
-        group = output.shape[0] // value.shape[0]
-        values_KPd = resid_PD @ value.mT
-        mixed_HPd = self.pattern[layer] @ values_KPd.repeat_interleave(group, 0)
-        return (mixed_HPd @ output.mT).sum(0)
+        value_KdD, output_HDd = self.attention[layer]
+        values_KPd = resid_PD @ value_KdD.mT
+        mixed_HPd = self.pattern[layer] @ values_KPd.repeat_interleave(len(output_HDd) // len(value_KdD), 0)
+        return (mixed_HPd @ output_HDd.mT).sum(0)
 
 
-def attention_maps(weights: Gemma3Weights, layer: int) -> tuple[Tensor, Tensor]:
+def _attention_maps(weights: Gemma3Weights, layer: int) -> tuple[Tensor, Tensor]:
     """Value maps (KV, d_head, D) and output maps (H, D, d_head) with the norm weights folded in."""
     arch, w = weights.architecture, weights.layer(layer)
     value = (w.w_v * w.norm_attn_in_D).unflatten(0, (arch.n_kv_heads, arch.d_head))

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from cotrace.kernels.edge_rows import edge_rows
 
-from .replacement import Replacement, attention_maps
+from .replacement import Replacement
 
-BATCH_ROWS = 8192  # gradient vectors (targets x positions) at once: large matrix products, small memory
+BATCH_ROWS = 2048  # gradient vectors (targets x positions) at once: full-speed products, little beyond a target's reach
 
 
 class Batch(NamedTuple):
@@ -94,6 +94,8 @@ class _Sweep:
         self.feature_TC = like.new_zeros(size, n_columns)
         self.error_LPT = like.new_zeros(min(batch.layer, replacement.n_layers), self.reach, size)
         self.bias_T = like.new_zeros(size)
+        self._head: Tensor | None = None
+        self._mixed: Tensor | None = None
 
     def run(self, node_columns: NodeColumns) -> Rows:
         layer, read_TD = self.batch.layer, self.batch.read_TD
@@ -125,7 +127,7 @@ class _Sweep:
 
     def _first_attention(self, layer: int, read_TD: Tensor) -> Tensor:
         """Take gradients that live at one position each to all earlier ones, (P, T, D)."""
-        value, output = attention_maps(self.r.weights, layer)
+        value, output = self.r.attention[layer]
         targets = torch.arange(len(read_TD), device=read_TD.device)
         coefficient_HTP = self.r.pattern[layer][:, self.batch.position_T, : self.reach]
         head_HTd = read_TD @ output
@@ -140,18 +142,24 @@ class _Sweep:
 
     def _through_attention(self, layer: int, grad_PTD: Tensor) -> None:
         """Add the path through one layer's frozen attention, in place."""
-        value, output = attention_maps(self.r.weights, layer)
-        pattern_HPP = self.r.pattern[layer][:, : self.reach, : self.reach]
-        group, d_head = len(output) // len(value), value.shape[1]
-        flat = grad_PTD.flatten(0, 1)
-        for_value = []
-        for kv in range(len(value)):
-            mixed = flat.new_zeros(self.reach, len(self.bias_T) * d_head)
-            for head in range(kv * group, (kv + 1) * group):
-                mixed.addmm_(pattern_HPP[head].T, (flat @ output[head]).view_as(mixed))
-            for_value.append(mixed.view(-1, d_head))
-        for mixed_flat, value_dD in zip(for_value, value, strict=True):
-            flat.addmm_(mixed_flat, value_dD)
+        value_KdD, output_HDd = self.r.attention[layer]
+        back_HPP = self.r.pattern[layer][:, : self.reach, : self.reach].mT
+        flat_RD = grad_PTD.flatten(0, 1)
+        head_Rd, mixed_KRd = self._buffers(flat_RD, value_KdD)
+        for head, output_Dd in enumerate(output_HDd):
+            mixed = mixed_KRd[head * len(value_KdD) // len(output_HDd)].view(self.reach, -1)
+            torch.mm(flat_RD, output_Dd, out=head_Rd)
+            first_of_group = head % (len(output_HDd) // len(value_KdD)) == 0
+            mixed.addmm_(back_HPP[head], head_Rd.view_as(mixed), beta=0 if first_of_group else 1)
+        for mixed_Rd, value_dD in zip(mixed_KRd, value_KdD, strict=True):
+            flat_RD.addmm_(mixed_Rd, value_dD)
+
+    def _buffers(self, flat_RD: Tensor, value_KdD: Tensor) -> tuple[Tensor, Tensor]:
+        """Room for one head's and all KV heads' gradients; allocated once, since fresh pages cost time."""
+        if self._head is None or self._mixed is None:
+            size = len(flat_RD), value_KdD.shape[1]
+            self._head, self._mixed = flat_RD.new_empty(size), flat_RD.new_empty(len(value_KdD), *size)
+        return self._head, self._mixed
 
     def _in_node_order(self, token_PT: Tensor, node_columns: NodeColumns) -> Rows:
         feature_nodes, internal = node_columns.features(self.batch.layer, self.reach)

@@ -98,7 +98,9 @@ class Gemma3Weights:
     def mean_unembedding_D(self) -> Tensor:
         """Mean row over the vocabulary; subtracted from a row, it centres the logit."""
         if self._mean_unembedding_D is None:
-            self._mean_unembedding_D = self._cast(self._unembedding_VD.mean(0, dtype=torch.float64))
+            chunks = self._unembedding_VD.split(2**14)  # in float64, but never all of it at once
+            total_D = sum(chunk.sum(0, dtype=torch.float64) for chunk in chunks)
+            self._mean_unembedding_D = self._cast(total_D / len(self._unembedding_VD))
         return self._mean_unembedding_D
 
     def embed(self, token_ids: Tensor) -> Tensor:
