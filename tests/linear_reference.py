@@ -77,7 +77,9 @@ def _roped(x: Tensor, norm, rotation: tuple[Tensor, Tensor], config) -> Tensor:
     return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
 
 
-def carry(layers: list[Frozen], skips: list[Tensor | None], embed: Tensor, written: Tensor) -> tuple[list[Tensor], Tensor]:
+def carry(
+    layers: list[Frozen], skips: list[Tensor | None], embed: Tensor, written: Tensor
+) -> tuple[list[Tensor], Tensor]:
     """Carry S injections forward: `embed` (S, P, D) at the bottom, `written` (S, L, P, D) at MLP outputs.
 
     Returns what each layer's MLP input norm reads, (S, P, D) a layer, and the final residual.

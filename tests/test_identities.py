@@ -91,7 +91,11 @@ def sources(model, layers, embed, skips, graph, masked):
 
 
 def sites(graph):
-    return list(zip(*(graph.column(n, -1)[graph.order.features].tolist() for n in ("layer", "position", "feature")), strict=True))
+    return list(
+        zip(
+            *(graph.column(n, -1)[graph.order.features].tolist() for n in ("layer", "position", "feature")), strict=True
+        )
+    )
 
 
 def decoder(model, layers, layer, position, feature):

@@ -1,0 +1,119 @@
+"""The command line from outside: files, texts, one-line errors and exit statuses."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cotrace
+from cotrace.commands.trace import parse_target, slug
+
+REFERENCE = Path(__file__).parent / "reference"
+MODEL = ["--model", str(REFERENCE / "model"), "--device", "cpu"]
+
+
+def run(*arguments, **environment):
+    import os
+
+    command = [sys.executable, "-c", "from cotrace.commands import main; main()", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
+
+
+@pytest.fixture(scope="module")
+def prompt():
+    """A text that the reference model's tokenizer knows."""
+    return cotrace.load(REFERENCE / "model", device="cpu").tokens.tokenizer.decode([20, 30, 40])
+
+
+@pytest.fixture(scope="module")
+def traced(tmp_path_factory, prompt):
+    out = tmp_path_factory.mktemp("out")
+    result = run("trace", prompt, *MODEL, "--out", out, "--full")
+    assert result.returncode == 0, result.stderr
+    return out, result
+
+
+def test_trace_writes_a_graph_and_says_where(traced, prompt):
+    out, result = traced
+    circuit, full = (cotrace.open(out / f"{slug(prompt)}{ending}.arrow") for ending in ("", ".full"))
+    assert circuit.info["pruning"] == {"node_threshold": 0.8, "edge_threshold": 0.98, "keep_errors": False}
+    assert full.info["pruning"] is None
+    assert circuit.order.n_nodes < full.order.n_nodes
+    for words in ("tokens", "traced", "pruned to", "replacement", "strongest paths", f"{slug(prompt)}.arrow"):
+        assert words in result.stdout
+
+
+def test_without_dot_the_graph_is_written_and_the_cure_named(tmp_path, prompt):
+    result = run("trace", prompt, *MODEL, "--out", tmp_path, PATH="/nowhere")
+    assert result.returncode == 0
+    assert "Graphviz" in result.stdout
+    assert [path.suffix for path in tmp_path.iterdir()] == [".arrow"]
+
+
+def test_show_prune_and_render(traced, prompt, tmp_path):
+    file = traced[0] / f"{slug(prompt)}.full.arrow"
+    shown = run("show", file, "--top", "3", "--paths", "2")
+    assert shown.returncode == 0
+    assert "most influential" in shown.stdout
+    small = tmp_path / "small.arrow"
+    assert run("prune", file, "--node-threshold", "0.3", "--out", small).returncode == 0
+    assert cotrace.open(small).order.n_nodes < cotrace.open(file).order.n_nodes
+    assert run("render", small, "--to", "dot").returncode == 0
+    assert (tmp_path / "small.dot").read_text().count("digraph") == 1
+
+
+def test_doctor_names_what_a_trace_would_use():
+    result = run("doctor")
+    assert result.returncode == 0
+    for words in ("torch", "kernel encode", "kernel influence", "cuda", "dot", "gemma-3-270m", "transcoders"):
+        assert words in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trace", ""], "the prompt is empty"),
+        (["trace", "x", "--node-threshold", "1.1"], "between 0 and 1"),
+        (["trace", "x", "--model", "no/such/folder/anywhere/"], "neither an existing file or folder nor a Hub id"),
+        (["trace", "x", *MODEL, "--transcoders", "/no/such/folder"], "does not exist"),
+        (["trace", "x", *MODEL, "--position", "99"], "outside the prompt"),
+        (["trace", "x", *MODEL, "--target", "diff:a"], "diff:FIRST|SECOND"),
+        (["trace", "x", *MODEL, "--device", "cuda:77"], "use cpu"),
+        (["trace", "x", *MODEL, "--dtype", "int8"], "is not one of"),
+        (["trace", "x", *MODEL, "--out", "/dev/null/x"], "choose another folder with --out"),
+        (["show", "/no/such.arrow"], "does not exist"),
+        (["render", "/no/such.arrow"], "does not exist"),
+    ],
+    ids=str,
+)
+def test_a_mistake_is_one_line_and_a_non_zero_exit(arguments, message, tmp_path):
+    if arguments[0] == "trace" and "--out" not in arguments:
+        arguments = [*arguments, "--out", tmp_path]
+    result = run(*arguments)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        (" cold", " cold"),
+        ("id:12", 12),
+        ("diff: cold| hot", (" cold", " hot")),
+        ("feature:3:2:99", ("feature", 3, 2, 99)),
+        ("id:x", "id:x"),
+    ],
+)
+def test_targets_as_users_write_them(text, target):
+    assert parse_target(text) == target
+
+
+def test_slugs_are_file_names_and_tell_long_prompts_apart():
+    assert slug("The opposite of hot is") == "the-opposite-of-hot-is"
+    assert slug("a/../b\0c") == "a-b-c"
+    assert slug("?!").startswith("prompt-")
+    assert slug("word " * 50 + "a") != slug("word " * 50 + "b")
+    assert len(slug("x" * 500)) < 100

@@ -1,0 +1,133 @@
+"""What paths can end in: tokens, differences, directions, features; and what is refused."""
+
+import numpy as np
+import pytest
+import torch
+from test_identities import conservation_gap
+from tiny import WIDTH, prompt
+
+
+@pytest.fixture(scope="module")
+def model(load):
+    return load("clt")
+
+
+def weights(graph):
+    return [target["weight"] for target in graph.info["targets"]]
+
+
+def test_the_default_is_the_likeliest_tokens_up_to_the_mass(model):
+    probability = torch.softmax(model.logits(prompt())[-1], 0).sort(descending=True).values
+    graph = model.trace(prompt(), target_mass=0.5, max_targets=40)
+    count = int((probability.cumsum(0) < 0.5).sum()) + 1
+    assert graph.order.n_logits == count
+    assert np.allclose(weights(graph), probability[:count] / probability[:count].sum())
+    assert model.trace(prompt(), max_targets=2).order.n_logits == 2
+
+
+def test_a_difference_is_the_difference_of_its_tokens_rows(model):
+    tokens = model.trace(prompt(), [5, 9])
+    difference = model.trace(prompt(), [(5, 9)])
+    rows = tokens.adjacency()[tokens.order.logits].toarray()
+    assert np.allclose(difference.adjacency()[[-1]].toarray()[0][:-1], (rows[0] - rows[1])[:-2])
+    assert difference.info["targets"][0]["probability"] is None
+    logits = model.logits(prompt())[-1]
+    assert difference.column("pre_activation")[-1] == pytest.approx(float(logits[5] - logits[9]))
+
+
+def test_a_direction_reads_where_an_unembedding_row_stands(model):
+    row = model.weights.unembedding(torch.tensor([5]))[0] - model.weights.mean_unembedding_D
+    token, direction = model.trace(prompt(), [5]), model.trace(prompt(), [row])
+    assert np.allclose(token.adjacency().toarray(), direction.adjacency().toarray(), atol=1e-12)
+
+
+def test_a_feature_target_is_its_own_row(model):
+    active = model.active_features(prompt()).to_pylist()[-1]
+    graph = model.trace(prompt(), [("feature", active["layer"], active["position"], active["feature"])])
+    assert graph.order.n_logits == 0
+    assert graph.target_weights[graph.order.n_features - 1] == 1
+    circuit = graph.prune()
+    assert circuit.target_weights.sum() == 1
+    assert conservation_gap(circuit).max() < 1e-9
+
+
+def test_weights_are_probabilities_for_tokens_and_equal_for_the_rest(model):
+    direction = torch.ones(WIDTH)
+    graph = model.trace(prompt(), [5, (6, 7), direction])
+    probability = float(torch.softmax(model.logits(prompt())[-1], 0)[5])
+    raw = np.array([probability, 1, 1])
+    assert np.allclose(weights(graph), raw / raw.sum())
+    assert conservation_gap(graph).max() < 1e-9
+
+
+def test_active_features_are_the_nodes_of_the_graph(model):
+    active, nodes = model.active_features(prompt()), model.trace(prompt()).nodes
+    for name in active.column_names:
+        assert active[name].to_pylist() == nodes[name].to_pylist()[: len(active)]
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ([], "empty"),
+        ("cold", "is a list"),
+        ([5, 5], "named twice"),
+        ([99], "outside the vocabulary"),
+        ([(5, 5)], "is zero"),
+        ([torch.ones(WIDTH + 1)], "width"),
+        ([torch.full((WIDTH,), torch.nan)], "NaN"),
+        ([torch.zeros(WIDTH)], "zero"),
+        ([("feature", 0, 0, 1)], "not active"),
+        ([3.5], "cannot read the target"),
+        (["text"], "no tokenizer"),
+    ],
+)
+def test_bad_targets_are_refused(model, targets, message):
+    with pytest.raises(ValueError, match=message) as error:
+        model.trace(prompt(), targets)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"position": 11}, "outside the prompt of 11 tokens"),
+        ({"position": -12}, "outside the prompt"),
+        ({"max_targets": 0}, "at least 1"),
+        ({"target_mass": 0.0}, "share of the probability"),
+        ({"target_mass": 1.5}, "share of the probability"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"masked_positions": [11]}, "outside the prompt"),
+    ],
+)
+def test_bad_options_are_refused(model, options, message):
+    with pytest.raises(ValueError, match=message):
+        model.trace(prompt(), **options)
+
+
+def test_too_little_memory_is_said_before_the_work(model, monkeypatch):
+    import psutil
+
+    free = psutil.virtual_memory()._replace(available=1000)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    with pytest.raises(ValueError, match="GiB are free; shorten the prompt"):
+        model.trace(prompt())
+
+
+def test_an_interrupted_trace_leaves_nothing(model, monkeypatch, tmp_path):
+    import tempfile
+
+    import cotrace.attribution.trace as engine
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    calls = []
+
+    def interrupt(*arguments):
+        calls.append(arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "sweep", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model.trace(prompt())
+    assert calls
+    assert not list(tmp_path.iterdir())
