@@ -3,14 +3,15 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PROMPT ?= The opposite of hot is
+export PROMPT
 TRACE_OPTIONS ?=
 READY := $(VENV)/.ready
 ROOMS := attribution kernels graphs
 
-.PHONY: trace test test-gpu check format typecheck bench docs clean
+.PHONY: trace test test-gpu check format typecheck bench clean
 
 trace: $(READY)
-	@$(BIN)/cotrace trace $(TRACE_OPTIONS) "$(PROMPT)"
+	@$(BIN)/cotrace trace $(TRACE_OPTIONS) -- "$$PROMPT"
 
 test: $(READY)
 	@$(BIN)/python -m pytest
@@ -22,19 +23,17 @@ check: $(READY) typecheck
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-typecheck: $(READY) build/typed/cotrace
+# The rooms stand at the top of the repository and are imported as cotrace.*; a type checker follows
+# folders, so it is shown a folder of links laid out as the import names.
+typecheck: $(READY)
+	@rm -rf build/typed && mkdir -p build/typed/cotrace
+	@ln -s $(CURDIR)/cotrace/* build/typed/cotrace/
+	@for room in $(ROOMS); do ln -s $(CURDIR)/$$room build/typed/cotrace/$$room; done
 	$(BIN)/mypy -p cotrace
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-
-# The rooms stand at the top of the repository and are imported as cotrace.*; a type checker follows
-# folders, so it is shown a folder of links laid out as the import names.
-build/typed/cotrace: $(READY)
-	@rm -rf $@ && mkdir -p $@
-	@ln -s $(CURDIR)/cotrace/* $@/
-	@for room in $(ROOMS); do ln -s $(CURDIR)/$$room $@/$$room; done
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "cotrace needs Python 3.11 or newer; set PYTHON=python3.11"'
