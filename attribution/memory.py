@@ -27,6 +27,12 @@ def require_for_forward(arch: Architecture, n_positions: int, dtype: torch.dtype
     require(values * dtype.itemsize, device, f"a prompt of {n_positions} tokens", "shorten the prompt")
 
 
+def require_for_logits(arch: Architecture, n_positions: int, dtype: torch.dtype, device: torch.device) -> None:
+    """Check room for the logits of every position."""
+    what = f"logits of {n_positions} positions over {arch.vocab_size:,} tokens"
+    require(n_positions * arch.vocab_size * dtype.itemsize, device, what, "shorten the prompt")
+
+
 def require_for_sweep(entries: int, edges: int, arch: Architecture, dtype: torch.dtype, device: torch.device) -> None:
     """Check room for the vectors that features write, and disk for the rows."""
     fewer = "shorten the prompt, or use transcoders with fewer active features (neurons:K with a smaller K)"

@@ -11,7 +11,7 @@ from torch import Tensor
 from cotrace.graphs import Graph
 
 from .architecture import Architecture, read_architecture
-from .memory import count_edges, require_for_forward, require_for_sweep
+from .memory import count_edges, require_for_forward, require_for_logits, require_for_sweep
 from .progress import Progress, quiet_transformers
 from .provenance import versions
 from .replacement import Masked, Replacement, Survey
@@ -54,7 +54,9 @@ class Model:
     @torch.no_grad()
     def logits(self, prompt: Any) -> Tensor:
         """The real model's logits at every position, (P, V), in the compute dtype."""
-        *_, resid_PD = self.weights.run(self._ids(prompt))
+        ids = self._ids(prompt)
+        require_for_logits(self.architecture, len(ids), self.weights.dtype, self.weights.device)
+        *_, resid_PD = self.weights.run(ids)
         assert isinstance(resid_PD, Tensor)
         return self.weights.logits(resid_PD)
 

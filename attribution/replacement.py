@@ -168,9 +168,7 @@ class Replacement:
         if bias_D is not None:
             positions = survey.masked.open_positions(self.n_positions, rest_PD.device)
             self.constant_LPD[layer, positions] = bias_D
-        counts = torch.tensor(written.offsets, device=rest_PD.device).diff()
-        position_E = torch.arange(self.n_positions, device=rest_PD.device).repeat_interleave(counts)
-        rest_PD -= self.constant_LPD[layer].index_add(0, position_E, written.vectors_ED)
+        rest_PD -= self.constant_LPD[layer] + _sum_by_position(written)
         self.constant_LPD[layer, : self.constant_prefix] = rest_PD[: self.constant_prefix]
         self.error_LPD[layer, self.constant_prefix :] = rest_PD[self.constant_prefix :]
 
@@ -183,10 +181,7 @@ class Replacement:
         resid_PD = self.embedding_PD
         for layer in range(self.n_layers):
             resid_PD = resid_PD + self._frozen_attention(layer, resid_PD)
-            written = self.written[layer]
-            mlp_out_PD = self.error_LPD[layer] + self.constant_LPD[layer]
-            for p in range(self.n_positions):
-                mlp_out_PD[p] += written.vectors_ED[written.offsets[p] : written.offsets[p + 1]].sum(0)
+            mlp_out_PD = self.error_LPD[layer] + self.constant_LPD[layer] + _sum_by_position(self.written[layer])
             skip = self.skip[layer]
             if skip is not None:
                 mlp_in = resid_PD * self.mlp_in_rms_LP[layer][:, None] * self.weights.layer(layer).norm_mlp_in_D
@@ -207,6 +202,12 @@ def _attention_maps(weights: Gemma3Weights, layer: int) -> tuple[Tensor, Tensor]
     value = (w.w_v * w.norm_attn_in_D).unflatten(0, (arch.n_kv_heads, arch.d_head))
     output = (w.w_o * w.norm_attn_out_D[:, None]).unflatten(1, (arch.n_heads, arch.d_head)).transpose(0, 1)
     return value, output.contiguous()
+
+
+def _sum_by_position(written: Written) -> Tensor:
+    """What all features together write at each position, (P, D); the same bits at every run."""
+    lengths = torch.tensor(written.offsets, device=written.vectors_ED.device).diff()
+    return torch.segment_reduce(written.vectors_ED, "sum", lengths=lengths, axis=0, unsafe=True)
 
 
 def _scaled_pattern(done: LayerPass) -> Tensor:

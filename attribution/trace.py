@@ -57,7 +57,7 @@ def trace(
     if own_rows:
         collector.add(sweep(replacement, _target_batch(replacement, own_rows, position), columns))
     order = NodeOrder(len(replacement.features), n_errors, replacement.n_positions, len(own_rows))
-    with progress.phase("measuring influence"):
+    with progress.phase("finishing the graph"):
         return _assemble(replacement, targets, position, order, collector, describe())
 
 

@@ -11,33 +11,26 @@ Opening and drawing graphs needs no torch: it is imported by `load`, not before.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from cotrace.graphs import Graph
+from cotrace.graphs import Graph, open_graph
 
 if TYPE_CHECKING:
-    from cotrace.attribution import Model
+    from cotrace.attribution import Model, load
 
 __version__ = "0.1.0"
-__all__ = ["Graph", "__version__", "load", "open"]
-
-
-def load(
-    model: str | os.PathLike = "gemma-3-270m",
-    transcoders: str | os.PathLike = "neurons",
-    *,
-    device: str = "auto",
-    dtype: str = "auto",
-    progress: bool | None = None,
-) -> Model:
-    """Load a Gemma 3 model with its transcoders; see `cotrace.attribution.load`."""
-    from cotrace.attribution import load as load_model
-
-    return load_model(model, transcoders, device=device, dtype=dtype, progress=progress)
+__all__ = ["Graph", "Model", "__version__", "load", "open"]
 
 
 def open(path: str | os.PathLike) -> Graph:
     """Memory-map a graph file and validate it; raises ValueError for anything that is not one."""
-    from cotrace.graphs import open_graph
-
     return open_graph(path)
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch when it is first asked for."""
+    if name in ("Model", "load"):
+        import cotrace.attribution
+
+        return getattr(cotrace.attribution, name)
+    raise AttributeError(f"module 'cotrace' has no attribute {name!r}")

@@ -1,8 +1,13 @@
 """Exchange with NetworkX."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import networkx as nx
 
-from .graph import Graph
+if TYPE_CHECKING:
+    from .graph import Graph
 
 
 def to_networkx(graph: Graph) -> nx.DiGraph:
@@ -11,7 +16,8 @@ def to_networkx(graph: Graph) -> nx.DiGraph:
     Nodes are node numbers with the columns of the node table as attributes (nulls are left out);
     the graph's metadata is in `.graph`.
     """
-    result: nx.DiGraph = nx.DiGraph(**graph.info)
+    result: nx.DiGraph = nx.DiGraph()
+    result.graph.update(graph.info)
     attributes = graph.nodes.drop_columns(["sources", "weights"])
     for row in attributes.to_pylist():
         result.add_node(row["node"], **{name: value for name, value in row.items() if value is not None})

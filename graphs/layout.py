@@ -8,10 +8,13 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .graph import Graph
+if TYPE_CHECKING:
+    from .graph import Graph
+
 
 SLIDE = (960.0, 540.0)  # points: a 16:9 slide of 13.3 x 7.5 inches
 MARGIN, AXIS, GUTTER = 18.0, 30.0, 8.0  # page margin, width of the layer names, space between columns

@@ -8,12 +8,11 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import graphviz
 import numpy as np
 
-from .graph import Graph
 from .layout import (
     AXIS,
     BEND,
@@ -35,6 +34,9 @@ from .layout import (
     visible,
     wrap,
 )
+
+if TYPE_CHECKING:
+    from .graph import Graph
 
 FORMATS = ("svg", "png", "pdf", "dot")
 FONT = "Helvetica,Arial,sans-serif"

@@ -64,7 +64,7 @@ def finish(circuit: Any, written: list[Path], picture: Path, max_nodes: int) -> 
     from .report import console, print_paths, print_summary
 
     print_summary(circuit)
-    print_paths(circuit, 5)
+    print_paths(circuit, 8)
     try:
         written.append(circuit.render(picture, max_nodes=max_nodes))
     except ValueError as error:
