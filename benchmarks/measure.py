@@ -1,0 +1,141 @@
+"""One measured process: its wall time, its peak memory and how it ended.
+
+The parent stays small on purpose: on Linux a child's peak starts at its parent's size at the fork.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+DONE, OUT_OF_MEMORY, OVER_TIME = "done", "out of memory", "over the time limit"
+FAILED, NOT_MEASURED = "failed", "not measured"
+
+MEMORY_WORDS = ("MemoryError", "OutOfMemoryError", "can't allocate memory", "not enough memory")
+
+
+@dataclass(frozen=True)
+class Run:
+    """How one process ended and what it reported; `detail` is the last line it wrote when it did not finish.
+
+    `others_cores` is how many cores other processes kept busy meanwhile, null where the system does not
+    say: numbers of a run with much of it are not worth much.
+    """
+
+    status: str
+    wall_seconds: float
+    peak_bytes: int
+    cpu_seconds: float
+    others_cores: float | None
+    detail: str = ""
+    report: dict[str, Any] = field(default_factory=dict)
+
+    def record(self) -> dict[str, Any]:
+        """Everything as one flat dictionary for the result file."""
+        values = asdict(self)
+        return values.pop("report") | values
+
+
+def run(command: list[str], folder: Path, time_limit: float) -> Run:
+    """Run `command --report FILE` to its end or its time limit (seconds), with its output in a log in `folder`."""
+    report, log = folder / "report.json", folder / "log.txt"
+    report.unlink(missing_ok=True)
+    start, busy_before = time.perf_counter(), _busy_seconds()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "--report", str(report)],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=Path(__file__).parent.parent,
+            start_new_session=True,
+            preexec_fn=_first_to_go,
+        )
+        usage, late = _wait(process, time_limit)
+    wall, cpu = time.perf_counter() - start, usage.ru_utime + usage.ru_stime
+    busy = _busy_seconds()
+    others = None if busy is None or busy_before is None else max(busy - busy_before - cpu, 0) / wall
+    status = OVER_TIME if late else _status(process.returncode, log)
+    detail, values = ("", json.loads(report.read_text())) if status == DONE else (_last_line(log), {})
+    return Run(status, wall, _peak_bytes(usage), cpu, others, detail, values)
+
+
+def timed(call: Callable[[], Any]) -> tuple[Any, float]:
+    """What `call` returns, and its seconds."""
+    start = time.perf_counter()
+    value = call()
+    return value, time.perf_counter() - start
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers depend on: processor, cores, memory, system."""
+    return {
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _cpu() -> str:
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return platform.processor() or platform.machine()
+
+
+def _first_to_go() -> None:
+    """Make this process the kernel's first choice when memory runs out, instead of a bystander."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def _wait(process: subprocess.Popen, time_limit: float) -> tuple[resource.struct_rusage, bool]:
+    """What the process used, and whether the time limit ended it."""
+    late = threading.Event()
+
+    def stop() -> None:
+        late.set()
+        os.killpg(process.pid, signal.SIGKILL)
+
+    timer = threading.Timer(time_limit, stop)
+    timer.start()
+    _, status, usage = os.wait4(process.pid, 0)
+    timer.cancel()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return usage, late.is_set()
+
+
+def _peak_bytes(usage: resource.struct_rusage) -> int:
+    """The largest resident memory; Linux counts it in kibibytes, macOS in bytes."""
+    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _busy_seconds() -> float | None:
+    """Seconds that all cores together have been busy since the start of the machine, if it says so."""
+    with contextlib.suppress(OSError):
+        user, nice, system, _, _, irq, soft_irq, *_ = map(int, Path("/proc/stat").read_text().split()[1:9])
+        return (user + nice + system + irq + soft_irq) / os.sysconf("SC_CLK_TCK")
+    return None
+
+
+def _status(code: int, log: Path) -> str:
+    if code == 0:
+        return DONE
+    text = log.read_text(errors="replace")
+    return OUT_OF_MEMORY if code == -signal.SIGKILL or any(word in text for word in MEMORY_WORDS) else FAILED
+
+
+def _last_line(log: Path) -> str:
+    """The last line of a log; progress bars rewrite theirs with a carriage return."""
+    lines = log.read_text(errors="replace").replace("\r", "\n").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
