@@ -61,13 +61,13 @@ class Graph:
         """CSR values: the direct effect of every edge, (E,)."""
         return self.nodes["weights"].chunk(0).values.to_numpy()
 
-    def column(self, name: str, missing: float = np.nan) -> np.ndarray:
-        """A column of the node table as an array (M,), with nulls replaced by `missing`.
+    def column(self, name: str, missing: float | None = None) -> np.ndarray:
+        """A column of the node table as an array (M,), with nulls replaced by `missing`, else by NaN.
 
-        Integer columns with nulls need an integer for `missing`.
+        An integer column with nulls is float64 unless `missing` is given.
         """
         column = self.nodes[name].chunk(0)
-        filled = column.fill_null(missing) if column.null_count else column
+        filled = column if missing is None else column.fill_null(missing)
         return filled.to_numpy(zero_copy_only=False)
 
     @cached_property
@@ -147,6 +147,7 @@ class Graph:
 
     def subgraph(self, kept: Kept, pruning: dict[str, Any]) -> Graph:
         """The graph of the nodes and edges that the masks keep; `pruning` goes into the metadata."""
+        assert kept.nodes[[target["node"] for target in self.info["targets"]]].all(), "targets must be kept"
         new_number = np.cumsum(kept.nodes, dtype=np.int64) - 1
         rows = np.repeat(np.arange(self.order.n_nodes), np.diff(self.indptr))
         per_row = np.bincount(rows[kept.edges], minlength=self.order.n_nodes)[kept.nodes]

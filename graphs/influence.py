@@ -30,9 +30,8 @@ def _propagate(indptr, indices, weights, target_weights):
             total += abs(weights[edge])
         if total == 0.0:
             continue
-        share = mass / total
         for edge in range(start, stop):
-            influence[indices[edge]] += share * abs(weights[edge])
+            influence[indices[edge]] += mass * (abs(weights[edge]) / total)  # of a lone edge exactly the mass
     return influence
 
 

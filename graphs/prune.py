@@ -58,13 +58,17 @@ def select(
 
 
 def _score_at_share(scores: np.ndarray, share: float) -> float:
-    """Score at which the cumulative share, from the largest down, first reaches `share`."""
-    descending = np.sort(scores)[::-1]
-    total = descending.sum()
-    if total == 0:
-        return 0.0
-    rank = int(np.searchsorted(np.cumsum(descending) / total, share))
-    return float(descending[min(rank, len(descending) - 1)])
+    """Score at which the cumulative share, from the largest down, first reaches `share`.
+
+    That of the whole is the smallest positive score, however the sum is rounded; without a positive
+    score there is nothing to keep and it is infinite.
+    """
+    descending = np.sort(scores[scores > 0])[::-1]
+    if len(descending) == 0:
+        return np.inf
+    cumulative = np.cumsum(descending)
+    rank = -1 if share == 1 else np.searchsorted(cumulative / cumulative[-1], share)
+    return float(descending[rank])
 
 
 def _edges_above(indptr, indices, weights, target_weights, edges, threshold):
@@ -74,9 +78,10 @@ def _edges_above(indptr, indices, weights, target_weights, edges, threshold):
     sub_indices, sub_weights = indices[edges], weights[edges]
     influence = node_influence(kept_per_row, sub_indices, sub_weights, target_weights) + target_weights
     totals = row_totals(kept_per_row, sub_weights)
-    scale = np.divide(influence, totals, out=np.zeros_like(totals), where=totals > 0)
-    scores = np.abs(sub_weights) * np.repeat(scale, np.diff(kept_per_row))
-    return scores >= _score_at_share(scores, threshold) if len(scores) else np.zeros(0, bool)
+    totals[totals == 0] = 1
+    scores = np.abs(sub_weights) / np.repeat(totals, np.diff(kept_per_row))
+    scores *= np.repeat(influence, np.diff(kept_per_row))
+    return scores >= _score_at_share(scores, threshold)
 
 
 @njit(cache=True)

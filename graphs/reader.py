@@ -9,7 +9,7 @@ from numba import njit
 
 from .graph import Graph
 from .order import KINDS
-from .schema import decode_info, schema
+from .schema import NULLABLE_VALUES, VALUES, decode_info, schema
 from .store import read_table
 
 
@@ -23,11 +23,12 @@ def open_graph(path: str | os.PathLike) -> Graph:
     if not path.is_file():
         raise ValueError(f"{path} does not exist or is not a file; `cotrace trace` writes graph files")
     try:
-        graph = _read(path)
-    except (pa.ArrowException, ValueError, OverflowError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"cannot open {path}: {reason}") from error
-    return graph
+        return _read(path)
+    except pa.ArrowException as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"cannot open {path}: it is damaged ({reason}); trace the prompt again") from error
+    except ValueError as error:
+        raise ValueError(f"cannot open {path}: {error}") from error
 
 
 def _read(path: Path) -> Graph:
@@ -35,64 +36,79 @@ def _read(path: Path) -> Graph:
     info = decode_info(table.schema.metadata)
     _check_types(table.schema)
     table.validate(full=True)
+    _check_values(table)
     graph = Graph(table, info)
     _check_nodes(graph)
+    _check_sites(graph)
     _check_info(graph)
     _check_edges(graph)
     return graph
 
 
 def _check_types(found: pa.Schema) -> None:
-    weights = found.field("weights").type if "weights" in found.names else pa.null()
+    weights = found.field(found.names.index("weights")).type if "weights" in found.names else pa.null()
     if not (pa.types.is_list(weights) or pa.types.is_large_list(weights)):
         raise ValueError("its column 'weights' is missing or no list; it was edited, trace the prompt again")
     expected = schema(weights.value_type, pa.types.is_large_list(weights))
     if weights.value_type not in (pa.float32(), pa.float64()) or not found.equals(expected):
-        wrong = [f.name for f in expected if f.name not in found.names or not found.field(f.name).equals(f)]
-        raise ValueError(f"its columns are not those of a graph ({', '.join(wrong) or 'extra columns'}); trace again")
+        wrong = [field.name for field in expected if field not in list(found)] or ["extra ones, or another order"]
+        raise ValueError(f"its columns are not those of a graph ({', '.join(wrong)}); trace the prompt again")
+
+
+def _check_values(nodes: pa.Table) -> None:
+    """Nothing is null that must not be, all numbers are finite, kinds are those of a graph."""
+    columns = {name: nodes[name].chunk(0) for name in nodes.column_names}
+    complete = [columns[field.name] for field in nodes.schema if not field.nullable]
+    complete += [columns[name].values for name in ("sources", "weights")]
+    if any(column.null_count for column in complete):
+        raise ValueError("a column that must be complete has nulls; trace the prompt again")
+    if not all(np.isfinite(columns[name].fill_null(0.0).to_numpy()).all() for name in NULLABLE_VALUES + VALUES):
+        raise ValueError("its nodes have values that are not finite; trace the prompt again")
+    if columns["kind"].dictionary.to_pylist() != list(KINDS):
+        raise ValueError("its node kinds are not those of a graph; trace the prompt again")
 
 
 def _check_nodes(graph: Graph) -> None:
     nodes, order = graph.nodes, graph.order
-    if any(nodes[name].null_count for name in nodes.column_names if not nodes.schema.field(name).nullable):
-        raise ValueError("a column that must be complete has nulls; trace the prompt again")
-    if nodes["kind"].chunk(0).dictionary.to_pylist() != list(KINDS):
-        raise ValueError("its node kinds are not those of a graph; trace the prompt again")
     codes = nodes["kind"].chunk(0).indices.to_numpy()
     if not np.array_equal(codes, order.kind_codes()):
         raise ValueError("its nodes are not in the order features, errors, tokens, logits; trace the prompt again")
     if not np.array_equal(nodes["node"].to_numpy(), np.arange(order.n_nodes)):
         raise ValueError("its node numbers are not 0, 1, 2, …; trace the prompt again")
-    _check_sites(graph)
 
 
 def _check_sites(graph: Graph) -> None:
-    """Layers, positions and features are present where they must be, in range and sorted."""
+    """Layers, positions and features are present where they must be, in range, sorted and unique."""
     n_layers, n_positions = graph.info["model"]["n_layers"], len(graph.info["token_ids"])
     needs = {"layer": (0, 1), "position": (0, 1, 2, 3), "feature": (0,)}
     sites = {name: graph.column(name, missing=-1) for name in needs}
     codes = graph.order.kind_codes()
     for name, kinds in needs.items():
-        if not np.array_equal(sites[name] >= 0, np.isin(codes, kinds)):
+        wanted = np.isin(codes, kinds)
+        if not np.array_equal(sites[name] >= 0, wanted) or graph.nodes[name].null_count != (~wanted).sum():
             raise ValueError(f"its column {name!r} has values where none belong, or lacks some; trace again")
     if (sites["layer"] >= n_layers).any() or (sites["position"] >= n_positions).any():
         raise ValueError("a node lies outside the model's layers or the prompt; trace the prompt again")
     for part in (graph.order.features, graph.order.errors, graph.order.tokens):
-        keys = [sites[name][part] for name in ("feature", "position", "layer")]
-        if not np.array_equal(np.lexsort(keys), np.arange(part.stop - part.start)):
+        steps = np.diff([sites[name][part].astype(np.int64) for name in ("layer", "position", "feature")])
+        first = np.take_along_axis(steps, (steps != 0).argmax(axis=0)[None], axis=0)
+        if (first <= 0).any():
             raise ValueError("its nodes are not sorted by layer, position and feature; trace the prompt again")
 
 
 def _check_info(graph: Graph) -> None:
-    info = graph.info
-    if len(info["tokens"]) != len(info["token_ids"]) or not info["targets"]:
-        raise ValueError("its metadata does not fit its nodes; trace the prompt again")
-    for target in info["targets"]:
-        if not (isinstance(target["node"], int) and 0 <= target["node"] < graph.order.n_nodes):
-            raise ValueError("a target is not a node of the graph; trace the prompt again")
-    weights = np.array([target["weight"] for target in info["targets"]], float)
-    if not (np.isfinite(weights).all() and (weights >= 0).all() and abs(weights.sum() - 1) < 1e-3):
-        raise ValueError("its target weights are not shares that sum to 1; trace the prompt again")
+    info, order = graph.info, graph.order
+    if not len(info["tokens"]) == len(info["token_ids"]) == order.n_tokens > info["position"] >= 0:
+        raise ValueError("its prompt does not fit its nodes; trace the prompt again")
+    weights = {target["node"]: target["weight"] for target in info["targets"]}
+    if not len(weights) == len(info["targets"]) > 0 or any(weight < 0 for weight in weights.values()):
+        raise ValueError("it has no targets, a target twice or one of negative weight; trace the prompt again")
+    for node, weight in weights.items():
+        is_feature, is_logit = (part.start <= node < part.stop for part in (order.features, order.logits))
+        if not (is_logit or (is_feature and weight > 0)):
+            raise ValueError("a target is no logit and no feature of the graph; trace the prompt again")
+    if abs(sum(weights.values()) - 1) > 1e-3:
+        raise ValueError("its target weights do not sum to 1; trace the prompt again")
 
 
 def _check_edges(graph: Graph) -> None:
@@ -108,7 +124,7 @@ def _check_edges(graph: Graph) -> None:
 @njit(cache=True)
 def _edge_problem(indptr, indices, weights, layers, codes):
     """First thing wrong with the edges, or an empty string."""
-    if len(indices) != len(weights) or indptr[-1] != len(indices):
+    if len(indices) != len(weights) or indptr[0] != 0 or indptr[-1] != len(indices):
         return "sources and weights differ in length"
     for row in range(len(indptr) - 1):
         last = -1
@@ -119,7 +135,7 @@ def _edge_problem(indptr, indices, weights, layers, codes):
             if source <= last or source >= len(layers):
                 return "sources are not ascending node numbers"
             last = source
-            if codes[source] == 3 or (codes[source] != 2 and layers[source] >= layers[row]):
+            if layers[source] >= layers[row]:
                 return "an edge does not run from a lower to a higher layer"
             if not np.isfinite(weights[edge]):
                 return "a weight is not finite"

@@ -37,16 +37,20 @@ class RowSpool:
         self._counts.append(np.zeros(rows, np.int64))
 
     def finish(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return indptr (M+1,) int64, indices (E,) int32 and weights (E,), the last two file-backed."""
+        """Return indptr (M+1,) int64, indices (E,) int32 and weights (E,), the last two file-backed.
+
+        The arrays keep their files alive; the spool is used up.
+        """
         indptr = np.concatenate([[0], *self._counts]).cumsum(dtype=np.int64)
         return indptr, _mapped(self._indices, np.int32), _mapped(self._weights, self._value_type)
 
 
 def _mapped(file: IO[bytes], kind: np.dtype | type) -> np.ndarray:
-    file.flush()
-    if file.tell() == 0:  # an empty file cannot be mapped
-        return np.empty(0, kind)
-    return np.memmap(file, dtype=kind, mode="r")
+    with file:
+        file.flush()
+        if file.tell() == 0:  # an empty file cannot be mapped
+            return np.empty(0, kind)
+        return np.memmap(file, dtype=kind, mode="r")
 
 
 @njit(cache=True)

@@ -16,8 +16,25 @@ KIND_TYPE = pa.dictionary(pa.int8(), pa.string())
 INTEGERS = ("layer", "position", "feature", "token")
 NULLABLE_VALUES = ("activation", "pre_activation", "bias", "probability")
 VALUES = ("influence", "influence_bound", "dropped")
-INFO_KEYS = ("model", "transcoders", "prompt", "token_ids", "tokens", "position", "masked_positions",
-             "targets", "settings", "coverage", "bound", "scores", "traced", "pruning", "versions")  # fmt: skip
+NUMBER = (int, float)
+# Shape of the metadata: a type, (either, or), [of each item] or {of each key, among others}.
+INFO: dict[str, Any] = {
+    "model": {"name": str, "n_layers": int},
+    "transcoders": {"name": str},
+    "prompt": str,
+    "token_ids": [int],
+    "tokens": [str],
+    "position": int,
+    "masked_positions": [int],
+    "targets": [{"node": int, "kind": str, "label": str, "weight": NUMBER, "probability": (*NUMBER, None)}],
+    "settings": {},
+    "coverage": NUMBER,
+    "bound": NUMBER,
+    "scores": {"replacement": NUMBER, "completeness": NUMBER},
+    "traced": {"nodes": int, "edges": int},
+    "pruning": (None, {"node_threshold": NUMBER, "edge_threshold": NUMBER, "keep_errors": bool}),
+    "versions": {},
+}
 
 
 def schema(value_type: pa.DataType | None = None, large: bool = False) -> pa.Schema:
@@ -81,7 +98,7 @@ def _to_arrow(values: Any, kind: pa.DataType) -> pa.Array:
 
 
 def _encode(info: dict[str, Any]) -> bytes:
-    missing = [key for key in INFO_KEYS if key not in info]
+    missing = [key for key in INFO if key not in info]
     assert not missing, f"graph metadata lacks {missing}"
     return json.dumps(info, sort_keys=True, allow_nan=False).encode()
 
@@ -90,15 +107,30 @@ def decode_info(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
     """Read the metadata of a schema. Raises ValueError for a foreign, newer or damaged one."""
     if not metadata or VERSION_KEY not in metadata or INFO_KEY not in metadata:
         raise ValueError("it is an Arrow file, but not a cotrace graph; trace a prompt to make one")
-    try:
-        version = int(metadata[VERSION_KEY])
-        info = json.loads(metadata[INFO_KEY])
-    except ValueError as error:
-        raise ValueError("its metadata is damaged; trace the prompt again") from error
-    if version > FORMAT_VERSION:
+    version = metadata[VERSION_KEY].decode(errors="replace")
+    if version.isdecimal() and len(version) < 9 and int(version) > FORMAT_VERSION:
         raise ValueError(
             f"it has format version {version} and this cotrace reads up to {FORMAT_VERSION}; upgrade cotrace to open it"
         )
-    if version < 1 or not isinstance(info, dict) or any(key not in info for key in INFO_KEYS):
-        raise ValueError("its metadata is incomplete; trace the prompt again")
+    try:
+        info = json.loads(metadata[INFO_KEY])
+        json.dumps(info, allow_nan=False, ensure_ascii=False).encode()  # no infinities, no broken Unicode
+    except (ValueError, RecursionError) as error:
+        raise ValueError("its metadata is damaged; trace the prompt again") from error
+    if version != str(FORMAT_VERSION) or not isinstance(info, dict):
+        raise ValueError("its metadata is damaged; trace the prompt again")
+    wrong = [key for key, shape in INFO.items() if key not in info or not _fits(info[key], shape)]
+    if wrong:
+        raise ValueError(f"its metadata lacks or has a wrong {', '.join(wrong)}; trace the prompt again")
     return info
+
+
+def _fits(value: Any, shape: Any) -> bool:
+    """Whether decoded JSON has a shape written as in `INFO`; integers stay below 2^63."""
+    if isinstance(shape, tuple):
+        return any(_fits(value, one) for one in shape)
+    if isinstance(shape, list):
+        return isinstance(value, list) and all(_fits(item, shape[0]) for item in value)
+    if isinstance(shape, dict):
+        return isinstance(value, dict) and all(key in value and _fits(value[key], shape[key]) for key in shape)
+    return value is shape if shape is None else type(value) is shape and (shape is not int or abs(value) < 2**63)

@@ -33,7 +33,7 @@ def graph_scores(
     error_share = np.divide(from_errors, totals, out=np.zeros_like(totals), where=totals > 0)
     mass = influence + target_weights
     replacement = token / (token + error) if token + error > 0 else 1.0
-    completeness = ((1 - error_share) @ mass) / mass.sum() if mass.sum() > 0 else 1.0
+    completeness = 1 - error_share @ mass / mass.sum() if mass.sum() > 0 else 1.0
     return Scores(float(replacement), float(completeness))
 
 

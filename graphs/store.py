@@ -25,5 +25,7 @@ def read_table(path: Path) -> pa.Table:
         if reader.num_record_batches != 1:
             raise ValueError(f"it has {reader.num_record_batches} record batches and a graph file has exactly one")
         return reader.read_all()
-    except (pa.ArrowInvalid, OSError) as error:
+    except PermissionError as error:
+        raise ValueError("you may not read it; ask its owner for permission") from error
+    except (pa.ArrowException, OSError) as error:
         raise ValueError("it is truncated or not an Arrow file; copy it again or trace the prompt again") from error
