@@ -3,20 +3,19 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
 import huggingface_hub
 from huggingface_hub.errors import (
-    EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
+    HTTPError,
     LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -86,7 +85,7 @@ class HubName(NamedTuple):
         """Split owner/name[/folder…][@revision]; raises ValueError if there is no owner or name."""
         path, _, revision = text.partition("@")
         parts = path.split("/")
-        if len(parts) < 2 or not all(parts):
+        if len(parts) < 2 or not all(parts) or parts[0] in (".", "..", "~"):
             raise ValueError(
                 f"{text!r} is neither an existing file or folder nor a Hub id; write owner/name[/folder][@revision]"
             )
@@ -94,43 +93,62 @@ class HubName(NamedTuple):
 
 
 def list_hub(name: HubName) -> list[str]:
-    """Paths of all files of a repository; ValueError with the cure if it cannot be listed."""
+    """Paths of all files of a repository, of the Hub's cache where the Hub cannot be reached.
+
+    Raises ValueError with the cure if it cannot be listed.
+    """
     try:
-        return huggingface_hub.list_repo_files(name.repo, revision=name.revision)
-    except Exception as error:
-        raise hub_error(name.repo, error) from error
+        with explained(name.repo):
+            info = huggingface_hub.model_info(name.repo, revision=name.revision)  # one request, no retries
+            return [file.rfilename for file in info.siblings or []]
+    except Unreachable:
+        cached = _cached_snapshot(name)
+        if cached is None:
+            raise
+        return [str(path.relative_to(cached)) for path in cached.rglob("*") if path.is_file()]
+
+
+def _cached_snapshot(name: HubName) -> Path | None:
+    with suppress(LocalEntryNotFoundError):
+        return Path(
+            huggingface_hub.snapshot_download(
+                name.repo, revision=name.revision, allow_patterns=[], local_files_only=True
+            )
+        )
+    return None
 
 
 def download(name: HubName, patterns: list[str]) -> Path:
     """Folder with the files that match; downloads what the Hub's cache lacks, with its progress bar."""
-    try:
+    with explained(name.repo):
         return Path(huggingface_hub.snapshot_download(name.repo, revision=name.revision, allow_patterns=patterns))
-    except Exception as error:
-        raise hub_error(name.repo, error) from error
 
 
-def hub_error(repo: str, error: Exception) -> Exception:
-    """The one line that names the cure; errors that are not the Hub's pass through."""
-    if isinstance(error, GatedRepoError):
-        return ValueError(f"{repo} is gated: accept its terms on its Hub page, then run `hf auth login`")
-    if isinstance(error, RevisionNotFoundError):
-        return ValueError(f"{repo} has no such revision; check what follows the @")
-    if isinstance(error, RepositoryNotFoundError | HFValidationError):
-        return ValueError(
+class Unreachable(ValueError):
+    """The Hub cannot be asked; what is in its cache can still be used."""
+
+
+@contextmanager
+def explained(repo: str) -> Iterator[None]:
+    """Turn the Hub's errors into one line that names the cure; other errors pass through."""
+    try:
+        yield
+    except GatedRepoError as error:
+        raise ValueError(f"{repo} is gated: accept its terms on its Hub page, then run `hf auth login`") from error
+    except RevisionNotFoundError as error:
+        raise ValueError(f"{repo} has no such revision; check what follows the @") from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise ValueError(
             f"the Hub has no repository {repo!r}, or you may not see it; check the name or `hf auth login`"
-        )
-    if isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled | OSError) and not isinstance(
-        error, HfHubHTTPError
-    ):
-        return ValueError(
-            f"cannot reach the Hub for {repo} (no network?); download it elsewhere and pass the local folder instead"
-        )
-    if isinstance(error, HfHubHTTPError | EntryNotFoundError):
-        return ValueError(
-            f"the Hub refused {repo}: {str(error).splitlines()[0]}; try again later or pass a local folder"
-        )
-    if type(error).__module__.split(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2", "requests"):
-        return ValueError(
-            f"cannot reach the Hub for {repo} (no network?); download it elsewhere and pass the local folder instead"
-        )
-    return error
+        ) from error
+    except HfHubHTTPError as error:
+        refusal = str(error).splitlines()[0]
+        raise Unreachable(f"the Hub refused {repo}: {refusal}; try again later or pass a local folder") from error
+    except (LocalEntryNotFoundError, ConnectionError, TimeoutError, HTTPError) as error:
+        why = "HF_HUB_OFFLINE is set: unset it" if huggingface_hub.constants.HF_HUB_OFFLINE else "no network?"
+        raise Unreachable(
+            f"cannot reach the Hub for {repo} ({why}), and its cache lacks what is needed; "
+            "download it elsewhere and pass the local folder instead"
+        ) from error
+    except OSError as error:
+        raise ValueError(f"cannot save {repo}: {error}; set HF_HOME to a folder with enough free space") from error

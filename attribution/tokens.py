@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 # Gemma 3's tokenizer is one for all sizes. Some versions of its conversion split words wrongly,
@@ -20,7 +19,7 @@ def check_segmentation(tokenizer: Any) -> None:
         if found != expected:
             raise ValueError(
                 f"the tokenizer splits {text!r} into {found} instead of {expected}: this version of transformers "
-                "builds it wrongly; `pip install -U 'transformers>=5'` and clear the cache"
+                "builds it wrongly; 5.18 and newer are right: `pip install -U transformers`"
             )
 
 
@@ -38,7 +37,7 @@ class Tokens:
         """
         if isinstance(prompt, str):
             ids = self._encode_text(prompt)
-        elif isinstance(prompt, Sequence) and prompt and isinstance(prompt[0], dict):
+        elif isinstance(prompt, Sequence) and prompt and all(isinstance(message, dict) for message in prompt):
             ids = self._encode_chat(list(prompt))
         else:
             ids = _plain_ids(prompt)
@@ -64,7 +63,9 @@ class Tokens:
             raise ValueError(
                 "the model's tokenizer has no chat template: use an instruction-tuned model, or a text prompt"
             )
-        unfinished = chat[-1].get("role") == "assistant"
+        if not all(message.get("role") and "content" in message for message in chat):
+            raise ValueError("each message of a chat needs a role and content: {'role': 'user', 'content': …}")
+        unfinished = chat[-1]["role"] == "assistant"
         try:
             return tokenizer.apply_chat_template(
                 chat, add_generation_prompt=not unfinished, continue_final_message=unfinished, return_dict=False
@@ -100,8 +101,8 @@ class Tokens:
         """
         if self.tokenizer is None or len(ids) <= len(CHAT_PREFIX):
             return 1
-        opening = self.tokenizer.convert_tokens_to_ids(list(CHAT_PREFIX))
-        return 1 + len(CHAT_PREFIX) if ids[1 : 1 + len(CHAT_PREFIX)] == opening else 1
+        opening = self.tokenizer.convert_ids_to_tokens(ids[1 : 1 + len(CHAT_PREFIX)])
+        return 1 + len(CHAT_PREFIX) if tuple(opening) == CHAT_PREFIX else 1
 
     def _require_tokenizer(self, what: str) -> Any:
         if self.tokenizer is None:
@@ -110,16 +111,18 @@ class Tokens:
 
 
 def _plain_ids(prompt: Any) -> list[int]:
-    if isinstance(prompt, np.ndarray):
-        prompt = torch.from_numpy(prompt)
-    if isinstance(prompt, Tensor):
-        if prompt.ndim != 1 or prompt.dtype.is_floating_point or prompt.dtype == torch.bool:
+    if isinstance(prompt, Tensor | np.ndarray):
+        if prompt.ndim != 1 or "int" not in str(prompt.dtype):
             raise ValueError(
                 f"a tensor prompt must be 1-D token ids; this one is {prompt.dtype} of shape {tuple(prompt.shape)}"
             )
         return prompt.tolist()
-    if isinstance(prompt, Sequence) and all(isinstance(item, int | np.integer) for item in prompt):
+    if isinstance(prompt, Sequence) and not isinstance(prompt, bytes) and all(map(_is_id, prompt)):
         return [int(item) for item in prompt]
     raise ValueError(
         f"a prompt is a text, a list or 1-D tensor of token ids, or a list of chat messages, not {type(prompt).__name__}"
     )
+
+
+def _is_id(item: Any) -> bool:
+    return isinstance(item, int | np.integer) and not isinstance(item, bool)

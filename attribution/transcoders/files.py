@@ -12,7 +12,7 @@ from ..architecture import Architecture
 from ..provenance import content_hash
 from ..weights import Gemma3Weights, LayerPass
 from .base import Encoded, Transcoders
-from .formats import Format, LayerTensors
+from .formats import Activation, Format, LayerTensors
 
 
 class FileTranscoders(Transcoders):
@@ -23,19 +23,20 @@ class FileTranscoders(Transcoders):
     the decoder rows of its active features.
     """
 
-    def __init__(self, name: str, layout: Format, files: list[list[Path]], *, revision: str | None, k: int | None):
+    def __init__(
+        self, name: str, layout: Format, files: list[list[Path]], *, revision: str | None, activation: Activation
+    ):
         self.name, self.kind, self.revision = name, layout.kind, revision
-        self._layout, self._files, self._k = layout, files, k
+        self._layout, self._files, self._activation = layout, files, activation
+        self._has_threshold = activation.name not in ("relu", "topk")
 
     def check(self, arch: Architecture) -> None:
         """Raise ValueError unless every layer has tensors of the shapes that fit the model."""
         widths = set()
         for layer in range(arch.n_layers):
             shapes = self._shapes(layer)
-            absent = [name for name in (r.format(i=layer) for r in self._layout.required) if name not in shapes]
-            if absent:
-                raise ValueError(f"{self._where(layer)} has no tensor {', '.join(absent)}; it has {', '.join(shapes)}")
-            width = shapes[next(n for n, s in self._layout.expected(layer).items() if s == "F")][0]
+            self._require_tensors(layer, shapes)
+            width = max(shapes[next(n for n, s in self._layout.expected(layer).items() if s == "F")], default=0)
             sizes = {"L": arch.n_layers, "J": arch.n_layers - layer, "F": width, "D": arch.d_model}
             for name, letters in self._layout.expected(layer).items():
                 expected = [sizes[letter] for letter in letters]
@@ -47,6 +48,16 @@ class FileTranscoders(Transcoders):
             self._check_small(layer)
             widths.add(width)
         self.n_features = max(widths)
+
+    def _require_tensors(self, layer: int, shapes: dict[str, list[int]]) -> None:
+        required = [r.format(i=layer) for r in self._layout.required if self._has_threshold or r != "threshold"]
+        absent = [name for name in required if name not in shapes]
+        if absent:
+            raise ValueError(f"{self._where(layer)} has no tensor {', '.join(absent)}; it has {', '.join(shapes)}")
+        if "k" in shapes and self._activation.k is None:  # circuit-tracer saves TopK so
+            raise ValueError(
+                f"{self._where(layer)} is a TopK transcoder; add a config.yaml with activation: topk and its k"
+            )
 
     def _check_small(self, layer: int) -> None:
         tensors = self._load(layer)
@@ -60,7 +71,9 @@ class FileTranscoders(Transcoders):
         tensors = self._load(done.layer)
         x_pD = done.mlp_in_PD[positions]
         try:
-            active = encode(x_pD, tensors.w_enc_DF, tensors.b_enc_F, threshold_F=tensors.threshold_F, k=self._k)
+            active = encode(
+                x_pD, tensors.w_enc_DF, tensors.b_enc_F, threshold_F=tensors.threshold_F, k=self._activation.k
+            )
         except ValueError as error:
             raise ValueError(
                 f"{error} at layer {done.layer}: check the encoder in {self._where(done.layer)}"
@@ -105,7 +118,8 @@ class FileTranscoders(Transcoders):
             for path in self._files[layer]:
                 file = stack.enter_context(_open(path))
                 tensors |= {name: file.get_tensor(name) for name in file.keys()}
-        return self._layout.read(tensors, layer)
+        read = self._layout.read(tensors, layer)
+        return read if self._has_threshold else read._replace(threshold_F=None)
 
     def _shapes(self, layer: int) -> dict[str, list[int]]:
         shapes: dict[str, list[int]] = {}

@@ -22,17 +22,28 @@ class LayerTensors(NamedTuple):
     skip_DD: Tensor | None  # used as x @ skip
 
 
+class Activation(NamedTuple):
+    """What a config says: "jumprelu", "relu" or "topk" with its k; "" where the tensors tell."""
+
+    name: str = ""
+    k: int | None = None
+
+
 Tensors = dict[str, Tensor]
 
 
 def _gemma_scope_clt(t: Tensors, layer: int) -> LayerTensors:
     decoder = t["w_dec"][:, layer:]
-    return LayerTensors(t["w_enc"], t["b_enc"], decoder, t["b_dec"], t["threshold"], t.get("affine_skip_connection"))
+    return LayerTensors(
+        t["w_enc"], t["b_enc"], decoder, t["b_dec"], t.get("threshold"), t.get("affine_skip_connection")
+    )
 
 
 def _gemma_scope_per_layer(t: Tensors, layer: int) -> LayerTensors:
     decoder = t["w_dec"][:, None]
-    return LayerTensors(t["w_enc"], t["b_enc"], decoder, t["b_dec"], t["threshold"], t.get("affine_skip_connection"))
+    return LayerTensors(
+        t["w_enc"], t["b_enc"], decoder, t["b_dec"], t.get("threshold"), t.get("affine_skip_connection")
+    )
 
 
 def _circuit_tracer_clt(t: Tensors, layer: int) -> LayerTensors:
@@ -94,7 +105,14 @@ FORMATS = (
         path=re.compile(r"(?:(?P<set>.*)/)?W_(?:enc|dec)_(?P<layer>\d+)\.safetensors"),
         read=_circuit_tracer_clt,
         required=("W_enc_{i}", "W_dec_{i}", "b_enc_{i}", "b_dec_{i}"),
-        shapes={"W_enc_{i}": "FD", "W_dec_{i}": "FJD", "b_enc_{i}": "F", "b_dec_{i}": "D", "threshold_{i}": "F"},
+        shapes={
+            "W_enc_{i}": "FD",
+            "W_dec_{i}": "FJD",
+            "b_enc_{i}": "F",
+            "b_dec_{i}": "D",
+            "threshold_{i}": "F",
+            "W_skip_{i}": "DD",
+        },
         files_per_layer=("W_enc_{i}.safetensors", "W_dec_{i}.safetensors"),
     ),
     Format(
@@ -140,7 +158,8 @@ def find_sets(paths: Iterable[str]) -> dict[str, TranscoderSet]:
     """Group a listing of file paths into sets of transcoders, by name.
 
     A Gemma Scope 2 per-layer set is named by its folder and what follows `layer_{i}_`, for
-    instance `transcoder_all/width_16k_l0_small_affine`; every other set by its folder.
+    instance `transcoder_all/width_16k_l0_small_affine`; every other set by its folder. Raises
+    ValueError for two formats in one folder.
     """
     sets: dict[str, TranscoderSet] = {}
     for path in sorted(paths):
@@ -151,6 +170,11 @@ def find_sets(paths: Iterable[str]) -> dict[str, TranscoderSet]:
                 variant = parts.get("variant") or ""
                 name = "/".join(part for part in (parts["set"], variant) if part)
                 found = sets.setdefault(name, TranscoderSet(name, candidate, variant))
+                if found.format is not candidate:
+                    raise ValueError(
+                        f"{name or 'the folder'} mixes files of {found.format.name} and {candidate.name}; "
+                        "keep each set in a folder of its own"
+                    )
                 found.files.setdefault(int(parts["layer"]), []).append(path)
                 break
     return sets

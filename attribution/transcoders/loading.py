@@ -11,11 +11,12 @@ from ..architecture import Architecture
 from ..provenance import HubName, download, list_hub
 from .base import Transcoders
 from .files import FileTranscoders
-from .formats import TranscoderSet, find_sets
+from .formats import Activation, TranscoderSet, find_sets
 from .neurons import DEFAULT_K, NeuronTranscoders
 
 LAYOUTS = "params_layer_0.safetensors, layer_0_…/params.safetensors, W_enc_0.safetensors or layer_0.safetensors"
 CONFIG_NAMES = ("config.json", "config.yaml")
+ACTIVATION_KEYS = ("architecture", "activation", "activation_function")  # Gemma Scope 2, circuit-tracer, older ones
 READS = ("mlp.hook_in", "pre_feedforward_layernorm.output")
 WRITES = ("hook_mlp_out", "post_feedforward_layernorm.output")
 OTHER_SITES = ("resid_post", "mlp_out", "attn_out", "crosscoder")
@@ -37,12 +38,21 @@ def load_transcoders(spec: str | os.PathLike, arch: Architecture) -> Transcoders
         paths = [str(path.relative_to(root)) for path in root.rglob("*.safetensors")]
         chosen = _choose(text, find_sets(paths), selection)
         return _open(text, root, chosen, None, arch)
-    hub = HubName.parse(text)
-    chosen = _choose(text, find_sets(list_hub(hub)), hub.folder)
-    _require_layers(text, chosen, arch)
+    return _from_hub(text, HubName.parse(text), arch)
+
+
+def _from_hub(text: str, hub: HubName, arch: Architecture) -> FileTranscoders:
+    """Check names and configs before any large file is downloaded."""
+    listed = list_hub(hub)
+    chosen = _choose(text, find_sets(listed), hub.folder)
+    _check_set(text, chosen.name, chosen, arch)
     wanted = [path for paths in chosen.files.values() for path in paths]
-    configs = {str(Path(path).parent / name) for path in wanted for name in CONFIG_NAMES}
-    snapshot = download(hub, [*wanted, *sorted(configs)])
+    folders = {Path(path).parent for path in wanted}
+    configs = [path for path in listed if Path(path).name in CONFIG_NAMES and Path(path).parent in folders]
+    if configs:
+        snapshot = download(hub, configs)
+        _check_configs(text, {snapshot / folder for folder in folders})
+    snapshot = download(hub, [*wanted, *configs])
     return _open(text, snapshot, chosen, snapshot.name, arch)
 
 
@@ -54,25 +64,25 @@ def _neuron_count(text: str) -> int:
 
 
 def _local(text: str) -> tuple[Path | None, str]:
-    """The existing folder that a path starts with and the rest of it; None for a Hub id."""
+    """The existing folder of a path and, if it is named by its set, the set; None for a Hub id."""
     path = Path(text).expanduser()
     if path.is_dir():
         return path, ""
     if path.is_file():
         raise ValueError(f"{text} is a file; pass the folder that holds all layers ({LAYOUTS})")
-    folder = next((parent for parent in path.parents if parent.is_dir()), None)
-    relative_hub_id = not text.startswith(("/", ".", "~")) and folder == Path(".")
-    if folder is None or relative_hub_id:
-        return None, ""
-    if not any(folder.rglob("*.safetensors")) or folder == Path("/"):
+    if any(path.parent.glob("*/*.safetensors")):
+        return path.parent, path.name
+    if text.startswith(("/", ".", "~")):
         raise ValueError(f"{text} does not exist; pass an existing folder, a Hub id, or neurons")
-    return folder, str(path.relative_to(folder))
+    return None, ""
 
 
 def _choose(text: str, sets: dict[str, TranscoderSet], selection: str) -> TranscoderSet:
     inside = {name: found for name, found in sets.items() if _is_in(name, selection)}
+    inside = {name: found for name, found in inside.items() if not _other_site(name)} or inside
     if not inside:
-        has = f"; the sets there are {', '.join(sorted(sets))}" if sets else ""
+        there = sorted(name for name in sets if not _other_site(name))
+        has = f"; the sets there are {', '.join(there)}" if there else ""
         raise ValueError(f"{text} holds no transcoders: none of {LAYOUTS}{has}")
     if selection in inside:
         return inside[selection]
@@ -87,7 +97,11 @@ def _is_in(name: str, selection: str) -> bool:
     return not selection or name == selection or name.startswith(f"{selection}/")
 
 
-def _require_layers(text: str, chosen: TranscoderSet, arch: Architecture) -> None:
+def _check_set(text: str, place: str, chosen: TranscoderSet, arch: Architecture) -> None:
+    """Refuse what file names tell: dictionaries of other sites, missing layers, too many layers."""
+    site = _other_site(place)
+    if site and chosen.format.name.startswith("Gemma Scope 2"):
+        raise ValueError(f"{text} is a dictionary of {site}, not of MLPs; tracing needs clt or transcoder_all")
     missing = chosen.missing(arch.n_layers)
     if missing:
         raise ValueError(f"{text} lacks files for some of the model's {arch.n_layers} layers: {', '.join(missing)}")
@@ -97,33 +111,35 @@ def _require_layers(text: str, chosen: TranscoderSet, arch: Architecture) -> Non
         )
 
 
+def _other_site(place: str) -> str | None:
+    """The site, if a path goes through a Gemma Scope 2 folder of anything but transcoders."""
+    parts = Path(place).parts
+    return next((site for site in OTHER_SITES if site in parts or f"{site}_all" in parts), None)
+
+
 def _open(text: str, root: Path, chosen: TranscoderSet, revision: str | None, arch: Architecture) -> FileTranscoders:
-    _refuse_other_sites(text, root, chosen)
-    _require_layers(text, chosen, arch)
+    _check_set(text, str(root / chosen.name), chosen, arch)
     files = [[root / path for path in sorted(chosen.files[layer])] for layer in range(arch.n_layers)]
-    k = _check_configs(text, {path.parent for paths in files for path in paths})
-    transcoders = FileTranscoders(text, chosen.format, files, revision=revision, k=k)
+    activation = _check_configs(text, {path.parent for paths in files for path in paths})
+    transcoders = FileTranscoders(text, chosen.format, files, revision=revision, activation=activation)
     transcoders.check(arch)
     return transcoders
 
 
-def _refuse_other_sites(text: str, root: Path, chosen: TranscoderSet) -> None:
-    folders = (root / chosen.name).parts
-    other = [site for site in OTHER_SITES if any(part in (site, f"{site}_all") for part in folders)]
-    if other and chosen.format.name.startswith("Gemma Scope 2"):
-        raise ValueError(f"{text} is a dictionary of {other[0]}, not of MLPs; tracing needs clt or transcoder_all")
-
-
-def _check_configs(text: str, folders: set[Path]) -> int | None:
-    """Refuse configs that name other sites or activations; returns k where TopK is named."""
-    k = None
+def _check_configs(text: str, folders: set[Path]) -> Activation:
+    """Refuse configs that name other sites or activations; returns the activation that they name."""
+    named = {}
     for path in sorted(folder / name for folder in folders for name in CONFIG_NAMES):
         if path.is_file():
             config = _read_config(path)
             _check_site(text, path, config.get("hf_hook_point_in", config.get("feature_input_hook")), READS)
             _check_site(text, path, config.get("hf_hook_point_out", config.get("feature_output_hook")), WRITES)
-            k = _top_k(path, config)
-    return k
+            named[_activation(path, config)] = path
+    if len(named) > 1:
+        raise ValueError(
+            f"{text} mixes activations: {', '.join(map(str, named.values()))} differ; use one for all layers"
+        )
+    return next(iter(named), Activation())
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -142,12 +158,14 @@ def _check_site(text: str, path: Path, hook: Any, allowed: tuple[str, ...]) -> N
         )
 
 
-def _top_k(path: Path, config: dict[str, Any]) -> int | None:
-    activation = str(config.get("architecture", config.get("activation_function", "jump_relu"))).lower()
-    if activation.replace("_", "") == "topk":
-        if not isinstance(config.get("k"), int):
-            raise ValueError(f"{path} says TopK and gives no k; add it")
-        return config["k"]
-    if activation.replace("_", "") not in ("jumprelu", "relu"):
-        raise ValueError(f"{path} names the activation {activation!r}; JumpReLU, ReLU and TopK can be traced")
-    return None
+def _activation(path: Path, config: dict[str, Any]) -> Activation:
+    value = next((config[key] for key in ACTIVATION_KEYS if config.get(key) is not None), None)
+    name = str(value or "").lower().replace("_", "")
+    k = config.get("k")
+    if name == "topk":
+        if not isinstance(k, int) or k < 1:
+            raise ValueError(f"{path} says TopK and its k is {k!r}; give the number of features for each position")
+        return Activation(name, k)
+    if name not in ("", "jumprelu", "relu"):
+        raise ValueError(f"{path} names the activation {value!r}; JumpReLU, ReLU and TopK can be traced")
+    return Activation(name)
