@@ -76,5 +76,7 @@ def test_the_paths_that_documents_name_exist(document):
 
 def test_every_folder_with_code_is_in_the_architecture():
     text = (ROOT / "ARCHITECTURE.md").read_text()
-    folders = {path.parent.relative_to(ROOT).as_posix() for room in ROOMS for path in (ROOT / room).rglob("__init__.py")}
+    folders = {
+        path.parent.relative_to(ROOT).as_posix() for room in ROOMS for path in (ROOT / room).rglob("__init__.py")
+    }
     assert all(f"{folder.split('/')[-1]}/" in text for folder in folders), folders
