@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from pathlib import Path
 
 import psutil
 import torch
@@ -33,10 +34,16 @@ def require_for_logits(arch: Architecture, n_positions: int, dtype: torch.dtype,
     require(n_positions * arch.vocab_size * dtype.itemsize, device, what, "shorten the prompt")
 
 
-def require_for_sweep(entries: int, edges: int, arch: Architecture, dtype: torch.dtype, device: torch.device) -> None:
-    """Check room for the vectors that features write, and disk for the rows."""
+def require_for_weights(files: list[Path], stored: torch.dtype, wanted: torch.dtype, device: torch.device) -> None:
+    """Check room for a model's weights in the wanted dtype, by the size of its files."""
+    needed = sum(path.stat().st_size for path in files) * wanted.itemsize / stored.itemsize
+    require(needed, device, "the model's weights", "use dtype bfloat16 or a smaller model")
+
+
+def require_for_sweep(vectors: int, edges: int, arch: Architecture, dtype: torch.dtype, device: torch.device) -> None:
+    """Check room for the vectors that features read and write, and disk for the rows."""
     fewer = "shorten the prompt, or use transcoders with fewer active features (neurons:K with a smaller K)"
-    require(1.5 * entries * arch.d_model * dtype.itemsize, device, f"{entries:,} written vectors", fewer)
+    require(vectors * arch.d_model * dtype.itemsize, device, f"{vectors:,} vectors that features read and write", fewer)
     free = shutil.disk_usage(tempfile.gettempdir()).free
     needed = edges * (4 + dtype.itemsize)
     if needed > free:

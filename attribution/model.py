@@ -1,6 +1,7 @@
 """The model as its users see it: a Gemma 3 with transcoders, ready to be traced."""
 
 import os
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,9 +18,9 @@ from .provenance import versions
 from .replacement import Masked, Replacement, Survey
 from .sources import ModelSource, find_model, load_tokenizer, load_weights
 from .targets import most_likely, parse_targets, resolve_targets
-from .tokens import Tokens
+from .tokens import Tokens, as_index
 from .trace import trace
-from .transcoders import Transcoders, load_transcoders
+from .transcoders import Transcoders, find_transcoders, load_transcoders
 from .weights import Gemma3Weights
 
 DTYPES = {  # name: (storage of the weights, arithmetic)
@@ -56,7 +57,7 @@ class Model:
         """The real model's logits at every position, (P, V), in the compute dtype."""
         ids = self._ids(prompt)
         require_for_logits(self.architecture, len(ids), self.weights.dtype, self.weights.device)
-        *_, resid_PD = self.weights.run(ids)
+        resid_PD = deque(self.weights.run(ids), maxlen=1).pop()  # what layers froze is dropped at once
         assert isinstance(resid_PD, Tensor)
         return self.weights.logits(resid_PD)
 
@@ -111,16 +112,15 @@ class Model:
         _check_target_options(max_targets, target_mass, batch_size)
         chosen = None if targets is None else parse_targets(targets, self.tokens, self.architecture.d_model)
         bars = Progress(progress)
+        settings = {"max_targets": max_targets, "target_mass": target_mass, "explicit_targets": targets is not None}
+        with bars.phase("hashing the weights, once"):
+            info = self._describe(prompt, ids, settings)
         replacement = self._freeze(ids, masked_positions, bars)
+        info["masked_positions"] = list(replacement.masked_positions)
         logits_V = self.weights.logits(replacement.final_resid_PD[position : position + 1])[0]
         chosen = chosen or most_likely(logits_V, self.tokens, max_targets, target_mass)
         chosen = resolve_targets(chosen, self.weights, replacement.features, logits_V)
-
-        def describe() -> dict[str, Any]:
-            settings = {"max_targets": max_targets, "target_mass": target_mass, "explicit_targets": targets is not None}
-            return self._describe(prompt, ids, replacement, settings)
-
-        return trace(replacement, chosen, position, describe, batch_size=batch_size, progress=bars)
+        return trace(replacement, chosen, position, info, batch_size=batch_size, progress=bars)
 
     def _ids(self, prompt: Any) -> Tensor:
         return torch.tensor(self.tokens.encode(prompt), device=self.weights.device)
@@ -134,10 +134,10 @@ class Model:
     def _freeze(self, ids: Tensor, masked_positions: Sequence[int] | None, progress: Progress) -> Replacement:
         survey = self._survey(ids, masked_positions, progress)
         edges = count_edges(survey.features().counts(self.architecture.n_layers, len(ids)))
-        require_for_sweep(survey.written_entries(), edges, self.architecture, self.weights.dtype, self.weights.device)
+        require_for_sweep(survey.vectors_to_hold(), edges, self.architecture, self.weights.dtype, self.weights.device)
         return Replacement(survey)
 
-    def _describe(self, prompt: Any, ids: Tensor, replacement: Replacement, settings: dict[str, Any]) -> dict[str, Any]:
+    def _describe(self, prompt: Any, ids: Tensor, settings: dict[str, Any]) -> dict[str, Any]:
         token_ids = ids.tolist()
         texts = [self.tokens.text(token) for token in token_ids]
         model = {
@@ -153,7 +153,6 @@ class Model:
             "prompt": prompt if isinstance(prompt, str) else "".join(texts),
             "token_ids": token_ids,
             "tokens": texts,
-            "masked_positions": list(replacement.masked_positions),
             "settings": {**settings, "dtype": str(self.weights.dtype).removeprefix("torch.")},
             "versions": versions(),
         }
@@ -185,11 +184,13 @@ def load(
     storage, compute = _parse_dtype(dtype)
     place = _parse_device(device)
     bars = Progress(progress)
+    find_transcoders(transcoders)
     with quiet_transformers(), bars.phase(f"finding {model}"):
         source = find_model(model, bars.say)
         arch = read_architecture(source.config())
     with bars.phase(f"opening transcoders {transcoders}"):
         opened = load_transcoders(transcoders, arch)
+    source.require_memory(storage, place)
     with quiet_transformers(), bars.phase(f"loading {source.name}"):
         tokenizer = load_tokenizer(source, arch)
         weights = Gemma3Weights(load_weights(source, storage, place), compute)
@@ -210,6 +211,8 @@ def _parse_device(device: str) -> torch.device:
         place = torch.device(device)
     except RuntimeError as error:
         raise ValueError(f"device {device!r} is not one; use auto, cpu, cuda or cuda:N") from error
+    if place.type not in ("cpu", "cuda"):
+        raise ValueError(f"device {device!r} is not supported; use auto, cpu, cuda or cuda:N")
     if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
         raise ValueError(
             f"device {device!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices; use cpu"
@@ -218,6 +221,7 @@ def _parse_device(device: str) -> torch.device:
 
 
 def _resolve_position(position: int, n_positions: int) -> int:
+    position = as_index(position, "position")
     if not -n_positions <= position < n_positions:
         raise ValueError(
             f"position {position} is outside the prompt of {n_positions} tokens ({-n_positions} … {n_positions - 1})"
@@ -226,9 +230,9 @@ def _resolve_position(position: int, n_positions: int) -> int:
 
 
 def _check_target_options(max_targets: int, target_mass: float, batch_size: int | None) -> None:
-    if max_targets < 1:
+    if as_index(max_targets, "max_targets") < 1:
         raise ValueError(f"max_targets is {max_targets}; ask for at least 1")
     if not 0 < target_mass <= 1:
         raise ValueError(f"target_mass is {target_mass}: it is a share of the probability, above 0 and at most 1")
-    if batch_size is not None and batch_size < 1:
+    if batch_size is not None and as_index(batch_size, "batch_size") < 1:
         raise ValueError(f"batch_size is {batch_size}; use at least 1, or None")

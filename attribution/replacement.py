@@ -1,6 +1,6 @@
 """The local replacement model of one prompt: everything frozen, everything that is written."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 from cotrace.kernels.edge_rows import Written
 
 from .progress import Progress
+from .tokens import as_index
 from .transcoders import Encoded, Transcoders
 from .weights import Gemma3Weights, LayerPass
 
@@ -53,12 +54,15 @@ class Masked:
         """
         if requested is None:
             requested = range(min(prefix, n_positions))
+        if not isinstance(requested, Iterable):
+            raise ValueError(f"masked_positions is a list of positions, not {requested!r}")
+        requested = [as_index(p, "a masked position") for p in requested]
         bad = [p for p in requested if not 0 <= p < n_positions]
         if bad:
             raise ValueError(
                 f"masked position {bad[0]} is outside the prompt of {n_positions} tokens (0 … {n_positions - 1})"
             )
-        positions = tuple(sorted({0, *map(int, requested)}))
+        positions = tuple(sorted({0, *requested}))
         leading = next((i for i, p in enumerate(positions) if i != p), len(positions))
         return cls(positions, min(leading, prefix))
 
@@ -94,9 +98,13 @@ class Survey:
         columns = [torch.cat([getattr(e, name) for e in self.encoded]) for name in names]
         return Features(torch.cat(layers), *columns)
 
-    def written_entries(self) -> int:
-        """How many (feature, output layer) vectors the features write in total."""
-        return sum(len(e.position_n) * e.decoder_UJD.shape[1] for e in self.encoded)
+    def vectors_to_hold(self) -> int:
+        """Vectors (D,) that the replacement will hold: all that is read, written and decoded with."""
+        read = sum(2 * len(e.position_n) for e in self.encoded)  # once as encoded, once through the norm
+        written = sum(len(e.position_n) * e.decoder_UJD.shape[1] for e in self.encoded)
+        at_once = sum(2 * len(e.position_n) for e in self.encoded)  # while one layer's are brought in order
+        decoded = sum(e.decoder_UJD.shape[0] * e.decoder_UJD.shape[1] for e in self.encoded)
+        return read + written + at_once + decoded
 
 
 class Replacement:
@@ -123,9 +131,10 @@ class Replacement:
         self.attention = [_attention_maps(weights, layer) for layer in range(arch.n_layers)]
         self.read_ND = torch.cat([self._read(layer, e) for layer, e in enumerate(survey.encoded)])
         self.skip = [survey.transcoders.skip(layer, self.embedding_PD) for layer in range(arch.n_layers)]
-        self.column_N, self._first_column_LP = self._columns()
+        self.skip_back = [None if s is None else s.T * weights.norm_mlp_in(i) for i, s in enumerate(self.skip)]
+        self.column_N, self.first_column_LP = self._columns()
         self.written: list[Written] = []
-        self.error_LPD = torch.zeros(arch.n_layers, *self.embedding_PD.shape).to(self.embedding_PD)
+        self.error_LPD = self.embedding_PD.new_zeros(arch.n_layers, *self.embedding_PD.shape)
         self.constant_LPD = torch.zeros_like(self.error_LPD)
         for layer in range(arch.n_layers):
             self.written.append(self._gather_written(layer, survey.encoded))
@@ -133,7 +142,7 @@ class Replacement:
 
     def _read(self, layer: int, encoded: Encoded) -> Tensor:
         """Read vectors at the residual stream before the MLP of a layer: through the frozen norm."""
-        factor_D = self.weights.layer(layer).norm_mlp_in_D
+        factor_D = self.weights.norm_mlp_in(layer)
         return encoded.read_nD * factor_D * self.mlp_in_rms_LP[layer][encoded.position_n][:, None]
 
     def _columns(self) -> tuple[Tensor, Tensor]:
@@ -155,7 +164,7 @@ class Replacement:
         vectors = torch.cat([encoded[s].written(layer - s) for s in writers])[order]
         counts = torch.bincount(position_E, minlength=self.n_positions)
         offsets = [0, *counts.cumsum(0).tolist()]
-        return Written(vectors, offsets, self._first_column_LP[writers[0]].tolist())
+        return Written(vectors, offsets, self.first_column_LP[writers[0]].tolist())
 
     def _split_remainder(self, layer: int, survey: Survey) -> None:
         """Split what features and skip leave of the MLP's output into constants and error nodes."""
@@ -184,7 +193,7 @@ class Replacement:
             mlp_out_PD = self.error_LPD[layer] + self.constant_LPD[layer] + _sum_by_position(self.written[layer])
             skip = self.skip[layer]
             if skip is not None:
-                mlp_in = resid_PD * self.mlp_in_rms_LP[layer][:, None] * self.weights.layer(layer).norm_mlp_in_D
+                mlp_in = resid_PD * self.mlp_in_rms_LP[layer][:, None] * self.weights.norm_mlp_in(layer)
                 mlp_out_PD += mlp_in @ skip
             resid_PD = resid_PD + mlp_out_PD
         return self.weights.logits(resid_PD)

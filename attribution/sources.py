@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from .architecture import Architecture, read_architecture
+from .memory import require_for_weights
 from .provenance import HubName, cache_folder, content_hash, download, list_hub
 from .tokens import check_segmentation
 
@@ -40,6 +41,12 @@ class ModelSource(NamedTuple):
             raise ValueError(
                 f"{self.name} has no readable config.json ({_first_line(error)}); pass a Gemma 3 folder"
             ) from error
+
+    def require_memory(self, dtype: torch.dtype, device: torch.device) -> None:
+        """Raise ValueError if the weights would not fit into memory in a dtype."""
+        config = self.config()
+        stored = getattr(config, "dtype", None) or getattr(config.get_text_config(), "dtype", None) or torch.float32
+        require_for_weights(list(self.folder.glob("*.safetensors")), stored, dtype, device)
 
     def content_hash(self) -> str:
         """SHA-256 over the weights."""

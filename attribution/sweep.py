@@ -15,7 +15,10 @@ from cotrace.kernels.edge_rows import edge_rows
 
 from .replacement import Replacement
 
-BATCH_ROWS = 2048  # gradient vectors (targets x positions) at once: full-speed products, little beyond a target's reach
+# Gradient vectors (targets x positions) at once: full-speed products, and little beyond a target's
+# reach. A GPU needs more work in each launch, and a long prompt more targets in each product.
+BATCH_ROWS = {"cpu": 2048, "cuda": 32768}
+LEAST_TARGETS = 32
 
 
 class Batch(NamedTuple):
@@ -37,20 +40,21 @@ class Rows(NamedTuple):
 def feature_batches(replacement: Replacement, batch_size: int | None) -> Iterator[Batch]:
     """All features in node order, in batches of one layer each."""
     features = replacement.features
+    positions = features.position_N.tolist()
+    room = BATCH_ROWS[replacement.read_ND.device.type]
     start = 0
     for layer, count in enumerate(features.counts(replacement.n_layers, replacement.n_positions).sum(1).tolist()):
-        stop = start + count
-        while start < stop:
-            size = batch_size or max(1, BATCH_ROWS // _reach(features.position_N[start:stop], batch_size))
-            chosen = slice(start, min(start + size, stop))
-            yield Batch(layer, features.position_N[chosen], replacement.read_ND[chosen])
-            start = chosen.stop
+        end = start + count
+        while start < end:
+            stop = min(start + (batch_size or _batch_size(positions[start:end], room)), end)
+            yield Batch(layer, features.position_N[start:stop], replacement.read_ND[start:stop])
+            start = stop
 
 
-def _reach(position_n: Tensor, batch_size: int | None) -> int:
-    """Positions that the next batch will need: its last target's, by a first guess of its size."""
-    guess = min(len(position_n), max(1, BATCH_ROWS // (int(position_n[0]) + 1))) - 1
-    return int(position_n[guess]) + 1
+def _batch_size(positions: list[int], room: int) -> int:
+    """Targets whose gradients fill the room: as many as fit at the reach of the last of a first guess."""
+    guess = min(len(positions), max(1, room // (positions[0] + 1)))
+    return max(LEAST_TARGETS, room // (positions[guess - 1] + 1))
 
 
 def sweep(replacement: Replacement, batch: Batch, node_columns: "NodeColumns") -> Rows:
@@ -90,7 +94,7 @@ class _Sweep:
         self.r, self.batch = replacement, batch
         self.reach = int(batch.position_T.max()) + 1
         size, like = len(batch.read_TD), batch.read_TD
-        n_columns = int(replacement._first_column_LP[-1, self.reach - 1])
+        n_columns = int(replacement.first_column_LP[-1, self.reach - 1])
         self.feature_TC = like.new_zeros(size, n_columns)
         self.error_LPT = like.new_zeros(min(batch.layer, replacement.n_layers), self.reach, size)
         self.bias_T = like.new_zeros(size)
@@ -119,10 +123,9 @@ class _Sweep:
         rest_QT2 = grad_QTD @ rest_PD2
         self.error_LPT[layer, first:stop] = rest_QT2[..., 0]
         self.bias_T += rest_QT2[..., 1].sum(0)
-        skip = r.skip[layer]
-        if skip is not None:
-            back = skip.T * r.weights.layer(layer).norm_mlp_in_D
-            grad_QTD = grad_QTD.addcmul(grad_QTD @ back, r.mlp_in_rms_LP[layer, first:stop, None, None])
+        back_DD = r.skip_back[layer]
+        if back_DD is not None:
+            grad_QTD = grad_QTD.addcmul(grad_QTD @ back_DD, r.mlp_in_rms_LP[layer, first:stop, None, None])
         return grad_QTD
 
     def _first_attention(self, layer: int, read_TD: Tensor) -> Tensor:

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .replacement import Features
-from .tokens import Tokens
+from .tokens import Tokens, as_index
 from .weights import Gemma3Weights
 
 
@@ -32,7 +33,7 @@ def parse_targets(requests: Sequence[Any], tokens: Tokens, d_model: int) -> list
     Needs the tokenizer only, so that mistakes show before anything is computed. Raises ValueError
     for anything else, texts that are not one token, duplicates and directions of the wrong shape.
     """
-    if isinstance(requests, str | int | Tensor):
+    if not isinstance(requests, list | tuple):
         raise ValueError("targets is a list; write targets=[…], also for one target")
     targets = [_parse(request, tokens, d_model) for request in requests]
     if not targets:
@@ -44,18 +45,16 @@ def parse_targets(requests: Sequence[Any], tokens: Tokens, d_model: int) -> list
 
 
 def _parse(request: Any, tokens: Tokens, d_model: int) -> Target:
-    if isinstance(request, Tensor) and request.ndim > 0:
-        return _direction(request, d_model)
+    if isinstance(request, Tensor | np.ndarray) and request.ndim > 0:
+        return _direction(torch.as_tensor(request), d_model)
     if isinstance(request, tuple | list):
         if len(request) == 4 and request[0] == "feature":
-            layer, position, feature = map(int, request[1:])
+            layer, position, feature = (as_index(part, "a part of a feature target") for part in request[1:])
             return Target("feature", f"L{layer} #{feature} @{position}", site=(layer, position, feature))
         if len(request) == 2:
             return _difference(tokens.single(request[0]), tokens.single(request[1]), tokens)
-    elif isinstance(request, str):
+    elif isinstance(request, str) or hasattr(request, "__index__"):
         return _token(tokens.single(request), tokens)
-    elif hasattr(request, "__index__"):
-        return _token(tokens.single(int(request)), tokens)
     raise ValueError(
         f"cannot read the target {request!r}: use a token (text or id), a pair of tokens, a direction of shape "
         '(D,), or ("feature", layer, position, id)'

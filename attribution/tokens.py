@@ -1,5 +1,6 @@
 """From a user's prompt to token ids, and from token ids to texts for people."""
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,16 @@ def check_segmentation(tokenizer: Any) -> None:
                 f"the tokenizer splits {text!r} into {found} instead of {expected}: this version of transformers "
                 "builds it wrongly; 5.18 and newer are right: `pip install -U transformers`"
             )
+
+
+def as_index(value: Any, what: str) -> int:
+    """An integer of any library as an int; ValueError for everything else, booleans included."""
+    try:
+        if isinstance(value, bool) or getattr(value, "ndim", 0) > 0 or "bool" in str(getattr(value, "dtype", "")):
+            raise TypeError
+        return operator.index(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what} is {value!r}; it must be an integer") from error
 
 
 class Tokens:
@@ -73,9 +84,10 @@ class Tokens:
         except Exception as error:  # templates raise their own errors for wrong roles and orders
             raise ValueError(f"the chat does not fit the model's template: {error}") from error
 
-    def single(self, token: str | int) -> int:
+    def single(self, token: Any) -> int:
         """The id of a token given by id or by exact text; ValueError if the text is not one token."""
-        if isinstance(token, int):
+        if not isinstance(token, str):
+            token = as_index(token, "a target's token")
             if not 0 <= token < self.vocab_size:
                 raise ValueError(f"token id {token} is outside the vocabulary of {self.vocab_size} tokens")
             return token
@@ -99,7 +111,7 @@ class Tokens:
 
         Transcoders were not trained on them; they carry no features.
         """
-        if self.tokenizer is None or len(ids) <= len(CHAT_PREFIX):
+        if self.tokenizer is None or len(ids) <= len(CHAT_PREFIX) or ids[0] != self.bos_id:
             return 1
         opening = self.tokenizer.convert_ids_to_tokens(ids[1 : 1 + len(CHAT_PREFIX)])
         return 1 + len(CHAT_PREFIX) if tuple(opening) == CHAT_PREFIX else 1

@@ -1,6 +1,5 @@
 """One prompt, traced: from token ids to a graph."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -36,14 +35,14 @@ def trace(
     replacement: Replacement,
     targets: list[Target],
     position: int,
-    describe: Callable[[], dict[str, Any]],
+    info: dict[str, Any],
     *,
     batch_size: int | None,
     progress: Progress,
 ) -> Graph:
     """Compute every row of one prompt's graph and assemble it.
 
-    `describe` supplies the metadata that the room above knows: model, transcoders, prompt, settings.
+    `info` is the metadata that the caller knows: model, transcoders, prompt, settings.
     """
     collector = RowCollector(_numpy_type(replacement.read_ND.dtype))
     columns = NodeColumns(replacement)
@@ -58,7 +57,7 @@ def trace(
         collector.add(sweep(replacement, _target_batch(replacement, own_rows, position), columns))
     order = NodeOrder(len(replacement.features), n_errors, replacement.n_positions, len(own_rows))
     with progress.phase("finishing the graph"):
-        return _assemble(replacement, targets, position, order, collector, describe())
+        return _assemble(replacement, targets, position, order, collector, info)
 
 
 def _numpy_type(dtype: torch.dtype) -> np.dtype:

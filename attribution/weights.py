@@ -85,6 +85,10 @@ class Gemma3Weights:
             w_down=self._cast(mlp.down_proj.weight),
         )
 
+    def norm_mlp_in(self, index: int) -> Tensor:
+        """The factor (D,) of the norm before a layer's MLP."""
+        return self._norm_factor(self._text.layers[index].pre_feedforward_layernorm)
+
     @property
     def final_norm_D(self) -> Tensor:
         """The factor of the norm before the unembedding."""

@@ -1,7 +1,8 @@
 """Influence: the share of all paths' normalised weight that ends in the targets."""
 
 import numpy as np
-from numba import njit
+
+from .compiled import compiled
 
 
 def node_influence(
@@ -17,7 +18,7 @@ def node_influence(
     return _propagate(indptr, indices, weights, np.ascontiguousarray(target_weights, np.float64))
 
 
-@njit(cache=True)
+@compiled
 def _propagate(indptr, indices, weights, target_weights):
     influence = np.zeros(len(target_weights), np.float64)
     for row in range(len(target_weights) - 1, -1, -1):
@@ -35,7 +36,7 @@ def _propagate(indptr, indices, weights, target_weights):
     return influence
 
 
-@njit(cache=True)
+@compiled
 def row_totals(indptr, weights):
     """Sum of absolute weights of every row, (M,) float64."""
     totals = np.zeros(len(indptr) - 1, np.float64)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from .compiled import compiled
 from .influence import node_influence, row_totals
 from .order import NodeOrder
 
@@ -84,7 +84,7 @@ def _edges_above(indptr, indices, weights, target_weights, edges, threshold):
     return scores >= _score_at_share(scores, threshold)
 
 
-@njit(cache=True)
+@compiled
 def _edges_between(indptr, indices, nodes):
     edges = np.zeros(len(indices), np.bool_)
     for row in range(len(nodes)):
@@ -94,7 +94,7 @@ def _edges_between(indptr, indices, nodes):
     return edges
 
 
-@njit(cache=True)
+@compiled
 def _count_per_row(indptr, edges):
     counts = np.zeros(len(indptr) - 1, np.int64)
     for row in range(len(counts)):
@@ -102,7 +102,7 @@ def _count_per_row(indptr, edges):
     return counts
 
 
-@njit(cache=True)
+@compiled
 def _drop_dead_ends(indptr, indices, nodes, edges, pinned, n_features):
     """Drop unpinned nodes without outgoing edges and features without incoming ones, in place.
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 
+from .compiled import compiled
 from .graph import Graph
 from .order import KINDS
 from .schema import NULLABLE_VALUES, VALUES, decode_info, schema
@@ -121,7 +121,7 @@ def _check_edges(graph: Graph) -> None:
         raise ValueError(f"its edges are damaged ({problem or 'sources and weights differ'}); trace the prompt again")
 
 
-@njit(cache=True)
+@compiled
 def _edge_problem(indptr, indices, weights, layers, codes):
     """First thing wrong with the edges, or an empty string."""
     if len(indices) != len(weights) or indptr[0] != 0 or indptr[-1] != len(indices):

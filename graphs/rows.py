@@ -4,7 +4,8 @@ import tempfile
 from typing import IO
 
 import numpy as np
-from numba import njit
+
+from .compiled import compiled
 
 
 class RowSpool:
@@ -53,7 +54,7 @@ def _mapped(file: IO[bytes], kind: np.dtype | type) -> np.ndarray:
         return np.memmap(file, dtype=kind, mode="r")
 
 
-@njit(cache=True)
+@compiled
 def _compress(block, columns, indices, weights):
     edge = 0
     for row in range(block.shape[0]):

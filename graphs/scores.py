@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from .compiled import compiled
 from .influence import node_influence, row_totals
 from .order import NodeOrder
 
@@ -37,7 +37,7 @@ def graph_scores(
     return Scores(float(replacement), float(completeness))
 
 
-@njit(cache=True)
+@compiled
 def _weight_from(indptr, indices, weights, first, stop):
     totals = np.zeros(len(indptr) - 1, np.float64)
     for row in range(len(totals)):

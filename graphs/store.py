@@ -21,11 +21,25 @@ def save_table(table: pa.Table, path: Path) -> None:
 def read_table(path: Path) -> pa.Table:
     """Memory-map the one record batch of a file; raises ValueError if it is not readable as such."""
     try:
-        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        file = pa.memory_map(str(path)).read_buffer()
+        reader = pa.ipc.open_file(file)
         if reader.num_record_batches != 1:
             raise ValueError(f"it has {reader.num_record_batches} record batches and a graph file has exactly one")
-        return reader.read_all()
+        table = reader.read_all()
     except PermissionError as error:
         raise ValueError("you may not read it; ask its owner for permission") from error
     except (pa.ArrowException, OSError) as error:
         raise ValueError("it is truncated or not an Arrow file; copy it again or trace the prompt again") from error
+    if not all(_is_inside(buffer, file) for column in table.columns for buffer in _buffers(column.chunk(0))):
+        raise ValueError("it is compressed, so that it cannot be memory-mapped; trace the prompt again")
+    return table
+
+
+def _is_inside(part: pa.Buffer | None, whole: pa.Buffer) -> bool:
+    """Whether a buffer is absent, empty or a view of another."""
+    return part is None or part.size == 0 or whole.address <= part.address < whole.address + whole.size
+
+
+def _buffers(array: pa.Array) -> list[pa.Buffer | None]:
+    """All buffers of an array; a dictionary's own values are a few words and may be anywhere."""
+    return array.indices.buffers() if isinstance(array, pa.DictionaryArray) else array.buffers()

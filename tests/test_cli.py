@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import cotrace
+from cotrace.commands.render import Format, picture_path
 from cotrace.commands.trace import parse_target, slug
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -82,6 +83,9 @@ def test_doctor_names_what_a_trace_would_use():
         (["trace", "x", *MODEL, "--device", "cuda:77"], "use cpu"),
         (["trace", "x", *MODEL, "--dtype", "int8"], "is not one of"),
         (["trace", "x", *MODEL, "--out", "/dev/null/x"], "choose another folder with --out"),
+        (["trace", "x", *MODEL, "--device", "meta"], "is not supported"),
+        (["trace", "x", "--transcoders", "/no/such/folder"], "does not exist"),
+        (["trace", "x", "--target-mass", "2"], "between 0 and 1"),
         (["show", "/no/such.arrow"], "does not exist"),
         (["render", "/no/such.arrow"], "does not exist"),
     ],
@@ -109,6 +113,35 @@ def test_a_mistake_is_one_line_and_a_non_zero_exit(arguments, message, tmp_path)
 )
 def test_targets_as_users_write_them(text, target):
     assert parse_target(text) == target
+
+
+def test_prune_touches_nothing_when_it_fails(traced, prompt, tmp_path):
+    missing = run("prune", tmp_path / "deep" / "x.arrow")
+    assert missing.returncode == 2
+    assert not (tmp_path / "deep").exists()
+    folder = run("prune", traced[0] / f"{slug(prompt)}.arrow", "--out", tmp_path)
+    assert (folder.returncode, folder.stderr.count("\n")) == (2, 1)
+    assert "is a folder" in folder.stderr
+
+
+@pytest.mark.parametrize(
+    ("to", "out", "path"),
+    [
+        (None, None, "g.svg"),
+        (Format.PNG, None, "g.png"),
+        (None, "pic.pdf", "pic.pdf"),
+        (Format.DOT, "pic.dot", "pic.dot"),
+        (None, "circuit.v1", "circuit.v1.svg"),
+        (Format.PNG, "circuit.v1", "circuit.v1.png"),
+    ],
+)
+def test_pictures_go_where_they_are_told(to, out, path):
+    assert picture_path(Path("g.arrow"), to, None if out is None else Path(out)) == Path(path)
+
+
+def test_a_picture_cannot_be_of_two_kinds():
+    with pytest.raises(ValueError, match="leave one of them out"):
+        picture_path(Path("g.arrow"), Format.PNG, Path("pic.svg"))
 
 
 def test_slugs_are_file_names_and_tell_long_prompts_apart():

@@ -630,3 +630,11 @@ def test_edited_metadata_is_refused(graph, path, name):
 def test_a_logit_may_weigh_nothing(graph, path):
     write_info(graph, path, {**graph.info, "targets": targets_of([(19, 0.0), (20, 1), (21, 0)])(graph.info)})
     check_invariants(open_graph(path))
+
+
+@pytest.mark.parametrize("codec", ["zstd", "lz4"])
+def test_a_compressed_file_is_refused(graph, path, codec):
+    options = pa.ipc.IpcWriteOptions(compression=codec)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, graph.nodes.schema, options=options) as writer:
+        writer.write_table(graph.nodes)
+    refusal(path, "compressed")

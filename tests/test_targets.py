@@ -39,6 +39,8 @@ def test_a_direction_reads_where_an_unembedding_row_stands(model):
     row = model.weights.unembedding(torch.tensor([5]))[0] - model.weights.mean_unembedding_D
     token, direction = model.trace(prompt(), [5]), model.trace(prompt(), [row])
     assert np.allclose(token.adjacency().toarray(), direction.adjacency().toarray(), atol=1e-12)
+    from_numpy = model.trace(prompt(), [row.numpy()])
+    assert np.array_equal(from_numpy.adjacency().toarray(), direction.adjacency().toarray())
 
 
 def test_a_feature_target_is_its_own_row(model):
@@ -79,6 +81,12 @@ def test_active_features_are_the_nodes_of_the_graph(model):
         ([torch.zeros(WIDTH)], "zero"),
         ([("feature", 0, 0, 1)], "not active"),
         ([3.5], "cannot read the target"),
+        ([True], "must be an integer"),
+        ([torch.tensor(1.5)], "must be an integer"),
+        ([(5, 6.0)], "must be an integer"),
+        ([("feature", "a", 1, 2)], "must be an integer"),
+        (5, "is a list"),
+        (np.int64(5), "is a list"),
         (["text"], "no tokenizer"),
     ],
 )
@@ -98,6 +106,11 @@ def test_bad_targets_are_refused(model, targets, message):
         ({"target_mass": 1.5}, "share of the probability"),
         ({"batch_size": 0}, "batch_size"),
         ({"masked_positions": [11]}, "outside the prompt"),
+        ({"masked_positions": [1.5]}, "must be an integer"),
+        ({"masked_positions": 3}, "is a list"),
+        ({"position": 1.5}, "must be an integer"),
+        ({"max_targets": 2.5}, "must be an integer"),
+        ({"batch_size": True}, "must be an integer"),
     ],
 )
 def test_bad_options_are_refused(model, options, message):

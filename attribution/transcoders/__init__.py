@@ -2,7 +2,7 @@
 
 from .base import Encoded, Transcoders
 from .files import FileTranscoders
-from .loading import load_transcoders
+from .loading import find_transcoders, load_transcoders
 from .neurons import NeuronTranscoders
 
-__all__ = ["Encoded", "FileTranscoders", "NeuronTranscoders", "Transcoders", "load_transcoders"]
+__all__ = ["Encoded", "FileTranscoders", "NeuronTranscoders", "Transcoders", "find_transcoders", "load_transcoders"]

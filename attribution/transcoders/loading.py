@@ -30,15 +30,29 @@ def load_transcoders(spec: str | os.PathLike, arch: Architecture) -> Transcoders
     Raises:
         ValueError: nothing there, several sets, missing layers, another site, or wrong shapes.
     """
+    found = find_transcoders(spec)
+    if isinstance(found, NeuronTranscoders):
+        return found
+    text = os.fspath(spec)
+    if isinstance(found, HubName):
+        return _from_hub(text, found, arch)
+    root, chosen = found
+    return _open(text, root, chosen, None, arch)
+
+
+def find_transcoders(spec: str | os.PathLike) -> NeuronTranscoders | HubName | tuple[Path, TranscoderSet]:
+    """What a spec stands for, as far as it can be told without the model and the network.
+
+    Raises ValueError if that is nothing, so that a mistake shows before a model is fetched.
+    """
     text = os.fspath(spec)
     if text.partition(":")[0] == "neurons":
         return NeuronTranscoders(_neuron_count(text))
     root, selection = _local(text)
-    if root is not None:
-        paths = [str(path.relative_to(root)) for path in root.rglob("*.safetensors")]
-        chosen = _choose(text, find_sets(paths), selection)
-        return _open(text, root, chosen, None, arch)
-    return _from_hub(text, HubName.parse(text), arch)
+    if root is None:
+        return HubName.parse(text)
+    paths = [str(path.relative_to(root)) for path in root.rglob("*.safetensors")]
+    return root, _choose(text, find_sets(paths), selection)
 
 
 def _from_hub(text: str, hub: HubName, arch: Architecture) -> FileTranscoders:

@@ -41,8 +41,11 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         print("cancelled; nothing was left half-written", file=sys.stderr)
         sys.exit(130)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except MemoryError:
+        print("error: out of memory; shorten the prompt or choose a smaller model", file=sys.stderr)
         sys.exit(2)
     except Exception as error:
         _exit_on_usage_error(error)

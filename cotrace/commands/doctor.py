@@ -75,12 +75,12 @@ def _devices() -> list[tuple[str, str]]:
 
 
 def _kernels() -> list[tuple[str, str]]:
-    from cotrace.kernels.edge_rows.api import BACKENDS as EDGE_ROWS
-    from cotrace.kernels.encode.api import BACKENDS as ENCODE
+    from cotrace.kernels.edge_rows import api as edge_rows
+    from cotrace.kernels.encode import api as encode
 
     return [
-        ("kernel encode", f"torch (there are: {', '.join(ENCODE)})"),
-        ("kernel edge_rows", f"torch (there are: {', '.join(EDGE_ROWS)})"),
+        ("kernel encode", f"{encode.DEFAULT} (there are: {', '.join(encode.BACKENDS)})"),
+        ("kernel edge_rows", f"{edge_rows.DEFAULT} (there are: {', '.join(edge_rows.BACKENDS)})"),
         ("kernel influence", "numba"),
     ]
 

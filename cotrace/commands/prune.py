@@ -15,13 +15,17 @@ def prune(
 ) -> None:
     """Keep the nodes and edges that carry the stated shares of the influence."""
     import cotrace
+    from cotrace.graphs.prune import check_threshold
 
-    from .report import console, print_summary
-    from .trace import check_writable
+    from .report import print_summary, say_written
+    from .trace import check_target
 
+    check_threshold("--node-threshold", node_threshold)
+    check_threshold("--edge-threshold", edge_threshold)
+    graph = cotrace.open(file)
     path = out or file.with_name(f"{file.stem}.pruned.arrow")
-    check_writable(path.parent)
-    circuit = cotrace.open(file).prune(node_threshold, edge_threshold, keep_errors)
+    check_target(path)
+    circuit = graph.prune(node_threshold, edge_threshold, keep_errors)
     circuit.save(path)
     print_summary(circuit)
-    console.print(f"wrote {path}", markup=False, highlight=False)
+    say_written(path)

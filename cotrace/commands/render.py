@@ -18,17 +18,29 @@ class Format(StrEnum):
 
 def render(
     file: Annotated[Path, typer.Argument(help="A graph file, *.arrow.")],
-    to: Annotated[Format, typer.Option(help="Kind of picture.")] = Format.SVG,
+    to: Annotated[Format | None, typer.Option(help="Kind of picture; default that of --out, else svg.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write; default FILE with the picture's ending.")] = None,
-    max_nodes: Annotated[int, typer.Option(help="At most so many nodes on the picture.", min=1)] = 60,
+    max_nodes: Annotated[int, typer.Option(help="At most so many nodes on the picture.", min=2)] = 60,
 ) -> None:
     """Draw a graph with Graphviz."""
     import cotrace
 
-    from .report import console
-    from .trace import check_writable
+    from .report import say_written
+    from .trace import check_target
 
-    path = (out or file).with_suffix(f".{to}")
-    check_writable(path.parent)
-    cotrace.open(file).render(path, max_nodes=max_nodes)
-    console.print(f"wrote {path}", markup=False, highlight=False)
+    path = picture_path(file, to, out)
+    graph = cotrace.open(file)
+    check_target(path)
+    graph.render(path, max_nodes=max_nodes)
+    say_written(path)
+
+
+def picture_path(file: Path, to: Format | None, out: Path | None) -> Path:
+    """Where the picture goes; ValueError if --to and the ending of --out disagree."""
+    if out is None:
+        return file.with_suffix(f".{to or Format.SVG}")
+    if out.suffix[1:] not in list(Format):
+        return out.with_name(f"{out.name}.{to or Format.SVG}")
+    if to is not None and out.suffix != f".{to}":
+        raise ValueError(f"--out {out} ends in {out.suffix} and --to is {to}; leave one of them out")
+    return out

@@ -1,5 +1,7 @@
 """How a graph is told in a terminal."""
 
+from pathlib import Path
+
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -18,7 +20,7 @@ def print_summary(graph: Graph) -> None:
     facts.add_column(overflow="fold")
     facts.add_row("prompt", Text(repr(info["prompt"])))
     facts.add_row("tokens", Text(" ".join(f"{i}:{token!r}" for i, token in enumerate(info["tokens"]))))
-    facts.add_row("model", Text(f"{info['model']['name']} with {info['transcoders']['name']}"))
+    facts.add_row("model", Text(printable(f"{info['model']['name']} with {info['transcoders']['name']}")))
     traced, order = info["traced"], graph.order
     facts.add_row("traced", f"{traced['nodes']:,} nodes, {traced['edges']:,} edges")
     if info["pruning"]:
@@ -33,6 +35,16 @@ def print_summary(graph: Graph) -> None:
     )
     console.print(facts)
     print_targets(graph)
+
+
+def printable(text: str) -> str:
+    """Text of a file without the control characters that would steer a terminal."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)
+
+
+def say_written(path: Path) -> None:
+    """Say where a result is, on one line."""
+    console.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_targets(graph: Graph) -> None:

@@ -19,7 +19,7 @@ def trace(
     model: Annotated[str, typer.Option(help="gemma-3-270m, a Hub id, a folder or a .gguf file.")] = "gemma-3-270m",
     transcoders: Annotated[str, typer.Option(help="neurons, neurons:K, a folder or a Hub id.")] = "neurons",
     target: Annotated[list[str] | None, typer.Option(help=HOW_TO_NAME_TARGETS)] = None,
-    max_targets: Annotated[int, typer.Option(help="At most so many of the likeliest tokens.")] = 10,
+    max_targets: Annotated[int, typer.Option(help="At most so many of the likeliest tokens.", min=1)] = 10,
     target_mass: Annotated[float, typer.Option(help="Probability that the targets should hold together.")] = 0.95,
     position: Annotated[int, typer.Option(help="Where the targets are read; negative counts from the end.")] = -1,
     node_threshold: Annotated[float, typer.Option(help="Share of the influence that the kept nodes hold.")] = 0.8,
@@ -29,7 +29,7 @@ def trace(
     out: Annotated[Path, typer.Option(help="Folder for the results; made if it does not exist.")] = Path("out"),
     chat: Annotated[bool, typer.Option(help="Wrap the prompt as a user's turn of the model's chat template.")] = False,
     full: Annotated[bool, typer.Option(help="Also keep the graph before pruning, as NAME.full.arrow.")] = False,
-    max_nodes: Annotated[int, typer.Option(help="At most so many nodes on the picture.")] = 60,
+    max_nodes: Annotated[int, typer.Option(help="At most so many nodes on the picture.", min=2)] = 60,
 ) -> None:
     """Trace PROMPT and write its circuit: NAME.arrow, NAME.svg and a summary."""
     from cotrace.graphs.prune import check_threshold
@@ -38,6 +38,7 @@ def trace(
         raise ValueError("the prompt is empty; write some text")
     check_threshold("--node-threshold", node_threshold)
     check_threshold("--edge-threshold", edge_threshold)
+    check_threshold("--target-mass", target_mass)
     targets = [parse_target(text) for text in target] if target else None
     check_writable(out)
 
@@ -61,16 +62,17 @@ def trace(
 
 def finish(circuit: Any, written: list[Path], picture: Path, max_nodes: int) -> None:
     """Draw the picture where Graphviz is installed, then tell the circuit and where it is."""
-    from .report import console, print_paths, print_summary
+    from .report import console, print_paths, print_summary, say_written
 
     print_summary(circuit)
     print_paths(circuit, 8)
     try:
         written.append(circuit.render(picture, max_nodes=max_nodes))
     except ValueError as error:
+        picture.unlink(missing_ok=True)  # one of an earlier trace would show another graph
         console.print(f"no picture: {error}", style="yellow", markup=False)
     for path in written:
-        console.print(f"wrote {path}", markup=False, highlight=False)
+        say_written(path)
 
 
 def parse_target(text: str) -> Any:
@@ -92,12 +94,22 @@ def parse_target(text: str) -> Any:
 
 
 def slug(prompt: str, length: int = 60) -> str:
-    """A file name for a prompt: its words, and a hash where they do not tell it from another."""
+    """A file name for a prompt: its words, with a hash where they are cut short or none is left.
+
+    Prompts that differ in case or punctuation only share a name; --out keeps them apart.
+    """
     words = re.sub(r"[^\w]+", "-", prompt.lower()).strip("-")
     name = words[:length].rstrip("-")
     if name and name == words:
         return name
     return f"{name or 'prompt'}-{hashlib.sha256(prompt.encode()).hexdigest()[:8]}"
+
+
+def check_target(path: Path) -> None:
+    """Raise ValueError if a file cannot be written under a name."""
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; name a file")
+    check_writable(path.parent)
 
 
 def check_writable(folder: Path) -> None:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from . import grouped, reference
 
+DEFAULT = "torch"
 BACKENDS = {"reference": reference.edge_rows, "torch": grouped.edge_rows}
 
 
@@ -21,7 +22,7 @@ class Written(NamedTuple):
     columns: list[int]  # P
 
 
-def edge_rows(grad_QTD: Tensor, first: int, written: Written, rows_TC: Tensor, *, backend: str = "torch") -> None:
+def edge_rows(grad_QTD: Tensor, first: int, written: Written, rows_TC: Tensor, *, backend: str = DEFAULT) -> None:
     """Add each gradient's dot products with the vectors of its position to the rows, in place.
 
     `grad_QTD` holds T targets' gradients at the Q positions first, first + 1, …; `rows_TC` the T

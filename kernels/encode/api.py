@@ -6,6 +6,7 @@ from torch import Tensor
 
 from . import reference, tiled
 
+DEFAULT = "torch"
 BACKENDS = {"reference": reference.encode, "torch": tiled.encode}
 
 
@@ -25,7 +26,7 @@ def encode(
     *,
     threshold_F: Tensor | None = None,
     k: int | None = None,
-    backend: str = "torch",
+    backend: str = DEFAULT,
 ) -> Active:
     """Features with a non-zero activation `relu(z) * (z > threshold)`, `z = x @ w_enc + b_enc`.
 
