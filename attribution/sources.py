@@ -46,6 +46,7 @@ class ModelSource(NamedTuple):
         """Raise ValueError if the weights would not fit into memory in a dtype."""
         config = self.config()
         stored = getattr(config, "dtype", None) or getattr(config.get_text_config(), "dtype", None) or torch.float32
+        stored = getattr(torch, stored) if isinstance(stored, str) else stored
         require_for_weights(list(self.folder.glob("*.safetensors")), stored, dtype, device)
 
     def content_hash(self) -> str:

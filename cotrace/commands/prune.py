@@ -17,7 +17,7 @@ def prune(
     import cotrace
     from cotrace.graphs.prune import check_threshold
 
-    from .report import print_summary, say_written
+    from .report import console, print_summary, say_written
     from .trace import check_target
 
     check_threshold("--node-threshold", node_threshold)
@@ -25,7 +25,8 @@ def prune(
     graph = cotrace.open(file)
     path = out or file.with_name(f"{file.stem}.pruned.arrow")
     check_target(path)
-    circuit = graph.prune(node_threshold, edge_threshold, keep_errors)
+    with console.status("pruning"):
+        circuit = graph.prune(node_threshold, edge_threshold, keep_errors)
     circuit.save(path)
     print_summary(circuit)
     say_written(path)

@@ -25,13 +25,14 @@ def render(
     """Draw a graph with Graphviz."""
     import cotrace
 
-    from .report import say_written
+    from .report import console, say_written
     from .trace import check_target
 
     path = picture_path(file, to, out)
     graph = cotrace.open(file)
     check_target(path)
-    graph.render(path, max_nodes=max_nodes)
+    with console.status("drawing"):
+        graph.render(path, max_nodes=max_nodes)
     say_written(path)
 
 

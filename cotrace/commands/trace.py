@@ -44,6 +44,8 @@ def trace(
 
     import cotrace
 
+    from .report import console
+
     loaded = cotrace.load(model, transcoders, device=device, dtype=dtype)
     graph = loaded.trace(
         [{"role": "user", "content": prompt}] if chat else prompt,
@@ -52,7 +54,8 @@ def trace(
         max_targets=max_targets,
         target_mass=target_mass,
     )
-    circuit = graph.prune(node_threshold, edge_threshold)
+    with console.status("pruning"):
+        circuit = graph.prune(node_threshold, edge_threshold)
     name = slug(prompt)
     written = [circuit.save(out / f"{name}.arrow")]
     if full:
