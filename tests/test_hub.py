@@ -17,7 +17,8 @@ import pytest
 import tiny
 import transformers
 from loopback_hub import LoopbackHub, commit_of
-from tiny_checkpoints import random_layers, without, write_layers, write_tokenizer
+from tiny import random_layers, without, write_layers
+from tiny_checkpoints import write_tokenizer
 
 import cotrace
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from tiny_checkpoints import SET, edit, random_layers, save, truncate, without, write_layers
+from tiny import SET, random_layers, save, without, write_layers
+from tiny_checkpoints import edit, truncate
 
 from cotrace.attribution.architecture import read_architecture
 from cotrace.attribution.sources import find_model, load_weights

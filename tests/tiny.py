@@ -7,7 +7,17 @@ from safetensors.torch import save_file
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
 LAYERS, WIDTH, FEATURES, VOCABULARY = 3, 20, 24, 40
-KINDS = ("clt", "clt-affine", "per-layer", "per-layer-affine", "ct-clt", "ct-clt-relu", "ct-per-layer", "neurons")
+KINDS = {  # kind: (layout, tensors that its files lack)
+    "clt": ("scope-clt", ["skip"]),
+    "clt-affine": ("scope-clt", []),
+    "per-layer": ("scope-per-layer", ["skip"]),
+    "per-layer-affine": ("scope-per-layer", []),
+    "ct-clt": ("ct-clt", ["skip"]),
+    "ct-clt-relu": ("ct-clt", ["skip", "threshold"]),
+    "ct-per-layer": ("ct-per-layer", []),
+    "neurons": ("", []),
+}
+SET = {"scope-clt": "clt/width_24_l0_medium", "scope-per-layer": "transcoder_all", "ct-clt": "", "ct-per-layer": ""}
 
 
 def write_model(folder: Path, **changes) -> Path:
@@ -38,52 +48,74 @@ def write_transcoders(folder: Path, kind: str) -> str:
     """Random transcoders of a kind; returns what `cotrace.load` takes for them."""
     if kind == "neurons":
         return "neurons:5"
-    generator = torch.Generator().manual_seed(len(kind))
-    for layer in range(LAYERS):
-        _write_layer(folder, kind, layer, _random_layer(generator, layer, cross="clt" in kind))
-    return str(folder)
+    layout, left_out = KINDS[kind]
+    layers = without(random_layers(seed=len(kind)), *left_out)
+    if "threshold" in left_out:  # with ReLU a lower bias keeps about as few active
+        layers = [{**tensors, "b_enc": tensors["b_enc"] - 0.5} for tensors in layers]
+    return str(write_layers(folder, layout, layers))
 
 
-def _random_layer(generator: torch.Generator, layer: int, cross: bool) -> dict[str, torch.Tensor]:
-    def normal(*shape: int, std: float = 1.0) -> torch.Tensor:
+def random_layers(seed: int = 0, width: int = WIDTH, layers: int = LAYERS) -> list[dict[str, torch.Tensor]]:
+    """One layer's tensors each, in Gemma Scope's orientation; `w_dec` is (F, layers from its own on, D)."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int, std: float = 0.3) -> torch.Tensor:
         return torch.randn(shape, generator=generator) * std
 
-    outputs = LAYERS - layer if cross else 1
-    return {
-        "w_enc": normal(WIDTH, FEATURES, std=0.3),
-        "b_enc": normal(FEATURES, std=0.3),
-        "threshold": normal(FEATURES).abs() * 1.5,
-        "w_dec": normal(FEATURES, outputs, WIDTH, std=0.3),
-        "b_dec": normal(WIDTH, std=0.3),
-        "skip": normal(WIDTH, WIDTH, std=0.1),
-    }
+    return [
+        {
+            "w_enc": normal(width, FEATURES),
+            "b_enc": normal(FEATURES),
+            "threshold": normal(FEATURES, std=1.5).abs(),
+            "w_dec": normal(FEATURES, layers - layer, width),
+            "b_dec": normal(width),
+            "skip": normal(width, width, std=0.1),
+        }
+        for layer in range(layers)
+    ]
 
 
-def _write_layer(folder: Path, kind: str, layer: int, t: dict[str, torch.Tensor]) -> None:
-    scope = {name: t[name] for name in ("w_enc", "b_enc", "b_dec", "threshold")}
-    if kind.endswith("affine"):
-        scope["affine_skip_connection"] = t["skip"]
-    if kind.startswith("clt"):
-        padded = torch.zeros(FEATURES, LAYERS, WIDTH)
-        padded[:, layer:] = t["w_dec"]
-        _save({**scope, "w_dec": padded}, folder / f"params_layer_{layer}.safetensors")
-    elif kind.startswith("per-layer"):
-        _save({**scope, "w_dec": t["w_dec"][:, 0]}, folder / f"layer_{layer}_width_24_l0_small/params.safetensors")
-    elif kind.startswith("ct-clt"):
-        encoder = {"W_enc": t["w_enc"].T, "b_enc": t["b_enc"] - 0.5, "b_dec": t["b_dec"]}
-        if kind == "ct-clt":
-            encoder["threshold"] = t["threshold"]
-        _save({f"{n}_{layer}": v for n, v in encoder.items()}, folder / f"W_enc_{layer}.safetensors")
-        _save({f"W_dec_{layer}": t["w_dec"]}, folder / f"W_dec_{layer}.safetensors")
-    else:
-        named = {"W_enc": t["w_enc"].T, "b_enc": t["b_enc"], "b_dec": t["b_dec"], "W_dec": t["w_dec"][:, 0]}
-        named |= {"activation_function.threshold": t["threshold"], "W_skip": t["skip"].T}
-        _save(named, folder / f"layer_{layer}.safetensors")
+def write_layers(folder: Path, layout: str, layers: list[dict[str, torch.Tensor]], variant: str = "") -> Path:
+    """Write transcoders in one of the four layouts; leave `threshold` or `skip` out of a layer for none."""
+    for number, tensors in enumerate(layers):
+        for name, content in _files(layout, number, len(layers), tensors, variant).items():
+            save(content, folder / name)
+    return folder
 
 
-def _save(tensors: dict[str, torch.Tensor], path: Path) -> None:
+def _files(layout: str, i: int, n_layers: int, t: dict[str, torch.Tensor], variant: str) -> dict[str, dict]:
+    """File names of one layer with their tensors."""
+    if layout.startswith("scope"):
+        names = {"w_enc": "w_enc", "b_enc": "b_enc", "b_dec": "b_dec", "threshold": "threshold"}
+        content = {to: t[name] for name, to in {**names, "skip": "affine_skip_connection"}.items() if name in t}
+        if layout == "scope-per-layer":
+            path = f"transcoder_all/layer_{i}_width_24_l0_small{variant}/params.safetensors"
+            return {path: {**content, "w_dec": t["w_dec"][:, 0]}}
+        padded = torch.full(
+            (t["w_dec"].shape[0], n_layers, t["w_dec"].shape[2]), float("nan")
+        )  # earlier layers: unused
+        padded[:, i:] = t["w_dec"]
+        return {f"{SET[layout]}{variant}/params_layer_{i}.safetensors": {**content, "w_dec": padded}}
+    small = {"W_enc": t["w_enc"].T, "b_enc": t["b_enc"], "b_dec": t["b_dec"]}
+    if layout == "ct-clt":
+        small |= {name: t[name] for name in ("threshold",) if name in t}
+        encoder = {f"{name}_{i}": tensor for name, tensor in small.items()}
+        return {f"W_enc_{i}.safetensors": encoder, f"W_dec_{i}.safetensors": {f"W_dec_{i}": t["w_dec"]}}
+    small["W_dec"] = t["w_dec"][:, 0]
+    if "threshold" in t:
+        small["activation_function.threshold"] = t["threshold"]
+    if "skip" in t:
+        small["W_skip"] = t["skip"].T
+    return {f"layer_{i}.safetensors": small}
+
+
+def without(layers: list[dict[str, torch.Tensor]], *names: str) -> list[dict[str, torch.Tensor]]:
+    return [{name: tensor for name, tensor in t.items() if name not in names} for t in layers]
+
+
+def save(tensors: dict[str, torch.Tensor], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata={"format": "pt"})
 
 
 def prompt(length: int = 11) -> list[int]:

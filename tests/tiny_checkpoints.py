@@ -1,16 +1,15 @@
-"""Builders of tiny checkpoints in every layout that users have, and of damaged ones."""
+"""Tiny checkpoints as users have them: with tokenizers, multimodal, and damaged ones."""
 
 import json
 from pathlib import Path
 
 import tiny
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from tiny import save
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3TextConfig, PreTrainedTokenizerFast
 
-LAYERS, WIDTH, FEATURES = tiny.LAYERS, tiny.WIDTH, tiny.FEATURES
-SET = {"scope-clt": "clt/width_24_l0_medium", "scope-per-layer": "transcoder_all", "ct-clt": "", "ct-per-layer": ""}
 WORDS = ("user", "model", "\n", "The", " opposite", " of", " hot", " is", " cold", "hot", "cold")
 SPECIALS = ("<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>")
 CHAT_TEMPLATE = (
@@ -19,69 +18,6 @@ CHAT_TEMPLATE = (
     "<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n{{ m.content }}<end_of_turn>\n{% endfor %}"
     "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
-
-
-def random_layers(seed: int = 0, width: int = WIDTH, layers: int = LAYERS) -> list[dict[str, torch.Tensor]]:
-    """One layer's tensors each, in Gemma Scope's orientation; `w_dec` is (F, layers from its own on, D)."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int, std: float = 0.3) -> torch.Tensor:
-        return torch.randn(shape, generator=generator) * std
-
-    return [
-        {
-            "w_enc": normal(width, FEATURES),
-            "b_enc": normal(FEATURES),
-            "threshold": normal(FEATURES, std=1.5).abs(),
-            "w_dec": normal(FEATURES, layers - layer, width),
-            "b_dec": normal(width),
-            "skip": normal(width, width, std=0.1),
-        }
-        for layer in range(layers)
-    ]
-
-
-def write_layers(folder: Path, layout: str, layers: list[dict[str, torch.Tensor]], variant: str = "") -> Path:
-    """Write transcoders in one of the four layouts; leave `threshold` or `skip` out of a layer for none."""
-    for number, tensors in enumerate(layers):
-        for name, content in _files(layout, number, len(layers), tensors, variant).items():
-            save(content, folder / name)
-    return folder
-
-
-def _files(layout: str, i: int, n_layers: int, t: dict[str, torch.Tensor], variant: str) -> dict[str, dict]:
-    """File names of one layer with their tensors."""
-    if layout.startswith("scope"):
-        names = {"w_enc": "w_enc", "b_enc": "b_enc", "b_dec": "b_dec", "threshold": "threshold"}
-        content = {to: t[name] for name, to in {**names, "skip": "affine_skip_connection"}.items() if name in t}
-        if layout == "scope-per-layer":
-            path = f"transcoder_all/layer_{i}_width_24_l0_small{variant}/params.safetensors"
-            return {path: {**content, "w_dec": t["w_dec"][:, 0]}}
-        padded = torch.full(
-            (t["w_dec"].shape[0], n_layers, t["w_dec"].shape[2]), float("nan")
-        )  # earlier layers: unused
-        padded[:, i:] = t["w_dec"]
-        return {f"{SET[layout]}{variant}/params_layer_{i}.safetensors": {**content, "w_dec": padded}}
-    small = {"W_enc": t["w_enc"].T, "b_enc": t["b_enc"], "b_dec": t["b_dec"]}
-    if layout == "ct-clt":
-        small |= {name: t[name] for name in ("threshold",) if name in t}
-        encoder = {f"{name}_{i}": tensor for name, tensor in small.items()}
-        return {f"W_enc_{i}.safetensors": encoder, f"W_dec_{i}.safetensors": {f"W_dec_{i}": t["w_dec"]}}
-    small["W_dec"] = t["w_dec"][:, 0]
-    if "threshold" in t:
-        small["activation_function.threshold"] = t["threshold"]
-    if "skip" in t:
-        small["W_skip"] = t["skip"].T
-    return {f"layer_{i}.safetensors": small}
-
-
-def without(layers: list[dict[str, torch.Tensor]], *names: str) -> list[dict[str, torch.Tensor]]:
-    return [{name: tensor for name, tensor in t.items() if name not in names} for t in layers]
-
-
-def save(tensors: dict[str, torch.Tensor], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata={"format": "pt"})
 
 
 def edit(path: Path, **changes: torch.Tensor | None) -> None:

@@ -4,10 +4,11 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from . import grouped, reference
+from .grouped import edge_rows as grouped_edge_rows
+from .reference import edge_rows as reference_edge_rows
 
 DEFAULT = "torch"
-BACKENDS = {"reference": reference.edge_rows, "torch": grouped.edge_rows}
+BACKENDS = {"reference": reference_edge_rows, "torch": grouped_edge_rows}
 
 
 class Written(NamedTuple):

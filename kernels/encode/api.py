@@ -4,10 +4,11 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from . import reference, tiled
+from .reference import encode as reference_encode
+from .tiled import encode as tiled_encode
 
 DEFAULT = "torch"
-BACKENDS = {"reference": reference.encode, "torch": tiled.encode}
+BACKENDS = {"reference": reference_encode, "torch": tiled_encode}
 
 
 class Active(NamedTuple):
