@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cotrace.graphs import NodeOrder
 from cotrace.kernels.edge_rows import edge_rows
 
 from .replacement import Replacement
@@ -65,12 +66,11 @@ def sweep(replacement: Replacement, batch: Batch, node_columns: "NodeColumns") -
 class NodeColumns:
     """Which node numbers a batch's columns are, in node order."""
 
-    def __init__(self, replacement: Replacement):
+    def __init__(self, replacement: Replacement, order: NodeOrder):
         self._features = replacement.features
         self._column_N = replacement.column_N
         self._n_positions = replacement.n_positions
-        self._first_error = len(replacement.features)
-        self._first_token = self._first_error + replacement.n_layers * replacement.n_positions
+        self._order = order
 
     def features(self, layer: int, reach: int) -> tuple[Tensor, Tensor]:
         """Features below a layer at the first `reach` positions: node numbers, internal columns."""
@@ -82,11 +82,11 @@ class NodeColumns:
         """Error nodes below a layer at the first positions, (layer * reach,)."""
         device = self._column_N.device
         layers = torch.arange(layer, device=device)[:, None] * self._n_positions
-        return (self._first_error + layers + torch.arange(reach, device=device)).flatten()
+        return (self._order.errors.start + layers + torch.arange(reach, device=device)).flatten()
 
     def tokens(self, reach: int) -> Tensor:
         """Tokens at the first positions, (reach,)."""
-        return self._first_token + torch.arange(reach, device=self._column_N.device)
+        return self._order.tokens.start + torch.arange(reach, device=self._column_N.device)
 
 
 class _Sweep:
@@ -106,7 +106,7 @@ class _Sweep:
         if layer == self.r.n_layers:  # the last MLP writes between the last attention and the unembedding
             layer -= 1
             position = self.reach - 1
-            read_TD = self._through_mlp(layer, read_TD[None].clone(), first=position)[0]
+            read_TD = self._through_mlp(layer, read_TD[None], first=position)[0]
         grad_PTD = self._first_attention(layer, read_TD)
         while layer > 0:
             layer -= 1

@@ -45,17 +45,17 @@ def trace(
     `info` is the metadata that the caller knows: model, transcoders, prompt, settings.
     """
     collector = RowCollector(_numpy_type(replacement.read_ND.dtype))
-    columns = NodeColumns(replacement)
+    own_rows = [target for target in targets if target.feature is None]
     n_errors = replacement.n_layers * replacement.n_positions
+    order = NodeOrder(len(replacement.features), n_errors, replacement.n_positions, len(own_rows))
+    columns = NodeColumns(replacement, order)
     with progress.phase("computing rows", len(replacement.features)) as step:
         for batch in feature_batches(replacement, batch_size):
             collector.add(sweep(replacement, batch, columns))
             step(len(batch.read_TD))
-    collector.spool.append_empty(n_errors + replacement.n_positions)
-    own_rows = [target for target in targets if target.feature is None]
+    collector.spool.append_empty(order.n_errors + order.n_tokens)
     if own_rows:
         collector.add(sweep(replacement, _target_batch(replacement, own_rows, position), columns))
-    order = NodeOrder(len(replacement.features), n_errors, replacement.n_positions, len(own_rows))
     with progress.phase("finishing the graph"):
         return _assemble(replacement, targets, position, order, collector, info)
 
