@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -118,6 +119,7 @@ def _converted(key: str, gguf_file: Callable[[Path], Path], source: str, say: Ca
     say(f"converting {source} to float32 once, about a minute")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _clear_abandoned(folder.parent)
         with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder.parent) as scratch:
             unfinished = Path(scratch) / "model"
             _convert_gguf(gguf_file(Path(scratch)), unfinished)
@@ -130,6 +132,13 @@ def _converted(key: str, gguf_file: Callable[[Path], Path], source: str, say: Ca
             f"cannot convert {source} in {folder.parent}: {error}; set COTRACE_CACHE to a folder with 2 GB to spare"
         ) from error
     return folder
+
+
+def _clear_abandoned(models: Path) -> None:
+    """Remove what conversions that were killed more than a day ago left behind."""
+    for path in models.glob(".unfinished-*"):
+        if time.time() - path.stat().st_mtime > 86_400:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _convert_gguf(path: Path, folder: Path) -> None:

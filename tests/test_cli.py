@@ -1,7 +1,9 @@
 """The command line from outside: files, texts, one-line errors and exit statuses."""
 
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -113,6 +115,33 @@ def test_a_mistake_is_one_line_and_a_non_zero_exit(arguments, message, tmp_path)
 )
 def test_targets_as_users_write_them(text, target):
     assert parse_target(text) == target
+
+
+def test_ctrl_c_stops_with_a_word_and_leaves_nothing(tmp_path):
+    out = tmp_path / "out"
+    command = [
+        sys.executable,
+        "-c",
+        "from cotrace.commands import main; main()",
+        "trace",
+        "x",
+        *MODEL,
+        "--out",
+        str(out),
+    ]
+    running = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    while not out.exists() and running.poll() is None:  # made just before the heavy work starts
+        time.sleep(0.01)
+    running.send_signal(signal.SIGINT)
+    error = running.communicate(timeout=60)[1]
+    assert running.returncode == 130
+    assert error == "cancelled; nothing was left half-written\n"
+    assert not list(out.iterdir())
 
 
 def test_prune_touches_nothing_when_it_fails(traced, prompt, tmp_path):

@@ -11,6 +11,8 @@ from .render import render
 from .show import show
 from .trace import trace
 
+CANCELLED = 130
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(trace)
 app.command()(show)
@@ -35,12 +37,9 @@ def describe(
 def main() -> None:
     """Run the command line: users' mistakes are one line and exit status 2, Ctrl-C is 130."""
     try:
-        app(standalone_mode=False)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
+        status = app(standalone_mode=False)  # what a command exits with, 130 after Ctrl-C; else None
     except (typer.Abort, KeyboardInterrupt):
-        print("cancelled; nothing was left half-written", file=sys.stderr)
-        sys.exit(130)
+        status = CANCELLED
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -50,6 +49,9 @@ def main() -> None:
     except Exception as error:
         _exit_on_usage_error(error)
         raise
+    if status == CANCELLED:
+        print("cancelled; nothing was left half-written", file=sys.stderr)
+    sys.exit(status if isinstance(status, int) else 0)
 
 
 def _exit_on_usage_error(error: Exception) -> None:
