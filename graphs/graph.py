@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,7 +87,7 @@ class Graph:
     def __repr__(self) -> str:
         features, errors, tokens, logits = self.order.counts
         return (
-            f"<Graph of {self.info['prompt']!r}: {features} features, {errors} errors, {tokens} tokens, "
+            f"<Graph of {reprlib.repr(self.info['prompt'])}: {features} features, {errors} errors, {tokens} tokens, "
             f"{logits} logits, {self.n_edges} edges>"
         )
 
