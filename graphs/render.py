@@ -104,9 +104,10 @@ def _run_graphviz(dot: graphviz.Digraph, ending: str) -> bytes:
             f"drawing .{ending} needs the program `dot` of Graphviz; install Graphviz (apt install graphviz, "
             "brew install graphviz or conda install graphviz), or render to .dot"
         ) from error
-    except graphviz.CalledProcessError as error:
-        reason = (error.stderr or b"").decode(errors="replace").strip().splitlines()[-1:]
-        raise ValueError(f"Graphviz cannot draw .{ending} ({''.join(reason)}); render to .svg or .dot") from error
+    except (graphviz.CalledProcessError, BrokenPipeError) as error:  # it may stop before it has read all
+        said = getattr(error, "stderr", None) or b"it stopped without a word"
+        reason = said.decode(errors="replace").strip().splitlines()[-1]
+        raise ValueError(f"Graphviz cannot draw .{ending} ({reason}); render to .svg or .dot") from error
     # The day of drawing is the one part of a PDF that differs from run to run; same length, so offsets stay.
     return re.sub(rb"(/CreationDate \(D:)\d{14}", rb"\g<1>20000101000000", data) if ending == "pdf" else data
 

@@ -146,15 +146,18 @@ def test_missing_graphviz_names_the_cure_and_leaves_nothing(tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
-def test_failing_graphviz_leaves_the_old_picture(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("first", "message"), [("cat >/dev/null;", "no such plugin"), ("exec 0<&-;", "cannot draw .png")]
+)
+def test_failing_graphviz_leaves_the_old_picture(tmp_path, monkeypatch, first, message):
     program = tmp_path / "bin" / "dot"
     program.parent.mkdir()
-    program.write_text("#!/bin/sh\necho half; echo no such plugin >&2; exit 1\n")
+    program.write_text(f"#!/bin/sh\n{first} echo half; echo no such plugin >&2; exit 1\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:/bin:/usr/bin")
     path = tmp_path / "graph.png"
     path.write_bytes(b"old")
-    with pytest.raises(ValueError, match="no such plugin"):
+    with pytest.raises(ValueError, match=message):
         render(make_graph(n_features=5), path)
     assert path.read_bytes() == b"old"
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["bin", "graph.png"]
