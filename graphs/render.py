@@ -105,8 +105,8 @@ def _run_graphviz(dot: graphviz.Digraph, ending: str) -> bytes:
             "brew install graphviz or conda install graphviz), or render to .dot"
         ) from error
     except (graphviz.CalledProcessError, BrokenPipeError) as error:  # it may stop before it has read all
-        said = getattr(error, "stderr", None) or b"it stopped without a word"
-        reason = said.decode(errors="replace").strip().splitlines()[-1]
+        said = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip()
+        reason = (said or "it stopped without a word").splitlines()[-1]
         raise ValueError(f"Graphviz cannot draw .{ending} ({reason}); render to .svg or .dot") from error
     # The day of drawing is the one part of a PDF that differs from run to run; same length, so offsets stay.
     return re.sub(rb"(/CreationDate \(D:)\d{14}", rb"\g<1>20000101000000", data) if ending == "pdf" else data
