@@ -64,7 +64,7 @@ class Model:
     @torch.no_grad()
     def active_features(self, prompt: Any, *, masked_positions: Sequence[int] | None = None) -> pa.Table:
         """Active features, sorted: layer, position, feature, activation, pre_activation (N rows)."""
-        features = self._survey(self._ids(prompt), masked_positions, Progress(False)).features()
+        features = self._survey(self._ids(prompt), masked_positions, Progress(False)).features
         names = ("layer", "position", "feature")
         columns = {name: pa.array(getattr(features, f"{name}_N").cpu().numpy(), pa.int32()) for name in names}
         for name in ("activation", "pre_activation"):
@@ -116,7 +116,6 @@ class Model:
         with bars.phase("hashing the weights, once"):
             info = self._describe(prompt, ids, settings)
         replacement = self._freeze(ids, masked_positions, bars)
-        info["masked_positions"] = list(replacement.masked_positions)
         logits_V = self.weights.logits(replacement.final_resid_PD[position : position + 1])[0]
         chosen = chosen or most_likely(logits_V, self.tokens, max_targets, target_mass)
         chosen = resolve_targets(chosen, self.weights, replacement.features, logits_V)
@@ -133,7 +132,7 @@ class Model:
 
     def _freeze(self, ids: Tensor, masked_positions: Sequence[int] | None, progress: Progress) -> Replacement:
         survey = self._survey(ids, masked_positions, progress)
-        edges = count_edges(survey.features().counts(self.architecture.n_layers, len(ids)))
+        edges = count_edges(survey.features.counts(self.architecture.n_layers, len(ids)))
         require_for_sweep(survey.vectors_to_hold(), edges, self.architecture, self.weights.dtype, self.weights.device)
         with progress.phase("collecting what features write"):
             return Replacement(survey)

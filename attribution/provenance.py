@@ -20,6 +20,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from cotrace.graphs.store import replacing
+
 
 def cache_folder() -> Path:
     """Where converted models and hashes are kept: $COTRACE_CACHE, or ~/.cache/cotrace."""
@@ -66,11 +68,9 @@ def _read_remembered() -> dict[str, str]:
 
 
 def _write_remembered(remembered: dict[str, str]) -> None:
-    with suppress(OSError):  # a read-only cache only means hashing again
-        cache_folder().mkdir(parents=True, exist_ok=True)
-        temporary = cache_folder() / f".hashes.{os.getpid()}"
+    # a read-only cache only means hashing again
+    with suppress(OSError), replacing(cache_folder() / "hashes.json") as temporary:
         temporary.write_text(json.dumps(remembered, indent=0))
-        temporary.replace(cache_folder() / "hashes.json")
 
 
 class HubName(NamedTuple):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -91,6 +92,7 @@ class Survey:
                 else:
                     self.final_resid_PD = done
 
+    @cached_property
     def features(self) -> Features:
         """All active features of the prompt."""
         layers = [torch.full_like(e.position_n, layer) for layer, e in enumerate(self.encoded)]
@@ -117,7 +119,7 @@ class Replacement:
     def __init__(self, survey: Survey):
         weights, arch = survey.weights, survey.weights.architecture
         self.weights = weights
-        self.features = survey.features()
+        self.features = survey.features
         self.token_ids_P = survey.token_ids_P
         self.n_positions = len(survey.token_ids_P)
         self.n_layers = arch.n_layers

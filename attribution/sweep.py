@@ -98,8 +98,10 @@ class _Sweep:
         self.feature_TC = like.new_zeros(size, n_columns)
         self.error_LPT = like.new_zeros(min(batch.layer, replacement.n_layers), self.reach, size)
         self.bias_T = like.new_zeros(size)
-        self._head: Tensor | None = None
-        self._mixed: Tensor | None = None
+        # Room for one head's and all KV heads' gradients, reused in every layer: fresh pages cost time.
+        n_kv, d_head, _ = replacement.attention[0][0].shape
+        self.head_Rd = like.new_empty(self.reach * size, d_head)
+        self.mixed_KRd = like.new_empty(n_kv, self.reach * size, d_head)
 
     def run(self, node_columns: NodeColumns) -> Rows:
         layer, read_TD = self.batch.layer, self.batch.read_TD
@@ -148,21 +150,13 @@ class _Sweep:
         value_KdD, output_HDd = self.r.attention[layer]
         back_HPP = self.r.pattern[layer][:, : self.reach, : self.reach].mT
         flat_RD = grad_PTD.flatten(0, 1)
-        head_Rd, mixed_KRd = self._buffers(flat_RD, value_KdD)
         for head, output_Dd in enumerate(output_HDd):
-            mixed = mixed_KRd[head * len(value_KdD) // len(output_HDd)].view(self.reach, -1)
-            torch.mm(flat_RD, output_Dd, out=head_Rd)
+            mixed = self.mixed_KRd[head * len(value_KdD) // len(output_HDd)].view(self.reach, -1)
+            torch.mm(flat_RD, output_Dd, out=self.head_Rd)
             first_of_group = head % (len(output_HDd) // len(value_KdD)) == 0
-            mixed.addmm_(back_HPP[head], head_Rd.view_as(mixed), beta=0 if first_of_group else 1)
-        for mixed_Rd, value_dD in zip(mixed_KRd, value_KdD, strict=True):
+            mixed.addmm_(back_HPP[head], self.head_Rd.view_as(mixed), beta=0 if first_of_group else 1)
+        for mixed_Rd, value_dD in zip(self.mixed_KRd, value_KdD, strict=True):
             flat_RD.addmm_(mixed_Rd, value_dD)
-
-    def _buffers(self, flat_RD: Tensor, value_KdD: Tensor) -> tuple[Tensor, Tensor]:
-        """Room for one head's and all KV heads' gradients; allocated once, since fresh pages cost time."""
-        if self._head is None or self._mixed is None:
-            size = len(flat_RD), value_KdD.shape[1]
-            self._head, self._mixed = flat_RD.new_empty(size), flat_RD.new_empty(len(value_KdD), *size)
-        return self._head, self._mixed
 
     def _in_node_order(self, token_PT: Tensor, node_columns: NodeColumns) -> Rows:
         feature_nodes, internal = node_columns.features(self.batch.layer, self.reach)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from cotrace.graphs import Graph, NodeOrder, RowSpool
-from cotrace.graphs.influence import node_influence
+from cotrace.graphs.influence import node_influence, weights_of_targets
 from cotrace.graphs.schema import build_table
 from cotrace.graphs.scores import graph_scores
 
@@ -80,15 +80,14 @@ def _assemble(
 ) -> Graph:
     indptr, indices, weights = collector.spool.finish()
     records = _target_records(targets, order)
-    target_weights = np.zeros(order.n_nodes)
-    for record in records:
-        target_weights[record["node"]] += record["weight"]
+    target_weights = weights_of_targets(records, order.n_nodes)
     influence = node_influence(indptr, indices, weights, target_weights)
     scores = graph_scores(order, indptr, indices, weights, target_weights)
     info = {
         **info,
         "targets": records,
         "position": position,
+        "masked_positions": list(replacement.masked_positions),
         "coverage": 1.0,
         "bound": 0.0,
         "scores": scores._asdict(),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from .influence import node_influence
+from .influence import node_influence, weights_of_targets
 from .order import KINDS, NodeOrder
 from .prune import Kept, select
 from .schema import build_table
@@ -74,10 +74,7 @@ class Graph:
     @cached_property
     def target_weights(self) -> np.ndarray:
         """Weight of every node as a target, (M,) float64; sums to 1."""
-        weights = np.zeros(self.order.n_nodes)
-        for target in self.info["targets"]:
-            weights[target["node"]] += target["weight"]
-        return weights
+        return weights_of_targets(self.info["targets"], self.order.n_nodes)
 
     @property
     def n_edges(self) -> int:

@@ -1,8 +1,18 @@
 """Influence: the share of all paths' normalised weight that ends in the targets."""
 
+from typing import Any
+
 import numpy as np
 
 from .compiled import compiled
+
+
+def weights_of_targets(targets: list[dict[str, Any]], n_nodes: int) -> np.ndarray:
+    """Weight of every node as a target, (M,) float64, of the targets as the metadata records them."""
+    weights = np.zeros(n_nodes)
+    for target in targets:
+        weights[target["node"]] += target["weight"]
+    return weights
 
 
 def node_influence(

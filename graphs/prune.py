@@ -20,7 +20,7 @@ class Kept:
 def check_threshold(name: str, value: float) -> None:
     """Raise ValueError unless a threshold is a share in [0, 1]."""
     if not 0.0 <= value <= 1.0:
-        raise ValueError(f"{name} is {value}: it is a share of the influence and must lie between 0 and 1")
+        raise ValueError(f"{name} is {value}: it is a share and must lie between 0 and 1")
 
 
 def select(

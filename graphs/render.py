@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import itertools
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +33,7 @@ from .layout import (
     visible,
     wrap,
 )
+from .store import replacing
 
 if TYPE_CHECKING:
     from .graph import Graph
@@ -78,7 +78,9 @@ def render(graph: Graph, path: Path, *, max_nodes: int = 60, max_edges: int = 15
     if max_nodes < 2 or max_edges < 1:
         raise ValueError("a picture needs max_nodes of at least 2 and max_edges of at least 1")
     dot = to_dot(graph, max_nodes, max_edges, bitmap=ending == "png")
-    _write(path, dot.source.encode() if ending == "dot" else _run_graphviz(dot, ending))
+    data = dot.source.encode() if ending == "dot" else _run_graphviz(dot, ending)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
     return path
 
 
@@ -110,16 +112,6 @@ def _run_graphviz(dot: graphviz.Digraph, ending: str) -> bytes:
         raise ValueError(f"Graphviz cannot draw .{ending} ({reason}); render to .svg or .dot") from error
     # The day of drawing is the one part of a PDF that differs from run to run; same length, so offsets stay.
     return re.sub(rb"(/CreationDate \(D:)\d{14}", rb"\g<1>20000101000000", data) if ending == "pdf" else data
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 # --- what is said ---------------------------------------------------------------------------

@@ -1,21 +1,33 @@
 """Bytes of a graph file: written to a temporary name and renamed, read by memory map."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 
 
-def save_table(table: pa.Table, path: Path) -> None:
-    """Write a node table as an Arrow IPC file of one record batch, atomically."""
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` to write to; becomes `path` if nothing fails, and is gone if it does."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table)
+        yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def save_table(table: pa.Table, path: Path) -> None:
+    """Write a node table as an Arrow IPC file of one record batch, atomically."""
+    with (
+        replacing(path) as temporary,
+        pa.OSFile(str(temporary), "wb") as sink,
+        pa.ipc.new_file(sink, table.schema) as writer,
+    ):
+        writer.write_table(table)
 
 
 def read_table(path: Path) -> pa.Table:

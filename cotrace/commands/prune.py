@@ -17,8 +17,8 @@ def prune(
     import cotrace
     from cotrace.graphs.prune import check_threshold
 
+    from .places import check_target
     from .report import console, print_summary, say_written
-    from .trace import check_target
 
     check_threshold("--node-threshold", node_threshold)
     check_threshold("--edge-threshold", edge_threshold)

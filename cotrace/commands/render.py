@@ -25,8 +25,8 @@ def render(
     """Draw a graph with Graphviz."""
     import cotrace
 
+    from .places import check_target
     from .report import console, say_written
-    from .trace import check_target
 
     path = picture_path(file, to, out)
     graph = cotrace.open(file)

@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,6 +32,8 @@ def trace(
 ) -> None:
     """Trace PROMPT and write its circuit: NAME.arrow, NAME.svg and a summary."""
     from cotrace.graphs.prune import check_threshold
+
+    from .places import check_writable
 
     if not prompt:
         raise ValueError("the prompt is empty; write some text")
@@ -106,20 +107,3 @@ def slug(prompt: str, length: int = 60) -> str:
     if name and name == words:
         return name
     return f"{name or 'prompt'}-{hashlib.sha256(prompt.encode()).hexdigest()[:8]}"
-
-
-def check_target(path: Path) -> None:
-    """Raise ValueError if a file cannot be written under a name."""
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; name a file")
-    check_writable(path.parent)
-
-
-def check_writable(folder: Path) -> None:
-    """Raise ValueError if files cannot be written to a folder; makes it where it is missing."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ValueError(f"cannot write to {folder} ({error.strerror}); choose another folder with --out") from error
