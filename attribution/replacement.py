@@ -7,6 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from cotrace.kernels.decode import decode
 from cotrace.kernels.edge_rows import Written
 
 from .progress import Progress
@@ -135,11 +136,12 @@ class Replacement:
         self.skip = [survey.transcoders.skip(layer, self.embedding_PD) for layer in range(arch.n_layers)]
         self.skip_back = [None if s is None else s.T * weights.norm_mlp_in(i) for i, s in enumerate(self.skip)]
         self.column_N, self.first_column_LP = self._columns()
-        self.written: list[Written] = []
-        self.error_LPD = self.embedding_PD.new_zeros(arch.n_layers, *self.embedding_PD.shape)
-        self.constant_LPD = torch.zeros_like(self.error_LPD)
+        self.written = [self._gather_written(layer, survey.encoded) for layer in range(arch.n_layers)]
+        decoders = [e.decoder_UJD for e in survey.encoded]
+        self.decoded_LPD = decode([e.decoded for e in survey.encoded], decoders, self.n_positions)
+        # What features and skips leave of each MLP's output: errors, then constants.
+        self.rest_LKPD = self.embedding_PD.new_zeros(arch.n_layers, 2, *self.embedding_PD.shape)
         for layer in range(arch.n_layers):
-            self.written.append(self._gather_written(layer, survey.encoded))
             self._split_remainder(layer, survey)
 
     def _read(self, layer: int, encoded: Encoded) -> Tensor:
@@ -170,18 +172,18 @@ class Replacement:
 
     def _split_remainder(self, layer: int, survey: Survey) -> None:
         """Split what features and skip leave of the MLP's output into constants and error nodes."""
-        done, written = survey.passes[layer], self.written[layer]
-        rest_PD = done.mlp_out_PD.clone()
+        done, (error_PD, constant_PD) = survey.passes[layer], self.rest_LKPD[layer]
+        rest_PD = done.mlp_out_PD - self.decoded_LPD[layer]
         skip = self.skip[layer]
         if skip is not None:
             rest_PD -= done.mlp_in_PD @ skip
         bias_D = survey.transcoders.output_bias(layer, rest_PD)
         if bias_D is not None:
             positions = survey.masked.open_positions(self.n_positions, rest_PD.device)
-            self.constant_LPD[layer, positions] = bias_D
-        rest_PD -= self.constant_LPD[layer] + _sum_by_position(written)
-        self.constant_LPD[layer, : self.constant_prefix] = rest_PD[: self.constant_prefix]
-        self.error_LPD[layer, self.constant_prefix :] = rest_PD[self.constant_prefix :]
+            constant_PD[positions] = bias_D
+        rest_PD -= constant_PD
+        constant_PD[: self.constant_prefix] = rest_PD[: self.constant_prefix]
+        error_PD[self.constant_prefix :] = rest_PD[self.constant_prefix :]
 
     def forward(self) -> Tensor:
         """Run the replacement forwards from the embeddings; logits (P, V), the real model's.
@@ -192,7 +194,7 @@ class Replacement:
         resid_PD = self.embedding_PD
         for layer in range(self.n_layers):
             resid_PD = resid_PD + self._frozen_attention(layer, resid_PD)
-            mlp_out_PD = self.error_LPD[layer] + self.constant_LPD[layer] + _sum_by_position(self.written[layer])
+            mlp_out_PD = self.decoded_LPD[layer] + self.rest_LKPD[layer].sum(0)
             skip = self.skip[layer]
             if skip is not None:
                 mlp_in = resid_PD * self.mlp_in_rms_LP[layer][:, None] * self.weights.norm_mlp_in(layer)
@@ -213,12 +215,6 @@ def _attention_maps(weights: Gemma3Weights, layer: int) -> tuple[Tensor, Tensor]
     value = (w.w_v * w.norm_attn_in_D).unflatten(0, (arch.n_kv_heads, arch.d_head))
     output = (w.w_o * w.norm_attn_out_D[:, None]).unflatten(1, (arch.n_heads, arch.d_head)).transpose(0, 1)
     return value, output.contiguous()
-
-
-def _sum_by_position(written: Written) -> Tensor:
-    """What all features together write at each position, (P, D); the same bits at every run."""
-    lengths = torch.tensor(written.offsets, device=written.vectors_ED.device).diff()
-    return torch.segment_reduce(written.vectors_ED, "sum", lengths=lengths, axis=0, unsafe=True)
 
 
 def _scaled_pattern(done: LayerPass) -> Tensor:

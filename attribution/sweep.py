@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cotrace.graphs import NodeOrder
-from cotrace.kernels.edge_rows import edge_rows
+from cotrace.kernels.edge_rows import edge_rows, position_rows
 
 from .replacement import Replacement
 
@@ -114,17 +114,16 @@ class _Sweep:
             layer -= 1
             grad_PTD = self._through_mlp(layer, grad_PTD, first=0)
             self._through_attention(layer, grad_PTD)
-        token_PT = (grad_PTD @ self.r.embedding_PD[: self.reach, :, None])[..., 0]
+        (token_PT,) = position_rows(grad_PTD, self.r.embedding_PD[None, : self.reach])
         return self._in_node_order(token_PT, node_columns)
 
     def _through_mlp(self, layer: int, grad_QTD: Tensor, first: int) -> Tensor:
         """Contract with what was written at a layer's MLP output, then add the affine skip's path."""
         r, stop = self.r, first + len(grad_QTD)
         edge_rows(grad_QTD, first, r.written[layer], self.feature_TC)
-        rest_PD2 = torch.stack([r.error_LPD[layer, first:stop], r.constant_LPD[layer, first:stop]], dim=-1)
-        rest_QT2 = grad_QTD @ rest_PD2
-        self.error_LPT[layer, first:stop] = rest_QT2[..., 0]
-        self.bias_T += rest_QT2[..., 1].sum(0)
+        error_QT, constant_QT = position_rows(grad_QTD, r.rest_LKPD[layer, :, first:stop])
+        self.error_LPT[layer, first:stop] = error_QT
+        self.bias_T += constant_QT.sum(0)
         back_DD = r.skip_back[layer]
         if back_DD is not None:
             grad_QTD = grad_QTD.addcmul(grad_QTD @ back_DD, r.mlp_in_rms_LP[layer, first:stop, None, None])

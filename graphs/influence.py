@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .compiled import compiled
+from cotrace.kernels.compiled import compiled
 
 
 def weights_of_targets(targets: list[dict[str, Any]], n_nodes: int) -> np.ndarray:

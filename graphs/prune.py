@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .compiled import compiled
+from cotrace.kernels.compiled import compiled
+
 from .influence import node_influence, row_totals
 from .order import NodeOrder
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from .compiled import compiled
+from cotrace.kernels.compiled import compiled
+
 from .graph import Graph
 from .order import KINDS
 from .schema import NULLABLE_VALUES, VALUES, decode_info, schema

@@ -5,7 +5,7 @@ from typing import IO
 
 import numpy as np
 
-from .compiled import compiled
+from cotrace.kernels.compiled import compiled
 
 
 class RowSpool:

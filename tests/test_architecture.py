@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ROOMS = {  # room: the rooms it may import
     "kernels": set(),
-    "graphs": set(),
+    "graphs": {"kernels"},
     "attribution": {"kernels", "graphs"},
     "cotrace": {"kernels", "graphs", "attribution"},
 }
@@ -41,6 +41,25 @@ def test_imports_go_one_way(room):
         for module in imports(path):
             other = room_of(module)
             assert other in (None, room) or other in ROOMS[room], f"{path.relative_to(ROOT)} imports {module}"
+
+
+def test_graphs_take_only_the_compiler_of_kernels():
+    taken = {m for path in (ROOT / "graphs").rglob("*.py") for m in imports(path) if room_of(m) == "kernels"}
+    assert taken == {"cotrace.kernels.compiled"}
+
+
+def test_implementations_of_a_kernel_never_import_one_another():
+    backends = {"reference", "torch", "numba", "triton"}
+    for path in (ROOT / "kernels").glob("*/*.py"):
+        if path.stem in backends:
+            tree = ast.walk(ast.parse(path.read_text()))
+            taken = {
+                name
+                for node in tree
+                if isinstance(node, ast.ImportFrom) and node.level
+                for name in [*(node.module or "").split("."), *(alias.name for alias in node.names)]
+            }
+            assert not taken & backends, path
 
 
 def test_no_room_is_imported_bare():

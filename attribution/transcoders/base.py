@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+from cotrace.kernels.active import Active
+
 from ..weights import Gemma3Weights, LayerPass
 
 
@@ -26,6 +28,11 @@ class Encoded:
     decoder_UJD: Tensor
     row_n: Tensor
     scale_n: Tensor
+
+    @property
+    def decoded(self) -> Active:
+        """The features as rows of `decoder_UJD` and what multiplies them."""
+        return Active(self.position_n, self.row_n, self.scale_n, self.pre_activation_n)
 
     def written(self, j: int) -> Tensor:
         """Vectors written at the MLP output of layer + j, (n, D)."""

@@ -75,13 +75,18 @@ def _devices() -> list[tuple[str, str]]:
 
 
 def _kernels() -> list[tuple[str, str]]:
-    from cotrace.kernels.edge_rows import api as edge_rows
-    from cotrace.kernels.encode import api as encode
+    import torch
 
+    from cotrace.kernels.backends import BACKENDS, ON_CPU, chosen, obstacle
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    reasons = {backend: obstacle(backend, device) for backend in BACKENDS}
+    usable = ", ".join(backend for backend, reason in reasons.items() if reason is None)
+    unusable = "".join(f"; not {backend}: {reason}" for backend, reason in reasons.items() if reason)
     return [
-        ("kernel encode", f"{encode.DEFAULT} (there are: {', '.join(encode.BACKENDS)})"),
-        ("kernel edge_rows", f"{edge_rows.DEFAULT} (there are: {', '.join(edge_rows.BACKENDS)})"),
-        ("kernel influence", "numba"),
+        *((f"kernel {operation}", f"{chosen(operation, device)} on {device}") for operation in ON_CPU),
+        ("kernel influence", "numba on cpu"),
+        ("kernel backends", f"can be forced on {device}: {usable}{unusable}"),
     ]
 
 

@@ -1,34 +1,35 @@
 """Public face of the edge-row operation."""
 
-from typing import NamedTuple
-
 from torch import Tensor
 
-from .grouped import edge_rows as grouped_edge_rows
-from .reference import edge_rows as reference_edge_rows
-
-DEFAULT = "torch"
-BACKENDS = {"reference": reference_edge_rows, "torch": grouped_edge_rows}
+from ..backends import implementation
+from .written import Written
 
 
-class Written(NamedTuple):
-    """Vectors written at one layer, grouped by position.
-
-    Group p holds `vectors[offsets[p]:offsets[p + 1]]`; its products go to the consecutive columns
-    that start at `columns[p]`.
-    """
-
-    vectors_ED: Tensor
-    offsets: list[int]  # P + 1
-    columns: list[int]  # P
-
-
-def edge_rows(grad_QTD: Tensor, first: int, written: Written, rows_TC: Tensor, *, backend: str = DEFAULT) -> None:
+def edge_rows(grad_QTD: Tensor, first: int, written: Written, rows_TC: Tensor, *, backend: str | None = None) -> None:
     """Add each gradient's dot products with the vectors of its position to the rows, in place.
 
     `grad_QTD` holds T targets' gradients at the Q positions first, first + 1, …; `rows_TC` the T
     rows that are being built. `rows[t, columns[p] + i] += grad[p - first, t] . vectors[offsets[p] + i]`.
+    Columns of two groups must not overlap. Sums are made in float32 or, of float64, in float64; on a
+    GPU `torch.backends.cuda.matmul.allow_tf32` says whether products may be made in TF32.
+
+    Raises ValueError for shapes that do not fit, and a backend that cannot run.
     """
-    if backend not in BACKENDS:
-        raise ValueError(f"edge_rows has no backend {backend!r}; choose one of {', '.join(BACKENDS)}")
-    BACKENDS[backend](grad_QTD, first, written.vectors_ED, written.offsets, written.columns, rows_TC)
+    n_positions, n_targets, width = grad_QTD.shape
+    written.require(first, n_positions, width, rows_TC.shape[1])
+    if len(rows_TC) != n_targets:
+        raise ValueError(f"{len(rows_TC)} rows for the gradients of {n_targets} targets")
+    implementation("edge_rows", backend, grad_QTD.device.type)(grad_QTD, first, written, rows_TC)
+
+
+def position_rows(grad_QTD: Tensor, vectors_KQD: Tensor, *, backend: str | None = None) -> Tensor:
+    """Dot products with K vectors at each position, one of a kind: errors, constants, tokens. (K, Q, T).
+
+    `rows[k, q, t] = grad[q, t] . vectors[k, q]`, in one pass over the gradients.
+
+    Raises ValueError for shapes that do not fit, and a backend that cannot run.
+    """
+    if vectors_KQD.ndim != 3 or vectors_KQD.shape[1:] != (len(grad_QTD), grad_QTD.shape[2]):
+        raise ValueError(f"shapes do not fit: gradients {tuple(grad_QTD.shape)}, vectors {tuple(vectors_KQD.shape)}")
+    return implementation("position_rows", backend, grad_QTD.device.type)(grad_QTD, vectors_KQD)

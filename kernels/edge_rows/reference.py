@@ -1,13 +1,17 @@
 """Edge rows in plain mathematics: what every implementation must agree with."""
 
+import torch
 from torch import Tensor
 
 
-def edge_rows(
-    grad_QTD: Tensor, first: int, vectors_ED: Tensor, offsets: list[int], columns: list[int], rows_TC: Tensor
-) -> None:
+def edge_rows(grad_QTD: Tensor, first: int, written, rows_TC: Tensor) -> None:
     """One dot product an entry; see `api.edge_rows`."""
     for q, grad_TD in enumerate(grad_QTD):
-        p = first + q
-        for i, vector_D in enumerate(vectors_ED[offsets[p] : offsets[p + 1]]):
-            rows_TC[:, columns[p] + i] += (grad_TD * vector_D).sum(-1)
+        start, stop, column = written.groups_P3[first + q].tolist()
+        for i, vector_D in enumerate(written.vectors_ED[start:stop]):
+            rows_TC[:, column + i] += (grad_TD * vector_D).sum(-1)
+
+
+def position_rows(grad_QTD: Tensor, vectors_KQD: Tensor) -> Tensor:
+    """One dot product an entry; see `api.position_rows`."""
+    return torch.stack([(grad_QTD * vector_QD[:, None]).sum(-1) for vector_QD in vectors_KQD])

@@ -1,5 +1,6 @@
 """Encode: residual activations to sparse active features."""
 
-from .api import Active, encode
+from ..active import Active
+from .api import encode
 
 __all__ = ["Active", "encode"]

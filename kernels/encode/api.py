@@ -1,23 +1,10 @@
 """Public face of the encode operation."""
 
-from typing import NamedTuple
-
+import torch
 from torch import Tensor
 
-from .reference import encode as reference_encode
-from .tiled import encode as tiled_encode
-
-DEFAULT = "torch"
-BACKENDS = {"reference": reference_encode, "torch": tiled_encode}
-
-
-class Active(NamedTuple):
-    """Active features of one layer, sorted by (position, feature). n entries."""
-
-    position_n: Tensor  # int64
-    feature_n: Tensor  # int64
-    activation_n: Tensor
-    pre_activation_n: Tensor
+from ..active import Active
+from ..backends import implementation
 
 
 def encode(
@@ -27,18 +14,41 @@ def encode(
     *,
     threshold_F: Tensor | None = None,
     k: int | None = None,
-    backend: str = DEFAULT,
+    batch_k: int | None = None,
+    backend: str | None = None,
 ) -> Active:
     """Features with a non-zero activation `relu(z) * (z > threshold)`, `z = x @ w_enc + b_enc`.
 
-    JumpReLU with `threshold_F`, plain ReLU without, TopK (the k largest positive `z` of each
-    position; Gao et al. 2024, section 2.3) with `k`. Computes in x's dtype; weights may be stored
-    in another one, or memory-mapped, and are converted tile by tile.
+    JumpReLU (Rajamanoharan et al. 2024) with `threshold_F`, plain ReLU without. TopK keeps the `k`
+    largest positive `z` of each position (Gao et al. 2024, section 2.3), BatchTopK the
+    `P * batch_k` largest of all positions together (Bussmann et al. 2024, section 3); of equal ones
+    those that come first in order of position and feature. Computes in x's dtype; weights may be
+    stored in another one, or memory-mapped, and are converted tile by tile. Beside the result,
+    memory holds one tile of `z`, of the same size however large P and F are; the reference alone
+    holds all of it. Has no gradient.
 
-    Raises ValueError for NaN or infinite pre-activations, and for an unknown backend.
+    Raises ValueError for NaN or infinite pre-activations, shapes that do not fit, and a backend
+    that cannot run.
     """
-    if backend not in BACKENDS:
-        raise ValueError(f"encode has no backend {backend!r}; choose one of {', '.join(BACKENDS)}")
-    if x_PD.shape[1] != w_enc_DF.shape[0] or w_enc_DF.shape[1:] != b_enc_F.shape:
-        raise ValueError(f"shapes do not fit: x {tuple(x_PD.shape)}, w_enc {tuple(w_enc_DF.shape)}")
-    return Active(*BACKENDS[backend](x_PD, w_enc_DF, b_enc_F, threshold_F, k))
+    _check(x_PD, w_enc_DF, b_enc_F, threshold_F, k, batch_k)
+    run = implementation("encode", backend, x_PD.device.type)
+    threshold_F = None if threshold_F is None else threshold_F.to(x_PD)
+    with torch.no_grad():
+        return Active(*run(x_PD, w_enc_DF, b_enc_F.to(x_PD), threshold_F, k, batch_k))
+
+
+def _check(
+    x_PD: Tensor, w_enc_DF: Tensor, b_enc_F: Tensor, threshold_F: Tensor | None, k: int | None, batch_k: int | None
+) -> None:
+    fits = x_PD.ndim == w_enc_DF.ndim == 2 and x_PD.shape[1] == w_enc_DF.shape[0]
+    if not fits or w_enc_DF.shape[1:] != b_enc_F.shape:
+        raise ValueError(
+            f"shapes do not fit: x {tuple(x_PD.shape)}, w_enc {tuple(w_enc_DF.shape)}, b_enc {tuple(b_enc_F.shape)}"
+        )
+    if threshold_F is not None and threshold_F.shape != b_enc_F.shape:
+        raise ValueError(f"shapes do not fit: b_enc {tuple(b_enc_F.shape)}, threshold {tuple(threshold_F.shape)}")
+    if (k is not None) + (batch_k is not None) + (threshold_F is not None) > 1:
+        raise ValueError("threshold_F, k and batch_k are different activations: pass one of them")
+    for name, number in (("k", k), ("batch_k", batch_k)):
+        if number is not None and number < 1:
+            raise ValueError(f"{name} is {number}, and no feature would be active; it must be at least 1")

@@ -1,0 +1,69 @@
+"""Which implementation of an operation runs: chosen by device, or forced by name; never changed silently."""
+
+import functools
+import importlib
+import importlib.util
+import os
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+BACKENDS = ("reference", "torch", "numba", "triton")
+# What computes on the CPU, by measurement (docs/benchmarks.md): where an operation is a large matrix
+# product, nothing in numba matches the vendor's.
+ON_CPU = {"encode": "numba", "decode": "numba", "edge_rows": "torch", "position_rows": "numba"}
+FOLDERS = {"position_rows": "edge_rows"}  # of operations that share one
+
+
+def implementation(operation: str, backend: str | None, device: str) -> Callable[..., Any]:
+    """A backend's function for an operation on tensors of a type of device.
+
+    Without `backend` it is `chosen(...)`'s. Raises ValueError where a backend does not exist or
+    cannot run, and says why.
+    """
+    if backend is None:
+        backend = chosen(operation, device)
+    elif backend not in BACKENDS:
+        raise ValueError(f"{operation} has no backend {backend!r}; choose one of {', '.join(BACKENDS)}")
+    elif reason := obstacle(backend, device):
+        raise ValueError(f"{operation} cannot use {backend}: {reason}")
+    folder = FOLDERS.get(operation, operation)
+    return getattr(importlib.import_module(f"cotrace.kernels.{folder}.{backend}"), operation)
+
+
+def chosen(operation: str, device: str) -> str:
+    """The backend used where none is forced: `ON_CPU` there, triton on CUDA, torch elsewhere.
+
+    A CUDA device without triton computes with torch, and a warning says so.
+    """
+    if device != "cuda":
+        return ON_CPU[operation] if device == "cpu" else "torch"
+    reason = obstacle("triton", device)
+    if reason is None:
+        return "triton"
+    warnings.warn(f"{operation} uses torch: {reason}", RuntimeWarning, stacklevel=4)
+    return "torch"
+
+
+def obstacle(backend: str, device: str) -> str | None:
+    """Why a backend cannot compute on a type of device, with the cure; None if it can."""
+    if backend == "numba" and device != "cpu":
+        return f"numba computes on the CPU and the tensors are on {device}; leave backend out"
+    if backend == "triton":
+        if not _has_triton():
+            return "triton is not installed (pip install triton)"
+        if device != "cuda" and not interpreting():
+            return (
+                f"it needs a CUDA device and the tensors are on {device}; its interpreter runs with TRITON_INTERPRET=1"
+            )
+    return None
+
+
+def interpreting() -> bool:
+    """Whether Triton kernels run in its interpreter, as tests on the CPU do."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@functools.cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None

@@ -1,0 +1,69 @@
+"""Public face of the decode operation."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..active import Active
+from ..backends import implementation
+
+
+def decode(
+    active: Sequence[Active],
+    decoders: Sequence[Tensor],
+    n_positions: int,
+    *,
+    sparse_grad: bool = False,
+    backend: str | None = None,
+) -> Tensor:
+    """What the active features of L layers write, (L, P, D): the sum of activation times decoder vector.
+
+    `decoders[s]` is (F, J, D) and its features write to the layers s, s + 1, … s + J - 1: J = L - s
+    for a cross-layer transcoder, where y_l = sum_s a_s @ w_dec[s][:, l - s] (Ameisen et al. 2025,
+    "Cross-Layer Transcoder"), and 1 for per-layer transcoders, whose decoders may be (F, D).
+    Decoder biases and skips are not added. Time and memory follow the active features, whatever F.
+
+    Differentiable once, in activations and decoders. With `sparse_grad` a decoder's gradient is a
+    sparse COO tensor over the features that were active, as of `torch.nn.Embedding(sparse=True)`,
+    otherwise dense. The result has the activations' dtype; sums are made in float32 or, of float64,
+    in float64, always in the same order: the same input gives the same bits.
+
+    Raises ValueError for features that are not sorted by position or lie outside the decoder,
+    shapes that do not fit, and a backend that cannot run.
+    """
+    shaped = [_shaped(s, w, len(active)) for s, w in enumerate(decoders)]
+    if not shaped or len(shaped) != len(active):
+        raise ValueError(f"{len(active)} layers of active features and {len(decoders)} decoders; there is one of each")
+    _check(active, shaped, n_positions)
+    run = implementation("decode", backend, shaped[0].device.type)
+    return run(active, shaped, n_positions, sparse_grad)
+
+
+def _shaped(layer: int, w_dec: Tensor, n_layers: int) -> Tensor:
+    w_dec_FJD = w_dec[:, None] if w_dec.ndim == 2 else w_dec
+    if w_dec_FJD.ndim != 3 or not 1 <= w_dec_FJD.shape[1] <= n_layers - layer:
+        raise ValueError(
+            f"decoder {layer} of {n_layers} has shape {tuple(w_dec.shape)}; it must be (features, layers, width) "
+            f"with at most {n_layers - layer} layers, or (features, width)"
+        )
+    return w_dec_FJD
+
+
+def _check(active: Sequence[Active], decoders: Sequence[Tensor], n_positions: int) -> None:
+    """Indices outside their arrays would read and write other memory; all layers are looked at together."""
+    wrong = []
+    for layer, (features, w_dec_FJD) in enumerate(zip(active, decoders, strict=True)):
+        position_n, feature_n, activation_n = features[:3]
+        if not position_n.shape == feature_n.shape == activation_n.shape or position_n.ndim != 1:
+            raise ValueError(f"layer {layer}: positions, features and activations must be vectors of one length")
+        if w_dec_FJD.shape[2] != decoders[0].shape[2]:
+            raise ValueError(f"decoders write vectors of different widths: {[w.shape[2] for w in decoders]}")
+        outside = (feature_n < 0) | (feature_n >= len(w_dec_FJD)) | (position_n < 0) | (position_n >= n_positions)
+        wrong.append(outside.any() | (position_n.diff() < 0).any())
+    if torch.stack(wrong).any():
+        layer = [bool(one) for one in wrong].index(True)
+        raise ValueError(
+            f"layer {layer}: features must be sorted by position, with positions below {n_positions} "
+            f"and feature ids below {len(decoders[layer])}"
+        )

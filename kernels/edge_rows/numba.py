@@ -1,0 +1,95 @@
+"""Edge rows in numba: small blocks of dot products that share what they load."""
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..compiled import compiled_for_sums, compiled_in_parallel, shares
+from .written import Written
+
+TARGETS = 32  # of a unit of work: their gradients stay in the cache while the vectors pass by
+
+
+def edge_rows(grad_QTD: Tensor, first: int, written: Written, rows_TC: Tensor) -> None:
+    """Blocks of 4 targets x 4 vectors; see `api.edge_rows`."""
+    n_positions, n_targets, _ = grad_QTD.shape
+    groups = written.groups_P3[first : first + n_positions].numpy()
+    blocks = -(-n_targets // TARGETS)
+    work = np.concatenate([[0], np.repeat(groups[:, 1] - groups[:, 0], blocks).cumsum()])
+    bounds = shares(work, torch.get_num_threads())
+    _edge_rows(_array(grad_QTD), groups, _array(written.vectors_ED), _array(rows_TC), bounds)
+
+
+def position_rows(grad_QTD: Tensor, vectors_KQD: Tensor) -> Tensor:
+    """One pass over the gradients; see `api.position_rows`."""
+    rows_KQT = grad_QTD.new_empty(len(vectors_KQD), *grad_QTD.shape[:2])
+    bounds = shares(range(len(grad_QTD) + 1), torch.get_num_threads())
+    _position_rows(_array(grad_QTD), _array(vectors_KQD), _array(rows_KQT), bounds)
+    return rows_KQT
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    if tensor.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"edge_rows cannot use numba: it computes in float32 or float64, not {tensor.dtype}")
+    return tensor.numpy()
+
+
+@compiled_in_parallel
+def _edge_rows(grad, groups, vectors, rows, shares):
+    n_targets = grad.shape[1]
+    n_blocks = -(-n_targets // TARGETS)
+    for share in numba.prange(len(shares) - 1):
+        for unit in range(shares[share], shares[share + 1]):
+            q, first = unit // n_blocks, unit % n_blocks * TARGETS
+            start, stop, column = groups[q]
+            last = min(first + TARGETS, n_targets)
+            _block(grad[q, first:last], vectors[start:stop], rows[first:last, column : column + stop - start])
+
+
+@compiled_in_parallel
+def _position_rows(grad, vectors, rows, shares):
+    for share in numba.prange(len(shares) - 1):
+        for q in range(shares[share], shares[share + 1]):
+            for t in range(grad.shape[1]):
+                for k in range(len(vectors)):
+                    rows[k, q, t] = _dot(grad[q, t], vectors[k, q])
+
+
+@compiled_for_sums
+def _block(grad, vectors, rows):
+    """Add `grad @ vectors.T` to the rows."""
+    n_targets, n_vectors = rows.shape
+    whole_t, whole_i = n_targets - n_targets % 4, n_vectors - n_vectors % 4
+    for i in range(0, whole_i, 4):
+        for t in range(0, whole_t, 4):
+            _add_4x4(grad[t : t + 4], vectors[i : i + 4], rows[t : t + 4, i : i + 4])
+    for t in range(n_targets):
+        for i in range(whole_i if t < whole_t else 0, n_vectors):
+            rows[t, i] += _dot(grad[t], vectors[i])
+
+
+@compiled_for_sums
+def _dot(one, other):
+    total = one.dtype.type(0)
+    for d in range(len(one)):
+        total += one[d] * other[d]
+    return total
+
+
+@compiled_for_sums
+def _add_4x4(grad, vectors, rows):
+    """16 sums in registers: 8 loads for 16 multiply-adds, where one dot product has 2 for 1."""
+    s00 = s01 = s02 = s03 = s10 = s11 = s12 = s13 = rows.dtype.type(0)
+    s20 = s21 = s22 = s23 = s30 = s31 = s32 = s33 = rows.dtype.type(0)
+    for d in range(grad.shape[1]):
+        g0, g1, g2, g3 = grad[0, d], grad[1, d], grad[2, d], grad[3, d]
+        v0, v1, v2, v3 = vectors[0, d], vectors[1, d], vectors[2, d], vectors[3, d]
+        s00, s01, s02, s03 = s00 + g0 * v0, s01 + g0 * v1, s02 + g0 * v2, s03 + g0 * v3
+        s10, s11, s12, s13 = s10 + g1 * v0, s11 + g1 * v1, s12 + g1 * v2, s13 + g1 * v3
+        s20, s21, s22, s23 = s20 + g2 * v0, s21 + g2 * v1, s22 + g2 * v2, s23 + g2 * v3
+        s30, s31, s32, s33 = s30 + g3 * v0, s31 + g3 * v1, s32 + g3 * v2, s33 + g3 * v3
+    sums = ((s00, s01, s02, s03), (s10, s11, s12, s13), (s20, s21, s22, s23), (s30, s31, s32, s33))
+    for t in range(4):
+        for i in range(4):
+            rows[t, i] += sums[t][i]

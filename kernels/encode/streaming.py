@@ -1,0 +1,209 @@
+"""Encode over tiles of the dictionary on the vendor's matrix product: the part all fast backends share.
+
+Backends differ in how they pick the active entries of one tile, while it is in the cache.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+# Positions of a tile, and its entries: large enough for full-speed products, small enough to be read
+# back from the cache, and all that is ever there of the dense pre-activations.
+POSITIONS = {"cpu": 1024}
+ENTRIES = {"cpu": 1024 * 2048}
+POSITIONS_ELSEWHERE, ENTRIES_ELSEWHERE = 8192, 8192 * 8192
+FEATURES = 8192  # at most: a copy of so many encoder columns is made where they are stored in another type
+DROPPED_BITS = 16  # of a float32, when values are counted for BatchTopK: the rest tells 1% apart
+GROUP = 8  # features whose largest value stands for them when a first bound is sought
+
+
+class Found(NamedTuple):
+    """Active entries of some positions and features, sorted by (position, feature)."""
+
+    count_p: Tensor  # entries of each position, int64
+    feature_n: Tensor
+    z_n: Tensor
+
+
+class Picker(Protocol):
+    """What takes the tiles of a call, and returns what is active in them."""
+
+    def add(self, product_pf: Tensor, bias_f: Tensor, positions: slice, features: slice) -> None:
+        """Take a tile of `x @ w_enc`, which may be overwritten. Raises ValueError unless it is finite."""
+
+    def end_of_features(self) -> None:
+        """All positions of these features are there; the next tile is of later features."""
+
+    def result(self) -> Found:
+        """All active entries."""
+
+
+# `compact(product_pf, bias_f, threshold_f, bound_p)` finds the entries of a tile's `z = product + bias`
+# above zero, the threshold of their feature and the bound of their position.
+Compact = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Found]
+
+
+def encode(picker: Picker, x_PD: Tensor, w_enc_DF: Tensor, bias_F: Tensor):
+    """Active features tile by tile; see `api.encode`. Features ascend, then positions."""
+    device, n_features = x_PD.device.type, len(bias_F)
+    n_positions = min(POSITIONS.get(device, POSITIONS_ELSEWHERE), len(x_PD))
+    width = min(ENTRIES.get(device, ENTRIES_ELSEWHERE) // max(n_positions, 1), FEATURES, n_features)
+    room = x_PD.new_empty(n_positions * width)
+    for start in range(0, n_features, max(width, 1)):
+        features = slice(start, min(start + width, n_features))
+        w_enc_Df, bias_f = w_enc_DF[:, features].to(x_PD), bias_F[features]
+        for first in range(0, len(x_PD), n_positions or 1):
+            positions = slice(first, min(first + n_positions, len(x_PD)))
+            x_pD = x_PD[positions]
+            product_pf = torch.mm(x_pD, w_enc_Df, out=room[: len(x_pD) * len(bias_f)].view(len(x_pD), -1))
+            picker.add(product_pf, bias_f, positions, features)
+        picker.end_of_features()
+    count_P, feature_n, z_n = picker.result()
+    position_n = torch.arange(len(x_PD), device=x_PD.device).repeat_interleave(count_P)
+    return position_n, feature_n, z_n, z_n
+
+
+def above(compact: Compact, x_PD: Tensor, threshold_F: Tensor | None, k: int | None, batch_k: int | None) -> Picker:
+    """The picker of an activation, with a backend's way to find entries above bounds."""
+    if k is not None:
+        return LargestOfPosition(compact, x_PD, k)
+    if batch_k is not None:
+        return LargestOfBatch(compact, x_PD, batch_k)
+    return AboveThreshold(compact, x_PD, threshold_F)
+
+
+class AboveThreshold:
+    """JumpReLU and ReLU."""
+
+    def __init__(self, compact: Compact, x_PD: Tensor, threshold_F: Tensor | None = None):
+        self.compact, self.like, self.threshold_F = compact, x_PD, threshold_F
+        self.tiles: list[Found] = []  # of all positions and consecutive features each
+        self.part: list[Found] = []  # of consecutive positions each
+
+    def add(self, product_pf: Tensor, bias_f: Tensor, positions: slice, features: slice) -> None:
+        """Keep what the backend finds above the thresholds and bounds."""
+        threshold_f = None if self.threshold_F is None else self.threshold_F[features]
+        found = self.compact(product_pf, bias_f, threshold_f, self.bound(product_pf, bias_f, positions))
+        self.part.append(found._replace(feature_n=found.feature_n + features.start))
+
+    def bound(self, product_pf: Tensor, bias_f: Tensor, positions: slice) -> Tensor | None:
+        """For each position, a value that all entries to keep exceed; None if there is none."""
+        return None
+
+    def end_of_features(self) -> None:
+        """Positions follow one another: their entries are in order as they came."""
+        if self.part:
+            self.tiles.append(Found(*(torch.cat(parts) for parts in zip(*self.part, strict=True))))
+        self.part = []
+
+    def result(self) -> Found:
+        """All entries, brought from an order of tiles into an order of positions."""
+        if len(self.tiles) < 2:
+            none = self.like.new_zeros(0, dtype=torch.int64)
+            return self.tiles[0] if self.tiles else Found(none.new_zeros(len(self.like)), none, self.like.new_zeros(0))
+        count_tP = torch.stack([tile.count_p for tile in self.tiles])
+        entries = torch.cat([tile.feature_n for tile in self.tiles]), torch.cat([tile.z_n for tile in self.tiles])
+        start_tP = _exclusive(count_tP.T.flatten()).view(-1, len(self.tiles)).T  # where each run of entries belongs
+        runs = count_tP.flatten()
+        shift_n = (start_tP.flatten() - _exclusive(runs)).repeat_interleave(runs)
+        place_n = torch.arange(len(shift_n), device=shift_n.device) + shift_n
+        return Found(count_tP.sum(0), *(torch.empty_like(entry).scatter_(0, place_n, entry) for entry in entries))
+
+
+class LargestOfPosition(AboveThreshold):
+    """TopK: as many entries of each position as are asked for, by a bound that rises from tile to tile."""
+
+    def __init__(self, compact: Compact, x_PD: Tensor, k: int):
+        super().__init__(compact, x_PD)
+        self.k, self.bound_P = k, x_PD.new_zeros(len(x_PD))
+
+    def bound(self, product_pf: Tensor, bias_f: Tensor, positions: slice) -> Tensor | None:
+        """The k-th largest of what stands for groups of features is at most the k-th largest of all."""
+        bound_p, largest_pg = self.bound_P[positions], _largest_of_groups(product_pf, bias_f)
+        if self.k <= largest_pg.shape[1]:
+            kth_p = largest_pg.topk(self.k, dim=1).values[:, -1]
+            torch.maximum(bound_p, _just_below(kth_p), out=bound_p)
+        return bound_p
+
+    def end_of_features(self) -> None:
+        """Forget what cannot be among the largest before it fills memory."""
+        super().end_of_features()
+        if sum(len(tile.z_n) for tile in self.tiles) > 4 * self.k * len(self.like):
+            self.tiles = [self.result()]
+
+    def result(self) -> Found:
+        """The k largest of each position."""
+        count_P, feature_n, z_n = super().result()
+        row_n = torch.arange(len(count_P), device=z_n.device).repeat_interleave(count_P)
+        order = torch.argsort(z_n, descending=True, stable=True)
+        order = order[torch.argsort(row_n[order], stable=True)]
+        rank = torch.arange(len(order), device=order.device) - _exclusive(count_P).repeat_interleave(count_P)
+        keep = order[rank < self.k].sort().values
+        return Found(count_P.clamp(max=self.k), feature_n[keep], z_n[keep])
+
+
+class LargestOfBatch(AboveThreshold):
+    """BatchTopK: as many entries of all positions together as are asked for, by a rising bound."""
+
+    def __init__(self, compact: Compact, x_PD: Tensor, batch_k: int):
+        super().__init__(compact, x_PD)
+        self.n_kept = batch_k * len(x_PD)
+        self.bound_P = x_PD.new_zeros(len(x_PD))
+        # How many entries were found so far, by the leading bits of their value as float32.
+        self.histogram = self._counts(x_PD.new_zeros(0))
+
+    def bound(self, product_pf: Tensor, bias_f: Tensor, positions: slice) -> Tensor | None:
+        """The smallest value that could still be kept; before the first tile, a guess on the safe side."""
+        if not self.part and not self.tiles:
+            self._raise_bound(self._counts(_largest_of_groups(product_pf, bias_f).clamp(min=0).flatten()))
+        return self.bound_P[positions]
+
+    def add(self, product_pf: Tensor, bias_f: Tensor, positions: slice, features: slice) -> None:
+        """Raise the bound once there is more than will be kept."""
+        super().add(product_pf, bias_f, positions, features)
+        self.histogram += self._counts(self.part[-1].z_n)
+        self._raise_bound(self.histogram)
+
+    def _counts(self, z_n: Tensor) -> Tensor:
+        return torch.bincount(z_n.float().view(torch.int32) >> DROPPED_BITS, minlength=1 << (31 - DROPPED_BITS))
+
+    def _raise_bound(self, histogram: Tensor) -> None:
+        """To where there is enough above it."""
+        enough = histogram.flip(0).cumsum(0).flip(0) >= self.n_kept  # of this value or more; true, then false
+        edge = (enough.sum() - 1).clamp(min=0).to(torch.int32) << DROPPED_BITS
+        bound = _just_below(_just_below(edge.view(torch.float32)).to(self.bound_P))  # in both types' rounding
+        torch.maximum(self.bound_P, bound, out=self.bound_P)
+
+    def end_of_features(self) -> None:
+        """Forget what cannot be among the largest before it fills memory."""
+        super().end_of_features()
+        if sum(len(tile.z_n) for tile in self.tiles) > 4 * self.n_kept:
+            self.tiles = [self.result()]
+
+    def result(self) -> Found:
+        """The largest entries; of equal ones the first in order of position and feature."""
+        count_P, feature_n, z_n = super().result()
+        if len(z_n) <= self.n_kept:
+            return Found(count_P, feature_n, z_n)
+        smallest = z_n.topk(self.n_kept, sorted=False).values.min()
+        larger, equal = z_n > smallest, z_n == smallest
+        keep = larger | (equal & (equal.cumsum(0) <= self.n_kept - larger.sum()))
+        row_n = torch.arange(len(count_P), device=z_n.device).repeat_interleave(count_P)
+        return Found(torch.bincount(row_n[keep], minlength=len(count_P)), feature_n[keep], z_n[keep])
+
+
+def _largest_of_groups(product_pf: Tensor, bias_f: Tensor) -> Tensor:
+    """The largest entry of each group of a tile's features; what is left of a last group has none."""
+    whole = slice(0, len(bias_f) // GROUP * GROUP)
+    return (product_pf[:, whole] + bias_f[whole]).unflatten(1, (-1, GROUP)).amax(2)
+
+
+def _exclusive(count: Tensor) -> Tensor:
+    """Sum of all earlier entries."""
+    return count.cumsum(0) - count
+
+
+def _just_below(value: Tensor) -> Tensor:
+    return torch.nextafter(value, torch.full_like(value, -torch.inf))

@@ -1,0 +1,67 @@
+"""Encode on a GPU: every tile is counted, then packed, while it is in the cache; no atomics, so always the same order."""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from . import streaming
+
+BLOCK = 1024  # features that one program looks at
+
+
+def encode(
+    x_PD: Tensor, w_enc_DF: Tensor, bias_F: Tensor, threshold_F: Tensor | None, k: int | None, batch_k: int | None
+):
+    """Active features; see `api.encode`."""
+    return streaming.encode(streaming.above(compact, x_PD, threshold_F, k, batch_k), x_PD, w_enc_DF, bias_F)
+
+
+def compact(product_pf: Tensor, bias_f: Tensor, threshold_f: Tensor | None, bound_p: Tensor | None) -> streaming.Found:
+    """Active entries of a tile; see `streaming.Compact`."""
+    n_rows, n_columns = product_pf.shape
+    least_f = torch.zeros_like(bias_f) if threshold_f is None else threshold_f.clamp(min=0)
+    bound_p = product_pf.new_zeros(n_rows) if bound_p is None else bound_p
+    count_pb = torch.empty(n_rows, triton.cdiv(n_columns, BLOCK), dtype=torch.int64, device=product_pf.device)
+    tile = (product_pf, bias_f, least_f, bound_p, n_columns)
+    _count[count_pb.shape](*tile, count_pb, BLOCK)
+    end_pb = count_pb.flatten().cumsum(0).view_as(count_pb)
+    total, fewest = torch.stack([end_pb[-1, -1], count_pb.min()]).tolist()
+    if fewest < 0:
+        raise ValueError("NaN or infinite pre-activations")
+    feature_n, z_n = torch.empty(total, dtype=torch.int64, device=product_pf.device), product_pf.new_empty(total)
+    _pack[count_pb.shape](*tile, end_pb - count_pb, feature_n, z_n, BLOCK)
+    return streaming.Found(count_pb.sum(1), feature_n, z_n)
+
+
+@triton.jit
+def _active(product, bias, least, bound, n_columns, column, row):
+    """Pre-activations of some columns of a row, and which of them are active."""
+    inside = column < n_columns
+    z_type: tl.constexpr = tl.float64 if product.dtype.element_ty == tl.float64 else tl.float32
+    z = tl.load(product + row.to(tl.int64) * n_columns + column, inside, 0.0).to(z_type)
+    z += tl.load(bias + column, inside, 0.0).to(z_type)
+    above_least = z > tl.load(least + column, inside, 0.0).to(z_type)
+    return z, above_least & (z > tl.load(bound + row).to(z_type)) & inside
+
+
+@triton.jit
+def _count(product, bias, least, bound, n_columns, count, BLOCK: tl.constexpr):
+    """How many entries of a block are active; a negative number where one is not finite."""
+    row, block = tl.program_id(0), tl.program_id(1)
+    column = block * BLOCK + tl.arange(0, BLOCK)
+    z, active = _active(product, bias, least, bound, n_columns, column, row)
+    wrong = tl.sum((tl.abs(z) < float("inf")).to(tl.int32), 0) < BLOCK
+    hits = tl.sum(active.to(tl.int32), 0)
+    tl.store(count + row * tl.num_programs(1) + block, tl.where(wrong, -BLOCK - 1, hits))
+
+
+@triton.jit
+def _pack(product, bias, least, bound, n_columns, start, feature, z_out, BLOCK: tl.constexpr):
+    """Write a block's active entries where they belong."""
+    row, block = tl.program_id(0), tl.program_id(1)
+    column = block * BLOCK + tl.arange(0, BLOCK)
+    z, active = _active(product, bias, least, bound, n_columns, column, row)
+    place = tl.load(start + row * tl.num_programs(1) + block) + tl.cumsum(active.to(tl.int32), 0) - 1
+    tl.store(feature + place, column.to(tl.int64), active)
+    tl.store(z_out + place, z, active)
