@@ -1,4 +1,4 @@
-"""Decode in numba: each position's, feature's or entry's sum is made by one thread, in order."""
+"""Decode in numba: each sum is made by one thread, in order."""
 
 import sys
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from ..compiled import compiled_in_parallel, shares
 from . import autograd
 
-AT_ONCE = 4  # decoder rows that are added in one pass over the sums
+AT_ONCE = 4  # rows that are added in one pass over a sum
 
 
 def decode(active, decoders: list[Tensor], n_positions: int, sparse_grad: bool) -> Tensor:
@@ -18,87 +18,70 @@ def decode(active, decoders: list[Tensor], n_positions: int, sparse_grad: bool) 
     return autograd.decode(sys.modules[__name__], active, decoders, n_positions, sparse_grad)
 
 
-def add(y_JPD: Tensor, start_P1: Tensor, features: tuple[Tensor, Tensor, Tensor], w_dec_FJD: Tensor) -> None:
-    """Add what one layer's features write; see `autograd`."""
-    _, feature_n, activation_n = features
-    rows, row_n = _rows(w_dec_FJD, feature_n, y_JPD.dtype)
-    y, start, activation = y_JPD.numpy(), start_P1.numpy(), activation_n.numpy()
-    _add(y, start, row_n, activation, rows, shares(start, torch.get_num_threads()))
+def add(bags: autograd.Bags, rows_RJD: Tensor, out_BJD: Tensor) -> None:
+    """Add weighted sums of rows; see `autograd`."""
+    start = bags.start_B1.numpy()
+    rows, row_n = _lines(rows_RJD, bags.row_n, out_BJD.dtype)
+    out, _ = _lines(out_BJD, bags.row_n[:0], out_BJD.dtype)
+    bounds = shares(start, torch.get_num_threads())
+    _add(start, row_n, bags.weight_n.numpy(), *rows, *out, out_BJD.shape[1], bounds)
 
 
-def activation_grad(grad_JPD: Tensor, features: tuple[Tensor, Tensor, Tensor], w_dec_FJD: Tensor) -> Tensor:
-    """Products of decoder vectors with the gradient; see `autograd`."""
-    position_n, feature_n, _ = features
-    rows, row_n = _rows(w_dec_FJD, feature_n, grad_JPD.dtype)
-    out_n = grad_JPD.new_empty(len(row_n))
-    grad, position, out = grad_JPD.numpy(), position_n.numpy(), out_n.numpy()
-    _activation_grad(grad, position, row_n, rows, out, shares(range(len(row_n) + 1), torch.get_num_threads()))
+def dots(one_n: Tensor, ones_AJD: Tensor, other_n: Tensor, others_BJD: Tensor) -> Tensor:
+    """Products of rows; see `autograd`."""
+    out_n = ones_AJD.new_empty(len(one_n))
+    ones, one = _lines(ones_AJD, one_n, out_n.dtype)
+    others, other = _lines(others_BJD, other_n, out_n.dtype)
+    bounds = shares(range(len(out_n) + 1), torch.get_num_threads())
+    _dots(one, *ones, other, *others, ones_AJD.shape[1], out_n.numpy(), bounds)
     return out_n
 
 
-def decoder_grad(
-    grad_JPD: Tensor,
-    features: tuple[Tensor, Tensor, Tensor],
-    order_n: Tensor,
-    start_U1: Tensor,
-    row_U: Tensor,
-    out_RJD: Tensor,
-) -> None:
-    """Activations times the gradient, summed for each feature; see `autograd`."""
-    position_n, _, activation_n = features
-    grad, position, activation = grad_JPD.numpy(), position_n[order_n].numpy(), activation_n[order_n].numpy()
-    start, row, out = start_U1.numpy(), row_U.numpy(), out_RJD.numpy()
-    _decoder_grad(grad, position, activation, start, row, out, shares(start, torch.get_num_threads()))
+def _lines(rows_RJD: Tensor, row_n: Tensor, dtype: torch.dtype) -> tuple[tuple[np.ndarray, int, int], np.ndarray]:
+    """Rows as contiguous lines (lines, D), the steps from row to row and from layer to layer, and each entry's row.
 
-
-def _rows(w_dec_FJD: Tensor, feature_n: Tensor, dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """The decoder and each entry's row in it; where it is stored in another type, only the rows in use, converted."""
-    w_dec_FJD = w_dec_FJD.detach()
-    if w_dec_FJD.dtype == dtype:
-        return w_dec_FJD.numpy(), feature_n.numpy()
-    used, row_n = feature_n.unique(return_inverse=True)
-    return w_dec_FJD[used].to(dtype).numpy(), row_n.numpy()
+    Where they are stored in another way, only the rows in use, converted: numba computes with
+    contiguous arrays of a type it knows.
+    """
+    n_rows, n_layers, width = rows_RJD.shape
+    rows_RJD, entries = rows_RJD.detach(), row_n.numpy()
+    if rows_RJD.dtype == dtype and rows_RJD.is_contiguous():
+        return (rows_RJD.view(n_rows * n_layers, width).numpy(), n_layers, 1), entries
+    layers_JRD = rows_RJD.transpose(0, 1)
+    if rows_RJD.dtype == dtype and layers_JRD.is_contiguous():
+        return (layers_JRD.view(n_rows * n_layers, width).numpy(), 1, n_rows), entries
+    used, row_n = row_n.unique(return_inverse=True)
+    return _lines(rows_RJD[used].to(dtype).contiguous(), row_n, dtype)
 
 
 @compiled_in_parallel
-def _add(y, start, row_n, activation, rows, shares):
-    n_layers, _, width = y.shape
+def _add(start, row_n, weight_n, rows, rows_step, rows_layer, out, out_step, out_layer, n_layers, shares):
+    width = out.shape[1]
     for share in numba.prange(len(shares) - 1):
-        for p in range(shares[share], shares[share + 1]):
-            whole = start[p + 1] - (start[p + 1] - start[p]) % AT_ONCE
+        for b in range(shares[share], shares[share + 1]):
+            whole = start[b + 1] - (start[b + 1] - start[b]) % AT_ONCE
             for j in range(n_layers):
-                for i in range(start[p], whole, AT_ONCE):
-                    r0, r1, r2, r3 = row_n[i], row_n[i + 1], row_n[i + 2], row_n[i + 3]
-                    a0, a1, a2, a3 = activation[i], activation[i + 1], activation[i + 2], activation[i + 3]
+                sums = out[b * out_step + j * out_layer]
+                for i in range(start[b], whole, AT_ONCE):
+                    r0, r1 = row_n[i] * rows_step + j * rows_layer, row_n[i + 1] * rows_step + j * rows_layer
+                    r2, r3 = row_n[i + 2] * rows_step + j * rows_layer, row_n[i + 3] * rows_step + j * rows_layer
+                    w0, w1, w2, w3 = weight_n[i], weight_n[i + 1], weight_n[i + 2], weight_n[i + 3]
                     for d in range(width):
-                        y[j, p, d] += (a0 * rows[r0, j, d] + a1 * rows[r1, j, d]) + (
-                            a2 * rows[r2, j, d] + a3 * rows[r3, j, d]
-                        )
-                for i in range(whole, start[p + 1]):
+                        sums[d] += (w0 * rows[r0, d] + w1 * rows[r1, d]) + (w2 * rows[r2, d] + w3 * rows[r3, d])
+                for i in range(whole, start[b + 1]):
+                    r0 = row_n[i] * rows_step + j * rows_layer
                     for d in range(width):
-                        y[j, p, d] += activation[i] * rows[row_n[i], j, d]
+                        sums[d] += weight_n[i] * rows[r0, d]
 
 
 @compiled_in_parallel
-def _activation_grad(grad, position, row_n, rows, out, shares):
-    n_layers, _, width = grad.shape
+def _dots(one_n, ones, ones_step, ones_layer, other_n, others, others_step, others_layer, n_layers, out, shares):
+    width = ones.shape[1]
     for share in numba.prange(len(shares) - 1):
         for i in range(shares[share], shares[share + 1]):
-            total = grad.dtype.type(0)
+            total = out.dtype.type(0)
             for j in range(n_layers):
+                one, other = one_n[i] * ones_step + j * ones_layer, other_n[i] * others_step + j * others_layer
                 for d in range(width):
-                    total += grad[j, position[i], d] * rows[row_n[i], j, d]
+                    total += ones[one, d] * others[other, d]
             out[i] = total
-
-
-@compiled_in_parallel
-def _decoder_grad(grad, position, activation, start, row, out, shares):
-    n_layers, _, width = grad.shape
-    for share in numba.prange(len(shares) - 1):
-        for u in range(shares[share], shares[share + 1]):
-            for j in range(n_layers):
-                for d in range(width):
-                    out[row[u], j, d] = 0
-                for i in range(start[u], start[u + 1]):
-                    for d in range(width):
-                        out[row[u], j, d] += activation[i] * grad[j, position[i], d]

@@ -104,12 +104,10 @@ def _scan_row(product, bias, least, bound, column):
         if hits < 0:
             return -1
         if hits:
-            for c in range(first, last):
+            for c in range(first, last):  # without a branch, which would be mispredicted; n never passes c
                 z = product[c] + bias[c]
-                if z > least[c] and z > bound:
-                    column[n] = c
-                    product[n] = z
-                    n += 1
+                column[n], product[n] = c, z
+                n += (z > least[c]) & (z > bound)
     return n
 
 
