@@ -32,34 +32,33 @@ def decode(
     Raises ValueError for features that are not sorted by position or lie outside the decoder,
     shapes that do not fit, and a backend that cannot run.
     """
-    shaped = [_shaped(s, w, len(active)) for s, w in enumerate(decoders)]
-    if not shaped or len(shaped) != len(active):
+    if not decoders or len(decoders) != len(active):
         raise ValueError(f"{len(active)} layers of active features and {len(decoders)} decoders; there is one of each")
-    _check(active, shaped, n_positions)
-    run = implementation("decode", backend, shaped[0].device.type)
-    return run(active, shaped, n_positions, sparse_grad)
+    for layer, w_dec in enumerate(decoders):
+        _check_shape(layer, w_dec, len(active))
+    _check(active, decoders, n_positions)
+    run = implementation("decode", backend, decoders[0].device.type)
+    return run(active, decoders, n_positions, sparse_grad)
 
 
-def _shaped(layer: int, w_dec: Tensor, n_layers: int) -> Tensor:
-    w_dec_FJD = w_dec[:, None] if w_dec.ndim == 2 else w_dec
-    if w_dec_FJD.ndim != 3 or not 1 <= w_dec_FJD.shape[1] <= n_layers - layer:
+def _check_shape(layer: int, w_dec: Tensor, n_layers: int) -> None:
+    if w_dec.ndim not in (2, 3) or (w_dec.ndim == 3 and not 1 <= w_dec.shape[1] <= n_layers - layer):
         raise ValueError(
             f"decoder {layer} of {n_layers} has shape {tuple(w_dec.shape)}; it must be (features, layers, width) "
             f"with at most {n_layers - layer} layers, or (features, width)"
         )
-    return w_dec_FJD
 
 
 def _check(active: Sequence[Active], decoders: Sequence[Tensor], n_positions: int) -> None:
     """Indices outside their arrays would read and write other memory; all layers are looked at together."""
     wrong = []
-    for layer, (features, w_dec_FJD) in enumerate(zip(active, decoders, strict=True)):
+    for layer, (features, w_dec) in enumerate(zip(active, decoders, strict=True)):
         position_n, feature_n, activation_n = features[:3]
         if not position_n.shape == feature_n.shape == activation_n.shape or position_n.ndim != 1:
             raise ValueError(f"layer {layer}: positions, features and activations must be vectors of one length")
-        if w_dec_FJD.shape[2] != decoders[0].shape[2]:
-            raise ValueError(f"decoders write vectors of different widths: {[w.shape[2] for w in decoders]}")
-        outside = (feature_n < 0) | (feature_n >= len(w_dec_FJD)) | (position_n < 0) | (position_n >= n_positions)
+        if w_dec.shape[-1] != decoders[0].shape[-1]:
+            raise ValueError(f"decoders write vectors of different widths: {[w.shape[-1] for w in decoders]}")
+        outside = (feature_n < 0) | (feature_n >= len(w_dec)) | (position_n < 0) | (position_n >= n_positions)
         wrong.append(outside.any() | (position_n.diff() < 0).any())
     if torch.stack(wrong).any():
         layer = [bool(one) for one in wrong].index(True)

@@ -28,7 +28,7 @@ class Bags(NamedTuple):
 
 
 def decode(
-    steps: ModuleType, active: Sequence[Active], decoders: list[Tensor], n_positions: int, sparse_grad: bool
+    steps: ModuleType, active: Sequence[Active], decoders: Sequence[Tensor], n_positions: int, sparse_grad: bool
 ) -> Tensor:
     """Decode with a backend's steps; see `api.decode`."""
     indices = [(features[0], features[1]) for features in active]
@@ -40,8 +40,9 @@ class _Decode(torch.autograd.Function):
     def forward(ctx, steps, indices, n_positions, sparse_grad, *tensors):
         activations, decoders = tensors[: len(indices)], tensors[len(indices) :]
         like, every = activations[0], torch.arange(n_positions + 1, device=activations[0].device)
-        y_LPD = like.new_zeros(len(indices), n_positions, decoders[0].shape[2], dtype=_sum_type(like))
-        for layer, ((position_n, feature_n), w_dec_FJD) in enumerate(zip(indices, decoders, strict=True)):
+        y_LPD = like.new_zeros(len(indices), n_positions, decoders[0].shape[-1], dtype=_sum_type(like))
+        for layer, ((position_n, feature_n), w_dec) in enumerate(zip(indices, decoders, strict=True)):
+            w_dec_FJD = _with_layers(w_dec)
             bags = Bags(torch.searchsorted(position_n, every), feature_n, activations[layer].to(y_LPD))
             steps.add(bags, w_dec_FJD, y_LPD[layer : layer + w_dec_FJD.shape[1]].transpose(0, 1))
         ctx.save_for_backward(*tensors)
@@ -56,7 +57,8 @@ class _Decode(torch.autograd.Function):
         grad_LPD = grad_LPD.to(_sum_type(grad_LPD)).contiguous()
         to_activations: list[Tensor | None] = [None] * n_layers
         to_decoders: list[Tensor | None] = [None] * n_layers
-        for layer, ((position_n, feature_n), w_dec_FJD) in enumerate(zip(ctx.indices, decoders, strict=True)):
+        for layer, ((position_n, feature_n), w_dec) in enumerate(zip(ctx.indices, decoders, strict=True)):
+            w_dec_FJD = _with_layers(w_dec)
             grad_PJD = grad_LPD[layer : layer + w_dec_FJD.shape[1]].transpose(0, 1)
             if ctx.needs_input_grad[4 + layer]:
                 grad_n = ctx.steps.dots(position_n, grad_PJD, feature_n, w_dec_FJD)
@@ -65,32 +67,32 @@ class _Decode(torch.autograd.Function):
                 order_n = torch.argsort(feature_n, stable=True)
                 entries = feature_n[order_n], position_n[order_n], activations[layer][order_n].to(grad_PJD)
                 grad = _sparse_grad if ctx.sparse_grad else _dense_grad
-                to_decoders[layer] = grad(ctx.steps, entries, grad_PJD, w_dec_FJD)
+                to_decoders[layer] = grad(ctx.steps, entries, grad_PJD, w_dec)
         return None, None, None, None, *to_activations, *to_decoders
 
 
-def _dense_grad(
-    steps: ModuleType, entries: tuple[Tensor, Tensor, Tensor], grad_PJD: Tensor, w_dec_FJD: Tensor
-) -> Tensor:
+def _dense_grad(steps: ModuleType, entries: tuple[Tensor, Tensor, Tensor], grad_PJD: Tensor, w_dec: Tensor) -> Tensor:
     """A bag for every feature."""
     feature_n, position_n, activation_n = entries
-    every = torch.arange(len(w_dec_FJD) + 1, device=feature_n.device)
-    out_FJD = grad_PJD.new_zeros(w_dec_FJD.shape)
-    steps.add(Bags(torch.searchsorted(feature_n, every), position_n, activation_n), grad_PJD, out_FJD)
-    return out_FJD.to(w_dec_FJD)
+    every = torch.arange(len(w_dec) + 1, device=feature_n.device)
+    out = grad_PJD.new_zeros(w_dec.shape)
+    steps.add(Bags(torch.searchsorted(feature_n, every), position_n, activation_n), grad_PJD, _with_layers(out))
+    return out.to(w_dec)
 
 
-def _sparse_grad(
-    steps: ModuleType, entries: tuple[Tensor, Tensor, Tensor], grad_PJD: Tensor, w_dec_FJD: Tensor
-) -> Tensor:
+def _sparse_grad(steps: ModuleType, entries: tuple[Tensor, Tensor, Tensor], grad_PJD: Tensor, w_dec: Tensor) -> Tensor:
     """A bag for every feature in use."""
     feature_n, position_n, activation_n = entries
     used_U, count_U = torch.unique_consecutive(feature_n, return_counts=True)
     start_U1 = torch.cat([count_U.new_zeros(1), count_U.cumsum(0)])
-    out_UJD = grad_PJD.new_zeros(len(used_U), *w_dec_FJD.shape[1:])
-    steps.add(Bags(start_U1, position_n, activation_n), grad_PJD, out_UJD)
-    values = out_UJD.to(w_dec_FJD)
-    return torch.sparse_coo_tensor(used_U[None], values, w_dec_FJD.shape, is_coalesced=True, check_invariants=True)
+    out = grad_PJD.new_zeros(len(used_U), *w_dec.shape[1:])
+    steps.add(Bags(start_U1, position_n, activation_n), grad_PJD, _with_layers(out))
+    return torch.sparse_coo_tensor(used_U[None], out.to(w_dec), w_dec.shape, is_coalesced=True, check_invariants=True)
+
+
+def _with_layers(rows: Tensor) -> Tensor:
+    """(F, J, D) of decoders that write to their own layer only too. Not autograd's: it has no sparse gradient."""
+    return rows[:, None] if rows.ndim == 2 else rows
 
 
 def _sum_type(tensor: Tensor) -> torch.dtype:

@@ -13,7 +13,7 @@ from . import autograd
 AT_ONCE = 4  # rows that are added in one pass over a sum
 
 
-def decode(active, decoders: list[Tensor], n_positions: int, sparse_grad: bool) -> Tensor:
+def decode(active, decoders, n_positions: int, sparse_grad: bool) -> Tensor:
     """What active features write; see `api.decode`."""
     return autograd.decode(sys.modules[__name__], active, decoders, n_positions, sparse_grad)
 

@@ -11,7 +11,7 @@ from . import autograd
 NUMBERS = 1 << 22  # of the rows that are gathered at once
 
 
-def decode(active, decoders: list[Tensor], n_positions: int, sparse_grad: bool) -> Tensor:
+def decode(active, decoders, n_positions: int, sparse_grad: bool) -> Tensor:
     """What active features write; see `api.decode`."""
     return autograd.decode(sys.modules[__name__], active, decoders, n_positions, sparse_grad)
 

@@ -12,7 +12,7 @@ AT_ONCE = 8  # rows that a program loads together
 WIDTH = 512  # numbers of a row that it adds at most
 
 
-def decode(active, decoders: list[Tensor], n_positions: int, sparse_grad: bool) -> Tensor:
+def decode(active, decoders, n_positions: int, sparse_grad: bool) -> Tensor:
     """What active features write; see `api.decode`."""
     return autograd.decode(sys.modules[__name__], active, decoders, n_positions, sparse_grad)
 
