@@ -8,7 +8,7 @@ TRACE_OPTIONS ?=
 READY := $(VENV)/.ready
 ROOMS := attribution kernels graphs
 
-.PHONY: trace test test-gpu check format typecheck bench clean
+.PHONY: trace test test-gpu check format typecheck bench bench-kernels clean
 
 trace: $(READY)
 	@$(BIN)/cotrace trace $(TRACE_OPTIONS) -- "$$PROMPT"
@@ -46,6 +46,13 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 # Ours and circuit-tracer in one run: make bench BENCH_OPTIONS="--model DIR --transcoders DIR --peer-python PYTHON"
 bench: $(READY)
 	@$(BIN)/python -m benchmarks.trace $(BENCH_OPTIONS)
+	@$(BIN)/python -m benchmarks.tables
+
+# The kernels against their references and the machine: make bench-kernels KERNEL_OPTIONS="--device cuda"
+bench-kernels: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@$(BIN)/python -m benchmarks.kernels $(KERNEL_OPTIONS)
+	@$(BIN)/python -m benchmarks.kernels $(KERNEL_OPTIONS) --plot-only
 	@$(BIN)/python -m benchmarks.tables
 
 clean:

@@ -107,7 +107,8 @@ class Survey:
         written = sum(len(e.position_n) * e.decoder_UJD.shape[1] for e in self.encoded)
         at_once = sum(2 * len(e.position_n) for e in self.encoded)  # while one layer's are brought in order
         decoded = sum(e.decoder_UJD.shape[0] * e.decoder_UJD.shape[1] for e in self.encoded)
-        return read + written + at_once + decoded
+        by_position = 3 * len(self.passes) * len(self.token_ids_P)  # decoded, errors and constants
+        return read + written + at_once + decoded + by_position
 
 
 class Replacement:

@@ -114,7 +114,170 @@ def versions(result: Record, side: str) -> str:
     return ", ".join(f"{name} {number}" for name, number in found[0].items()) if found else NOT_MEASURED
 
 
-TABLES: dict[str, Callable[[Record], str]] = {"trace": trace_table}
+def duration(value: float) -> str:
+    """A time of any size with three significant digits."""
+    unit, factor = next(((u, f) for u, f in (("s", 1), ("ms", 1e-3)) if value >= f), ("µs", 1e-6))
+    digits = f"{value / factor:.3g}"
+    return f"{float(digits):,.0f} {unit}" if "e" in digits else f"{digits} {unit}"
+
+
+def case_title(record: Record) -> str:
+    """What a record of `benchmarks.kernels` is of."""
+    operation, case = record["operation"].replace("_", " "), record["case"]
+    if "sizes" not in record:
+        return str(case)
+    return f"{operation if case == operation else f'{operation}, {case}'}: {size_words(record['sizes'])}"
+
+
+def size_words(sizes: Record) -> str:
+    """Sizes in words."""
+    return ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in sizes.items())
+
+
+def others_of(records: list[Record]) -> list[str]:
+    """What the backends of some cases are held against, in the result file's order."""
+    return list(dict.fromkeys(other for record in records for ratio in record["ratios"].values() for other in ratio))
+
+
+def kernel_grid(record: Record) -> list[list[str]]:
+    """A record as rows of cells, the first of them the heading."""
+    return curve_grid(record) if "points" in record else case_grid(record)
+
+
+def case_grid(record: Record) -> list[list[str]]:
+    """One row a contestant."""
+    others = others_of([record])
+    share = f"share of {record['work']['ceiling_name']}"
+    grid = [["", "time", "quartiles", "repeats", *[f"over {other}" for other in others], share]]
+    for name, run in record["runs"].items():
+        if run["status"] != DONE:
+            grid.append([name, run["status"], *[""] * (len(others) + 3)])
+            continue
+        spread = " … ".join(duration(value) for value in run["quartiles"])
+        ratios = [ratio_cell(record["ratios"].get(name, {}).get(other)) for other in others]
+        reached = f"{run['share']:.0%}" if "share" in run else ""
+        grid.append([name, duration(run["seconds"]), spread, count(run["repeats"]), *ratios, reached])
+    return grid
+
+
+def ratio_cell(ratio: float | None) -> str:
+    """A ratio with three significant digits, if there is one."""
+    return "" if ratio is None else f"{ratio:.3g}"
+
+
+def curve_grid(record: Record) -> list[list[str]]:
+    """One row a point, and the exponents."""
+    names = list(record["points"][0]["runs"])
+    grid = [[record["axis"], *names]]
+    grid += [[count(p[record["axis"]]), *[point_cell(p["runs"][n], record) for n in names]] for p in record["points"]]
+    return [*grid, ["exponent", *[exponent_cell(record, name) for name in names]]]
+
+
+def point_cell(run: Record, record: Record) -> str:
+    """What was measured at one point, or how it ended."""
+    if record["measure"] not in run:
+        return str(run["status"])
+    return (size if record["measure"].endswith("bytes") else duration)(run[record["measure"]])
+
+
+def exponent_cell(record: Record, name: str) -> str:
+    """The fitted exponent, if there is one."""
+    return f"{record['exponents'][name]:.2f}" if name in record["exponents"] else ""
+
+
+def target_words(target: Record) -> str:
+    """A target, its limit and what was measured."""
+    limit = f"at least {target['least']:g}" if "least" in target else f"at most {target['most']:g}"
+    return f"{target['what']}: {NOT_MEASURED if target['value'] is None else format(target['value'], '.3g')} ({limit})"
+
+
+def kernels_table(result: Record) -> str:
+    """The tables of `benchmarks.kernels`: targets, every operation, curves."""
+    cases = [record for record in result["cases"] if "runs" in record]
+    curves = [record for record in result["cases"] if "points" in record]
+    operations = dict.fromkeys(record["operation"] for record in cases)
+    grouped = [[record for record in cases if record["operation"] == operation] for operation in operations]
+    parts = [targets_table(result["cases"]), *map(operation_table, grouped), *map(curve_section, curves)]
+    parts += [images(result["benchmark"]) if curves else "", *kernel_facts(result, cases)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def markdown(grid: list[list[str]]) -> str:
+    """Rows of cells as a table, the first of them the heading."""
+    lines = ["| " + " | ".join(cells) + " |" for cells in grid]
+    return "\n".join([lines[0], "|" + "---|" * len(grid[0]), *lines[1:]])
+
+
+def targets_table(records: list[Record]) -> str:
+    """Every target with its measurement."""
+    grid = [["measured on", "target", "limit", "measured", "met"]]
+    for record in records:
+        for target in record["targets"]:
+            limit = f"at least {target['least']:g}" if "least" in target else f"at most {target['most']:g}"
+            value = NOT_MEASURED if target["value"] is None else f"{target['value']:.3g}"
+            grid.append([case_title(record), target["what"], limit, value, "yes" if target["met"] else "**no**"])
+    return markdown(grid) if len(grid) > 1 else ""
+
+
+def operation_table(records: list[Record]) -> str:
+    """One row a case: times of all contestants, ratios and share of the backend that is used by default."""
+    others, default = others_of(records), records[0]["default"]
+    names = list(dict.fromkeys(name for r in records for name, run in r["runs"].items() if "share" in run))
+    names += [other for other in others if other not in names]
+    grid = [["case", *names, *[f"{default} over {other}" for other in others], "share of ceiling"]]
+    for record in records:
+        runs, ratios = record["runs"], record["ratios"].get(default, {})
+        times = [time_cell(runs.get(name)) for name in names]
+        share = runs[default].get("share")
+        reached = "" if share is None else f"{share:.0%} of {record['work']['ceiling_name']}"
+        grid.append([case_title(record), *times, *[ratio_cell(ratios.get(other)) for other in others], reached])
+    return markdown(grid)
+
+
+def time_cell(run: Record | None) -> str:
+    """A median, or the word for why there is none."""
+    if run is None:
+        return ""
+    return duration(run["seconds"]) if run["status"] == DONE else str(run["status"])
+
+
+def curve_section(record: Record) -> str:
+    """A curve's table, under what it is of and what stays fixed along it."""
+    points = record["points"]
+    fixed = {name: v for name, v in points[0].items() if name != "runs" and all(p.get(name) == v for p in points)}
+    title = case_title(record)
+    return f"**{title[0].upper()}{title[1:]}** ({size_words(fixed)})\n\n{markdown(curve_grid(record))}"
+
+
+def images(benchmark: str) -> str:
+    """The plots that `benchmarks.kernels --plot-only` draws beside the page."""
+    kinds = {"layers": "layers", "width": "dictionary width", "active": "active features"}
+    return "\n\n".join(f"![Curves against {words}]({benchmark}-{name}.svg)" for name, words in kinds.items())
+
+
+def kernel_facts(result: Record, cases: list[Record]) -> list[str]:
+    """Machine, settings, versions, and why something is missing."""
+    machine, chosen = result["machine"], result["settings"]
+    found = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    absent = {f"{name}: {run['detail']}" for r in cases for name, run in r["runs"].items() if run["status"] != DONE}
+    repeats = [run["repeats"] for r in cases for run in r["runs"].values() if run["status"] == DONE]
+    quick = "A quick run on tiny sizes, which says nothing about speed. " if chosen["quick"] else ""
+    facts = [
+        f"{quick}Measured {result['date']} on {chosen['device_name']}, {machine['cores']} cores, "
+        f"{machine['memory_bytes'] / 1e9:.0f} GB, {chosen['threads']} threads, {chosen['dtype']}; {found}."
+    ]
+    if repeats:
+        busy = max(run.get("others_cores", 0) for r in cases for run in r["runs"].values())
+        facts[0] += f" Medians of {min(repeats)} to {max(repeats)} repeats; quartiles are in the result file."
+        facts[0] += f" Other processes kept up to {busy:.1f} cores busy meanwhile."
+    return [*facts, *([f"Not timed: {'; '.join(sorted(absent))}."] if absent else [])]
+
+
+TABLES: dict[str, Callable[[Record], str]] = {
+    "trace": trace_table,
+    "kernels": kernels_table,
+    "kernels-cuda": kernels_table,
+}
 
 
 def rewrite(page: str, name: str, table: str) -> str:

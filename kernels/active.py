@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class Active(NamedTuple):
-    """Active features of one layer, sorted by (position, feature). n entries."""
+    """Active features of one layer, sorted by position, from encode by (position, feature). n entries."""
 
     position_n: Tensor  # int64
     feature_n: Tensor  # int64

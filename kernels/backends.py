@@ -8,6 +8,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 BACKENDS = ("reference", "torch", "numba", "triton")
 # What computes on the CPU, by measurement (docs/benchmarks.md): where an operation is a large matrix
 # product, nothing in numba matches the vendor's.
@@ -45,6 +47,16 @@ def chosen(operation: str, device: str) -> str:
     return "torch"
 
 
+def require_alike(operation: str, *tensors: torch.Tensor, dtypes: bool = True) -> None:
+    """Raise ValueError unless tensors are on one device and, with `dtypes`, of one type."""
+    devices = {str(tensor.device) for tensor in tensors}
+    if len(devices) > 1:
+        raise ValueError(f"{operation} needs its tensors on one device, not on {' and '.join(sorted(devices))}")
+    types = {str(tensor.dtype) for tensor in tensors}
+    if dtypes and len(types) > 1:
+        raise ValueError(f"{operation} needs tensors of one dtype, not {' and '.join(sorted(types))}")
+
+
 def obstacle(backend: str, device: str) -> str | None:
     """Why a backend cannot compute on a type of device, with the cure; None if it can."""
     if backend == "numba" and device != "cpu":
@@ -61,7 +73,7 @@ def obstacle(backend: str, device: str) -> str | None:
 
 def interpreting() -> bool:
     """Whether Triton kernels run in its interpreter, as tests on the CPU do."""
-    return os.environ.get("TRITON_INTERPRET") == "1"
+    return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "on", "yes", "y")
 
 
 @functools.cache

@@ -4,6 +4,12 @@ import os
 import pathlib
 
 import pytest
+import torch
+
+# Without a GPU, Triton's kernels run in its interpreter. It must be chosen before anything imports triton.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 import tiny
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the Hub; those of the loopback hub say so

@@ -4,6 +4,7 @@ import importlib.util
 import platform
 import shutil
 import subprocess
+import warnings
 from importlib.metadata import PackageNotFoundError, version
 
 PACKAGES = (
@@ -83,8 +84,11 @@ def _kernels() -> list[tuple[str, str]]:
     reasons = {backend: obstacle(backend, device) for backend in BACKENDS}
     usable = ", ".join(backend for backend, reason in reasons.items() if reason is None)
     unusable = "".join(f"; not {backend}: {reason}" for backend, reason in reasons.items() if reason)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what they would say of a missing triton stands below
+        choices = {operation: chosen(operation, device) for operation in ON_CPU}
     return [
-        *((f"kernel {operation}", f"{chosen(operation, device)} on {device}") for operation in ON_CPU),
+        *((f"kernel {operation}", f"{backend} on {device}") for operation, backend in choices.items()),
         ("kernel influence", "numba on cpu"),
         ("kernel backends", f"can be forced on {device}: {usable}{unusable}"),
     ]

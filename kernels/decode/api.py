@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..active import Active
-from ..backends import implementation
+from ..backends import implementation, require_alike
 
 
 def decode(
@@ -38,7 +38,8 @@ def decode(
         _check_shape(layer, w_dec, len(active))
     _check(active, decoders, n_positions)
     run = implementation("decode", backend, decoders[0].device.type)
-    return run(active, decoders, n_positions, sparse_grad)
+    with torch.cuda.device_of(decoders[0]):
+        return run(active, decoders, n_positions, sparse_grad)
 
 
 def _check_shape(layer: int, w_dec: Tensor, n_layers: int) -> None:
@@ -58,6 +59,9 @@ def _check(active: Sequence[Active], decoders: Sequence[Tensor], n_positions: in
             raise ValueError(f"layer {layer}: positions, features and activations must be vectors of one length")
         if w_dec.shape[-1] != decoders[0].shape[-1]:
             raise ValueError(f"decoders write vectors of different widths: {[w.shape[-1] for w in decoders]}")
+        if position_n.dtype != torch.int64 or feature_n.dtype != torch.int64 or not activation_n.is_floating_point():
+            raise ValueError(f"layer {layer}: positions and features must be int64, activations floating point")
+        require_alike("decode", *features[:3], w_dec, decoders[0], dtypes=False)
         outside = (feature_n < 0) | (feature_n >= len(w_dec)) | (position_n < 0) | (position_n >= n_positions)
         wrong.append(outside.any() | (position_n.diff() < 0).any())
     if torch.stack(wrong).any():

@@ -4,8 +4,7 @@
 - `dots(one_n, ones_AJD, other_n, others_BJD)`: (n,), the product of two rows for each entry.
 
 What features write at a position is a bag of decoder rows, and a decoder's gradient a bag of the
-output's for each feature. Rows and sums may be views with any strides between rows, (J, D) of each
-contiguous in D.
+output's for each feature. Rows may have any strides; sums are contiguous as (B, J, D) or (J, B, D).
 """
 
 from collections.abc import Sequence

@@ -23,6 +23,7 @@ def add(bags: autograd.Bags, rows_RJD: Tensor, out_BJD: Tensor) -> None:
     start = bags.start_B1.numpy()
     rows, row_n = _lines(rows_RJD, bags.row_n, out_BJD.dtype)
     out, _ = _lines(out_BJD, bags.row_n[:0], out_BJD.dtype)
+    assert out[0].size == out_BJD.numel(), "sums must be contiguous, or so with layers first"
     bounds = shares(start, torch.get_num_threads())
     _add(start, row_n, bags.weight_n.numpy(), *rows, *out, out_BJD.shape[1], bounds)
 

@@ -19,7 +19,7 @@ def decode(active, decoders, n_positions: int, sparse_grad: bool) -> Tensor:
 def add(bags: autograd.Bags, rows_RJD: Tensor, out_BJD: Tensor) -> None:
     """Add weighted sums of rows; see `autograd`."""
     start_B1, row_n, weight_n = bags
-    if rows_RJD.dtype != out_BJD.dtype:
+    if rows_RJD.dtype != out_BJD.dtype or not rows_RJD.is_contiguous():  # only the rows in use are copied
         used, row_n = row_n.unique(return_inverse=True)
         rows_RJD = rows_RJD[used].to(out_BJD)
     sums_BK = embedding_bag(
@@ -30,7 +30,7 @@ def add(bags: autograd.Bags, rows_RJD: Tensor, out_BJD: Tensor) -> None:
 
 def dots(one_n: Tensor, ones_AJD: Tensor, other_n: Tensor, others_BJD: Tensor) -> Tensor:
     """Products of rows, a chunk at a time; see `autograd`."""
-    at_once = max(1, NUMBERS // (ones_AJD.shape[1] * ones_AJD.shape[2]))
+    at_once = max(1, NUMBERS // max(1, ones_AJD.shape[1] * ones_AJD.shape[2]))
     chunks = zip(one_n.split(at_once), other_n.split(at_once), strict=True)
     parts = [torch.einsum("njd,njd->n", ones_AJD[one], others_BJD[other].to(ones_AJD)) for one, other in chunks]
     return torch.cat(parts) if parts else ones_AJD.new_zeros(0)

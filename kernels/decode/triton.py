@@ -37,7 +37,7 @@ def dots(one_n: Tensor, ones_AJD: Tensor, other_n: Tensor, others_BJD: Tensor) -
 
 
 def _block(width: int) -> int:
-    return min(triton.next_power_of_2(width), WIDTH)
+    return min(triton.next_power_of_2(max(width, 1)), WIDTH)
 
 
 @triton.jit

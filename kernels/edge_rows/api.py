@@ -1,8 +1,9 @@
 """Public face of the edge-row operation."""
 
+import torch
 from torch import Tensor
 
-from ..backends import implementation
+from ..backends import implementation, require_alike
 from .written import Written
 
 
@@ -11,7 +12,7 @@ def edge_rows(grad_QTD: Tensor, first: int, written: Written, rows_TC: Tensor, *
 
     `grad_QTD` holds T targets' gradients at the Q positions first, first + 1, …; `rows_TC` the T
     rows that are being built. `rows[t, columns[p] + i] += grad[p - first, t] . vectors[offsets[p] + i]`.
-    Columns of two groups must not overlap. Sums are made in float32 or, of float64, in float64; on a
+    All three have one dtype. Has no gradient. Sums are made in float32 or, of float64, in float64; on a
     GPU `torch.backends.cuda.matmul.allow_tf32` says whether products may be made in TF32.
 
     Raises ValueError for shapes that do not fit, and a backend that cannot run.
@@ -20,16 +21,20 @@ def edge_rows(grad_QTD: Tensor, first: int, written: Written, rows_TC: Tensor, *
     written.require(first, n_positions, width, rows_TC.shape[1])
     if len(rows_TC) != n_targets:
         raise ValueError(f"{len(rows_TC)} rows for the gradients of {n_targets} targets")
-    implementation("edge_rows", backend, grad_QTD.device.type)(grad_QTD, first, written, rows_TC)
+    require_alike("edge_rows", grad_QTD, written.vectors_ED, rows_TC)
+    with torch.no_grad(), torch.cuda.device_of(grad_QTD):
+        implementation("edge_rows", backend, grad_QTD.device.type)(grad_QTD, first, written, rows_TC)
 
 
 def position_rows(grad_QTD: Tensor, vectors_KQD: Tensor, *, backend: str | None = None) -> Tensor:
     """Dot products with K vectors at each position, one of a kind: errors, constants, tokens. (K, Q, T).
 
-    `rows[k, q, t] = grad[q, t] . vectors[k, q]`, in one pass over the gradients.
+    `rows[k, q, t] = grad[q, t] . vectors[k, q]`, in one pass over the gradients. Has no gradient.
 
     Raises ValueError for shapes that do not fit, and a backend that cannot run.
     """
     if vectors_KQD.ndim != 3 or vectors_KQD.shape[1:] != (len(grad_QTD), grad_QTD.shape[2]):
         raise ValueError(f"shapes do not fit: gradients {tuple(grad_QTD.shape)}, vectors {tuple(vectors_KQD.shape)}")
-    return implementation("position_rows", backend, grad_QTD.device.type)(grad_QTD, vectors_KQD)
+    require_alike("position_rows", grad_QTD, vectors_KQD)
+    with torch.no_grad(), torch.cuda.device_of(grad_QTD):
+        return implementation("position_rows", backend, grad_QTD.device.type)(grad_QTD, vectors_KQD)

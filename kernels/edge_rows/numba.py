@@ -23,16 +23,18 @@ def edge_rows(grad_QTD: Tensor, first: int, written: Written, rows_TC: Tensor) -
 
 def position_rows(grad_QTD: Tensor, vectors_KQD: Tensor) -> Tensor:
     """One pass over the gradients; see `api.position_rows`."""
-    rows_KQT = grad_QTD.new_empty(len(vectors_KQD), *grad_QTD.shape[:2])
-    bounds = shares(range(len(grad_QTD) + 1), torch.get_num_threads())
-    _position_rows(_array(grad_QTD), _array(vectors_KQD), _array(rows_KQT), bounds)
-    return rows_KQT
+    exact = torch.float64 if grad_QTD.dtype == torch.float64 else torch.float32  # numba knows no bfloat16
+    grad, vectors = grad_QTD.detach().to(exact), vectors_KQD.detach().to(exact).contiguous()
+    rows_KQT = grad.new_empty(len(vectors), *grad.shape[:2])
+    bounds = shares(range(len(grad) + 1), torch.get_num_threads())
+    _position_rows(grad.numpy(), vectors.numpy(), rows_KQT.numpy(), bounds)
+    return rows_KQT.to(grad_QTD)
 
 
 def _array(tensor: Tensor) -> np.ndarray:
     if tensor.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"edge_rows cannot use numba: it computes in float32 or float64, not {tensor.dtype}")
-    return tensor.numpy()
+        raise ValueError(f"edge_rows cannot use numba: it has no {tensor.dtype}; leave backend out")
+    return tensor.detach().numpy()
 
 
 @compiled_in_parallel

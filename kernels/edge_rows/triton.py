@@ -17,7 +17,7 @@ TARGETS, VECTORS, WIDTH = 64, 64, 32  # of a block
 def edge_rows(grad_QTD: Tensor, first: int, written: Written, rows_TC: Tensor) -> None:
     """A grouped matrix product with groups of any size; see `api.edge_rows`."""
     n_positions, n_targets, width = grad_QTD.shape
-    largest = max(written.sizes(first, n_positions), default=0)
+    largest = max(written.sizes[first : first + n_positions], default=0)
     if largest == 0 or n_targets == 0:
         return
     grid = (n_positions, triton.cdiv(largest, VECTORS), triton.cdiv(n_targets, TARGETS))
@@ -105,7 +105,7 @@ def _position_rows_kernel(
     TARGETS: tl.constexpr,
     WIDTH: tl.constexpr,
 ):
-    q, k = tl.program_id(0).to(tl.int64), tl.program_id(2)
+    q, k = tl.program_id(0).to(tl.int64), tl.program_id(2).to(tl.int64)
     t = tl.program_id(1) * TARGETS + tl.arange(0, TARGETS).to(tl.int64)
     sum_type: tl.constexpr = tl.float64 if grad.dtype.element_ty == tl.float64 else tl.float32
     total = tl.zeros((TARGETS,), sum_type)

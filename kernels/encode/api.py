@@ -25,7 +25,7 @@ def encode(
     those that come first in order of position and feature. Computes in x's dtype; weights may be
     stored in another one, or memory-mapped, and are converted tile by tile. Beside the result,
     memory holds one tile of `z`, of the same size however large P and F are; the reference alone
-    holds all of it. Has no gradient.
+    holds all of it. Has no gradient. Of bfloat16, numba and triton compare before they round.
 
     Raises ValueError for NaN or infinite pre-activations, shapes that do not fit, and a backend
     that cannot run.
@@ -33,13 +33,16 @@ def encode(
     _check(x_PD, w_enc_DF, b_enc_F, threshold_F, k, batch_k)
     run = implementation("encode", backend, x_PD.device.type)
     threshold_F = None if threshold_F is None else threshold_F.to(x_PD)
-    with torch.no_grad():
+    k = None if k is None else min(k, max(len(b_enc_F), 1))
+    with torch.no_grad(), torch.cuda.device_of(x_PD):
         return Active(*run(x_PD, w_enc_DF, b_enc_F.to(x_PD), threshold_F, k, batch_k))
 
 
 def _check(
     x_PD: Tensor, w_enc_DF: Tensor, b_enc_F: Tensor, threshold_F: Tensor | None, k: int | None, batch_k: int | None
 ) -> None:
+    if x_PD.dtype not in (torch.float32, torch.float64, torch.bfloat16):
+        raise ValueError(f"encode computes in float32, float64 or bfloat16, not {x_PD.dtype}; convert x")
     fits = x_PD.ndim == w_enc_DF.ndim == 2 and x_PD.shape[1] == w_enc_DF.shape[0]
     if not fits or w_enc_DF.shape[1:] != b_enc_F.shape:
         raise ValueError(

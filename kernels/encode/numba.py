@@ -1,5 +1,7 @@
 """Encode with one compiled pass over every tile."""
 
+import functools
+
 import numba
 import numpy as np
 import torch
@@ -8,7 +10,7 @@ from torch import Tensor
 from ..compiled import compiled, compiled_in_parallel, shares
 from . import streaming
 
-BLOCK = 64  # entries that are skipped at once where none is active
+BLOCK, PART = 128, 8  # entries that are skipped at once where none is active, and within those that are not
 GROUP = 16  # entries whose largest stands for them when a first bound for TopK is sought
 
 
@@ -16,21 +18,30 @@ def encode(
     x_PD: Tensor, w_enc_DF: Tensor, bias_F: Tensor, threshold_F: Tensor | None, k: int | None, batch_k: int | None
 ):
     """Active features; see `api.encode`."""
-    picker = streaming.above(compact, x_PD, threshold_F, None, batch_k) if k is None else Largest(x_PD, k)
+    picker = streaming.above(Compact(), x_PD, threshold_F, None, batch_k) if k is None else Largest(x_PD, k)
     return streaming.encode(picker, x_PD, w_enc_DF, bias_F)
 
 
-def compact(product_pf: Tensor, bias_f: Tensor, threshold_f: Tensor | None, bound_p: Tensor | None) -> streaming.Found:
-    """Active entries of a tile; see `streaming.Compact`."""
-    product, bias = _array(product_pf), _array(bias_f)
-    least = np.zeros_like(bias) if threshold_f is None else _array(threshold_f.clamp(min=0))
-    bound = np.zeros(len(product), product.dtype) if bound_p is None else _array(bound_p)
-    column, count = np.empty(product.shape, np.int32), np.empty(len(product), np.int64)
-    _scan(product, bias, least, bound, column, count, _rows(len(product)))
-    _check(count)
-    feature, z = np.empty(count.sum(), np.int64), np.empty(count.sum(), product.dtype)
-    _pack(column, product, count, feature, z)
-    return streaming.Found(torch.from_numpy(count), torch.from_numpy(feature), torch.from_numpy(z).to(product_pf))
+class Compact:
+    """Finds the active entries of tiles; see `streaming.Compact`. Keeps memory from tile to tile: fresh pages cost."""
+
+    def __init__(self) -> None:
+        self.room = np.empty(0, np.int32)
+
+    def __call__(self, product_pf: Tensor, bias_f: Tensor, least_f: Tensor, bound_p: Tensor | None) -> streaming.Found:
+        """Active entries of one tile."""
+        product, bias, least = _array(product_pf), _array(bias_f), _array(least_f)
+        bound = np.zeros(len(product), product.dtype) if bound_p is None else _array(bound_p)
+        if len(self.room) < product.size:
+            self.room = np.empty(product.size, np.int32)
+        column, count = self.room[: product.size].reshape(product.shape), np.empty(len(product), np.int64)
+        # One number to add and a comparison with the bound, that no active entry fails whatever is rounded.
+        shift = bias - least + 4 * np.finfo(product.dtype).eps * (abs(bias) + least)
+        _scan(product, bias, least, shift, bound, column, count, _rows(len(product), torch.get_num_threads()))
+        _check(count)
+        feature, z = np.empty(count.sum(), np.int64), np.empty(count.sum(), product.dtype)
+        _pack(column, product, count, feature, z)
+        return streaming.Found(torch.from_numpy(count), torch.from_numpy(feature), torch.from_numpy(z).to(product_pf))
 
 
 class Largest:
@@ -46,7 +57,7 @@ class Largest:
         """Replace the smallest by larger ones."""
         product, bias = _array(product_pf), _array(bias_f)
         z, feature, count = self.z[positions], self.feature[positions], self.count[positions]
-        _scan_largest(product, bias, features.start, z, feature, count, _rows(len(product)))
+        _scan_largest(product, bias, features.start, z, feature, count, _rows(len(product), torch.get_num_threads()))
         _check(count)
 
     def end_of_features(self) -> None:
@@ -67,8 +78,10 @@ def _array(tensor: Tensor) -> np.ndarray:
     return (tensor if tensor.dtype == torch.float64 else tensor.float()).numpy()
 
 
-def _rows(n_rows: int) -> np.ndarray:
-    return shares(range(n_rows + 1), torch.get_num_threads())
+@functools.lru_cache(maxsize=16)
+def _rows(n_rows: int, n_threads: int) -> np.ndarray:
+    """Every thread's rows."""
+    return shares(range(n_rows + 1), n_threads)
 
 
 def _check(count: np.ndarray) -> None:
@@ -77,38 +90,48 @@ def _check(count: np.ndarray) -> None:
 
 
 @compiled
-def _above(product, bias, least, bound):
-    """How many entries are active, or -1 where one is not finite."""
-    hits, bad, largest = 0, 0, np.finfo(product.dtype).max
+def _worth_a_look(product, shift, bound):
+    """Whether any entry may be active, or is not finite: one flag, which the compiler makes of many entries at once."""
+    any_is, lowest = False, -np.finfo(product.dtype).max
     for c in range(len(product)):
-        z = product[c] + bias[c]
-        hits += (z > least[c]) & (z > bound)
-        bad += not abs(z) <= largest
-    return -1 if bad else hits
+        any_is |= (product[c] + shift[c] > bound) | (not product[c] >= lowest)
+    return any_is
 
 
 @compiled_in_parallel
-def _scan(product, bias, least, bound, column, count, shares):
+def _scan(product, bias, least, shift, bound, column, count, shares):
     """Active entries of every row, moved to its front; a count of -1 where z is not finite."""
     for share in numba.prange(len(shares) - 1):
         for row in range(shares[share], shares[share + 1]):
-            count[row] = _scan_row(product[row], bias, least, bound[row], column[row])
+            count[row] = _scan_row(product[row], bias, least, shift, bound[row], column[row])
 
 
 @compiled
-def _scan_row(product, bias, least, bound, column):
+def _scan_row(product, bias, least, shift, bound, column):
     n = 0
     for first in range(0, len(product), BLOCK):
         last = min(first + BLOCK, len(product))
-        hits = _above(product[first:last], bias[first:last], least[first:last], bound)
-        if hits < 0:
-            return -1
-        if hits:
-            for c in range(first, last):  # without a branch, which would be mispredicted; n never passes c
-                z = product[c] + bias[c]
-                column[n], product[n] = c, z
-                n += (z > least[c]) & (z > bound)
+        if _worth_a_look(product[first:last], shift[first:last], bound):
+            for begin in range(first, last, PART):
+                end = min(begin + PART, last)
+                if _worth_a_look(product[begin:end], shift[begin:end], bound):
+                    n = _take(product, bias, least, bound, column, begin, end, n)
+                    if n < 0:
+                        return -1
     return n
+
+
+@compiled
+def _take(product, bias, least, bound, column, begin, end, n):
+    """Move some active entries to the front, behind the n that are there; -1 where one is not finite."""
+    bad, largest = False, np.finfo(product.dtype).max
+    part, its_bias, its_least = product[begin:end], bias[begin:end], least[begin:end]
+    for i in range(len(part)):  # without a branch, which would be mispredicted; n never passes begin + i
+        z = part[i] + its_bias[i]
+        bad |= not abs(z) <= largest
+        column[n], product[n] = begin + i, z
+        n += 1 if (z > its_least[i]) & (z > bound) else 0
+    return -1 if bad else n
 
 
 @compiled
@@ -132,21 +155,19 @@ def _scan_largest(product, bias, first_feature, heap_z, heap_feature, count, sha
 @compiled
 def _offer(product, bias, first_feature, heap_z, heap_feature, n):
     """Entries of the heap after a row's have been offered to it, of which there were n."""
-    k = len(heap_z)
-    least = np.empty_like(bias)
-    least[:] = 0 if n == k else _bound(product, bias, k)
-    for first in range(0, len(product), BLOCK):
-        last = min(first + BLOCK, len(product))
-        bound = heap_z[0] if n == k else least[0]
-        hits = _above(product[first:last], bias[first:last], least[first:last], bound)
-        if hits < 0:
-            return -1
-        if hits:
+    k, largest = len(heap_z), np.finfo(product.dtype).max
+    bound = heap_z[0] if n == k else _bound(product, bias, k)
+    for first in range(0, len(product), PART):
+        last = min(first + PART, len(product))
+        if _worth_a_look(product[first:last], bias[first:last], bound):
             for c in range(first, last):
                 z = product[c] + bias[c]
-                if z > least[c] and (n < k or z > heap_z[0]):
+                if not abs(z) <= largest:
+                    return -1
+                if z > bound:
                     _put(heap_z, heap_feature, n, z, first_feature + c)
                     n = min(n + 1, k)
+                    bound = max(bound, heap_z[0]) if n == k else bound
     return n
 
 

@@ -1,6 +1,6 @@
 """Encode over tiles of the dictionary on the vendor's matrix product: the part all fast backends share.
 
-Backends differ in how they pick the active entries of one tile, while it is in the cache.
+Backends differ in how they pick the active entries of one tile.
 """
 
 from collections.abc import Callable
@@ -9,8 +9,9 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-# Positions of a tile, and its entries: large enough for full-speed products, small enough to be read
-# back from the cache, and all that is ever there of the dense pre-activations.
+# Positions of a tile, and its entries: large enough for full-speed products, on the CPU small enough to
+# be read back from the cache, and all that is ever there of the dense pre-activations. A GPU's tile is
+# larger than its cache: it is read at several times the rate at which it is computed.
 POSITIONS = {"cpu": 1024}
 ENTRIES = {"cpu": 1024 * 2048}
 POSITIONS_ELSEWHERE, ENTRIES_ELSEWHERE = 8192, 8192 * 8192
@@ -40,9 +41,9 @@ class Picker(Protocol):
         """All active entries."""
 
 
-# `compact(product_pf, bias_f, threshold_f, bound_p)` finds the entries of a tile's `z = product + bias`
-# above zero, the threshold of their feature and the bound of their position.
-Compact = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Found]
+# `compact(product_pf, bias_f, least_f, bound_p)` finds the entries of a tile's `z = product + bias` above
+# what is asked of their feature, at least 0, and above the bound of their position, if there is one.
+Compact = Callable[[Tensor, Tensor, Tensor, Tensor | None], Found]
 
 
 def encode(picker: Picker, x_PD: Tensor, w_enc_DF: Tensor, bias_F: Tensor):
@@ -78,14 +79,15 @@ class AboveThreshold:
     """JumpReLU and ReLU."""
 
     def __init__(self, compact: Compact, x_PD: Tensor, threshold_F: Tensor | None = None):
-        self.compact, self.like, self.threshold_F = compact, x_PD, threshold_F
+        self.compact, self.like = compact, x_PD
+        self.least_F = None if threshold_F is None else threshold_F.clamp(min=0)
         self.tiles: list[Found] = []  # of all positions and consecutive features each
         self.part: list[Found] = []  # of consecutive positions each
 
     def add(self, product_pf: Tensor, bias_f: Tensor, positions: slice, features: slice) -> None:
         """Keep what the backend finds above the thresholds and bounds."""
-        threshold_f = None if self.threshold_F is None else self.threshold_F[features]
-        found = self.compact(product_pf, bias_f, threshold_f, self.bound(product_pf, bias_f, positions))
+        least_f = torch.zeros_like(bias_f) if self.least_F is None else self.least_F[features]
+        found = self.compact(product_pf, bias_f, least_f, self.bound(product_pf, bias_f, positions))
         self.part.append(found._replace(feature_n=found.feature_n + features.start))
 
     def bound(self, product_pf: Tensor, bias_f: Tensor, positions: slice) -> Tensor | None:
@@ -132,6 +134,11 @@ class LargestOfPosition(AboveThreshold):
         super().end_of_features()
         if sum(len(tile.z_n) for tile in self.tiles) > 4 * self.k * len(self.like):
             self.tiles = [self.result()]
+            count_P, _, z_n = self.tiles[0]
+            row_n = torch.arange(len(count_P), device=z_n.device).repeat_interleave(count_P)
+            smallest_P = torch.full_like(self.bound_P, torch.inf).scatter_reduce(0, row_n, z_n, "amin")
+            full_P = count_P == self.k
+            self.bound_P[full_P] = torch.maximum(self.bound_P, _just_below(smallest_P))[full_P]
 
     def result(self) -> Found:
         """The k largest of each position."""
@@ -157,7 +164,7 @@ class LargestOfBatch(AboveThreshold):
     def bound(self, product_pf: Tensor, bias_f: Tensor, positions: slice) -> Tensor | None:
         """The smallest value that could still be kept; before the first tile, a guess on the safe side."""
         if not self.part and not self.tiles:
-            self._raise_bound(self._counts(_largest_of_groups(product_pf, bias_f).clamp(min=0).flatten()))
+            self._raise_bound(self._counts(_largest_of_groups(product_pf, bias_f).nan_to_num(0).clamp(min=0).flatten()))
         return self.bound_P[positions]
 
     def add(self, product_pf: Tensor, bias_f: Tensor, positions: slice, features: slice) -> None:

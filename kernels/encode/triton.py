@@ -1,4 +1,4 @@
-"""Encode on a GPU: every tile is counted, then packed, while it is in the cache; no atomics, so always the same order."""
+"""Encode on a GPU: every tile is counted, then packed; no atomics, so always the same order."""
 
 import torch
 import triton
@@ -17,10 +17,9 @@ def encode(
     return streaming.encode(streaming.above(compact, x_PD, threshold_F, k, batch_k), x_PD, w_enc_DF, bias_F)
 
 
-def compact(product_pf: Tensor, bias_f: Tensor, threshold_f: Tensor | None, bound_p: Tensor | None) -> streaming.Found:
+def compact(product_pf: Tensor, bias_f: Tensor, least_f: Tensor, bound_p: Tensor | None) -> streaming.Found:
     """Active entries of a tile; see `streaming.Compact`."""
     n_rows, n_columns = product_pf.shape
-    least_f = torch.zeros_like(bias_f) if threshold_f is None else threshold_f.clamp(min=0)
     bound_p = product_pf.new_zeros(n_rows) if bound_p is None else bound_p
     count_pb = torch.empty(n_rows, triton.cdiv(n_columns, BLOCK), dtype=torch.int64, device=product_pf.device)
     tile = (product_pf, bias_f, least_f, bound_p, n_columns)

@@ -1,0 +1,235 @@
+"""Which implementation runs: the one that was asked for, or an error that names the cure, or the device's choice."""
+
+import importlib
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from kernel_problems import every_backend, poisoned_memory
+
+from cotrace.kernels import backends
+from cotrace.kernels.compiled import shares
+from cotrace.kernels.decode import decode
+from cotrace.kernels.edge_rows import Written, edge_rows, position_rows
+from cotrace.kernels.encode import Active, encode
+
+ROOT = Path(__file__).parent.parent / "kernels"
+OPERATIONS = ("decode", "edge_rows", "encode")
+
+
+def call_encode(device: str, dtype: torch.dtype = torch.float32, **options):
+    x_PD, w_enc_DF, b_enc_F = (torch.zeros(shape, device=device, dtype=dtype) for shape in ((2, 3), (3, 4), (4,)))
+    return encode(x_PD, w_enc_DF, b_enc_F, **options)
+
+
+def call_decode(device: str, dtype: torch.dtype = torch.float32, **options):
+    ids_n = torch.zeros(
+        1, dtype=torch.int64, device="cpu" if device == "meta" else device
+    )  # their values are looked at
+    active, w_dec_FD = (
+        Active(ids_n, ids_n, ids_n.to(dtype), ids_n.to(dtype)),
+        torch.zeros(4, 3, device=device, dtype=dtype),
+    )
+    return decode([active], [w_dec_FD], 2, **options)
+
+
+def call_edge_rows(device: str, dtype: torch.dtype = torch.float32, **options):
+    grad_QTD, vectors_ED, rows_TC = (
+        torch.zeros(shape, device=device, dtype=dtype) for shape in ((1, 2, 3), (4, 3), (2, 4))
+    )
+    return edge_rows(grad_QTD, 0, Written(vectors_ED, [0, 4], [0]), rows_TC, **options)
+
+
+def call_position_rows(device: str, dtype: torch.dtype = torch.float32, **options):
+    grad_QTD, vectors_KQD = (torch.zeros(shape, device=device, dtype=dtype) for shape in ((1, 2, 3), (2, 1, 3)))
+    return position_rows(grad_QTD, vectors_KQD, **options)
+
+
+CALLS = {"encode": call_encode, "decode": call_decode, "edge_rows": call_edge_rows, "position_rows": call_position_rows}
+every_call = pytest.mark.parametrize("name", CALLS)
+
+
+def module_of(name: str, backend: str):
+    """Where a backend's function for an operation is."""
+    folder = "edge_rows" if name == "position_rows" else name
+    return importlib.import_module(f"cotrace.kernels.{folder}.{backend}")
+
+
+# Forced by name
+
+
+@every_call
+@every_backend
+def test_every_backend_that_is_asked_for_runs(name, runner, monkeypatch):
+    """And no other one."""
+    module = module_of(name, runner.backend)
+    called = []
+
+    def spy(*arguments):
+        called.append(name)
+        return original(*arguments)
+
+    original = getattr(module, name)
+    monkeypatch.setattr(module, name, spy)
+    CALLS[name](runner.device, backend=runner.backend)
+    assert called == [name]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_every_operation_has_every_backend(operation):
+    for backend in backends.BACKENDS:
+        assert (ROOT / operation / f"{backend}.py").exists()
+    assert {path.parent.name for path in ROOT.glob("*/api.py")} == set(OPERATIONS)
+
+
+@every_call
+def test_an_unknown_backend_is_refused(name):
+    message = f"^{name} has no backend 'magic'; choose one of reference, torch, numba, triton$"
+    with pytest.raises(ValueError, match=message):
+        CALLS[name]("cpu", backend="magic")
+
+
+@every_call
+def test_numba_refuses_tensors_that_are_not_on_the_cpu(name):
+    message = f"^{name} cannot use numba: numba computes on the CPU and the tensors are on meta; leave backend out$"
+    with pytest.raises(ValueError, match=message):
+        CALLS[name]("meta", backend="numba")
+
+
+@every_call
+def test_triton_on_the_cpu_names_its_interpreter(name, monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr(backends, "_has_triton", lambda: True)
+    message = f"^{name} cannot use triton: it needs a CUDA device.*TRITON_INTERPRET=1"
+    with pytest.raises(ValueError, match=message):
+        CALLS[name]("cpu", backend="triton")
+
+
+@every_call
+def test_triton_that_is_not_installed_names_its_package(name, monkeypatch):
+    monkeypatch.setattr(backends, "_has_triton", lambda: False)
+    with pytest.raises(ValueError, match=r"cannot use triton: triton is not installed \(pip install triton\)$"):
+        CALLS[name]("cpu", backend="triton")
+
+
+def test_triton_is_looked_for_under_its_name(monkeypatch):
+    asked = []
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: asked.append(name))
+    assert not backends._has_triton.__wrapped__()
+    assert asked == ["triton"]
+
+
+def test_obstacles(monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setattr(backends, "_has_triton", lambda: True)
+    none = [
+        ("reference", "cpu"),
+        ("reference", "cuda"),
+        ("torch", "mps"),
+        ("numba", "cpu"),
+        ("triton", "cuda"),
+        ("triton", "cpu"),
+    ]
+    assert [backends.obstacle(*pair) for pair in none] == [None] * len(none)
+    assert "leave backend out" in backends.obstacle("numba", "cuda")
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    assert "the tensors are on mps" in backends.obstacle("triton", "mps")
+    assert backends.obstacle("triton", "cuda") is None
+
+
+# Chosen
+
+
+@every_call
+def test_without_a_backend_the_chosen_one_runs(name, monkeypatch):
+    called = []
+    for backend in ("torch", "numba"):
+        module = module_of(name, backend)
+        original = getattr(module, name)
+        spy = lambda *arguments, run=original, backend=backend: (called.append(backend), run(*arguments))[1]  # noqa: E731
+        monkeypatch.setattr(module, name, spy)
+    CALLS[name]("cpu")
+    monkeypatch.setitem(backends.ON_CPU, name, "torch" if called == ["numba"] else "numba")
+    CALLS[name]("cpu")
+    assert sorted(called) == ["numba", "torch"]
+
+
+@every_call
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+def test_without_a_backend_every_type_of_numbers_is_taken(name, dtype):
+    CALLS[name]("cpu", dtype=dtype)
+
+
+def test_what_is_chosen_on_each_device(monkeypatch, recwarn):
+    monkeypatch.setattr(backends, "_has_triton", lambda: True)
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    for name in CALLS:
+        assert backends.chosen(name, "cpu") == backends.ON_CPU[name] != "reference"
+        assert backends.chosen(name, "cuda") == "triton"
+        assert backends.chosen(name, "mps") == "torch"
+    assert not recwarn.list
+
+
+def test_cuda_without_triton_computes_with_torch_and_says_so(monkeypatch):
+    monkeypatch.setattr(backends, "_has_triton", lambda: False)
+    with pytest.warns(RuntimeWarning, match=r"^encode uses torch: triton is not installed \(pip install triton\)$"):
+        assert backends.chosen("encode", "cuda") == "torch"
+
+
+def test_the_warning_points_at_the_caller(monkeypatch):
+    """Of the public function, which asks for an implementation."""
+    monkeypatch.setattr(backends, "_has_triton", lambda: False)
+
+    def public_function():
+        return backends.implementation("encode", None, "cuda")
+
+    def caller():
+        return public_function()
+
+    with pytest.warns(RuntimeWarning) as caught:
+        run = caller()
+    assert run is module_of("encode", "torch").encode
+    line = caller.__code__.co_firstlineno + 1
+    assert [(warning.filename, warning.lineno) for warning in caught] == [(__file__, line)]
+
+
+# Shares
+
+
+@given(
+    st.lists(st.integers(0, 1000), max_size=40),
+    st.integers(0, 10**6),
+    st.integers(1, 12),
+    st.sampled_from([list, np.array]),
+)
+def test_shares_cover_every_unit_once_and_are_about_equal(work_of_units, start, n_shares, kind):
+    work = kind(np.cumsum([start, *work_of_units]).tolist())
+    bounds = shares(work, n_shares)
+    assert (bounds[0], bounds[-1]) == (0, len(work_of_units))
+    assert len(bounds) <= n_shares + 1
+    assert (np.diff(bounds) >= 0).all()
+    # Both ends of a share lie within half a unit of where they would cut the work into equal parts.
+    most = max((sum(work_of_units[a:b]) for a, b in itertools.pairwise(bounds)), default=0)
+    assert most <= sum(work_of_units) / n_shares + max(work_of_units, default=0) + 1e-6
+
+
+def test_shares_of_equal_units_are_equal():
+    assert shares(range(13), 4).tolist() == [0, 3, 6, 9, 12]
+
+
+# The tests' own tools
+
+
+def test_poisoned_memory_holds_nothing_useful():
+    with poisoned_memory():
+        floats = [torch.empty(3), torch.empty_like(torch.zeros(3)), torch.zeros(3).new_empty(3)]
+        arrays = [np.empty(3), np.empty_like(np.zeros(3, np.float32)), np.empty((3, 2), np.float16)]
+        ids = [torch.empty(3, dtype=torch.int64), np.empty(3, np.int64)]
+    assert all(fresh.isnan().all() for fresh in floats)
+    assert all(np.isnan(fresh).all() for fresh in arrays)
+    assert all((fresh == np.iinfo(np.int64).max).all() for fresh in ids)
+    assert "new_empty" not in vars(torch.Tensor)

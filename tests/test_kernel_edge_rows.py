@@ -1,0 +1,423 @@
+"""Edge rows: every backend against the float64 reference; columns of other groups stay as they are, bit for bit."""
+
+from collections.abc import Callable
+from itertools import accumulate
+from typing import NamedTuple
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kernel_problems import (
+    PRECISIONS,
+    Runner,
+    bits,
+    every_backend,
+    every_backend_but_numba,
+    examples,
+    gamma,
+    gaussian,
+    integers,
+    matrix_products_in,
+    memory_grows_by_less_than,
+    of_products,
+    poisoned,
+    rounding,
+    spread,
+    threads,
+    virtual_memory,
+)
+from torch import Tensor
+
+from cotrace.kernels.edge_rows import Written, edge_rows, position_rows
+
+every_sum_type = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+
+
+class Problem(NamedTuple):
+    """Arguments of edge_rows."""
+
+    grad_QTD: Tensor
+    first: int
+    written: Written
+    rows_TC: Tensor
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Problem":
+        """The same groups with other numbers."""
+        written = Written(function(self.written.vectors_ED), self.written.offsets, self.written.columns)
+        return Problem(function(self.grad_QTD), self.first, written, function(self.rows_TC))
+
+    def columns(self) -> Tensor:
+        """Those that groups of the gradients' positions own."""
+        last = self.first + len(self.grad_QTD)
+        sizes = self.written.sizes(self.first, len(self.grad_QTD))
+        ranges = zip(self.written.columns[self.first : last], sizes, strict=True)
+        return torch.tensor([c for start, size in ranges for c in range(start, start + size)], dtype=torch.int64)
+
+
+def problem_of(
+    counts: list[int], n_targets: int, width: int, first: int = 0, numbers: Callable = integers, **options
+) -> Problem:
+    """Groups of the given sizes, the last one's columns first, with gaps before each of them."""
+    offsets = [0, *accumulate(counts)]
+    columns = [1 + sum(counts[p + 1 :]) + 2 * (len(counts) - 1 - p) for p in range(len(counts))]
+    vectors_ED = numbers(offsets[-1], width, seed=1, **options)
+    grad_QTD = numbers(len(counts) - first, n_targets, width, seed=2, **options)
+    there_TC = numbers(n_targets, offsets[-1] + max(2 * len(counts) - 1, 1), seed=3, **options)
+    return Problem(grad_QTD, first, Written(vectors_ED, offsets, columns), there_TC)
+
+
+def added(problem: Problem, backend: str) -> Tensor:
+    """The rows after the call."""
+    rows_TC = problem.rows_TC.clone()
+    edge_rows(problem.grad_QTD, problem.first, problem.written, rows_TC, backend=backend)
+    return rows_TC
+
+
+def poison_elsewhere(problem: Problem) -> None:
+    """Signalling NaN in all columns of no group: even adding zero to it changes a bit."""
+    signalling = {8: 0x7FF0000000000001, 4: 0x7F800001, 2: 0x7F81}[problem.rows_TC.element_size()]
+    integer_type = bits(problem.rows_TC).dtype
+    problem.rows_TC.view(integer_type)[:, other_columns(problem)] = signalling
+
+
+def other_columns(problem: Problem) -> Tensor:
+    """Those that belong to no group of the gradients' positions, which are some."""
+    others = torch.ones(problem.rows_TC.shape[1], dtype=torch.bool)
+    others[problem.columns()] = False
+    assert others.any()
+    return others
+
+
+def assert_untouched_elsewhere(found_TC: Tensor, problem: Problem) -> None:
+    """Bits of all other columns are as they were."""
+    others = other_columns(problem)
+    assert torch.equal(bits(found_TC)[:, others], bits(problem.rows_TC)[:, others])
+
+
+def assert_exact(runner: Runner, problem: Problem, dtype: torch.dtype = torch.float32) -> None:
+    """Edge rows in `dtype` are those of the float64 reference. For problems of small integers."""
+    here = problem.map(lambda tensor: tensor.to(runner.device, dtype))
+    poison_elsewhere(here)
+    found_TC = poisoned(runner, lambda: added(here, runner.backend))
+    expected_TC = added(problem, "reference")
+    columns = problem.columns()
+    assert torch.equal(found_TC.cpu().double()[:, columns], expected_TC[:, columns])
+    assert_untouched_elsewhere(found_TC, here)
+
+
+# Values
+
+
+# Sizes of groups, targets, width, first position. Blocks of every backend have remainders in each direction.
+CASES = {
+    "no positions": ([], 3, 5, 0),
+    "positions after the last group": ([2], 3, 5, 1),
+    "no targets": ([2, 3], 0, 5, 0),
+    "nothing is written": ([0, 0], 3, 5, 0),
+    "one entry": ([1], 1, 1, 0),
+    "one position": ([3], 1, 60, 0),
+    "63 targets": ([0, 5, 0, 1], 63, 60, 0),
+    "width 1": ([4, 1, 7], 5, 1, 0),
+    "one position takes everything": ([0, 150, 0], 70, 7, 0),
+    "groups of all sizes from the second": ([9, 8, 7, 6, 5, 4, 3, 2, 1, 0], 9, 33, 2),
+    "63 positions": ([1, 0, 2] * 21, 2, 4, 0),
+}
+
+
+@every_backend
+@every_sum_type
+@pytest.mark.parametrize("case", CASES)
+def test_integers_are_added_exactly_to_what_is_there(runner, case, dtype):
+    assert_exact(runner, problem_of(*CASES[case]), dtype)
+
+
+@every_backend
+def test_the_same_vector_at_several_positions(runner):
+    problem = problem_of([3, 3, 1], 5, 8)
+    vectors_ED = problem.written.vectors_ED
+    vectors_ED[3:6] = vectors_ED[:3]
+    vectors_ED[6] = vectors_ED[0]
+    assert_exact(runner, problem)
+
+
+@every_backend
+def test_some_vectors_may_belong_to_no_group(runner):
+    """Offsets may start after the first vector and end before the last."""
+    problem = problem_of([3, 2], 5, 8)
+    vectors_ED = torch.cat(
+        [torch.full((2, 8), torch.nan).double(), problem.written.vectors_ED, torch.full((1, 8), torch.nan)]
+    )
+    assert_exact(runner, problem._replace(written=Written(vectors_ED, [2, 5, 7], problem.written.columns)))
+
+
+@every_backend
+@pytest.mark.parametrize("which", ["grad", "vectors", "rows"])
+def test_nothing_needs_to_be_contiguous(runner, which):
+    problem = problem_of([5, 0, 4], 6, 8)
+    expected_TC = added(problem, "reference")
+    here = problem.map(lambda tensor: tensor.to(runner.device, torch.float32))
+    poison_elsewhere(here)
+    if which == "grad":
+        here = here._replace(grad_QTD=_turned(here.grad_QTD))
+    if which == "vectors":
+        written = Written(_turned(here.written.vectors_ED), here.written.offsets, here.written.columns)
+        here = here._replace(written=written)
+    rows_TC = _turned(here.rows_TC) if which == "rows" else here.rows_TC.clone()
+    edge_rows(here.grad_QTD, here.first, here.written, rows_TC, backend=runner.backend)
+    columns = problem.columns()
+    assert torch.equal(rows_TC.cpu().double()[:, columns], expected_TC[:, columns])
+    assert_untouched_elsewhere(rows_TC, here)
+
+
+def _turned(tensor: Tensor) -> Tensor:
+    """A copy in which the last axis is the slowest."""
+    turned = tensor.transpose(0, -1).clone(memory_format=torch.contiguous_format).transpose(0, -1)
+    assert not turned.is_contiguous()
+    return turned
+
+
+@every_backend
+@pytest.mark.filterwarnings("ignore:invalid value encountered")  # by numpy, in Triton's interpreter
+def test_what_is_not_finite_stays_where_it_belongs(runner):
+    """A target's gradient counts in its row alone, a vector in its column alone."""
+    problem = problem_of([5, 3, 4], 6, 8)
+    here = problem.map(lambda tensor: tensor.to(runner.device, torch.float32))
+    here.grad_QTD[1, 2], here.written.vectors_ED[6] = torch.nan, torch.inf
+    wrong_TC = torch.zeros(here.rows_TC.shape, dtype=torch.bool)
+    second = here.written.columns[1]
+    wrong_TC[2, second : second + 3] = wrong_TC[:, second + 1] = True
+    found_TC = poisoned(runner, lambda: added(here, runner.backend)).cpu()
+    assert not found_TC[wrong_TC].isfinite().any()
+    assert torch.equal(found_TC[~wrong_TC].double(), added(problem, "reference")[~wrong_TC])
+
+
+@every_backend
+def test_any_sample_of_small_integers_is_added_exactly(runner):
+    counts = st.lists(st.integers(0, 6), max_size=4)
+
+    @settings(max_examples=examples(runner), deadline=None, derandomize=True)
+    @given(counts, st.integers(0, 5), st.integers(1, 4), st.integers(0, 4), st.integers(0, 99))
+    def check(counts, n_targets, width, first, seed):
+        def numbers(*shape: int, seed: int, start: int = seed) -> Tensor:
+            return integers(*shape, seed=3 * start + seed, largest=3)
+
+        assert_exact(runner, problem_of(counts, n_targets, width, min(first, len(counts)), numbers))
+
+    check()
+
+
+@every_backend
+@every_sum_type
+@pytest.mark.parametrize(
+    "shape", [(0, 3, 5, 2), (2, 0, 5, 2), (2, 3, 5, 0), (1, 1, 1, 1), (63, 2, 7, 2), (3, 70, 60, 3)], ids=str
+)
+def test_position_rows_of_integers_are_exact(runner, shape, dtype):
+    n_positions, n_targets, width, n_kinds = shape
+    grad_QTD = integers(n_positions, n_targets, width, seed=0)
+    vectors_KQD = integers(n_kinds, n_positions, width, seed=1)
+    here = [tensor.to(runner.device, dtype) for tensor in (grad_QTD, vectors_KQD)]
+    expected_KQT = torch.einsum("qtd,kqd->kqt", grad_QTD, vectors_KQD)
+    if n_kinds:
+        assert torch.equal(position_rows(grad_QTD, vectors_KQD, backend="reference"), expected_KQT)
+    found_KQT = poisoned(runner, lambda: position_rows(*here, backend=runner.backend))
+    assert (found_KQT.dtype, found_KQT.device.type) == (dtype, runner.device)
+    assert torch.equal(found_KQT.cpu().double(), expected_KQT)
+
+
+@every_backend
+def test_position_rows_of_what_is_not_contiguous(runner):
+    """As the sweep passes them: one layer of all, and positions from some on."""
+    grad_QTD = integers(3, 4, 5, seed=0, dtype=torch.float32).to(runner.device)
+    vectors_LKPD = integers(2, 2, 9, 5, seed=1, dtype=torch.float32).to(runner.device)
+    found_KQT = position_rows(grad_QTD, vectors_LKPD[1, :, 4:7], backend=runner.backend)
+    assert torch.equal(found_KQT, torch.einsum("qtd,kqd->kqt", grad_QTD, vectors_LKPD[1, :, 4:7]))
+    found_KQT = position_rows(_turned(grad_QTD), _turned(vectors_LKPD[1, :, 4:7]), backend=runner.backend)
+    assert torch.equal(found_KQT, torch.einsum("qtd,kqd->kqt", grad_QTD, vectors_LKPD[1, :, 4:7]))
+
+
+# Rounding
+
+
+def assert_near(
+    found: Tensor, exact: Tensor, absolute: Tensor, width: int, precision: str, device: str, there: Tensor
+) -> None:
+    """D products and what was there are a sum of D + 1 terms.
+
+    In bfloat16, both the products' sum and the result of adding it may be rounded to be stored, and each
+    is at most the sum of absolute values.
+    """
+    dtype = PRECISIONS[precision]
+    sums = gamma(width + 1, dtype) + 2 * rounding(dtype, dtype)
+    budget = (sums + of_products(precision, device)) * (absolute + there.abs())
+    assert ((found.cpu().double() - exact).abs() <= budget).all()
+
+
+def assert_errors_are_those_of_rounding(runner: Runner, precision: str) -> None:
+    problem = problem_of([4, 0, 30], 12, 60, 0, gaussian, dtype=PRECISIONS[precision])
+    columns = problem.columns()
+    exact, absolute = added(problem, "reference"), added(problem.map(torch.abs), "reference")
+    here = problem.map(lambda tensor: tensor.to(runner.device, PRECISIONS[precision]))
+    poison_elsewhere(here)
+    with matrix_products_in(precision):
+        found = poisoned(runner, lambda: added(here, runner.backend))
+    of_columns = [tensor[:, columns] for tensor in (found.cpu(), exact, absolute)]
+    assert_near(*of_columns, 60, precision, runner.device, problem.rows_TC[:, columns])
+    assert_untouched_elsewhere(found, here)
+
+
+def assert_errors_of_position_rows_are_those_of_rounding(runner: Runner, precision: str) -> None:
+    numbers = [gaussian(*shape, seed=0, dtype=PRECISIONS[precision]) for shape in ((5, 7, 60), (3, 5, 60))]
+    here = [tensor.to(runner.device, PRECISIONS[precision]) for tensor in numbers]
+    exact = position_rows(*numbers, backend="reference")
+    absolute = position_rows(*[tensor.abs() for tensor in numbers], backend="reference")
+    with matrix_products_in(precision):
+        found = poisoned(runner, lambda: position_rows(*here, backend=runner.backend))
+    assert_near(found, exact, absolute, 60, precision, runner.device, torch.zeros(()))
+
+
+@every_backend
+@pytest.mark.parametrize("precision", ["float32", "float64", "tf32"])
+def test_errors_are_those_of_rounding(runner, precision):
+    assert_errors_are_those_of_rounding(runner, precision)
+    assert_errors_of_position_rows_are_those_of_rounding(runner, precision)
+
+
+@every_backend_but_numba
+def test_errors_are_those_of_rounding_in_bfloat16(runner):
+    assert_errors_are_those_of_rounding(runner, "bfloat16")
+    assert_errors_of_position_rows_are_those_of_rounding(runner, "bfloat16")
+
+
+def test_numba_refuses_bfloat16():
+    here = problem_of([2], 1, 3).map(lambda tensor: tensor.bfloat16())
+    message = "cannot use numba: it computes in float32 or float64, not torch.bfloat16"
+    with pytest.raises(ValueError, match=message):
+        added(here, "numba")
+    with pytest.raises(ValueError, match=message):
+        position_rows(here.grad_QTD, here.grad_QTD, backend="numba")
+
+
+# Bits
+
+
+@every_backend
+def test_the_same_input_gives_the_same_bits(runner):
+    problem = problem_of([20, 3, 70], 33, 60, 0, gaussian).map(lambda tensor: tensor.to(runner.device, torch.float32))
+    vectors_KQD = gaussian(2, 3, 60, seed=9).to(runner.device, torch.float32)
+    first, second = (bits(added(problem, runner.backend)) for _ in range(2))
+    assert torch.equal(first, second)
+    first, second = (bits(position_rows(problem.grad_QTD, vectors_KQD, backend=runner.backend)) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 7])
+def test_threads_of_numba_share_the_work(n_threads):
+    """Also more of them than there are positions."""
+    with threads(n_threads):
+        assert_exact(Runner("numba", "cpu"), problem_of([20, 3, 70], 40, 60))
+
+
+# Size
+
+
+@every_backend
+@pytest.mark.parametrize(
+    ("which", "axis"),
+    [("grad", 0), ("grad", 1), ("grad", 2), ("vectors", 0), ("vectors", 1), ("rows", 0), ("rows", 1)],
+)
+def test_offsets_do_not_overflow(runner, which, axis):
+    """Along any axis of any array."""
+    if (runner.backend, which, axis) == ("torch", "vectors", 1):
+        pytest.skip("NOT TESTED: torch 2.13's own matrix-vector product crashes on a vector of such steps")
+    problem = problem_of([2, 0, 1, 2], 4, 5)
+    here = problem.map(lambda tensor: tensor.to(runner.device, torch.float32))
+    poison_elsewhere(here)
+    grad_QTD, vectors_ED, rows_TC = here.grad_QTD, here.written.vectors_ED, here.rows_TC.clone()
+    if which == "grad":
+        grad_QTD = spread(grad_QTD, axis)
+    if which == "vectors":
+        vectors_ED = spread(vectors_ED, axis)
+    if which == "rows":
+        rows_TC = spread(rows_TC, axis)
+    written = Written(vectors_ED, here.written.offsets, here.written.columns)
+    assert_adds_in_place(runner, problem, here._replace(grad_QTD=grad_QTD, written=written), rows_TC)
+
+
+@every_backend
+def test_vectors_may_be_more_numbers_than_32_bits_count(runner):
+    """The first group, for which there are no gradients, holds as many as fit into 8.6 GB."""
+    problem = problem_of([2, 0, 1, 2], 4, 5, first=1)
+    here = problem.map(lambda tensor: tensor.to(runner.device, torch.float32))
+    poison_elsewhere(here)
+    n_vectors = (1 << 31) // 5 + 9
+    vectors_ED = virtual_memory(n_vectors * 5, runner.device).view(n_vectors, 5)
+    vectors_ED[-5:] = here.written.vectors_ED
+    offsets = [0, *(offset + n_vectors - 5 for offset in here.written.offsets[1:])]
+    here = here._replace(written=Written(vectors_ED, offsets, here.written.columns))
+    assert_adds_in_place(runner, problem, here, here.rows_TC.clone())
+
+
+def assert_adds_in_place(runner: Runner, problem: Problem, here: Problem, rows_TC: Tensor) -> None:
+    """Into arrays of which only what is needed may be touched."""
+    with memory_grows_by_less_than(200_000_000):
+        edge_rows(here.grad_QTD, here.first, here.written, rows_TC, backend=runner.backend)
+    columns = problem.columns()
+    assert torch.equal(rows_TC.cpu().double()[:, columns], added(problem, "reference")[:, columns])
+    assert_untouched_elsewhere(rows_TC, here)
+
+
+# Mistakes
+
+
+def zeros(*shape: int) -> Tensor:
+    return torch.zeros(shape)
+
+
+# Arguments after the gradients of 2 positions, 3 targets, width 4, and what the message says.
+MISTAKES = {
+    "vectors of another width": (
+        0,
+        (zeros(5, 3), [0, 2, 5], [0, 2]),
+        zeros(3, 9),
+        "vectors are 3 wide and gradients 4",
+    ),
+    "rows of other targets": (
+        0,
+        (zeros(5, 4), [0, 2, 5], [0, 2]),
+        zeros(2, 9),
+        "2 rows for the gradients of 3 targets",
+    ),
+    "positions after the last group": (1, (zeros(5, 4), [0, 2, 5], [0, 2]), zeros(3, 9), "there are 2 groups"),
+    "a position before the first": (-1, (zeros(5, 4), [0, 2, 5], [0, 2]), zeros(3, 9), "there are 2 groups"),
+    "columns after the last": (0, (zeros(5, 4), [0, 2, 5], [0, 7]), zeros(3, 9), "rows have 9"),
+    "a column before the first": (0, (zeros(5, 4), [0, 2, 5], [-1, 2]), zeros(3, 9), "groups"),
+    "offsets that descend": (0, (zeros(5, 4), [0, 5, 2], [0, 2]), zeros(3, 9), "offsets"),
+    "offsets that descend later": (0, (zeros(5, 4), [0, 2, 9, 5], [0, 2, 0]), zeros(3, 9), "offsets"),
+    "offsets that descend before": (1, (zeros(5, 4), [0, 9, 2, 5], [0, 0, 2]), zeros(3, 9), "offsets"),
+    "offsets after the last vector": (0, (zeros(5, 4), [0, 2, 6], [0, 2]), zeros(3, 9), "of 5 vectors"),
+    "an offset before the first vector": (0, (zeros(5, 4), [-1, 2, 5], [0, 3]), zeros(3, 9), "of 5 vectors"),
+}
+
+
+@every_backend
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_groups_that_do_not_fit_are_refused(runner, mistake):
+    first, (vectors_ED, *groups), rows_TC, message = MISTAKES[mistake]
+    grad_QTD, vectors_ED, rows_TC = (tensor.to(runner.device) for tensor in (zeros(2, 3, 4), vectors_ED, rows_TC))
+    with pytest.raises(ValueError, match=message):
+        edge_rows(grad_QTD, first, Written(vectors_ED, *groups), rows_TC, backend=runner.backend)
+
+
+def test_offsets_and_columns_of_two_numbers_are_refused():
+    for offsets in ([], [0, 1], [0, 1, 2, 3]):
+        with pytest.raises(ValueError, match=f"^2 groups have 3 offsets, not {len(offsets)}$"):
+            Written(zeros(3, 4), offsets, [0, 1])
+
+
+@every_backend
+@pytest.mark.parametrize("shape", [(2, 4), (1, 2, 5), (1, 3, 4), (1, 2, 4, 1)], ids=str)
+def test_vectors_of_positions_that_do_not_fit_are_refused(runner, shape):
+    grad_QTD, vectors = (zeros(*each).to(runner.device) for each in ((2, 3, 4), shape))
+    with pytest.raises(ValueError, match="shapes do not fit"):
+        position_rows(grad_QTD, vectors, backend=runner.backend)
