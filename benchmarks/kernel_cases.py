@@ -387,7 +387,7 @@ class EdgeRows:
 
     def contestants(self) -> Contestants:
         """All backends, and plain products of the same operands."""
-        vectors_GnD = self.written.vectors_ED.split(self.written.sizes(0, len(self.grad_QTD)))
+        vectors_GnD = self.written.vectors_ED.split(self.written.sizes)
         operands = [(grad_TD, vectors_nD.T) for grad_TD, vectors_nD in zip(self.grad_QTD, vectors_GnD, strict=True)]
         too_large = len(self.written.vectors_ED) > REFERENCE_DOTS
         return implementations(self.device, self.rows, too_large) | {LOOP: products(operands)}

@@ -441,16 +441,33 @@ def test_encode_has_no_gradient(runner):
     assert not found.pre_activation_n.requires_grad
 
 
+@every_backend
+def test_more_than_all_features_may_be_asked_for(runner):
+    """No memory is taken for places that nothing can fill."""
+    problem = integer_problem(3, 4, 40)
+    assert_same(
+        encoded(problem.to(runner.device), "topk", runner.backend, 10**12), encoded(problem, "relu", "reference")
+    )
+
+
 # Mistakes
+
+
+def test_types_that_no_backend_computes_in_are_refused():
+    problem = integer_problem(3, 4, 40)
+    for dtype in (torch.float16, torch.int64):
+        with pytest.raises(ValueError, match=f"not {dtype}; convert x"):
+            encode(problem.x_PD.to(dtype), problem.w_enc_DF, problem.b_enc_F)
 
 
 @every_backend
 @every_activation
 @pytest.mark.parametrize("where", [0, 1, 2], ids=["x", "w_enc", "b_enc"])
+@pytest.mark.parametrize("index", [0, -1], ids=["first", "last"])
 @pytest.mark.parametrize("value", [torch.nan, -torch.nan, torch.inf, -torch.inf], ids=["nan", "-nan", "inf", "-inf"])
-def test_what_is_not_finite_is_refused(runner, activation, where, value):
+def test_what_is_not_finite_is_refused(runner, activation, where, index, value):
     problem = integer_problem(3, 4, 40).to(torch.float32)
-    problem[where].view(-1)[-1] = value
+    problem[where].view(-1)[index] = value
     with tiles(2, 30), pytest.raises(ValueError, match="NaN or infinite pre-activations"):
         encoded(problem.to(runner.device), activation, runner.backend)
 

@@ -34,10 +34,10 @@ def decode(
     """
     if not decoders or len(decoders) != len(active):
         raise ValueError(f"{len(active)} layers of active features and {len(decoders)} decoders; there is one of each")
+    run = implementation("decode", backend, decoders[0].device.type)
     for layer, w_dec in enumerate(decoders):
         _check_shape(layer, w_dec, len(active))
     _check(active, decoders, n_positions)
-    run = implementation("decode", backend, decoders[0].device.type)
     with torch.cuda.device_of(decoders[0]):
         return run(active, decoders, n_positions, sparse_grad)
 

@@ -31,6 +31,7 @@ class Compact:
     def __call__(self, product_pf: Tensor, bias_f: Tensor, least_f: Tensor, bound_p: Tensor | None) -> streaming.Found:
         """Active entries of one tile."""
         product, bias, least = _array(product_pf), _array(bias_f), _array(least_f)
+        _require(np.isfinite(bias).all())  # else no shift would tell what is active
         bound = np.zeros(len(product), product.dtype) if bound_p is None else _array(bound_p)
         if len(self.room) < product.size:
             self.room = np.empty(product.size, np.int32)
@@ -38,7 +39,7 @@ class Compact:
         # One number to add and a comparison with the bound, that no active entry fails whatever is rounded.
         shift = bias - least + 4 * np.finfo(product.dtype).eps * (abs(bias) + least)
         _scan(product, bias, least, shift, bound, column, count, _rows(len(product), torch.get_num_threads()))
-        _check(count)
+        _require((count >= 0).all())
         feature, z = np.empty(count.sum(), np.int64), np.empty(count.sum(), product.dtype)
         _pack(column, product, count, feature, z)
         return streaming.Found(torch.from_numpy(count), torch.from_numpy(feature), torch.from_numpy(z).to(product_pf))
@@ -58,7 +59,7 @@ class Largest:
         product, bias = _array(product_pf), _array(bias_f)
         z, feature, count = self.z[positions], self.feature[positions], self.count[positions]
         _scan_largest(product, bias, features.start, z, feature, count, _rows(len(product), torch.get_num_threads()))
-        _check(count)
+        _require((count >= 0).all())
 
     def end_of_features(self) -> None:
         """Nothing to do: heaps do not grow."""
@@ -84,8 +85,8 @@ def _rows(n_rows: int, n_threads: int) -> np.ndarray:
     return shares(range(n_rows + 1), n_threads)
 
 
-def _check(count: np.ndarray) -> None:
-    if (count < 0).any():
+def _require(finite: np.bool_) -> None:
+    if not finite:
         raise ValueError("NaN or infinite pre-activations")
 
 
