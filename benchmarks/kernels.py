@@ -337,11 +337,24 @@ class Bench:
         yield self._encode_memory("memory of encode against positions", "positions", shapes, active)
         shapes = [{"positions": positions, "features": f} for f in self.sizes.features[::2]]
         yield self._encode_memory("memory of encode against width", "features", shapes, active)
+        yield from self._decode_memories()
+
+    def _decode_memories(self) -> Iterator[Record]:
+        positions, width, features, active = self.sizes.layered
+        title = "memory of decode's gradients against"
+        points = [self._decode_memory(n, *self.sizes.layered) for n in self.sizes.memory_layers]
+        yield curve(f"{title} layers", "layers", points, "growth_bytes")
+        points = [self._decode_memory(1, positions, width, f, active) for f in self.sizes.features[::2]]
+        yield curve(f"{title} width", "features", points, "growth_bytes")
+        few = self.sizes.memory_layers[0]
+        totals = [active // 8, active // 2, active * 2, active * 8]
+        points = [self._decode_memory(few, positions, width, features, total) for total in totals]
+        yield curve(f"{title} active features", "active_in_all_layers", points, "growth_bytes")
+
+    def _decode_memory(self, layers: int, *sizes: int) -> Record:
         names = ("positions", "width", "features", "active_in_all_layers")
-        fixed = dict(zip(names, self.sizes.layered, strict=True))
-        task = {"operation": "decode", "sizes": self.sizes.layered}
-        points = [self._memory_point({"layers": n} | fixed, task) for n in self.sizes.memory_layers]
-        yield curve("memory of decode's gradients against layers", "layers", points, "growth_bytes")
+        task = {"operation": "decode", "sizes": sizes}
+        return self._memory_point({"layers": layers} | dict(zip(names, sizes, strict=True)), task)
 
     def _encode_memory(self, title: str, axis: str, shapes: list[Record], active: int) -> Record:
         fixed = {"active": active, "width": self.sizes.width}
@@ -530,9 +543,13 @@ PLOTS = {
     "width": (
         Panel("time against dictionary width", "features of a layer", "time of a call (ms)", 1e3),
         Panel("memory of encode against width", "features of a layer", "memory beside inputs and result (MB)", 1e-6),
+        Panel("memory of decode's gradients against width", "features of a layer", "memory beside inputs (MB)", 1e-6),
     ),
     "active": (
         Panel("time against active features", "active features of a position", "time of a call (ms)", 1e3),
+        Panel(
+            "memory of decode's gradients against active features", "active features", "memory beside inputs (MB)", 1e-6
+        ),
         Panel("memory of encode against positions", "positions", "memory beside inputs and result (MB)", 1e-6),
     ),
 }
