@@ -61,15 +61,17 @@ def _add(start, row_n, weight_n, rows, rows_step, rows_layer, out, out_step, out
     for share in numba.prange(len(shares) - 1):
         for b in range(shares[share], shares[share + 1]):
             whole = start[b + 1] - (start[b + 1] - start[b]) % AT_ONCE
-            for j in range(n_layers):
-                sums = out[b * out_step + j * out_layer]
-                for i in range(start[b], whole, AT_ONCE):
+            for i in range(start[b], whole, AT_ONCE):  # rows outermost: each is read through once, in order
+                w0, w1, w2, w3 = weight_n[i], weight_n[i + 1], weight_n[i + 2], weight_n[i + 3]
+                for j in range(n_layers):
+                    sums = out[b * out_step + j * out_layer]
                     r0, r1 = row_n[i] * rows_step + j * rows_layer, row_n[i + 1] * rows_step + j * rows_layer
                     r2, r3 = row_n[i + 2] * rows_step + j * rows_layer, row_n[i + 3] * rows_step + j * rows_layer
-                    w0, w1, w2, w3 = weight_n[i], weight_n[i + 1], weight_n[i + 2], weight_n[i + 3]
                     for d in range(width):
                         sums[d] += (w0 * rows[r0, d] + w1 * rows[r1, d]) + (w2 * rows[r2, d] + w3 * rows[r3, d])
-                for i in range(whole, start[b + 1]):
+            for i in range(whole, start[b + 1]):
+                for j in range(n_layers):
+                    sums = out[b * out_step + j * out_layer]
                     r0 = row_n[i] * rows_step + j * rows_layer
                     for d in range(width):
                         sums[d] += weight_n[i] * rows[r0, d]
