@@ -7,11 +7,10 @@ from .written import Written
 
 def edge_rows(grad_QTD: Tensor, first: int, written: Written, rows_TC: Tensor) -> None:
     """A grouped matrix product with groups of any size; see `api.edge_rows`."""
-    for q, grad_TD in enumerate(grad_QTD):
-        start, stop = written.offsets[first + q], written.offsets[first + q + 1]
-        if start < stop:
-            column = written.columns[first + q]
-            rows_TC[:, column : column + stop - start].addmm_(grad_TD, written.vectors_ED[start:stop].T)
+    groups = zip(written.transposed[first:], written.columns[first:], written.sizes[first:], strict=True)
+    for grad_TD, (vectors_Dn, column, size) in zip(grad_QTD, groups, strict=False):
+        if size:
+            rows_TC.narrow(1, column, size).addmm_(grad_TD, vectors_Dn)
 
 
 def position_rows(grad_QTD: Tensor, vectors_KQD: Tensor) -> Tensor:

@@ -34,6 +34,11 @@ class Written:
         rows = [self.offsets[:-1], self.offsets[1:], self.columns]
         return torch.tensor(rows, dtype=torch.int64, device=self.vectors_ED.device).T.contiguous()
 
+    @cached_property
+    def transposed(self) -> list[Tensor]:
+        """The vectors of each group as columns, (D, n): made once, since small groups cost little else."""
+        return [self.vectors_ED[start:stop].T for start, stop in pairwise(self.offsets)]
+
     def require(self, first: int, n_positions: int, width: int, n_columns: int) -> None:
         """Raise ValueError unless gradients at some positions, and rows of some columns, fit."""
         if self.vectors_ED.shape[1] != width:
