@@ -7,10 +7,9 @@ import argparse
 import json
 import math
 import resource
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -26,7 +25,7 @@ from torch.nn.functional import embedding_bag
 from cotrace.kernels import backends, decode, edge_rows, encode
 from cotrace.kernels.encode import Active
 
-from .measure import NOT_MEASURED
+from .measure import NOT_MEASURED, peak_bytes
 
 UNSUPPORTED = "unsupported"
 DENSE, BAG, SPARSIFY, PRODUCT, LOOP = "dense decode", "embedding_bag", "sparsify", "matrix product", "mm loop"
@@ -71,40 +70,33 @@ class Sizes:
     flush_bytes: int  # larger than any cache
 
 
+ON_CPU = Sizes(
+    width=640,
+    decode=(256, 16384, 33, 6),
+    encode=((4096, 16384), (256, 262144)),
+    active_share=0.002,
+    targets=((16, 128), (64, 32), (512, 32)),
+    groups=(14, 130, 250),
+    layers=(6, 12, 18, 26, 34, 48, 62),
+    layered=(64, 256, 1024, 16384),
+    features=(4096, 8192, 16384, 32768, 65536, 131072, 262144),
+    active=(4, 16, 64, 256, 1024),
+    memory_positions=(256, 1024, 4096, 16384),
+    memory_layers=(6, 18, 34, 62),
+    product=2048,
+    read_bytes=1 << 30,
+    flush_bytes=1 << 29,
+)
 FULL = {
-    "cpu": Sizes(
-        width=640,
-        decode=(256, 16384, 33, 6),
-        encode=((4096, 16384), (256, 262144)),
-        active_share=0.002,
-        targets=((16, 128), (64, 32), (512, 32)),
-        groups=(14, 130, 250),
-        layers=(6, 12, 18, 26, 34, 48, 62),
-        layered=(64, 256, 1024, 16384),
-        features=(4096, 8192, 16384, 32768, 65536, 131072, 262144),
-        active=(4, 16, 64, 256, 1024),
-        memory_positions=(256, 1024, 4096, 16384),
-        memory_layers=(6, 18, 34, 62),
-        product=2048,
-        read_bytes=1 << 30,
-        flush_bytes=1 << 29,
-    ),
-    "cuda": Sizes(
-        width=640,
+    "cpu": ON_CPU,
+    "cuda": replace(
+        ON_CPU,
         decode=(4096, 131072, 33, 6),
         encode=((16384, 16384), (4096, 262144)),
-        active_share=0.002,
         targets=((16, 2048), (64, 512), (512, 64)),
-        groups=(14, 130, 250),
-        layers=(6, 12, 18, 26, 34, 48, 62),
         layered=(1024, 256, 1024, 262144),
-        features=(4096, 8192, 16384, 32768, 65536, 131072, 262144),
-        active=(4, 16, 64, 256, 1024),
-        memory_positions=(256, 1024, 4096, 16384),
-        memory_layers=(6, 18, 34, 62),
         product=8192,
         read_bytes=1 << 32,
-        flush_bytes=1 << 29,
     ),
 }
 QUICK = Sizes(
@@ -505,7 +497,7 @@ def _peak() -> int:
     with suppress(OSError, StopIteration):
         lines = Path("/proc/self/status").read_text().splitlines()
         return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return peak_bytes(resource.getrusage(resource.RUSAGE_SELF))
 
 
 def main() -> None:

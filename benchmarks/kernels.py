@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -33,7 +32,7 @@ from cotrace.kernels.backends import BACKENDS, chosen
 
 from . import kernel_cases as cases
 from .kernel_cases import ACTIVATIONS, COPY, DENSE, LOOP, PEAK, PRODUCT, READ, SPARSIFY, Absent, Contestants, Sizes
-from .measure import DONE, FAILED, MEMORY_WORDS, NOT_MEASURED, OUT_OF_MEMORY, machine, run
+from .measure import DONE, FAILED, MEMORY_WORDS, NOT_MEASURED, OUT_OF_MEMORY, busy_seconds, machine, run
 from .tables import case_title, kernel_grid, target_words
 
 ROOT = Path(__file__).parent.parent
@@ -110,10 +109,7 @@ class Busy:
         return max(0.0, everything - own) / wall
 
     def _now(self) -> tuple[float, float, float]:
-        used, own = psutil.cpu_times(), psutil.Process().cpu_times()
-        idle = used.idle + getattr(used, "iowait", 0.0) + getattr(used, "steal", 0.0)
-        guests = getattr(used, "guest", 0.0) + getattr(used, "guest_nice", 0.0)  # counted as user's already
-        return time.perf_counter(), sum(used) - idle - guests, own.user + own.system
+        return time.perf_counter(), busy_seconds(), time.process_time()
 
 
 class Race:

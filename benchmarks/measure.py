@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 DONE, OUT_OF_MEMORY, OVER_TIME = "done", "out of memory", "over the time limit"
 FAILED, NOT_MEASURED = "failed", "not measured"
 
@@ -28,15 +30,15 @@ MEMORY_WORDS = ("MemoryError", "OutOfMemoryError", "can't allocate memory", "not
 class Run:
     """How one process ended and what it reported; `detail` is the last line it wrote when it did not finish.
 
-    `others_cores` is how many cores other processes kept busy meanwhile, null where the system does not
-    say: numbers of a run with much of it are not worth much.
+    `others_cores` is how many cores other processes kept busy meanwhile: numbers of a run with much of
+    it are not worth much.
     """
 
     status: str
     wall_seconds: float
     peak_bytes: int
     cpu_seconds: float
-    others_cores: float | None
+    others_cores: float
     detail: str = ""
     report: dict[str, Any] = field(default_factory=dict)
 
@@ -50,7 +52,7 @@ def run(command: list[str], folder: Path, time_limit: float) -> Run:
     """Run `command --report FILE` to its end or its time limit (seconds), with its output in a log in `folder`."""
     report, log = folder / "report.json", folder / "log.txt"
     report.unlink(missing_ok=True)
-    start, busy_before = time.perf_counter(), _busy_seconds()
+    start, busy_before = time.perf_counter(), busy_seconds()
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, "--report", str(report)],
@@ -62,11 +64,11 @@ def run(command: list[str], folder: Path, time_limit: float) -> Run:
         )
         usage, late = _wait(process, time_limit)
     wall, cpu = time.perf_counter() - start, usage.ru_utime + usage.ru_stime
-    busy = _busy_seconds()
-    others = None if busy is None or busy_before is None else max(busy - busy_before - cpu, 0) / wall
+    busy = busy_seconds()
+    others = max(busy - busy_before - cpu, 0) / wall
     status = OVER_TIME if late else _status(process.returncode, log)
     detail, values = ("", json.loads(report.read_text())) if status == DONE else (_last_line(log), {})
-    return Run(status, wall, _peak_bytes(usage), cpu, others, detail, values)
+    return Run(status, wall, peak_bytes(usage), cpu, others, detail, values)
 
 
 def timed(call: Callable[[], Any]) -> tuple[Any, float]:
@@ -115,17 +117,17 @@ def _wait(process: subprocess.Popen, time_limit: float) -> tuple[resource.struct
     return usage, late.is_set()
 
 
-def _peak_bytes(usage: resource.struct_rusage) -> int:
+def peak_bytes(usage: resource.struct_rusage) -> int:
     """The largest resident memory; Linux counts it in kibibytes, macOS in bytes."""
     return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _busy_seconds() -> float | None:
-    """Seconds that all cores together have been busy since the start of the machine, if it says so."""
-    with contextlib.suppress(OSError):
-        user, nice, system, _, _, irq, soft_irq, *_ = map(int, Path("/proc/stat").read_text().split()[1:9])
-        return (user + nice + system + irq + soft_irq) / os.sysconf("SC_CLK_TCK")
-    return None
+def busy_seconds() -> float:
+    """Seconds that all cores together have been busy since the start of the machine."""
+    used = psutil.cpu_times()
+    idle = used.idle + getattr(used, "iowait", 0.0) + getattr(used, "steal", 0.0)
+    guests = getattr(used, "guest", 0.0) + getattr(used, "guest_nice", 0.0)  # counted as user's already
+    return sum(used) - idle - guests
 
 
 def _status(code: int, log: Path) -> str:

@@ -187,8 +187,14 @@ def exponent_cell(record: Record, name: str) -> str:
 
 def target_words(target: Record) -> str:
     """A target, its limit and what was measured."""
+    limit, value = limit_and_value(target)
+    return f"{target['what']}: {value} ({limit})"
+
+
+def limit_and_value(target: Record) -> tuple[str, str]:
+    """What a target asks for, and what was measured."""
     limit = f"at least {target['least']:g}" if "least" in target else f"at most {target['most']:g}"
-    return f"{target['what']}: {NOT_MEASURED if target['value'] is None else format(target['value'], '.3g')} ({limit})"
+    return limit, NOT_MEASURED if target["value"] is None else f"{target['value']:.3g}"
 
 
 def kernels_table(result: Record) -> str:
@@ -213,9 +219,8 @@ def targets_table(records: list[Record]) -> str:
     grid = [["measured on", "target", "limit", "measured", "met"]]
     for record in records:
         for target in record["targets"]:
-            limit = f"at least {target['least']:g}" if "least" in target else f"at most {target['most']:g}"
-            value = NOT_MEASURED if target["value"] is None else f"{target['value']:.3g}"
-            grid.append([case_title(record), target["what"], limit, value, "yes" if target["met"] else "**no**"])
+            met = "yes" if target["met"] else "**no**"
+            grid.append([case_title(record), target["what"], *limit_and_value(target), met])
     return markdown(grid) if len(grid) > 1 else ""
 
 

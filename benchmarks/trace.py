@@ -126,7 +126,7 @@ def describe(record: Record) -> str:
     """One line on one run."""
     if record["status"] != DONE:
         return f"{record['status']} after {record['wall_seconds']:.0f} s ({record['detail']})"
-    others = f", others kept {record['others_cores']:.1f} cores busy" if record["others_cores"] is not None else ""
+    others = f", others kept {record['others_cores']:.1f} cores busy"
     return f"{record['seconds']:.1f} s, peak {record['peak_bytes'] / 1e9:.1f} GB, {record['edges']:,} edges{others}"
 
 

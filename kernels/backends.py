@@ -34,17 +34,21 @@ def implementation(operation: str, backend: str | None, device: str) -> Callable
 
 
 def chosen(operation: str, device: str) -> str:
-    """The backend used where none is forced: `ON_CPU` there, triton on CUDA, torch elsewhere.
+    """The backend used where none is forced: that of `preferred`.
 
     A CUDA device without triton computes with torch, and a warning says so.
     """
-    if device != "cuda":
-        return ON_CPU[operation] if device == "cpu" else "torch"
-    reason = obstacle("triton", device)
-    if reason is None:
-        return "triton"
-    warnings.warn(f"{operation} uses torch: {reason}", RuntimeWarning, stacklevel=4)
-    return "torch"
+    backend = preferred(operation, device)
+    if device == "cuda" and backend != "triton":
+        warnings.warn(f"{operation} uses {backend}: {obstacle('triton', device)}", RuntimeWarning, stacklevel=4)
+    return backend
+
+
+def preferred(operation: str, device: str) -> str:
+    """`ON_CPU` there, triton on CUDA where it is installed, else torch."""
+    if device == "cpu":
+        return ON_CPU[operation]
+    return "triton" if device == "cuda" and obstacle("triton", device) is None else "torch"
 
 
 def require_alike(operation: str, *tensors: torch.Tensor, dtypes: bool = True) -> None:

@@ -4,7 +4,6 @@ import importlib.util
 import platform
 import shutil
 import subprocess
-import warnings
 from importlib.metadata import PackageNotFoundError, version
 
 PACKAGES = (
@@ -78,17 +77,14 @@ def _devices() -> list[tuple[str, str]]:
 def _kernels() -> list[tuple[str, str]]:
     import torch
 
-    from cotrace.kernels.backends import BACKENDS, ON_CPU, chosen, obstacle
+    from cotrace.kernels.backends import BACKENDS, ON_CPU, obstacle, preferred
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     reasons = {backend: obstacle(backend, device) for backend in BACKENDS}
     usable = ", ".join(backend for backend, reason in reasons.items() if reason is None)
     unusable = "".join(f"; not {backend}: {reason}" for backend, reason in reasons.items() if reason)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what they would say of a missing triton stands below
-        choices = {operation: chosen(operation, device) for operation in ON_CPU}
     return [
-        *((f"kernel {operation}", f"{backend} on {device}") for operation, backend in choices.items()),
+        *((f"kernel {operation}", f"{preferred(operation, device)} on {device}") for operation in ON_CPU),
         ("kernel influence", "numba on cpu"),
         ("kernel backends", f"can be forced on {device}: {usable}{unusable}"),
     ]

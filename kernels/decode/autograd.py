@@ -26,6 +26,12 @@ class Bags(NamedTuple):
     weight_n: Tensor
 
 
+def rows_in_use(rows_RJD: Tensor, row_n: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """A contiguous copy in a type of the rows that are named, and each entry's row in it."""
+    used_U, row_n = row_n.unique(return_inverse=True)
+    return rows_RJD[used_U].to(dtype).contiguous(), row_n
+
+
 def decode(
     steps: ModuleType, active: Sequence[Active], decoders: Sequence[Tensor], n_positions: int, sparse_grad: bool
 ) -> Tensor:

@@ -21,38 +21,38 @@ def decode(active, decoders, n_positions: int, sparse_grad: bool) -> Tensor:
 def add(bags: autograd.Bags, rows_RJD: Tensor, out_BJD: Tensor) -> None:
     """Add weighted sums of rows; see `autograd`."""
     start = bags.start_B1.numpy()
-    rows, row_n = _lines(rows_RJD, bags.row_n, out_BJD.dtype)
-    out, _ = _lines(out_BJD, bags.row_n[:0], out_BJD.dtype)
-    assert out[0].size == out_BJD.numel(), "sums must be contiguous, or so with layers first"
+    rows_RJD, row_n = _readable(rows_RJD, bags.row_n, out_BJD.dtype)
     bounds = shares(start, torch.get_num_threads())
-    _add(start, row_n, bags.weight_n.numpy(), *rows, *out, out_BJD.shape[1], bounds)
+    rows, out = _lines(rows_RJD), _lines(out_BJD)
+    _add(start, row_n.numpy(), bags.weight_n.numpy(), *rows, *out, out_BJD.shape[1], bounds)
 
 
 def dots(one_n: Tensor, ones_AJD: Tensor, other_n: Tensor, others_BJD: Tensor) -> Tensor:
     """Products of rows; see `autograd`."""
     out_n = ones_AJD.new_empty(len(one_n))
-    ones, one = _lines(ones_AJD, one_n, out_n.dtype)
-    others, other = _lines(others_BJD, other_n, out_n.dtype)
+    ones_AJD, one_n = _readable(ones_AJD, one_n, out_n.dtype)
+    others_BJD, other_n = _readable(others_BJD, other_n, out_n.dtype)
     bounds = shares(range(len(out_n) + 1), torch.get_num_threads())
-    _dots(one, *ones, other, *others, ones_AJD.shape[1], out_n.numpy(), bounds)
+    ones, others = _lines(ones_AJD), _lines(others_BJD)
+    _dots(one_n.numpy(), *ones, other_n.numpy(), *others, ones_AJD.shape[1], out_n.numpy(), bounds)
     return out_n
 
 
-def _lines(rows_RJD: Tensor, row_n: Tensor, dtype: torch.dtype) -> tuple[tuple[np.ndarray, int, int], np.ndarray]:
-    """Rows as contiguous lines (lines, D), the steps from row to row and from layer to layer, and each entry's row.
+def _readable(rows_RJD: Tensor, row_n: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Rows that `_lines` takes, in a type that numba knows: as they are, or else only those in use, converted."""
+    rows_RJD = rows_RJD.detach()
+    if rows_RJD.dtype == dtype and (rows_RJD.is_contiguous() or rows_RJD.transpose(0, 1).is_contiguous()):
+        return rows_RJD, row_n
+    return autograd.rows_in_use(rows_RJD, row_n, dtype)
 
-    Where they are stored in another way, only the rows in use, converted: numba computes with
-    contiguous arrays of a type it knows.
-    """
+
+def _lines(rows_RJD: Tensor) -> tuple[np.ndarray, int, int]:
+    """Rows as contiguous lines (lines, D), and the steps from row to row and from layer to layer."""
     n_rows, n_layers, width = rows_RJD.shape
-    rows_RJD, entries = rows_RJD.detach(), row_n.numpy()
-    if rows_RJD.dtype == dtype and rows_RJD.is_contiguous():
-        return (rows_RJD.view(n_rows * n_layers, width).numpy(), n_layers, 1), entries
-    layers_JRD = rows_RJD.transpose(0, 1)
-    if rows_RJD.dtype == dtype and layers_JRD.is_contiguous():
-        return (layers_JRD.view(n_rows * n_layers, width).numpy(), 1, n_rows), entries
-    used, row_n = row_n.unique(return_inverse=True)
-    return _lines(rows_RJD[used].to(dtype).contiguous(), row_n, dtype)
+    if rows_RJD.is_contiguous():
+        return rows_RJD.view(n_rows * n_layers, width).numpy(), n_layers, 1
+    # Contiguous with layers first, or `view` raises.
+    return rows_RJD.transpose(0, 1).view(n_rows * n_layers, width).numpy(), 1, n_rows
 
 
 @compiled_in_parallel

@@ -19,9 +19,8 @@ def decode(active, decoders, n_positions: int, sparse_grad: bool) -> Tensor:
 def add(bags: autograd.Bags, rows_RJD: Tensor, out_BJD: Tensor) -> None:
     """Add weighted sums of rows; see `autograd`."""
     start_B1, row_n, weight_n = bags
-    if rows_RJD.dtype != out_BJD.dtype or not rows_RJD.is_contiguous():  # only the rows in use are copied
-        used, row_n = row_n.unique(return_inverse=True)
-        rows_RJD = rows_RJD[used].to(out_BJD)
+    if rows_RJD.dtype != out_BJD.dtype or not rows_RJD.is_contiguous():
+        rows_RJD, row_n = autograd.rows_in_use(rows_RJD, row_n, out_BJD.dtype)
     sums_BK = embedding_bag(
         row_n, rows_RJD.flatten(1), start_B1, mode="sum", per_sample_weights=weight_n, include_last_offset=True
     )

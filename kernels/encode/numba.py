@@ -18,8 +18,9 @@ def encode(
     x_PD: Tensor, w_enc_DF: Tensor, bias_F: Tensor, threshold_F: Tensor | None, k: int | None, batch_k: int | None
 ):
     """Active features; see `api.encode`."""
-    picker = streaming.above(Compact(), x_PD, threshold_F, None, batch_k) if k is None else Largest(x_PD, k)
-    return streaming.encode(picker, x_PD, w_enc_DF, bias_F)
+    if k is None:
+        return streaming.encode_with(Compact(), x_PD, w_enc_DF, bias_F, threshold_F, k, batch_k)
+    return streaming.encode(Heaps(x_PD, k), x_PD, w_enc_DF, bias_F)
 
 
 class Compact:
@@ -31,7 +32,7 @@ class Compact:
     def __call__(self, product_pf: Tensor, bias_f: Tensor, least_f: Tensor, bound_p: Tensor | None) -> streaming.Found:
         """Active entries of one tile."""
         product, bias, least = _array(product_pf), _array(bias_f), _array(least_f)
-        _require(np.isfinite(bias).all())  # else no shift would tell what is active
+        streaming.require_finite(bool(np.isfinite(bias).all()))  # else no shift would tell what is active
         bound = np.zeros(len(product), product.dtype) if bound_p is None else _array(bound_p)
         if len(self.room) < product.size:
             self.room = np.empty(product.size, np.int32)
@@ -39,13 +40,13 @@ class Compact:
         # One number to add and a comparison with the bound, that no active entry fails whatever is rounded.
         shift = bias - least + 4 * np.finfo(product.dtype).eps * (abs(bias) + least)
         _scan(product, bias, least, shift, bound, column, count, _rows(len(product), torch.get_num_threads()))
-        _require((count >= 0).all())
+        streaming.require_finite(bool((count >= 0).all()))
         feature, z = np.empty(count.sum(), np.int64), np.empty(count.sum(), product.dtype)
         _pack(column, product, count, feature, z)
         return streaming.Found(torch.from_numpy(count), torch.from_numpy(feature), torch.from_numpy(z).to(product_pf))
 
 
-class Largest:
+class Heaps:
     """TopK: a heap for each position of the largest values so far, the smallest at its root."""
 
     def __init__(self, x_PD: Tensor, k: int):
@@ -59,7 +60,7 @@ class Largest:
         product, bias = _array(product_pf), _array(bias_f)
         z, feature, count = self.z[positions], self.feature[positions], self.count[positions]
         _scan_largest(product, bias, features.start, z, feature, count, _rows(len(product), torch.get_num_threads()))
-        _require((count >= 0).all())
+        streaming.require_finite(bool((count >= 0).all()))
 
     def end_of_features(self) -> None:
         """Nothing to do: heaps do not grow."""
@@ -83,11 +84,6 @@ def _array(tensor: Tensor) -> np.ndarray:
 def _rows(n_rows: int, n_threads: int) -> np.ndarray:
     """Every thread's rows."""
     return shares(range(n_rows + 1), n_threads)
-
-
-def _require(finite: np.bool_) -> None:
-    if not finite:
-        raise ValueError("NaN or infinite pre-activations")
 
 
 @compiled

@@ -49,21 +49,39 @@ Compact = Callable[[Tensor, Tensor, Tensor, Tensor | None], Found]
 def encode(picker: Picker, x_PD: Tensor, w_enc_DF: Tensor, bias_F: Tensor):
     """Active features tile by tile; see `api.encode`. Features ascend, then positions."""
     device, n_features = x_PD.device.type, len(bias_F)
-    n_positions = min(POSITIONS.get(device, POSITIONS_ELSEWHERE), len(x_PD))
-    width = min(ENTRIES.get(device, ENTRIES_ELSEWHERE) // max(n_positions, 1), FEATURES, n_features)
+    n_positions = max(1, min(POSITIONS.get(device, POSITIONS_ELSEWHERE), len(x_PD)))
+    width = max(1, min(ENTRIES.get(device, ENTRIES_ELSEWHERE) // n_positions, FEATURES, n_features))
     room = x_PD.new_empty(n_positions * width)
-    for start in range(0, n_features, max(width, 1)):
+    for start in range(0, n_features, width):
         features = slice(start, min(start + width, n_features))
         w_enc_Df, bias_f = w_enc_DF[:, features].to(x_PD), bias_F[features]
-        for first in range(0, len(x_PD), n_positions or 1):
+        for first in range(0, len(x_PD), n_positions):
             positions = slice(first, min(first + n_positions, len(x_PD)))
             x_pD = x_PD[positions]
             product_pf = torch.mm(x_pD, w_enc_Df, out=room[: len(x_pD) * len(bias_f)].view(len(x_pD), -1))
             picker.add(product_pf, bias_f, positions, features)
         picker.end_of_features()
     count_P, feature_n, z_n = picker.result()
-    position_n = torch.arange(len(x_PD), device=x_PD.device).repeat_interleave(count_P)
-    return position_n, feature_n, z_n, z_n
+    return _positions(count_P), feature_n, z_n, z_n
+
+
+def encode_with(
+    compact: Compact,
+    x_PD: Tensor,
+    w_enc_DF: Tensor,
+    bias_F: Tensor,
+    threshold_F: Tensor | None,
+    k: int | None,
+    batch_k: int | None,
+):
+    """Active features, with a backend's way to find entries above bounds; see `api.encode`."""
+    return encode(above(compact, x_PD, threshold_F, k, batch_k), x_PD, w_enc_DF, bias_F)
+
+
+def require_finite(finite: bool) -> None:
+    """Raise ValueError unless all pre-activations that were looked at are finite."""
+    if not finite:
+        raise ValueError("NaN or infinite pre-activations")
 
 
 def above(compact: Compact, x_PD: Tensor, threshold_F: Tensor | None, k: int | None, batch_k: int | None) -> Picker:
@@ -114,12 +132,30 @@ class AboveThreshold:
         return Found(count_tP.sum(0), *(torch.empty_like(entry).scatter_(0, place_n, entry) for entry in entries))
 
 
-class LargestOfPosition(AboveThreshold):
-    """TopK: as many entries of each position as are asked for, by a bound that rises from tile to tile."""
+class Largest(AboveThreshold):
+    """A stated number of the largest entries, by a bound that rises from tile to tile."""
+
+    def __init__(self, compact: Compact, x_PD: Tensor, n_kept: int):
+        super().__init__(compact, x_PD)
+        self.n_kept, self.bound_P = n_kept, x_PD.new_zeros(len(x_PD))
+
+    def end_of_features(self) -> None:
+        """Forget what cannot be among the largest before it fills memory."""
+        super().end_of_features()
+        if sum(len(tile.z_n) for tile in self.tiles) > 4 * self.n_kept:
+            self.tiles = [self.result()]
+            self.raise_bound(self.tiles[0])
+
+    def raise_bound(self, largest: Found) -> None:
+        """To what the largest entries so far say."""
+
+
+class LargestOfPosition(Largest):
+    """TopK: as many entries of each position as are asked for."""
 
     def __init__(self, compact: Compact, x_PD: Tensor, k: int):
-        super().__init__(compact, x_PD)
-        self.k, self.bound_P = k, x_PD.new_zeros(len(x_PD))
+        super().__init__(compact, x_PD, k * len(x_PD))
+        self.k = k
 
     def bound(self, product_pf: Tensor, bias_f: Tensor, positions: slice) -> Tensor | None:
         """The k-th largest of what stands for groups of features is at most the k-th largest of all."""
@@ -129,35 +165,28 @@ class LargestOfPosition(AboveThreshold):
             torch.maximum(bound_p, _just_below(kth_p), out=bound_p)
         return bound_p
 
-    def end_of_features(self) -> None:
-        """Forget what cannot be among the largest before it fills memory."""
-        super().end_of_features()
-        if sum(len(tile.z_n) for tile in self.tiles) > 4 * self.k * len(self.like):
-            self.tiles = [self.result()]
-            count_P, _, z_n = self.tiles[0]
-            row_n = torch.arange(len(count_P), device=z_n.device).repeat_interleave(count_P)
-            smallest_P = torch.full_like(self.bound_P, torch.inf).scatter_reduce(0, row_n, z_n, "amin")
-            full_P = count_P == self.k
-            self.bound_P[full_P] = torch.maximum(self.bound_P, _just_below(smallest_P))[full_P]
+    def raise_bound(self, largest: Found) -> None:
+        """To the smallest entry of each position that has as many as are asked for."""
+        count_P, _, z_n = largest
+        smallest_P = torch.full_like(self.bound_P, torch.inf).scatter_reduce(0, _positions(count_P), z_n, "amin")
+        full_P = count_P == self.k
+        self.bound_P[full_P] = torch.maximum(self.bound_P, _just_below(smallest_P))[full_P]
 
     def result(self) -> Found:
         """The k largest of each position."""
         count_P, feature_n, z_n = super().result()
-        row_n = torch.arange(len(count_P), device=z_n.device).repeat_interleave(count_P)
         order = torch.argsort(z_n, descending=True, stable=True)
-        order = order[torch.argsort(row_n[order], stable=True)]
+        order = order[torch.argsort(_positions(count_P)[order], stable=True)]
         rank = torch.arange(len(order), device=order.device) - _exclusive(count_P).repeat_interleave(count_P)
         keep = order[rank < self.k].sort().values
         return Found(count_P.clamp(max=self.k), feature_n[keep], z_n[keep])
 
 
-class LargestOfBatch(AboveThreshold):
-    """BatchTopK: as many entries of all positions together as are asked for, by a rising bound."""
+class LargestOfBatch(Largest):
+    """BatchTopK: as many entries of all positions together as are asked for."""
 
     def __init__(self, compact: Compact, x_PD: Tensor, batch_k: int):
-        super().__init__(compact, x_PD)
-        self.n_kept = batch_k * len(x_PD)
-        self.bound_P = x_PD.new_zeros(len(x_PD))
+        super().__init__(compact, x_PD, batch_k * len(x_PD))
         # How many entries were found so far, by the leading bits of their value as float32.
         self.histogram = self._counts(x_PD.new_zeros(0))
 
@@ -183,12 +212,6 @@ class LargestOfBatch(AboveThreshold):
         bound = _just_below(_just_below(edge.view(torch.float32)).to(self.bound_P))  # in both types' rounding
         torch.maximum(self.bound_P, bound, out=self.bound_P)
 
-    def end_of_features(self) -> None:
-        """Forget what cannot be among the largest before it fills memory."""
-        super().end_of_features()
-        if sum(len(tile.z_n) for tile in self.tiles) > 4 * self.n_kept:
-            self.tiles = [self.result()]
-
     def result(self) -> Found:
         """The largest entries; of equal ones the first in order of position and feature."""
         count_P, feature_n, z_n = super().result()
@@ -197,14 +220,19 @@ class LargestOfBatch(AboveThreshold):
         smallest = z_n.topk(self.n_kept, sorted=False).values.min()
         larger, equal = z_n > smallest, z_n == smallest
         keep = larger | (equal & (equal.cumsum(0) <= self.n_kept - larger.sum()))
-        row_n = torch.arange(len(count_P), device=z_n.device).repeat_interleave(count_P)
-        return Found(torch.bincount(row_n[keep], minlength=len(count_P)), feature_n[keep], z_n[keep])
+        count_P = torch.bincount(_positions(count_P)[keep], minlength=len(count_P))
+        return Found(count_P, feature_n[keep], z_n[keep])
 
 
 def _largest_of_groups(product_pf: Tensor, bias_f: Tensor) -> Tensor:
     """The largest entry of each group of a tile's features; what is left of a last group has none."""
     whole = slice(0, len(bias_f) // GROUP * GROUP)
     return (product_pf[:, whole] + bias_f[whole]).unflatten(1, (-1, GROUP)).amax(2)
+
+
+def _positions(count_P: Tensor) -> Tensor:
+    """The position of each entry."""
+    return torch.arange(len(count_P), device=count_P.device).repeat_interleave(count_P)
 
 
 def _exclusive(count: Tensor) -> Tensor:

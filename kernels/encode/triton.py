@@ -1,5 +1,7 @@
 """Encode on a GPU: every tile is counted, then packed; no atomics, so always the same order."""
 
+import functools
+
 import torch
 import triton
 import triton.language as tl
@@ -8,13 +10,6 @@ from torch import Tensor
 from . import streaming
 
 BLOCK = 1024  # features that one program looks at
-
-
-def encode(
-    x_PD: Tensor, w_enc_DF: Tensor, bias_F: Tensor, threshold_F: Tensor | None, k: int | None, batch_k: int | None
-):
-    """Active features; see `api.encode`."""
-    return streaming.encode(streaming.above(compact, x_PD, threshold_F, k, batch_k), x_PD, w_enc_DF, bias_F)
 
 
 def compact(product_pf: Tensor, bias_f: Tensor, least_f: Tensor, bound_p: Tensor | None) -> streaming.Found:
@@ -26,11 +21,13 @@ def compact(product_pf: Tensor, bias_f: Tensor, least_f: Tensor, bound_p: Tensor
     _count[count_pb.shape](*tile, count_pb, BLOCK)
     end_pb = count_pb.flatten().cumsum(0).view_as(count_pb)
     total, fewest = torch.stack([end_pb[-1, -1], count_pb.min()]).tolist()
-    if fewest < 0:
-        raise ValueError("NaN or infinite pre-activations")
+    streaming.require_finite(fewest >= 0)
     feature_n, z_n = torch.empty(total, dtype=torch.int64, device=product_pf.device), product_pf.new_empty(total)
     _pack[count_pb.shape](*tile, end_pb - count_pb, feature_n, z_n, BLOCK)
     return streaming.Found(count_pb.sum(1), feature_n, z_n)
+
+
+encode = functools.partial(streaming.encode_with, compact)
 
 
 @triton.jit
