@@ -7,6 +7,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import hypothesis.extra.numpy as arrays
 import numpy as np
@@ -40,7 +41,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from cotrace.kernels.encode import Active, encode
+from cotrace.kernels.encode import Active, encode, streaming
 
 ACTIVATIONS = ("relu", "jumprelu", "topk", "batchtopk")
 every_activation = pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -150,6 +151,26 @@ def test_the_largest_are_found_where_they_rise_and_fall_from_tile_to_tile(runner
         problem = Problem(integers(3, 3, seed=0), integers(3, 60, seed=1), b, b)
         with tiles(2, 10):
             assert_exact(runner, problem, activation, k=2)
+
+
+@every_backend
+@pytest.mark.parametrize("louder", [1, 100, -100], ids=["alike", "sample louder", "sample silent"])
+def test_a_bound_guessed_from_a_sample_changes_nothing(runner, louder):
+    """BatchTopK's first bound may be far too high or too low: every so often a feature is seen before the others."""
+    problem = integer_problem(9, 6, 120)
+    problem.b_enc_F[torch.linspace(0, 118, 4).long()[:, None] + torch.arange(2)] += louder
+    guessed = set()
+
+    class Noted(streaming.LargestOfBatch):
+        def __init__(self, *arguments):
+            guessed.add(arguments[-1])
+            super().__init__(*arguments)
+
+    with tiles(4, 40), mock.patch.multiple(streaming, SAMPLE=(8, 4), RUN=2, LargestOfBatch=Noted):
+        assert_exact(runner, problem, "batchtopk")
+    if runner.backend != "reference":
+        assert (max(guessed) > 0) == (louder > 0)
+        assert (len(guessed) > 1) == (louder > 1)
 
 
 @every_backend

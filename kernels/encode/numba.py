@@ -9,8 +9,9 @@ from torch import Tensor
 
 from ..compiled import compiled, compiled_in_parallel, shares
 from . import streaming
+from .streaming import Found
 
-BLOCK, PART = 128, 8  # entries that are skipped at once where none is active, and within those that are not
+BLOCK = 32  # entries that are skipped at once where none is active
 GROUP = 16  # entries whose largest stands for them when a first bound for TopK is sought
 
 
@@ -19,60 +20,76 @@ def encode(
 ):
     """Active features; see `api.encode`."""
     if k is None:
-        return streaming.encode_with(Compact(), x_PD, w_enc_DF, bias_F, threshold_F, k, batch_k)
-    return streaming.encode(Heaps(x_PD, k), x_PD, w_enc_DF, bias_F)
+        return streaming.encode_with(Compact, x_PD, w_enc_DF, bias_F, threshold_F, k, batch_k)
+    return streaming.encode(LargestOfPosition(x_PD, bias_F, k), x_PD, w_enc_DF)
 
 
-class Compact:
-    """Finds the active entries of tiles; see `streaming.Compact`. Keeps memory from tile to tile: fresh pages cost."""
+# Between the products of two tiles the caches hold tiles, and nothing of Python: what can be done once,
+# before the first tile, is done there.
 
-    def __init__(self) -> None:
+
+class Scan:
+    """What a pass over a tile needs of every feature, and memory kept from tile to tile: fresh pages cost."""
+
+    def __init__(self, bias_F: Tensor, least_F: Tensor):
+        bias, least = _array(bias_F), _array(least_F)
+        streaming.require_finite(bool(np.isfinite(bias).all()))  # else no shift would tell what is active
+        # One number to add and a comparison with the bound, that no active entry fails whatever is rounded.
+        shift = bias - least + 4 * np.finfo(bias.dtype).eps * (abs(bias) + least)
+        self.of_features_3F = np.stack([bias, least, shift])
         self.room = np.empty(0, np.int32)
 
-    def __call__(self, product_pf: Tensor, bias_f: Tensor, least_f: Tensor, bound_p: Tensor | None) -> streaming.Found:
-        """Active entries of one tile."""
-        product, bias, least = _array(product_pf), _array(bias_f), _array(least_f)
-        streaming.require_finite(bool(np.isfinite(bias).all()))  # else no shift would tell what is active
-        bound = np.zeros(len(product), product.dtype) if bound_p is None else _array(bound_p)
+    def columns(self, product: np.ndarray) -> np.ndarray:
+        """Room for the column of every entry of a tile."""
         if len(self.room) < product.size:
             self.room = np.empty(product.size, np.int32)
-        column, count = self.room[: product.size].reshape(product.shape), np.empty(len(product), np.int64)
-        # One number to add and a comparison with the bound, that no active entry fails whatever is rounded.
-        shift = bias - least + 4 * np.finfo(product.dtype).eps * (abs(bias) + least)
-        _scan(product, bias, least, shift, bound, column, count, _rows(len(product), torch.get_num_threads()))
-        streaming.require_finite(bool((count >= 0).all()))
-        feature, z = np.empty(count.sum(), np.int64), np.empty(count.sum(), product.dtype)
-        _pack(column, product, count, feature, z)
-        return streaming.Found(torch.from_numpy(count), torch.from_numpy(feature), torch.from_numpy(z).to(product_pf))
+        return self.room
 
 
-class Heaps:
-    """TopK: a heap for each position of the largest values so far, the smallest at its root."""
+class Compact(Scan):
+    """Finds the active entries of a tile; see `streaming.Compact`."""
 
-    def __init__(self, x_PD: Tensor, k: int):
+    def __call__(self, product_pf: Tensor, positions: slice, features: slice, bound_P: Tensor | None) -> Found:
+        """Every thread moves what it finds to the front of what it has read."""
+        product, count_p = _array(product_pf), np.empty(len(product_pf), np.int64)
+        bound_p = np.zeros(len(product), product.dtype) if bound_P is None else _array(bound_P[positions])
+        columns, bounds = self.columns(product), _shares(len(product), torch.get_num_threads())
+        bias, least, shift = self.of_features_3F[:, features]
+        n_found = _scan(product, bias, least, shift, bound_p, columns, count_p, bounds)
+        streaming.require_finite(n_found.min(initial=0) >= 0)
+        starts = bounds[:-1] * product.shape[1]
+        fronts = [slice(start, start + n) for start, n in zip(starts, n_found, strict=True)]
+        feature_n = np.concatenate([columns[front] for front in fronts], dtype=np.int64) + features.start
+        z_n = np.concatenate([product.reshape(-1)[front] for front in fronts])
+        return Found(torch.from_numpy(count_p), torch.from_numpy(feature_n), torch.from_numpy(z_n).to(product_pf))
+
+
+class LargestOfPosition(Scan):
+    """TopK: the largest entries of each position so far, in order of features."""
+
+    def __init__(self, x_PD: Tensor, bias_F: Tensor, k: int):
+        super().__init__(bias_F, torch.zeros_like(bias_F))
         self.like, self.k = x_PD, k
-        self.z = np.empty((len(x_PD), k), np.float64 if x_PD.dtype == torch.float64 else np.float32)
-        self.feature = np.empty((len(x_PD), k), np.int64)
-        self.count = np.zeros(len(x_PD), np.int64)
+        self.z_Pk = np.empty((len(x_PD), k), self.of_features_3F.dtype)
+        self.feature_Pk = np.empty((len(x_PD), k), np.int64)
+        self.count_P = np.zeros(len(x_PD), np.int64)
 
-    def add(self, product_pf: Tensor, bias_f: Tensor, positions: slice, features: slice) -> None:
-        """Replace the smallest by larger ones."""
-        product, bias = _array(product_pf), _array(bias_f)
-        z, feature, count = self.z[positions], self.feature[positions], self.count[positions]
-        _scan_largest(product, bias, features.start, z, feature, count, _rows(len(product), torch.get_num_threads()))
-        streaming.require_finite(bool((count >= 0).all()))
+    def add(self, product_pf: Tensor, positions: slice, features: slice) -> None:
+        """Let a tile's entries take the places of smaller ones."""
+        product, largest = _array(product_pf), (self.z_Pk[positions], self.feature_Pk[positions])
+        count_p, bounds = self.count_P[positions], _shares(len(product), torch.get_num_threads())
+        bias, least, shift = self.of_features_3F[:, features]
+        _scan_largest(product, bias, least, shift, self.columns(product), features.start, *largest, count_p, bounds)
+        streaming.require_finite(count_p.min(initial=0) >= 0)
 
     def end_of_features(self) -> None:
-        """Nothing to do: heaps do not grow."""
+        """Nothing to do: there are never more than k of a position."""
 
-    def result(self) -> streaming.Found:
-        """The heaps, each sorted by feature."""
-        unused = np.arange(self.k) >= self.count[:, None]
-        order = np.argsort(np.where(unused, np.iinfo(np.int64).max, self.feature), axis=1)
-        feature, z = (np.take_along_axis(values, order, 1)[~unused] for values in (self.feature, self.z))
-        return streaming.Found(
-            torch.from_numpy(self.count), torch.from_numpy(feature), torch.from_numpy(z).to(self.like)
-        )
+    def result(self) -> Found:
+        """All positions, one after the other."""
+        used_Pk = np.arange(self.k) < self.count_P[:, None]
+        z_n, feature_n = torch.from_numpy(self.z_Pk[used_Pk]), torch.from_numpy(self.feature_Pk[used_Pk])
+        return Found(torch.from_numpy(self.count_P), feature_n, z_n.to(self.like))
 
 
 def _array(tensor: Tensor) -> np.ndarray:
@@ -81,9 +98,53 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=16)
-def _rows(n_rows: int, n_threads: int) -> np.ndarray:
+def _shares(n_rows: int, n_threads: int) -> np.ndarray:
     """Every thread's rows."""
     return shares(range(n_rows + 1), n_threads)
+
+
+@compiled_in_parallel
+def _scan(product, bias, least, shift, bound, columns, count, shares):
+    """Active entries of every share of rows, moved to its front; their number, or -1 where z is not finite."""
+    width = product.shape[1]
+    entries, n_found = product.reshape(-1), np.zeros(len(shares) - 1, np.int64)
+    for share in numba.prange(len(shares) - 1):
+        blocks, first = np.empty(_n_blocks(width), np.int32), shares[share] * width
+        for row in range(shares[share], shares[share + 1]):
+            before = n_found[share]
+            n = _scan_row(
+                product[row], bias, least, shift, bound[row], blocks, entries[first:], columns[first:], before
+            )
+            count[row], n_found[share] = n - before, n
+            if n < 0:
+                break
+    return n_found
+
+
+@compiled
+def _n_blocks(width):
+    return -(-width // BLOCK)
+
+
+@compiled
+def _scan_row(product, bias, least, shift, bound, blocks, z_n, column_n, n):
+    """Write active entries behind the n that are there; -1 where one is not finite.
+
+    No branch depends on where they are: it would be mispredicted.
+    """
+    n_blocks = 0
+    for first in range(0, len(product), BLOCK):
+        last = min(first + BLOCK, len(product))
+        blocks[n_blocks] = first
+        n_blocks += 1 if _worth_a_look(product[first:last], shift[first:last], bound) else 0
+    bad, largest = False, np.finfo(product.dtype).max
+    for first in blocks[:n_blocks]:
+        for c in range(first, min(first + BLOCK, len(product))):
+            z = product[c] + bias[c]
+            bad |= not abs(z) <= largest
+            column_n[n], z_n[n] = c, z
+            n += 1 if (z > least[c]) & (z > bound) else 0
+    return -1 if bad else n
 
 
 @compiled
@@ -96,122 +157,80 @@ def _worth_a_look(product, shift, bound):
 
 
 @compiled_in_parallel
-def _scan(product, bias, least, shift, bound, column, count, shares):
-    """Active entries of every row, moved to its front; a count of -1 where z is not finite."""
+def _scan_largest(product, bias, least, shift, columns, first_feature, largest_z, largest_feature, count, shares):
+    """Offer every row's entries to its largest; a count of -1 where z is not finite."""
+    k, width = largest_z.shape[1], product.shape[1]
     for share in numba.prange(len(shares) - 1):
+        blocks, column = np.empty(_n_blocks(width), np.int32), columns[shares[share] * width :]
+        room_z, room_feature = np.empty(k + width, product.dtype), np.empty(k + width, np.int64)
         for row in range(shares[share], shares[share + 1]):
-            count[row] = _scan_row(product[row], bias, least, shift, bound[row], column[row])
+            z, kept_z, kept_feature, n_kept = product[row], largest_z[row], largest_feature[row], count[row]
+            bound = kept_z.min() if n_kept == k else _bound(z, bias, k, room_z)
+            n = _scan_row(z, bias, least, shift, bound, blocks, z, column, 0)
+            if n > 0:
+                room_z[:n_kept], room_feature[:n_kept] = kept_z[:n_kept], kept_feature[:n_kept]
+                for i in range(n):
+                    room_z[n_kept + i], room_feature[n_kept + i] = z[i], first_feature + column[i]
+                n = _keep(room_z[: n_kept + n], room_feature, kept_z, kept_feature)
+            count[row] = n if n else n_kept
 
 
 @compiled
-def _scan_row(product, bias, least, shift, bound, column):
-    n = 0
-    for first in range(0, len(product), BLOCK):
-        last = min(first + BLOCK, len(product))
-        if _worth_a_look(product[first:last], shift[first:last], bound):
-            for begin in range(first, last, PART):
-                end = min(begin + PART, last)
-                if _worth_a_look(product[begin:end], shift[begin:end], bound):
-                    n = _take(product, bias, least, bound, column, begin, end, n)
-                    if n < 0:
-                        return -1
-    return n
-
-
-@compiled
-def _take(product, bias, least, bound, column, begin, end, n):
-    """Move some active entries to the front, behind the n that are there; -1 where one is not finite."""
-    bad, largest = False, np.finfo(product.dtype).max
-    part, its_bias, its_least = product[begin:end], bias[begin:end], least[begin:end]
-    for i in range(len(part)):  # without a branch, which would be mispredicted; n never passes begin + i
-        z = part[i] + its_bias[i]
-        bad |= not abs(z) <= largest
-        column[n], product[n] = begin + i, z
-        n += 1 if (z > its_least[i]) & (z > bound) else 0
-    return -1 if bad else n
-
-
-@compiled
-def _pack(column, z, count, feature_n, z_n):
-    """The fronts of all rows, one after the other."""
-    n = 0
-    for row in range(len(count)):
-        for i in range(count[row]):
-            feature_n[n], z_n[n] = column[row, i], z[row, i]
-            n += 1
-
-
-@compiled_in_parallel
-def _scan_largest(product, bias, first_feature, heap_z, heap_feature, count, shares):
-    """Offer every row to its heap; a count of -1 where z is not finite."""
-    for share in numba.prange(len(shares) - 1):
-        for row in range(shares[share], shares[share + 1]):
-            count[row] = _offer(product[row], bias, first_feature, heap_z[row], heap_feature[row], count[row])
-
-
-@compiled
-def _offer(product, bias, first_feature, heap_z, heap_feature, n):
-    """Entries of the heap after a row's have been offered to it, of which there were n."""
-    k, largest = len(heap_z), np.finfo(product.dtype).max
-    bound = heap_z[0] if n == k else _bound(product, bias, k)
-    for first in range(0, len(product), PART):
-        last = min(first + PART, len(product))
-        if _worth_a_look(product[first:last], bias[first:last], bound):
-            for c in range(first, last):
-                z = product[c] + bias[c]
-                if not abs(z) <= largest:
-                    return -1
-                if z > bound:
-                    _put(heap_z, heap_feature, n, z, first_feature + c)
-                    n = min(n + 1, k)
-                    bound = max(bound, heap_z[0]) if n == k else bound
-    return n
-
-
-@compiled
-def _bound(product, bias, k):
+def _bound(product, bias, k, largest):
     """A value just below the k-th largest of what stands for groups of entries: k entries exceed it, if it is not 0."""
     n_groups = len(product) // GROUP
-    zero = np.zeros_like(bias[:1])[0]
+    zero = product.dtype.type(0)
     if n_groups < k:
         return zero
-    largest = np.zeros_like(bias[:n_groups])
+    for group in range(n_groups):
+        largest[group] = zero
     for first in range(0, n_groups * GROUP, n_groups):
         for group in range(n_groups):
             z = product[first + group] + bias[first + group]
             largest[group] = z if z > largest[group] else largest[group]
-    kth = np.partition(largest, n_groups - k)[n_groups - k]
-    return np.nextafter(kth, zero) if kth > 0 else zero
+    kth = _kth_largest(largest[:n_groups], k)
+    return np.nextafter(kth, zero) if kth > zero else zero
 
 
 @compiled
-def _put(heap_z, heap_feature, n, z, feature):
-    """Into a heap of n entries, in place of its root if it is full; entries come in ascending order of feature."""
-    k = len(heap_z)
-    if n < k:
-        i = n
-        while i > 0:  # up from the last leaf
-            parent = (i - 1) // 2
-            if not _goes_before(z, feature, heap_z[parent], heap_feature[parent]):
-                break
-            heap_z[i], heap_feature[i] = heap_z[parent], heap_feature[parent]
-            i = parent
-    else:
-        i = 0
-        while 2 * i + 1 < k:  # down from the root
-            child = 2 * i + 1
-            if child + 1 < k and _goes_before(
-                heap_z[child + 1], heap_feature[child + 1], heap_z[child], heap_feature[child]
-            ):
-                child += 1
-            if not _goes_before(heap_z[child], heap_feature[child], z, feature):
-                break
-            heap_z[i], heap_feature[i] = heap_z[child], heap_feature[child]
-            i = child
-    heap_z[i], heap_feature[i] = z, feature
+def _kth_largest(z, k):
+    """Of at least k values from 0 up, by halving the range it lies in: values are few, and compared many at once."""
+    low, high, half = z.dtype.type(0), z.max(), z.dtype.type(0.5)  # k values reach low; fewer than k exceed high
+    while low < high:
+        middle = low + (high - low) * half
+        middle = middle if middle > low else high  # where there is nothing between
+        n_reach = 0
+        for i in range(len(z)):
+            n_reach += 1 if z[i] >= middle else 0
+        if n_reach == k:
+            return _least_from(z, middle, high)
+        if n_reach > k:
+            low = middle
+        else:
+            high = np.nextafter(middle, low)
+    return low
 
 
 @compiled
-def _goes_before(z, feature, other_z, other_feature):
-    """Order in which entries are given up: the smallest, of equal ones the last feature."""
-    return z < other_z or (z == other_z and feature > other_feature)
+def _least_from(z, low, high):
+    """The least value that reaches low, at most high."""
+    for i in range(len(z)):
+        value = z[i] if z[i] >= low else high
+        high = value if value < high else high
+    return high
+
+
+@compiled
+def _keep(z, feature, kept_z, kept_feature):
+    """Move the largest entries, of equal ones the first, to where there is room for so many; their number."""
+    n_smaller, n = len(z) - len(kept_z), 0
+    smallest, n_equal = _kth_largest(z, len(kept_z)) if n_smaller > 0 else z.min(), len(kept_z)
+    for i in range(len(z)):
+        n_equal -= 1 if z[i] > smallest else 0
+    for i in range(len(z)):
+        equal = z[i] == smallest
+        if z[i] > smallest or (equal and n_equal > 0):
+            n_equal -= 1 if equal else 0
+            kept_z[n], kept_feature[n] = z[i], feature[i]
+            n += 1
+    return n

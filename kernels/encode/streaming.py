@@ -3,7 +3,7 @@
 Backends differ in how they pick the active entries of one tile.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 import torch
@@ -16,7 +16,8 @@ POSITIONS = {"cpu": 1024}
 ENTRIES = {"cpu": 1024 * 2048}
 POSITIONS_ELSEWHERE, ENTRIES_ELSEWHERE = 8192, 8192 * 8192
 FEATURES = 8192  # at most: a copy of so many encoder columns is made where they are stored in another type
-DROPPED_BITS = 16  # of a float32, when values are counted for BatchTopK: the rest tells 1% apart
+SAMPLE = 256, 256  # features and positions at most from which BatchTopK's bound is guessed
+RUN = 16  # features side by side in a sample: as many as memory gives at once
 GROUP = 8  # features whose largest value stands for them when a first bound is sought
 
 
@@ -31,7 +32,7 @@ class Found(NamedTuple):
 class Picker(Protocol):
     """What takes the tiles of a call, and returns what is active in them."""
 
-    def add(self, product_pf: Tensor, bias_f: Tensor, positions: slice, features: slice) -> None:
+    def add(self, product_pf: Tensor, positions: slice, features: slice) -> None:
         """Take a tile of `x @ w_enc`, which may be overwritten. Raises ValueError unless it is finite."""
 
     def end_of_features(self) -> None:
@@ -41,32 +42,37 @@ class Picker(Protocol):
         """All active entries."""
 
 
-# `compact(product_pf, bias_f, least_f, bound_p)` finds the entries of a tile's `z = product + bias` above
-# what is asked of their feature, at least 0, and above the bound of their position, if there is one.
-Compact = Callable[[Tensor, Tensor, Tensor, Tensor | None], Found]
+class Compact(Protocol):
+    """A backend's way to find the active entries of a tile."""
+
+    def __init__(self, bias_F: Tensor, least_F: Tensor):
+        """What is added to every product, and what the sum must exceed to be active, at least 0."""
+
+    def __call__(self, product_pf: Tensor, positions: slice, features: slice, bound_P: Tensor | None) -> Found:
+        """Entries of `product + bias` above what is asked of their feature, and of their position if that is given."""
 
 
-def encode(picker: Picker, x_PD: Tensor, w_enc_DF: Tensor, bias_F: Tensor):
+def encode(picker: Picker, x_PD: Tensor, w_enc_DF: Tensor):
     """Active features tile by tile; see `api.encode`. Features ascend, then positions."""
-    device, n_features = x_PD.device.type, len(bias_F)
+    device, n_features = x_PD.device.type, w_enc_DF.shape[1]
     n_positions = max(1, min(POSITIONS.get(device, POSITIONS_ELSEWHERE), len(x_PD)))
     width = max(1, min(ENTRIES.get(device, ENTRIES_ELSEWHERE) // n_positions, FEATURES, n_features))
     room = x_PD.new_empty(n_positions * width)
     for start in range(0, n_features, width):
         features = slice(start, min(start + width, n_features))
-        w_enc_Df, bias_f = w_enc_DF[:, features].to(x_PD), bias_F[features]
+        w_enc_Df = w_enc_DF[:, features].to(x_PD)
         for first in range(0, len(x_PD), n_positions):
             positions = slice(first, min(first + n_positions, len(x_PD)))
             x_pD = x_PD[positions]
-            product_pf = torch.mm(x_pD, w_enc_Df, out=room[: len(x_pD) * len(bias_f)].view(len(x_pD), -1))
-            picker.add(product_pf, bias_f, positions, features)
+            product_pf = torch.mm(x_pD, w_enc_Df, out=room[: len(x_pD) * w_enc_Df.shape[1]].view(len(x_pD), -1))
+            picker.add(product_pf, positions, features)
         picker.end_of_features()
     count_P, feature_n, z_n = picker.result()
     return _positions(count_P), feature_n, z_n, z_n
 
 
 def encode_with(
-    compact: Compact,
+    compact: type[Compact],
     x_PD: Tensor,
     w_enc_DF: Tensor,
     bias_F: Tensor,
@@ -74,8 +80,16 @@ def encode_with(
     k: int | None,
     batch_k: int | None,
 ):
-    """Active features, with a backend's way to find entries above bounds; see `api.encode`."""
-    return encode(above(compact, x_PD, threshold_F, k, batch_k), x_PD, w_enc_DF, bias_F)
+    """Active features, with a backend's way to find those of a tile; see `api.encode`."""
+    if k is not None:
+        return encode(LargestOfPosition(compact, x_PD, bias_F, k), x_PD, w_enc_DF)
+    if batch_k is None:
+        return encode(AboveThreshold(compact, x_PD, bias_F, threshold_F), x_PD, w_enc_DF)
+    for bound in _guesses(x_PD, w_enc_DF, bias_F, batch_k):
+        found = encode(LargestOfBatch(compact, x_PD, bias_F, batch_k, bound), x_PD, w_enc_DF)
+        if bound == 0 or len(found[-1]) == batch_k * len(x_PD):
+            return found
+    raise AssertionError("the last guess is 0")
 
 
 def require_finite(finite: bool) -> None:
@@ -84,31 +98,21 @@ def require_finite(finite: bool) -> None:
         raise ValueError("NaN or infinite pre-activations")
 
 
-def above(compact: Compact, x_PD: Tensor, threshold_F: Tensor | None, k: int | None, batch_k: int | None) -> Picker:
-    """The picker of an activation, with a backend's way to find entries above bounds."""
-    if k is not None:
-        return LargestOfPosition(compact, x_PD, k)
-    if batch_k is not None:
-        return LargestOfBatch(compact, x_PD, batch_k)
-    return AboveThreshold(compact, x_PD, threshold_F)
-
-
 class AboveThreshold:
     """JumpReLU and ReLU."""
 
-    def __init__(self, compact: Compact, x_PD: Tensor, threshold_F: Tensor | None = None):
-        self.compact, self.like = compact, x_PD
-        self.least_F = None if threshold_F is None else threshold_F.clamp(min=0)
+    def __init__(self, compact: type[Compact], x_PD: Tensor, bias_F: Tensor, threshold_F: Tensor | None = None):
+        least_F = torch.zeros_like(bias_F) if threshold_F is None else threshold_F.clamp(min=0)
+        self.compact, self.like, self.bias_F = compact(bias_F, least_F), x_PD, bias_F
         self.tiles: list[Found] = []  # of all positions and consecutive features each
         self.part: list[Found] = []  # of consecutive positions each
 
-    def add(self, product_pf: Tensor, bias_f: Tensor, positions: slice, features: slice) -> None:
+    def add(self, product_pf: Tensor, positions: slice, features: slice) -> None:
         """Keep what the backend finds above the thresholds and bounds."""
-        least_f = torch.zeros_like(bias_f) if self.least_F is None else self.least_F[features]
-        found = self.compact(product_pf, bias_f, least_f, self.bound(product_pf, bias_f, positions))
-        self.part.append(found._replace(feature_n=found.feature_n + features.start))
+        bound_P = self.bounds(product_pf, positions, features)
+        self.part.append(self.compact(product_pf, positions, features, bound_P))
 
-    def bound(self, product_pf: Tensor, bias_f: Tensor, positions: slice) -> Tensor | None:
+    def bounds(self, product_pf: Tensor, positions: slice, features: slice) -> Tensor | None:
         """For each position, a value that all entries to keep exceed; None if there is none."""
         return None
 
@@ -135,8 +139,8 @@ class AboveThreshold:
 class Largest(AboveThreshold):
     """A stated number of the largest entries, by a bound that rises from tile to tile."""
 
-    def __init__(self, compact: Compact, x_PD: Tensor, n_kept: int):
-        super().__init__(compact, x_PD)
+    def __init__(self, compact: type[Compact], x_PD: Tensor, bias_F: Tensor, n_kept: int):
+        super().__init__(compact, x_PD, bias_F)
         self.n_kept, self.bound_P = n_kept, x_PD.new_zeros(len(x_PD))
 
     def end_of_features(self) -> None:
@@ -153,17 +157,17 @@ class Largest(AboveThreshold):
 class LargestOfPosition(Largest):
     """TopK: as many entries of each position as are asked for."""
 
-    def __init__(self, compact: Compact, x_PD: Tensor, k: int):
-        super().__init__(compact, x_PD, k * len(x_PD))
+    def __init__(self, compact: type[Compact], x_PD: Tensor, bias_F: Tensor, k: int):
+        super().__init__(compact, x_PD, bias_F, k * len(x_PD))
         self.k = k
 
-    def bound(self, product_pf: Tensor, bias_f: Tensor, positions: slice) -> Tensor | None:
+    def bounds(self, product_pf: Tensor, positions: slice, features: slice) -> Tensor:
         """The k-th largest of what stands for groups of features is at most the k-th largest of all."""
-        bound_p, largest_pg = self.bound_P[positions], _largest_of_groups(product_pf, bias_f)
+        largest_pg = _largest_of_groups(product_pf, self.bias_F[features])
         if self.k <= largest_pg.shape[1]:
-            kth_p = largest_pg.topk(self.k, dim=1).values[:, -1]
+            bound_p, kth_p = self.bound_P[positions], largest_pg.topk(self.k, dim=1).values[:, -1]
             torch.maximum(bound_p, _just_below(kth_p), out=bound_p)
-        return bound_p
+        return self.bound_P
 
     def raise_bound(self, largest: Found) -> None:
         """To the smallest entry of each position that has as many as are asked for."""
@@ -183,45 +187,58 @@ class LargestOfPosition(Largest):
 
 
 class LargestOfBatch(Largest):
-    """BatchTopK: as many entries of all positions together as are asked for."""
+    """BatchTopK: as many entries of all positions together as are asked for, or all above a bound if they are fewer."""
 
-    def __init__(self, compact: Compact, x_PD: Tensor, batch_k: int):
-        super().__init__(compact, x_PD, batch_k * len(x_PD))
-        # How many entries were found so far, by the leading bits of their value as float32.
-        self.histogram = self._counts(x_PD.new_zeros(0))
+    def __init__(self, compact: type[Compact], x_PD: Tensor, bias_F: Tensor, batch_k: int, bound: float):
+        super().__init__(compact, x_PD, bias_F, batch_k * len(x_PD))
+        self.bound_P += bound
 
-    def bound(self, product_pf: Tensor, bias_f: Tensor, positions: slice) -> Tensor | None:
-        """The smallest value that could still be kept; before the first tile, a guess on the safe side."""
-        if not self.part and not self.tiles:
-            self._raise_bound(self._counts(_largest_of_groups(product_pf, bias_f).nan_to_num(0).clamp(min=0).flatten()))
-        return self.bound_P[positions]
+    def bounds(self, product_pf: Tensor, positions: slice, features: slice) -> Tensor:
+        """That from which all entries so far are too many."""
+        return self.bound_P
 
-    def add(self, product_pf: Tensor, bias_f: Tensor, positions: slice, features: slice) -> None:
-        """Raise the bound once there is more than will be kept."""
-        super().add(product_pf, bias_f, positions, features)
-        self.histogram += self._counts(self.part[-1].z_n)
-        self._raise_bound(self.histogram)
-
-    def _counts(self, z_n: Tensor) -> Tensor:
-        return torch.bincount(z_n.float().view(torch.int32) >> DROPPED_BITS, minlength=1 << (31 - DROPPED_BITS))
-
-    def _raise_bound(self, histogram: Tensor) -> None:
-        """To where there is enough above it."""
-        enough = histogram.flip(0).cumsum(0).flip(0) >= self.n_kept  # of this value or more; true, then false
-        edge = (enough.sum() - 1).clamp(min=0).to(torch.int32) << DROPPED_BITS
-        bound = _just_below(_just_below(edge.view(torch.float32)).to(self.bound_P))  # in both types' rounding
-        torch.maximum(self.bound_P, bound, out=self.bound_P)
+    def raise_bound(self, largest: Found) -> None:
+        """To the smallest entry, if there are as many as are asked for."""
+        if len(largest.z_n) == self.n_kept:
+            self.bound_P.fill_(_just_below(largest.z_n.min()))
 
     def result(self) -> Found:
         """The largest entries; of equal ones the first in order of position and feature."""
-        count_P, feature_n, z_n = super().result()
-        if len(z_n) <= self.n_kept:
-            return Found(count_P, feature_n, z_n)
-        smallest = z_n.topk(self.n_kept, sorted=False).values.min()
-        larger, equal = z_n > smallest, z_n == smallest
-        keep = larger | (equal & (equal.cumsum(0) <= self.n_kept - larger.sum()))
-        count_P = torch.bincount(_positions(count_P)[keep], minlength=len(count_P))
-        return Found(count_P, feature_n[keep], z_n[keep])
+        found = super().result()
+        n_smaller = len(found.z_n) - self.n_kept
+        if n_smaller <= 0:
+            return found
+        smallest = found.z_n.kthvalue(n_smaller + 1).values
+        larger, equal = found.z_n > smallest, found.z_n == smallest
+        return _kept(found, larger | (equal & (equal.cumsum(0) <= self.n_kept - larger.sum())))
+
+
+def _guesses(x_PD: Tensor, w_enc_DF: Tensor, bias_F: Tensor, batch_k: int) -> Iterator[float]:
+    """Ever lower bounds that more entries than are asked for should exceed, by a sample; the last is 0."""
+    n_features = len(bias_F)
+    if (
+        len(x_PD) * n_features > 16 * SAMPLE[0] * SAMPLE[1]
+    ):  # else it would cost, and all there is is no larger than a tile
+        run = min(RUN, n_features)
+        first = torch.linspace(
+            0, n_features - run, SAMPLE[0] // RUN
+        ).long()  # Matryoshka's first features are the most active
+        feature_f = (first[:, None] + torch.arange(run)).flatten()
+        x_pD = x_PD[:: -(-len(x_PD) // SAMPLE[1])]
+        z_n = x_pD @ w_enc_DF[:, feature_f.to(w_enc_DF.device)].to(x_PD) + bias_F[feature_f.to(bias_F.device)]
+        expected = batch_k * z_n.numel() / n_features
+        rank = int(1.5 * expected + 3 * expected**0.5) + 1
+        while rank < z_n.numel() and (bound := z_n.flatten().topk(rank).values[-1].item()) > 0:
+            yield bound
+            rank *= 4
+    yield 0.0
+
+
+def _kept(found: Found, keep_n: Tensor) -> Found:
+    """Some of the entries."""
+    n_before, end_P = torch.nn.functional.pad(keep_n.cumsum(0), (1, 0)), found.count_p.cumsum(0)
+    count_P = n_before[end_P] - n_before[end_P - found.count_p]
+    return Found(count_P, found.feature_n[keep_n], found.z_n[keep_n])
 
 
 def _largest_of_groups(product_pf: Tensor, bias_f: Tensor) -> Tensor:

@@ -5,16 +5,23 @@ import functools
 from torch import Tensor
 
 from . import streaming
+from .streaming import Found
 
 
-def compact(product_pf: Tensor, bias_f: Tensor, least_f: Tensor, bound_p: Tensor | None) -> streaming.Found:
-    """Active entries of a tile; see `streaming.Compact`."""
-    z_pf = product_pf.add_(bias_f)
-    streaming.require_finite(bool(z_pf.isfinite().all()))
-    active_pf = z_pf > least_f
-    if bound_p is not None:
-        active_pf &= z_pf > bound_p[:, None]
-    return streaming.Found(active_pf.sum(1), active_pf.nonzero()[:, 1], z_pf[active_pf])
+class Compact:
+    """Finds the active entries of a tile; see `streaming.Compact`."""
+
+    def __init__(self, bias_F: Tensor, least_F: Tensor):
+        self.bias_F, self.least_F = bias_F, least_F
+
+    def __call__(self, product_pf: Tensor, positions: slice, features: slice, bound_P: Tensor | None) -> Found:
+        """By a mask."""
+        z_pf = product_pf.add_(self.bias_F[features])
+        streaming.require_finite(bool(z_pf.isfinite().all()))
+        active_pf = z_pf > self.least_F[features]
+        if bound_P is not None:
+            active_pf &= z_pf > bound_P[positions, None]
+        return Found(active_pf.sum(1), active_pf.nonzero()[:, 1] + features.start, z_pf[active_pf])
 
 
-encode = functools.partial(streaming.encode_with, compact)
+encode = functools.partial(streaming.encode_with, Compact)

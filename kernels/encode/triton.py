@@ -8,26 +8,33 @@ import triton.language as tl
 from torch import Tensor
 
 from . import streaming
+from .streaming import Found
 
 BLOCK = 1024  # features that one program looks at
 
 
-def compact(product_pf: Tensor, bias_f: Tensor, least_f: Tensor, bound_p: Tensor | None) -> streaming.Found:
-    """Active entries of a tile; see `streaming.Compact`."""
-    n_rows, n_columns = product_pf.shape
-    bound_p = product_pf.new_zeros(n_rows) if bound_p is None else bound_p
-    count_pb = torch.empty(n_rows, triton.cdiv(n_columns, BLOCK), dtype=torch.int64, device=product_pf.device)
-    tile = (product_pf, bias_f, least_f, bound_p, n_columns)
-    _count[count_pb.shape](*tile, count_pb, BLOCK)
-    end_pb = count_pb.flatten().cumsum(0).view_as(count_pb)
-    total, fewest = torch.stack([end_pb[-1, -1], count_pb.min()]).tolist()
-    streaming.require_finite(fewest >= 0)
-    feature_n, z_n = torch.empty(total, dtype=torch.int64, device=product_pf.device), product_pf.new_empty(total)
-    _pack[count_pb.shape](*tile, end_pb - count_pb, feature_n, z_n, BLOCK)
-    return streaming.Found(count_pb.sum(1), feature_n, z_n)
+class Compact:
+    """Finds the active entries of a tile; see `streaming.Compact`."""
+
+    def __init__(self, bias_F: Tensor, least_F: Tensor):
+        self.bias_F, self.least_F = bias_F, least_F
+
+    def __call__(self, product_pf: Tensor, positions: slice, features: slice, bound_P: Tensor | None) -> Found:
+        """Count, then pack."""
+        n_rows, n_columns = product_pf.shape
+        bound_p = product_pf.new_zeros(n_rows) if bound_P is None else bound_P[positions]
+        count_pb = torch.empty(n_rows, triton.cdiv(n_columns, BLOCK), dtype=torch.int64, device=product_pf.device)
+        tile = (product_pf, self.bias_F[features], self.least_F[features], bound_p, n_columns)
+        _count[count_pb.shape](*tile, count_pb, BLOCK)
+        end_pb = count_pb.flatten().cumsum(0).view_as(count_pb)
+        total, fewest = torch.stack([end_pb[-1, -1], count_pb.min()]).tolist()
+        streaming.require_finite(fewest >= 0)
+        feature_n, z_n = torch.empty(total, dtype=torch.int64, device=product_pf.device), product_pf.new_empty(total)
+        _pack[count_pb.shape](*tile, end_pb - count_pb, features.start, feature_n, z_n, BLOCK)
+        return Found(count_pb.sum(1), feature_n, z_n)
 
 
-encode = functools.partial(streaming.encode_with, compact)
+encode = functools.partial(streaming.encode_with, Compact)
 
 
 @triton.jit
@@ -53,11 +60,11 @@ def _count(product, bias, least, bound, n_columns, count, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _pack(product, bias, least, bound, n_columns, start, feature, z_out, BLOCK: tl.constexpr):
+def _pack(product, bias, least, bound, n_columns, start, first_feature, feature, z_out, BLOCK: tl.constexpr):
     """Write a block's active entries where they belong."""
     row, block = tl.program_id(0), tl.program_id(1)
     column = block * BLOCK + tl.arange(0, BLOCK)
     z, active = _active(product, bias, least, bound, n_columns, column, row)
     place = tl.load(start + row * tl.num_programs(1) + block) + tl.cumsum(active.to(tl.int32), 0) - 1
-    tl.store(feature + place, column.to(tl.int64), active)
+    tl.store(feature + place, first_feature + column.to(tl.int64), active)
     tl.store(z_out + place, z, active)
