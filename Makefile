@@ -6,7 +6,7 @@ PROMPT ?= The opposite of hot is
 export PROMPT
 TRACE_OPTIONS ?=
 READY := $(VENV)/.ready
-ROOMS := attribution kernels graphs
+ROOMS := attribution kernels graphs training
 
 .PHONY: trace test test-gpu check format typecheck bench bench-kernels clean
 

@@ -61,10 +61,14 @@ class Tokens:
             )
         return ids
 
+    def plain(self, text: str) -> list[int]:
+        """Token ids of a text without BOS."""
+        return self._require_tokenizer("a text")(text, add_special_tokens=False)["input_ids"]
+
     def _encode_text(self, text: str) -> list[int]:
         if not text:
             raise ValueError("the prompt is empty; write some text")
-        ids = self._require_tokenizer("a text prompt")(text, add_special_tokens=False)["input_ids"]
+        ids = self.plain(text)
         starts_with_bos = bool(ids) and ids[0] == self.bos_id
         return ids if starts_with_bos or self.bos_id is None else [self.bos_id, *ids]
 

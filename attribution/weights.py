@@ -1,6 +1,7 @@
 """The weights of a Gemma 3 language model and the forward pass that yields what tracing freezes."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -23,6 +24,9 @@ class LayerPass(NamedTuple):
     rms_mlp_out_P: Tensor
     mlp_in_PD: Tensor  # weighted pre-feedforward norm output: what transcoders read
     mlp_out_PD: Tensor  # weighted post-feedforward norm output: what transcoders write
+
+
+SeeMLP = Callable[[int, Tensor, Tensor], Tensor | None]  # layer, input, output
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,50 @@ class Gemma3Weights:
             yield done
         yield resid_PD
 
+    def run_library(self, token_ids_BP: Tensor, see: SeeMLP) -> Tensor:
+        """The library's own pass over sequences of one length, in the dtype of the weights; (B, P, D) after the last norm.
+
+        `see` is called at every MLP, from the first layer on, with its input and output (B, P, D); what it
+        returns, unless None, takes the output's place.
+        """
+        seen: dict[int, Tensor] = {}
+
+        def note_input(index: int, output: Tensor) -> None:
+            seen[index] = output
+
+        def show(index: int, output: Tensor) -> Tensor | None:
+            return see(index, seen.pop(index), output)
+
+        hooks = []
+        try:
+            for index, block in enumerate(self._text.layers):
+                for norm, use in (
+                    (block.pre_feedforward_layernorm, note_input),
+                    (block.post_feedforward_layernorm, show),
+                ):
+                    hook = functools.partial(_call_with_output, functools.partial(use, index))
+                    hooks.append(norm.register_forward_hook(hook))
+            return self._text(input_ids=token_ids_BP, use_cache=False).last_hidden_state
+        finally:
+            for registered in hooks:
+                registered.remove()
+
+    def logits_of_normed(self, normed: Tensor) -> Tensor:
+        """Logits (…, V) of what `run_library` returns."""
+        return normed @ self._unembedding_VD.T
+
+    @torch.no_grad()
+    def sample(self, n_sequences: int, length: int, bos_id: int, generator: torch.Generator) -> Tensor:
+        """Sequences (n, length) that start with BOS and that the model goes on at temperature 1, ids (int64)."""
+        ids_BP, cache = torch.full((n_sequences, 1), bos_id, device=self.device), None
+        while ids_BP.shape[1] < length:
+            out = self._text(input_ids=ids_BP[:, -1:], past_key_values=cache, use_cache=True)
+            cumulative_BV = self.logits_of_normed(out.last_hidden_state[:, -1]).double().softmax(-1).cumsum(-1)
+            uniform_B1 = torch.rand(n_sequences, 1, generator=generator, device=self.device, dtype=torch.float64)
+            drawn_B1 = torch.searchsorted(cumulative_BV, uniform_B1 * cumulative_BV[:, -1:], right=True)
+            ids_BP, cache = torch.cat([ids_BP, drawn_B1], 1), out.past_key_values
+        return ids_BP
+
     def _run_layer(self, index: int, resid_PD: Tensor) -> tuple[LayerPass, Tensor]:
         weights = self.layer(index)
         normed, rms_attn_in = self._rms_norm(resid_PD, weights.norm_attn_in_D)
@@ -178,6 +226,13 @@ class Gemma3Weights:
 
     def _cast(self, weight: Tensor) -> Tensor:
         return weight.detach().to(self.dtype)
+
+
+def _call_with_output(
+    use: Callable[[Tensor], Tensor | None], _module: Any, _inputs: Any, output: Tensor
+) -> Tensor | None:
+    """A forward hook that looks at the output only."""
+    return use(output)
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ ROOMS = {  # room: the rooms it may import
     "kernels": set(),
     "graphs": {"kernels"},
     "attribution": {"kernels", "graphs"},
-    "cotrace": {"kernels", "graphs", "attribution"},
+    "training": {"kernels", "graphs", "attribution"},
+    "cotrace": {"kernels", "graphs", "attribution", "training"},
 }
 LOCAL = {*ROOMS, "benchmarks", "tests"}
 

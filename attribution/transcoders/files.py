@@ -6,6 +6,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from cotrace.kernels.active import Active
 from cotrace.kernels.encode import encode
 
 from ..architecture import Architecture
@@ -66,18 +67,23 @@ class FileTranscoders(Transcoders):
             if tensor is not None and not tensor.isfinite().all():
                 raise ValueError(f"{name} of {self._where(layer)} has NaN or infinite values; get the file again")
 
+    def active(self, layer: int, x_PD: Tensor) -> Active:
+        """Active features of one layer for inputs (P, D), sorted by (position, feature)."""
+        tensors, k = self._load(layer), self._activation.k
+        try:
+            return encode(x_PD, tensors.w_enc_DF, tensors.b_enc_F, threshold_F=tensors.threshold_F, k=k)
+        except ValueError as error:
+            raise ValueError(f"{error} at layer {layer}: check the encoder in {self._where(layer)}") from error
+
+    def decoders(self, layer: int) -> Tensor:
+        """Decoders (F, J, D) of one layer as they are stored, a view of the file."""
+        return self._load(layer).w_dec_FJD
+
     def encode(self, done: LayerPass, weights: Gemma3Weights, positions: Tensor) -> Encoded:
         """Active features of one layer; reads its encoder and the decoder rows in use."""
         tensors = self._load(done.layer)
         x_pD = done.mlp_in_PD[positions]
-        try:
-            active = encode(
-                x_pD, tensors.w_enc_DF, tensors.b_enc_F, threshold_F=tensors.threshold_F, k=self._activation.k
-            )
-        except ValueError as error:
-            raise ValueError(
-                f"{error} at layer {done.layer}: check the encoder in {self._where(done.layer)}"
-            ) from error
+        active = self.active(done.layer, x_pD)
         used, row_n = active.feature_n.unique(return_inverse=True)
         decoder_UJD = tensors.w_dec_FJD[used.cpu()].to(x_pD)
         if not decoder_UJD.isfinite().all():

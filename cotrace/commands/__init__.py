@@ -6,10 +6,12 @@ from importlib.metadata import version
 import typer
 
 from .doctor import doctor
+from .evaluate import evaluate
 from .prune import prune
 from .render import render
 from .show import show
 from .trace import trace
+from .train import train
 
 CANCELLED = 130
 
@@ -18,6 +20,8 @@ app.command()(trace)
 app.command()(show)
 app.command()(prune)
 app.command()(render)
+app.command()(train)
+app.command()(evaluate)
 app.command()(doctor)
 
 

@@ -216,13 +216,10 @@ class LargestOfBatch(Largest):
 def _guesses(x_PD: Tensor, w_enc_DF: Tensor, bias_F: Tensor, batch_k: int) -> Iterator[float]:
     """Ever lower bounds that more entries than are asked for should exceed, by a sample; the last is 0."""
     n_features = len(bias_F)
-    if (
-        len(x_PD) * n_features > 16 * SAMPLE[0] * SAMPLE[1]
-    ):  # else it would cost, and all there is is no larger than a tile
+    if len(x_PD) * n_features > 8 * SAMPLE[0] * SAMPLE[1]:  # else it costs too much of the whole
         run = min(RUN, n_features)
-        first = torch.linspace(
-            0, n_features - run, SAMPLE[0] // RUN
-        ).long()  # Matryoshka's first features are the most active
+        # From all parts of the dictionary: the first features of a Matryoshka are active more often.
+        first = torch.linspace(0, n_features - run, SAMPLE[0] // RUN).long()
         feature_f = (first[:, None] + torch.arange(run)).flatten()
         x_pD = x_PD[:: -(-len(x_PD) // SAMPLE[1])]
         z_n = x_pD @ w_enc_DF[:, feature_f.to(w_enc_DF.device)].to(x_PD) + bias_F[feature_f.to(bias_F.device)]

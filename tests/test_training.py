@@ -1,0 +1,401 @@
+"""Training: gradients against dense float64 algebra, what is learned, and that nothing is lost on the way."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import cotrace
+from cotrace.attribution.progress import Progress
+from cotrace.training import Config, checkpoints, export, start, texts, train_run, trainer
+from cotrace.training.activations import Examples, examples, open_positions
+from cotrace.training.dictionary import Dictionary
+from cotrace.training.losses import losses
+from cotrace.training.shards import WHOLE
+from cotrace.training.trainer import Trainer, train
+
+L, D, F, P = 3, 10, 24, 17
+QUIET = Progress(False)
+CPU = torch.device("cpu")
+CONFIG = Config(width=F, target_l0=3, batch_tokens=P, buffer_tokens=4 * P, tokens=8 * P, fit_tokens=40, context=9)
+ACTIVATIONS = {
+    "batchtopk": {},
+    "topk": {"activation": "topk"},
+    "jumprelu": {"activation": "jumprelu", "bandwidth": 0.4, "sparsity": 0.7},
+}
+every_activation = pytest.mark.parametrize("activation", ACTIVATIONS)
+
+
+def gaussian(*shape: int, seed: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def random_dictionary(config: Config) -> Dictionary:
+    dictionary = Dictionary(config, L, D).double()
+    with torch.no_grad():
+        for seed, parameter in enumerate(dictionary.parameters()):
+            parameter.copy_(gaussian(*parameter.shape, seed=seed) * 0.4)
+        for threshold_F in dictionary.threshold:
+            threshold_F.abs_()
+    return dictionary
+
+
+# Gradients
+
+
+class DenseStep(torch.autograd.Function):
+    """Equations 11 and 12 of Rajamanoharan et al. 2024, over all pre-activations: `amount * H(z - threshold)`."""
+
+    @staticmethod
+    def forward(ctx, amount, z, threshold, bandwidth):
+        ctx.save_for_backward(amount, z, threshold)
+        ctx.bandwidth = bandwidth
+        return amount * (z > threshold)
+
+    @staticmethod
+    def backward(ctx, grad):
+        amount, z, threshold = ctx.saved_tensors
+        kernel = ((z - threshold).abs() < ctx.bandwidth / 2) & (z > 0)
+        height = torch.where(amount == 1, 1.0, threshold)  # of the step that is smoothed: 1, or the threshold
+        return grad * (z > threshold), None, -(grad * kernel * height / ctx.bandwidth).sum(0), None
+
+
+def dense_loss(dictionary: Dictionary, x_LPD: Tensor, y_LPD: Tensor) -> Tensor:
+    """The loss with every array dense: no code of the kernels."""
+    config, total = dictionary.config, torch.zeros((), dtype=torch.float64)
+    z = [x @ w.T + b for x, w, b in zip(x_LPD, dictionary.w_enc, dictionary.b_enc, strict=True)]
+    active = []
+    for layer, z_PF in enumerate(z):
+        if config.activation == "jumprelu":
+            threshold_F, width = dictionary.threshold[layer], config.bandwidth
+            active.append(DenseStep.apply(z_PF, z_PF, threshold_F, width))
+            on_F = DenseStep.apply(torch.ones_like(z_PF), z_PF, threshold_F, width).mean(0)
+            total = total + config.sparsity * (on_F.sum() / config.target_l0 - 1) ** 2
+            total = total + config.sparsity * on_F.square().sum() / config.frequent / config.target_l0
+        elif config.activation == "topk":
+            kept = torch.zeros_like(z_PF).scatter(1, z_PF.topk(int(config.target_l0)).indices, 1.0)
+            active.append(z_PF.relu() * kept)
+        else:
+            kth = z_PF.flatten().topk(int(config.target_l0) * len(z_PF)).values[-1]
+            active.append(z_PF.relu() * (z_PF >= kth))
+    for size in dictionary.prefixes:
+        for layer in range(L):
+            y_PD = dictionary.b_dec[layer].expand(P, D)
+            if dictionary.skip is not None:
+                y_PD = y_PD + x_LPD[layer] @ dictionary.skip[layer]
+            for source in range(layer + 1):
+                if layer - source < dictionary.w_dec[source].shape[1]:
+                    y_PD = y_PD + active[source][:, :size] @ dictionary.w_dec[source][:size, layer - source]
+            total = total + (y_PD - y_LPD[layer]).square().mean() / len(dictionary.prefixes)
+    return total
+
+
+@every_activation
+@pytest.mark.parametrize("kind", ["clt", "transcoder", "skip-transcoder", "sae"])
+@pytest.mark.parametrize("matryoshka", [(), (5, 16)], ids=["whole", "prefixes"])
+def test_loss_and_gradients_are_those_of_dense_algebra(activation, kind, matryoshka):
+    config = replace(CONFIG, kind=kind, matryoshka=matryoshka, **ACTIVATIONS[activation])
+    dictionary = random_dictionary(config)
+    x_LPD, y_LPD = gaussian(L, P, D, seed=100), gaussian(L, P, D, seed=101)
+    loss = losses(dictionary(x_LPD), y_LPD, config, WHOLE).total
+    dense = dense_loss(dictionary, x_LPD, y_LPD)
+    torch.testing.assert_close(loss, dense, rtol=1e-12, atol=1e-12)
+    names = [name for name, _ in dictionary.named_parameters()]
+    found = torch.autograd.grad(loss, dictionary.parameters())
+    expected = torch.autograd.grad(dense, dictionary.parameters())
+    for name, gradient, other in zip(names, found, expected, strict=True):
+        torch.testing.assert_close(gradient, other, rtol=1e-10, atol=1e-12, msg=lambda text, n=name: f"{n}: {text}")
+        assert gradient.any() or kind == "sae", f"{name} has no gradient"
+
+
+# Learning
+
+
+def planted(n_tokens: int, seed: int) -> tuple[Examples, Tensor]:
+    """Examples that a few directions explain, each rarely present; and the directions that are written."""
+    reads, writes = (torch.nn.functional.normalize(gaussian(L, 8, D, seed=s), dim=-1) for s in (1, 2))
+    generator = torch.Generator().manual_seed(seed)
+    amount = torch.rand(L, n_tokens, 8, generator=generator, dtype=torch.float64) + 1
+    amount *= torch.rand(L, n_tokens, 8, generator=generator) < 0.15
+    return Examples((amount @ reads).float(), (amount @ writes).float()), writes
+
+
+@pytest.mark.parametrize("activation", ["batchtopk", "jumprelu"])
+def test_a_planted_dictionary_is_recovered(activation):
+    config = Config(
+        kind="transcoder",
+        width=16,
+        target_l0=1.2 if activation == "jumprelu" else 2,
+        tokens=60_000,
+        batch_tokens=256,
+        learning_rate=1e-2,
+        revive_after=5_000,
+        activation=activation,
+        sparsity=0.02,
+        bandwidth=0.2,
+    )
+    run = Trainer(config, L, D, CPU)
+    found, writes = planted(4096, seed=3)
+    run.begin(found)
+    for seed in range(250):
+        seen = run.learn(*planted(256, seed=10 + seed)[0])
+    assert seen["fvu"] < 0.1
+    learned = [layer.w_dec_FJD[:, 0].float() for layer in export.layers(run)]
+    for layer in range(L):
+        alike = torch.nn.functional.cosine_similarity(writes[layer].float()[:, None], learned[layer][None], dim=-1)
+        assert (alike.max(1).values > 0.9).float().mean() >= 0.75, alike.max(1).values
+
+
+def trained(config: Config, steps: int = 6) -> tuple[Trainer, Examples]:
+    run, found = Trainer(config, L, D, CPU), planted(300, seed=1)[0]
+    run.begin(found)
+    for seed in range(steps):
+        run.learn(*planted(P, seed=50 + seed)[0])
+    return run, found
+
+
+@every_activation
+@pytest.mark.parametrize("kind", ["clt", "skip-transcoder"])
+def test_files_stand_for_the_same_function(activation, kind, tmp_path, model_folder):
+    """What is exported, in the model's own units and with features scaled, writes what the dictionary writes."""
+    config = replace(CONFIG, kind=kind, **ACTIVATIONS[activation])
+    run, found = trained(config)
+    x_LPD = run.units.of_inputs(found.x_LND[:, :40])
+    for layer, tensors in enumerate(export.layers(run)):
+        z_PF = found.x_LND[layer, :40].double() @ tensors.w_enc_DF + tensors.b_enc_F
+        here_PF = x_LPD[layer] @ run.dictionary.w_enc[layer].T + run.dictionary.b_enc[layer]
+        on_PF = here_PF > run.threshold_LF[layer]
+        clear_PF = (here_PF - run.threshold_LF[layer]).abs() > 1e-5  # where rounding cannot decide
+        assert torch.equal((z_PF > tensors.threshold_F)[clear_PF], on_PF[clear_PF])
+        y_PJD = torch.einsum("pf,fjd->pjd", z_PF * on_PF, tensors.w_dec_FJD)
+        last = layer + y_PJD.shape[1]
+        scale_J = run.units.y_scale_L[layer:last]
+        here_PJD = torch.einsum("pf,fjd->pjd", here_PF * on_PF, run.dictionary.w_dec[layer]) * scale_J[:, None]
+        torch.testing.assert_close(y_PJD.float(), here_PJD, rtol=1e-4, atol=1e-5)
+        rest_PD = found.x_LND[layer, :40].double() @ tensors.skip_DD + tensors.b_dec_D
+        here_PD = x_LPD[layer] @ run.dictionary.skip[layer] + run.dictionary.b_dec[layer]
+        here_PD = here_PD * run.units.y_scale_L[layer] + run.units.y_mean_LD[layer]
+        torch.testing.assert_close(rest_PD.float(), here_PD, rtol=1e-4, atol=1e-5)
+        lengths = tensors.w_dec_FJD.flatten(1).norm(dim=1)
+        assert torch.allclose(lengths[lengths > 0], torch.ones_like(lengths[lengths > 0]))
+
+
+@pytest.mark.parametrize("activation", ["batchtopk", "topk"])
+def test_thresholds_of_topk_keep_its_function(activation):
+    """On one batch, JumpReLU with the least kept activation as its threshold is BatchTopK, and near TopK."""
+    config = replace(CONFIG, **ACTIVATIONS[activation])
+    batch = Examples(*(gaussian(L, P, D, seed=seed).float() for seed in (7, 8)))
+    run, before = (Trainer(config, L, D, CPU) for _ in range(2))
+    for one in (run, before):
+        one.begin(Examples(gaussian(L, 300, D, seed=5).float(), gaussian(L, 300, D, seed=6).float()))
+    run.learn(*batch)
+    x_LPD = before.units.of_inputs(batch.x_LND)
+    for layer, found in enumerate(before.dictionary(x_LPD).entries):
+        z_PF = x_LPD[layer] @ before.dictionary.w_enc[layer].T + before.dictionary.b_enc[layer]
+        torch.testing.assert_close(run.least_L[layer], found.activation_n.min().detach())
+        n_on = int((z_PF >= run.least_L[layer] - 1e-6).sum())
+        assert n_on == len(found.position_n) if activation == "batchtopk" else n_on >= len(found.position_n)
+
+
+# Data
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.text(st.characters(codec="ascii"), max_size=30), max_size=12), st.integers(2, 9), st.integers(0, 9))
+def test_packing_keeps_every_token_in_order(documents, context, needed):
+    packed = texts.pack(documents, lambda text: [ord(c) + 2 for c in text], 1, context, needed)
+    assert packed.shape[1] == context
+    assert len(packed) <= needed
+    assert (packed[:, 0] == 1).all()
+    stream = [token for text in documents for token in (1, *(ord(c) + 2 for c in text))]
+    kept = [int(token) for row in packed for token in row[1:] if token != 1]
+    assert kept == [token for token in stream if token != 1][: len(kept)]
+    whole = len([t for t in stream if t != 1]) // (context - 1)
+    assert len(packed) >= min(needed, whole - len(documents))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\r\n")), max_size=40))
+def test_pieces_of_a_file_are_all_of_it_once(tmp_path_factory, lines):
+    path = tmp_path_factory.mktemp("texts") / "a.txt"
+    text = "\n".join(lines)
+    path.write_bytes(text.encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(texts, "PIECE", 16)
+        assert sorted("".join(texts.pieces(path, seed=1))) == sorted(text)
+
+
+def test_texts_in_rows_are_read(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n\n{"text": "two"}\n')
+    parquet.write_table(pa.table({"text": ["three", "four"]}), tmp_path / "b.parquet")
+    assert sorted(texts.pieces(tmp_path, 0)) == ["four", "one", "three", "two"]
+    (tmp_path / "a.jsonl").write_text('{"other": "one"}\n')
+    with pytest.raises(ValueError, match=r"a\.jsonl cannot be read as text"):
+        list(texts.pieces(tmp_path / "a.jsonl", 0))
+    (tmp_path / "c.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"c\.txt cannot be read as text"):
+        list(texts.pieces(tmp_path / "c.txt", 0))
+    with pytest.raises(ValueError, match="holds no text"):
+        list(texts.pieces(tmp_path_empty(tmp_path), 0))
+
+
+def tmp_path_empty(tmp_path: Path) -> Path:
+    (tmp_path / "empty").mkdir()
+    return tmp_path / "empty"
+
+
+def test_examples_are_what_tracing_sees(load):
+    """Inputs and outputs of every MLP are those of our own forward pass, without BOS."""
+    model = load("neurons", "float32")
+    ids_SP = np.array([tiny.prompt(9), tiny.prompt(9)[::-1]], np.int32)
+    found = examples(model, ids_SP, "clt")
+    for row, ids in enumerate(ids_SP):
+        for done in model.weights.run(torch.tensor(ids, dtype=torch.long)):
+            if not isinstance(done, Tensor):
+                here = slice(row * 8, row * 8 + 8)
+                torch.testing.assert_close(found.x_LND[done.layer, here], done.mlp_in_PD[1:], rtol=2e-4, atol=2e-5)
+                torch.testing.assert_close(found.y_LND[done.layer, here], done.mlp_out_PD[1:], rtol=2e-4, atol=2e-5)
+    assert open_positions(model, torch.from_numpy(ids_SP).long())[:, 0].logical_not().all()
+    sae = examples(model, ids_SP, "sae")
+    assert torch.equal(sae.x_LND, found.y_LND)
+
+
+# Runs
+
+
+def write_tokens(folder: Path, config: Config) -> None:
+    """A run's sequences, without a tokenizer."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shape = (texts.needed_sequences(config), config.context)
+    ids_SP = np.random.default_rng(0).integers(3, tiny.VOCABULARY, shape, dtype=np.int32)
+    ids_SP[:, 0] = 2
+    np.save(folder / texts.FILE, ids_SP)
+
+
+def start_run(config: Config, model, folder: Path) -> Trainer:
+    if not (folder / texts.FILE).exists():
+        write_tokens(folder, config)
+    run = Trainer(config, model.architecture.n_layers, model.architecture.d_model, CPU)
+    if checkpoints.exists(folder):
+        checkpoints.restore(run, folder)
+    return run
+
+
+@every_activation
+def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(activation, load, tmp_path, monkeypatch):
+    model = load("neurons", "float32")
+    monkeypatch.setattr(trainer, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(trainer, "REVIVE_EVERY", 2)
+    config = replace(CONFIG, tokens=16 * P, revive_after=3 * P, **ACTIVATIONS[activation])
+    whole = start_run(config, model, tmp_path / "whole")
+    train([whole], model, [tmp_path / "whole"], QUIET)
+
+    killed = start_run(config, model, tmp_path / "killed")
+    learn, steps = killed.learn, config.n_steps
+
+    def until(*batch):
+        if killed.step == steps // 2 + 1:  # in the middle of a buffer
+            raise KeyboardInterrupt
+        return learn(*batch)
+
+    killed.learn = until
+    with pytest.raises(KeyboardInterrupt):
+        train([killed], model, [tmp_path / "killed"], QUIET)
+    again = start_run(config, model, tmp_path / "killed")
+    assert 0 < again.step < steps
+    train([again], model, [tmp_path / "killed"], QUIET)
+    assert again.history == whole.history
+    for name, tensor in whole.state()[0].items():
+        assert torch.equal(tensor, again.state()[0][name]), name
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(load, tmp_path, monkeypatch):
+    model = load("neurons", "float32")
+    monkeypatch.setattr(trainer, "SAVE_SECONDS", 0.0)
+    run = start_run(replace(CONFIG, tokens=16 * P), model, tmp_path)
+    learn = run.learn
+
+    def spoiled(x_LPD, y_LPD):
+        return learn(x_LPD, y_LPD * torch.nan if run.step == 5 else y_LPD)
+
+    run.learn = spoiled
+    with pytest.raises(ValueError, match=r"loss is nan at step 5.*lower learning rate"):
+        train([run], model, [tmp_path], QUIET)
+    kept = start_run(run.config, model, tmp_path)
+    assert kept.step == 4
+    assert all(tensor.isfinite().all() for tensor in kept.state()[0].values())
+
+
+def test_checkpoints_that_are_not_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="is no checkpoint"):
+        checkpoints.read_config(tmp_path)
+    (tmp_path / checkpoints.file_name(0)).write_bytes(b"\x08\0\0\0\0\0\0\0{}      ")
+    with pytest.raises(ValueError, match="is no checkpoint"):
+        checkpoints.read_config(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["clt", "transcoder", "skip-transcoder", "sae"])
+def test_a_run_ends_in_files_that_can_be_traced(kind, model_folder, tmp_path):
+    config = replace(CONFIG, kind=kind, model=str(model_folder), tokens=4 * P)
+    write_tokens(tmp_path / "run", config)
+    folder = train_run(config, tmp_path / "run", device="cpu", progress=False)
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert f"{F} features a layer" in card
+    assert "Gemma Terms of Use" in card
+    assert "<svg" in (tmp_path / "run" / "training.svg").read_text()
+    if kind == "sae":
+        with pytest.raises(ValueError, match="not of MLPs"):
+            cotrace.load(model_folder, folder, device="cpu")
+        return
+    model = cotrace.load(model_folder, folder, device="cpu")
+    assert len(model.active_features(tiny.prompt())) > 0
+    model.trace(tiny.prompt(), progress=False).prune()
+    with pytest.raises(ValueError, match="holds a run already"):
+        train_run(config, tmp_path / "run", device="cpu", progress=False)
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kind": "lorsa"}, "kind 'lorsa' is not one of clt"),
+        ({"activation": "gelu"}, "activation 'gelu'"),
+        ({"width": 0}, "width is 0"),
+        ({"target_l0": 25}, "at most the width"),
+        ({"target_l0": 2.5, "activation": "topk"}, "whole number"),
+        ({"matryoshka": (8, 4)}, "must ascend"),
+        ({"matryoshka": (24,)}, "smaller than the width"),
+        ({"learning_rate": 0}, "above 0"),
+        ({"held_out": 1.0}, "shares"),
+        ({"context": 1}, "context is 1"),
+        ({"data": ()}, "there is no data"),
+    ],
+)
+def test_settings_that_cannot_be_trained_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(CONFIG, **changes)
+
+
+def test_settings_survive_a_file():
+    config = replace(CONFIG, matryoshka=(4, 8), data=("a", "b"))
+    assert Config.from_json(json.loads(str(config))) == config
+    with pytest.raises(ValueError, match="unknown training settings nonsense"):
+        Config.from_json({"nonsense": 1})
+
+
+def test_the_affine_map_is_the_least_squared_one():
+    x_ND, y_ND = gaussian(200, D, seed=5), gaussian(200, D, seed=6)
+    expected = torch.linalg.lstsq(x_ND, y_ND).solution
+    torch.testing.assert_close(start.fit_affine(x_ND, y_ND), expected, rtol=1e-2, atol=1e-4)

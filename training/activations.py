@@ -1,0 +1,54 @@
+"""What the MLPs of every layer read and write on sequences of tokens: the examples that are learned from."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cotrace.attribution.model import Model
+
+# Tokens of a forward pass: on the CPU few enough that no temporary is large enough to be mapped anew each time.
+AT_ONCE, AT_ONCE_ELSEWHERE = {"cpu": 1024}, 16_384
+
+
+class Examples(NamedTuple):
+    """Inputs and outputs at every layer, of the tokens that are learned from."""
+
+    x_LND: Tensor
+    y_LND: Tensor
+
+
+@torch.no_grad()
+def examples(model: Model, sequences_SP: np.ndarray, kind: str, advance=lambda steps=1: None) -> Examples:
+    """What transcoders read and write on the sequences, without the positions that are masked when tracing.
+
+    An SAE reads what it writes: the MLP's output.
+    """
+    arch = model.architecture
+    ids_SP = torch.from_numpy(sequences_SP.astype(np.int64)).to(model.weights.device)
+    open_SP = open_positions(model, ids_SP)
+    n_tokens = int(open_SP.sum())
+    x_LND = torch.empty(arch.n_layers, n_tokens, arch.d_model, device=ids_SP.device)
+    y_LND = torch.empty_like(x_LND)
+    start, at_once = 0, max(1, AT_ONCE.get(ids_SP.device.type, AT_ONCE_ELSEWHERE) // ids_SP.shape[1])
+    for ids_BP, open_BP in zip(ids_SP.split(at_once), open_SP.split(at_once), strict=True):
+        stop = start + int(open_BP.sum())
+
+        def note(layer: int, x_BPD: Tensor, y_BPD: Tensor, here=slice(start, stop), keep_BP=open_BP) -> None:
+            y_LND[layer, here] = y_BPD[keep_BP].float()
+            x_LND[layer, here] = y_LND[layer, here] if kind == "sae" else x_BPD[keep_BP].float()
+
+        model.weights.run_library(ids_BP, note)
+        advance(len(ids_BP))
+        start = stop
+    return Examples(x_LND, y_LND)
+
+
+def open_positions(model: Model, ids_SP: Tensor) -> Tensor:
+    """Where features may be active, (S, P) bool: not at BOS, nor in the opening of a chat."""
+    bos_id = model.tokens.bos_id
+    open_SP = torch.ones_like(ids_SP, dtype=torch.bool) if bos_id is None else ids_SP != bos_id
+    prefix = [model.tokens.constant_prefix(ids) for ids in ids_SP.tolist()]
+    position_P = torch.arange(ids_SP.shape[1], device=ids_SP.device)
+    return open_SP & (position_P >= torch.tensor(prefix, device=ids_SP.device)[:, None])

@@ -1,0 +1,131 @@
+"""A trained dictionary as files in the layout of Gemma Scope 2, which every tool of the field reads."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .config import Config
+from .dictionary import Units
+from .trainer import Trainer
+
+SITES = {"clt": "clt", "transcoder": "transcoder_all", "skip-transcoder": "transcoder_all", "sae": "mlp_out_all"}
+L0_NAMES = ((25, "small"), (75, "medium"), (float("inf"), "big"))  # of Gemma Scope 2
+
+
+class Layer(NamedTuple):
+    """One layer in the model's own units, float64; w_dec holds the layers that it writes to."""
+
+    w_enc_DF: Tensor
+    b_enc_F: Tensor
+    w_dec_FJD: Tensor
+    b_dec_D: Tensor
+    threshold_F: Tensor
+    skip_DD: Tensor | None
+
+
+def layers(trainer: Trainer) -> list[Layer]:
+    """Every layer with the units folded in, and each feature's decoder scaled to length 1: the same function."""
+    assert trainer.units is not None
+    dictionary, units = trainer.dictionary, Units(*(tensor.double() for tensor in trainer.units))
+    found = []
+    for layer in range(dictionary.n_layers):
+        last = layer + dictionary.w_dec[layer].shape[1]
+        w_dec_FJD = _whole(trainer, dictionary.w_dec[layer]) * units.y_scale_L[layer:last, None]
+        length_F = w_dec_FJD.flatten(1).norm(dim=1)
+        length_F = torch.where(length_F > 0, length_F, 1.0)
+        w_enc_DF = _whole(trainer, dictionary.w_enc[layer]).T / units.x_scale_LD[layer][:, None] * length_F
+        b_enc_F = _whole(trainer, dictionary.b_enc[layer]) * length_F - units.x_mean_LD[layer] @ w_enc_DF
+        b_dec_D = dictionary.b_dec[layer].detach().double() * units.y_scale_L[layer] + units.y_mean_LD[layer]
+        skip_DD = None
+        if dictionary.skip is not None:
+            skip_DD = dictionary.skip[layer].detach().double() / units.x_scale_LD[layer][:, None]
+            skip_DD = skip_DD * units.y_scale_L[layer]
+            b_dec_D = b_dec_D - units.x_mean_LD[layer] @ skip_DD
+        threshold_F = _whole(trainer, trainer.threshold_LF[layer]) * length_F
+        found.append(Layer(w_enc_DF, b_enc_F, w_dec_FJD / length_F[:, None, None], b_dec_D, threshold_F, skip_DD))
+    return found
+
+
+def export(trainer: Trainer, folder: Path, model_name: str) -> Path:
+    """Write the result into a run's folder, all or nothing; returns the folder of the set.
+
+    A CLT's decoders are stored as (features, all layers, width), zero for layers before its own.
+    """
+    config, every = trainer.config, layers(trainer)
+    target = folder / SITES[config.kind]
+    if trainer.shard.rank:
+        return target
+    scratch = folder / f".{SITES[config.kind]}.unfinished"
+    shutil.rmtree(scratch, ignore_errors=True)
+    for index, layer in enumerate(every):
+        path = scratch / file_name(config, index)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(_tensors(layer, index, len(every), config.kind), path)
+        described = json.dumps(describe(config, index, model_name), indent=2)
+        (path.parent / "config.json").write_text(described + "\n")
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(scratch, target)
+    return target
+
+
+def file_name(config: Config, layer: int) -> str:
+    """A layer's file below the site's folder."""
+    variant = set_name(config)
+    return (
+        f"{variant}/params_layer_{layer}.safetensors"
+        if config.kind == "clt"
+        else f"layer_{layer}_{variant}/params.safetensors"
+    )
+
+
+def set_name(config: Config) -> str:
+    """Width, L0 and skip as Gemma Scope 2 spells them."""
+    width = f"{config.width // 1024}k" if config.width % 1024 == 0 else str(config.width)
+    l0 = next(name for most, name in L0_NAMES if config.target_l0 <= most)
+    return f"width_{width}_l0_{l0}{'_affine' if config.has_skip else ''}"
+
+
+def describe(config: Config, layer: int, model_name: str) -> dict:
+    """Gemma Scope 2's config of a layer, and how it was trained."""
+    every = config.kind == "clt"
+    site = "model.layers.{layer}" if every else f"model.layers.{layer}"
+    reads = "post_feedforward_layernorm" if config.kind == "sae" else "pre_feedforward_layernorm"
+    return {
+        "model_name": model_name,
+        "architecture": "jump_relu",
+        "width": config.width,
+        "l0": config.target_l0,
+        "affine_connection": config.has_skip,
+        "hf_hook_point_in": f"{site}.{reads}.output",
+        "hf_hook_point_out": f"{site}.post_feedforward_layernorm.output",
+        "type": config.kind,
+        "training": config.to_json(),
+    }
+
+
+def _whole(trainer: Trainer, part: Tensor) -> Tensor:
+    return trainer.shard.whole(part.detach()).double()
+
+
+def _tensors(layer: Layer, index: int, n_layers: int, kind: str) -> dict[str, Tensor]:
+    w_dec = layer.w_dec_FJD
+    if kind == "clt":
+        w_dec = torch.cat([w_dec.new_zeros(len(w_dec), n_layers - w_dec.shape[1], w_dec.shape[2]), w_dec], 1)
+    else:
+        w_dec = w_dec[:, 0]
+    tensors = {
+        "w_enc": layer.w_enc_DF,
+        "b_enc": layer.b_enc_F,
+        "w_dec": w_dec,
+        "b_dec": layer.b_dec_D,
+        "threshold": layer.threshold_F,
+    }
+    if layer.skip_DD is not None:
+        tensors["affine_skip_connection"] = layer.skip_DD
+    return {name: tensor.float().contiguous().cpu() for name, tensor in tensors.items()}

@@ -1,0 +1,143 @@
+"""Training and evaluation as users call them: from settings to a result folder, from transcoders to a table."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cotrace.attribution.model import Model, load
+from cotrace.attribution.progress import Progress
+from cotrace.attribution.transcoders.files import FileTranscoders
+
+from . import checkpoints, texts
+from .baselines import fit_baselines
+from .card import write_card
+from .config import Config
+from .evaluate import EVERYDAY_PROMPTS, Result, StandIn, TranscoderStandIn, evaluate, scores
+from .export import export
+from .plot import plot_run
+from .shards import Shard
+from .trainer import Trainer, train
+
+
+def train_run(config: Config, out: str | os.PathLike, *, device: str = "auto", progress: bool | None = None) -> Path:
+    """Train transcoders into a folder; returns the folder of the set, in Gemma Scope 2's layout.
+
+    A run that was stopped continues with `resume_run`. Raises ValueError for a folder that holds another
+    run, for data that is missing or too little, and where the loss is not finite.
+    """
+    folder = Path(out)
+    if checkpoints.exists(folder):
+        raise ValueError(f"{folder} holds a run already; continue it with --resume, or choose another folder")
+    return _run(config, folder, device, progress)
+
+
+def resume_run(out: str | os.PathLike, *, device: str = "auto", progress: bool | None = None) -> Path:
+    """Continue the run in a folder from its last checkpoint, with its own settings."""
+    folder = Path(out)
+    return _run(checkpoints.read_config(folder), folder, device, progress)
+
+
+def _run(config: Config, folder: Path, device: str, progress: bool | None) -> Path:
+    bars = Progress(progress)
+    folder.mkdir(parents=True, exist_ok=True)
+    model = load(config.model, device=device, progress=progress)
+    trainer = Trainer(
+        config, model.architecture.n_layers, model.architecture.d_model, model.weights.device, Shard.here()
+    )
+    if checkpoints.exists(folder):
+        checkpoints.restore(trainer, folder)
+    train([trainer], model, [folder], bars)
+    result = export(trainer, folder, model.source.name)
+    if trainer.shard.rank == 0:
+        plot_run(trainer.history, folder / "training.svg")
+        write_card(folder, result, config, model, trainer.history)
+    return result
+
+
+def measure(
+    transcoders: Sequence[str | os.PathLike],
+    *,
+    model: str | os.PathLike = "gemma-3-270m",
+    data: Sequence[str] = (),
+    run: str | os.PathLike | None = None,
+    tokens: int = 20_000,
+    fit_tokens: int = 32_768,
+    context: int = 256,
+    seed: int = 0,
+    prompts: Sequence[str] = EVERYDAY_PROMPTS,
+    baselines: bool = True,
+    device: str = "auto",
+    progress: bool | None = None,
+) -> list[Result]:
+    """Measure sets of transcoders on the same held-out text, beside an affine map and mean ablation.
+
+    Args:
+        transcoders: folders or Hub ids, as `cotrace.load` takes them.
+        model: the model they were trained for.
+        data: text as `Config.data` names it, or
+        run: the folder of a training run, whose held-out text is used.
+        tokens: how much text to measure on.
+        fit_tokens: how much other text to fit the baselines to.
+        context: tokens of a sequence, where `data` is given.
+        seed: of the choice of text.
+        prompts: prompts whose graphs' scores are averaged; none skips them.
+        baselines: whether to fit and measure them.
+        device: `auto`, `cpu`, `cuda`, ….
+        progress: show progress; None shows it on a terminal.
+
+    Raises ValueError for what cannot be loaded, and for too little text.
+    """
+    if not transcoders:
+        raise ValueError("there is nothing to evaluate; name a folder or Hub id of transcoders")
+    if (run is None) == (not data):
+        raise ValueError("name text to evaluate on: either data, or the folder of a training run")
+    bars = Progress(progress)
+    models = [load(model, spec, device=device, progress=progress) for spec in transcoders]
+    held_out, fit = _evaluation_text(models[0], data, run, tokens, fit_tokens if baselines else 0, context, seed, bars)
+    stand_ins: list[StandIn] = []
+    for loaded in models:
+        if not isinstance(loaded.transcoders, FileTranscoders):
+            raise ValueError(f"{loaded.transcoders.name} cannot stand in for MLPs; name transcoders in files")
+        stand_ins.append(TranscoderStandIn(loaded.transcoders, loaded.architecture.n_layers))
+    if baselines:
+        with bars.phase("fitting baselines", len(fit)) as advance:
+            stand_ins += fit_baselines(models[0], fit, advance)
+    results = evaluate(models[0], stand_ins, held_out, bars)
+    for loaded, result in zip(models, results, strict=False):
+        if prompts:
+            result.replacement_score, result.completeness_score = scores(loaded, prompts, bars)
+    return results
+
+
+def save_results(results: Sequence[Result], path: Path) -> None:
+    """Write results as JSON, all or nothing."""
+    scratch = path.with_name(f".{path.name}.unfinished")
+    scratch.write_text(json.dumps([result.to_json() for result in results], indent=1) + "\n")
+    scratch.replace(path)
+
+
+def _evaluation_text(
+    model: Model,
+    data: Sequence[str],
+    run: str | os.PathLike | None,
+    tokens: int,
+    fit_tokens: int,
+    context: int,
+    seed: int,
+    bars: Progress,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sequences to measure on, and sequences to fit to."""
+    if run is None:
+        ids_SP = texts.read(
+            data, model, context, -(-tokens // (context - 1)) + -(-fit_tokens // (context - 1)), seed, bars
+        )
+        n_fit = -(-fit_tokens // (context - 1))
+        return ids_SP[n_fit:], ids_SP[:n_fit]
+    folder = Path(run)
+    config = checkpoints.read_config(folder)
+    ids_SP = texts.sequences(config, model, folder, bars)
+    held_out = ids_SP[len(ids_SP) - texts.n_held_out(config) :][: -(-tokens // (config.context - 1))]
+    return held_out, ids_SP[: -(-fit_tokens // (config.context - 1))]
