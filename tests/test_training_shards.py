@@ -1,0 +1,41 @@
+"""Features divided over processes: what is learned is what one process learns."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cotrace.training import Config
+from cotrace.training.shards import Shard
+
+SETTINGS = {
+    "batchtopk": {},
+    "topk": {"activation": "topk"},
+    "jumprelu": {"activation": "jumprelu", "bandwidth": 0.2, "matryoshka": (10, 13)},
+}
+
+
+def learned(folder: Path, size: int, config: Config) -> dict[str, torch.Tensor]:
+    script = Path(__file__).parent / "sharded_run.py"
+    out = folder / f"{size}.safetensors"
+    arguments = [str(size), str(folder / f"meet-{size}"), str(out), str(config)]
+    runs = [subprocess.Popen([sys.executable, script, str(rank), *arguments]) for rank in range(size)]
+    assert [run.wait(timeout=240) for run in runs] == [0] * size
+    return load_file(out)
+
+
+@pytest.mark.parametrize("activation", SETTINGS)
+def test_two_processes_learn_what_one_learns(activation, tmp_path):
+    config = Config(width=24, target_l0=3, batch_tokens=32, revive_after=60, **SETTINGS[activation])
+    one, two = (learned(tmp_path, size, config) for size in (1, 2))
+    assert one.keys() == two.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=2e-3, atol=2e-4, msg=lambda text, n=name: f"{n}: {text}")
+
+
+def test_features_that_cannot_be_divided_are_refused():
+    with pytest.raises(ValueError, match="25 features cannot be divided among 2 processes"):
+        Shard(0, 2).part(25)
