@@ -50,7 +50,6 @@ bench: $(READY)
 
 # The kernels against their references and the machine: make bench-kernels KERNEL_OPTIONS="--device cuda"
 bench-kernels: $(READY)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@$(BIN)/python -m benchmarks.kernels $(KERNEL_OPTIONS)
 	@$(BIN)/python -m benchmarks.kernels $(KERNEL_OPTIONS) --plot-only
 	@$(BIN)/python -m benchmarks.tables

@@ -572,10 +572,8 @@ def plot(result: Record, folder: Path) -> None:
 
 def matplotlib_pyplot() -> Any:
     """matplotlib without a display, and with names in its files that do not change from run to run."""
-    try:
-        import matplotlib
-    except ImportError:
-        raise ValueError("plots need matplotlib: pip install 'cotrace[bench]'") from None
+    import matplotlib
+
     matplotlib.use("Agg")
     import matplotlib.pyplot
 

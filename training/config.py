@@ -73,14 +73,19 @@ class Config:
         return self.n_buffers * self.steps_per_buffer
 
     @property
+    def tokens_per_buffer(self) -> int:
+        """Tokens whose activations are shuffled together: of a short run all."""
+        return min(self.buffer_tokens, self.tokens)
+
+    @property
     def steps_per_buffer(self) -> int:
         """Steps that one buffer of activations gives."""
-        return max(1, self.buffer_tokens * self.passes // self.batch_tokens)
+        return max(1, self.tokens_per_buffer * self.passes // self.batch_tokens)
 
     @property
     def n_buffers(self) -> int:
         """Buffers of activations of the whole run."""
-        return max(1, -(-self.tokens // (self.buffer_tokens * self.passes)))
+        return -(-self.tokens // self.tokens_per_buffer)
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""

@@ -59,8 +59,9 @@ def export(trainer: Trainer, folder: Path, model_name: str) -> Path:
     """
     config, every = trainer.config, layers(trainer)
     target = folder / SITES[config.kind]
+    result = target / set_name(config) if config.kind == "clt" else target
     if trainer.shard.rank:
-        return target
+        return result
     scratch = folder / f".{SITES[config.kind]}.unfinished"
     shutil.rmtree(scratch, ignore_errors=True)
     for index, layer in enumerate(every):
@@ -71,7 +72,7 @@ def export(trainer: Trainer, folder: Path, model_name: str) -> Path:
         (path.parent / "config.json").write_text(described + "\n")
     shutil.rmtree(target, ignore_errors=True)
     os.replace(scratch, target)
-    return target
+    return result
 
 
 def file_name(config: Config, layer: int) -> str:

@@ -87,11 +87,11 @@ def of_buffer(config: Config, buffer: int) -> slice:
 
 
 def _n_fit(config: Config) -> int:
-    return -(-config.fit_tokens // (config.context - 1))
+    return -(-min(config.fit_tokens, config.tokens) // (config.context - 1))
 
 
 def _n_buffer(config: Config) -> int:
-    return -(-config.buffer_tokens // (config.context - 1))  # BOS is not trained on
+    return -(-config.tokens_per_buffer // (config.context - 1))  # BOS is not trained on
 
 
 def _packed(
