@@ -5,9 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 from safetensors.torch import load_file
+from test_training import write_tokens
 
+import cotrace
 from cotrace.training import Config
 from cotrace.training.shards import Shard
 
@@ -34,6 +37,22 @@ def test_two_processes_learn_what_one_learns(activation, tmp_path):
     assert one.keys() == two.keys()
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, rtol=2e-3, atol=2e-4, msg=lambda text, n=name: f"{n}: {text}")
+
+
+def test_torchrun_trains_into_one_set(model_folder, tmp_path):
+    """Two processes on one run's folder, stopped and resumed, end in files that one process could have written."""
+    config = Config(width=24, target_l0=3, tokens=68, batch_tokens=17, context=9, model=str(model_folder))
+    write_tokens(tmp_path / "run", config)
+    flags = ["--width", "24", "--target-l0", "3", "--tokens", "68", "--batch-tokens", "17", "--context", "9"]
+    command = ["train", "--out", tmp_path / "run", "--model", model_folder, "--learning-rate", "0.001", *flags]
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cotrace"]
+    for extra in ([], ["--resume"]):
+        done = subprocess.run(
+            [*map(str, [*start, *command, *extra, "--device", "cpu"])], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr[:2000]
+    model = cotrace.load(model_folder, tmp_path / "run/clt/width_24_l0_small_affine", device="cpu")
+    assert len(model.active_features(tiny.prompt())) > 0
 
 
 def test_features_that_cannot_be_divided_are_refused():

@@ -41,19 +41,20 @@ def resume_run(out: str | os.PathLike, *, device: str = "auto", progress: bool |
 
 
 def _run(config: Config, folder: Path, device: str, progress: bool | None) -> Path:
-    bars = Progress(progress)
+    shard = Shard.here()
+    progress = progress if shard.rank == 0 else False
     folder.mkdir(parents=True, exist_ok=True)
-    model = load(config.model, device=device, progress=progress)
-    trainer = Trainer(
-        config, model.architecture.n_layers, model.architecture.d_model, model.weights.device, Shard.here()
-    )
+    model = load(config.model, device=shard.device(device), progress=progress)
+    arch = model.architecture
+    trainer = Trainer(config, arch.n_layers, arch.d_model, model.weights.device, shard)
     if checkpoints.exists(folder):
         checkpoints.restore(trainer, folder)
-    train([trainer], model, [folder], bars)
+    train([trainer], model, [folder], Progress(progress))
     result = export(trainer, folder, model.source.name)
-    if trainer.shard.rank == 0:
+    if shard.rank == 0:
         plot_run(trainer.history, folder / "training.svg")
         write_card(folder, result, config, model, trainer.history)
+    shard.wait()
     return result
 
 

@@ -1,5 +1,6 @@
 """One dictionary over several processes: each holds a range of every layer's features."""
 
+import os
 from dataclasses import dataclass
 
 import torch
@@ -24,8 +25,20 @@ class Shard:
 
     @classmethod
     def here(cls) -> "Shard":
-        """That of the process group, if there is one (torchrun starts one process a device)."""
+        """This process's among those that torchrun started, which meet here; the whole where there are none."""
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
         return cls(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else cls()
+
+    def device(self, device: str) -> str:
+        """What `auto` means here: a GPU for each process of a machine."""
+        shared = self.size > 1 and device == "auto" and torch.cuda.is_available()
+        return f"cuda:{os.environ.get('LOCAL_RANK', self.rank)}" if shared else device
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.size > 1:
+            dist.barrier()
 
     def part(self, width: int) -> range:
         """Features of this process. Raises ValueError where they cannot be divided evenly."""

@@ -14,6 +14,7 @@ from cotrace.attribution.progress import Progress
 
 from .config import Config
 from .samples import sampled
+from .shards import WHOLE, Shard
 
 TABLES = (".jsonl", ".parquet")  # with a text in each row
 SUFFIXES = (".txt", ".md", ".rst", *TABLES)
@@ -21,21 +22,25 @@ PIECE = 4096  # bytes
 FILE = "tokens.npy"
 
 
-def sequences(config: Config, model: Model, folder: Path, bars: Progress) -> np.ndarray:
+def sequences(config: Config, model: Model, folder: Path, bars: Progress, shard: Shard = WHOLE) -> np.ndarray:
     """A run's sequences (S, context) of token ids, each starting with BOS, in the order they are trained on.
 
-    They are made once and kept in `folder`; S is what the run and its evaluation need. Raises
-    ValueError if the data has fewer tokens than that, or cannot be read.
+    They are made once, by the first process, and kept in `folder`; S is what the run and its
+    evaluation need. Raises ValueError if the data has fewer tokens than that, or cannot be read.
     """
     path = folder / FILE
-    if not path.is_file():
+    if not path.is_file() and shard.rank == 0:
         ids_SP = read(
             config.data, model, config.context, needed_sequences(config), config.seed, bars, folder / "samples"
         )
         scratch = path.with_suffix(".unfinished.npy")
         np.save(scratch, ids_SP)
         scratch.replace(path)
-    return np.load(path, mmap_mode="r")
+    shard.wait()
+    ids_SP = np.load(path, mmap_mode="r")
+    if ids_SP.shape != (needed_sequences(config), config.context):
+        raise ValueError(f"{path} is of other settings; remove it, or choose another folder")
+    return ids_SP
 
 
 def read(

@@ -156,7 +156,7 @@ def train(trainers: Sequence[Trainer], model: Model, folders: Sequence[Path], ba
     folders' checkpoints.
     """
     config = trainers[0].config
-    ids_SP = sequences(config, model, folders[0], bars)
+    ids_SP = sequences(config, model, folders[0], bars, trainers[0].shard)
     if trainers[0].units is None:
         with bars.phase("fitting units and the affine map"):
             found = examples(model, ids_SP[of_fit(config)], config.kind)
