@@ -8,7 +8,7 @@ TRACE_OPTIONS ?=
 READY := $(VENV)/.ready
 ROOMS := attribution kernels graphs training
 
-.PHONY: trace test test-gpu check format typecheck bench bench-kernels clean
+.PHONY: trace test test-gpu check format typecheck bench bench-kernels bench-train clean
 
 trace: $(READY)
 	@$(BIN)/cotrace trace $(TRACE_OPTIONS) -- "$$PROMPT"
@@ -52,6 +52,11 @@ bench: $(READY)
 bench-kernels: $(READY)
 	@$(BIN)/python -m benchmarks.kernels $(KERNEL_OPTIONS)
 	@$(BIN)/python -m benchmarks.kernels $(KERNEL_OPTIONS) --plot-only
+	@$(BIN)/python -m benchmarks.tables
+
+# A training step of ours, of its dense form and of a published trainer: TRAIN_OPTIONS="--peer-python PYTHON"
+bench-train: $(READY)
+	@$(BIN)/python -m benchmarks.train $(TRAIN_OPTIONS)
 	@$(BIN)/python -m benchmarks.tables
 
 clean:

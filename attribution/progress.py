@@ -42,12 +42,15 @@ class Progress:
 
     @contextmanager
     def phase(self, name: str, total: int | None = None) -> Iterator[Callable[..., None]]:
-        """Announce a phase of `total` steps (None: unknown); yields a function that advances it."""
+        """Announce a phase of `total` steps (None: unknown).
+
+        Yields a function that advances it, by 1 or so many steps, and shows a note beside its name.
+        """
         if not self._show:
-            yield lambda steps=1: None
+            yield lambda steps=1, note="": None
             return
         columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
         timing = [TimeElapsedColumn(), TimeRemainingColumn()]
         with RichProgress(*columns, *timing, console=Console(stderr=True), transient=True) as bars:
             task = bars.add_task(name, total=total)
-            yield lambda steps=1: bars.advance(task, steps)
+            yield lambda steps=1, note="": bars.update(task, advance=steps, description=f"{name} {note}".rstrip())

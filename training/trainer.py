@@ -22,6 +22,7 @@ from .texts import of_buffer, of_fit, sequences
 
 THRESHOLD_MEMORY = 0.99  # share of the running threshold that a step keeps
 REVIVE_EVERY = 50  # steps
+NOTED = {"loss": "loss", "fvu": "FVU", "l0": "L0", "dead": "dead"}  # what is shown while it runs
 MOMENTS = ("exp_avg", "exp_avg_sq")
 SAVE_SECONDS = 300.0  # at least, between two checkpoints
 
@@ -173,7 +174,8 @@ def train(trainers: Sequence[Trainer], model: Model, folders: Sequence[Path], ba
                 batch = found.x_LND[:, index_P], found.y_LND[:, index_P]
                 for trainer in trainers:
                     trainer.history.append(trainer.learn(*batch))
-                advance()
+                last_seen = trainers[0].history[-1]
+                advance(note=", ".join(f"{title} {last_seen[name]:.3g}" for name, title in NOTED.items()))
             last = buffer == config.n_buffers - 1
             if last or time.monotonic() - saved > SAVE_SECONDS:
                 for trainer, folder in zip(trainers, folders, strict=True):
