@@ -34,7 +34,7 @@ def measured(args: argparse.Namespace, width: int) -> dict[str, Any]:
             options = [str(part) for key, value in sizes.items() for part in (f"--{key}", value)]
             options += ["--batch", str(args.batch), "--steps", str(args.steps), "--device", args.device]
             with tempfile.TemporaryDirectory() as folder:
-                done = run([python, str(SCRIPT), name, *options], Path(folder), args.time_limit)
+                done = run([python, "-P", str(SCRIPT), name, *options], Path(folder), args.time_limit)
             rounds[name].append(done)
             print(f"width {width}, {name}: {done.status}", done.detail, file=sys.stderr)
     return {"width": width} | {name: record(runs, args.batch) for name, runs in rounds.items()}

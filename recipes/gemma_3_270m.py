@@ -15,6 +15,7 @@ import cotrace
 from cotrace.attribution.progress import Progress
 from cotrace.training import checkpoints
 from cotrace.training.config import Config
+from cotrace.training.run import finish
 from cotrace.training.trainer import Trainer, train
 
 CLT = Config(
@@ -41,12 +42,14 @@ def main(texts: str, run: str) -> None:
     folders = [Path(run, "clt"), Path(run, "per-layer")]
     trainers = []
     for config, folder in zip((CLT, PER_LAYER), folders, strict=True):
-        folder.mkdir(parents=True, exist_ok=True)
         trainer = Trainer(replace(config, data=data), arch.n_layers, arch.d_model, model.weights.device)
         if checkpoints.exists(folder):
             checkpoints.restore(trainer, folder)
         trainers.append(trainer)
+        checkpoints.begin(folder, trainer.config)
     train(trainers, model, folders, Progress(True))
+    for trainer, folder in zip(trainers, folders, strict=True):
+        print(finish(trainer, model, folder))
 
 
 if __name__ == "__main__":

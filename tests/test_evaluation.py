@@ -115,7 +115,7 @@ def test_what_cannot_be_measured_is_refused(load, model_folder, transcoder_spec)
         measure([], model=model_folder, data=["x"])
     with pytest.raises(ValueError, match="either data, or the folder"):
         measure([transcoder_spec("clt")], model=model_folder)
-    with pytest.raises(ValueError, match="is no checkpoint"):
+    with pytest.raises(ValueError, match="holds no training run"):
         measure([transcoder_spec("clt")], model=model_folder, run=model_folder, device="cpu")
 
 
@@ -138,10 +138,12 @@ def test_train_from_the_command_line(with_tokenizer, text, tmp_path):
     trained = command("train", *data, "--out", tmp_path / "run", *sizes)
     assert trained.returncode == 0, trained.stderr
     assert "clt/width_24_l0_small_affine" in trained.stdout.replace("\n", "")
-    assert len(np.load(tmp_path / "run" / "samples" / "00000.npy")) >= 4
+    assert len(np.load(tmp_path / "run" / "samples-16-0" / "00000.npy")) >= 4
     again = command("train", *data, "--out", tmp_path / "run", *sizes)
     assert (again.returncode, "--resume" in again.stderr) == (2, True)
     assert command("train", "--out", tmp_path / "run", "--resume").returncode == 0
+    both = command("train", "--out", tmp_path / "run", "--resume", "--tokens", "5")
+    assert (both.returncode, "leave out --tokens" in both.stderr) == (2, True)
     little = command("train", *data, "--out", tmp_path / "more", *sizes, "--tokens", "30000")
     assert (little.returncode, "ask for fewer tokens" in little.stderr) == (2, True)
 

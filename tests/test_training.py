@@ -279,7 +279,8 @@ def write_tokens(folder: Path, config: Config) -> None:
     shape = (texts.needed_sequences(config), config.context)
     ids_SP = np.random.default_rng(0).integers(3, tiny.VOCABULARY, shape, dtype=np.int32)
     ids_SP[:, 0] = 2
-    np.save(folder / texts.FILE, ids_SP)
+    ids_SP[:, 4] = np.where(ids_SP[:, 4] < 12, 2, ids_SP[:, 4])  # a document ends here and there
+    texts.keep(folder / texts.FILE, ids_SP, config)
 
 
 def start_run(config: Config, model, folder: Path) -> Trainer:
@@ -337,11 +338,34 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(load, 
 
 
 def test_checkpoints_that_are_not_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="is no checkpoint"):
+    with pytest.raises(ValueError, match="holds no training run"):
         checkpoints.read_config(tmp_path)
+    run, _ = trained(CONFIG, steps=1)
     (tmp_path / checkpoints.file_name(0)).write_bytes(b"\x08\0\0\0\0\0\0\0{}      ")
     with pytest.raises(ValueError, match="is no checkpoint"):
-        checkpoints.read_config(tmp_path)
+        checkpoints.restore(run, tmp_path)
+    checkpoints.save([run], [tmp_path])
+    checkpoints.restore(run, tmp_path)
+    other = Trainer(replace(CONFIG, learning_rate=1.0), L, D, CPU)
+    with pytest.raises(ValueError, match="other settings"):
+        checkpoints.restore(other, tmp_path)
+
+
+def test_text_of_other_settings_is_refused(load, tmp_path):
+    model = load("neurons", "float32")
+    write_tokens(tmp_path, CONFIG)
+    texts.sequences(CONFIG, model, tmp_path, QUIET)
+    with pytest.raises(ValueError, match="other data or settings"):
+        texts.sequences(replace(CONFIG, data=("elsewhere",)), model, tmp_path, QUIET)
+
+
+def test_a_buffer_of_few_tokens_begins_anew():
+    """BOS within sequences leaves fewer tokens than steps: every batch is full all the same."""
+    batches = trainer._batches(CONFIG, 0, 3 * P + 1)
+    assert [len(batch) for batch in batches] == [P] * CONFIG.steps_per_buffer
+    assert torch.cat(batches).unique().numel() == 3 * P + 1
+    with pytest.raises(ValueError, match="no tokens"):
+        trainer._batches(CONFIG, 0, 0)
 
 
 @pytest.mark.parametrize("kind", ["clt", "transcoder", "skip-transcoder", "sae"])
@@ -374,7 +398,8 @@ def test_a_run_ends_in_files_that_can_be_traced(kind, model_folder, tmp_path):
         ({"activation": "gelu"}, "activation 'gelu'"),
         ({"width": 0}, "width is 0"),
         ({"target_l0": 25}, "at most the width"),
-        ({"target_l0": 2.5, "activation": "topk"}, "whole number"),
+        ({"target_l0": 2.5}, "whole number"),
+        ({"data": "texts"}, "list of sources"),
         ({"matryoshka": (8, 4)}, "must ascend"),
         ({"matryoshka": (24,)}, "smaller than the width"),
         ({"learning_rate": 0}, "above 0"),

@@ -40,16 +40,15 @@ def test_two_processes_learn_what_one_learns(activation, tmp_path):
 
 
 def test_torchrun_trains_into_one_set(model_folder, tmp_path):
-    """Two processes on one run's folder, stopped and resumed, end in files that one process could have written."""
+    """Two processes on one run's folder end in files that one process could have written; also when resumed."""
     config = Config(width=24, target_l0=3, tokens=68, batch_tokens=17, context=9, model=str(model_folder))
     write_tokens(tmp_path / "run", config)
     flags = ["--width", "24", "--target-l0", "3", "--tokens", "68", "--batch-tokens", "17", "--context", "9"]
     command = ["train", "--out", tmp_path / "run", "--model", model_folder, "--learning-rate", "0.001", *flags]
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cotrace"]
-    for extra in ([], ["--resume"]):
-        done = subprocess.run(
-            [*map(str, [*start, *command, *extra, "--device", "cpu"])], capture_output=True, text=True
-        )
+    for arguments in (command, ["train", "--out", tmp_path / "run", "--resume"]):
+        whole = [str(part) for part in (*start, *arguments, "--device", "cpu")]
+        done = subprocess.run(whole, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[:2000]
     model = cotrace.load(model_folder, tmp_path / "run/clt/width_24_l0_small_affine", device="cpu")
     assert len(model.active_features(tiny.prompt())) > 0

@@ -49,7 +49,6 @@ def fit_baselines(model: Model, sequences_SP: np.ndarray, advance=lambda steps=1
     mean_x_LD, mean_y_LD = sums / n_tokens
     square_LDD = products[0] / n_tokens - mean_x_LD[:, :, None] * mean_x_LD[:, None]
     cross_LDD = products[1] / n_tokens - mean_x_LD[:, :, None] * mean_y_LD[:, None]
-    diagonal_LD = square_LDD.diagonal(dim1=1, dim2=2)
-    diagonal_LD += RIDGE * diagonal_LD.mean(1, keepdim=True)
+    square_LDD.diagonal(dim1=1, dim2=2).mul_(1 + RIDGE)  # in proportion to each input's own variance
     map_LDD = torch.linalg.solve(square_LDD, cross_LDD)
     return Affine("mean ablation", mean_x_LD, mean_y_LD, None), Affine("affine map", mean_x_LD, mean_y_LD, map_LDD)

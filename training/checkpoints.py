@@ -1,6 +1,7 @@
 """A run's folder: its state in one file that is there whole or not at all, and its history."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,24 +15,45 @@ from .config import Config
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-HISTORY = "history.jsonl"
+HISTORY, CONFIG = "history.jsonl", "run.json"
 
 
-def save(trainer: "Trainer", folder: Path) -> None:
-    """Write the state beside the old one, then let it take its place. The history goes first: it may be ahead."""
+def begin(folder: Path, config: Config) -> None:
+    """Make a folder that of a run."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors, values = trainer.state()
-    if trainer.shard.rank == 0:
-        lines = "".join(json.dumps(record) + "\n" for record in trainer.history)
-        _replace(folder / HISTORY, lambda path: path.write_text(lines))
-    metadata = {"state": json.dumps({**values, "shards": trainer.shard.size, "versions": versions()})}
-    tensors = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
-    _replace(folder / file_name(trainer.shard.rank), lambda path: save_file(tensors, path, metadata))
+    _replace(folder / CONFIG, lambda path: path.write_text(str(config) + "\n"))
+
+
+def save(trainers: Sequence["Trainer"], folders: Sequence[Path]) -> None:
+    """Write states beside the old ones; when all processes have, let them take their places.
+
+    The history goes first: it may be ahead.
+    """
+    for trainer, folder in zip(trainers, folders, strict=True):
+        tensors, values = trainer.state()
+        if trainer.shard.rank == 0:
+            lines = "".join(json.dumps(record) + "\n" for record in trainer.history)
+            _replace(folder / HISTORY, lambda path, text=lines: path.write_text(text))
+        metadata = {"state": json.dumps({**values, "shards": trainer.shard.size, "versions": versions()})}
+        tensors = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
+        save_file(tensors, _scratch(folder / file_name(trainer.shard.rank)), metadata)
+    trainers[0].shard.wait()
+    for trainer, folder in zip(trainers, folders, strict=True):
+        path = folder / file_name(trainer.shard.rank)
+        _scratch(path).replace(path)
 
 
 def read_config(folder: Path) -> Config:
     """Settings of the run in a folder. Raises ValueError if there is none."""
-    return Config.from_json(_values(folder / file_name(0))["config"])
+    try:
+        return Config.from_json(json.loads((folder / CONFIG).read_text()))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{folder} holds no training run ({error}); name the folder of one") from error
+
+
+def is_run(folder: Path) -> bool:
+    """Whether the folder is that of a run, begun or done."""
+    return (folder / CONFIG).is_file()
 
 
 def restore(trainer: "Trainer", folder: Path) -> None:
@@ -42,6 +64,8 @@ def restore(trainer: "Trainer", folder: Path) -> None:
         raise ValueError(
             f"{folder} was trained by {values['shards']} processes and here are {trainer.shard.size}; start as many"
         )
+    if Config.from_json(values["config"]) != trainer.config:
+        raise ValueError(f"{path} was written with other settings; choose another folder, or restore them")
     with safe_open(path, framework="pt", device=str(trainer.idle_LF.device)) as file:
         trainer.restore({name: file.get_tensor(name) for name in file.keys()}, values)
     history = folder / HISTORY
@@ -50,7 +74,7 @@ def restore(trainer: "Trainer", folder: Path) -> None:
 
 
 def exists(folder: Path) -> bool:
-    """Whether there is a run to continue."""
+    """Whether there is a state to continue from."""
     return (folder / file_name(0)).is_file()
 
 
@@ -68,6 +92,9 @@ def _values(path: Path) -> dict[str, Any]:
 
 
 def _replace(path: Path, write) -> None:
-    scratch = path.with_name(f".{path.name}.unfinished")
-    write(scratch)
-    scratch.replace(path)
+    write(_scratch(path))
+    _scratch(path).replace(path)
+
+
+def _scratch(path: Path) -> Path:
+    return path.with_name(f".{path.name}.unfinished")

@@ -29,7 +29,7 @@ class Config:
     buffer_tokens: int = 32_768  # tokens whose activations are shuffled together
     passes: int = 1  # over each buffer
     fit_tokens: int = 32_768  # from which scales and the first affine map are fitted
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     warm_up: float = 0.02  # share of the steps
     decay: float = 0.3  # share of the steps
     sparsity: float = 0.3  # weight of the L0 penalty (jumprelu)
@@ -53,8 +53,10 @@ class Config:
             raise ValueError("learning_rate, bandwidth and frequent must be above 0, sparsity at least 0")
         if not 0 <= self.held_out < 1 or self.warm_up < 0 or self.decay < 0 or self.warm_up + self.decay > 1:
             raise ValueError("held_out, warm_up and decay are shares, and the last two are at most 1 together")
-        if self.activation == "topk" and self.target_l0 != int(self.target_l0):
-            raise ValueError(f"topk keeps a whole number of features for each token, not {self.target_l0}")
+        if self.activation != "jumprelu" and self.target_l0 != int(self.target_l0):
+            raise ValueError(f"{self.activation} keeps a whole number of features a token, not {self.target_l0}")
+        if isinstance(self.data, str):
+            raise ValueError(f"data is a list of sources; write [{self.data!r}]")
         if any(not 0 < size < self.width for size in self.matryoshka) or list(self.matryoshka) != sorted(
             set(self.matryoshka)
         ):

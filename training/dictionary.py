@@ -1,7 +1,7 @@
 """The dictionaries that are being trained: parameters, and what features write for a batch of tokens.
 
-Everything is in fitted units (`Units`): inputs have mean 0 and spread 1 in every dimension, outputs
-a mean squared length of D around their mean. `export` folds the units back into the weights.
+Everything is in fitted units (`Units`): inputs have mean 0, the same spread in every dimension and a
+mean squared length of 1; outputs a mean squared length of D around their mean. `export` folds the units back into the weights.
 """
 
 from typing import NamedTuple

@@ -62,11 +62,14 @@ class TranscoderStandIn:
         """What features of this layer and earlier ones write, skip and bias."""
         if layer == 0:
             self.written = [torch.zeros_like(x_PD)] * self.n_layers
-        active, w_dec_FJD = self.transcoders.active(layer, x_PD), self.transcoders.decoders(layer)
+        active = self.transcoders.active(layer, x_PD)
         self.active.append(active)
-        n_later = w_dec_FJD.shape[1] - 1
+        used, row_n = active.feature_n.unique(return_inverse=True)
+        w_dec_UJD = self.transcoders.decoders(layer)[used.cpu()].to(x_PD)  # files are read on the CPU
+        n_later = w_dec_UJD.shape[1] - 1
         nothing = Active(*(column[:0] for column in active))
-        y_JPD = decode([active, *[nothing] * n_later], [w_dec_FJD, *[w_dec_FJD[:0, :1]] * n_later], len(x_PD))
+        later = [nothing] * n_later, [w_dec_UJD[:0, :1]] * n_later
+        y_JPD = decode([active._replace(feature_n=row_n), *later[0]], [w_dec_UJD, *later[1]], len(x_PD))
         for j, y_PD in enumerate(y_JPD):
             self.written[layer + j] = self.written[layer + j] + y_PD
         skip_DD, bias_D = self.transcoders.skip(layer, x_PD), self.transcoders.output_bias(layer, x_PD)
@@ -106,6 +109,8 @@ def evaluate(model: Model, stand_ins: Sequence[StandIn], sequences_SP: np.ndarra
     the real model's inputs; loss, KL and agreement are of the model in which it replaces every MLP.
     Masked positions keep the model's own outputs and are not counted in FVU.
     """
+    if not len(sequences_SP):
+        raise ValueError("there is no text to evaluate on; name more data, or a run that held some out")
     tallies = [Tally(stand_in, model) for stand_in in stand_ins]
     batches = range(0, len(sequences_SP), AT_ONCE)
     with bars.phase("evaluating", len(batches)) as advance:

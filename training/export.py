@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,11 +30,10 @@ class Layer(NamedTuple):
     skip_DD: Tensor | None
 
 
-def layers(trainer: Trainer) -> list[Layer]:
-    """Every layer with the units folded in, and each feature's decoder scaled to length 1: the same function."""
+def layers(trainer: Trainer) -> Iterator[Layer]:
+    """Layer by layer with the units folded in, and each feature's decoder scaled to length 1: the same function."""
     assert trainer.units is not None
-    dictionary, units = trainer.dictionary, Units(*(tensor.double() for tensor in trainer.units))
-    found = []
+    dictionary, units = trainer.dictionary, Units(*(tensor.cpu().double() for tensor in trainer.units))
     for layer in range(dictionary.n_layers):
         last = layer + dictionary.w_dec[layer].shape[1]
         w_dec_FJD = _whole(trainer, dictionary.w_dec[layer]) * units.y_scale_L[layer:last, None]
@@ -41,15 +41,14 @@ def layers(trainer: Trainer) -> list[Layer]:
         length_F = torch.where(length_F > 0, length_F, 1.0)
         w_enc_DF = _whole(trainer, dictionary.w_enc[layer]).T / units.x_scale_LD[layer][:, None] * length_F
         b_enc_F = _whole(trainer, dictionary.b_enc[layer]) * length_F - units.x_mean_LD[layer] @ w_enc_DF
-        b_dec_D = dictionary.b_dec[layer].detach().double() * units.y_scale_L[layer] + units.y_mean_LD[layer]
+        b_dec_D = dictionary.b_dec[layer].detach().cpu().double() * units.y_scale_L[layer] + units.y_mean_LD[layer]
         skip_DD = None
         if dictionary.skip is not None:
-            skip_DD = dictionary.skip[layer].detach().double() / units.x_scale_LD[layer][:, None]
+            skip_DD = dictionary.skip[layer].detach().cpu().double() / units.x_scale_LD[layer][:, None]
             skip_DD = skip_DD * units.y_scale_L[layer]
             b_dec_D = b_dec_D - units.x_mean_LD[layer] @ skip_DD
         threshold_F = _whole(trainer, trainer.threshold_LF[layer]) * length_F
-        found.append(Layer(w_enc_DF, b_enc_F, w_dec_FJD / length_F[:, None, None], b_dec_D, threshold_F, skip_DD))
-    return found
+        yield Layer(w_enc_DF, b_enc_F, w_dec_FJD / length_F[:, None, None], b_dec_D, threshold_F, skip_DD)
 
 
 def export(trainer: Trainer, folder: Path, model_name: str) -> Path:
@@ -57,17 +56,19 @@ def export(trainer: Trainer, folder: Path, model_name: str) -> Path:
 
     A CLT's decoders are stored as (features, all layers, width), zero for layers before its own.
     """
-    config, every = trainer.config, layers(trainer)
+    config, n_layers = trainer.config, trainer.dictionary.n_layers
     target = folder / SITES[config.kind]
     result = target / set_name(config) if config.kind == "clt" else target
     if trainer.shard.rank:
+        for _ in layers(trainer):  # the first process gathers and writes them
+            pass
         return result
     scratch = folder / f".{SITES[config.kind]}.unfinished"
     shutil.rmtree(scratch, ignore_errors=True)
-    for index, layer in enumerate(every):
+    for index, layer in enumerate(layers(trainer)):
         path = scratch / file_name(config, index)
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(_tensors(layer, index, len(every), config.kind), path)
+        save_file(_tensors(layer, index, n_layers, config.kind), path)
         described = json.dumps(describe(config, index, model_name), indent=2)
         (path.parent / "config.json").write_text(described + "\n")
     shutil.rmtree(target, ignore_errors=True)
@@ -111,7 +112,7 @@ def describe(config: Config, layer: int, model_name: str) -> dict:
 
 
 def _whole(trainer: Trainer, part: Tensor) -> Tensor:
-    return trainer.shard.whole(part.detach()).double()
+    return trainer.shard.whole(part.detach()).cpu().double()
 
 
 def _tensors(layer: Layer, index: int, n_layers: int, kind: str) -> dict[str, Tensor]:

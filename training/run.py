@@ -9,6 +9,7 @@ import numpy as np
 
 from cotrace.attribution.model import Model, load
 from cotrace.attribution.progress import Progress
+from cotrace.attribution.provenance import versions
 from cotrace.attribution.transcoders.files import FileTranscoders
 
 from . import checkpoints, texts
@@ -18,7 +19,7 @@ from .config import Config
 from .evaluate import EVERYDAY_PROMPTS, Result, StandIn, TranscoderStandIn, evaluate, scores
 from .export import export
 from .plot import plot_run
-from .shards import Shard
+from .shards import Shard, device_of_process
 from .trainer import Trainer, train
 
 
@@ -29,7 +30,7 @@ def train_run(config: Config, out: str | os.PathLike, *, device: str = "auto", p
     run, for data that is missing or too little, and where the loss is not finite.
     """
     folder = Path(out)
-    if checkpoints.exists(folder):
+    if checkpoints.is_run(folder) and Shard.here(device_of_process(device)).rank == 0:
         raise ValueError(f"{folder} holds a run already; continue it with --resume, or choose another folder")
     return _run(config, folder, device, progress)
 
@@ -41,20 +42,27 @@ def resume_run(out: str | os.PathLike, *, device: str = "auto", progress: bool |
 
 
 def _run(config: Config, folder: Path, device: str, progress: bool | None) -> Path:
-    shard = Shard.here()
+    device = device_of_process(device)
+    shard = Shard.here(device)
     progress = progress if shard.rank == 0 else False
-    folder.mkdir(parents=True, exist_ok=True)
-    model = load(config.model, device=shard.device(device), progress=progress)
+    model = load(config.model, device=device, progress=progress)
     arch = model.architecture
     trainer = Trainer(config, arch.n_layers, arch.d_model, model.weights.device, shard)
     if checkpoints.exists(folder):
         checkpoints.restore(trainer, folder)
+    elif shard.rank == 0:
+        checkpoints.begin(folder, config)
     train([trainer], model, [folder], Progress(progress))
+    return finish(trainer, model, folder)
+
+
+def finish(trainer: Trainer, model: Model, folder: Path) -> Path:
+    """Write a trained dictionary's files, card and curves; returns the folder of the set."""
     result = export(trainer, folder, model.source.name)
-    if shard.rank == 0:
+    if trainer.shard.rank == 0:
         plot_run(trainer.history, folder / "training.svg")
-        write_card(folder, result, config, model, trainer.history)
-    shard.wait()
+        write_card(folder, trainer.config, model, trainer.history)
+    trainer.shard.wait()
     return result
 
 
@@ -107,6 +115,14 @@ def measure(
         with bars.phase("fitting baselines", len(fit)) as advance:
             stand_ins += fit_baselines(models[0], fit, advance)
     results = evaluate(models[0], stand_ins, held_out, bars)
+    source = {"run": os.fspath(run)} if run is not None else {"data": list(data), "seed": seed}
+    for result in results:
+        result.settings |= {
+            "model": models[0].source.name,
+            "context": held_out.shape[1],
+            "versions": versions(),
+            **source,
+        }
     for loaded, result in zip(models, results, strict=False):
         if prompts:
             result.replacement_score, result.completeness_score = scores(loaded, prompts, bars)
@@ -140,5 +156,5 @@ def _evaluation_text(
     folder = Path(run)
     config = checkpoints.read_config(folder)
     ids_SP = texts.sequences(config, model, folder, bars)
-    held_out = ids_SP[len(ids_SP) - texts.n_held_out(config) :][: -(-tokens // (config.context - 1))]
-    return held_out, ids_SP[: -(-fit_tokens // (config.context - 1))]
+    seen, held_out = np.split(ids_SP, [len(ids_SP) - texts.n_held_out(config)])
+    return held_out[: -(-tokens // (config.context - 1))], seen[: -(-fit_tokens // (config.context - 1))]

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -10,6 +11,17 @@ from torch import Tensor
 from cotrace.kernels.active import Active
 
 from .estimators import sum_over_ranks
+
+PATIENCE = timedelta(days=1)  # until the first process has read the text, or the model has written it
+
+
+def device_of_process(device: str) -> str:
+    """What `auto` and `cuda` mean in one of several processes that torchrun started: a GPU for each."""
+    local = os.environ.get("LOCAL_RANK")
+    if local is None or device not in ("auto", "cuda") or not torch.cuda.is_available():
+        return device
+    torch.cuda.set_device(int(local))
+    return f"cuda:{local}"
 
 
 @dataclass(frozen=True)
@@ -24,16 +36,15 @@ class Shard:
     size: int = 1
 
     @classmethod
-    def here(cls) -> "Shard":
+    def here(cls, device: str = "cpu") -> "Shard":
         """This process's among those that torchrun started, which meet here; the whole where there are none."""
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+            dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=PATIENCE)
         return cls(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else cls()
 
-    def device(self, device: str) -> str:
-        """What `auto` means here: a GPU for each process of a machine."""
-        shared = self.size > 1 and device == "auto" and torch.cuda.is_available()
-        return f"cuda:{os.environ.get('LOCAL_RANK', self.rank)}" if shared else device
+    def any(self, here: bool, device: torch.device) -> bool:
+        """Whether it is so in any process."""
+        return here if self.size == 1 else bool(self.total(torch.tensor(float(here), device=device)) > 0)
 
     def wait(self) -> None:
         """Until all processes are here."""
@@ -65,7 +76,9 @@ class Shard:
         if self.size == 1:
             return found
         count_P = torch.bincount(found.position_n, minlength=n_positions)
-        rank_n = torch.arange(len(found.position_n)) - (count_P.cumsum(0) - count_P)[found.position_n]
+        rank_n = (
+            torch.arange(len(found.position_n), device=count_P.device) - (count_P.cumsum(0) - count_P)[found.position_n]
+        )
         z_Pk = found.pre_activation_n.new_zeros(n_positions, k)
         z_Pk[found.position_n, rank_n] = found.pre_activation_n
         everyone = [torch.empty_like(z_Pk) for _ in range(self.size)]

@@ -8,7 +8,7 @@ from .dictionary import FIRST_THRESHOLD, Dictionary, Units
 
 RIDGE = 1e-4  # of the affine map, relative to the inputs' mean square
 DECODER_RIDGE = 3e-2  # of the first decoders, relative to the mean square of an activation
-CLOSED_FORM = 4096  # features of a layer up to which first decoders are solved for: the cost is their cube
+CLOSED_FORM = 8192  # features of a layer up to which first decoders are solved for: the cost is their cube
 
 
 def fit_units(examples: Examples) -> Units:
@@ -72,7 +72,10 @@ def renew(
     depends on what others do.
     """
     for layer, feature_u in enumerate(features):
+        if not dictionary.shard.any(len(feature_u) > 0, x_LPD.device):
+            continue
         weight_P = error_LPD[layer].square().sum(1)
+        weight_P = weight_P if weight_P.any() else torch.ones_like(weight_P)
         again = int(weight_P.count_nonzero()) < dictionary.config.width  # only then may two stand for the same
         drawn_F = torch.multinomial(weight_P.double(), dictionary.config.width, replacement=again, generator=generator)
         example_u = drawn_F[feature_u + dictionary.features.start]  # of all processes' features, the same everywhere

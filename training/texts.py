@@ -28,19 +28,29 @@ def sequences(config: Config, model: Model, folder: Path, bars: Progress, shard:
     They are made once, by the first process, and kept in `folder`; S is what the run and its
     evaluation need. Raises ValueError if the data has fewer tokens than that, or cannot be read.
     """
-    path = folder / FILE
+    path, needed = folder / FILE, needed_sequences(config)
     if not path.is_file() and shard.rank == 0:
-        ids_SP = read(
-            config.data, model, config.context, needed_sequences(config), config.seed, bars, folder / "samples"
-        )
-        scratch = path.with_suffix(".unfinished.npy")
-        np.save(scratch, ids_SP)
-        scratch.replace(path)
+        samples = folder / f"samples-{config.context}-{config.seed}"
+        keep(path, read(config.data, model, config.context, needed, config.seed, bars, samples), config)
     shard.wait()
     ids_SP = np.load(path, mmap_mode="r")
-    if ids_SP.shape != (needed_sequences(config), config.context):
-        raise ValueError(f"{path} is of other settings; remove it, or choose another folder")
+    made_of = path.with_suffix(".json")
+    if not made_of.is_file() or json.loads(made_of.read_text()) != _made_of(config) or len(ids_SP) != needed:
+        raise ValueError(f"{path} is of other data or settings; remove it, or choose another folder")
     return ids_SP
+
+
+def keep(path: Path, ids_SP: np.ndarray, config: Config) -> None:
+    """Write a run's sequences, all or nothing, and what they were made of."""
+    path.with_suffix(".json").write_text(json.dumps(_made_of(config)))
+    scratch = path.with_suffix(".unfinished.npy")
+    np.save(scratch, ids_SP)
+    scratch.replace(path)
+
+
+def _made_of(config: Config) -> dict[str, Any]:
+    names = ("model", "data", "context", "seed", "tokens", "buffer_tokens", "fit_tokens", "held_out")
+    return json.loads(json.dumps({name: getattr(config, name) for name in names}))
 
 
 def read(
@@ -105,7 +115,7 @@ def _packed(
     """At most `needed` sequences of one source."""
     kind, _, n = source.partition(":")
     if kind == "samples":
-        if (n and not n.isdecimal()) or samples is None:
+        if (n and not n.isdecimal()) or n == "0" or samples is None:
             raise ValueError(f"{source!r} should be samples or samples:N, with the number of sequences, to train on")
         return sampled(model, min(needed, int(n or needed)), _bos(model), context, seed, samples, bars)
     documents = pieces(Path(source), seed) if Path(source).exists() else _data_set(source)
@@ -141,7 +151,8 @@ def pack(
 
 
 def pieces(source: Path, seed: int) -> Iterator[str]:
-    """All texts of a file or folder in pieces of about `PIECE` characters, shuffled: each is seen in its proportion.
+    """All texts of a file or folder, shuffled: files of text in pieces of about `PIECE` bytes, so that each is
+    seen in its proportion, files of many texts from the first to the last.
 
     Raises ValueError where there is no text, or what cannot be read.
     """
@@ -152,7 +163,8 @@ def pieces(source: Path, seed: int) -> Iterator[str]:
     for index in np.random.default_rng(seed).permutation(len(starts)):
         path, start = starts[index]
         try:
-            yield from [_lines(path, start)] if start is not None else _rows(path)
+            found = [_lines(path, start)] if start is not None else _rows(path)
+            yield from (text for text in found if text)
         except (KeyError, TypeError, ValueError, OSError, pa.ArrowException) as error:
             raise ValueError(f"{path} cannot be read as text ({error}); convert or remove it") from error
 
@@ -196,4 +208,6 @@ def _data_set(source: str) -> Iterator[str]:
         ) from error
     rows: Any = datasets.load_dataset(name, split=split or "train", streaming=True)
     for row in rows:
-        yield row[column or "text"]
+        if (column or "text") not in row:
+            raise ValueError(f"{source} has no column {column or 'text'!r}; it has {', '.join(row)}")
+        yield row[column or "text"] or ""

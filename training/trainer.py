@@ -68,7 +68,7 @@ class Trainer:
         with torch.no_grad():
             error_LPD = y_LPD - written.y_MLPD[-1]
             seen = self._note(written, error_LPD, y_LPD)
-            if self.step % REVIVE_EVERY == 0:
+            if self.step % REVIVE_EVERY == 0 and self.step < (1 - self.config.decay) * self.config.n_steps:
                 self._revive(x_LPD, error_LPD)
         return seen
 
@@ -106,9 +106,10 @@ class Trainer:
         renew(self.dictionary, dead, x_LPD, error_LPD, self._generator(self.step))
         for layer, feature_u in enumerate(dead):
             self.idle_LF[layer, feature_u] = 0
-            for parameters in (self.dictionary.w_enc, self.dictionary.b_enc, self.dictionary.w_dec):
-                for moment in ("exp_avg", "exp_avg_sq"):
-                    self.optimizer.state[parameters[layer]][moment][feature_u] = 0
+            lists = (self.dictionary.w_enc, self.dictionary.b_enc, self.dictionary.w_dec, self.dictionary.threshold)
+            for parameter in (parameters[layer] for parameters in lists if len(parameters)):
+                for moment in MOMENTS:
+                    self.optimizer.state[parameter][moment][feature_u] = 0
 
     def _rate(self, step: int) -> float:
         """Learning rate as a share of the highest: a linear warm-up, then constant, then a linear decay to 0."""
@@ -139,7 +140,8 @@ class Trainer:
         for name, parameter in self.dictionary.named_parameters():
             moments = {key: tensors[f"adam.{name}.{key}"] for key in MOMENTS if self.step}
             if moments:
-                self.optimizer.state[parameter] = {"step": torch.tensor(float(self.step)), **moments}
+                step = torch.tensor(float(self.step), device=parameter.device)
+                self.optimizer.state[parameter] = {"step": step, **moments}
         self.idle_LF, self.least_L = tensors["idle_LF"], tensors["least_L"]
         self.schedule.last_epoch = self.step
         for group in self.optimizer.param_groups:
@@ -156,8 +158,11 @@ def train(trainers: Sequence[Trainer], model: Model, folders: Sequence[Path], ba
     They share what their configurations say of data: they must say the same. Continues from the
     folders' checkpoints.
     """
-    config = trainers[0].config
-    ids_SP = sequences(config, model, folders[0], bars, trainers[0].shard)
+    config, shard = trainers[0].config, trainers[0].shard
+    steps = {int(step) for trainer in trainers for step in shard.whole(trainer.idle_LF.new_tensor([trainer.step]))}
+    if len(steps) > 1:
+        raise ValueError(f"the checkpoints are of different steps ({sorted(steps)}): remove them, and begin again")
+    ids_SP = sequences(config, model, folders[0], bars, shard)
     if trainers[0].units is None:
         with bars.phase("fitting units and the affine map"):
             found = examples(model, ids_SP[of_fit(config)], config.kind)
@@ -177,15 +182,21 @@ def train(trainers: Sequence[Trainer], model: Model, folders: Sequence[Path], ba
                 last_seen = trainers[0].history[-1]
                 advance(note=", ".join(f"{title} {last_seen[name]:.3g}" for name, title in NOTED.items()))
             last = buffer == config.n_buffers - 1
-            if last or time.monotonic() - saved > SAVE_SECONDS:
-                for trainer, folder in zip(trainers, folders, strict=True):
-                    checkpoints.save(trainer, folder)
+            due = shard.rank == 0 and time.monotonic() - saved > SAVE_SECONDS  # by one clock
+            if shard.any(last or due, found.x_LND.device):
+                checkpoints.save(trainers, folders)
                 saved = time.monotonic()
 
 
 def _batches(config: Config, buffer: int, n_tokens: int) -> list[Tensor]:
-    """A buffer's tokens in batches, shuffled anew in each pass."""
+    """A buffer's tokens in batches, shuffled anew in each pass; it begins anew where BOS left too few.
+
+    Raises ValueError for a buffer without any.
+    """
+    if not n_tokens:
+        raise ValueError("the text has no tokens beside those that open one; add data")
     generator = torch.Generator().manual_seed((config.seed << 32) + (1 << 31) + buffer)
-    order = torch.cat([torch.randperm(n_tokens, generator=generator) for _ in range(config.passes)])
     size = config.batch_tokens
+    n_passes = max(config.passes, -(-size * config.steps_per_buffer // n_tokens))
+    order = torch.cat([torch.randperm(n_tokens, generator=generator) for _ in range(n_passes)])
     return [order[step * size : (step + 1) * size] for step in range(config.steps_per_buffer)]
