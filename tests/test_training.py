@@ -214,6 +214,12 @@ def test_packing_keeps_every_token_in_order(documents, context, needed):
     assert packed.shape[1] == context
     assert len(packed) <= needed
     assert (packed[:, 0] == 1).all()
+    runs = [token for text in documents for token in (1, *(ord(c) + 2 for c in text))]
+    at = 0
+    for row in packed.tolist():  # a row is BOS and a run of the stream, whose own BOS there is not doubled
+        at += at < len(runs) and runs[at] == 1
+        assert row[1:] == runs[at : at + context - 1]
+        at += context - 1
     stream = [token for text in documents for token in (1, *(ord(c) + 2 for c in text))]
     kept = [int(token) for row in packed for token in row[1:] if token != 1]
     assert kept == [token for token in stream if token != 1][: len(kept)]

@@ -49,7 +49,10 @@ class Compact(Protocol):
         """What is added to every product, and what the sum must exceed to be active, at least 0."""
 
     def __call__(self, product_pf: Tensor, positions: slice, features: slice, bound_P: Tensor | None) -> Found:
-        """Entries of `product + bias` above what is asked of their feature, and of their position if that is given."""
+        """Entries of `product + bias` above what is asked of their feature, and of their position if that is given.
+
+        Positions ask for something only where features ask for no more than 0.
+        """
 
 
 def encode(picker: Picker, x_PD: Tensor, w_enc_DF: Tensor):
