@@ -37,16 +37,16 @@ SAMPLES = 256  # sequences that the model writes itself
 
 def main(texts: str, run: str) -> None:
     """Train both, or go on."""
-    model = cotrace.load("gemma-3-270m")
+    model = cotrace.load("gemma-3-270m", "neurons")
     arch, data = model.architecture, (texts, f"samples:{SAMPLES}")
     folders = [Path(run, "clt"), Path(run, "per-layer")]
     trainers = []
     for config, folder in zip((CLT, PER_LAYER), folders, strict=True):
         trainer = Trainer(replace(config, data=data), arch.n_layers, arch.d_model, model.weights.device)
-        if checkpoints.exists(folder):
+        if checkpoints.has_state(folder):
             checkpoints.restore(trainer, folder)
         trainers.append(trainer)
-        checkpoints.begin(folder, trainer.config)
+        checkpoints.begin_run(folder, trainer.config)
     train(trainers, model, folders, Progress(True))
     for trainer, folder in zip(trainers, folders, strict=True):
         print(finish(trainer, model, folder))

@@ -82,6 +82,16 @@ def test_baselines_are_least_squares(load):
         assert fvu == pytest.approx(float(left_ND.square().sum() / (y_ND - y_ND.mean(0)).square().sum()), rel=1e-2)
 
 
+def test_an_input_that_the_norm_switches_off_does_not_stop_the_affine_map(tmp_path):
+    folder = tiny.write_model(tmp_path / "model")
+    model = cotrace.load(folder, "neurons", device="cpu")
+    for layer in model.weights._text.layers:
+        layer.pre_feedforward_layernorm.weight.data[3] = -1
+    mean, affine = fit_baselines(model, sequences(40))
+    results = evaluate.evaluate(model, [mean, affine], sequences(40), QUIET)
+    assert 0 < results[1].fvu < results[0].fvu
+
+
 @pytest.mark.parametrize("kind", [kind for kind in tiny.KINDS if kind != "neurons"])
 def test_transcoders_stand_in_as_they_do_in_tracing(load, kind):
     """What is written is the MLP's output less the error node, at every layer and position."""

@@ -293,7 +293,7 @@ def start_run(config: Config, model, folder: Path) -> Trainer:
     if not (folder / texts.FILE).exists():
         write_tokens(folder, config)
     run = Trainer(config, model.architecture.n_layers, model.architecture.d_model, CPU)
-    if checkpoints.exists(folder):
+    if checkpoints.has_state(folder):
         checkpoints.restore(run, folder)
     return run
 

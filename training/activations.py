@@ -18,6 +18,12 @@ class Examples(NamedTuple):
     x_LND: Tensor
     y_LND: Tensor
 
+    @classmethod
+    def empty(cls, model: Model, n_tokens: int) -> "Examples":
+        """Room for so many tokens."""
+        arch = model.architecture
+        return cls(*torch.empty(2, arch.n_layers, n_tokens, arch.d_model, device=model.weights.device))
+
 
 @torch.no_grad()
 def examples(model: Model, sequences_SP: np.ndarray, kind: str, advance=lambda steps=1: None) -> Examples:
@@ -25,24 +31,31 @@ def examples(model: Model, sequences_SP: np.ndarray, kind: str, advance=lambda s
 
     An SAE reads what it writes: the MLP's output.
     """
-    arch = model.architecture
-    ids_SP = torch.from_numpy(sequences_SP.astype(np.int64)).to(model.weights.device)
+    ids_SP = on_device(model, sequences_SP)
     open_SP = open_positions(model, ids_SP)
-    n_tokens = int(open_SP.sum())
-    x_LND = torch.empty(arch.n_layers, n_tokens, arch.d_model, device=ids_SP.device)
-    y_LND = torch.empty_like(x_LND)
+    found = Examples.empty(model, int(open_SP.sum()))
     start, at_once = 0, max(1, AT_ONCE.get(ids_SP.device.type, AT_ONCE_ELSEWHERE) // ids_SP.shape[1])
     for ids_BP, open_BP in zip(ids_SP.split(at_once), open_SP.split(at_once), strict=True):
         stop = start + int(open_BP.sum())
-
-        def note(layer: int, x_BPD: Tensor, y_BPD: Tensor, here=slice(start, stop), keep_BP=open_BP) -> None:
-            y_LND[layer, here] = y_BPD[keep_BP].float()
-            x_LND[layer, here] = y_LND[layer, here] if kind == "sae" else x_BPD[keep_BP].float()
-
-        model.weights.run_library(ids_BP, note)
+        watch(model, ids_BP, open_BP, Examples(*(side_LND[:, start:stop] for side_LND in found)), kind)
         advance(len(ids_BP))
         start = stop
-    return Examples(x_LND, y_LND)
+    return found
+
+
+def watch(model: Model, ids_BP: Tensor, open_BP: Tensor, into: Examples, kind: str = "transcoder") -> Tensor:
+    """Run the model and note what its MLPs read and write at open positions; returns what its unembedding reads."""
+
+    def note(layer: int, x_BPD: Tensor, y_BPD: Tensor) -> None:
+        into.y_LND[layer] = y_BPD[open_BP].float()
+        into.x_LND[layer] = into.y_LND[layer] if kind == "sae" else x_BPD[open_BP].float()
+
+    return model.weights.run_library(ids_BP, note)
+
+
+def on_device(model: Model, sequences_SP: np.ndarray) -> Tensor:
+    """Token ids as the model takes them."""
+    return torch.from_numpy(sequences_SP.astype(np.int64)).to(model.weights.device)
 
 
 def open_positions(model: Model, ids_SP: Tensor) -> Tensor:

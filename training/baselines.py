@@ -10,6 +10,7 @@ from .activations import examples
 from .start import RIDGE
 
 SEQUENCES_AT_ONCE = 32
+SMALLEST = 1e-9  # of the mean variance: what an input without any counts as
 
 
 class Affine:
@@ -49,6 +50,8 @@ def fit_baselines(model: Model, sequences_SP: np.ndarray, advance=lambda steps=1
     mean_x_LD, mean_y_LD = sums / n_tokens
     square_LDD = products[0] / n_tokens - mean_x_LD[:, :, None] * mean_x_LD[:, None]
     cross_LDD = products[1] / n_tokens - mean_x_LD[:, :, None] * mean_y_LD[:, None]
-    square_LDD.diagonal(dim1=1, dim2=2).mul_(1 + RIDGE)  # in proportion to each input's own variance
+    diagonal_LD = square_LDD.diagonal(dim1=1, dim2=2)
+    diagonal_LD.mul_(1 + RIDGE)  # in proportion to each input's own variance
+    diagonal_LD.add_(SMALLEST * diagonal_LD.mean(1, keepdim=True))  # Gemma's norms switch some inputs off
     map_LDD = torch.linalg.solve(square_LDD, cross_LDD)
     return Affine("mean ablation", mean_x_LD, mean_y_LD, None), Affine("affine map", mean_x_LD, mean_y_LD, map_LDD)

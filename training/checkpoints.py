@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from cotrace.attribution.provenance import versions
+from cotrace.graphs.store import replacing
 
 from .config import Config
 
@@ -18,10 +20,10 @@ if TYPE_CHECKING:
 HISTORY, CONFIG = "history.jsonl", "run.json"
 
 
-def begin(folder: Path, config: Config) -> None:
+def begin_run(folder: Path, config: Config) -> None:
     """Make a folder that of a run."""
-    folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / CONFIG, lambda path: path.write_text(str(config) + "\n"))
+    with replacing(folder / CONFIG) as temporary:
+        temporary.write_text(str(config) + "\n")
 
 
 def save(trainers: Sequence["Trainer"], folders: Sequence[Path]) -> None:
@@ -29,18 +31,17 @@ def save(trainers: Sequence["Trainer"], folders: Sequence[Path]) -> None:
 
     The history goes first: it may be ahead.
     """
-    for trainer, folder in zip(trainers, folders, strict=True):
-        tensors, values = trainer.state()
-        if trainer.shard.rank == 0:
-            lines = "".join(json.dumps(record) + "\n" for record in trainer.history)
-            _replace(folder / HISTORY, lambda path, text=lines: path.write_text(text))
-        metadata = {"state": json.dumps({**values, "shards": trainer.shard.size, "versions": versions()})}
-        tensors = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
-        save_file(tensors, _scratch(folder / file_name(trainer.shard.rank)), metadata)
-    trainers[0].shard.wait()
-    for trainer, folder in zip(trainers, folders, strict=True):
-        path = folder / file_name(trainer.shard.rank)
-        _scratch(path).replace(path)
+    with ExitStack() as all_or_none:
+        for trainer, folder in zip(trainers, folders, strict=True):
+            tensors, values = trainer.state()
+            if trainer.shard.rank == 0:
+                with replacing(folder / HISTORY) as temporary:
+                    temporary.write_text("".join(json.dumps(record) + "\n" for record in trainer.history))
+            metadata = {"state": json.dumps({**values, "shards": trainer.shard.size, "versions": versions()})}
+            tensors = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
+            temporary = all_or_none.enter_context(replacing(folder / file_name(trainer.shard.rank)))
+            save_file(tensors, temporary, metadata)
+        trainers[0].shard.wait()
 
 
 def read_config(folder: Path) -> Config:
@@ -73,7 +74,7 @@ def restore(trainer: "Trainer", folder: Path) -> None:
     trainer.history = records[: trainer.step]
 
 
-def exists(folder: Path) -> bool:
+def has_state(folder: Path) -> bool:
     """Whether there is a state to continue from."""
     return (folder / file_name(0)).is_file()
 
@@ -89,12 +90,3 @@ def _values(path: Path) -> dict[str, Any]:
             return json.loads(file.metadata()["state"])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no checkpoint of a training run ({error}); name the folder of one") from error
-
-
-def _replace(path: Path, write) -> None:
-    write(_scratch(path))
-    _scratch(path).replace(path)
-
-
-def _scratch(path: Path) -> Path:
-    return path.with_name(f".{path.name}.unfinished")

@@ -15,7 +15,7 @@ from cotrace.attribution.transcoders.files import FileTranscoders
 from cotrace.kernels.active import Active
 from cotrace.kernels.decode import decode
 
-from .activations import examples, open_positions
+from .activations import Examples, on_device, open_positions, watch
 
 AT_ONCE = 4  # sequences
 LOGITS_AT_ONCE = 256  # positions
@@ -62,14 +62,12 @@ class TranscoderStandIn:
         """What features of this layer and earlier ones write, skip and bias."""
         if layer == 0:
             self.written = [torch.zeros_like(x_PD)] * self.n_layers
-        active = self.transcoders.active(layer, x_PD)
+        active, _, row_n, decoder_UJD = self.transcoders.active(layer, x_PD)
         self.active.append(active)
-        used, row_n = active.feature_n.unique(return_inverse=True)
-        w_dec_UJD = self.transcoders.decoders(layer)[used.cpu()].to(x_PD)  # files are read on the CPU
-        n_later = w_dec_UJD.shape[1] - 1
+        n_later = decoder_UJD.shape[1] - 1
         nothing = Active(*(column[:0] for column in active))
-        later = [nothing] * n_later, [w_dec_UJD[:0, :1]] * n_later
-        y_JPD = decode([active._replace(feature_n=row_n), *later[0]], [w_dec_UJD, *later[1]], len(x_PD))
+        later = [nothing] * n_later, [decoder_UJD[:0, :1]] * n_later
+        y_JPD = decode([active._replace(feature_n=row_n), *later[0]], [decoder_UJD, *later[1]], len(x_PD))
         for j, y_PD in enumerate(y_JPD):
             self.written[layer + j] = self.written[layer + j] + y_PD
         skip_DD, bias_D = self.transcoders.skip(layer, x_PD), self.transcoders.output_bias(layer, x_PD)
@@ -115,13 +113,13 @@ def evaluate(model: Model, stand_ins: Sequence[StandIn], sequences_SP: np.ndarra
     batches = range(0, len(sequences_SP), AT_ONCE)
     with bars.phase("evaluating", len(batches)) as advance:
         for start in batches:
-            ids_SP = sequences_SP[start : start + AT_ONCE]
-            found = examples(model, ids_SP, "transcoder")
-            ids_BP = torch.from_numpy(ids_SP.astype(np.int64)).to(model.weights.device)
-            normed_BPD = model.weights.run_library(ids_BP, lambda layer, x, y: None)
+            ids_BP = on_device(model, sequences_SP[start : start + AT_ONCE])
+            open_BP = open_positions(model, ids_BP)
+            found = Examples.empty(model, int(open_BP.sum()))
+            normed_BPD = watch(model, ids_BP, open_BP, found)
             for tally in tallies:
                 tally.reconstruct(*found)
-                tally.replace(ids_BP, normed_BPD)
+                tally.replace(ids_BP, open_BP, normed_BPD)
             advance()
     return [tally.result() for tally in tallies]
 
@@ -152,9 +150,8 @@ class Tally:
             counts_LF = torch.stack([torch.bincount(a.feature_n, minlength=width) for a in self.stand_in.active])
             self.on_LF = counts_LF if self.on_LF is None else self.on_LF + counts_LF
 
-    def replace(self, ids_BP: Tensor, normed_BPD: Tensor) -> None:
+    def replace(self, ids_BP: Tensor, open_BP: Tensor, normed_BPD: Tensor) -> None:
         """Compare predictions of the next token when every MLP is replaced with the model's own."""
-        open_BP = open_positions(self.model, ids_BP)
         self.stand_in.begin(int(open_BP.sum()))
 
         def put(layer: int, x_BPD: Tensor, y_BPD: Tensor) -> Tensor:

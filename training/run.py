@@ -11,15 +11,17 @@ from cotrace.attribution.model import Model, load
 from cotrace.attribution.progress import Progress
 from cotrace.attribution.provenance import versions
 from cotrace.attribution.transcoders.files import FileTranscoders
+from cotrace.graphs.store import replacing
 
-from . import checkpoints, texts
 from .baselines import fit_baselines
 from .card import write_card
+from .checkpoints import begin_run, has_state, is_run, read_config, restore
 from .config import Config
 from .evaluate import EVERYDAY_PROMPTS, Result, StandIn, TranscoderStandIn, evaluate, scores
 from .export import export
 from .plot import plot_run
 from .shards import Shard, device_of_process
+from .texts import n_held_out, read, sequences
 from .trainer import Trainer, train
 
 
@@ -30,7 +32,7 @@ def train_run(config: Config, out: str | os.PathLike, *, device: str = "auto", p
     run, for data that is missing or too little, and where the loss is not finite.
     """
     folder = Path(out)
-    if checkpoints.is_run(folder) and Shard.here(device_of_process(device)).rank == 0:
+    if is_run(folder) and Shard.here(device_of_process(device)).rank == 0:
         raise ValueError(f"{folder} holds a run already; continue it with --resume, or choose another folder")
     return _run(config, folder, device, progress)
 
@@ -38,20 +40,20 @@ def train_run(config: Config, out: str | os.PathLike, *, device: str = "auto", p
 def resume_run(out: str | os.PathLike, *, device: str = "auto", progress: bool | None = None) -> Path:
     """Continue the run in a folder from its last checkpoint, with its own settings."""
     folder = Path(out)
-    return _run(checkpoints.read_config(folder), folder, device, progress)
+    return _run(read_config(folder), folder, device, progress)
 
 
 def _run(config: Config, folder: Path, device: str, progress: bool | None) -> Path:
     device = device_of_process(device)
     shard = Shard.here(device)
     progress = progress if shard.rank == 0 else False
-    model = load(config.model, device=device, progress=progress)
+    model = load(config.model, "neurons", device=device, progress=progress)
     arch = model.architecture
     trainer = Trainer(config, arch.n_layers, arch.d_model, model.weights.device, shard)
-    if checkpoints.exists(folder):
-        checkpoints.restore(trainer, folder)
+    if has_state(folder):
+        restore(trainer, folder)
     elif shard.rank == 0:
-        checkpoints.begin(folder, config)
+        begin_run(folder, config)
     train([trainer], model, [folder], Progress(progress))
     return finish(trainer, model, folder)
 
@@ -131,9 +133,8 @@ def measure(
 
 def save_results(results: Sequence[Result], path: Path) -> None:
     """Write results as JSON, all or nothing."""
-    scratch = path.with_name(f".{path.name}.unfinished")
-    scratch.write_text(json.dumps([result.to_json() for result in results], indent=1) + "\n")
-    scratch.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps([result.to_json() for result in results], indent=1) + "\n")
 
 
 def _evaluation_text(
@@ -148,13 +149,11 @@ def _evaluation_text(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sequences to measure on, and sequences to fit to."""
     if run is None:
-        ids_SP = texts.read(
-            data, model, context, -(-tokens // (context - 1)) + -(-fit_tokens // (context - 1)), seed, bars
-        )
+        ids_SP = read(data, model, context, -(-tokens // (context - 1)) + -(-fit_tokens // (context - 1)), seed, bars)
         n_fit = -(-fit_tokens // (context - 1))
         return ids_SP[n_fit:], ids_SP[:n_fit]
     folder = Path(run)
-    config = checkpoints.read_config(folder)
-    ids_SP = texts.sequences(config, model, folder, bars)
-    seen, held_out = np.split(ids_SP, [len(ids_SP) - texts.n_held_out(config)])
+    config = read_config(folder)
+    ids_SP = sequences(config, model, folder, bars)
+    seen, held_out = np.split(ids_SP, [len(ids_SP) - n_held_out(config)])
     return held_out[: -(-tokens // (config.context - 1))], seen[: -(-fit_tokens // (config.context - 1))]

@@ -7,6 +7,7 @@ import torch
 
 from cotrace.attribution.model import Model
 from cotrace.attribution.progress import Progress
+from cotrace.graphs.store import replacing
 
 AT_ONCE = 128  # sequences
 
@@ -18,7 +19,6 @@ def sampled(
 
     Kept in `folder` batch by batch: what was written before an interruption is not written again.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     n_batches, batches = -(-n_sequences // AT_ONCE), []
     with bars.phase("the model writes samples", n_batches) as step:
         for number in range(n_batches):
@@ -26,9 +26,8 @@ def sampled(
             if not path.is_file():
                 generator = torch.Generator(model.weights.device).manual_seed((seed << 32) + number)
                 ids_BP = model.weights.sample(AT_ONCE, context, bos_id, generator)
-                scratch = path.with_suffix(".unfinished.npy")
-                np.save(scratch, ids_BP.cpu().numpy().astype(np.int32))
-                scratch.replace(path)
+                with replacing(path) as temporary, temporary.open("wb") as file:
+                    np.save(file, ids_BP.cpu().numpy().astype(np.int32))
             batches.append(np.load(path))
             step()
     return np.concatenate(batches)[:n_sequences]

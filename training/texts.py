@@ -11,6 +11,7 @@ import pyarrow.parquet as parquet
 
 from cotrace.attribution.model import Model
 from cotrace.attribution.progress import Progress
+from cotrace.graphs.store import replacing
 
 from .config import Config
 from .samples import sampled
@@ -43,9 +44,8 @@ def sequences(config: Config, model: Model, folder: Path, bars: Progress, shard:
 def keep(path: Path, ids_SP: np.ndarray, config: Config) -> None:
     """Write a run's sequences, all or nothing, and what they were made of."""
     path.with_suffix(".json").write_text(json.dumps(_made_of(config)))
-    scratch = path.with_suffix(".unfinished.npy")
-    np.save(scratch, ids_SP)
-    scratch.replace(path)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, ids_SP)
 
 
 def _made_of(config: Config) -> dict[str, Any]:

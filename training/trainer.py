@@ -11,8 +11,8 @@ from torch import Tensor
 from cotrace.attribution.model import Model
 from cotrace.attribution.progress import Progress
 
-from . import checkpoints
 from .activations import Examples, examples
+from .checkpoints import save
 from .config import Config
 from .dictionary import Dictionary, Units, Written
 from .losses import losses
@@ -184,7 +184,7 @@ def train(trainers: Sequence[Trainer], model: Model, folders: Sequence[Path], ba
             last = buffer == config.n_buffers - 1
             due = shard.rank == 0 and time.monotonic() - saved > SAVE_SECONDS  # by one clock
             if shard.any(last or due, found.x_LND.device):
-                checkpoints.save(trainers, folders)
+                save(trainers, folders)
                 saved = time.monotonic()
 
 

@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -16,6 +17,15 @@ from .base import Encoded, Transcoders
 from .formats import Activation, Format, LayerTensors
 
 
+class ActiveDecoders(NamedTuple):
+    """Active features sorted by (position, feature), n of them, and what the U distinct ones write."""
+
+    active: Active
+    feature_U: Tensor
+    row_n: Tensor  # of decoder_UJD
+    decoder_UJD: Tensor  # J: the feature's own layer and, in a CLT, each later one
+
+
 class FileTranscoders(Transcoders):
     """A CLT or per-layer transcoders in files.
 
@@ -28,7 +38,7 @@ class FileTranscoders(Transcoders):
         self, name: str, layout: Format, files: list[list[Path]], *, revision: str | None, activation: Activation
     ):
         self.name, self.kind, self.revision = name, layout.kind, revision
-        self._layout, self._files, self._activation = layout, files, activation
+        self._layout, self._files, self.activation = layout, files, activation
         self._has_threshold = activation.name not in ("relu", "topk")
 
     def check(self, arch: Architecture) -> None:
@@ -55,46 +65,34 @@ class FileTranscoders(Transcoders):
         absent = [name for name in required if name not in shapes]
         if absent:
             raise ValueError(f"{self._where(layer)} has no tensor {', '.join(absent)}; it has {', '.join(shapes)}")
-        if "k" in shapes and self._activation.k is None:  # circuit-tracer saves TopK so
+        if "k" in shapes and self.activation.k is None:  # circuit-tracer saves TopK so
             raise ValueError(
                 f"{self._where(layer)} is a TopK transcoder; add a config.yaml with activation: topk and its k"
             )
 
     def _check_small(self, layer: int) -> None:
-        tensors = self._load(layer)
+        tensors = self.tensors(layer)
         for name in ("b_enc_F", "b_dec_D", "threshold_F", "skip_DD"):
             tensor = getattr(tensors, name)
             if tensor is not None and not tensor.isfinite().all():
                 raise ValueError(f"{name} of {self._where(layer)} has NaN or infinite values; get the file again")
 
-    def active(self, layer: int, x_PD: Tensor) -> Active:
-        """Active features of one layer for inputs (P, D), sorted by (position, feature)."""
-        tensors, k = self._load(layer), self._activation.k
-        try:
-            return encode(x_PD, tensors.w_enc_DF, tensors.b_enc_F, threshold_F=tensors.threshold_F, k=k)
-        except ValueError as error:
-            raise ValueError(f"{error} at layer {layer}: check the encoder in {self._where(layer)}") from error
-
-    def decoders(self, layer: int) -> Tensor:
-        """Decoders (F, J, D) of one layer as they are stored, a view of the file."""
-        return self._load(layer).w_dec_FJD
+    def active(self, layer: int, x_PD: Tensor) -> ActiveDecoders:
+        """Active features of one layer for inputs (P, D), with their decoders."""
+        return self._active(layer, self.tensors(layer), x_PD)
 
     def encode(self, done: LayerPass, weights: Gemma3Weights, positions: Tensor) -> Encoded:
         """Active features of one layer; reads its encoder and the decoder rows in use."""
-        tensors = self._load(done.layer)
+        tensors = self.tensors(done.layer)
         x_pD = done.mlp_in_PD[positions]
-        active = self.active(done.layer, x_pD)
-        used, row_n = active.feature_n.unique(return_inverse=True)
-        decoder_UJD = tensors.w_dec_FJD[used.cpu()].to(x_pD)
-        if not decoder_UJD.isfinite().all():
-            raise ValueError(f"decoder rows in {self._where(done.layer)} are NaN or infinite; get the file again")
+        active, feature_U, row_n, decoder_UJD = self._active(done.layer, tensors, x_pD)
         return Encoded(
             position_n=positions[active.position_n],
             feature_n=active.feature_n,
             activation_n=active.activation_n,
             pre_activation_n=active.pre_activation_n,
             bias_n=tensors.b_enc_F.to(x_pD)[active.feature_n],
-            read_nD=tensors.w_enc_DF[:, used.cpu()].T.to(x_pD)[row_n],
+            read_nD=tensors.w_enc_DF[:, feature_U.cpu()].T.to(x_pD)[row_n],
             decoder_UJD=decoder_UJD,
             row_n=row_n,
             scale_n=active.activation_n,
@@ -102,23 +100,37 @@ class FileTranscoders(Transcoders):
 
     def skip(self, layer: int, like: Tensor) -> Tensor | None:
         """Affine skip (D, D) of a layer, or None."""
-        skip = self._load(layer).skip_DD
+        skip = self.tensors(layer).skip_DD
         return None if skip is None else skip.to(like)
 
     def output_bias(self, layer: int, like: Tensor) -> Tensor | None:
         """Decoder bias (D,) of a layer."""
-        return self._load(layer).b_dec_D.to(like)
+        return self.tensors(layer).b_dec_D.to(like)
 
     def content_hash(self) -> str:
         """SHA-256 over the contents of all files."""
         return content_hash([path for paths in self._files for path in paths])
+
+    def _active(self, layer: int, tensors: LayerTensors, x_PD: Tensor) -> ActiveDecoders:
+        try:
+            active = encode(
+                x_PD, tensors.w_enc_DF, tensors.b_enc_F, threshold_F=tensors.threshold_F, k=self.activation.k
+            )
+        except ValueError as error:
+            raise ValueError(f"{error} at layer {layer}: check the encoder in {self._where(layer)}") from error
+        feature_U, row_n = active.feature_n.unique(return_inverse=True)
+        decoder_UJD = tensors.w_dec_FJD[feature_U.cpu()].to(x_PD)  # files are read on the CPU
+        if not decoder_UJD.isfinite().all():
+            raise ValueError(f"decoder rows in {self._where(layer)} are NaN or infinite; get the file again")
+        return ActiveDecoders(active, feature_U, row_n, decoder_UJD)
 
     def _where(self, layer: int) -> str:
         return ", ".join(
             path.name if path.stem != "params" else f"{path.parent.name}/{path.name}" for path in self._files[layer]
         )
 
-    def _load(self, layer: int) -> LayerTensors:
+    def tensors(self, layer: int) -> LayerTensors:
+        """Everything stored for one layer, as views of its files."""
         tensors: dict[str, Tensor] = {}
         with ExitStack() as stack:
             for path in self._files[layer]:
