@@ -11,10 +11,13 @@ from tiny import SET, random_layers, save, without, write_layers
 from tiny_checkpoints import edit, truncate
 
 from cotrace.attribution.architecture import read_architecture
+from cotrace.attribution.progress import Progress
 from cotrace.attribution.sources import find_model, load_weights
 from cotrace.attribution.transcoders import load_transcoders
+from cotrace.attribution.transcoders.writing import write_layout
 from cotrace.attribution.weights import Gemma3Weights
 
+QUIET = Progress(False)
 LAYOUTS = ("scope-clt", "scope-per-layer", "ct-clt", "ct-per-layer")
 SCOPE_CONFIG = {
     "hf_hook_point_in": "model.layers.{i}.pre_feedforward_layernorm.output",
@@ -399,3 +402,75 @@ def test_neurons(spec, k, arch, weights, passes):
 @pytest.mark.parametrize("spec", ["neurons:x", "neurons:0", "neurons:-1", "neurons:1.5"])
 def test_bad_neuron_counts(spec, refused):
     refused(spec, spec)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("to", ["gemma-scope-2", "packed"])
+def test_converted_files_have_the_same_function(layout, to, tmp_path, arch, weights, passes):
+    source = load_transcoders(write_layers(tmp_path / "source", layout, random_layers()), arch)
+    if to == "packed" and source.kind != "clt":
+        with pytest.raises(ValueError, match="only these are packed"):
+            write_layout(source, arch.n_layers, tmp_path / "out", to, QUIET)
+        assert [path.name for path in tmp_path.iterdir()] == ["source"]
+        return
+    write_layout(source, arch.n_layers, tmp_path / "out", to, QUIET)
+    converted = load_transcoders(tmp_path / "out", arch)
+    # Rounding: none to float32; of decoders half a unit of the fourth bit, of encoders of the eighth.
+    of_decoder, of_encoder = (0.0, 0.0) if to == "gemma-scope-2" else (2.0**-4, 2.0**-8)
+    assert converted.kind == source.kind
+    for index in range(arch.n_layers):
+        was, now = source.tensors(index), converted.tensors(index)
+        scale_F = torch.ones(len(was.b_enc_F)) if of_encoder == 0 else was.b_enc_F / now.b_enc_F
+        decoder_FJD = now.w_dec_FJD.float() / scale_F[:, None, None]
+        allowed = of_decoder * was.w_dec_FJD.abs() + was.w_dec_FJD.abs().amax((1, 2), keepdim=True) * 2.0**-18
+        assert ((decoder_FJD - was.w_dec_FJD).abs() <= allowed + 1e-6).all()
+        torch.testing.assert_close(now.w_enc_DF.float() * scale_F, was.w_enc_DF, rtol=of_encoder + 1e-6, atol=0)
+        if was.skip_DD is None:
+            assert now.skip_DD is None
+        else:
+            torch.testing.assert_close(now.skip_DD.float(), was.skip_DD, rtol=of_encoder, atol=0)
+        torch.testing.assert_close(now.threshold_F * scale_F, was.threshold_F, rtol=1e-6, atol=0)
+        assert torch.equal(now.b_dec_D, was.b_dec_D)
+
+
+def test_packed_files_are_traced_like_the_ones_they_came_from(tmp_path, arch, model_folder):
+    import cotrace
+
+    source = write_layers(tmp_path / "source", "scope-clt", random_layers())
+    write_layout(load_transcoders(source, arch), arch.n_layers, tmp_path / "packed", "packed", QUIET)
+    size = [
+        sum(path.stat().st_size for path in folder.rglob("*.safetensors")) for folder in (source, tmp_path / "packed")
+    ]
+    assert size[1] < 0.4 * size[0]
+    models = [cotrace.load(model_folder, folder, device="cpu") for folder in (source, tmp_path / "packed")]
+    graphs = [model.trace(tiny.prompt()) for model in models]
+    assert graphs[1].scores() == pytest.approx(graphs[0].scores(), abs=0.05)
+    nodes = [
+        set(zip(*(graph.nodes[name].to_pylist() for name in ("layer", "position", "feature")), strict=True))
+        for graph in graphs
+    ]
+    assert len(nodes[0] & nodes[1]) > 0.95 * len(nodes[0] | nodes[1])
+
+
+def test_conversion_keeps_what_the_config_says(tmp_path, arch):
+    folder = write_layers(tmp_path / "source", "ct-per-layer", without(random_layers(), "threshold"))
+    (folder / "config.yaml").write_text("activation: topk\nk: 3\n")
+    source = load_transcoders(folder, arch)
+    write_layout(source, arch.n_layers, tmp_path / "out", "gemma-scope-2", QUIET)
+    assert load_transcoders(tmp_path / "out", arch).activation == source.activation
+
+
+def test_conversion_refuses_before_it_writes(tmp_path, arch):
+    source = load_transcoders(write_layers(tmp_path / "source", "scope-clt", random_layers()), arch)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("kept")
+    for out, layout, words in [("full", "packed", "is there already"), ("new", "gemma-scope", "there is no layout")]:
+        with pytest.raises(ValueError, match=words):
+            write_layout(source, arch.n_layers, tmp_path / out, layout, QUIET)
+    damaged = random_layers()
+    damaged[1]["w_dec"][3, 0, 0] = float("nan")
+    bad = load_transcoders(write_layers(tmp_path / "bad", "scope-clt", damaged), arch)
+    with pytest.raises(ValueError, match=r"layer 1 of .* NaN"):
+        write_layout(bad, arch.n_layers, tmp_path / "new", "packed", QUIET)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad", "full", "source"]
+    assert (tmp_path / "full" / "mine.txt").read_text() == "kept"

@@ -5,11 +5,13 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+
+from cotrace.attribution.transcoders.formats import LayerTensors
+from cotrace.attribution.transcoders.writing import layer_file, scope_tensors
 
 from .config import Config
 from .dictionary import Units
@@ -19,19 +21,8 @@ SITES = {"clt": "clt", "transcoder": "transcoder_all", "skip-transcoder": "trans
 L0_NAMES = ((25, "small"), (75, "medium"), (float("inf"), "big"))  # of Gemma Scope 2
 
 
-class Layer(NamedTuple):
-    """One layer in the model's own units, float64; w_dec holds the layers that it writes to."""
-
-    w_enc_DF: Tensor
-    b_enc_F: Tensor
-    w_dec_FJD: Tensor
-    b_dec_D: Tensor
-    threshold_F: Tensor
-    skip_DD: Tensor | None
-
-
-def layers(trainer: Trainer) -> Iterator[Layer]:
-    """Layer by layer with the units folded in, and each feature's decoder scaled to length 1: the same function."""
+def layers(trainer: Trainer) -> Iterator[LayerTensors]:
+    """Layer by layer, float64, with the units folded in, and each feature's decoder scaled to length 1: the same function."""
     assert trainer.units is not None
     dictionary, units = trainer.dictionary, Units(*(tensor.cpu().double() for tensor in trainer.units))
     for layer in range(dictionary.n_layers):
@@ -48,7 +39,7 @@ def layers(trainer: Trainer) -> Iterator[Layer]:
             skip_DD = skip_DD * units.y_scale_L[layer]
             b_dec_D = b_dec_D - units.x_mean_LD[layer] @ skip_DD
         threshold_F = _whole(trainer, trainer.threshold_LF[layer]) * length_F
-        yield Layer(w_enc_DF, b_enc_F, w_dec_FJD / length_F[:, None, None], b_dec_D, threshold_F, skip_DD)
+        yield LayerTensors(w_enc_DF, b_enc_F, w_dec_FJD / length_F[:, None, None], b_dec_D, threshold_F, skip_DD)
 
 
 def export(trainer: Trainer, folder: Path, model_name: str) -> Path:
@@ -68,7 +59,7 @@ def export(trainer: Trainer, folder: Path, model_name: str) -> Path:
     for index, layer in enumerate(layers(trainer)):
         path = scratch / file_name(config, index)
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(_tensors(layer, index, n_layers, config.kind), path)
+        save_file(scope_tensors(layer, index, n_layers, config.kind), path)
         described = json.dumps(describe(config, index, model_name), indent=2)
         (path.parent / "config.json").write_text(described + "\n")
     shutil.rmtree(target, ignore_errors=True)
@@ -79,11 +70,9 @@ def export(trainer: Trainer, folder: Path, model_name: str) -> Path:
 def file_name(config: Config, layer: int) -> str:
     """A layer's file below the site's folder."""
     variant = set_name(config)
-    return (
-        f"{variant}/params_layer_{layer}.safetensors"
-        if config.kind == "clt"
-        else f"layer_{layer}_{variant}/params.safetensors"
-    )
+    if config.kind == "clt":
+        return f"{variant}/{layer_file('gemma-scope-2', 'clt', layer)}"
+    return layer_file("gemma-scope-2", config.kind, layer, variant)
 
 
 def set_name(config: Config) -> str:
@@ -113,21 +102,3 @@ def describe(config: Config, layer: int, model_name: str) -> dict:
 
 def _whole(trainer: Trainer, part: Tensor) -> Tensor:
     return trainer.shard.whole(part.detach()).cpu().double()
-
-
-def _tensors(layer: Layer, index: int, n_layers: int, kind: str) -> dict[str, Tensor]:
-    w_dec = layer.w_dec_FJD
-    if kind == "clt":
-        w_dec = torch.cat([w_dec.new_zeros(len(w_dec), n_layers - w_dec.shape[1], w_dec.shape[2]), w_dec], 1)
-    else:
-        w_dec = w_dec[:, 0]
-    tensors = {
-        "w_enc": layer.w_enc_DF,
-        "b_enc": layer.b_enc_F,
-        "w_dec": w_dec,
-        "b_dec": layer.b_dec_D,
-        "threshold": layer.threshold_F,
-    }
-    if layer.skip_DD is not None:
-        tensors["affine_skip_connection"] = layer.skip_DD
-    return {name: tensor.float().contiguous().cpu() for name, tensor in tensors.items()}

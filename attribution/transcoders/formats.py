@@ -39,6 +39,12 @@ def _gemma_scope_clt(t: Tensors, layer: int) -> LayerTensors:
     )
 
 
+def _packed_clt(t: Tensors, layer: int) -> LayerTensors:
+    return LayerTensors(
+        t["w_enc"], t["b_enc"], t["w_dec"], t["b_dec"], t.get("threshold"), t.get("affine_skip_connection")
+    )
+
+
 def _gemma_scope_per_layer(t: Tensors, layer: int) -> LayerTensors:
     decoder = t["w_dec"][:, None]
     return LayerTensors(
@@ -89,6 +95,15 @@ FORMATS = (
         required=_SCOPE_REQUIRED,
         shapes={**_SCOPE, "w_dec": "FLD"},
         files_per_layer=("params_layer_{i}.safetensors",),
+    ),
+    Format(  # Gemma Scope 2's tensors, w_dec without the zeros of earlier layers, in whatever precision
+        name="packed CLT",
+        kind="clt",
+        path=re.compile(r"(?:(?P<set>.*)/)?packed_layer_(?P<layer>\d+)\.safetensors"),
+        read=_packed_clt,
+        required=_SCOPE_REQUIRED,
+        shapes={**_SCOPE, "w_dec": "FJD"},
+        files_per_layer=("packed_layer_{i}.safetensors",),
     ),
     Format(
         name="Gemma Scope 2 per layer",

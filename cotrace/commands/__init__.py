@@ -5,6 +5,7 @@ from importlib.metadata import version
 
 import typer
 
+from .convert import convert
 from .doctor import doctor
 from .evaluate import evaluate
 from .prune import prune
@@ -22,6 +23,7 @@ app.command()(prune)
 app.command()(render)
 app.command()(train)
 app.command()(evaluate)
+app.command()(convert)
 app.command()(doctor)
 
 
