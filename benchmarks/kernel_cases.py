@@ -362,6 +362,11 @@ class EdgeRows:
         return 2 * self.n_targets * self.written.vectors_ED.numel()
 
     @property
+    def small(self) -> bool:
+        """Whether there is little work at each position."""
+        return edge_rows.has_small_groups(self.written, 0, len(self.grad_QTD), self.n_targets)
+
+    @property
     def position_bytes(self) -> int:
         """What position rows have to read and write."""
         kinds, positions, _ = self.vectors_KQD.shape

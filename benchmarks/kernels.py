@@ -245,7 +245,7 @@ class Bench:
         runs = self.race.run(problem.contestants() | self.ceilings.arithmetic())
         sizes = {"positions": positions, "targets": targets, "group": group, "width": self.sizes.width}
         work = self._arithmetic(problem.flops, runs)
-        record = case("edge_rows", "edge rows", sizes, runs, work, chosen("edge_rows", self.device))
+        record = case("edge_rows", "edge rows", sizes, runs, work, chosen("edge_rows", self.device, problem.small))
         of_peak = self.device == "cuda"
         record["targets"].append(self._product_rate(record, of_peak))
         return record

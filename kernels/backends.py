@@ -14,17 +14,18 @@ BACKENDS = ("reference", "torch", "numba", "triton")
 # What computes on the CPU, by measurement (docs/benchmarks.md): where an operation is a large matrix
 # product, nothing in numba matches the vendor's.
 ON_CPU = {"encode": "numba", "decode": "numba", "edge_rows": "torch", "position_rows": "numba"}
+ON_CPU_IF_SMALL = {"edge_rows": "numba"}  # where a call of the vendor's product costs more than the product
 FOLDERS = {"position_rows": "edge_rows"}  # of operations that share one
 
 
-def implementation(operation: str, backend: str | None, device: str) -> Callable[..., Any]:
+def implementation(operation: str, backend: str | None, device: str, small: bool = False) -> Callable[..., Any]:
     """A backend's function for an operation on tensors of a type of device.
 
-    Without `backend` it is `chosen(...)`'s. Raises ValueError where a backend does not exist or
+    Without `backend` it is `chosen(...)`'s; `small` says that there is little work in each part. Raises ValueError where a backend does not exist or
     cannot run, and says why.
     """
     if backend is None:
-        backend = chosen(operation, device)
+        backend = chosen(operation, device, small)
     elif backend not in BACKENDS:
         raise ValueError(f"{operation} has no backend {backend!r}; choose one of {', '.join(BACKENDS)}")
     elif reason := obstacle(backend, device):
@@ -33,21 +34,21 @@ def implementation(operation: str, backend: str | None, device: str) -> Callable
     return getattr(importlib.import_module(f"cotrace.kernels.{folder}.{backend}"), operation)
 
 
-def chosen(operation: str, device: str) -> str:
+def chosen(operation: str, device: str, small: bool = False) -> str:
     """The backend used where none is forced: that of `preferred`.
 
     A CUDA device without triton computes with torch, and a warning says so.
     """
-    backend = preferred(operation, device)
+    backend = preferred(operation, device, small)
     if device == "cuda" and backend != "triton":
         warnings.warn(f"{operation} uses {backend}: {obstacle('triton', device)}", RuntimeWarning, stacklevel=4)
     return backend
 
 
-def preferred(operation: str, device: str) -> str:
-    """`ON_CPU` there, triton on CUDA where it is installed, else torch."""
+def preferred(operation: str, device: str, small: bool = False) -> str:
+    """`ON_CPU` or `ON_CPU_IF_SMALL` there, triton on CUDA where it is installed, else torch."""
     if device == "cpu":
-        return ON_CPU[operation]
+        return ON_CPU_IF_SMALL.get(operation, ON_CPU[operation]) if small else ON_CPU[operation]
     return "triton" if device == "cuda" and obstacle("triton", device) is None else "torch"
 
 

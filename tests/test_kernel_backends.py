@@ -147,6 +147,7 @@ def test_obstacles(monkeypatch):
 @every_call
 def test_without_a_backend_the_chosen_one_runs(name, monkeypatch):
     called = []
+    monkeypatch.setattr(backends, "ON_CPU_IF_SMALL", {})
     for backend in ("torch", "numba"):
         module = module_of(name, backend)
         original = getattr(module, name)
@@ -172,6 +173,22 @@ def test_what_is_chosen_on_each_device(monkeypatch, recwarn):
         assert backends.chosen(name, "cuda") == "triton"
         assert backends.chosen(name, "mps") == "torch"
     assert not recwarn.list
+
+
+@pytest.mark.parametrize(("group", "expected"), [(7, "numba"), (64, "torch")])
+def test_edge_rows_of_small_groups_are_computed_by_numba(group, expected, monkeypatch):
+    """Where calling the vendor's product costs more than the product; of the positions asked for, not of all."""
+    called = []
+    for backend in ("torch", "numba"):
+        module = module_of("edge_rows", backend)
+        spy = lambda *arguments, run=module.edge_rows, name=backend: (called.append(name), run(*arguments))[1]  # noqa: E731
+        monkeypatch.setattr(module, "edge_rows", spy)
+    offsets = [0, 500, *(500 + group * (i + 1) for i in range(3))]
+    vectors_ED, grad_QTD = torch.randn(offsets[-1], 5), torch.randn(3, 32, 5)
+    written, rows_TC = Written(vectors_ED, offsets, offsets[:-1]), torch.zeros(32, offsets[-1])
+    edge_rows(grad_QTD, 1, written, rows_TC)
+    assert called == [expected]
+    assert torch.allclose(rows_TC[:, 500 : 500 + group], grad_QTD[0] @ vectors_ED[500 : 500 + group].T, atol=1e-5)
 
 
 def test_cuda_without_triton_computes_with_torch_and_says_so(monkeypatch):

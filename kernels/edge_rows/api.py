@@ -6,6 +6,8 @@ from torch import Tensor
 from ..backends import implementation, require_alike
 from .written import Written
 
+SMALL = 1024  # targets x vectors of a group: up to so many products numba outruns the vendor's (docs/benchmarks.md)
+
 
 def edge_rows(grad_QTD: Tensor, first: int, written: Written, rows_TC: Tensor, *, backend: str | None = None) -> None:
     """Add each gradient's dot products with the vectors of its position to the rows, in place.
@@ -23,7 +25,14 @@ def edge_rows(grad_QTD: Tensor, first: int, written: Written, rows_TC: Tensor, *
         raise ValueError(f"{len(rows_TC)} rows for the gradients of {n_targets} targets")
     require_alike("edge_rows", grad_QTD, written.vectors_ED, rows_TC)
     with torch.no_grad(), torch.cuda.device_of(grad_QTD):
-        implementation("edge_rows", backend, grad_QTD.device.type)(grad_QTD, first, written, rows_TC)
+        small = has_small_groups(written, first, n_positions, n_targets) and grad_QTD.dtype.itemsize >= 4
+        implementation("edge_rows", backend, grad_QTD.device.type, small)(grad_QTD, first, written, rows_TC)
+
+
+def has_small_groups(written: Written, first: int, n_positions: int, n_targets: int) -> bool:
+    """Whether a group is at most `SMALL` products, on average."""
+    n_vectors = written.offsets[first + n_positions] - written.offsets[first]
+    return n_targets * n_vectors <= SMALL * n_positions
 
 
 def position_rows(grad_QTD: Tensor, vectors_KQD: Tensor, *, backend: str | None = None) -> Tensor:

@@ -12,6 +12,7 @@ from . import streaming
 from .streaming import Found
 
 BLOCK = 32  # entries that are skipped at once where none is active
+PART = 8  # entries of a block that are
 GROUP = 16  # entries whose largest stands for them when a first bound for TopK is sought
 
 
@@ -53,7 +54,7 @@ class Compact(Scan):
         """Every thread moves what it finds to the front of what it has read."""
         product, count_p = _array(product_pf), np.empty(len(product_pf), np.int64)
         bound_p = np.zeros(len(product), product.dtype) if bound_P is None else _array(bound_P[positions])
-        columns, bounds = self.columns(product), _shares(len(product), torch.get_num_threads())
+        columns, bounds = self.columns(product), _shares(len(product), _threads())
         bias, least, shift = self.of_features_3F[:, features]
         n_found = _scan(product, bias, least, shift, bound_p, columns, count_p, bounds)
         streaming.require_finite(n_found.min(initial=0) >= 0)
@@ -65,21 +66,25 @@ class Compact(Scan):
 
 
 class LargestOfPosition(Scan):
-    """TopK: the largest entries of each position so far, in order of features."""
+    """TopK: the largest entries of each position so far, in order of features, and a bound for those to come.
+
+    There is room for twice as many: the largest are picked out only when it is used up.
+    """
 
     def __init__(self, x_PD: Tensor, bias_F: Tensor, k: int):
         super().__init__(bias_F, torch.zeros_like(bias_F))
         self.like, self.k = x_PD, k
-        self.z_Pk = np.empty((len(x_PD), k), self.of_features_3F.dtype)
-        self.feature_Pk = np.empty((len(x_PD), k), np.int64)
+        self.z_Pr = np.empty((len(x_PD), 2 * k), self.of_features_3F.dtype)
+        self.feature_Pr = np.empty((len(x_PD), 2 * k), np.int64)
         self.count_P = np.zeros(len(x_PD), np.int64)
+        self.bound_P = np.zeros(len(x_PD), self.of_features_3F.dtype)
 
     def add(self, product_pf: Tensor, positions: slice, features: slice) -> None:
         """Let a tile's entries take the places of smaller ones."""
-        product, largest = _array(product_pf), (self.z_Pk[positions], self.feature_Pk[positions])
-        count_p, bounds = self.count_P[positions], _shares(len(product), torch.get_num_threads())
-        bias, least, shift = self.of_features_3F[:, features]
-        _scan_largest(product, bias, least, shift, self.columns(product), features.start, *largest, count_p, bounds)
+        product, count_p, bound_p = _array(product_pf), self.count_P[positions], self.bound_P[positions]
+        largest, bounds = (self.z_Pr[positions], self.feature_Pr[positions]), _shares(len(product), _threads())
+        of_features, columns = tuple(self.of_features_3F[:, features]), self.columns(product)  # each contiguous
+        _scan_largest(product, of_features, columns, features.start, self.k, *largest, count_p, bound_p, bounds)
         streaming.require_finite(count_p.min(initial=0) >= 0)
 
     def end_of_features(self) -> None:
@@ -87,9 +92,15 @@ class LargestOfPosition(Scan):
 
     def result(self) -> Found:
         """All positions, one after the other."""
+        _keep_largest(self.k, self.z_Pr, self.feature_Pr, self.count_P, _shares(len(self.count_P), _threads()))
         used_Pk = np.arange(self.k) < self.count_P[:, None]
-        z_n, feature_n = torch.from_numpy(self.z_Pk[used_Pk]), torch.from_numpy(self.feature_Pk[used_Pk])
+        z_n = torch.from_numpy(self.z_Pr[:, : self.k][used_Pk])
+        feature_n = torch.from_numpy(self.feature_Pr[:, : self.k][used_Pk])
         return Found(torch.from_numpy(self.count_P), feature_n, z_n.to(self.like))
+
+
+def _threads() -> int:
+    return torch.get_num_threads()
 
 
 def _array(tensor: Tensor) -> np.ndarray:
@@ -109,7 +120,7 @@ def _scan(product, bias, least, shift, bound, columns, count, shares):
     width = product.shape[1]
     entries, n_found = product.reshape(-1), np.zeros(len(shares) - 1, np.int64)
     for share in numba.prange(len(shares) - 1):
-        blocks, first = np.empty(_n_blocks(width), np.int32), shares[share] * width
+        blocks, first = _room_for_blocks(width), shares[share] * width
         for row in range(shares[share], shares[share + 1]):
             before = n_found[share]
             n = _scan_row(
@@ -122,8 +133,10 @@ def _scan(product, bias, least, shift, bound, columns, count, shares):
 
 
 @compiled
-def _n_blocks(width):
-    return -(-width // BLOCK)
+def _room_for_blocks(width):
+    """For the first entries of all blocks, and behind them of all their parts."""
+    n_blocks = -(-width // BLOCK)
+    return np.empty(n_blocks * (1 + BLOCK // PART), np.int32)
 
 
 @compiled
@@ -137,9 +150,15 @@ def _scan_row(product, bias, least, shift, bound, blocks, z_n, column_n, n):
         last = min(first + BLOCK, len(product))
         blocks[n_blocks] = first
         n_blocks += 1 if _worth_a_look(product[first:last], shift[first:last], bound) else 0
+    parts, n_parts = blocks[n_blocks:], 0
+    for block in blocks[:n_blocks]:
+        for first in range(block, min(block + BLOCK, len(product)), PART):
+            last = min(first + PART, len(product))
+            parts[n_parts] = first
+            n_parts += 1 if _worth_a_look(product[first:last], shift[first:last], bound) else 0
     bad, largest = False, np.finfo(product.dtype).max
-    for first in blocks[:n_blocks]:
-        for c in range(first, min(first + BLOCK, len(product))):
+    for first in parts[:n_parts]:
+        for c in range(first, min(first + PART, len(product))):
             z = product[c] + bias[c]
             bad |= not abs(z) <= largest
             column_n[n], z_n[n] = c, z
@@ -157,27 +176,43 @@ def _worth_a_look(product, shift, bound):
 
 
 @compiled_in_parallel
-def _scan_largest(product, bias, least, shift, columns, first_feature, largest_z, largest_feature, count, shares):
+def _scan_largest(product, of_features, columns, first_feature, k, largest_z, largest_feature, count, bound, shares):
     """Offer every row's entries to its largest; a count of -1 where z is not finite."""
-    k, width = largest_z.shape[1], product.shape[1]
+    width, room = product.shape[1], largest_z.shape[1]
+    bias, least, shift = of_features
     for share in numba.prange(len(shares) - 1):
-        blocks, column = np.empty(_n_blocks(width), np.int32), columns[shares[share] * width :]
-        room_z, room_feature = np.empty(k + width, product.dtype), np.empty(k + width, np.int64)
+        blocks, column = _room_for_blocks(width), columns[shares[share] * width :]
+        all_z, all_feature = np.empty(room + width, product.dtype), np.empty(room + width, np.int64)
         for row in range(shares[share], shares[share + 1]):
             z, kept_z, kept_feature, n_kept = product[row], largest_z[row], largest_feature[row], count[row]
-            bound = kept_z.min() if n_kept == k else _bound(z, bias, k, room_z)
-            n = _scan_row(z, bias, least, shift, bound, blocks, z, column, 0)
-            if n > 0:
-                room_z[:n_kept], room_feature[:n_kept] = kept_z[:n_kept], kept_feature[:n_kept]
+            if n_kept < k and bound[row] == 0:
+                bound[row] = _bound(z, bias, k, all_z)
+            n = _scan_row(z, bias, least, shift, bound[row], blocks, z, column, 0)
+            if n_kept + n <= room:
                 for i in range(n):
-                    room_z[n_kept + i], room_feature[n_kept + i] = z[i], first_feature + column[i]
-                n = _keep(room_z[: n_kept + n], room_feature, kept_z, kept_feature)
-            count[row] = n if n else n_kept
+                    kept_z[n_kept + i], kept_feature[n_kept + i] = z[i], first_feature + column[i]
+                count[row] = n_kept + n if n >= 0 else n
+                continue
+            all_z[:n_kept], all_feature[:n_kept] = kept_z[:n_kept], kept_feature[:n_kept]
+            for i in range(n):
+                all_z[n_kept + i], all_feature[n_kept + i] = z[i], first_feature + column[i]
+            count[row] = _keep(all_z[: n_kept + n], all_feature, kept_z[:k], kept_feature[:k])
+            bound[row] = kept_z[:k].min()
+
+
+@compiled_in_parallel
+def _keep_largest(k, largest_z, largest_feature, count, shares):
+    """Leave at most k entries of every row."""
+    for share in numba.prange(len(shares) - 1):
+        for row in range(shares[share], shares[share + 1]):
+            z, feature, n = largest_z[row], largest_feature[row], count[row]
+            if n > k:
+                count[row] = _keep(z[:n], feature, z[:k], feature[:k])
 
 
 @compiled
 def _bound(product, bias, k, largest):
-    """A value just below the k-th largest of what stands for groups of entries: k entries exceed it, if it is not 0."""
+    """A value just below about the k-th largest of what stands for groups of entries: k entries exceed it, if it is not 0."""
     n_groups = len(product) // GROUP
     zero = product.dtype.type(0)
     if n_groups < k:
@@ -188,13 +223,16 @@ def _bound(product, bias, k, largest):
         for group in range(n_groups):
             z = product[first + group] + bias[first + group]
             largest[group] = z if z > largest[group] else largest[group]
-    kth = _kth_largest(largest[:n_groups], k)
+    kth = _kth_largest(largest[:n_groups], k, k + k // 8)
     return np.nextafter(kth, zero) if kth > zero else zero
 
 
 @compiled
-def _kth_largest(z, k):
-    """Of at least k values from 0 up, by halving the range it lies in: values are few, and compared many at once."""
+def _kth_largest(z, k, most):
+    """Of at least k values from 0 up, by halving the range it lies in: values are few, and compared many at once.
+
+    If as many as `most` may reach it, any such value will do.
+    """
     low, high, half = z.dtype.type(0), z.max(), z.dtype.type(0.5)  # k values reach low; fewer than k exceed high
     while low < high:
         middle = low + (high - low) * half
@@ -202,8 +240,8 @@ def _kth_largest(z, k):
         n_reach = 0
         for i in range(len(z)):
             n_reach += 1 if z[i] >= middle else 0
-        if n_reach == k:
-            return _least_from(z, middle, high)
+        if k <= n_reach <= most:
+            return _least_from(z, middle, high) if most == k else middle
         if n_reach > k:
             low = middle
         else:
@@ -224,7 +262,7 @@ def _least_from(z, low, high):
 def _keep(z, feature, kept_z, kept_feature):
     """Move the largest entries, of equal ones the first, to where there is room for so many; their number."""
     n_smaller, n = len(z) - len(kept_z), 0
-    smallest, n_equal = _kth_largest(z, len(kept_z)) if n_smaller > 0 else z.min(), len(kept_z)
+    smallest, n_equal = _kth_largest(z, len(kept_z), len(kept_z)) if n_smaller > 0 else z.min(), len(kept_z)
     for i in range(len(z)):
         n_equal -= 1 if z[i] > smallest else 0
     for i in range(len(z)):
