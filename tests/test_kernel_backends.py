@@ -175,7 +175,7 @@ def test_what_is_chosen_on_each_device(monkeypatch, recwarn):
     assert not recwarn.list
 
 
-@pytest.mark.parametrize(("group", "expected"), [(7, "numba"), (64, "torch")])
+@pytest.mark.parametrize(("group", "expected"), [(7, "numba"), (100, "torch")])
 def test_edge_rows_of_small_groups_are_computed_by_numba(group, expected, monkeypatch):
     """Where calling the vendor's product costs more than the product; of the positions asked for, not of all."""
     called = []

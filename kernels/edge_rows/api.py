@@ -6,7 +6,7 @@ from torch import Tensor
 from ..backends import implementation, require_alike
 from .written import Written
 
-SMALL = 1024  # targets x vectors of a group: up to so many products numba outruns the vendor's (docs/benchmarks.md)
+SMALL = 2048  # targets x vectors of a group: up to so many products numba outruns the vendor's (docs/benchmarks.md)
 
 
 def edge_rows(grad_QTD: Tensor, first: int, written: Written, rows_TC: Tensor, *, backend: str | None = None) -> None:

@@ -14,11 +14,12 @@ TARGETS = 32  # of a unit of work: their gradients stay in the cache while the v
 def edge_rows(grad_QTD: Tensor, first: int, written: Written, rows_TC: Tensor) -> None:
     """Blocks of 4 targets x 4 vectors; see `api.edge_rows`."""
     n_positions, n_targets, _ = grad_QTD.shape
-    groups = written.groups_P3[first : first + n_positions].numpy()
-    blocks = -(-n_targets // TARGETS)
-    work = np.concatenate([[0], np.repeat(groups[:, 1] - groups[:, 0], blocks).cumsum()])
-    bounds = shares(work, torch.get_num_threads())
-    _edge_rows(_array(grad_QTD), groups, _array(written.vectors_ED), _array(rows_TC), bounds)
+    groups = written.groups_P3.numpy()[first : first + n_positions]
+    call = first, n_positions, -(-n_targets // TARGETS), torch.get_num_threads()
+    if call not in written.bounds:
+        work = np.concatenate([[0], np.repeat(groups[:, 1] - groups[:, 0], call[2]).cumsum()])
+        written.bounds[call] = shares(work, call[3])
+    _edge_rows(_array(grad_QTD), groups, _array(written.vectors_ED), _array(rows_TC), written.bounds[call])
 
 
 def position_rows(grad_QTD: Tensor, vectors_KQD: Tensor) -> Tensor:
@@ -62,12 +63,14 @@ def _position_rows(grad, vectors, rows, shares):
 def _block(grad, vectors, rows):
     """Add `grad @ vectors.T` to the rows."""
     n_targets, n_vectors = rows.shape
-    whole_t, whole_i = n_targets - n_targets % 4, n_vectors - n_vectors % 4
-    for i in range(0, whole_i, 4):
-        for t in range(0, whole_t, 4):
+    fours_t, fours_i, pairs_i = n_targets - n_targets % 4, n_vectors - n_vectors % 4, n_vectors - n_vectors % 2
+    for t in range(0, fours_t, 4):
+        for i in range(0, fours_i, 4):
             _add_4x4(grad[t : t + 4], vectors[i : i + 4], rows[t : t + 4, i : i + 4])
+        for i in range(fours_i, pairs_i, 2):
+            _add_4x2(grad[t : t + 4], vectors[i : i + 2], rows[t : t + 4, i : i + 2])
     for t in range(n_targets):
-        for i in range(whole_i if t < whole_t else 0, n_vectors):
+        for i in range(pairs_i if t < fours_t else 0, n_vectors):
             rows[t, i] += _dot(grad[t], vectors[i])
 
 
@@ -94,4 +97,19 @@ def _add_4x4(grad, vectors, rows):
     sums = ((s00, s01, s02, s03), (s10, s11, s12, s13), (s20, s21, s22, s23), (s30, s31, s32, s33))
     for t in range(4):
         for i in range(4):
+            rows[t, i] += sums[t][i]
+
+
+@compiled_for_sums
+def _add_4x2(grad, vectors, rows):
+    """What is left of a few vectors: 6 loads for 8 multiply-adds."""
+    s00 = s01 = s10 = s11 = s20 = s21 = s30 = s31 = rows.dtype.type(0)
+    for d in range(grad.shape[1]):
+        g0, g1, g2, g3 = grad[0, d], grad[1, d], grad[2, d], grad[3, d]
+        v0, v1 = vectors[0, d], vectors[1, d]
+        s00, s01, s10, s11 = s00 + g0 * v0, s01 + g0 * v1, s10 + g1 * v0, s11 + g1 * v1
+        s20, s21, s30, s31 = s20 + g2 * v0, s21 + g2 * v1, s30 + g3 * v0, s31 + g3 * v1
+    sums = ((s00, s01), (s10, s11), (s20, s21), (s30, s31))
+    for t in range(4):
+        for i in range(2):
             rows[t, i] += sums[t][i]

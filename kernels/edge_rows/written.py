@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,6 +21,9 @@ class Written:
         self.vectors_ED, self.offsets, self.columns = vectors_ED, list(offsets), list(columns)
         if len(self.offsets) != len(self.columns) + 1:
             raise ValueError(f"{len(columns)} groups have {len(columns) + 1} offsets, not {len(offsets)}")
+        self.bounds: dict[
+            tuple[int, ...], np.ndarray
+        ] = {}  # of threads' shares, by call: small groups cost little else
         self.sizes = [stop - start for start, stop in pairwise(self.offsets)]
         self.ends = [column + size if size else 0 for column, size in zip(self.columns, self.sizes, strict=True)]
         if min(self.sizes, default=0) < 0 or self.offsets[0] < 0 or self.offsets[-1] > len(vectors_ED):
@@ -36,7 +40,7 @@ class Written:
 
     @cached_property
     def transposed(self) -> list[Tensor]:
-        """The vectors of each group as columns, (D, n): made once, since small groups cost little else."""
+        """The vectors of each group as columns, (D, n): made once, as the bounds."""
         return [self.vectors_ED[start:stop].T for start, stop in pairwise(self.offsets)]
 
     def require(self, first: int, n_positions: int, width: int, n_columns: int) -> None:
