@@ -1,4 +1,4 @@
-"""Result files as tables in the docs: `python -m benchmarks.tables [--page docs/benchmarks.md]`.
+"""Result files as tables in the docs: `python -m benchmarks.tables [--page PAGE]`.
 
 A table stands between `<!-- benchmark:NAME -->` and `<!-- /benchmark:NAME -->`, where NAME is the
 result file's; what is between them is rewritten, the rest of the page is left alone.
@@ -15,6 +15,8 @@ from typing import Any
 from .measure import DONE, NOT_MEASURED
 
 ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "benchmarks.md"
+PAGES = {"transcoders": ROOT / "attribution" / "transcoders" / "shipped" / "gemma-3-270m-clt" / "README.md"}
 Record = dict[str, Any]
 
 
@@ -304,9 +306,41 @@ def train_table(result: Record) -> str:
     return "\n".join(lines)
 
 
-TABLES: dict[str, Callable[[Record], str]] = {
+def transcoders_table(results: list[Record]) -> str:
+    """The table of `cotrace evaluate`: what stands in for the MLPs, and how well."""
+    grid = [["", *(result["name"] for result in results)]]
+    grid += [[row.title, *(measured(result, row) for result in results)] for row in STAND_IN_ROWS]
+    first = results[0]
+    tokens, model = first["settings"]["tokens"], first["settings"]["model"]
+    layers = [["FVU of layer", *grid[0][1:]]]
+    for layer, values in enumerate(zip(*(result["fvu_by_layer"] for result in results), strict=True)):
+        layers.append([str(layer), *(f"{value:.3f}" for value in values)])
+    said = f"On {tokens:,} held-out tokens; the loss of {model} itself is {first['loss_of_model']:.3f} nats a token."
+    return "\n\n".join([markdown(grid), said, markdown(layers)])
+
+
+def measured(result: Record, row: Row) -> str:
+    """A measurement of one stand-in; nothing where it has none."""
+    value = result[row.name]
+    return "" if value is None else row.write(value)
+
+
+STAND_IN_ROWS = (
+    Row("FVU, mean over layers", "fvu", "{:.4f}".format),
+    Row("active features of a layer and token", "l0", "{:.1f}".format),
+    Row("features never active", "dead", "{:.1%}".format),
+    Row("features active on over 10% of tokens", "dense", "{:.1%}".format),
+    Row("every MLP replaced: loss, nats a token", "loss", "{:.3f}".format),
+    Row("KL from the model's prediction, nats", "kl", "{:.3f}".format),
+    Row("same likeliest token", "top1_agreement", "{:.1%}".format),
+    Row("replacement score, mean of ten prompts", "replacement_score", "{:.3f}".format),
+    Row("completeness score, mean of ten prompts", "completeness_score", "{:.3f}".format),
+)
+
+TABLES: dict[str, Callable[[Any], str]] = {
     "trace": trace_table,
     "train": train_table,
+    "transcoders": transcoders_table,
     "kernels": kernels_table,
     "kernels-cuda": kernels_table,
 }
@@ -325,14 +359,15 @@ def rewrite(page: str, name: str, table: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
-    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "benchmarks.md")
+    parser.add_argument("--page", type=Path, help="for all tables; default: each one's own")
     args = parser.parse_args()
-    page = args.page.read_text() if args.page.exists() else "# Benchmarks\n"
     for path in sorted(args.results.glob("*.json")):
         result = json.loads(path.read_text())
-        if result.get("benchmark") in TABLES:
-            page = rewrite(page, result["benchmark"], TABLES[result["benchmark"]](result))
-    args.page.write_text(page)
+        name = result.get("benchmark") if isinstance(result, dict) else path.stem
+        if name in TABLES:
+            page = args.page or PAGES.get(name, PAGE)
+            text = page.read_text() if page.exists() else "# Benchmarks\n"
+            page.write_text(rewrite(text, name, TABLES[name](result)))
 
 
 if __name__ == "__main__":
