@@ -3,6 +3,7 @@
 import os
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ from torch import Tensor
 from cotrace.graphs import Graph
 
 from .architecture import Architecture, read_architecture
+from .expansion import Limits
 from .memory import count_edges, require_for_forward, require_for_logits, require_for_sweep
 from .progress import Progress, quiet_transformers
 from .provenance import versions
@@ -87,6 +89,9 @@ class Model:
         position: int = -1,
         max_targets: int = 10,
         target_mass: float = 0.95,
+        coverage: float = 1.0,
+        max_features: int | None = None,
+        max_seconds: float | None = None,
         masked_positions: Sequence[int] | None = None,
         batch_size: int | None = None,
         progress: bool | None = None,
@@ -99,6 +104,11 @@ class Model:
                 the unembedding's input, or ("feature", layer, position, id). Default: the likeliest
                 tokens, at most `max_targets`, until they hold `target_mass` of the probability.
             position: where the targets are read; negative counts from the end.
+            coverage: rows are computed until the features without one hold at most the rest of the
+                influence; 1 computes all. The graph says what was reached, and bounds for every node
+                what it may lack ("Which rows" in ARCHITECTURE.md).
+            max_features: at most so many features' rows, whatever coverage that gives.
+            max_seconds: stop computing rows after about so long; what is computed depends on the machine.
             masked_positions: positions without features instead of the default (position 0, in a
                 chat the first four); position 0 is always masked.
             batch_size: rows computed at once; None chooses for speed. Only rounding depends on it.
@@ -110,16 +120,18 @@ class Model:
         ids = self._ids(prompt)
         position = _resolve_position(position, len(ids))
         _check_target_options(max_targets, target_mass, batch_size)
+        limits = Limits(coverage, max_features, max_seconds)
         chosen = None if targets is None else parse_targets(targets, self.tokens, self.architecture.d_model)
         bars = Progress(progress)
         settings = {"max_targets": max_targets, "target_mass": target_mass, "explicit_targets": targets is not None}
+        settings |= asdict(limits)
         with bars.phase("hashing the weights, once"):
             info = self._describe(prompt, ids, settings)
-        replacement = self._freeze(ids, masked_positions, bars)
+        replacement = self._freeze(ids, masked_positions, bars, limits.all_rows)
         logits_V = self.weights.logits(replacement.final_resid_PD[position : position + 1])[0]
         chosen = chosen or most_likely(logits_V, self.tokens, max_targets, target_mass)
         chosen = resolve_targets(chosen, self.weights, replacement.features, logits_V)
-        return trace(replacement, chosen, position, info, batch_size=batch_size, progress=bars)
+        return trace(replacement, chosen, position, info, limits, batch_size=batch_size, progress=bars)
 
     def _ids(self, prompt: Any) -> Tensor:
         return torch.tensor(self.tokens.encode(prompt), device=self.weights.device)
@@ -130,9 +142,11 @@ class Model:
         require_for_forward(self.architecture, len(ids), self.weights.dtype, self.weights.device)
         return Survey(self.weights, self.transcoders, ids, masked, progress)
 
-    def _freeze(self, ids: Tensor, masked_positions: Sequence[int] | None, progress: Progress) -> Replacement:
+    def _freeze(
+        self, ids: Tensor, masked_positions: Sequence[int] | None, progress: Progress, all_rows: bool = False
+    ) -> Replacement:
         survey = self._survey(ids, masked_positions, progress)
-        edges = count_edges(survey.features.counts(self.architecture.n_layers, len(ids)))
+        edges = count_edges(survey.features.counts(self.architecture.n_layers, len(ids))) if all_rows else 0
         require_for_sweep(survey.vectors_to_hold(), edges, self.architecture, self.weights.dtype, self.weights.device)
         with progress.phase("collecting what features write"):
             return Replacement(survey)

@@ -10,6 +10,7 @@ from torch import Tensor
 from cotrace.kernels.decode import decode
 from cotrace.kernels.edge_rows import Written
 
+from .memory import count_edges
 from .progress import Progress
 from .tokens import as_index
 from .transcoders import Encoded, Transcoders
@@ -144,6 +145,10 @@ class Replacement:
         self.rest_LKPD = self.embedding_PD.new_zeros(arch.n_layers, 2, *self.embedding_PD.shape)
         for layer in range(arch.n_layers):
             self._split_remainder(layer, survey)
+
+    def most_edges(self) -> int:
+        """Edges that features' rows have together at most."""
+        return count_edges(self.features.counts(self.n_layers, self.n_positions))
 
     def _read(self, layer: int, encoded: Encoded) -> Tensor:
         """Read vectors at the residual stream before the MLP of a layer: through the frozen norm."""

@@ -26,6 +26,7 @@ class Batch(NamedTuple):
     """Targets that read at the same layer's residual stream before the MLP; layer L is the unembedding."""
 
     layer: int
+    node_T: Tensor  # ascending
     position_T: Tensor  # ascending within features; all equal for the unembedding
     read_TD: Tensor
 
@@ -38,24 +39,16 @@ class Rows(NamedTuple):
     bias_T: Tensor  # what constants contribute; the encoder's bias not included
 
 
-def feature_batches(replacement: Replacement, batch_size: int | None) -> Iterator[Batch]:
-    """All features in node order, in batches of one layer each."""
-    features = replacement.features
-    positions = features.position_N.tolist()
+def feature_batches(replacement: Replacement, layer: int, chosen: Tensor, batch_size: int | None) -> Iterator[Batch]:
+    """Features of a layer, by ascending number, in batches from the last to the first."""
+    position_n = replacement.features.position_N[chosen].tolist()
     room = BATCH_ROWS[replacement.read_ND.device.type]
-    start = 0
-    for layer, count in enumerate(features.counts(replacement.n_layers, replacement.n_positions).sum(1).tolist()):
-        end = start + count
-        while start < end:
-            stop = min(start + (batch_size or _batch_size(positions[start:end], room)), end)
-            yield Batch(layer, features.position_N[start:stop], replacement.read_ND[start:stop])
-            start = stop
-
-
-def _batch_size(positions: list[int], room: int) -> int:
-    """Targets whose gradients fill the room: as many as fit at the reach of the last of a first guess."""
-    guess = min(len(positions), max(1, room // (positions[0] + 1)))
-    return max(LEAST_TARGETS, room // (positions[guess - 1] + 1))
+    stop = len(chosen)
+    while stop:
+        start = max(0, stop - (batch_size or max(LEAST_TARGETS, room // (position_n[stop - 1] + 1))))
+        nodes = chosen[start:stop]
+        yield Batch(layer, nodes, replacement.features.position_N[nodes], replacement.read_ND[nodes])
+        stop = start
 
 
 def sweep(replacement: Replacement, batch: Batch, node_columns: "NodeColumns") -> Rows:

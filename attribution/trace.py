@@ -1,5 +1,6 @@
 """One prompt, traced: from token ids to a graph."""
 
+import time
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from cotrace.graphs.influence import node_influence, weights_of_targets
 from cotrace.graphs.schema import build_table
 from cotrace.graphs.scores import graph_scores
 
+from .expansion import Expansion, Limits, influence_bound
 from .progress import Progress
 from .replacement import Replacement
 from .sweep import Batch, NodeColumns, Rows, feature_batches, sweep
@@ -20,15 +22,16 @@ from .targets import Target
 class RowCollector:
     """Streams finished rows to the spool and keeps what becomes columns of the node table."""
 
-    def __init__(self, value_type: np.dtype):
-        self.spool = RowSpool(value_type)
-        self.biases: list[Tensor] = []
+    def __init__(self, order: NodeOrder, most_edges: int, value_type: np.dtype):
+        self.spool = RowSpool(value_type, order.n_nodes, most_edges)
+        self.bias_M = np.ma.masked_all(order.n_nodes, value_type)
 
-    def add(self, rows: Rows) -> None:
-        """Take a batch of finished rows; they come in node order."""
+    def add(self, batch: Batch, rows: Rows) -> None:
+        """Take a batch of finished rows; they come in node order, the last first."""
+        nodes_T = batch.node_T.cpu().numpy()
         block = rows.block_TC.cpu().contiguous().numpy()
-        self.spool.append(block, rows.columns_C.to("cpu", torch.int32).numpy())
-        self.biases.append(rows.bias_T.cpu())
+        self.spool.prepend(nodes_T, block, rows.columns_C.to("cpu", torch.int32).numpy())
+        self.bias_M[nodes_T] = rows.bias_T.cpu().numpy()
 
 
 def trace(
@@ -36,68 +39,92 @@ def trace(
     targets: list[Target],
     position: int,
     info: dict[str, Any],
+    limits: Limits,
     *,
     batch_size: int | None,
     progress: Progress,
 ) -> Graph:
-    """Compute every row of one prompt's graph and assemble it.
+    """Compute the rows of one prompt's graph that the limits ask for, from the top, and assemble it.
 
     `info` is the metadata that the caller knows: model, transcoders, prompt, settings.
     """
-    collector = RowCollector(_numpy_type(replacement.read_ND.dtype))
+    features = replacement.features
     own_rows = [target for target in targets if target.feature is None]
     n_errors = replacement.n_layers * replacement.n_positions
-    order = NodeOrder(len(replacement.features), n_errors, replacement.n_positions, len(own_rows))
+    order = NodeOrder(len(features), n_errors, replacement.n_positions, len(own_rows))
+    records = _target_records(targets, order)
+    weights_M = weights_of_targets(records, order.n_nodes)
+    most_edges = replacement.most_edges() + len(own_rows) * order.n_nodes
+    collector = RowCollector(order, most_edges, _numpy_type(replacement.read_ND.dtype))
+    expansion = Expansion(features, order, weights_M, limits)
     columns = NodeColumns(replacement, order)
-    with progress.phase("computing rows", len(replacement.features)) as step:
-        for batch in feature_batches(replacement, batch_size):
-            collector.add(sweep(replacement, batch, columns))
-            step(len(batch.read_TD))
-    collector.spool.append_empty(order.n_errors + order.n_tokens)
+
+    def compute(batch: Batch) -> None:
+        started = time.monotonic()
+        rows = sweep(replacement, batch, columns)
+        collector.add(batch, rows)
+        expansion.add(batch, rows, time.monotonic() - started)
+
     if own_rows:
-        collector.add(sweep(replacement, _target_batch(replacement, own_rows, position), columns))
+        compute(_target_batch(replacement, own_rows, position, order))
+    with progress.phase("computing rows", len(features)) as step:
+        for layer in reversed(range(replacement.n_layers)):
+            chosen = expansion.choose(layer)
+            for batch in feature_batches(replacement, layer, chosen, batch_size):
+                compute(batch)
+                step(len(batch.node_T))
+            step(int((features.layer_N == layer).sum()) - len(chosen))
     with progress.phase("finishing the graph"):
-        return _assemble(replacement, targets, position, order, collector, info)
+        computed_N = expansion.computed_N.cpu().numpy()
+        return _assemble(replacement, targets, records, position, order, collector, computed_N, info)
 
 
 def _numpy_type(dtype: torch.dtype) -> np.dtype:
     return torch.empty(0, dtype=dtype).numpy().dtype
 
 
-def _target_batch(replacement: Replacement, targets: list[Target], position: int) -> Batch:
+def _target_batch(replacement: Replacement, targets: list[Target], position: int, order: NodeOrder) -> Batch:
     directions = torch.stack([t.direction_D for t in targets if t.direction_D is not None])
     read_TD = directions * replacement.weights.final_norm_D * replacement.final_rms_P[position]
-    return Batch(replacement.n_layers, torch.full((len(targets),), position, device=read_TD.device), read_TD)
+    node_T = torch.arange(order.logits.start, order.logits.stop, device=read_TD.device)
+    return Batch(replacement.n_layers, node_T, torch.full_like(node_T, position), read_TD)
 
 
 def _assemble(
     replacement: Replacement,
     targets: list[Target],
+    records: list[dict[str, Any]],
     position: int,
     order: NodeOrder,
     collector: RowCollector,
+    computed_N: np.ndarray,
     info: dict[str, Any],
 ) -> Graph:
     indptr, indices, weights = collector.spool.finish()
-    records = _target_records(targets, order)
     target_weights = weights_of_targets(records, order.n_nodes)
     influence = node_influence(indptr, indices, weights, target_weights)
-    scores = graph_scores(order, indptr, indices, weights, target_weights)
+    computed = np.isin(order.kind_codes(), (0, 3))
+    computed[order.features] = computed_N
+    sizes = replacement.n_layers, replacement.n_positions
+    bound = influence_bound(replacement.features, order, influence + target_weights, computed_N, *sizes)
+    skipped = float(influence[order.features][~computed_N].sum())
+    scores = graph_scores(order, indptr, indices, weights, target_weights, computed)
     info = {
         **info,
         "targets": records,
         "position": position,
         "masked_positions": list(replacement.masked_positions),
-        "coverage": 1.0,
-        "bound": 0.0,
+        "coverage": 1.0 - skipped,
+        "bound": float(bound.max(initial=0.0)),
         "scores": scores._asdict(),
-        "traced": {"nodes": order.n_nodes, "edges": len(indices)},
+        "traced": {"nodes": order.n_nodes, "edges": len(indices), "rows": int(computed.sum())},
         "pruning": None,
     }
-    columns = _node_columns(replacement, targets, position, order, info["tokens"], collector.biases)
+    columns = _node_columns(replacement, targets, position, order, info["tokens"], collector.bias_M)
+    columns["computed"] = computed
     columns["influence"] = influence.astype(weights.dtype)
-    for name in ("influence_bound", "dropped"):
-        columns[name] = np.zeros(order.n_nodes, weights.dtype)
+    columns["influence_bound"] = bound.astype(weights.dtype)
+    columns["dropped"] = np.zeros(order.n_nodes, weights.dtype)
     return Graph(build_table(order, columns, indptr, indices, weights, info), info)
 
 
@@ -127,13 +154,12 @@ def _node_columns(
     position: int,
     order: NodeOrder,
     tokens: list[str],
-    biases: list[Tensor],
+    bias_M: np.ma.MaskedArray,
 ) -> dict[str, Any]:
     """Every column but influence and edges, masked where a kind of node has no value."""
     features = replacement.features
     own = [target for target in targets if target.feature is None]
-    bias = torch.cat(biases).numpy() if biases else np.zeros(0)
-    bias[: len(features)] += features.bias_N.cpu().numpy()
+    bias_M[order.features] += features.bias_N.cpu().numpy()
     sites = torch.cartesian_prod(torch.arange(replacement.n_layers), torch.arange(replacement.n_positions))
     token_ids = [t.token_ids[0] if t.kind == "token" else None for t in own]
     read_out = [_read_out(replacement, target, position) for target in own]
@@ -148,9 +174,8 @@ def _node_columns(
         "text": [""] * (order.n_features + order.n_errors) + tokens + [target.label for target in own],
         "activation": join(_numpy(features.activation_N), None, None, None),
         "pre_activation": join(_numpy(features.pre_activation_N), None, None, read_out),
-        "bias": join(bias[: len(features)], None, None, bias[len(features) :]),
+        "bias": bias_M,
         "probability": join(None, None, None, [target.probability for target in own]),
-        "computed": np.isin(order.kind_codes(), (0, 3)),
     }
 
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from .certainty import Certainty, certainty
 from .influence import node_influence, weights_of_targets
 from .order import KINDS, NodeOrder
-from .prune import Kept, select
+from .prune import Kept, check_threshold, select
 from .schema import build_table
 from .scores import Scores, graph_scores
 from .store import save_table
@@ -116,7 +117,18 @@ class Graph:
 
         `info["scores"]` holds those of the graph as it was traced, before pruning.
         """
-        return graph_scores(self.order, self.indptr, self.indices, self.weights, self.target_weights)
+        arrays = self.indptr, self.indices, self.weights, self.target_weights
+        return graph_scores(self.order, *arrays, self.column("computed").astype(bool))
+
+    def certainty(self, node_threshold: float = 0.8) -> Certainty:
+        """Which nodes the threshold of `prune` keeps, or drops, whatever the rows hold that were not computed.
+
+        Of a graph as it was traced; pruning takes influence away.
+        """
+        if self.info["pruning"]:
+            raise ValueError("a pruned graph has lost influence; ask the graph that was traced")
+        check_threshold("node_threshold", node_threshold)
+        return certainty(self.influence(), self.column("influence_bound"), node_threshold)
 
     # --- smaller graphs ---------------------------------------------------------------------
 
@@ -131,6 +143,7 @@ class Graph:
             node_threshold=node_threshold,
             edge_threshold=edge_threshold,
             keep_errors=keep_errors,
+            computed=self.column("computed").astype(bool),
         )
 
     def prune(self, node_threshold: float = 0.8, edge_threshold: float = 0.98, keep_errors: bool = False) -> Graph:
@@ -140,7 +153,13 @@ class Graph:
         pre-activation. Raises ValueError for thresholds outside [0, 1].
         """
         kept = self.select(node_threshold, edge_threshold, keep_errors)
-        pruning = {"node_threshold": node_threshold, "edge_threshold": edge_threshold, "keep_errors": keep_errors}
+        pruning: dict[str, Any] = {
+            "node_threshold": node_threshold,
+            "edge_threshold": edge_threshold,
+            "keep_errors": keep_errors,
+        }
+        if self.info["bound"] > 0:
+            pruning["certainty"] = self.certainty(node_threshold).counts()
         return self.subgraph(kept, pruning)
 
     def subgraph(self, kept: Kept, pruning: dict[str, Any]) -> Graph:

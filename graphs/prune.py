@@ -34,6 +34,7 @@ def select(
     node_threshold: float,
     edge_threshold: float,
     keep_errors: bool = False,
+    computed: np.ndarray | None = None,
 ) -> Kept:
     """Choose nodes and edges by the two thresholds (Ameisen et al. 2025, "Graph pruning").
 
@@ -41,7 +42,7 @@ def select(
     reaches `node_threshold`; tokens and targets stay, errors too if `keep_errors`. Edges: the same
     rule on `Ahat[t, s] * (influence + w)[t]`, recomputed on the node-pruned graph. Then features
     and errors left without an outgoing edge, and features left without an incoming one, are
-    dropped until none is left.
+    dropped until none is left. Features whose rows were not `computed`, (M,) bool, need no incoming edge.
     """
     check_threshold("node_threshold", node_threshold)
     check_threshold("edge_threshold", edge_threshold)
@@ -54,7 +55,8 @@ def select(
     nodes |= pinned
     edges = _edges_between(indptr, indices, nodes)
     edges[edges] = _edges_above(indptr, indices, weights, target_weights, edges, edge_threshold)
-    _drop_dead_ends(indptr, indices, nodes, edges, pinned, order.n_features)
+    needs_incoming = np.ones(order.n_features, bool) if computed is None else computed[order.features]
+    _drop_dead_ends(indptr, indices, nodes, edges, pinned, needs_incoming)
     return Kept(nodes, edges)
 
 
@@ -104,8 +106,8 @@ def _count_per_row(indptr, edges):
 
 
 @compiled
-def _drop_dead_ends(indptr, indices, nodes, edges, pinned, n_features):
-    """Drop unpinned nodes without outgoing edges and features without incoming ones, in place.
+def _drop_dead_ends(indptr, indices, nodes, edges, pinned, needs_incoming):
+    """Drop unpinned nodes without outgoing edges and features that need incoming ones and have none, in place.
 
     Each pass can open up new dead ends, at most one layer further: it ends after L + 1 passes.
     """
@@ -121,7 +123,7 @@ def _drop_dead_ends(indptr, indices, nodes, edges, pinned, n_features):
                     incoming[row] += 1
                     outgoing[indices[edge]] += 1
         for node in range(len(nodes)):
-            dead = outgoing[node] == 0 or (node < n_features and incoming[node] == 0)
+            dead = outgoing[node] == 0 or (node < len(needs_incoming) and needs_incoming[node] and incoming[node] == 0)
             if nodes[node] and dead and not pinned[node]:
                 nodes[node] = False
                 changed = True

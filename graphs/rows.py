@@ -9,49 +9,66 @@ from cotrace.kernels.compiled import compiled
 
 
 class RowSpool:
-    """Collects rows in node order as CSR; holds one block in memory, the rest in unlinked files.
+    """Collects rows as CSR, from the last node to the first; holds one block in memory, the rest in unlinked files.
 
-    The files have no name, so nothing is left behind when the process stops, however it stops.
+    A row's influence is known when the rows of later nodes are: so the last come first, and the files,
+    which have a place for every possible edge, fill from their ends. They are sparse: only what is
+    there takes space. They have no name, so nothing is left behind when the process stops, however it
+    stops.
     """
 
-    def __init__(self, value_type: np.dtype):
-        self._value_type = np.dtype(value_type)
-        self._indices: IO[bytes] = tempfile.TemporaryFile(prefix="cotrace-")
-        self._weights: IO[bytes] = tempfile.TemporaryFile(prefix="cotrace-")
-        self._counts: list[np.ndarray] = []
+    def __init__(self, value_type: np.dtype, n_nodes: int, most_edges: int):
+        self._types = np.dtype(np.int32), np.dtype(value_type)
+        self._files: list[IO[bytes]] = [tempfile.TemporaryFile(prefix="cotrace-") for _ in self._types]
+        self._count_M = np.zeros(n_nodes, np.int64)
+        self._most = self._free = most_edges
+        self._next = n_nodes
 
-    def append(self, block_TC: np.ndarray, columns_C: np.ndarray) -> None:
-        """Add T finished rows given densely over some columns; exact zeros are not edges.
+    def prepend(self, nodes_T: np.ndarray, block_TC: np.ndarray, columns_C: np.ndarray) -> None:
+        """Add T finished rows, before all that are there, given densely over some columns; zeros are no edges.
 
-        `columns_C` holds the node numbers of the block's columns, ascending int32.
+        Nodes ascend, and so do `columns_C`, the node numbers of the block's columns, int32. Raises
+        ValueError where the disk is full.
         """
+        if not len(nodes_T):
+            return
+        assert (np.diff(nodes_T, append=self._next) > 0).all(), "rows come from the last to the first"
+        self._next = int(nodes_T[0])
         counts = np.count_nonzero(block_TC, axis=1)
-        indices = np.empty(counts.sum(), np.int32)
-        weights = np.empty(counts.sum(), self._value_type)
-        _compress(block_TC, columns_C, indices, weights)
-        self._indices.write(indices.data)
-        self._weights.write(weights.data)
-        self._counts.append(counts)
-
-    def append_empty(self, rows: int) -> None:
-        """Add rows without edges (errors and tokens)."""
-        self._counts.append(np.zeros(rows, np.int64))
+        self._count_M[nodes_T] = counts
+        arrays = tuple(np.empty(counts.sum(), kind) for kind in self._types)
+        _compress(block_TC, columns_C, *arrays)
+        self._free -= len(arrays[0])
+        assert self._free >= 0, "more edges than there can be"
+        try:
+            for file, array in zip(self._files, arrays, strict=True):
+                file.seek(self._free * array.itemsize)
+                file.write(array.data)
+                file.flush()
+        except OSError as error:
+            raise ValueError(
+                f"the rows do not fit into {tempfile.gettempdir()} ({error.strerror}); set TMPDIR to a larger disk, or "
+                "ask for less coverage"
+            ) from error
 
     def finish(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return indptr (M+1,) int64, indices (E,) int32 and weights (E,), the last two file-backed.
 
         The arrays keep their files alive; the spool is used up.
         """
-        indptr = np.concatenate([[0], *self._counts]).cumsum(dtype=np.int64)
-        return indptr, _mapped(self._indices, np.int32), _mapped(self._weights, self._value_type)
+        indptr = np.concatenate([[0], self._count_M]).cumsum(dtype=np.int64)
+        size = self._most - self._free
+        indices, weights = (
+            _mapped(f, kind, self._free, size) for f, kind in zip(self._files, self._types, strict=True)
+        )
+        return indptr, indices, weights
 
 
-def _mapped(file: IO[bytes], kind: np.dtype | type) -> np.ndarray:
+def _mapped(file: IO[bytes], kind: np.dtype, first: int, size: int) -> np.ndarray:
     with file:
-        file.flush()
-        if file.tell() == 0:  # an empty file cannot be mapped
+        if not size:  # an empty file cannot be mapped
             return np.empty(0, kind)
-        return np.memmap(file, dtype=kind, mode="r")
+        return np.memmap(file, dtype=kind, mode="r", offset=first * kind.itemsize, shape=(size,))
 
 
 @compiled

@@ -31,7 +31,7 @@ INFO: dict[str, Any] = {
     "coverage": NUMBER,
     "bound": NUMBER,
     "scores": {"replacement": NUMBER, "completeness": NUMBER},
-    "traced": {"nodes": int, "edges": int},
+    "traced": {"nodes": int, "edges": int, "rows": int},
     "pruning": (None, {"node_threshold": NUMBER, "edge_threshold": NUMBER, "keep_errors": bool}),
     "versions": {},
 }

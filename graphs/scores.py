@@ -18,14 +18,19 @@ class Scores(NamedTuple):
 
 
 def graph_scores(
-    order: NodeOrder, indptr: np.ndarray, indices: np.ndarray, weights: np.ndarray, target_weights: np.ndarray
+    order: NodeOrder,
+    indptr: np.ndarray,
+    indices: np.ndarray,
+    weights: np.ndarray,
+    target_weights: np.ndarray,
+    computed: np.ndarray | None = None,
 ) -> Scores:
     """Replacement and completeness score of a graph (Ameisen et al. 2025, "Evaluating graphs").
 
     Replacement: token influence / (token + error influence). Completeness: mean over all nodes,
     weighted by influence + target weight, of the share of incoming weight that is not from errors;
-    nodes without incoming edges (errors, tokens) have share 1. A graph without influence has
-    nothing to explain and scores 1.
+    nodes without incoming edges (errors, tokens) have share 1, and features whose rows were not
+    `computed`, (M,) bool, are left out. A graph without influence has nothing to explain and scores 1.
     """
     influence = node_influence(indptr, indices, weights, target_weights)
     token, error = influence[order.tokens].sum(), influence[order.errors].sum()
@@ -33,6 +38,8 @@ def graph_scores(
     from_errors = _weight_from(indptr, indices, weights, order.errors.start, order.errors.stop)
     error_share = np.divide(from_errors, totals, out=np.zeros_like(totals), where=totals > 0)
     mass = influence + target_weights
+    if computed is not None:
+        mass[order.features] *= computed[order.features]
     replacement = token / (token + error) if token + error > 0 else 1.0
     completeness = 1 - error_share @ mass / mass.sum() if mass.sum() > 0 else 1.0
     return Scores(float(replacement), float(completeness))

@@ -122,7 +122,7 @@ def _info(rng, order, n_layers, n_positions, feature_targets):
         "coverage": 1.0,
         "bound": 0.0,
         "scores": {"replacement": 0.5, "completeness": 0.75},
-        "traced": {"nodes": order.n_nodes, "edges": 0},
+        "traced": {"nodes": order.n_nodes, "edges": 0, "rows": order.n_nodes},
         "pruning": None,
         "versions": {},
     }

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from scipy.sparse import csr_array, vstack
+from scipy.sparse import csr_array
 
 from cotrace.graphs import RowSpool
 
@@ -21,40 +21,72 @@ def temporary_files():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_spooled_rows_equal_scipys_csr(dtype):
-    rng = np.random.default_rng(0)
-    spool, expected, width = RowSpool(dtype), [], 30
-    for rows, columns in [(4, 7), (1, 1), (0, 5), (3, 0), (9, 30)]:
-        block = rng.normal(size=(rows, columns)).astype(dtype) * (rng.random((rows, columns)) < 0.5)
+@pytest.mark.parametrize("room", [0, 1000])
+def test_spooled_rows_equal_scipys_csr(dtype, room):
+    """Blocks of rows from the last to the first, with rows that nothing was said of in between."""
+    rng, width = np.random.default_rng(0), 30
+    whole, blocks = np.zeros((25, width), dtype), []
+    for nodes, columns in [([22, 23], 7), ([21], 1), ([], 5), ([9, 12, 20], 0), ([*range(9)], 30)]:
+        block = rng.normal(size=(len(nodes), columns)).astype(dtype) * (rng.random((len(nodes), columns)) < 0.5)
         numbers = np.sort(rng.choice(width, columns, replace=False)).astype(np.int32)
-        spool.append(block, numbers)
-        whole = np.zeros((rows, width), dtype)
-        whole[:, numbers] = block
-        expected.append(csr_array(whole))
-        spool.append_empty(2)
-        expected.append(csr_array((2, width), dtype=dtype))
-    wanted = vstack(expected, format="csr")
+        whole[np.ix_(np.array(nodes, int), numbers)] = block
+        blocks.append((np.array(nodes, int), block, numbers))
+    spool = RowSpool(dtype, len(whole), np.count_nonzero(whole) + room)
+    for block in blocks:
+        spool.prepend(*block)
+    wanted = csr_array(whole)
     for found, array in zip(spool.finish(), (wanted.indptr, wanted.indices, wanted.data), strict=True):
         assert np.array_equal(found, array)
         assert found.dtype == array.dtype or array is wanted.indptr
 
 
 def test_a_spool_without_rows_and_one_without_edges():
-    assert [array.tolist() for array in RowSpool(np.float32).finish()] == [[0], [], []]
-    spool = RowSpool(np.float32)
-    spool.append(np.zeros((2, 3), np.float32), np.arange(3, dtype=np.int32))
-    spool.append_empty(3)
+    assert [array.tolist() for array in RowSpool(np.float32, 0, 0).finish()] == [[0], [], []]
+    spool = RowSpool(np.float32, 5, 15)
+    spool.prepend(np.arange(2), np.zeros((2, 3), np.float32), np.arange(3, dtype=np.int32))
     indptr, indices, weights = spool.finish()
     assert indptr.tolist() == [0] * 6
     assert (indices.dtype, weights.dtype) == (np.int32, np.float32)
     assert len(indices) == len(weights) == 0
 
 
+def test_rows_in_another_order_are_a_mistake_of_ours():
+    spool = RowSpool(np.float32, 5, 100)
+    one = np.ones((1, 1), np.float32), np.zeros(1, np.int32)
+    spool.prepend(np.array([3]), *one)
+    for nodes in ([3], [4], [5]):
+        with pytest.raises(AssertionError, match="from the last to the first"):
+            spool.prepend(np.array(nodes), *one)
+
+
+def test_a_full_disk_is_one_clear_error(monkeypatch):
+    spool = RowSpool(np.float32, 5, 10**6)
+
+    class Full:
+        def seek(self, place):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(spool, "_files", [Full(), Full()])
+    with pytest.raises(ValueError, match=r"No space left on device.*TMPDIR"):
+        spool.prepend(np.array([3]), np.ones((1, 1), np.float32), np.zeros(1, np.int32))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="NOT TESTED: counts blocks of a Linux file system")
+def test_only_what_is_there_takes_space(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    spool = RowSpool(np.float32, 5, 10**9)
+    spool.prepend(np.arange(5), np.ones((5, 3), np.float32), np.arange(3, dtype=np.int32))
+    assert [os.fstat(file.fileno()).st_size for file in spool._files] == [4 * 10**9] * 2
+    assert all(os.fstat(file.fileno()).st_blocks * 512 < 10**6 for file in spool._files)
+    indptr, indices, weights = spool.finish()
+    assert (indptr[-1], indices.tolist(), weights.tolist()) == (15, [0, 1, 2] * 5, [1] * 15)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="NOT TESTED: reads /proc, Linux only")
 def test_a_spool_leaves_no_files_behind(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    spool = RowSpool(np.float32)
-    spool.append(np.ones((5, 3), np.float32), np.arange(3, dtype=np.int32))
+    spool = RowSpool(np.float32, 5, 15)
+    spool.prepend(np.arange(5), np.ones((5, 3), np.float32), np.arange(3, dtype=np.int32))
     assert list(tmp_path.iterdir()) == []
     indptr, indices, weights = spool.finish()
     assert list(tmp_path.iterdir()) == []

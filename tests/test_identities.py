@@ -103,14 +103,14 @@ def decoder(model, layers, layer, position, feature):
     if model.transcoders.kind == "neurons":
         down = model.weights._text.layers[layer].mlp.down_proj.weight[:, feature].double()
         return [(layer, down * layers[layer].scale_mlp_out[position])]
-    rows = model.transcoders._load(layer).w_dec_FJD[feature].double()
+    rows = model.transcoders.tensors(layer).w_dec_FJD[feature].double()
     return [(layer + j, row) for j, row in enumerate(rows)]
 
 
 def encoder_bias(model, graph):
     if model.transcoders.kind == "neurons":
         return 0.0
-    return torch.stack([model.transcoders._load(layer).b_enc_F[f].double() for layer, _, f in sites(graph)])
+    return torch.stack([model.transcoders.tensors(layer).b_enc_F[f].double() for layer, _, f in sites(graph)])
 
 
 def read_out(model, graph, layers, reads, final, final_scale, hf_model):
@@ -121,7 +121,7 @@ def read_out(model, graph, layers, reads, final, final_scale, hf_model):
             up = model.weights._text.layers[layer].mlp.up_proj.weight[feature].double()
             column = layers[layer].gate_up[0][position, feature] * up
         else:
-            column = model.transcoders._load(layer).w_enc_DF[:, feature].double()
+            column = model.transcoders.tensors(layer).w_enc_DF[:, feature].double()
         result[node] = reads[layer][:, position] @ column
     rows = hf_model.lm_head.weight.double()
     for target in graph.info["targets"]:

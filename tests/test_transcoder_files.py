@@ -326,7 +326,7 @@ def test_weights_are_memory_mapped(layout, tmp_path, arch):
     if not maps.exists():
         pytest.skip("this system does not show a process's memory maps")
     transcoders = load_transcoders(write_layers(tmp_path, layout, random_layers()), arch)
-    tensors = transcoders._load(1)
+    tensors = transcoders.tensors(1)
     for name in ("w_enc_DF", "w_dec_FJD"):
         path = _mapped_file(maps, getattr(tensors, name).data_ptr())
         assert path.startswith(str(tmp_path)), f"{name} lies in {path or 'anonymous memory'}"

@@ -23,10 +23,17 @@ def print_summary(graph: Graph) -> None:
     facts.add_row("model", Text(printable(f"{info['model']['name']} with {info['transcoders']['name']}")))
     traced, order = info["traced"], graph.order
     facts.add_row("traced", f"{traced['nodes']:,} nodes, {traced['edges']:,} edges")
+    if info["bound"] > 0:
+        rows, bound = f"{traced['rows']:,} rows computed", f"no node lacks more than {info['bound']:.3g}"
+        facts.add_row("coverage", f"{info['coverage']:.2%} of the influence ({rows}; {bound})")
     if info["pruning"]:
         pruning = info["pruning"]
         limits = f"node threshold {pruning['node_threshold']}, edge threshold {pruning['edge_threshold']}"
         facts.add_row("pruned to", f"{order.n_nodes:,} nodes, {graph.n_edges:,} edges ({limits})")
+        if "certainty" in pruning:
+            found = pruning["certainty"]
+            words = f"{found['inside']:,} nodes inside, {found['outside']:,} outside, {found['undecided']:,} undecided"
+            facts.add_row("certain", f"at the node threshold, whatever the other rows hold: {words}")
     features, errors, tokens, logits = order.counts
     facts.add_row("nodes", f"{features:,} features, {errors:,} errors, {tokens} tokens, {logits} targets")
     scores = info["scores"]

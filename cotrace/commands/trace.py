@@ -20,6 +20,9 @@ def trace(
     target: Annotated[list[str] | None, typer.Option(help=HOW_TO_NAME_TARGETS)] = None,
     max_targets: Annotated[int, typer.Option(help="At most so many of the likeliest tokens.", min=1)] = 10,
     target_mass: Annotated[float, typer.Option(help="Probability that the targets should hold together.")] = 0.95,
+    coverage: Annotated[float, typer.Option(help="Compute rows of features that hold this share of influence.")] = 1.0,
+    max_features: Annotated[int | None, typer.Option(help="At most so many features' rows.", min=0)] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="Stop computing rows after about so long.")] = None,
     position: Annotated[int, typer.Option(help="Where the targets are read; negative counts from the end.")] = -1,
     node_threshold: Annotated[float, typer.Option(help="Share of the influence that the kept nodes hold.")] = 0.8,
     edge_threshold: Annotated[float, typer.Option(help="Share of the influence that the kept edges hold.")] = 0.98,
@@ -54,6 +57,9 @@ def trace(
         position=position,
         max_targets=max_targets,
         target_mass=target_mass,
+        coverage=coverage,
+        max_features=max_features,
+        max_seconds=max_seconds,
     )
     with console.status("pruning"):
         circuit = graph.prune(node_threshold, edge_threshold)

@@ -1,0 +1,224 @@
+"""Graphs without some of their rows: the bound holds for every node, and what is said to be certain is true."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from random_graphs import dense, graphs
+from tiny import KINDS, prompt
+
+import cotrace
+from cotrace.attribution.expansion import Limits, influence_bound
+from cotrace.attribution.replacement import Features
+from cotrace.graphs.certainty import certainty
+from cotrace.graphs.prune import select
+
+ROUNDING = 1e-5
+
+
+def compared(model, ids, **limits):
+    """The whole graph and one with limits."""
+    return model.trace(ids), model.trace(ids, **limits)
+
+
+def computed_features(graph) -> np.ndarray:
+    return graph.column("computed").astype(bool)[graph.order.features]
+
+
+@pytest.mark.parametrize("coverage", [0.5, 0.9, 0.99])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_bound_holds_for_every_node(load, kind, coverage):
+    whole, part = compared(load(kind), prompt(), coverage=coverage)
+    lacks = whole.influence() - part.influence()
+    assert (lacks >= -ROUNDING).all()
+    assert (lacks <= part.column("influence_bound") + ROUNDING).all()
+    computed, influence = computed_features(part), part.influence()[part.order.features]
+    assert (0 if coverage < 0.9 else 1) <= computed.sum() < len(computed)
+    assert part.info["coverage"] == pytest.approx(1 - influence[~computed].sum())
+    assert part.info["coverage"] >= coverage - ROUNDING
+    assert part.info["bound"] == pytest.approx(part.column("influence_bound").max())
+    assert 0 < part.info["bound"] <= 1 - part.info["coverage"] + ROUNDING
+    assert part.info["traced"]["rows"] == computed.sum() + part.order.n_logits
+    assert part.info["settings"]["coverage"] == coverage
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_that_are_computed_are_those_of_the_whole_graph(load, kind):
+    whole, part = compared(load(kind), prompt(), coverage=0.8)
+    rows = part.column("computed").astype(bool)
+    found, expected = part.adjacency().toarray(), whole.adjacency().toarray()
+    assert np.allclose(found[rows], expected[rows], rtol=1e-9, atol=1e-12 * np.abs(expected).max())
+    assert not found[~rows].any()
+    for name in ("bias", "pre_activation"):
+        assert np.allclose(part.column(name)[rows], whole.column(name)[rows], rtol=1e-9)
+    features = ~rows & (part.order.kind_codes() == 0)
+    assert part.nodes["bias"].filter(features).null_count == features.sum()
+    assert part.nodes["pre_activation"].filter(features).null_count == 0
+
+
+def test_whole_coverage_computes_every_row(load):
+    whole = load("clt-affine").trace(prompt())
+    assert (whole.info["coverage"], whole.info["bound"]) == (1, 0)
+    assert computed_features(whole).all()
+    assert not whole.column("influence_bound").any()
+
+
+@pytest.mark.parametrize("limit", [0, 1, 7, 10**6])
+def test_at_most_so_many_features_are_expanded(load, limit):
+    whole, part = compared(load("clt-affine"), prompt(), max_features=limit)
+    n = computed_features(part).sum()
+    assert n <= limit
+    assert n >= min(limit, whole.order.n_features) // 2
+    lacks = whole.influence() - part.influence()
+    assert (lacks <= part.column("influence_bound") + ROUNDING).all()
+
+
+def test_a_time_that_is_over_leaves_a_valid_graph(load, tmp_path):
+    part = load("clt-affine").trace(prompt(), max_seconds=1e-9)
+    assert computed_features(part).sum() == 0
+    assert part.info["settings"]["max_seconds"] == 1e-9
+    reopened = cotrace.open(part.save(tmp_path / "part.arrow"))
+    assert reopened.prune().order.n_tokens == len(prompt())
+    whole, enough = compared(load("clt-affine"), prompt(), max_seconds=3600)
+    assert enough.info["coverage"] == 1  # features without influence have no rows
+    assert np.allclose(enough.influence(), whole.influence())
+
+
+def test_feature_targets_are_always_expanded(load):
+    model = load("clt-affine")
+    table = model.active_features(prompt())
+    named = [tuple(table[name][i].as_py() for name in ("layer", "position", "feature")) for i in (-1, len(table) // 2)]
+    graph = model.trace(prompt(), [("feature", *site) for site in named], max_features=0)
+    assert computed_features(graph).sum() == 2
+    nodes = [target["node"] for target in graph.info["targets"]]
+    assert computed_features(graph)[nodes].all()
+    whole = model.trace(prompt(), [("feature", *site) for site in named])
+    assert (whole.influence() - graph.influence() <= graph.column("influence_bound") + ROUNDING).all()
+
+
+def test_pruning_keeps_influential_features_whose_rows_are_not_there(load):
+    part = load("clt-affine").trace(prompt(), coverage=0.5)
+    circuit = part.prune(0.9)
+    assert circuit.info["pruning"]["certainty"] == part.certainty(0.9).counts()
+    assert sum(part.certainty(0.9).counts().values()) == part.order.n_nodes
+    assert not computed_features(circuit).all()
+    with pytest.raises(ValueError, match="ask the graph that was traced"):
+        circuit.certainty()
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"coverage": 0}, "above 0 and at most 1"),
+        ({"coverage": 1.5}, "above 0 and at most 1"),
+        ({"coverage": float("nan")}, "above 0 and at most 1"),
+        ({"max_features": -1}, "at least 0"),
+        ({"max_seconds": 0}, "above 0"),
+        ({"max_seconds": float("nan")}, "above 0"),
+    ],
+)
+def test_limits_that_make_no_sense_are_refused(limits, words):
+    with pytest.raises(ValueError, match=words):
+        Limits(**limits)
+
+
+# On random graphs: some features lose their rows.
+
+
+def without_rows(graph, skipped):
+    """Influence of the graph without the skipped features' rows, (M,), and its dense adjacency."""
+    matrix = dense(graph)
+    matrix[: graph.order.n_features][skipped] = 0
+    share = np.abs(matrix)
+    totals = share.sum(1, keepdims=True)
+    share /= np.where(totals > 0, totals, 1)
+    mass, influence = graph.target_weights, np.zeros(len(matrix))
+    for _ in range(int(graph.info["model"]["n_layers"]) + 2):
+        mass = mass @ share
+        influence += mass
+    return influence
+
+
+@settings(max_examples=200, deadline=None)
+@given(graphs(dtype=np.float64), st.randoms(use_true_random=False), st.sampled_from([0.1, 0.5, 0.9]))
+def test_what_is_certain_is_true_of_the_whole_graph(graph, random, share):
+    n_layers, n_positions = graph.info["model"]["n_layers"], graph.order.n_tokens
+    skipped = np.array([random.random() < share for _ in range(graph.order.n_features)], bool)
+    found, true = without_rows(graph, skipped), without_rows(graph, np.zeros_like(skipped))
+    sites = [
+        torch.tensor(graph.column(name, 0)[graph.order.features].astype(np.int64)) for name in ("layer", "position")
+    ]
+    every = everywhere(graph)
+    mass = np.zeros(every.n_nodes)
+    mass[every.features] = (found + graph.target_weights)[graph.order.features]
+    none = torch.zeros(graph.order.n_features)
+    features = Features(*sites, none, none, none, none)
+    bound = influence_bound(features, everywhere(graph), mass, ~skipped, n_layers, n_positions)
+    bound = of_nodes(graph, bound, n_positions)
+    assert (true - found >= -1e-12).all()
+    assert (true - found <= bound + 1e-12).all()
+    for threshold in (0.2, 0.5, 0.8, 1):
+        said = certainty(found, bound + 1e-12, threshold)
+        assert not (said.inside & said.outside).any()
+        descending = np.sort(true[true > 0])[::-1]
+        if len(descending):
+            rank = np.searchsorted(np.cumsum(descending) / descending.sum(), threshold - 1e-9)
+            score = descending[min(rank, len(descending) - 1)]
+            assert (true[said.inside] >= score * (1 - 1e-9)).all()
+            assert (true[said.outside] < score * (1 + 1e-9)).all()
+
+
+def everywhere(graph):
+    """The order of a graph with an error at every site, as bounds are made for."""
+    from cotrace.graphs import NodeOrder
+
+    n_sites = graph.info["model"]["n_layers"] * graph.order.n_tokens
+    return NodeOrder(graph.order.n_features, n_sites, graph.order.n_tokens, graph.order.n_logits)
+
+
+def of_nodes(graph, bound, n_positions):
+    """Bounds of the graph's own nodes: random graphs have errors at some sites only."""
+    order, every = graph.order, everywhere(graph)
+    sites = graph.column("layer", 0)[order.errors] * n_positions + graph.column("position", 0)[order.errors]
+    errors = bound[every.errors][sites.astype(int)]
+    return np.concatenate([bound[every.features], errors, bound[every.tokens], bound[every.logits]])
+
+
+def test_without_skipped_rows_nothing_is_undecided():
+    from random_graphs import random_graph
+
+    graph = random_graph(3)
+    said = certainty(graph.influence(), np.zeros(graph.order.n_nodes), 0.8)
+    kept = graph.influence() >= np.sort(graph.influence()[said.inside])[0]
+    assert not said.undecided.any()
+    assert (said.inside == kept).all()
+    pinned = select(
+        graph.order,
+        graph.indptr,
+        graph.indices,
+        graph.weights,
+        graph.target_weights,
+        node_threshold=0.8,
+        edge_threshold=1,
+    )
+    assert not (pinned.nodes & said.outside)[: graph.order.tokens.start].any()
+
+
+def test_from_the_command_line(tmp_path, prompt_text):
+    from test_cli import MODEL, run
+
+    result = run("trace", prompt_text, *MODEL, "--coverage", "0.7", "--out", tmp_path)
+    assert result.returncode == 0, result.stderr
+    for words in ("coverage", "rows computed", "certain", "undecided"):
+        assert words in result.stdout
+    refused = run("trace", prompt_text, *MODEL, "--coverage", "2", "--out", tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: coverage is 2")
+
+
+@pytest.fixture
+def prompt_text():
+    from test_cli import REFERENCE
+
+    return cotrace.load(REFERENCE / "model", device="cpu").tokens.tokenizer.decode([20, 30, 40])
