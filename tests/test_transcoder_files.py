@@ -474,3 +474,18 @@ def test_conversion_refuses_before_it_writes(tmp_path, arch):
         write_layout(bad, arch.n_layers, tmp_path / "new", "packed", QUIET)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad", "full", "source"]
     assert (tmp_path / "full" / "mine.txt").read_text() == "kept"
+
+
+def test_conversion_from_the_command_line(tmp_path, model_folder, arch):
+    from test_cli import run
+
+    source, model = write_layers(tmp_path / "source", "scope-clt", random_layers()), ["--model", model_folder]
+    done = run("convert", source, "--to", "packed", "--out", tmp_path / "packed", *model)
+    assert done.returncode == 0, done.stderr
+    assert f"wrote {tmp_path / 'packed'}" in done.stdout
+    assert load_transcoders(tmp_path / "packed", arch).kind == "clt"
+    refused = run("convert", "neurons", "--out", tmp_path / "new", *model)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: neurons")
+    assert len(refused.stderr.splitlines()) == 1
+    assert not (tmp_path / "new").exists()
