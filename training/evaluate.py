@@ -117,9 +117,11 @@ def evaluate(model: Model, stand_ins: Sequence[StandIn], sequences_SP: np.ndarra
             open_BP = open_positions(model, ids_BP)
             found = Examples.empty(model, int(open_BP.sum()))
             normed_BPD = watch(model, ids_BP, open_BP, found)
+            replaced = []
             for tally in tallies:
                 tally.reconstruct(*found)
-                tally.replace(ids_BP, open_BP, normed_BPD)
+                replaced.append(tally.replace(ids_BP, open_BP))
+            _compare(model, tallies, ids_BP, normed_BPD, replaced)
             advance()
     return [tally.result() for tally in tallies]
 
@@ -150,8 +152,8 @@ class Tally:
             counts_LF = torch.stack([torch.bincount(a.feature_n, minlength=width) for a in self.stand_in.active])
             self.on_LF = counts_LF if self.on_LF is None else self.on_LF + counts_LF
 
-    def replace(self, ids_BP: Tensor, open_BP: Tensor, normed_BPD: Tensor) -> None:
-        """Compare predictions of the next token when every MLP is replaced with the model's own."""
+    def replace(self, ids_BP: Tensor, open_BP: Tensor) -> Tensor:
+        """What the unembedding reads when every MLP is replaced, (B, P, D)."""
         self.stand_in.begin(int(open_BP.sum()))
 
         def put(layer: int, x_BPD: Tensor, y_BPD: Tensor) -> Tensor:
@@ -159,21 +161,15 @@ class Tally:
             replaced_BPD[open_BP] = self.stand_in.output(layer, x_BPD[open_BP].float()).to(y_BPD)
             return replaced_BPD
 
-        replaced_BPD = self.model.weights.run_library(ids_BP, put)
-        follows_BP = ids_BP[:, 1:] != (-1 if self.model.tokens.bos_id is None else self.model.tokens.bos_id)
-        next_n = ids_BP[:, 1:][follows_BP]
-        real_nD, replaced_nD = normed_BPD[:, :-1][follows_BP], replaced_BPD[:, :-1][follows_BP]
-        for chunk in zip(*(t.split(LOGITS_AT_ONCE) for t in (next_n, real_nD, replaced_nD)), strict=True):
-            self.predicted += self._compare(*chunk)
-        self.n_predicted += len(next_n)
+        return self.model.weights.run_library(ids_BP, put)
 
-    def _compare(self, next_n: Tensor, real_nD: Tensor, replaced_nD: Tensor) -> Tensor:
-        real_nV = F.log_softmax(self.model.weights.logits_of_normed(real_nD).float(), -1)
-        replaced_nV = F.log_softmax(self.model.weights.logits_of_normed(replaced_nD).float(), -1)
+    def predict(self, next_n: Tensor, real_nV: Tensor, replaced_nV: Tensor) -> None:
+        """Compare log-probabilities of the next token with the model's own."""
         losses = [F.nll_loss(log_p, next_n, reduction="sum") for log_p in (replaced_nV, real_nV)]
         kl = F.kl_div(replaced_nV, real_nV, log_target=True, reduction="sum")
         agree = (real_nV.argmax(-1) == replaced_nV.argmax(-1)).sum()
-        return torch.stack([*losses, kl, agree.to(kl)]).double()
+        self.predicted += torch.stack([*losses, kl, agree.to(kl)]).double()
+        self.n_predicted += len(next_n)
 
     def result(self) -> Result:
         """The means."""
@@ -188,6 +184,21 @@ class Tally:
             result.l0 = float(np.mean(result.l0_by_layer))
             result.dead, result.dense = ((rate_LF == 0).float().mean().item(), (rate_LF > DENSE).float().mean().item())
         return result
+
+
+def _compare(model: Model, tallies: Sequence[Tally], ids_BP: Tensor, real_BPD: Tensor, replaced: list[Tensor]) -> None:
+    """Let every tally see the predictions of the next token; the model's own are computed once."""
+    follows_BP = ids_BP[:, 1:] != (-1 if model.tokens.bos_id is None else model.tokens.bos_id)
+    next_n = ids_BP[:, 1:][follows_BP]
+    sides = [normed_BPD[:, :-1][follows_BP].split(LOGITS_AT_ONCE) for normed_BPD in (real_BPD, *replaced)]
+    for next_p, *sides_pD in zip(next_n.split(LOGITS_AT_ONCE), *sides, strict=True):
+        real_pV = _log_probabilities(model, sides_pD[0])
+        for tally, replaced_pD in zip(tallies, sides_pD[1:], strict=True):
+            tally.predict(next_p, real_pV, _log_probabilities(model, replaced_pD))
+
+
+def _log_probabilities(model: Model, normed_pD: Tensor) -> Tensor:
+    return F.log_softmax(model.weights.logits_of_normed(normed_pD).float(), -1)
 
 
 def scores(model: Model, prompts: Sequence[str], bars: Progress) -> tuple[float, float]:
