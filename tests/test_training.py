@@ -115,6 +115,29 @@ def test_loss_and_gradients_are_those_of_dense_algebra(activation, kind, matryos
         assert gradient.any() or kind == "sae", f"{name} has no gradient"
 
 
+@every_activation
+def test_bfloat16_is_of_products_only(activation):
+    """Loss and gradients are float32's but for rounding of 2^-9, which decides here and there what is active."""
+    found = []
+    for precision in ("float32", "bfloat16"):
+        config = replace(CONFIG, precision=precision, **ACTIVATIONS[activation])
+        dictionary = random_dictionary(config).float()
+        x_LPD, y_LPD = (gaussian(L, P, D, seed=seed).float() for seed in (100, 101))
+        loss = losses(dictionary(x_LPD), y_LPD, config, WHOLE).total
+        found.append((loss, torch.autograd.grad(loss, dictionary.parameters())))
+    (exact, gradients), (rounded, others) = found
+    assert rounded.dtype == torch.float32
+    assert 0 < abs(rounded - exact) < 0.03 * exact
+    assert all(other.dtype == torch.float32 for other in others)
+    one, two = (torch.cat([gradient.flatten() for gradient in side]) for side in (gradients, others))
+    assert torch.nn.functional.cosine_similarity(one, two, dim=0) > 0.95
+
+
+def test_auto_is_bfloat16_on_a_gpu_alone():
+    assert [CONFIG.in_bfloat16(device) for device in ("cpu", "cuda")] == [False, True]
+    assert not replace(CONFIG, precision="float32").in_bfloat16("cuda")
+
+
 # Learning
 
 
@@ -274,6 +297,9 @@ def test_examples_are_what_tracing_sees(load):
     assert open_positions(model, torch.from_numpy(ids_SP).long())[:, 0].logical_not().all()
     sae = examples(model, ids_SP, "sae")
     assert torch.equal(sae.x_LND, found.y_LND)
+    rounded = examples(model, ids_SP, "clt", in_bfloat16=True)
+    assert rounded.y_LND.dtype == torch.float32
+    assert 0 < (rounded.y_LND - found.y_LND).norm() < 0.1 * found.y_LND.norm()
 
 
 # Runs
@@ -402,6 +428,7 @@ def test_a_run_ends_in_files_that_can_be_traced(kind, model_folder, tmp_path):
     [
         ({"kind": "lorsa"}, "kind 'lorsa' is not one of clt"),
         ({"activation": "gelu"}, "activation 'gelu'"),
+        ({"precision": "float16"}, "precision 'float16'"),
         ({"width": 0}, "width is 0"),
         ({"target_l0": 25}, "at most the width"),
         ({"target_l0": 2.5}, "whole number"),

@@ -26,10 +26,12 @@ class Examples(NamedTuple):
 
 
 @torch.no_grad()
-def examples(model: Model, sequences_SP: np.ndarray, kind: str, advance=lambda steps=1: None) -> Examples:
+def examples(
+    model: Model, sequences_SP: np.ndarray, kind: str, advance=lambda steps=1: None, *, in_bfloat16: bool = False
+) -> Examples:
     """What transcoders read and write on the sequences, without the positions that are masked when tracing.
 
-    An SAE reads what it writes: the MLP's output.
+    An SAE reads what it writes: the MLP's output. In bfloat16 are the model's matrix products, not its weights.
     """
     ids_SP = on_device(model, sequences_SP)
     open_SP = open_positions(model, ids_SP)
@@ -37,7 +39,8 @@ def examples(model: Model, sequences_SP: np.ndarray, kind: str, advance=lambda s
     start, at_once = 0, max(1, AT_ONCE.get(ids_SP.device.type, AT_ONCE_ELSEWHERE) // ids_SP.shape[1])
     for ids_BP, open_BP in zip(ids_SP.split(at_once), open_SP.split(at_once), strict=True):
         stop = start + int(open_BP.sum())
-        watch(model, ids_BP, open_BP, Examples(*(side_LND[:, start:stop] for side_LND in found)), kind)
+        with torch.autocast(ids_BP.device.type, torch.bfloat16, enabled=in_bfloat16):
+            watch(model, ids_BP, open_BP, Examples(*(side_LND[:, start:stop] for side_LND in found)), kind)
         advance(len(ids_BP))
         start = stop
     return found

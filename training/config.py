@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 KINDS = ("clt", "transcoder", "skip-transcoder", "sae")
+PRECISIONS = ("auto", "float32", "bfloat16")
 ACTIVATIONS = ("batchtopk", "topk", "jumprelu")
 
 
@@ -36,12 +37,14 @@ class Config:
     frequent: float = 0.1  # share of tokens on which an active feature costs twice as much (jumprelu)
     bandwidth: float = 0.1  # of the straight-through estimator, in units of a pre-activation's spread (jumprelu)
     revive_after: int = 100_000  # tokens without activation after which a feature starts anew
+    precision: str = "auto"  # of large products; parameters, sums and Adam stay in float32. auto: bfloat16 on a GPU
     held_out: float = 0.02  # share of the sequences kept for evaluation
     seed: int = 0
 
     def __post_init__(self) -> None:
         _one_of("kind", self.kind, KINDS)
         _one_of("activation", self.activation, ACTIVATIONS)
+        _one_of("precision", self.precision, PRECISIONS)
         for name in ("width", "tokens", "batch_tokens", "buffer_tokens", "passes", "fit_tokens", "revive_after"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
@@ -68,6 +71,10 @@ class Config:
     def has_skip(self) -> bool:
         """Whether an affine skip is trained beside the features."""
         return self.kind in ("clt", "skip-transcoder") if self.affine is None else self.affine
+
+    def in_bfloat16(self, device_type: str) -> bool:
+        """Whether large matrix products are made in bfloat16 on a type of device."""
+        return self.precision == "bfloat16" or (self.precision == "auto" and device_type == "cuda")
 
     @property
     def n_steps(self) -> int:

@@ -76,7 +76,11 @@ class Dictionary(nn.Module):
         """What is written for inputs in fitted units, (M, L, P, D); skips and biases are of every prefix."""
         entries = [self.entries(layer, x_PD) for layer, x_PD in enumerate(x_LPD)]
         y_LPD = self.b_dec[:, None].expand_as(x_LPD)
-        if self.skip is not None:
+        if self.skip is not None and self.config.in_bfloat16(x_LPD.device.type):
+            with torch.autocast(x_LPD.device.type, torch.bfloat16):
+                mapped_LPD = x_LPD @ self.skip
+            y_LPD = y_LPD + mapped_LPD
+        elif self.skip is not None:
             y_LPD = torch.baddbmm(y_LPD, x_LPD, self.skip)
         return Written(y_LPD + self.shard.summed(self._decoded(entries, x_LPD.shape[1])), entries)
 
@@ -112,11 +116,12 @@ class Dictionary(nn.Module):
     @torch.no_grad()
     def _candidates(self, layer: int, x_PD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Features that are active or have a gradient for their threshold; for TopK the largest of all shards."""
-        weights, k = (x_PD, self.w_enc[layer].T, self.b_enc[layer]), round(self.config.target_l0)
+        coarse_PD = x_PD.bfloat16() if self.config.in_bfloat16(x_PD.device.type) else x_PD
+        weights, k = (coarse_PD, self.w_enc[layer].T, self.b_enc[layer]), round(self.config.target_l0)
         if self.config.activation == "jumprelu":
             found = encode(*weights, threshold_F=self.threshold[layer] - self.config.bandwidth / 2)
         elif self.config.activation == "topk":
             found = self.shard.largest_of_position(encode(*weights, k=k), k, len(x_PD))
         else:
             found = self.shard.largest(encode(*weights, batch_k=k), k * len(x_PD))
-        return found.position_n, found.feature_n, found.pre_activation_n
+        return found.position_n, found.feature_n, found.pre_activation_n.to(x_PD)

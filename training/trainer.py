@@ -163,9 +163,10 @@ def train(trainers: Sequence[Trainer], model: Model, folders: Sequence[Path], ba
     if len(steps) > 1:
         raise ValueError(f"the checkpoints are of different steps ({sorted(steps)}): remove them, and begin again")
     ids_SP = sequences(config, model, folders[0], bars, shard)
+    how: dict[str, Any] = {"kind": config.kind, "in_bfloat16": config.in_bfloat16(model.weights.device.type)}
     if trainers[0].units is None:
         with bars.phase("fitting units and the affine map"):
-            found = examples(model, ids_SP[of_fit(config)], config.kind)
+            found = examples(model, ids_SP[of_fit(config)], **how)
             for trainer in trainers:
                 trainer.begin(found)
             del found
@@ -173,7 +174,7 @@ def train(trainers: Sequence[Trainer], model: Model, folders: Sequence[Path], ba
     with bars.phase("training", config.n_steps) as advance:
         advance(trainers[0].step)
         for buffer in range(trainers[0].step // config.steps_per_buffer, config.n_buffers):
-            found = examples(model, ids_SP[of_buffer(config, buffer)], config.kind)
+            found = examples(model, ids_SP[of_buffer(config, buffer)], **how)
             for token_P in _batches(config, buffer, found.x_LND.shape[1]):
                 index_P = token_P.to(found.x_LND.device)
                 batch = found.x_LND[:, index_P], found.y_LND[:, index_P]

@@ -31,6 +31,9 @@ def train(
     learning_rate: Annotated[float | None, typer.Option(help="Highest rate of Adam.  [0.003]")] = None,
     sparsity: Annotated[float | None, typer.Option(help="Weight of the L0 penalty, for jumprelu.  [0.3]")] = None,
     bandwidth: Annotated[float | None, typer.Option(help="Of jumprelu's gradient estimate.  [0.1]")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Of large products: float32, bfloat16, or auto, bfloat16 on a GPU.  [auto]")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random.  [0]")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     resume: Annotated[
@@ -58,6 +61,7 @@ def train(
         "learning_rate": learning_rate,
         "sparsity": sparsity,
         "bandwidth": bandwidth,
+        "precision": precision,
         "seed": seed,
     }
     settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
