@@ -6,6 +6,7 @@ drawn by its share of a row, visits a node at most once, so what a skipped featu
 to any node is at most its own influence: that bounds what a node may be missing.
 """
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from cotrace.graphs import NodeOrder
 
 from .replacement import Features
 from .sweep import Batch, Rows
+from .tokens import as_index
 
 FIRST_ROWS = 32  # of a layer when nothing is known yet of how long rows take
 
@@ -33,12 +35,18 @@ class Limits:
     max_seconds: float | None = None
 
     def __post_init__(self) -> None:
+        # As Python's own numbers, since they are written into the file.
+        object.__setattr__(self, "coverage", float(self.coverage))
         if not 0 < self.coverage <= 1:
             raise ValueError(f"coverage is {self.coverage}: it is a share of the influence, above 0 and at most 1")
-        if self.max_features is not None and self.max_features < 0:
-            raise ValueError(f"max_features is {self.max_features}; it must be at least 0")
-        if self.max_seconds is not None and not self.max_seconds > 0:
-            raise ValueError(f"max_seconds is {self.max_seconds}; it must be above 0")
+        if self.max_features is not None:
+            object.__setattr__(self, "max_features", as_index(self.max_features, "max_features"))
+            if self.max_features < 0:
+                raise ValueError(f"max_features is {self.max_features}; it must be at least 0")
+        if self.max_seconds is not None:
+            object.__setattr__(self, "max_seconds", float(self.max_seconds))
+            if not 0 < self.max_seconds < math.inf:
+                raise ValueError(f"max_seconds is {self.max_seconds}; it must be above 0, or left out for no limit")
 
     @property
     def all_rows(self) -> bool:
@@ -85,7 +93,7 @@ class Expansion:
         influence_n, wanted_n = self.influence_M[mine], self.weight_M[mine] > 0
         order = torch.argsort(torch.where(wanted_n, torch.inf, influence_n), descending=True, stable=True)
         left_out = influence_n[order].flip(0).cumsum(0).flip(0)  # were this one and all after it skipped
-        n_chosen = int((left_out > self.may_skip / (layer + 1)).sum())
+        n_chosen = int((left_out > max(self.may_skip, 0.0) / (layer + 1)).sum())
         n_chosen = min(n_chosen, self._features_allowed(layer, len(mine)), self._rows_in_time(layer, mine[order]))
         n_chosen = max(n_chosen, int(wanted_n.sum()))
         self.may_skip -= float(left_out[n_chosen]) if n_chosen < len(mine) else 0.0

@@ -80,10 +80,23 @@ def find_model(spec: str | os.PathLike, say: Callable[[str], None] = lambda mess
     return _from_hub(text, hub)
 
 
+def find_config(spec: str | os.PathLike) -> Any:
+    """The config of what `find_model` finds; of a model on the Hub nothing else is fetched."""
+    text = os.fspath(spec)
+    path = Path(text).expanduser()
+    if text == PYPI_MODEL or path.exists() or path.suffix == ".gguf":
+        return find_model(spec).config()
+    return _config_on_hub(text, HubName.parse(text))
+
+
+def _config_on_hub(text: str, hub: HubName) -> Any:
+    config_file = f"{hub.folder}/config.json".lstrip("/")
+    return ModelSource(text, download(hub, [config_file]) / hub.folder, None).config()
+
+
 def _from_hub(text: str, hub: HubName) -> ModelSource:
     """Check the config before any weight is downloaded."""
-    config_file = f"{hub.folder}/config.json".lstrip("/")
-    read_architecture(ModelSource(text, download(hub, [config_file]) / hub.folder, None).config())
+    read_architecture(_config_on_hub(text, hub))
     wanted = [path for path in list_hub(hub) if _is_needed(PurePosixPath(path), PurePosixPath(hub.folder))]
     folder = download(hub, wanted)
     return ModelSource(text, folder / hub.folder, folder.name)

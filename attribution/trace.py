@@ -123,9 +123,15 @@ def _assemble(
     columns = _node_columns(replacement, targets, position, order, info["tokens"], collector.bias_M)
     columns["computed"] = computed
     columns["influence"] = influence.astype(weights.dtype)
-    columns["influence_bound"] = bound.astype(weights.dtype)
+    columns["influence_bound"] = _rounded_up(bound, weights.dtype)
     columns["dropped"] = np.zeros(order.n_nodes, weights.dtype)
     return Graph(build_table(order, columns, indptr, indices, weights, info), info)
+
+
+def _rounded_up(values: np.ndarray, kind: np.dtype) -> np.ndarray:
+    """Values in another type, none smaller than it was."""
+    rounded = values.astype(kind)
+    return np.where(rounded < values, np.nextafter(rounded, np.inf, dtype=kind), rounded)
 
 
 def _target_records(targets: list[Target], order: NodeOrder) -> list[dict[str, Any]]:

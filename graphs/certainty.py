@@ -33,6 +33,9 @@ def certainty(influence_M: np.ndarray, bound_M: np.ndarray, node_threshold: floa
     return Certainty(influence_M >= high, influence_M + bound_M < low)
 
 
+ROUNDING = 1e-12  # relative: what sums of influences may be off
+
+
 def _score_limits(least_M: np.ndarray, most_M: np.ndarray, share: float) -> tuple[float, float]:
     """Limits of the score at a share. It is the largest score for which those that reach it hold the share of all.
 
@@ -48,14 +51,14 @@ def _score_limits(least_M: np.ndarray, most_M: np.ndarray, share: float) -> tupl
         reaches, cannot = least_M >= score, most_M < score
         between = len(least_M) - reaches.sum() - cannot.sum()
         rest = most_M[cannot].sum() + between * score
-        return (1 - share) * least_M[reaches].sum() >= share * rest
+        return bool(reaches.any()) and (1 - share) * least_M[reaches].sum() >= share * rest * (1 + ROUNDING)
 
     def may_be_reached(score: float) -> bool:
         can = most_M >= score
-        return (1 - share) * most_M[can].sum() >= share * least_M[~can].sum()
+        return (1 - share) * most_M[can].sum() * (1 + ROUNDING) >= share * least_M[~can].sum()
 
     low, high = _last(scores, is_surely_reached), _last(scores, may_be_reached)
-    return (0.0 if low is None else low), (float(scores[0]) if high is None else high)
+    return float(np.nextafter(0, 1)) if low is None else low, float(scores[0]) if high is None else high
 
 
 def _last(scores: np.ndarray, holds) -> float | None:

@@ -121,9 +121,9 @@ class Graph:
         return graph_scores(self.order, *arrays, self.column("computed").astype(bool))
 
     def certainty(self, node_threshold: float = 0.8) -> Certainty:
-        """Which nodes the threshold of `prune` keeps, or drops, whatever the rows hold that were not computed.
+        """Which nodes are above the node threshold of `prune`, or below, whatever the rows hold that are not there.
 
-        Of a graph as it was traced; pruning takes influence away.
+        Tokens and targets stay wherever they are. Raises ValueError for a pruned graph.
         """
         if self.info["pruning"]:
             raise ValueError("a pruned graph has lost influence; ask the graph that was traced")
@@ -158,7 +158,7 @@ class Graph:
             "edge_threshold": edge_threshold,
             "keep_errors": keep_errors,
         }
-        if self.info["bound"] > 0:
+        if self.info["bound"] > 0 and not self.info["pruning"]:
             pruning["certainty"] = self.certainty(node_threshold).counts()
         return self.subgraph(kept, pruning)
 

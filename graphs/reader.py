@@ -65,6 +65,8 @@ def _check_values(nodes: pa.Table) -> None:
         raise ValueError("a column that must be complete has nulls; trace the prompt again")
     if not all(np.isfinite(columns[name].fill_null(0.0).to_numpy()).all() for name in NULLABLE_VALUES + VALUES):
         raise ValueError("its nodes have values that are not finite; trace the prompt again")
+    if (columns["influence_bound"].to_numpy() < 0).any():
+        raise ValueError("its nodes have negative bounds of influence; trace the prompt again")
     if columns["kind"].dictionary.to_pylist() != list(KINDS):
         raise ValueError("its node kinds are not those of a graph; trace the prompt again")
 

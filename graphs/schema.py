@@ -17,7 +17,7 @@ INTEGERS = ("layer", "position", "feature", "token")
 NULLABLE_VALUES = ("activation", "pre_activation", "bias", "probability")
 VALUES = ("influence", "influence_bound", "dropped")
 NUMBER = (int, float)
-# Shape of the metadata: a type, (either, or), [of each item] or {of each key, among others}.
+# Shape of the metadata: a type, (either, or), [of each item] or {of each key, among others; `?` if it is there}.
 INFO: dict[str, Any] = {
     "model": {"name": str, "n_layers": int},
     "transcoders": {"name": str},
@@ -31,8 +31,16 @@ INFO: dict[str, Any] = {
     "coverage": NUMBER,
     "bound": NUMBER,
     "scores": {"replacement": NUMBER, "completeness": NUMBER},
-    "traced": {"nodes": int, "edges": int, "rows": int},
-    "pruning": (None, {"node_threshold": NUMBER, "edge_threshold": NUMBER, "keep_errors": bool}),
+    "traced": {"nodes": int, "edges": int, "rows?": int},
+    "pruning": (
+        None,
+        {
+            "node_threshold": NUMBER,
+            "edge_threshold": NUMBER,
+            "keep_errors": bool,
+            "certainty?": {"inside": int, "outside": int, "undecided": int},
+        },
+    ),
     "versions": {},
 }
 
@@ -132,5 +140,8 @@ def _fits(value: Any, shape: Any) -> bool:
     if isinstance(shape, list):
         return isinstance(value, list) and all(_fits(item, shape[0]) for item in value)
     if isinstance(shape, dict):
-        return isinstance(value, dict) and all(key in value and _fits(value[key], shape[key]) for key in shape)
+        return isinstance(value, dict) and all(
+            _fits(value[name], inner) if (name := key.rstrip("?")) in value else key.endswith("?")
+            for key, inner in shape.items()
+        )
     return value is shape if shape is None else type(value) is shape and (shape is not int or abs(value) < 2**63)

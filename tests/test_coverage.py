@@ -12,7 +12,7 @@ import cotrace
 from cotrace.attribution.expansion import Limits, influence_bound
 from cotrace.attribution.replacement import Features
 from cotrace.graphs.certainty import certainty
-from cotrace.graphs.prune import select
+from cotrace.graphs.prune import _score_at_share
 
 ROUNDING = 1e-5
 
@@ -97,6 +97,19 @@ def test_feature_targets_are_always_expanded(load):
     assert (whole.influence() - graph.influence() <= graph.column("influence_bound") + ROUNDING).all()
 
 
+def test_limits_of_other_libraries_numbers_are_written_as_pythons(load, tmp_path):
+    limits = {"coverage": np.float32(0.9), "max_features": np.int64(50), "max_seconds": np.float64(1e6)}
+    graph = cotrace.open(load("clt-affine").trace(prompt(), **limits).save(tmp_path / "a.arrow"))
+    assert graph.info["settings"]["max_features"] == 50
+
+
+def test_a_pruned_graph_can_be_pruned_again(load):
+    part = load("clt-affine").trace(prompt(), coverage=0.7)
+    once = part.prune(0.9)
+    assert "certainty" not in once.prune(0.5).info["pruning"]
+    assert once.prune(0.5).order.n_nodes < once.order.n_nodes
+
+
 def test_pruning_keeps_influential_features_whose_rows_are_not_there(load):
     part = load("clt-affine").trace(prompt(), coverage=0.5)
     circuit = part.prune(0.9)
@@ -116,6 +129,9 @@ def test_pruning_keeps_influential_features_whose_rows_are_not_there(load):
         ({"max_features": -1}, "at least 0"),
         ({"max_seconds": 0}, "above 0"),
         ({"max_seconds": float("nan")}, "above 0"),
+        ({"max_seconds": float("inf")}, "left out for no limit"),
+        ({"max_features": 2.5}, "must be an integer"),
+        ({"max_features": True}, "must be an integer"),
     ],
 )
 def test_limits_that_make_no_sense_are_refused(limits, words):
@@ -185,24 +201,27 @@ def of_nodes(graph, bound, n_positions):
     return np.concatenate([bound[every.features], errors, bound[every.tokens], bound[every.logits]])
 
 
-def test_without_skipped_rows_nothing_is_undecided():
-    from random_graphs import random_graph
-
-    graph = random_graph(3)
-    said = certainty(graph.influence(), np.zeros(graph.order.n_nodes), 0.8)
-    kept = graph.influence() >= np.sort(graph.influence()[said.inside])[0]
+@settings(max_examples=100, deadline=None)
+@given(graphs(dtype=np.float64), st.sampled_from([0, 0.2, 0.5, 0.8, 1]))
+def test_without_missing_rows_all_is_certain(graph, threshold):
+    influence = graph.influence()
+    said = certainty(influence, np.zeros(graph.order.n_nodes), threshold)
+    score = _score_at_share(influence, threshold)
+    positive = np.sort(influence[influence > 0])[::-1]
+    if np.any(np.isclose(np.cumsum(positive), threshold * positive.sum(), rtol=1e-9)):
+        return  # rounding decides at which node the share is reached
+    assert (said.inside == (influence >= score)).all()
     assert not said.undecided.any()
-    assert (said.inside == kept).all()
-    pinned = select(
-        graph.order,
-        graph.indptr,
-        graph.indices,
-        graph.weights,
-        graph.target_weights,
-        node_threshold=0.8,
-        edge_threshold=1,
-    )
-    assert not (pinned.nodes & said.outside)[: graph.order.tokens.start].any()
+
+
+def test_certainty_at_the_ends():
+    """At a threshold of 0 the largest is kept, wherever it is; at 1 what has any influence."""
+    influence, bound = np.array([0.1, 0.5]), np.array([0.5, 0.05])
+    assert certainty(influence, bound, 0).counts() == {"inside": 0, "outside": 0, "undecided": 2}
+    said = certainty(np.array([0.5, 0, 0]), np.array([0, 0.1, 0]), 1)
+    assert [mask.tolist() for mask in said] == [[True, False, False], [False, False, True]]
+    said = certainty(np.zeros(3), np.zeros(3), 0.8)
+    assert said.counts() == {"inside": 0, "outside": 3, "undecided": 0}
 
 
 def test_from_the_command_line(tmp_path, prompt_text):

@@ -409,7 +409,7 @@ def test_bad_neuron_counts(spec, refused):
 def test_converted_files_have_the_same_function(layout, to, tmp_path, arch, weights, passes):
     source = load_transcoders(write_layers(tmp_path / "source", layout, random_layers()), arch)
     if to == "packed" and source.kind != "clt":
-        with pytest.raises(ValueError, match="only these are packed"):
+        with pytest.raises(ValueError, match="cannot be packed"):
             write_layout(source, arch.n_layers, tmp_path / "out", to, QUIET)
         assert [path.name for path in tmp_path.iterdir()] == ["source"]
         return
@@ -458,6 +458,26 @@ def test_conversion_keeps_what_the_config_says(tmp_path, arch):
     source = load_transcoders(folder, arch)
     write_layout(source, arch.n_layers, tmp_path / "out", "gemma-scope-2", QUIET)
     assert load_transcoders(tmp_path / "out", arch).activation == source.activation
+
+
+@pytest.mark.parametrize("to", ["gemma-scope-2", "packed"])
+def test_relu_without_a_config_becomes_a_threshold_of_zero(to, tmp_path, arch):
+    source = load_transcoders(write_layers(tmp_path / "source", "ct-clt", without(random_layers(), "threshold")), arch)
+    write_layout(source, arch.n_layers, tmp_path / "out", to, QUIET)
+    assert not load_transcoders(tmp_path / "out", arch).tensors(1).threshold_F.any()
+
+
+def test_packed_files_can_be_packed_again_and_topk_cannot(tmp_path, arch):
+    source = load_transcoders(write_layers(tmp_path / "source", "scope-clt", random_layers()), arch)
+    for name in ("once", "twice"):
+        write_layout(source, arch.n_layers, tmp_path / name, "packed", QUIET)
+        source = load_transcoders(tmp_path / name, arch)
+    once = load_transcoders(tmp_path / "once", arch)
+    assert torch.equal(once.tensors(1).w_dec_FJD.float(), source.tensors(1).w_dec_FJD.float())
+    topk = write_layers(tmp_path / "topk", "ct-clt", without(random_layers(), "threshold", "skip"))
+    (topk / "config.yaml").write_text("activation: topk\nk: 3\n")
+    with pytest.raises(ValueError, match="cannot be packed: only cross-layer transcoders without TopK"):
+        write_layout(load_transcoders(topk, arch), arch.n_layers, tmp_path / "new", "packed", QUIET)
 
 
 def test_conversion_refuses_before_it_writes(tmp_path, arch):

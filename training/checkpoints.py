@@ -39,6 +39,8 @@ def save(trainers: Sequence["Trainer"], folders: Sequence[Path]) -> None:
                     temporary.write_text("".join(json.dumps(record) + "\n" for record in trainer.history))
             metadata = {"state": json.dumps({**values, "shards": trainer.shard.size, "versions": versions()})}
             tensors = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
+            for abandoned in folder.glob(f".{file_name(trainer.shard.rank)}.*.part"):  # by a process that was killed
+                abandoned.unlink()
             temporary = all_or_none.enter_context(replacing(folder / file_name(trainer.shard.rank)))
             save_file(tensors, temporary, metadata)
         trainers[0].shard.wait()

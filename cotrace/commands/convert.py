@@ -20,16 +20,17 @@ def convert(
     """
     from cotrace.attribution.architecture import read_architecture
     from cotrace.attribution.progress import Progress
-    from cotrace.attribution.sources import find_model
+    from cotrace.attribution.sources import find_config
     from cotrace.attribution.transcoders import load_transcoders
     from cotrace.attribution.transcoders.files import FileTranscoders
-    from cotrace.attribution.transcoders.writing import write_layout
+    from cotrace.attribution.transcoders.writing import check_layout, write_layout
 
     from .places import check_writable
     from .report import say_written
 
+    check_layout(to, out)
     check_writable(out.parent)
-    arch = read_architecture(find_model(model).config())
+    arch = read_architecture(find_config(model))
     loaded = load_transcoders(transcoders, arch)
     if not isinstance(loaded, FileTranscoders):
         raise ValueError(f"{loaded.name} are in no file that could be converted; name a folder or Hub id")

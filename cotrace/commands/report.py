@@ -24,8 +24,10 @@ def print_summary(graph: Graph) -> None:
     traced, order = info["traced"], graph.order
     facts.add_row("traced", f"{traced['nodes']:,} nodes, {traced['edges']:,} edges")
     if info["bound"] > 0:
-        rows, bound = f"{traced['rows']:,} rows computed", f"no node lacks more than {info['bound']:.3g}"
-        facts.add_row("coverage", f"{info['coverage']:.2%} of the influence ({rows}; {bound})")
+        rows = f"{traced['rows']:,} rows computed; " if "rows" in traced else ""
+        facts.add_row(
+            "coverage", f"{info['coverage']:.2%} ({rows}no node lacks more influence than {info['bound']:.3g})"
+        )
     if info["pruning"]:
         pruning = info["pruning"]
         limits = f"node threshold {pruning['node_threshold']}, edge threshold {pruning['edge_threshold']}"

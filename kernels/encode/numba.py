@@ -261,8 +261,8 @@ def _least_from(z, low, high):
 @compiled
 def _keep(z, feature, kept_z, kept_feature):
     """Move the largest entries, of equal ones the first, to where there is room for so many; their number."""
-    n_smaller, n = len(z) - len(kept_z), 0
-    smallest, n_equal = _kth_largest(z, len(kept_z), len(kept_z)) if n_smaller > 0 else z.min(), len(kept_z)
+    n, n_equal = 0, len(kept_z)
+    smallest = _kth_largest(z, n_equal, n_equal)
     for i in range(len(z)):
         n_equal -= 1 if z[i] > smallest else 0
     for i in range(len(z)):
