@@ -24,7 +24,7 @@ class RowCollector:
 
     def __init__(self, order: NodeOrder, most_edges: int, value_type: np.dtype):
         self.spool = RowSpool(value_type, order.n_nodes, most_edges)
-        self.bias_M = np.ma.masked_all(order.n_nodes, value_type)
+        self.bias_M = np.ma.masked_array(np.zeros(order.n_nodes, value_type), mask=True)
 
     def add(self, batch: Batch, rows: Rows) -> None:
         """Take a batch of finished rows; they come in node order, the last first."""

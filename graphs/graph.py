@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from .certainty import Certainty, certainty
-from .influence import node_influence, weights_of_targets
+from .influence import estimated_influence, node_influence, weights_of_targets
 from .order import KINDS, NodeOrder
 from .prune import Kept, check_threshold, select
 from .schema import build_table
@@ -108,9 +108,19 @@ class Graph:
     def influence(self) -> np.ndarray:
         """Influence of every node on the targets along this graph's edges, (M,) float64.
 
-        The column `influence` of `nodes` is that of the graph as it was traced, before pruning.
+        The column `influence` of `nodes` is that of the graph as it was traced, before pruning. Without
+        some rows it is a lower bound.
         """
         return node_influence(self.indptr, self.indices, self.weights, self.target_weights)
+
+    def estimated_influence(self) -> np.ndarray:
+        """Influence of every node, (M,) float64, where features without a row pass on what others of their site do."""
+        computed = self.column("computed").astype(bool)
+        features, n_positions = self.order.features, self.order.n_tokens
+        site_N = self.column("layer", 0)[features].astype(np.int64) * n_positions + self.column("position", 0)[features]
+        sites = np.append(np.unique(site_N, return_index=True)[1], self.order.n_features).astype(np.int64)
+        arrays = self.indptr, self.indices, self.weights, self.target_weights
+        return estimated_influence(*arrays, computed, sites)
 
     def scores(self) -> Scores:
         """Replacement and completeness of this graph's edges.
@@ -144,7 +154,13 @@ class Graph:
             edge_threshold=edge_threshold,
             keep_errors=keep_errors,
             computed=self.column("computed").astype(bool),
+            influence=self.estimated_influence() if self._lacks_rows else None,
         )
+
+    @property
+    def _lacks_rows(self) -> bool:
+        """Whether this is a graph as it was traced, without some rows."""
+        return self.info["bound"] > 0 and not self.info["pruning"]
 
     def prune(self, node_threshold: float = 0.8, edge_threshold: float = 0.98, keep_errors: bool = False) -> Graph:
         """Keep the nodes and edges that carry the stated shares of the influence.
@@ -158,7 +174,7 @@ class Graph:
             "edge_threshold": edge_threshold,
             "keep_errors": keep_errors,
         }
-        if self.info["bound"] > 0 and not self.info["pruning"]:
+        if self._lacks_rows:
             pruning["certainty"] = self.certainty(node_threshold).counts()
         return self.subgraph(kept, pruning)
 

@@ -35,6 +35,7 @@ def select(
     edge_threshold: float,
     keep_errors: bool = False,
     computed: np.ndarray | None = None,
+    influence: np.ndarray | None = None,
 ) -> Kept:
     """Choose nodes and edges by the two thresholds (Ameisen et al. 2025, "Graph pruning").
 
@@ -42,11 +43,13 @@ def select(
     reaches `node_threshold`; tokens and targets stay, errors too if `keep_errors`. Edges: the same
     rule on `Ahat[t, s] * (influence + w)[t]`, recomputed on the node-pruned graph. Then features
     and errors left without an outgoing edge, and features left without an incoming one, are
-    dropped until none is left. Features whose rows were not `computed`, (M,) bool, need no incoming edge.
+    dropped until none is left. Features whose rows were not `computed`, (M,) bool, need no incoming edge. Another estimate of nodes' `influence`, (M,), can take the place of that along
+    the edges.
     """
     check_threshold("node_threshold", node_threshold)
     check_threshold("edge_threshold", edge_threshold)
-    influence = node_influence(indptr, indices, weights, target_weights)
+    if influence is None:
+        influence = node_influence(indptr, indices, weights, target_weights)
     nodes = influence >= _score_at_share(influence, node_threshold)
     pinned = target_weights > 0
     pinned[order.tokens] = pinned[order.logits] = True

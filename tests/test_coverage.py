@@ -202,6 +202,36 @@ def of_nodes(graph, bound, n_positions):
 
 
 @settings(max_examples=100, deadline=None)
+@given(graphs(dtype=np.float64))
+def test_the_estimate_is_the_influence_where_no_row_is_missing(graph):
+    assert np.allclose(graph.estimated_influence(), graph.influence(), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_estimate_is_closer_than_the_lower_bound(load, kind):
+    whole, part = compared(load(kind), prompt(), coverage=0.9)
+    true, low, estimate = whole.influence(), part.influence(), part.estimated_influence()
+    assert (estimate >= low - ROUNDING).all()
+    assert np.abs(estimate - true).sum() < np.abs(low - true).sum()
+
+
+def test_features_without_rows_pass_on_what_their_site_does():
+    """Two features of one site, one with a row: a token, an error, a logit that reads both."""
+    from cotrace.graphs.influence import estimated_influence
+
+    # nodes: features 0 and 1, error 2, token 3, logit 4
+    rows = {0: [(2, 1.0), (3, 3.0)], 4: [(0, 1.0), (1, 1.0), (3, 2.0)]}
+    indptr = np.cumsum([0, *(len(rows.get(row, [])) for row in range(5))])
+    indices = np.array([source for row in sorted(rows) for source, _ in rows[row]], np.int32)
+    weights = np.array([weight for row in sorted(rows) for _, weight in rows[row]])
+    arguments = indptr, indices, weights, np.array([0, 0, 0, 0, 1.0])
+    found = estimated_influence(*arguments, np.array([True, False, False, False, True]), np.array([0, 2]))
+    assert found.tolist() == [0.25, 0.25, 0.125, 0.875, 0]
+    alone = estimated_influence(*arguments, np.array([True, False, False, False, True]), np.array([0, 1, 2]))
+    assert alone.tolist() == [0.25, 0.25, 0.0625, 0.6875, 0]
+
+
+@settings(max_examples=100, deadline=None)
 @given(graphs(dtype=np.float64), st.sampled_from([0, 0.2, 0.5, 0.8, 1]))
 def test_without_missing_rows_all_is_certain(graph, threshold):
     influence = graph.influence()
