@@ -8,7 +8,7 @@ TRACE_OPTIONS ?=
 READY := $(VENV)/.ready
 ROOMS := attribution kernels graphs training
 
-.PHONY: trace test test-gpu check format typecheck bench bench-kernels bench-train clean
+.PHONY: trace test test-gpu check format typecheck bench bench-kernels bench-train bench-coverage clean
 
 trace: $(READY)
 	@$(BIN)/cotrace trace $(TRACE_OPTIONS) -- "$$PROMPT"
@@ -57,6 +57,11 @@ bench-kernels: $(READY)
 # A training step of ours, of its dense form and of a published trainer: TRAIN_OPTIONS="--peer-python PYTHON"
 bench-train: $(READY)
 	@$(BIN)/python -m benchmarks.train $(TRAIN_OPTIONS)
+	@$(BIN)/python -m benchmarks.tables
+
+# What a coverage saves and keeps, on everyday prompts: COVERAGE_OPTIONS="--transcoders DIR"
+bench-coverage: $(READY)
+	@$(BIN)/python -m benchmarks.coverage $(COVERAGE_OPTIONS)
 	@$(BIN)/python -m benchmarks.tables
 
 clean:

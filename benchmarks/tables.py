@@ -325,6 +325,22 @@ def measured(result: Record, row: Row) -> str:
     return "" if value is None else row.write(value)
 
 
+def coverage_table(result: Record) -> str:
+    """The table of `benchmarks.coverage`: what a coverage saves, and what it keeps."""
+    grid = [["coverage", "rows computed", "time", "Jaccard, mean", "least", "largest bound", "most a node lacked"]]
+    for row in result["summary"]:
+        shares = [f"{row[name]:.0%}" for name in ("coverage", "rows", "time")]
+        grid.append([*shares, *(f"{row[name]:.3g}" for name in ("jaccard", "jaccard_least", "bound", "lack"))])
+    machine, chosen, cases = result["machine"], result["settings"], result["cases"]
+    tokens = [case["tokens"] for case in cases]
+    said = (
+        f"Measured {result['date']} on {machine['cpu']}, {machine['cores']} cores; `{chosen['model']}` with "
+        f"`{chosen['transcoders']}`, {len(cases)} prompts of {min(tokens)} to {max(tokens)} tokens; rows and time as "
+        "shares of the whole trace's, median time."
+    )
+    return f"{markdown(grid)}\n\n{said}"
+
+
 STAND_IN_ROWS = (
     Row("FVU, mean over layers", "fvu", "{:.4f}".format),
     Row("active features of a layer and token", "l0", "{:.1f}".format),
@@ -341,6 +357,7 @@ TABLES: dict[str, Callable[[Any], str]] = {
     "trace": trace_table,
     "train": train_table,
     "transcoders": transcoders_table,
+    "coverage": coverage_table,
     "kernels": kernels_table,
     "kernels-cuda": kernels_table,
 }
