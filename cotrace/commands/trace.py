@@ -12,15 +12,22 @@ HOW_TO_NAME_TARGETS = (
     "or feature:LAYER:POSITION:ID. Repeatable; default: the likeliest tokens."
 )
 
+HOW_TO_NAME_TRANSCODERS = (
+    "gemma-3-270m-clt (ships with cotrace), neurons, neurons:K, a folder or a Hub id. Default: what ships for the "
+    "model, or else its neurons."
+)
+
 
 def trace(
     prompt: Annotated[str, typer.Argument(help="The text to trace.")],
     model: Annotated[str, typer.Option(help="gemma-3-270m, a Hub id, a folder or a .gguf file.")] = "gemma-3-270m",
-    transcoders: Annotated[str, typer.Option(help="neurons, neurons:K, a folder or a Hub id.")] = "neurons",
+    transcoders: Annotated[str | None, typer.Option(help=HOW_TO_NAME_TRANSCODERS)] = None,
     target: Annotated[list[str] | None, typer.Option(help=HOW_TO_NAME_TARGETS)] = None,
     max_targets: Annotated[int, typer.Option(help="At most so many of the likeliest tokens.", min=1)] = 10,
     target_mass: Annotated[float, typer.Option(help="Probability that the targets should hold together.")] = 0.95,
-    coverage: Annotated[float, typer.Option(help="Compute rows of features that hold this share of influence.")] = 1.0,
+    coverage: Annotated[
+        float, typer.Option(help="Rows may be left out of features with the rest of the influence.")
+    ] = 1.0,
     max_features: Annotated[int | None, typer.Option(help="At most so many features' rows.", min=0)] = None,
     max_seconds: Annotated[float | None, typer.Option(help="Stop computing rows after about so long.")] = None,
     position: Annotated[int, typer.Option(help="Where the targets are read; negative counts from the end.")] = -1,
@@ -43,6 +50,7 @@ def trace(
     check_threshold("--node-threshold", node_threshold)
     check_threshold("--edge-threshold", edge_threshold)
     check_threshold("--target-mass", target_mass)
+    check_limits(coverage, max_features, max_seconds)
     targets = [parse_target(text) for text in target] if target else None
     check_writable(out)
 
@@ -68,6 +76,13 @@ def trace(
     if full:
         written.append(graph.save(out / f"{name}.full.arrow"))
     finish(circuit, written, out / f"{name}.svg", max_nodes)
+
+
+def check_limits(coverage: float, max_features: int | None, max_seconds: float | None) -> None:
+    """Raise ValueError for limits that make no sense."""
+    from cotrace.attribution.expansion import Limits
+
+    Limits(coverage, max_features, max_seconds)
 
 
 def finish(circuit: Any, written: list[Path], picture: Path, max_nodes: int) -> None:
