@@ -14,7 +14,7 @@ from cotrace.graphs import Graph
 
 from .architecture import Architecture, read_architecture
 from .expansion import Limits
-from .memory import count_edges, require_for_forward, require_for_logits, require_for_sweep
+from .memory import require_for_forward, require_for_logits, require_for_sweep
 from .progress import Progress, quiet_transformers
 from .provenance import versions
 from .replacement import Masked, Replacement, Survey
@@ -147,7 +147,7 @@ class Model:
         self, ids: Tensor, masked_positions: Sequence[int] | None, progress: Progress, all_rows: bool = False
     ) -> Replacement:
         survey = self._survey(ids, masked_positions, progress)
-        edges = count_edges(survey.features.counts(self.architecture.n_layers, len(ids))) if all_rows else 0
+        edges = survey.most_edges if all_rows else 0
         require_for_sweep(survey.vectors_to_hold(), edges, self.architecture, self.weights.dtype, self.weights.device)
         with progress.phase("collecting what features write"):
             return Replacement(survey)

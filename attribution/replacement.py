@@ -102,6 +102,11 @@ class Survey:
         columns = [torch.cat([getattr(e, name) for e in self.encoded]) for name in names]
         return Features(torch.cat(layers), *columns)
 
+    @cached_property
+    def most_edges(self) -> int:
+        """Edges that features' rows have together at most."""
+        return count_edges(self.features.counts(len(self.passes), len(self.token_ids_P)))
+
     def vectors_to_hold(self) -> int:
         """Vectors (D,) that the replacement will hold: all that is read, written and decoded with."""
         read = sum(2 * len(e.position_n) for e in self.encoded)  # once as encoded, once through the norm
@@ -123,6 +128,7 @@ class Replacement:
         weights, arch = survey.weights, survey.weights.architecture
         self.weights = weights
         self.features = survey.features
+        self.most_edges = survey.most_edges
         self.token_ids_P = survey.token_ids_P
         self.n_positions = len(survey.token_ids_P)
         self.n_layers = arch.n_layers
@@ -145,10 +151,6 @@ class Replacement:
         self.rest_LKPD = self.embedding_PD.new_zeros(arch.n_layers, 2, *self.embedding_PD.shape)
         for layer in range(arch.n_layers):
             self._split_remainder(layer, survey)
-
-    def most_edges(self) -> int:
-        """Edges that features' rows have together at most."""
-        return count_edges(self.features.counts(self.n_layers, self.n_positions))
 
     def _read(self, layer: int, encoded: Encoded) -> Tensor:
         """Read vectors at the residual stream before the MLP of a layer: through the frozen norm."""

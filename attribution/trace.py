@@ -54,7 +54,7 @@ def trace(
     order = NodeOrder(len(features), n_errors, replacement.n_positions, len(own_rows))
     records = _target_records(targets, order)
     weights_M = weights_of_targets(records, order.n_nodes)
-    most_edges = replacement.most_edges() + len(own_rows) * order.n_nodes
+    most_edges = replacement.most_edges + len(own_rows) * order.n_nodes
     collector = RowCollector(order, most_edges, _numpy_type(replacement.read_ND.dtype))
     expansion = Expansion(features, order, weights_M, limits)
     columns = NodeColumns(replacement, order)
@@ -76,7 +76,7 @@ def trace(
             step(int((features.layer_N == layer).sum()) - len(chosen))
     with progress.phase("finishing the graph"):
         computed_N = expansion.computed_N.cpu().numpy()
-        return _assemble(replacement, targets, records, position, order, collector, computed_N, info)
+        return _assemble(replacement, targets, records, weights_M, position, order, collector, computed_N, info)
 
 
 def _numpy_type(dtype: torch.dtype) -> np.dtype:
@@ -94,6 +94,7 @@ def _assemble(
     replacement: Replacement,
     targets: list[Target],
     records: list[dict[str, Any]],
+    target_weights: np.ndarray,
     position: int,
     order: NodeOrder,
     collector: RowCollector,
@@ -101,7 +102,6 @@ def _assemble(
     info: dict[str, Any],
 ) -> Graph:
     indptr, indices, weights = collector.spool.finish()
-    target_weights = weights_of_targets(records, order.n_nodes)
     influence = node_influence(indptr, indices, weights, target_weights)
     computed = np.isin(order.kind_codes(), (0, 3))
     computed[order.features] = computed_N

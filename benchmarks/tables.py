@@ -282,28 +282,27 @@ def kernel_facts(result: Record, cases: list[Record]) -> list[str]:
 
 def train_table(result: Record) -> str:
     """The table of `benchmarks.train`: tokens a second and memory of every trainer, and how many times ours."""
-    lines = ["| features a layer | trainer | tokens a second | peak memory | ours, times as fast | ours, memory over |"]
-    lines.append("|---|---|---|---|---|---|")
+    heading = ["features a layer", "trainer", "tokens a second", "peak memory", "ours, times as fast"]
+    grid = [[*heading, "ours, memory over"]]
     titles = {"sparse": "cotrace", "dense": "dense form", "peer": "decode-clt"}
     for case in result["cases"]:
         ours = case["sparse"]
         for name, title in titles.items():
-            side = case[name]
+            side, cells = case[name], ["", "", "", ""]
             if side["status"] != DONE:
-                lines.append(f"| {case['width']:,} | {title} | {side['status']} | | | |")
-                continue
-            cells = [f"{side['tokens_per_second']:,.0f}", size(side["peak_bytes"]), "", ""]
-            if name != "sparse" and ours["status"] == DONE:
-                cells[2] = f"{ours['tokens_per_second'] / side['tokens_per_second']:.2f}"
-                cells[3] = f"{ours['peak_bytes'] / side['peak_bytes']:.2f}"
-            lines.append(f"| {case['width']:,} | {title} | {' | '.join(cells)} |")
+                cells[0] = side["status"]
+            else:
+                cells[:2] = f"{side['tokens_per_second']:,.0f}", size(side["peak_bytes"])
+                if name != "sparse" and ours["status"] == DONE:
+                    cells[2] = f"{ours['tokens_per_second'] / side['tokens_per_second']:.2f}"
+                    cells[3] = f"{ours['peak_bytes'] / side['peak_bytes']:.2f}"
+            grid.append([f"{case['width']:,}", title, *cells])
     sizes, machine = result["sizes"], result["machine"]
-    lines.append("")
-    lines.append(
+    said = (
         f"Measured {result['date']} on {machine['cpu']}, {machine['cores']} cores; {sizes['layers']} layers of width "
         f"{sizes['d_model']}, {sizes['active']} active features a layer and token, {sizes['batch']:,} tokens a step."
     )
-    return "\n".join(lines)
+    return f"{markdown(grid)}\n\n{said}"
 
 
 def transcoders_table(results: list[Record]) -> str:

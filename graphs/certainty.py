@@ -1,4 +1,4 @@
-"""What a graph without some of its rows says for certain: which nodes are above a pruning threshold, and which below."""
+"""What a graph without some of its rows says for certain: which nodes are above a pruning threshold, or below it."""
 
 from typing import NamedTuple
 

@@ -77,6 +77,11 @@ class Graph:
         """Weight of every node as a target, (M,) float64; sums to 1."""
         return weights_of_targets(self.info["targets"], self.order.n_nodes)
 
+    @cached_property
+    def computed(self) -> np.ndarray:
+        """Which nodes' rows were computed, (M,) bool."""
+        return self.column("computed").astype(bool)
+
     @property
     def n_edges(self) -> int:
         """Number of edges."""
@@ -115,12 +120,11 @@ class Graph:
 
     def estimated_influence(self) -> np.ndarray:
         """Influence of every node, (M,) float64, where features without a row pass on what others of their site do."""
-        computed = self.column("computed").astype(bool)
         features, n_positions = self.order.features, self.order.n_tokens
         site_N = self.column("layer", 0)[features].astype(np.int64) * n_positions + self.column("position", 0)[features]
         sites = np.append(np.unique(site_N, return_index=True)[1], self.order.n_features).astype(np.int64)
         arrays = self.indptr, self.indices, self.weights, self.target_weights
-        return estimated_influence(*arrays, computed, sites)
+        return estimated_influence(*arrays, self.computed, sites)
 
     def scores(self) -> Scores:
         """Replacement and completeness of this graph's edges.
@@ -128,7 +132,7 @@ class Graph:
         `info["scores"]` holds those of the graph as it was traced, before pruning.
         """
         arrays = self.indptr, self.indices, self.weights, self.target_weights
-        return graph_scores(self.order, *arrays, self.column("computed").astype(bool))
+        return graph_scores(self.order, *arrays, self.computed)
 
     def certainty(self, node_threshold: float = 0.8) -> Certainty:
         """Which nodes are above the node threshold of `prune`, or below, whatever the rows hold that are not there.
@@ -153,7 +157,7 @@ class Graph:
             node_threshold=node_threshold,
             edge_threshold=edge_threshold,
             keep_errors=keep_errors,
-            computed=self.column("computed").astype(bool),
+            computed=self.computed,
             influence=self.estimated_influence() if self._lacks_rows else None,
         )
 

@@ -43,8 +43,8 @@ def select(
     reaches `node_threshold`; tokens and targets stay, errors too if `keep_errors`. Edges: the same
     rule on `Ahat[t, s] * (influence + w)[t]`, recomputed on the node-pruned graph. Then features
     and errors left without an outgoing edge, and features left without an incoming one, are
-    dropped until none is left. Features whose rows were not `computed`, (M,) bool, need no incoming edge. Another estimate of nodes' `influence`, (M,), can take the place of that along
-    the edges.
+    dropped until none is left. Features whose rows were not `computed`, (M,) bool, need no incoming edge.
+    Another estimate of nodes' `influence`, (M,), can take the place of that along the edges.
     """
     check_threshold("node_threshold", node_threshold)
     check_threshold("edge_threshold", edge_threshold)

@@ -2,8 +2,9 @@
 
     python recipes/opposite_of_hot.py [--transcoders SPEC]
 
-Which features speak for the target, and which against it, is what the graph says; what a feature wrote, at its own layer and every later one, is subtracted from the MLPs' outputs of the
-real model, and everything after responds. Features as large, drawn at random, are the control.
+Which features speak for the target, and which against it, is what the graph says. What they wrote, at their
+own layer and every later one, is subtracted from the MLPs' outputs of the real model, and everything after
+responds. Features as large, drawn at random, are the control.
 """
 
 import argparse
@@ -80,8 +81,9 @@ def main(transcoders: str) -> None:
     (token_id,) = graph.info["targets"][0]["token_ids"]
     survey = model._survey(torch.tensor(graph.info["token_ids"]), None, Progress(False))
     size_N, effect_N, random = sizes(survey), effects(graph), np.random.default_rng(0)
+    sides = {"for": np.argsort(-effect_N), "against": np.argsort(effect_N)}
     print(f"{PROMPT!r}: p({TARGET!r}) is {probability_without(model, survey, [], token_id):.3f}")
-    for side, order in (("for", np.argsort(-effect_N)), ("against", np.argsort(effect_N))):
+    for side, order in sides.items():
         for count in GROUPS:
             chosen = order[:count]
             without = probability_without(model, survey, chosen.tolist(), token_id)
@@ -92,7 +94,7 @@ def main(transcoders: str) -> None:
                 f"without the {count} strongest {side} it: {without:.3f}; without {count} others of their size: "
                 f"{np.mean(controls):.3f} (of {DRAWS} draws {min(controls):.3f} to {max(controls):.3f})"
             )
-    for side, order in (("for", np.argsort(-effect_N)), ("against", np.argsort(effect_N))):
+    for side, order in sides.items():
         print(f"the strongest {side} it:")
         for n in order[:8]:
             layer, position, feature = (int(graph.column(name, 0)[n]) for name in ("layer", "position", "feature"))

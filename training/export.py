@@ -1,17 +1,15 @@
 """A trained dictionary as files in the layout of Gemma Scope 2, which every tool of the field reads."""
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from cotrace.attribution.transcoders.formats import LayerTensors
-from cotrace.attribution.transcoders.writing import layer_file, scope_tensors
+from cotrace.attribution.transcoders.writing import hook_points, layer_file, save_layer, scope_tensors
 
 from .config import Config
 from .dictionary import Units
@@ -22,7 +20,7 @@ L0_NAMES = ((25, "small"), (75, "medium"), (float("inf"), "big"))  # of Gemma Sc
 
 
 def layers(trainer: Trainer) -> Iterator[LayerTensors]:
-    """Layer by layer, float64, with the units folded in, and each feature's decoder scaled to length 1: the same function."""
+    """Layer by layer, float64: the same function with the units folded in, each feature's decoder of length 1."""
     assert trainer.units is not None
     dictionary, units = trainer.dictionary, Units(*(tensor.cpu().double() for tensor in trainer.units))
     for layer in range(dictionary.n_layers):
@@ -57,11 +55,8 @@ def export(trainer: Trainer, folder: Path, model_name: str) -> Path:
     scratch = folder / f".{SITES[config.kind]}.unfinished"
     shutil.rmtree(scratch, ignore_errors=True)
     for index, layer in enumerate(layers(trainer)):
-        path = scratch / file_name(config, index)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(scope_tensors(layer, index, n_layers, config.kind), path)
-        described = json.dumps(describe(config, index, model_name), indent=2)
-        (path.parent / "config.json").write_text(described + "\n")
+        tensors = scope_tensors(layer, index, n_layers, config.kind)
+        save_layer(scratch / file_name(config, index), tensors, describe(config, index, model_name))
     shutil.rmtree(target, ignore_errors=True)
     os.replace(scratch, target)
     return result
@@ -84,17 +79,13 @@ def set_name(config: Config) -> str:
 
 def describe(config: Config, layer: int, model_name: str) -> dict:
     """Gemma Scope 2's config of a layer, and how it was trained."""
-    every = config.kind == "clt"
-    site = "model.layers.{layer}" if every else f"model.layers.{layer}"
-    reads = "post_feedforward_layernorm" if config.kind == "sae" else "pre_feedforward_layernorm"
     return {
         "model_name": model_name,
         "architecture": "jump_relu",
         "width": config.width,
         "l0": config.target_l0,
         "affine_connection": config.has_skip,
-        "hf_hook_point_in": f"{site}.{reads}.output",
-        "hf_hook_point_out": f"{site}.post_feedforward_layernorm.output",
+        **hook_points(config.kind, layer),
         "type": config.kind,
         "training": config.to_json(),
     }

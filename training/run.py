@@ -149,8 +149,8 @@ def _evaluation_text(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sequences to measure on, and sequences to fit to."""
     if run is None:
-        ids_SP = read(data, model, context, -(-tokens // (context - 1)) + -(-fit_tokens // (context - 1)), seed, bars)
-        n_fit = -(-fit_tokens // (context - 1))
+        n_measured, n_fit = (-(-count // (context - 1)) for count in (tokens, fit_tokens))
+        ids_SP = read(data, model, context, n_measured + n_fit, seed, bars)
         return ids_SP[n_fit:], ids_SP[:n_fit]
     folder = Path(run)
     config = read_config(folder)

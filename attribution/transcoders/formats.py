@@ -32,24 +32,21 @@ class Activation(NamedTuple):
 Tensors = dict[str, Tensor]
 
 
+def _gemma_scope(t: Tensors, decoder_FJD: Tensor) -> LayerTensors:
+    threshold, skip = t.get("threshold"), t.get("affine_skip_connection")
+    return LayerTensors(t["w_enc"], t["b_enc"], decoder_FJD, t["b_dec"], threshold, skip)
+
+
 def _gemma_scope_clt(t: Tensors, layer: int) -> LayerTensors:
-    decoder = t["w_dec"][:, layer:]
-    return LayerTensors(
-        t["w_enc"], t["b_enc"], decoder, t["b_dec"], t.get("threshold"), t.get("affine_skip_connection")
-    )
+    return _gemma_scope(t, t["w_dec"][:, layer:])
 
 
 def _packed_clt(t: Tensors, layer: int) -> LayerTensors:
-    return LayerTensors(
-        t["w_enc"], t["b_enc"], t["w_dec"], t["b_dec"], t.get("threshold"), t.get("affine_skip_connection")
-    )
+    return _gemma_scope(t, t["w_dec"])
 
 
 def _gemma_scope_per_layer(t: Tensors, layer: int) -> LayerTensors:
-    decoder = t["w_dec"][:, None]
-    return LayerTensors(
-        t["w_enc"], t["b_enc"], decoder, t["b_dec"], t.get("threshold"), t.get("affine_skip_connection")
-    )
+    return _gemma_scope(t, t["w_dec"][:, None])
 
 
 def _circuit_tracer_clt(t: Tensors, layer: int) -> LayerTensors:

@@ -93,10 +93,24 @@ def _write_layer(transcoders: FileTranscoders, index: int, n_layers: int, folder
     tensors = packed_tensors(layer) if packed else scope_tensors(layer, index, n_layers, transcoders.kind)
     if not all(tensor.float().isfinite().all() for tensor in tensors.values()):
         raise ValueError(f"layer {index} of {transcoders.name} has NaN or infinite values; get the file again")
-    path = folder / layer_file(layout, transcoders.kind, index)
+    save_layer(folder / layer_file(layout, transcoders.kind, index), tensors, _config(transcoders, index))
+
+
+def save_layer(path: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> None:
+    """Write a layer's tensors, and what is to be known of them beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, path)
-    (path.parent / "config.json").write_text(json.dumps(_config(transcoders, index), indent=1) + "\n")
+    (path.parent / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def hook_points(kind: str, layer: int) -> dict[str, str]:
+    """Where a layer's transcoder reads and writes, as Gemma Scope 2 spells it; one config holds all layers of a CLT."""
+    site = "model.layers.{layer}" if kind == "clt" else f"model.layers.{layer}"
+    reads = "post_feedforward_layernorm" if kind == "sae" else "pre_feedforward_layernorm"
+    return {
+        "hf_hook_point_in": f"{site}.{reads}.output",
+        "hf_hook_point_out": f"{site}.post_feedforward_layernorm.output",
+    }
 
 
 def layer_file(layout: str, kind: str, layer: int, variant: str = "converted") -> str:
@@ -108,13 +122,11 @@ def layer_file(layout: str, kind: str, layer: int, variant: str = "converted") -
 
 def _config(transcoders: FileTranscoders, layer: int) -> dict[str, Any]:
     name, k = transcoders.activation
-    site = "model.layers.{layer}" if transcoders.kind == "clt" else f"model.layers.{layer}"
     return {
         "architecture": "jump_relu" if name in ("", "jumprelu") else name,
         "width": transcoders.n_features,
         **({} if k is None else {"k": k}),
-        "hf_hook_point_in": f"{site}.pre_feedforward_layernorm.output",
-        "hf_hook_point_out": f"{site}.post_feedforward_layernorm.output",
+        **hook_points(transcoders.kind, layer),
         "type": "clt" if transcoders.kind == "clt" else "transcoder",
         "converted_from": transcoders.name,
     }

@@ -54,7 +54,7 @@ class Compact(Scan):
         """Every thread moves what it finds to the front of what it has read."""
         product, count_p = _array(product_pf), np.empty(len(product_pf), np.int64)
         bound_p = np.zeros(len(product), product.dtype) if bound_P is None else _array(bound_P[positions])
-        columns, bounds = self.columns(product), _shares(len(product), _threads())
+        columns, bounds = self.columns(product), _shares(len(product))
         bias, least, shift = self.of_features_3F[:, features]
         n_found = _scan(product, bias, least, shift, bound_p, columns, count_p, bounds)
         streaming.require_finite(n_found.min(initial=0) >= 0)
@@ -82,7 +82,7 @@ class LargestOfPosition(Scan):
     def add(self, product_pf: Tensor, positions: slice, features: slice) -> None:
         """Let a tile's entries take the places of smaller ones."""
         product, count_p, bound_p = _array(product_pf), self.count_P[positions], self.bound_P[positions]
-        largest, bounds = (self.z_Pr[positions], self.feature_Pr[positions]), _shares(len(product), _threads())
+        largest, bounds = (self.z_Pr[positions], self.feature_Pr[positions]), _shares(len(product))
         of_features, columns = tuple(self.of_features_3F[:, features]), self.columns(product)  # each contiguous
         _scan_largest(product, of_features, columns, features.start, self.k, *largest, count_p, bound_p, bounds)
         streaming.require_finite(count_p.min(initial=0) >= 0)
@@ -92,15 +92,11 @@ class LargestOfPosition(Scan):
 
     def result(self) -> Found:
         """All positions, one after the other."""
-        _keep_largest(self.k, self.z_Pr, self.feature_Pr, self.count_P, _shares(len(self.count_P), _threads()))
+        _keep_largest(self.k, self.z_Pr, self.feature_Pr, self.count_P, _shares(len(self.count_P)))
         used_Pk = np.arange(self.k) < self.count_P[:, None]
         z_n = torch.from_numpy(self.z_Pr[:, : self.k][used_Pk])
         feature_n = torch.from_numpy(self.feature_Pr[:, : self.k][used_Pk])
         return Found(torch.from_numpy(self.count_P), feature_n, z_n.to(self.like))
-
-
-def _threads() -> int:
-    return torch.get_num_threads()
 
 
 def _array(tensor: Tensor) -> np.ndarray:
@@ -108,9 +104,13 @@ def _array(tensor: Tensor) -> np.ndarray:
     return (tensor if tensor.dtype == torch.float64 else tensor.float()).numpy()
 
 
-@functools.lru_cache(maxsize=16)
-def _shares(n_rows: int, n_threads: int) -> np.ndarray:
+def _shares(n_rows: int) -> np.ndarray:
     """Every thread's rows."""
+    return _shares_of(n_rows, torch.get_num_threads())
+
+
+@functools.lru_cache(maxsize=16)
+def _shares_of(n_rows: int, n_threads: int) -> np.ndarray:
     return shares(range(n_rows + 1), n_threads)
 
 
@@ -212,7 +212,10 @@ def _keep_largest(k, largest_z, largest_feature, count, shares):
 
 @compiled
 def _bound(product, bias, k, largest):
-    """A value just below about the k-th largest of what stands for groups of entries: k entries exceed it, if it is not 0."""
+    """A value just below about the k-th largest of what stands for groups of entries.
+
+    k entries exceed it, if it is not 0.
+    """
     n_groups = len(product) // GROUP
     zero = product.dtype.type(0)
     if n_groups < k:
