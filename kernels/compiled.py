@@ -1,5 +1,6 @@
 """Numba's compiler, with its cache where one can be kept, and work in shares for its threads."""
 
+import bisect
 import functools
 import threading
 from collections.abc import Callable, Sequence
@@ -48,10 +49,11 @@ def shares(work: Sequence[int] | np.ndarray, n_shares: int) -> np.ndarray:
 
     `work` is cumulative: what stands before each unit, and the total at its end.
     """
-    work = np.asarray(work)
-    middle = (work[:-1] + work[1:]) / 2
-    inner = work[0] + (work[-1] - work[0]) * np.arange(1, n_shares) / n_shares
-    return np.concatenate([[0], np.searchsorted(middle, inner), [len(middle)]])
+    units, total = range(len(work) - 1), work[-1] - work[0]
+    inner = [work[0] + total * share / n_shares for share in range(1, n_shares)]
+    # The middles are looked up, not made: this runs before every call, whose arrays may be small.
+    bounds = [bisect.bisect_left(units, value, key=lambda unit: (work[unit] + work[unit + 1]) / 2) for value in inner]
+    return np.array([0, *bounds, len(units)])
 
 
 def _compiled(function: Function, **options: Any) -> Function:

@@ -52,7 +52,7 @@ def _check_shape(layer: int, w_dec: Tensor, n_layers: int) -> None:
 
 def _check(active: Sequence[Active], decoders: Sequence[Tensor], n_positions: int) -> None:
     """Indices outside their arrays would read and write other memory; all layers are looked at together."""
-    wrong = []
+    found = {}
     for layer, (features, w_dec) in enumerate(zip(active, decoders, strict=True)):
         position_n, feature_n, activation_n = features[:3]
         if not position_n.shape == feature_n.shape == activation_n.shape or position_n.ndim != 1:
@@ -62,11 +62,14 @@ def _check(active: Sequence[Active], decoders: Sequence[Tensor], n_positions: in
         if position_n.dtype != torch.int64 or feature_n.dtype != torch.int64 or not activation_n.is_floating_point():
             raise ValueError(f"layer {layer}: positions and features must be int64, activations floating point")
         require_alike("decode", *features[:3], w_dec, decoders[0], dtypes=False)
-        outside = (feature_n < 0) | (feature_n >= len(w_dec)) | (position_n < 0) | (position_n >= n_positions)
-        wrong.append(outside.any() | (position_n.diff() < 0).any())
-    if torch.stack(wrong).any():
-        layer = [bool(one) for one in wrong].index(True)
-        raise ValueError(
-            f"layer {layer}: features must be sorted by position, with positions below {n_positions} "
-            f"and feature ids below {len(decoders[layer])}"
-        )
+        if len(position_n):
+            unsorted = (position_n[1:] < position_n[:-1]).any()
+            ends = *feature_n.aminmax(), position_n[0], position_n[-1]
+            found[layer] = torch.stack([*ends, unsorted.long()])
+    for layer, values in zip(found, torch.stack([*found.values()]).tolist() if found else [], strict=True):
+        least, most, first, last, unsorted = values
+        if unsorted or min(least, first) < 0 or most >= len(decoders[layer]) or last >= n_positions:
+            raise ValueError(
+                f"layer {layer}: features must be sorted by position, with positions below {n_positions} "
+                f"and feature ids below {len(decoders[layer])}"
+            )

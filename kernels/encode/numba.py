@@ -1,7 +1,5 @@
 """Encode with one compiled pass over every tile."""
 
-import functools
-
 import numba
 import numpy as np
 import torch
@@ -106,12 +104,7 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 def _shares(n_rows: int) -> np.ndarray:
     """Every thread's rows."""
-    return _shares_of(n_rows, torch.get_num_threads())
-
-
-@functools.lru_cache(maxsize=16)
-def _shares_of(n_rows: int, n_threads: int) -> np.ndarray:
-    return shares(range(n_rows + 1), n_threads)
+    return shares(range(n_rows + 1), torch.get_num_threads())
 
 
 @compiled_in_parallel
