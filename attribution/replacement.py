@@ -1,5 +1,6 @@
 """The local replacement model of one prompt: everything frozen, everything that is written."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,13 +9,13 @@ import torch
 from torch import Tensor
 
 from cotrace.kernels.decode import decode
-from cotrace.kernels.edge_rows import Written
 
 from .memory import count_edges
 from .progress import Progress
 from .tokens import as_index
 from .transcoders import Encoded, Transcoders
 from .weights import Gemma3Weights, LayerPass
+from .writes import Writes
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class Replacement:
     is written at one layer and position is one consecutive range of columns.
     """
 
-    def __init__(self, survey: Survey):
+    def __init__(self, survey: Survey, hold: bool = True):
         weights, arch = survey.weights, survey.weights.architecture
         self.weights = weights
         self.features = survey.features
@@ -138,13 +139,16 @@ class Replacement:
         self.final_resid_PD = survey.final_resid_PD
         self.final_rms_P = weights.final_rms(survey.final_resid_PD)
         self.mlp_in_rms_LP = torch.stack([done.rms_mlp_in_P for done in survey.passes])
-        self.pattern = [_scaled_pattern(done) for done in survey.passes]
+        self.pattern = [done.pattern.scaled(done.rms_attn_out_P, done.rms_attn_in_P) for done in survey.passes]
         self.attention = [_attention_maps(weights, layer) for layer in range(arch.n_layers)]
-        self.read_ND = torch.cat([self._read(layer, e) for layer, e in enumerate(survey.encoded)])
+        self.encoder_UD = [e.encoder_UD * weights.norm_mlp_in(layer) for layer, e in enumerate(survey.encoded)]
+        self.row_N = torch.cat([e.row_n for e in survey.encoded])
+        rms_N = self.mlp_in_rms_LP[self.features.layer_N, self.features.position_N]
+        self.read_scale_N = torch.cat([e.read_scale_n for e in survey.encoded]) * rms_N
         self.skip = [survey.transcoders.skip(layer, self.embedding_PD) for layer in range(arch.n_layers)]
         self.skip_back = [None if s is None else s.T * weights.norm_mlp_in(i) for i, s in enumerate(self.skip)]
         self.column_N, self.first_column_LP = self._columns()
-        self.written = [self._gather_written(layer, survey.encoded) for layer in range(arch.n_layers)]
+        self.written = [self._writes(layer, survey.encoded, hold) for layer in range(arch.n_layers)]
         decoders = [e.decoder_UJD for e in survey.encoded]
         self.decoded_LPD = decode([e.decoded for e in survey.encoded], decoders, self.n_positions)
         # What features and skips leave of each MLP's output: errors, then constants.
@@ -152,10 +156,19 @@ class Replacement:
         for layer in range(arch.n_layers):
             self._split_remainder(layer, survey)
 
-    def _read(self, layer: int, encoded: Encoded) -> Tensor:
-        """Read vectors at the residual stream before the MLP of a layer: through the frozen norm."""
-        factor_D = self.weights.norm_mlp_in(layer)
-        return encoded.read_nD * factor_D * self.mlp_in_rms_LP[layer][encoded.position_n][:, None]
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of all that is computed."""
+        return self.read_scale_N.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is computed."""
+        return self.read_scale_N.device
+
+    def read(self, layer: int, nodes_T: Tensor) -> Tensor:
+        """What features of a layer read at the residual stream before its MLP, through the frozen norm, (T, D)."""
+        return self.encoder_UD[layer][self.row_N[nodes_T]] * self.read_scale_N[nodes_T, None]
 
     def _columns(self) -> tuple[Tensor, Tensor]:
         """Position-major column of every feature (N,), and of each (layer, position)'s first (L+1, P)."""
@@ -168,15 +181,18 @@ class Replacement:
         column_N[order] = torch.arange(len(order), device=order.device)
         return column_N, first_LP
 
-    def _gather_written(self, layer: int, encoded: list[Encoded]) -> Written:
+    def _writes(self, layer: int, encoded: list[Encoded], hold: bool) -> Writes:
         """All that features write at one layer's MLP output, grouped by position."""
         writers = [s for s in range(layer + 1) if layer - s < encoded[s].decoder_UJD.shape[1]]
         position_E = torch.cat([encoded[s].position_n for s in writers])
         order = torch.argsort(position_E, stable=True)
-        vectors = torch.cat([encoded[s].written(layer - s) for s in writers])[order]
-        counts = torch.bincount(position_E, minlength=self.n_positions)
-        offsets = [0, *counts.cumsum(0).tolist()]
-        return Written(vectors, offsets, self.first_column_LP[writers[0]].tolist())
+        sizes = [len(encoded[s].decoder_UJD) for s in writers]
+        before = [0, *itertools.accumulate(sizes)]
+        row_E = torch.cat([encoded[s].row_n + start for s, start in zip(writers, before, strict=False)])[order]
+        scale_E = torch.cat([encoded[s].write_scale_n for s in writers])[order]
+        decoder_UD = torch.cat([encoded[s].decoder_UJD[:, layer - s] for s in writers])
+        offsets = [0, *torch.bincount(position_E, minlength=self.n_positions).cumsum(0).tolist()]
+        return Writes(decoder_UD, row_E, scale_E, offsets, self.first_column_LP[writers[0]].tolist(), hold)
 
     def _split_remainder(self, layer: int, survey: Survey) -> None:
         """Split what features and skip leave of the MLP's output into constants and error nodes."""
@@ -213,7 +229,7 @@ class Replacement:
     def _frozen_attention(self, layer: int, resid_PD: Tensor) -> Tensor:
         value_KdD, output_HDd = self.attention[layer]
         values_KPd = resid_PD @ value_KdD.mT
-        mixed_HPd = self.pattern[layer] @ values_KPd.repeat_interleave(len(output_HDd) // len(value_KdD), 0)
+        mixed_HPd = self.pattern[layer].forward(values_KPd.repeat_interleave(len(output_HDd) // len(value_KdD), 0))
         return (mixed_HPd @ output_HDd.mT).sum(0)
 
 
@@ -225,6 +241,3 @@ def _attention_maps(weights: Gemma3Weights, layer: int) -> tuple[Tensor, Tensor]
     return value, output.contiguous()
 
 
-def _scaled_pattern(done: LayerPass) -> Tensor:
-    """Attention pattern with the frozen norm scales folded in: all that mixes positions, (H, P, P)."""
-    return done.rms_attn_out_P[:, None] * done.pattern_HPP * done.rms_attn_in_P

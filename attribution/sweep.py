@@ -42,12 +42,12 @@ class Rows(NamedTuple):
 def feature_batches(replacement: Replacement, layer: int, chosen: Tensor, batch_size: int | None) -> Iterator[Batch]:
     """Features of a layer, by ascending number, in batches from the last to the first."""
     position_n = replacement.features.position_N[chosen].tolist()
-    room = BATCH_ROWS[replacement.read_ND.device.type]
+    room = BATCH_ROWS[replacement.device.type]
     stop = len(chosen)
     while stop:
         start = max(0, stop - (batch_size or max(LEAST_TARGETS, room // (position_n[stop - 1] + 1))))
         nodes = chosen[start:stop]
-        yield Batch(layer, nodes, replacement.features.position_N[nodes], replacement.read_ND[nodes])
+        yield Batch(layer, nodes, replacement.features.position_N[nodes], replacement.read(layer, nodes))
         stop = start
 
 
@@ -113,7 +113,8 @@ class _Sweep:
     def _through_mlp(self, layer: int, grad_QTD: Tensor, first: int) -> Tensor:
         """Contract with what was written at a layer's MLP output, then add the affine skip's path."""
         r, stop = self.r, first + len(grad_QTD)
-        edge_rows(grad_QTD, first, r.written[layer], self.feature_TC)
+        for start, end, written, group in r.written[layer].parts(first, stop):
+            edge_rows(grad_QTD[start - first : end - first], group, written, self.feature_TC)
         error_QT, constant_QT = position_rows(grad_QTD, r.rest_LKPD[layer, :, first:stop])
         self.error_LPT[layer, first:stop] = error_QT
         self.bias_T += constant_QT.sum(0)
@@ -126,7 +127,7 @@ class _Sweep:
         """Take gradients that live at one position each to all earlier ones, (P, T, D)."""
         value, output = self.r.attention[layer]
         targets = torch.arange(len(read_TD), device=read_TD.device)
-        coefficient_HTP = self.r.pattern[layer][:, self.batch.position_T, : self.reach]
+        coefficient_HTP = self.r.pattern[layer].of_queries(self.batch.position_T, self.reach)
         head_HTd = read_TD @ output
         group = len(output) // len(value)
         grad_PTD = read_TD.new_zeros(self.reach, *read_TD.shape)
@@ -140,13 +141,12 @@ class _Sweep:
     def _through_attention(self, layer: int, grad_PTD: Tensor) -> None:
         """Add the path through one layer's frozen attention, in place."""
         value_KdD, output_HDd = self.r.attention[layer]
-        back_HPP = self.r.pattern[layer][:, : self.reach, : self.reach].mT
         flat_RD = grad_PTD.flatten(0, 1)
+        mixed_KPE = self.mixed_KRd.zero_().view(len(value_KdD), self.reach, -1)
         for head, output_Dd in enumerate(output_HDd):
-            mixed = self.mixed_KRd[head * len(value_KdD) // len(output_HDd)].view(self.reach, -1)
             torch.mm(flat_RD, output_Dd, out=self.head_Rd)
-            first_of_group = head % (len(output_HDd) // len(value_KdD)) == 0
-            mixed.addmm_(back_HPP[head], self.head_Rd.view_as(mixed), beta=0 if first_of_group else 1)
+            mixed_PE = mixed_KPE[head * len(value_KdD) // len(output_HDd)]
+            self.r.pattern[layer].add_backward(head, self.head_Rd.view_as(mixed_PE), mixed_PE)
         for mixed_Rd, value_dD in zip(self.mixed_KRd, value_KdD, strict=True):
             flat_RD.addmm_(mixed_Rd, value_dD)
 

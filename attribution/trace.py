@@ -55,7 +55,7 @@ def trace(
     records = _target_records(targets, order)
     weights_M = weights_of_targets(records, order.n_nodes)
     most_edges = replacement.most_edges + len(own_rows) * order.n_nodes
-    collector = RowCollector(order, most_edges, _numpy_type(replacement.read_ND.dtype))
+    collector = RowCollector(order, most_edges, _numpy_type(replacement.dtype))
     expansion = Expansion(features, order, weights_M, limits)
     columns = NodeColumns(replacement, order)
 

@@ -11,13 +11,14 @@ from torch.nn import functional as F
 from transformers.activations import ACT2FN
 
 from .architecture import Architecture, read_architecture
+from .pattern import Block, Pattern, hidden, spans
 
 
 class LayerPass(NamedTuple):
     """What one layer did on one prompt. P positions, D width, H heads."""
 
     layer: int
-    pattern_HPP: Tensor  # attention probabilities, [head, query, key]
+    pattern: Pattern  # attention probabilities
     rms_attn_in_P: Tensor  # reciprocal RMS of each norm's input
     rms_attn_out_P: Tensor
     rms_mlp_in_P: Tensor
@@ -182,17 +183,17 @@ class Gemma3Weights:
     def _run_layer(self, index: int, resid_PD: Tensor) -> tuple[LayerPass, Tensor]:
         weights = self.layer(index)
         normed, rms_attn_in = self._rms_norm(resid_PD, weights.norm_attn_in_D)
-        pattern_HPP, mixed_PE = self._attend(index, weights, normed)
+        pattern, mixed_PE = self._attend(index, weights, normed)
         attn_out, rms_attn_out = self._rms_norm(mixed_PE @ weights.w_o.T, weights.norm_attn_out_D)
         resid_PD = resid_PD + attn_out
         mlp_in, rms_mlp_in = self._rms_norm(resid_PD, weights.norm_mlp_in_D)
         hidden = self.activation(mlp_in @ weights.w_gate.T) * (mlp_in @ weights.w_up.T)
         mlp_out, rms_mlp_out = self._rms_norm(hidden @ weights.w_down.T, weights.norm_mlp_out_D)
         scales = (rms_attn_in, rms_attn_out, rms_mlp_in, rms_mlp_out)
-        return LayerPass(index, pattern_HPP, *scales, mlp_in, mlp_out), resid_PD + mlp_out
+        return LayerPass(index, pattern, *scales, mlp_in, mlp_out), resid_PD + mlp_out
 
-    def _attend(self, index: int, weights: LayerWeights, normed_PD: Tensor) -> tuple[Tensor, Tensor]:
-        """Attention pattern (H, P, P) and the heads' outputs side by side (P, H * d_head)."""
+    def _attend(self, index: int, weights: LayerWeights, normed_PD: Tensor) -> tuple[Pattern, Tensor]:
+        """Attention pattern and the heads' outputs side by side (P, H * d_head)."""
         arch = self.architecture
         q_HPd = self._heads(normed_PD @ weights.w_q.T, weights.norm_q)
         k_KPd = self._heads(normed_PD @ weights.w_k.T, weights.norm_k)
@@ -201,13 +202,14 @@ class Gemma3Weights:
         cos, sin = self._text.rotary_emb(normed_PD, positions[None], arch.layer_types[index])
         q_HPd, k_KPd = _rotate(q_HPd, cos, sin), _rotate(k_KPd, cos, sin)
         group = arch.n_heads // arch.n_kv_heads
-        scores = q_HPd @ k_KPd.repeat_interleave(group, 0).mT * arch.attention_scale
-        distance = positions[:, None] - positions[None, :]
-        window = arch.window(index)
-        hidden = (distance < 0) if window is None else (distance < 0) | (distance >= window)
-        pattern_HPP = F.softmax(scores.masked_fill(hidden, float("-inf")), dim=-1)
-        mixed_HPd = pattern_HPP @ v_KPd.repeat_interleave(group, 0)
-        return pattern_HPP, mixed_HPd.transpose(0, 1).flatten(1)
+        k_HPd, v_HPd, window = k_KPd.repeat_interleave(group, 0), v_KPd.repeat_interleave(group, 0), arch.window(index)
+        blocks = []
+        for span in spans(len(normed_PD), window):
+            scores_Hqk = q_HPd[:, span.queries] @ k_HPd[:, span.keys].mT * arch.attention_scale
+            scores_Hqk.masked_fill_(hidden(span, window, scores_Hqk.device), float("-inf"))
+            blocks.append(Block(span, F.softmax(scores_Hqk, dim=-1)))
+        pattern = Pattern(blocks)
+        return pattern, pattern.forward(v_HPd).transpose(0, 1).flatten(1)
 
     def _heads(self, projected: Tensor, norm: Tensor | None) -> Tensor:
         heads = projected.unflatten(1, (-1, self.architecture.d_head)).transpose(0, 1)

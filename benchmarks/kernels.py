@@ -31,9 +31,10 @@ from rich.table import Table
 from cotrace.kernels.backends import BACKENDS, chosen
 
 from . import kernel_cases as cases
+from .cells import case_title, target, target_words
 from .kernel_cases import ACTIVATIONS, COPY, DENSE, LOOP, PEAK, PRODUCT, READ, SPARSIFY, Absent, Contestants, Sizes
 from .measure import DONE, FAILED, MEMORY_WORDS, NOT_MEASURED, OUT_OF_MEMORY, busy_seconds, machine, run
-from .tables import case_title, kernel_grid, target_words
+from .tables import kernel_grid
 
 ROOT = Path(__file__).parent.parent
 GROUPS = ("encode", "decode", "edge_rows", "scaling")
@@ -410,13 +411,6 @@ def agree(title: str, runs: Runs, names: Collection[str]) -> None:
     middle = statistics.median(extents.values())
     wrong = {name: extent for name, extent in extents.items() if abs(extent - middle) > TOLERANCE * middle}
     assert not wrong, f"{title}: results have the norms {extents}"
-
-
-def target(what: str, value: float | None, least: float | None = None, most: float | None = None) -> Record:
-    """A target, and whether a measurement meets it; without a measurement it is not met."""
-    met = value is not None and (least is None or value >= least) and (most is None or value <= most)
-    limit = {"most": most} if least is None else {"least": least}
-    return {"what": what, "value": value, "met": met} | limit
 
 
 def curve(title: str, axis: str, points: list[Record], measure: str = "seconds") -> Record:

@@ -1,52 +1,156 @@
-"""cotrace's side: `python -m benchmarks.ours trace|open …`, each in a process of its own."""
+"""cotrace's side: `python -m benchmarks.ours trace|open|adjacency|prune …`, each in a process of its own."""
 
 import argparse
 import json
 import platform
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .measure import timed
+from .work import Sizes, product_rate, sweep_operations
+
+SWEEP = "rows"
+PHASES = {  # what the progress bars say: what it is called here, the same for both sides
+    "reading active features": "forward and encode",
+    "collecting what features write": "collecting",
+    "computing rows": SWEEP,
+    "finishing the graph": "finishing",
+}
+THRESHOLDS = {"node_threshold": 0.8, "edge_threshold": 0.98}
+COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
+REPEATS = 3  # of what takes a second or less
 
 
 def trace(args: argparse.Namespace) -> dict[str, Any]:
-    """Load, trace with every feature expanded, save."""
+    """Load, trace within the limits, save."""
     import torch
 
     import cotrace
 
-    load = lambda: cotrace.load(args.model, args.transcoders, device="cpu", dtype="float32")  # noqa: E731
+    load = lambda: cotrace.load(args.model, args.transcoders, device=args.device, dtype="float32")  # noqa: E731
     model, load_seconds = timed(load)
-    graph, seconds = timed(lambda: model.trace(args.tokens))
+    limits = {name: getattr(args, name) for name in ("coverage", "max_seconds") if getattr(args, name)}
+    rate = product_rate(args.device)
+    with phases_timed() as phases:
+        graph, seconds = timed(lambda: model.trace(args.tokens, progress=False, **limits))
+    rate = max(rate, product_rate(args.device))
     _, save_seconds = timed(lambda: graph.save(args.graph))
-    features, *_ = graph.order.counts
+    operations = sweep_operations(graph, Sizes.of(model))
     return {
         "seconds": seconds,
         "load_seconds": load_seconds,
         "save_seconds": save_seconds,
+        "phases": phases | {"rest": seconds - sum(phases.values())},
+        **rate_reached(operations, phases.get(SWEEP), rate),
         "file_bytes": args.graph.stat().st_size,
-        "features": features,
-        "nodes": graph.order.n_nodes,
-        "edges": graph.n_edges,
+        **facts(graph),
+        **({"device_peak_bytes": torch.cuda.max_memory_allocated()} if args.device == "cuda" else {}),
         "threads": torch.get_num_threads(),
         "versions": {name: version(name) for name in ("cotrace", "torch", "transformers")}
         | {"python": platform.python_version()},
     }
 
 
+@contextmanager
+def phases_timed() -> Iterator[dict[str, float]]:
+    """Seconds of every phase that is announced to the progress bars meanwhile."""
+    from cotrace.attribution.progress import Progress
+
+    seconds: dict[str, float] = {}
+    announce = Progress.phase
+
+    @contextmanager
+    def phase(self: Any, name: str, total: int | None = None) -> Iterator[Any]:
+        start = time.perf_counter()
+        with announce(self, name, total) as step:
+            yield step
+        name = PHASES.get(name, name)
+        seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - start
+
+    Progress.phase = phase
+    try:
+        yield seconds
+    finally:
+        Progress.phase = announce
+
+
+def rate_reached(operations: int, sweep_seconds: float | None, rate: float) -> dict[str, float | None]:
+    """Useful operations of the rows, the machine's rate, and the share of it that the sweep reached."""
+    share = operations / sweep_seconds / rate if sweep_seconds else None
+    return {"operations": operations, "machine_rate": rate, "rate_share": share}
+
+
+def facts(graph: Any) -> dict[str, Any]:
+    """What was traced: sizes, what the limits left, and how many rows each coverage needs at the least."""
+    features, rows = graph.order.n_features, int(graph.computed[graph.order.features].sum())
+    found = {"features": features, "rows": rows, "nodes": graph.order.n_nodes, "edges": graph.n_edges}
+    found |= {"coverage": graph.info["coverage"], "bound": graph.info["bound"]}
+    if rows == features:
+        found["rows_needed"] = rows_needed(graph.column("influence")[graph.order.features])
+    return found
+
+
+def rows_needed(influence_N: np.ndarray) -> list[list[float]]:
+    """(coverage, share of rows): the fewest features without which the others hold the rest of the influence."""
+    may_go = np.cumsum(np.sort(influence_N.astype(np.float64)))
+    return [[c, 1 - int(np.searchsorted(may_go, 1 - c, "right")) / max(len(may_go), 1)] for c in COVERAGES]
+
+
 def open_and_prune(args: argparse.Namespace) -> dict[str, Any]:
-    """Open the saved graph (validated in full) and prune it at the usual thresholds."""
+    """Open the saved graph (validated in full), prune it at the usual thresholds and save what is kept."""
     from cotrace.graphs import open_graph
 
     graph, open_seconds = timed(lambda: open_graph(args.graph))
-    pruned, prune_seconds = timed(lambda: graph.prune(node_threshold=0.8, edge_threshold=0.98))
+    pruned, prune_seconds = timed(lambda: graph.prune(**THRESHOLDS))
+    path = args.graph.with_name(f"pruned-{args.graph.name}")
+    pruned.save(path)
     return {
         "open_seconds": open_seconds,
         "prune_seconds": prune_seconds,
+        "pruned_bytes": path.stat().st_size,
         "kept_nodes": pruned.order.n_nodes,
         "kept_edges": pruned.n_edges,
     }
+
+
+def adjacency(args: argparse.Namespace) -> dict[str, Any]:
+    """The graph as circuit-tracer holds one: a dense matrix beside it, and what stands where in it."""
+    from cotrace.graphs import open_graph
+
+    graph = open_graph(args.graph)
+    np.save(args.graph.with_name("adjacency.npy"), graph.adjacency().toarray())
+    features, errors, tokens, logits = graph.order.counts
+    weights = graph.target_weights[graph.order.logits].tolist()
+    sizes = {"features": features, "errors": errors, "tokens": tokens, "logits": logits, "weights": weights}
+    args.graph.with_name("adjacency.json").write_text(json.dumps(sizes))
+    return {"nodes": graph.order.n_nodes, "edges": graph.n_edges}
+
+
+def prune(args: argparse.Namespace) -> dict[str, Any]:
+    """Influence, and the choice of nodes and edges, over the CSR arrays; compiled beforehand."""
+    from cotrace.graphs import open_graph
+
+    graph = open_graph(args.graph)
+    kept, influence = graph.select(**THRESHOLDS), graph.influence()
+    return {
+        "influence_seconds": median_seconds(graph.influence),
+        "prune_seconds": median_seconds(lambda: graph.select(**THRESHOLDS)),
+        "influence_sum": float(influence.sum()),
+        "kept_nodes": int(kept.nodes.sum()),
+        "kept_edges": int(kept.edges.sum()),
+    }
+
+
+def median_seconds(call: Any) -> float:
+    """Median seconds of a few calls."""
+    return statistics.median(timed(call)[1] for _ in range(REPEATS))
 
 
 def main() -> None:
@@ -56,8 +160,11 @@ def main() -> None:
     tracing.add_argument("--model", required=True)
     tracing.add_argument("--transcoders", required=True)
     tracing.add_argument("--tokens", type=int, nargs="+", required=True)
-    opening = commands.add_parser("open")
-    for command, function in ((tracing, trace), (opening, open_and_prune)):
+    tracing.add_argument("--device", default="cpu")
+    tracing.add_argument("--coverage", type=float)
+    tracing.add_argument("--max-seconds", type=float)
+    steps = {"open": open_and_prune, "adjacency": adjacency, "prune": prune}
+    for command, function in ((tracing, trace), *((commands.add_parser(name), steps[name]) for name in steps)):
         command.add_argument("--graph", type=Path, required=True)
         command.add_argument("--report", type=Path, required=True)
         command.set_defaults(function=function)

@@ -8,112 +8,16 @@ import argparse
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .measure import DONE, NOT_MEASURED
+from .cells import Record, Row, case_title, count, markdown, size, size_words, targets_table
+from .measure import DONE
+from .trace_tables import trace_table
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "benchmarks.md"
 PAGES = {"transcoders": ROOT / "attribution" / "transcoders" / "shipped" / "gemma-3-270m-clt" / "README.md"}
-Record = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One measure: its title, its name in the result file, how it is written, and which step's status it shares."""
-
-    title: str
-    name: str
-    write: Callable[[float], str]
-    status: str = "status"
-
-
-def seconds(value: float) -> str:
-    """Seconds with three significant digits."""
-    return f"{value:,.0f} s" if value >= 100 else f"{value:.3g} s"
-
-
-def size(value: float) -> str:
-    """Bytes in decimal units."""
-    return f"{value / 1e9:.2f} GB" if value >= 1e9 else f"{value / 1e6:.1f} MB"
-
-
-def count(value: float) -> str:
-    """A count with separators."""
-    return f"{value:,}"
-
-
-ROWS = (
-    Row("features expanded", "features", count),
-    Row("edges", "edges", count),
-    Row("tracing", "seconds", seconds),
-    Row("whole process", "wall_seconds", seconds),
-    Row("peak memory", "peak_bytes", size),
-    Row("file", "file_bytes", size),
-    Row("opening", "open_seconds", seconds, "open_status"),
-    Row("pruning", "prune_seconds", seconds, "open_status"),
-    Row("peak memory, opening and pruning", "open_peak_bytes", size, "open_status"),
-)
-
-
-def cells(case: Record, row: Row) -> tuple[str, str, str]:
-    """Ours, theirs and the ratio of one row; a side that did not finish shows how it ended."""
-    ratio = case["ratios"].get(row.name)
-    return side_cell(case["ours"], row), side_cell(case["theirs"], row), "" if ratio is None else f"{ratio:.3g}"
-
-
-def side_cell(side: Record, row: Row) -> str:
-    """A number, or the word for why there is none."""
-    status = side.get(row.status, side["status"])
-    if status == DONE and row.name in side:
-        return row.write(side[row.name])
-    return NOT_MEASURED if status == DONE else str(status)
-
-
-def trace_table(result: Record) -> str:
-    """The table of `benchmarks.trace`, with what it was measured on and with."""
-    lines = ["| tokens | measure | cotrace | circuit-tracer | ours / theirs |", "|---|---|---|---|---|"]
-    for case in result["cases"]:
-        lines += [f"| {case['tokens']} | {row.title} | {' | '.join(cells(case, row))} |" for row in ROWS]
-        lines.append(f"| {case['tokens']} | largest edge difference | {difference(case['comparison'])} | | |")
-    return "\n".join([*lines, "", *facts(result)])
-
-
-def difference(edges: Record) -> str:
-    """The largest edge difference, and whether both graphs have the same nodes."""
-    if edges["status"] != DONE:
-        return edges["status"]
-    alone = edges["nodes_only_ours"] + edges["nodes_only_theirs"]
-    note = f", {alone} nodes in one graph only" if alone else ""
-    return f"{edges['largest_edge_difference']:.1e} of the row's largest{note}"
-
-
-def facts(result: Record) -> list[str]:
-    """Machine, settings and versions in words."""
-    machine, settings = result["machine"], result["settings"]
-    memory, limit = machine["memory_bytes"] / 1e9, settings["time_limit_seconds"]
-    return [
-        f"Measured {result['date']} on {machine['cpu']}, {machine['cores']} cores, {memory:.0f} GB; "
-        f"model `{settings['model']}`, transcoders `{settings['transcoders']}`, {settings['dtype']}, "
-        f"peer's batch {settings['peer_batch']}, time limit {limit:,.0f} s; median of {settings['repeats']}.",
-        "",
-        f"Other processes kept up to {others(result):.1f} cores busy meanwhile. "
-        f"Ours: {versions(result, 'ours')}. Theirs: {versions(result, 'theirs')}.",
-    ]
-
-
-def others(result: Record) -> float:
-    """Cores that other processes kept busy during the run that suffered most."""
-    runs = [run for case in result["cases"] for side in ("ours", "theirs") for run in case[side].get("runs", [])]
-    return max(run["others_cores"] or 0 for run in runs)
-
-
-def versions(result: Record, side: str) -> str:
-    """What a side ran with, from its first case that finished."""
-    found = [case[side]["versions"] for case in result["cases"] if "versions" in case[side]]
-    return ", ".join(f"{name} {number}" for name, number in found[0].items()) if found else NOT_MEASURED
 
 
 def duration(value: float) -> str:
@@ -121,19 +25,6 @@ def duration(value: float) -> str:
     unit, factor = next(((u, f) for u, f in (("s", 1), ("ms", 1e-3)) if value >= f), ("µs", 1e-6))
     digits = f"{value / factor:.3g}"
     return f"{float(digits):,.0f} {unit}" if "e" in digits else f"{digits} {unit}"
-
-
-def case_title(record: Record) -> str:
-    """What a record of `benchmarks.kernels` is of."""
-    operation, case = record["operation"].replace("_", " "), record["case"]
-    if "sizes" not in record:
-        return str(case)
-    return f"{operation if case == operation else f'{operation}, {case}'}: {size_words(record['sizes'])}"
-
-
-def size_words(sizes: Record) -> str:
-    """Sizes in words."""
-    return ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in sizes.items())
 
 
 def others_of(records: list[Record]) -> list[str]:
@@ -187,18 +78,6 @@ def exponent_cell(record: Record, name: str) -> str:
     return f"{record['exponents'][name]:.2f}" if name in record["exponents"] else ""
 
 
-def target_words(target: Record) -> str:
-    """A target, its limit and what was measured."""
-    limit, value = limit_and_value(target)
-    return f"{target['what']}: {value} ({limit})"
-
-
-def limit_and_value(target: Record) -> tuple[str, str]:
-    """What a target asks for, and what was measured."""
-    limit = f"at least {target['least']:g}" if "least" in target else f"at most {target['most']:g}"
-    return limit, NOT_MEASURED if target["value"] is None else f"{target['value']:.3g}"
-
-
 def kernels_table(result: Record) -> str:
     """The tables of `benchmarks.kernels`: targets, every operation, curves."""
     cases = [record for record in result["cases"] if "runs" in record]
@@ -208,22 +87,6 @@ def kernels_table(result: Record) -> str:
     parts = [targets_table(result["cases"]), *map(operation_table, grouped), *map(curve_section, curves)]
     parts += [images(result["benchmark"]) if curves else "", *kernel_facts(result, cases)]
     return "\n\n".join(part for part in parts if part)
-
-
-def markdown(grid: list[list[str]]) -> str:
-    """Rows of cells as a table, the first of them the heading."""
-    lines = ["| " + " | ".join(cells) + " |" for cells in grid]
-    return "\n".join([lines[0], "|" + "---|" * len(grid[0]), *lines[1:]])
-
-
-def targets_table(records: list[Record]) -> str:
-    """Every target with its measurement."""
-    grid = [["measured on", "target", "limit", "measured", "met"]]
-    for record in records:
-        for target in record["targets"]:
-            met = "yes" if target["met"] else "**no**"
-            grid.append([case_title(record), target["what"], *limit_and_value(target), met])
-    return markdown(grid) if len(grid) > 1 else ""
 
 
 def operation_table(records: list[Record]) -> str:
@@ -354,6 +217,7 @@ STAND_IN_ROWS = (
 
 TABLES: dict[str, Callable[[Any], str]] = {
     "trace": trace_table,
+    "trace-cuda": trace_table,
     "train": train_table,
     "transcoders": transcoders_table,
     "coverage": coverage_table,

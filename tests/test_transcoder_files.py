@@ -95,7 +95,7 @@ def test_every_layout_reads_and_writes_what_its_tensors_say(layout, dropped, tmp
         assert torch.allclose(found.activation_n, activation, rtol=1e-5)
         assert torch.allclose(found.pre_activation_n, activation, rtol=1e-5)
         assert torch.equal(found.bias_n, t["b_enc"][feature])
-        assert torch.equal(found.read_nD, t["w_enc"].T[feature])
+        assert torch.equal(found.encoder_UD[found.row_n], t["w_enc"].T[feature])
         outputs = found.decoder_UJD.shape[1]
         assert outputs == (len(passes) - done.layer if "clt" in layout else 1)
         for j in range(outputs):
@@ -353,7 +353,7 @@ def test_bfloat16_files(layout, tmp_path, arch, weights, passes):
         for name, t in (("bf16", layers), ("f32", exact))
     )
     for a, b in zip(found, expected, strict=True):
-        for name in ("position_n", "feature_n", "activation_n", "bias_n", "read_nD"):
+        for name in ("position_n", "feature_n", "activation_n", "bias_n", "encoder_UD", "row_n"):
             assert torch.equal(getattr(a, name), getattr(b, name)), name
         assert a.written(0).dtype == torch.float32
         assert torch.equal(a.written(0), b.written(0))

@@ -15,8 +15,9 @@ from ..weights import Gemma3Weights, LayerPass
 class Encoded:
     """Active features of one layer, sorted by (position, feature). n features, U distinct ones.
 
-    A feature reads `read_nD` at the layer's MLP input and writes `scale_n * decoder_UJD[row_n, j]`
-    to the residual stream at the MLP output of layer + j, for every j < J.
+    A feature reads `read_scale_n * encoder_UD[row_n]` at the layer's MLP input and writes
+    `write_scale_n * decoder_UJD[row_n, j]` to the residual stream at the MLP output of layer + j, for
+    every j < J.
     """
 
     position_n: Tensor
@@ -24,19 +25,20 @@ class Encoded:
     activation_n: Tensor
     pre_activation_n: Tensor
     bias_n: Tensor
-    read_nD: Tensor
+    encoder_UD: Tensor
     decoder_UJD: Tensor
     row_n: Tensor
-    scale_n: Tensor
+    read_scale_n: Tensor
+    write_scale_n: Tensor
 
     @property
     def decoded(self) -> Active:
         """The features as rows of `decoder_UJD` and what multiplies them."""
-        return Active(self.position_n, self.row_n, self.scale_n, self.pre_activation_n)
+        return Active(self.position_n, self.row_n, self.write_scale_n, self.pre_activation_n)
 
     def written(self, j: int) -> Tensor:
         """Vectors written at the MLP output of layer + j, (n, D)."""
-        return self.scale_n[:, None] * self.decoder_UJD[self.row_n, j]
+        return self.write_scale_n[:, None] * self.decoder_UJD[self.row_n, j]
 
 
 class Transcoders(ABC):

@@ -4,6 +4,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -92,10 +93,11 @@ class FileTranscoders(Transcoders):
             activation_n=active.activation_n,
             pre_activation_n=active.pre_activation_n,
             bias_n=tensors.b_enc_F.to(x_pD)[active.feature_n],
-            read_nD=tensors.w_enc_DF[:, feature_U.cpu()].T.to(x_pD)[row_n],
+            encoder_UD=tensors.w_enc_DF[:, feature_U.cpu()].T.to(x_pD),
             decoder_UJD=decoder_UJD,
             row_n=row_n,
-            scale_n=active.activation_n,
+            read_scale_n=torch.ones_like(active.activation_n),
+            write_scale_n=active.activation_n,
         )
 
     def skip(self, layer: int, like: Tensor) -> Tensor | None:

@@ -49,8 +49,9 @@ class NeuronTranscoders(Transcoders):
             activation_n=activation_n,
             pre_activation_n=activation_n,  # with its gate frozen a neuron is linear: no other pre-activation
             bias_n=torch.zeros_like(activation_n),
-            read_nD=gate_pM[row, feature_n][:, None] * layer.w_up[feature_n],
+            encoder_UD=layer.w_up[used],
             decoder_UJD=decoder_MD[used][:, None],
             row_n=row_n,
-            scale_n=activation_n * done.rms_mlp_out_P[positions[row]],
+            read_scale_n=gate_pM[row, feature_n],
+            write_scale_n=activation_n * done.rms_mlp_out_P[positions[row]],
         )

@@ -1,0 +1,60 @@
+"""What features write at one layer, made when it is needed where it is too much to hold."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from cotrace.kernels.edge_rows import Written
+
+AT_ONCE = 2**24  # bytes of vectors that are made at once: they stay in a cache until they are multiplied
+
+
+class Writes:
+    """Vectors that features write at one layer's MLP output, grouped by position. E vectors, U distinct decoders.
+
+    Vector e is `scale_E[e] * decoder_UD[row_E[e]]`; group p holds those from `offsets[p]` to `offsets[p + 1]`,
+    for the columns from `columns[p]`. A CLT's are many times its distinct decoders: they are held where
+    `hold` says so, and otherwise made for some positions at a time, whenever a batch passes.
+    """
+
+    def __init__(
+        self, decoder_UD: Tensor, row_E: Tensor, scale_E: Tensor, offsets: list[int], columns: list[int], hold: bool
+    ):
+        self.decoder_UD, self.row_E, self.scale_E = decoder_UD, row_E, scale_E
+        self.offsets, self.columns = offsets, columns
+        self._all = Written(self._vectors(0, len(row_E)), offsets, columns) if hold else None
+        self._cuts = None if hold else self._cut(AT_ONCE // (decoder_UD.shape[1] * decoder_UD.itemsize))
+
+    def parts(self, first: int, stop: int) -> Iterator[tuple[int, int, Written, int]]:
+        """Positions first … stop in parts: a part's first and last + 1, its vectors, and its first group in them."""
+        if self._all is not None:
+            yield first, stop, self._all, first
+            return
+        assert self._cuts is not None
+        for start, end in pairwise(self._cuts):
+            start, end = max(start, first), min(end, stop)
+            if start < end:
+                yield start, end, self._made(start, end), 0
+
+    def _made(self, first: int, stop: int) -> Written:
+        before = self.offsets[first]
+        offsets = [offset - before for offset in self.offsets[first : stop + 1]]
+        return Written(self._vectors(before, self.offsets[stop]), offsets, self.columns[first:stop])
+
+    def _vectors(self, first: int, stop: int) -> Tensor:
+        return self.decoder_UD[self.row_E[first:stop]].mul_(self.scale_E[first:stop, None])
+
+    def _cut(self, most: int) -> list[int]:
+        """Positions at which parts begin and end: of at most so many vectors, but of one position at least."""
+        cuts = [0]
+        for position in range(1, len(self.columns)):
+            if self.offsets[position + 1] - self.offsets[cuts[-1]] > most:
+                cuts.append(position)
+        return [*cuts, len(self.columns)]
+
+
+def written_bytes(n_vectors: int, width: int, dtype: torch.dtype) -> int:
+    """Memory of vectors that are held."""
+    return n_vectors * width * dtype.itemsize
