@@ -9,13 +9,19 @@ import torch
 from torch import Tensor
 
 from .architecture import Architecture
+from .pattern import Span, spans
 
 GIB = 2**30
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on a device."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+
+
 def require(needed: float, device: torch.device, what: str, cure: str) -> None:
     """Raise ValueError if a device has less free memory than `needed` bytes."""
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    free = free_memory(device)
     if needed > free:
         raise ValueError(
             f"{what} needs about {needed / GIB:.1f} GiB of memory and {free / GIB:.1f} GiB are free; {cure}"
@@ -24,7 +30,9 @@ def require(needed: float, device: torch.device, what: str, cure: str) -> None:
 
 def require_for_forward(arch: Architecture, n_positions: int, dtype: torch.dtype, device: torch.device) -> None:
     """Check room for the frozen patterns, MLP inputs and outputs, and the logits of one position."""
-    values = arch.n_layers * n_positions * (2 * arch.n_heads * n_positions + 4 * arch.d_model) + 2 * arch.vocab_size
+    attended = [sum(_size(span) for span in spans(n_positions, arch.window(layer))) for layer in range(arch.n_layers)]
+    patterns = arch.n_heads * (sum(attended) + max(attended))  # one layer's are made of scores of their size
+    values = patterns + arch.n_layers * n_positions * 4 * arch.d_model + 2 * arch.vocab_size
     require(values * dtype.itemsize, device, f"a prompt of {n_positions} tokens", "shorten the prompt")
 
 
@@ -40,17 +48,23 @@ def require_for_weights(files: list[Path], stored: torch.dtype, wanted: torch.dt
     require(needed, device, "the model's weights", "use dtype bfloat16 or a smaller model")
 
 
-def require_for_sweep(vectors: int, edges: int, arch: Architecture, dtype: torch.dtype, device: torch.device) -> None:
-    """Check room for the vectors that features read and write, and disk for the rows."""
-    fewer = "shorten the prompt, or use transcoders with fewer active features (neurons:K with a smaller K)"
-    require(vectors * arch.d_model * dtype.itemsize, device, f"{vectors:,} vectors that features read and write", fewer)
-    free = shutil.disk_usage(tempfile.gettempdir()).free
-    needed = edges * (4 + dtype.itemsize)
+def require_disk(needed: int, what: str, cure: str) -> None:
+    """Raise ValueError if the temporary folder has less room than `needed` bytes."""
+    free = free_disk()
     if needed > free:
         raise ValueError(
-            f"{edges:,} edges need {needed / GIB:.1f} GiB in {tempfile.gettempdir()} and {free / GIB:.1f} GiB are free; "
-            f"set TMPDIR to a larger disk, or {fewer}"
+            f"{what} need {needed / GIB:.1f} GiB in {tempfile.gettempdir()} and {free / GIB:.1f} GiB are free; set TMPDIR "
+            f"to a larger disk, or {cure}"
         )
+
+
+def free_disk() -> int:
+    """Bytes that are free for temporary files."""
+    return shutil.disk_usage(tempfile.gettempdir()).free
+
+
+def _size(span: Span) -> int:
+    return (span.queries.stop - span.queries.start) * (span.keys.stop - span.keys.start)
 
 
 def count_edges(counts_LP: Tensor) -> int:

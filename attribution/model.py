@@ -3,8 +3,8 @@
 import os
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, replace
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import torch
@@ -14,13 +14,15 @@ from cotrace.graphs import Graph
 
 from .architecture import Architecture, read_architecture
 from .expansion import Limits
-from .memory import require_for_forward, require_for_logits, require_for_sweep
+from .memory import require_for_forward, require_for_logits
+from .options import Options
+from .plan import Plan, allowed_memory, make_plan
 from .progress import Progress, quiet_transformers
 from .provenance import versions
 from .replacement import Masked, Replacement, Survey
 from .sources import ModelSource, find_model, load_tokenizer, load_weights
-from .targets import most_likely, parse_targets, resolve_targets
-from .tokens import Tokens, as_index
+from .targets import TargetRequest
+from .tokens import Tokens
 from .trace import trace
 from .transcoders import Transcoders, default_transcoders, find_transcoders, load_transcoders
 from .weights import Gemma3Weights
@@ -31,6 +33,14 @@ DTYPES = {  # name: (storage of the weights, arithmetic)
     "float64": (torch.float64, torch.float64),
     "bfloat16": (torch.bfloat16, torch.float32),
 }
+
+
+class _Asked(NamedTuple):
+    """A trace before its expensive part."""
+
+    request: TargetRequest
+    survey: Survey
+    plan: Plan
 
 
 class Model:
@@ -78,15 +88,19 @@ class Model:
         self, prompt: Any, *, masked_positions: Sequence[int] | None = None, progress: bool | None = False
     ) -> Replacement:
         """The local replacement model of a prompt; its `forward()` gives the real logits (P, V)."""
-        return self._freeze(self._ids(prompt), masked_positions, Progress(progress))
+        bars = Progress(progress)
+        survey = self._survey(self._ids(prompt), masked_positions, bars)
+        plan = make_plan(survey, 0, Limits(), None, allowed_memory(None, self.weights.device))
+        with bars.phase("collecting what features write"):
+            return Replacement(survey, plan.hold)
 
     @torch.no_grad()
     def trace(
         self,
         prompt: Any,
-        targets: Sequence[Any] | None = None,
+        targets: Sequence[Any] | str | None = None,
         *,
-        position: int = -1,
+        position: int | Sequence[int] = -1,
         max_targets: int = 10,
         target_mass: float = 0.95,
         coverage: float = 1.0,
@@ -94,6 +108,7 @@ class Model:
         max_seconds: float | None = None,
         masked_positions: Sequence[int] | None = None,
         batch_size: int | None = None,
+        memory: int | None = None,
         progress: bool | None = None,
     ) -> Graph:
         """Trace a prompt: the exact direct effect of every active feature, error and token.
@@ -103,7 +118,9 @@ class Model:
             targets: tokens (text or id), pairs of tokens (logit differences), directions (D,) at
                 the unembedding's input, or ("feature", layer, position, id). Default: the likeliest
                 tokens, at most `max_targets`, until they hold `target_mass` of the probability.
-            position: where the targets are read; negative counts from the end.
+                "next" is the token that the prompt itself has next, each with the same weight.
+            position: where the targets are read, or a list of several places; negative counts from the
+                end. The targets of all places are traced together.
             coverage: rows are computed until the features without one hold at most the rest of the
                 influence; 1 computes all. The graph says what was reached, and bounds for every node
                 what it may lack ("Which rows" in ARCHITECTURE.md).
@@ -113,26 +130,44 @@ class Model:
             masked_positions: positions without features instead of the default (position 0, in a
                 chat the first four); position 0 is always masked.
             batch_size: rows computed at once; None chooses for speed. Only rounding depends on it.
+            memory: bytes that the process (on a GPU: the card) may hold in all; None is what is free. What
+                can be made again is not held, and batches get smaller, until the trace fits.
             progress: show progress bars; None shows them on a terminal.
 
         Raises:
             ValueError: bad input of any kind, or too little memory; the message names the cure.
         """
-        ids = self._ids(prompt)
-        position = _resolve_position(position, len(ids))
-        _check_target_options(max_targets, target_mass, batch_size)
-        limits = Limits(coverage, max_features, max_seconds)
-        chosen = None if targets is None else parse_targets(targets, self.tokens, self.architecture.d_model)
+        limits = coverage, max_features, max_seconds
+        options = Options(position, max_targets, target_mass, *limits, masked_positions, batch_size, memory)
         bars = Progress(progress)
-        settings = {"max_targets": max_targets, "target_mass": target_mass, "explicit_targets": targets is not None}
-        settings |= asdict(limits)
+        request, survey, plan = self._ask(prompt, targets, options, bars)
         with bars.phase("hashing the weights, once"):
-            info = self._describe(prompt, ids, settings)
-        replacement = self._freeze(ids, masked_positions, bars, limits.all_rows)
-        logits_V = self.weights.logits(replacement.final_resid_PD[position : position + 1])[0]
-        chosen = chosen or most_likely(logits_V, self.tokens, max_targets, target_mass)
-        chosen = resolve_targets(chosen, self.weights, replacement.features, logits_V)
-        return trace(replacement, chosen, position, info, limits, batch_size=batch_size, progress=bars)
+            info = self._describe(prompt, request, options)
+        with bars.phase("collecting what features write"):
+            replacement = Replacement(survey, plan.hold)
+        del survey  # and with it what only the forward pass needed
+        return trace(replacement, request.resolve(replacement), info, options.limits, plan, progress=bars)
+
+    @torch.no_grad()
+    def plan(
+        self, prompt: Any, targets: Sequence[Any] | str | None = None, *, progress: bool | None = False, **options: Any
+    ) -> Plan:
+        """What `trace` will take with the same prompt, targets and options: memory, disk, rows, time.
+
+        Reads the prompt's active features, and computes no row. Raises ValueError as `trace` does.
+        """
+        return self._ask(prompt, targets, Options(**options), Progress(progress)).plan
+
+    def _ask(self, prompt: Any, targets: Any, options: Options, progress: Progress) -> "_Asked":
+        ids = self._ids(prompt)
+        positions = options.positions(len(ids))
+        request = TargetRequest.parse(targets, positions, ids.tolist(), self.tokens, self.architecture.d_model)
+        request = replace(request, max_targets=options.max_targets, target_mass=options.target_mass)
+        survey = self._survey(ids, options.masked_positions, progress)
+        allowed = allowed_memory(options.memory, self.weights.device)
+        return _Asked(
+            request, survey, make_plan(survey, request.most_rows, options.limits, options.batch_size, allowed)
+        )
 
     def _ids(self, prompt: Any) -> Tensor:
         return torch.tensor(self.tokens.encode(prompt), device=self.weights.device)
@@ -143,17 +178,10 @@ class Model:
         require_for_forward(self.architecture, len(ids), self.weights.dtype, self.weights.device)
         return Survey(self.weights, self.transcoders, ids, masked, progress)
 
-    def _freeze(
-        self, ids: Tensor, masked_positions: Sequence[int] | None, progress: Progress, all_rows: bool = False
-    ) -> Replacement:
-        survey = self._survey(ids, masked_positions, progress)
-        edges = survey.most_edges if all_rows else 0
-        require_for_sweep(survey.vectors_to_hold(), edges, self.architecture, self.weights.dtype, self.weights.device)
-        with progress.phase("collecting what features write"):
-            return Replacement(survey)
-
-    def _describe(self, prompt: Any, ids: Tensor, settings: dict[str, Any]) -> dict[str, Any]:
-        token_ids = ids.tolist()
+    def _describe(self, prompt: Any, request: TargetRequest, options: Options) -> dict[str, Any]:
+        token_ids = list(request.token_ids)
+        settings = {"max_targets": options.max_targets, "target_mass": options.target_mass}
+        settings |= {"explicit_targets": request.what == "named", **asdict(options.limits)}
         texts = [self.tokens.text(token) for token in token_ids]
         model = {
             "name": self.source.name,
@@ -235,21 +263,3 @@ def _parse_device(device: str) -> torch.device:
             f"device {device!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices; use cpu"
         )
     return place
-
-
-def _resolve_position(position: int, n_positions: int) -> int:
-    position = as_index(position, "position")
-    if not -n_positions <= position < n_positions:
-        raise ValueError(
-            f"position {position} is outside the prompt of {n_positions} tokens ({-n_positions} … {n_positions - 1})"
-        )
-    return position % n_positions
-
-
-def _check_target_options(max_targets: int, target_mass: float, batch_size: int | None) -> None:
-    if as_index(max_targets, "max_targets") < 1:
-        raise ValueError(f"max_targets is {max_targets}; ask for at least 1")
-    if not 0 < target_mass <= 1:
-        raise ValueError(f"target_mass is {target_mass}: it is a share of the probability, above 0 and at most 1")
-    if batch_size is not None and as_index(batch_size, "batch_size") < 1:
-        raise ValueError(f"batch_size is {batch_size}; use at least 1, or None")

@@ -108,14 +108,10 @@ class Survey:
         """Edges that features' rows have together at most."""
         return count_edges(self.features.counts(len(self.passes), len(self.token_ids_P)))
 
-    def vectors_to_hold(self) -> int:
-        """Vectors (D,) that the replacement will hold: all that is read, written and decoded with."""
-        read = sum(2 * len(e.position_n) for e in self.encoded)  # once as encoded, once through the norm
-        written = sum(len(e.position_n) * e.decoder_UJD.shape[1] for e in self.encoded)
-        at_once = sum(2 * len(e.position_n) for e in self.encoded)  # while one layer's are brought in order
-        decoded = sum(e.decoder_UJD.shape[0] * e.decoder_UJD.shape[1] for e in self.encoded)
-        by_position = 3 * len(self.passes) * len(self.token_ids_P)  # decoded, errors and constants
-        return read + written + at_once + decoded + by_position
+    @property
+    def n_vectors(self) -> int:
+        """Vectors that features write: one for each layer."""
+        return sum(len(e.position_n) * e.decoder_UJD.shape[1] for e in self.encoded)
 
 
 class Replacement:
@@ -239,5 +235,3 @@ def _attention_maps(weights: Gemma3Weights, layer: int) -> tuple[Tensor, Tensor]
     value = (w.w_v * w.norm_attn_in_D).unflatten(0, (arch.n_kv_heads, arch.d_head))
     output = (w.w_o * w.norm_attn_out_D[:, None]).unflatten(1, (arch.n_heads, arch.d_head)).transpose(0, 1)
     return value, output.contiguous()
-
-

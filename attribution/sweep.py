@@ -27,7 +27,7 @@ class Batch(NamedTuple):
 
     layer: int
     node_T: Tensor  # ascending
-    position_T: Tensor  # ascending within features; all equal for the unembedding
+    position_T: Tensor  # ascending
     read_TD: Tensor
 
 
@@ -39,15 +39,46 @@ class Rows(NamedTuple):
     bias_T: Tensor  # what constants contribute; the encoder's bias not included
 
 
-def feature_batches(replacement: Replacement, layer: int, chosen: Tensor, batch_size: int | None) -> Iterator[Batch]:
+def room_for_targets(device: str, n_positions: int) -> int:
+    """Targets of a batch whose last position is the prompt's last."""
+    return max(LEAST_TARGETS, BATCH_ROWS[device] // n_positions)
+
+
+class BatchSize(NamedTuple):
+    """How many targets go together: exactly so many, or as many as run best and have room."""
+
+    exactly: int | None
+    most_vectors: int  # targets x positions
+
+    def at(self, position: int, device: str) -> int:
+        """Targets of a batch that ends at a position."""
+        room = max(1, self.most_vectors // (position + 1))
+        return self.exactly or min(room_for_targets(device, position + 1), room)
+
+
+def target_batches(
+    replacement: Replacement, read: tuple[Tensor, Tensor], first_node: int, size: BatchSize
+) -> Iterator[Batch]:
+    """Targets at the unembedding, given by ascending positions and what they read, in batches from the last."""
+    position_T, read_TD = read
+    for part in _batches(position_T, size):
+        node_T = torch.arange(first_node + part.start, first_node + part.stop, device=position_T.device)
+        yield Batch(replacement.n_layers, node_T, position_T[part], read_TD[part])
+
+
+def feature_batches(replacement: Replacement, layer: int, chosen: Tensor, size: BatchSize) -> Iterator[Batch]:
     """Features of a layer, by ascending number, in batches from the last to the first."""
-    position_n = replacement.features.position_N[chosen].tolist()
-    room = BATCH_ROWS[replacement.device.type]
-    stop = len(chosen)
+    position_T = replacement.features.position_N[chosen]
+    for part in _batches(position_T, size):
+        yield Batch(layer, chosen[part], position_T[part], replacement.read(layer, chosen[part]))
+
+
+def _batches(position_T: Tensor, size: BatchSize) -> Iterator[slice]:
+    """Ranges of targets, from the last: as many as a batch has room for at their last position."""
+    position, stop = position_T.tolist(), len(position_T)
     while stop:
-        start = max(0, stop - (batch_size or max(LEAST_TARGETS, room // (position_n[stop - 1] + 1))))
-        nodes = chosen[start:stop]
-        yield Batch(layer, nodes, replacement.features.position_N[nodes], replacement.read(layer, nodes))
+        start = max(0, stop - size.at(position[stop - 1], position_T.device.type))
+        yield slice(start, stop)
         stop = start
 
 
@@ -100,24 +131,33 @@ class _Sweep:
         layer, read_TD = self.batch.layer, self.batch.read_TD
         if layer == self.r.n_layers:  # the last MLP writes between the last attention and the unembedding
             layer -= 1
-            position = self.reach - 1
-            read_TD = self._through_mlp(layer, read_TD[None], first=position)[0]
+            read_TD = torch.cat([self._through_mlp(layer, *group)[0] for group in self._by_position()])
         grad_PTD = self._first_attention(layer, read_TD)
         while layer > 0:
             layer -= 1
-            grad_PTD = self._through_mlp(layer, grad_PTD, first=0)
+            grad_PTD = self._through_mlp(layer, 0, slice(None), grad_PTD)
             self._through_attention(layer, grad_PTD)
         (token_PT,) = position_rows(grad_PTD, self.r.embedding_PD[None, : self.reach])
         return self._in_node_order(token_PT, node_columns)
 
-    def _through_mlp(self, layer: int, grad_QTD: Tensor, first: int) -> Tensor:
-        """Contract with what was written at a layer's MLP output, then add the affine skip's path."""
+    def _by_position(self) -> Iterator[tuple[int, slice, Tensor]]:
+        """The batch's targets at each of their positions, and what they read there, (1, T, D)."""
+        positions, counts = self.batch.position_T.unique_consecutive(return_counts=True)
+        stops = counts.cumsum(0).tolist()
+        for position, start, stop in zip(positions.tolist(), [0, *stops], stops, strict=False):
+            yield position, slice(start, stop), self.batch.read_TD[None, start:stop]
+
+    def _through_mlp(self, layer: int, first: int, targets: slice, grad_QTD: Tensor) -> Tensor:
+        """Contract with what was written at a layer's MLP output, then add the affine skip's path.
+
+        The gradients are those of some targets, at the positions first, first + 1, ….
+        """
         r, stop = self.r, first + len(grad_QTD)
         for start, end, written, group in r.written[layer].parts(first, stop):
-            edge_rows(grad_QTD[start - first : end - first], group, written, self.feature_TC)
+            edge_rows(grad_QTD[start - first : end - first], group, written, self.feature_TC[targets])
         error_QT, constant_QT = position_rows(grad_QTD, r.rest_LKPD[layer, :, first:stop])
-        self.error_LPT[layer, first:stop] = error_QT
-        self.bias_T += constant_QT.sum(0)
+        self.error_LPT[layer, first:stop, targets] = error_QT
+        self.bias_T[targets] += constant_QT.sum(0)
         back_DD = r.skip_back[layer]
         if back_DD is not None:
             grad_QTD = grad_QTD.addcmul(grad_QTD @ back_DD, r.mlp_in_rms_LP[layer, first:stop, None, None])

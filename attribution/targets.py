@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .replacement import Features
+from .replacement import Features, Replacement
 from .tokens import Tokens, as_index
 from .weights import Gemma3Weights
 
@@ -23,8 +23,72 @@ class Target:
     direction_D: Tensor | None = None  # read at the unembedding's input; of tokens, filled in later
     site: tuple[int, int, int] | None = None  # of a feature: layer, position, feature
     feature: int | None = None  # number of the active feature
+    position: int | None = None  # where it is read
     probability: float | None = None
     weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class TargetRequest:
+    """Targets as they were asked for: checked before anything is computed, and found in the prompt afterwards.
+
+    Without `named`, every position has the token that comes next (`what` is "next") or its likeliest
+    tokens ("likeliest").
+    """
+
+    what: str
+    named: tuple[Target, ...]
+    positions: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    tokens: Tokens
+    max_targets: int = 10
+    target_mass: float = 0.95
+
+    @classmethod
+    def parse(
+        cls, targets: Any, positions: Sequence[int], token_ids: Sequence[int], tokens: Tokens, d_model: int
+    ) -> "TargetRequest":
+        """Read what `Model.trace` takes, for ascending positions. Raises ValueError for what cannot be a target."""
+        what = "likeliest" if targets is None else "next" if isinstance(targets, str) and targets == "next" else "named"
+        if what == "next" and positions[-1] + 1 == len(token_ids):
+            raise ValueError(
+                f'nothing follows position {positions[-1]}, the last of the prompt: targets="next" needs others'
+            )
+        named = parse_targets(targets, tokens, d_model) if what == "named" else ()
+        return cls(what, tuple(named), tuple(positions), tuple(token_ids), tokens)
+
+    @property
+    def most_rows(self) -> int:
+        """Rows of their own that the targets have together, at most."""
+        of_position = {"next": 1, "likeliest": self.max_targets, "named": sum(t.site is None for t in self.named)}
+        return len(self.positions) * of_position[self.what]
+
+    def resolve(self, replacement: Replacement) -> list[Target]:
+        """All targets with directions, probabilities and weights that sum to 1: features, then by position.
+
+        Weights are the probabilities for the likeliest and for named tokens, equal for all else. Raises
+        ValueError for a feature that is not active.
+        """
+        found = [_find(target, replacement.features) for target in self.named if target.site is not None]
+        for position in self.positions:
+            logits_V = replacement.weights.logits(replacement.final_resid_PD[[position]])[0]
+            probability_V = torch.softmax(logits_V.double(), dim=-1)
+            here = (_resolve(target, replacement.weights, probability_V) for target in self._at(position, logits_V))
+            found += [replace(target, position=position) for target in here]
+        if self.what == "next":
+            found = [replace(target, weight=1.0) for target in found]
+        total = sum(target.weight for target in found)
+        if total == 0:
+            raise ValueError("the targets' probabilities underflow to 0; trace the difference of two tokens instead")
+        return [replace(target, weight=target.weight / total) for target in found]
+
+    def _at(self, position: int, logits_V: Tensor) -> list[Target]:
+        """The targets of a position that add a row of their own."""
+        if self.what == "next":
+            return [_token(self.token_ids[position + 1], self.tokens)]
+        if self.what == "likeliest":
+            return most_likely(logits_V, self.tokens, self.max_targets, self.target_mass)
+        return [target for target in self.named if target.site is None]
 
 
 def parse_targets(requests: Sequence[Any], tokens: Tokens, d_model: int) -> list[Target]:
@@ -34,7 +98,7 @@ def parse_targets(requests: Sequence[Any], tokens: Tokens, d_model: int) -> list
     for anything else, texts that are not one token, duplicates and directions of the wrong shape.
     """
     if not isinstance(requests, list | tuple):
-        raise ValueError("targets is a list; write targets=[…], also for one target")
+        raise ValueError('targets is a list, or "next"; write targets=[…], also for one target')
     targets = [_parse(request, tokens, d_model) for request in requests]
     if not targets:
         raise ValueError("targets is empty; name at least one, or leave it out for the likeliest tokens")
@@ -86,41 +150,24 @@ def most_likely(logits_V: Tensor, tokens: Tokens, max_targets: int, target_mass:
     return [_token(token, tokens) for token in ids[:reached].tolist()]
 
 
-def resolve_targets(
-    targets: list[Target], weights: Gemma3Weights, features: Features, logits_V: Tensor
-) -> list[Target]:
-    """Fill in directions, probabilities and weights that sum to 1.
-
-    Weights are the probabilities for tokens and equal for all else. Raises ValueError for a feature
-    that is not active.
-    """
-    probability_V = torch.softmax(logits_V.double(), dim=-1)
-    resolved = [_resolve(target, weights, features, probability_V) for target in targets]
-    total = sum(target.weight for target in resolved)
-    if total == 0:
-        raise ValueError("the targets' probabilities underflow to 0; trace the difference of two tokens instead")
-    return [replace(target, weight=target.weight / total) for target in resolved]
-
-
-def _resolve(target: Target, weights: Gemma3Weights, features: Features, probability_V: Tensor) -> Target:
-    if target.site is not None:
-        return replace(target, feature=_active(features, *target.site))
+def _resolve(target: Target, weights: Gemma3Weights, probability_V: Tensor) -> Target:
     if target.direction_D is not None:
         return replace(target, direction_D=target.direction_D.to(weights.device, weights.dtype))
     rows = weights.unembedding(torch.tensor(target.token_ids, device=weights.device))
     if target.kind == "difference":
         return replace(target, direction_D=rows[0] - rows[1])
     probability = float(probability_V[target.token_ids[0]])
-    return replace(
-        target, direction_D=rows[0] - weights.mean_unembedding_D, probability=probability, weight=probability
-    )
+    centred_D = rows[0] - weights.mean_unembedding_D
+    return replace(target, direction_D=centred_D, probability=probability, weight=probability)
 
 
-def _active(features: Features, layer: int, position: int, feature: int) -> int:
+def _find(target: Target, features: Features) -> Target:
+    assert target.site is not None
+    layer, position, feature = target.site
     number = features.find(layer, position, feature)
     if number is None:
         raise ValueError(
             f"feature {feature} of layer {layer} is not active at position {position}; "
             "model.active_features(prompt) lists those that are"
         )
-    return number
+    return replace(target, feature=number, position=position)

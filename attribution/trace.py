@@ -13,9 +13,11 @@ from cotrace.graphs.schema import build_table
 from cotrace.graphs.scores import graph_scores
 
 from .expansion import Expansion, Limits, influence_bound
+from .memory import free_disk
+from .plan import Plan
 from .progress import Progress
 from .replacement import Replacement
-from .sweep import Batch, NodeColumns, Rows, feature_batches, sweep
+from .sweep import Batch, NodeColumns, Rows, feature_batches, sweep, target_batches
 from .targets import Target
 
 
@@ -23,7 +25,8 @@ class RowCollector:
     """Streams finished rows to the spool and keeps what becomes columns of the node table."""
 
     def __init__(self, order: NodeOrder, most_edges: int, value_type: np.dtype):
-        self.spool = RowSpool(value_type, order.n_nodes, most_edges)
+        room = free_disk() // (np.dtype(np.int32).itemsize + value_type.itemsize)
+        self.spool = RowSpool(value_type, order.n_nodes, min(most_edges, room))
         self.bias_M = np.ma.masked_array(np.zeros(order.n_nodes, value_type), mask=True)
 
     def add(self, batch: Batch, rows: Rows) -> None:
@@ -37,11 +40,10 @@ class RowCollector:
 def trace(
     replacement: Replacement,
     targets: list[Target],
-    position: int,
     info: dict[str, Any],
     limits: Limits,
+    plan: Plan,
     *,
-    batch_size: int | None,
     progress: Progress,
 ) -> Graph:
     """Compute the rows of one prompt's graph that the limits ask for, from the top, and assemble it.
@@ -65,29 +67,32 @@ def trace(
         collector.add(batch, rows)
         expansion.add(batch, rows, time.monotonic() - started)
 
-    if own_rows:
-        compute(_target_batch(replacement, own_rows, position, order))
+    for batch in target_batches(replacement, _read_by(replacement, own_rows), order.logits.start, plan.size):
+        compute(batch)
     with progress.phase("computing rows", len(features)) as step:
         for layer in reversed(range(replacement.n_layers)):
             chosen = expansion.choose(layer)
-            for batch in feature_batches(replacement, layer, chosen, batch_size):
+            for batch in feature_batches(replacement, layer, chosen, plan.size):
                 compute(batch)
                 step(len(batch.node_T))
             step(int((features.layer_N == layer).sum()) - len(chosen))
     with progress.phase("finishing the graph"):
         computed_N = expansion.computed_N.cpu().numpy()
-        return _assemble(replacement, targets, records, weights_M, position, order, collector, computed_N, info)
+        return _assemble(replacement, targets, records, weights_M, order, collector, computed_N, info)
 
 
 def _numpy_type(dtype: torch.dtype) -> np.dtype:
     return torch.empty(0, dtype=dtype).numpy().dtype
 
 
-def _target_batch(replacement: Replacement, targets: list[Target], position: int, order: NodeOrder) -> Batch:
-    directions = torch.stack([t.direction_D for t in targets if t.direction_D is not None])
-    read_TD = directions * replacement.weights.final_norm_D * replacement.final_rms_P[position]
-    node_T = torch.arange(order.logits.start, order.logits.stop, device=read_TD.device)
-    return Batch(replacement.n_layers, node_T, torch.full_like(node_T, position), read_TD)
+def _read_by(replacement: Replacement, targets: list[Target]) -> tuple[Tensor, Tensor]:
+    """Positions (T,) and read vectors (T, D) of targets at the final residual stream, through the frozen norm."""
+    position_T = torch.tensor([t.position for t in targets], dtype=torch.long, device=replacement.device)
+    if not targets:
+        return position_T, replacement.embedding_PD[:0]
+    directions_TD = torch.stack([t.direction_D for t in targets if t.direction_D is not None])
+    scale_T = replacement.final_rms_P[position_T]
+    return position_T, directions_TD * replacement.weights.final_norm_D * scale_T[:, None]
 
 
 def _assemble(
@@ -95,7 +100,6 @@ def _assemble(
     targets: list[Target],
     records: list[dict[str, Any]],
     target_weights: np.ndarray,
-    position: int,
     order: NodeOrder,
     collector: RowCollector,
     computed_N: np.ndarray,
@@ -112,7 +116,7 @@ def _assemble(
     info = {
         **info,
         "targets": records,
-        "position": position,
+        "position": max(record["position"] for record in records),
         "masked_positions": list(replacement.masked_positions),
         "coverage": 1.0 - skipped,
         "bound": float(bound.max(initial=0.0)),
@@ -120,7 +124,7 @@ def _assemble(
         "traced": {"nodes": order.n_nodes, "edges": len(indices), "rows": int(computed.sum())},
         "pruning": None,
     }
-    columns = _node_columns(replacement, targets, position, order, info["tokens"], collector.bias_M)
+    columns = _node_columns(replacement, targets, order, info["tokens"], collector.bias_M)
     columns["computed"] = computed
     columns["influence"] = influence.astype(weights.dtype)
     columns["influence_bound"] = _rounded_up(bound, weights.dtype)
@@ -145,6 +149,7 @@ def _target_records(targets: list[Target], order: NodeOrder) -> list[dict[str, A
             {
                 "node": node,
                 "kind": target.kind,
+                "position": target.position,
                 "label": target.label,
                 "weight": target.weight,
                 "probability": target.probability,
@@ -157,7 +162,6 @@ def _target_records(targets: list[Target], order: NodeOrder) -> list[dict[str, A
 def _node_columns(
     replacement: Replacement,
     targets: list[Target],
-    position: int,
     order: NodeOrder,
     tokens: list[str],
     bias_M: np.ma.MaskedArray,
@@ -168,12 +172,12 @@ def _node_columns(
     bias_M[order.features] += features.bias_N.cpu().numpy()
     sites = torch.cartesian_prod(torch.arange(replacement.n_layers), torch.arange(replacement.n_positions))
     token_ids = [t.token_ids[0] if t.kind == "token" else None for t in own]
-    read_out = [_read_out(replacement, target, position) for target in own]
+    read_out = [_read_out(replacement, target) for target in own]
     join = _Joiner(order)
     return {
         "layer": join(_numpy(features.layer_N), sites[:, 0].numpy(), None, None),
         "position": join(
-            _numpy(features.position_N), sites[:, 1].numpy(), np.arange(order.n_tokens), [position] * len(own)
+            _numpy(features.position_N), sites[:, 1].numpy(), np.arange(order.n_tokens), [t.position for t in own]
         ),
         "feature": join(_numpy(features.feature_N), None, None, None),
         "token": join(None, None, _numpy(replacement.token_ids_P), token_ids),
@@ -185,9 +189,9 @@ def _node_columns(
     }
 
 
-def _read_out(replacement: Replacement, target: Target, position: int) -> float:
+def _read_out(replacement: Replacement, target: Target) -> float:
     """The centred logit, or the direction's value, that a target's row adds up to."""
-    normed = replacement.final_resid_PD[position] * replacement.final_rms_P[position]
+    normed = replacement.final_resid_PD[target.position] * replacement.final_rms_P[target.position]
     assert target.direction_D is not None
     return float(normed * replacement.weights.final_norm_D @ target.direction_D)
 

@@ -38,18 +38,16 @@ class RowSpool:
         self._count_M[nodes_T] = counts
         arrays = tuple(np.empty(counts.sum(), kind) for kind in self._types)
         _compress(block_TC, columns_C, *arrays)
+        if len(arrays[0]) > self._free:
+            raise ValueError(_no_room(f"{self._most:,} edges"))
         self._free -= len(arrays[0])
-        assert self._free >= 0, "more edges than there can be"
         try:
             for file, array in zip(self._files, arrays, strict=True):
                 file.seek(self._free * array.itemsize)
                 file.write(array.data)
                 file.flush()
         except OSError as error:
-            raise ValueError(
-                f"the rows do not fit into {tempfile.gettempdir()} ({error.strerror}); set TMPDIR to a larger disk, or "
-                "ask for less coverage"
-            ) from error
+            raise ValueError(_no_room(error.strerror)) from error
 
     def finish(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return indptr (M+1,) int64, indices (E,) int32 and weights (E,), the last two file-backed.
@@ -62,6 +60,10 @@ class RowSpool:
             _mapped(f, kind, self._free, size) for f, kind in zip(self._files, self._types, strict=True)
         )
         return indptr, indices, weights
+
+
+def _no_room(reason: str) -> str:
+    return f"the rows do not fit into {tempfile.gettempdir()} ({reason}); set TMPDIR to a larger disk, or ask for less coverage"
 
 
 def _mapped(file: IO[bytes], kind: np.dtype, first: int, size: int) -> np.ndarray:

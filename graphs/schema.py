@@ -26,7 +26,9 @@ INFO: dict[str, Any] = {
     "tokens": [str],
     "position": int,
     "masked_positions": [int],
-    "targets": [{"node": int, "kind": str, "label": str, "weight": NUMBER, "probability": (*NUMBER, None)}],
+    "targets": [
+        {"node": int, "kind": str, "label": str, "weight": NUMBER, "probability": (*NUMBER, None), "position?": int}
+    ],
     "settings": {},
     "coverage": NUMBER,
     "bound": NUMBER,

@@ -109,6 +109,9 @@ def test_bad_targets_are_refused(model, targets, message):
         ({"masked_positions": [1.5]}, "must be an integer"),
         ({"masked_positions": 3}, "is a list"),
         ({"position": 1.5}, "must be an integer"),
+        ({"position": [3, 11]}, "outside the prompt"),
+        ({"position": []}, "empty list"),
+        ({"position": -1, "targets": "next"}, "nothing follows position 10"),
         ({"max_targets": 2.5}, "must be an integer"),
         ({"batch_size": True}, "must be an integer"),
     ],
@@ -144,3 +147,51 @@ def test_an_interrupted_trace_leaves_nothing(model, monkeypatch, tmp_path):
         model.trace(prompt())
     assert calls
     assert not list(tmp_path.iterdir())
+
+
+def test_targets_of_several_positions_are_traced_as_one(model):
+    together = model.trace(prompt(), [5, (6, 7)], position=[4, -1, 4])
+    alone = [model.trace(prompt(), [5, (6, 7)], position=p) for p in (4, 10)]
+    rows = together.adjacency()[together.order.logits].toarray()[:, : together.order.logits.start]
+    for i, graph in enumerate(alone):
+        expected = graph.adjacency()[graph.order.logits].toarray()[:, : graph.order.logits.start]
+        assert np.allclose(rows[2 * i : 2 * i + 2], expected, atol=1e-12)
+        assert np.allclose(together.column("bias")[together.order.logits][2 * i :][:2], graph.column("bias")[-2:])
+    features = together.order.features
+    assert np.allclose(
+        together.adjacency()[features].toarray()[:, :-4], alone[1].adjacency()[features].toarray()[:, :-2]
+    )
+    assert conservation_gap(together).max() < 1e-9
+    assert together.column("position")[together.order.logits].tolist() == [4, 4, 10, 10]
+    assert [target["position"] for target in together.info["targets"]] == [4, 4, 10, 10]
+    assert together.info["position"] == 10
+    scale = [sum(graph.info["targets"][0]["probability"] + 1 for graph in alone)]
+    mixed = sum(
+        (g.info["targets"][0]["probability"] + 1) / scale[0] * g.influence()[: g.order.logits.start] for g in alone
+    )
+    assert np.allclose(together.influence()[: together.order.logits.start], mixed)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, None])
+def test_every_token_of_a_step_can_be_a_target(model, batch_size):
+    step = range(5, 10)
+    graph = model.trace(prompt(), "next", position=step, batch_size=batch_size)
+    assert graph.column("token", 0)[graph.order.logits].tolist() == [prompt()[p + 1] for p in step]
+    assert np.allclose(weights(graph), 1 / 5)
+    assert conservation_gap(graph).max() < 1e-9
+    assert graph.prune().order.n_logits == 5
+
+
+def test_the_likeliest_tokens_of_several_positions(model):
+    graph = model.trace(prompt(), position=[2, 3], max_targets=2)
+    probability = [target["probability"] for target in graph.info["targets"]]
+    assert np.allclose(weights(graph), np.array(probability) / sum(probability))
+    assert graph.column("position")[graph.order.logits].tolist() == [2, 2, 3, 3]
+
+
+def test_feature_targets_are_named_once_for_all_positions(model):
+    active = model.active_features(prompt()).to_pylist()[0]
+    site = ("feature", active["layer"], active["position"], active["feature"])
+    graph = model.trace(prompt(), [site, (5, 6)], position=[3, 7])
+    assert np.allclose(weights(graph), 1 / 3)
+    assert [target["position"] for target in graph.info["targets"]] == [active["position"], 3, 7]

@@ -1,0 +1,133 @@
+"""What a trace will take, worked out before its expensive part, and how it is made to fit."""
+
+from dataclasses import dataclass, replace
+
+import psutil
+import torch
+
+from .expansion import Limits
+from .memory import GIB, free_memory, require_disk
+from .replacement import Survey
+from .sweep import BatchSize, room_for_targets
+from .writes import AT_ONCE
+
+NODE_BYTES = 200  # of a node's columns, and of what pruning keeps of it
+ENTRY_BYTES = 64  # of a vector's place in its layer's table, and of the sort that finds it
+BLOCK_COPIES = (
+    5  # of a batch's rows: as they grow, in node order, as shares of influence, and as edges on their way out
+)
+SPARE = 2**28  # compiled code, threads, buffers of libraries
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An estimate of one trace, from its active features. Sizes are bytes, of the device that computes.
+
+    `held` are vectors that could be made again and again instead; `edges` and `disk` are those of all
+    rows that the limits allow.
+    """
+
+    tokens: int
+    features: int
+    nodes: int
+    rows: int
+    edges: int
+    hold: bool
+    size: BatchSize
+    loaded: int
+    tables: int
+    batch: int
+    ending: int
+    disk: int
+
+    @property
+    def targets(self) -> int:
+        """Targets of a batch that ends at the last position."""
+        return self.size.exactly or self.size.most_vectors // self.tokens
+
+    @property
+    def memory(self) -> int:
+        """The most that the process will hold at once."""
+        return self.loaded + self.tables + max(self.batch, self.ending) + SPARE
+
+
+def make_plan(survey: Survey, target_rows: int, limits: Limits, batch_size: int | None, memory: int) -> Plan:
+    """Plan a trace of a prompt whose active features are known, to stay within a total of bytes.
+
+    What can be made again is held only where it fits; batches get smaller before that. Raises
+    ValueError where nothing fits, and where the temporary folder is too small.
+    """
+    plan = _largest(survey, target_rows, limits, batch_size)
+    while plan.memory > memory:
+        if plan.hold:
+            plan = replace(plan, hold=False, tables=_table_bytes(survey, False))
+        elif plan.targets > 1 and not batch_size:
+            size = plan.size._replace(most_vectors=plan.size.most_vectors // 2)
+            plan = replace(plan, size=size)
+            plan = replace(plan, batch=_batch_bytes(survey, plan.targets, plan.nodes))
+        else:
+            raise ValueError(
+                f"this trace needs about {plan.memory / GIB:.2f} GiB of memory and {memory / GIB:.2f} GiB are allowed or "
+                "free; shorten the prompt, allow more with memory=, or use transcoders with fewer active features"
+            )
+    if limits.all_rows and target_rows:
+        require_disk(plan.disk, f"{plan.edges:,} edges", "compute fewer rows with coverage= or max_features=")
+    return plan
+
+
+def _largest(survey: Survey, target_rows: int, limits: Limits, batch_size: int | None) -> Plan:
+    """The plan for speed: everything held, batches as large as they run best."""
+    features, arch = survey.features, survey.weights.architecture
+    n_positions = len(survey.token_ids_P)
+    nodes = len(features) + (arch.n_layers + 1) * n_positions + target_rows
+    rows = len(features) if limits.max_features is None else min(limits.max_features, len(features))
+    edges = survey.most_edges if rows == len(features) else min(survey.most_edges, rows * nodes)
+    edges += target_rows * nodes
+    size = survey.weights.dtype.itemsize
+    targets = batch_size or room_for_targets(survey.weights.device.type, n_positions)
+    return Plan(
+        tokens=n_positions,
+        features=len(features),
+        nodes=nodes,
+        rows=rows + target_rows,
+        edges=edges,
+        hold=True,
+        size=BatchSize(batch_size, targets * n_positions),
+        loaded=_in_use(survey.weights.device),
+        tables=_table_bytes(survey, True),
+        batch=_batch_bytes(survey, targets, nodes),
+        ending=nodes * NODE_BYTES,
+        disk=edges * (4 + size),
+    )
+
+
+def _table_bytes(survey: Survey, hold: bool) -> int:
+    """Everything that a replacement keeps beside what the survey has."""
+    encoded, arch, size = survey.encoded, survey.weights.architecture, survey.weights.dtype.itemsize
+    read = sum(e.encoder_UD.numel() for e in encoded)
+    decoders = sum(e.decoder_UJD.numel() for e in encoded)
+    by_position = 6 * arch.n_layers * len(survey.token_ids_P) * arch.d_model
+    patterns = sum(block.pattern_Hqk.numel() for done in survey.passes for block in done.pattern.blocks)
+    attention = arch.n_layers * (arch.n_heads + arch.n_kv_heads) * arch.d_head * arch.d_model
+    vectors = survey.n_vectors
+    held = vectors * arch.d_model if hold else AT_ONCE // size
+    return size * (read + decoders + by_position + patterns + attention + held) + ENTRY_BYTES * vectors
+
+
+def _batch_bytes(survey: Survey, targets: int, nodes: int) -> int:
+    """One batch of targets at the last position: gradients, one head's part of them, and its rows."""
+    arch, size = survey.weights.architecture, survey.weights.dtype.itemsize
+    gradients = 3 * arch.d_model + (1 + arch.n_kv_heads) * arch.d_head
+    return targets * (len(survey.token_ids_P) * gradients + BLOCK_COPIES * nodes) * size
+
+
+def _in_use(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    return psutil.Process().memory_info().rss
+
+
+def allowed_memory(memory: int | None, device: torch.device) -> int:
+    """Bytes that the process may hold: what it holds and what is free, or less where that is asked for."""
+    room = _in_use(device) + free_memory(device)
+    return room if memory is None else min(memory, room)

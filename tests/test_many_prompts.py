@@ -1,0 +1,534 @@
+"""Many prompts: one bad prompt harms no other, a stopped run goes on, and the results are one data set."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as parquet
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_checkpoints import write_tokenizer
+
+import cotrace
+from cotrace.attribution import Model
+from cotrace.many.crew import cluster, share_of_cpus
+from cotrace.many.folder import open_folder
+from cotrace.many.layout import partition
+from cotrace.many.prompts import check_prompts
+
+TEXT = "The opposite of hot is"
+CHAT = [{"role": "user", "content": "The opposite"}]
+IDS = [2, 7, 31, 7, 10]
+GOOD = {"text": TEXT, "ids": IDS, "chat": CHAT}
+LITTLE = {"max_targets": 2, "coverage": 0.9}
+TEXTS = {"id": pa.string()}
+
+
+@pytest.fixture(scope="module")
+def folder(model_folder, tmp_path_factory):
+    """The tiny model with a tokenizer."""
+    return write_tokenizer(shutil.copytree(model_folder, tmp_path_factory.mktemp("worded") / "model"))
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return cotrace.load(folder, "neurons:2", device="cpu")
+
+
+def rows(prompts):
+    return [{"id": name, "prompt": content} for name, content in prompts.items()]
+
+
+def write_lines(path, prompts):
+    path.write_text("".join(json.dumps(row) + "\n" for row in prompts))
+    return path
+
+
+def records(out):
+    return [json.loads(line) for line in (out / "_prompts.jsonl").read_text().splitlines()]
+
+
+def by_status(out):
+    """Ids by the status of their last record."""
+    last = {record["id"]: record["status"] for record in records(out)}
+    return {status: {name for name in last if last[name] == status} for status in set(last.values())}
+
+
+def as_dataset(out):
+    return ds.dataset(out, format="ipc", partitioning=ds.partitioning(pa.schema(TEXTS), flavor="hive"))
+
+
+def content(out):
+    """Bytes of every file."""
+    return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+# --- results ------------------------------------------------------------------------------------
+
+
+def test_each_file_is_what_a_single_trace_gives(model, tmp_path):
+    assert cotrace.trace_many(rows(GOOD), tmp_path, model=model, full=True, **LITTLE)[:3] == (3, 0, 0)
+    for name, prompt in GOOD.items():
+        graph = model.trace(prompt, **LITTLE)
+        assert cotrace.open(tmp_path / f"id={name}/circuit.arrow").nodes.equals(
+            graph.prune().nodes, check_metadata=True
+        )
+        assert cotrace.open(tmp_path / f"_full/id={name}/graph.arrow").nodes.equals(graph.nodes, check_metadata=True)
+
+
+def test_a_record_tells_what_was_found(model, tmp_path):
+    cotrace.trace_many(rows({"text": TEXT}), tmp_path, model=model, **LITTLE)
+    (record,) = records(tmp_path)
+    circuit = cotrace.open(tmp_path / record["file"])
+    assert (record["id"], record["status"]) == ("text", "done")
+    assert (record["nodes"], record["edges"]) == (circuit.order.n_nodes, circuit.n_edges)
+    assert record["traced_nodes"] == circuit.info["traced"]["nodes"]
+    assert {name: record[name] for name in ("replacement", "completeness")} == circuit.info["scores"]
+    assert record["coverage"] == circuit.info["coverage"] >= 0.9
+    assert record["seconds"] > 0
+
+
+def test_targets_and_chat_are_those_of_the_prompt_or_of_all(model, tmp_path):
+    prompts = [{"prompt": TEXT, "targets": ["diff: cold| hot"]}, {"prompt": TEXT}]
+    cotrace.trace_many(prompts, tmp_path, model=model, targets=[" cold"], chat=True)
+    own, common = (cotrace.open(tmp_path / f"id={number}/circuit.arrow").info for number in range(2))
+    assert [target["label"] for target in own["targets"]] == [" cold −  hot"]
+    assert [target["label"] for target in common["targets"]] == [" cold"]
+    assert common["token_ids"] == model.tokenize([{"role": "user", "content": TEXT}])
+
+
+def test_a_table_and_lines_are_the_same_prompts(tmp_path):
+    lists = [{"id": name, "prompt": [2, name], "targets": ["id:3"]} for name in range(3)]
+    chats = [{"id": "x", "prompt": CHAT}, {"id": "y", "prompt": [*CHAT, {"role": "assistant", "content": "hot"}]}]
+    for number, prompts in enumerate((rows(GOOD)[:1], lists, chats)):
+        parquet.write_table(pa.Table.from_pylist(prompts), tmp_path / f"{number}.parquet")
+        lines = write_lines(tmp_path / f"{number}.jsonl", prompts)
+        assert check_prompts(lines) == check_prompts(tmp_path / f"{number}.parquet") == check_prompts(prompts)
+
+
+def test_lines_may_be_blank_and_ids_are_row_numbers(tmp_path):
+    (tmp_path / "p.jsonl").write_text('\ufeff{"prompt": "a"}\n\n{"prompt": "b"}', encoding="utf-8")
+    assert list(check_prompts(tmp_path / "p.jsonl")) == ["id=0", "id=1"]
+
+
+# --- the data set -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def data_set(model, tmp_path_factory):
+    """Results of three numbered prompts with unpruned graphs, and what a killed process leaves."""
+    out = tmp_path_factory.mktemp("set")
+    cotrace.trace_many([TEXT, IDS, CHAT], out, model=model, full=True, **LITTLE)
+    (out / "id=1/.circuit.arrow.77.part").write_bytes(b"torn")
+    return out, {record["id"]: record["nodes"] for record in records(out)}
+
+
+def test_pyarrow_reads_all_circuits(data_set):
+    out, sizes = data_set
+    table = ds.dataset(out, format="ipc", partitioning="hive").to_table()
+    assert Counter(table["id"].to_pylist()) == sizes
+    assert {*table["kind"].to_pylist()} == {"feature", "error", "token", "logit"}
+
+
+def test_polars_reads_all_circuits(data_set):
+    polars = pytest.importorskip("polars", reason="NOT TESTED: polars is not installed: pip install 'cotrace[dev]'")
+    out, sizes = data_set
+    nodes = polars.scan_ipc(out / "id=*/*.arrow", hive_partitioning=True).collect()
+    assert Counter(nodes["id"].to_list()) == sizes
+    assert nodes.filter(polars.col("kind") == "token")["text"].str.contains("hot").any()
+
+
+def test_duckdb_reads_all_circuits(data_set):
+    duckdb = pytest.importorskip("duckdb", reason="NOT TESTED: duckdb is not installed: pip install 'cotrace[dev]'")
+    out, sizes = data_set
+    nodes = ds.dataset(out, format="ipc", partitioning="hive")
+    found = duckdb.sql("SELECT id, count(*) FROM nodes GROUP BY id").fetchall()
+    assert nodes.count_rows() == sum(sizes.values())
+    assert dict(found) == sizes
+
+
+HOSTILE = [
+    "../x",
+    "/etc/x",
+    "A",
+    "a",
+    "é",
+    "e\u0301",
+    "日本",
+    "50%",
+    "%41",
+    "a=b",
+    "x.",
+    "..",
+    " ",
+    "nul",
+    "007",
+    "7",
+    "\0",
+]
+
+
+def test_hostile_ids_stay_inside_and_come_back(model, tmp_path):
+    cotrace.trace_many([{"id": name, "prompt": IDS} for name in HOSTILE], tmp_path / "out", model=model, **LITTLE)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert {*as_dataset(tmp_path / "out").to_table()["id"].to_pylist()} == {*HOSTILE}
+    assert by_status(tmp_path / "out") == {"done": {*HOSTILE}}
+
+
+@given(st.lists(st.text(min_size=1), min_size=2, unique=True))
+def test_folder_names_are_safe_different_and_readable(ids):
+    names = [partition(one) for one in ids]
+    assert len({name.casefold() for name in names}) == len(ids)
+    assert [unquote(name.removeprefix("id=")) for name in names] == ids
+    assert all(name.isascii() and not {*'/\\:*?"<>|\0'} & {*name} and not name.endswith(".") for name in names)
+
+
+# --- mistakes in the file -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (b'{"prompt": "a"}\n{"prompt": ', "line 2 is not JSON"),
+        (b'{"prompt": "\xff"}\n', "line 1 is not JSON"),
+        (b"[" * 10**5, "line 1 is not JSON"),
+        (b'"a"\n', "line 1: it is not an object"),
+        (b'{"id": 1}\n', "line 1: it has no prompt"),
+        (b'{"prompt": null}\n', "line 1: it has no prompt"),
+        (b'{"prompt": "a", "target": "b"}\n', "line 1: the column 'target' is unknown"),
+        (b'{"prompt": "a", "id": 1}\n\n{"prompt": "b", "id": "1"}\n', "line 3: the id '1' is there twice"),
+        (b'{"prompt": "a", "id": 1}\n{"prompt": "b"}\n', "line 2: the id 1 is there twice"),
+        (b'{"prompt": "a", "id": ""}\n', "stands for none"),
+        (b'{"prompt": "a", "id": "__HIVE_DEFAULT_PARTITION__"}\n', "stands for none"),
+        (b'{"prompt": "a", "id": 1.5}\n', "neither a text nor an integer"),
+        (b'{"prompt": "a", "id": true}\n', "neither a text nor an integer"),
+        (b'{"prompt": "a", "id": "' + b"x" * 300 + b'"}\n', "too long"),
+        (b'{"prompt": "a", "id": "\\ud800"}\n', "line 1: "),
+        (b'{"prompt": "a", "targets": "b"}\n', "a list of texts"),
+        (b'{"prompt": "a", "targets": []}\n', "a list of texts"),
+        (b'{"prompt": "a", "targets": ["diff:a"]}\n', "line 1: --target 'diff:a' should be"),
+        (b"\n", "has no prompts"),
+        (b"", "has no prompts"),
+    ],
+)
+def test_a_malformed_file_is_one_line_before_anything_is_loaded(lines, message, tmp_path):
+    path = tmp_path / "p.jsonl"
+    path.write_bytes(lines)
+    with pytest.raises(ValueError) as told:
+        cotrace.trace_many(path, tmp_path / "out", model="/no/model")
+    assert message in str(told.value)
+    assert str(path) in str(told.value)
+    assert "\n" not in str(told.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_file_of_prompts_is_named(tmp_path):
+    (tmp_path / "p.csv").write_text("prompt\na\n")
+    (tmp_path / "p.parquet").write_text("no table")
+    parquet.write_table(pa.table({"text": ["a"]}), tmp_path / "q.parquet")
+    for name, message in [
+        ("p.csv", "should end in .jsonl or .parquet"),
+        ("p.parquet", "cannot be read as Parquet"),
+        ("q.parquet", "row 0: the column 'text' is unknown"),
+        ("none.jsonl", "is not a file"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            cotrace.trace_many(tmp_path / name, tmp_path / "out")
+
+
+def test_an_option_that_there_is_not_is_a_bug_of_the_caller(tmp_path):
+    with pytest.raises(TypeError, match="max_target"):
+        cotrace.trace_many([TEXT], tmp_path, model="/no/model", max_target=3)
+
+
+# --- bad prompts --------------------------------------------------------------------------------
+
+BAD = {"empty": "", "outside": [2, 10**6], "number": 5, "roles": [{"role": "poet", "content": "x"}]}
+
+
+def test_a_bad_prompt_fails_alone_and_is_tried_again(model, tmp_path):
+    assert cotrace.trace_many(rows({**BAD, **GOOD}), tmp_path, model=model)[:3] == (3, 0, 4)
+    assert by_status(tmp_path) == {"done": {*GOOD}, "failed": {*BAD}}
+    errors = {record["id"]: record.get("error") for record in records(tmp_path)}
+    assert errors["empty"] == "the prompt is empty; write some text"
+    assert "outside the vocabulary" in errors["outside"]
+    mended = {**dict.fromkeys(BAD, TEXT), **GOOD}
+    assert cotrace.trace_many(rows(mended), tmp_path, model=model)[:3] == (4, 3, 0)
+    assert by_status(tmp_path) == {"done": {*mended}}
+
+
+@pytest.fixture
+def raising(monkeypatch):
+    """Function that makes the tracing of some texts raise errors."""
+    trace = Model.trace
+
+    def install(errors):
+        def broken(self, prompt, *arguments, **options):
+            if isinstance(prompt, str) and prompt in errors:
+                raise errors[prompt]
+            return trace(self, prompt, *arguments, **options)
+
+        monkeypatch.setattr(Model, "trace", broken)
+
+    return install
+
+
+def test_an_unknown_target_and_too_little_memory_fail_alone(model, tmp_path, raising):
+    raising({"hot": MemoryError(), "cold": torch.OutOfMemoryError("2 GiB\nmore")})
+    prompts = [{"prompt": TEXT, "targets": ["hot cold"]}, "hot", "cold", TEXT]
+    assert cotrace.trace_many(prompts, tmp_path, model=model)[:3] == (1, 0, 3)
+    errors = {record["id"]: record.get("error") for record in records(tmp_path)}
+    assert errors[0].startswith("the target 'hot cold' is not one token")
+    assert errors[1] == errors[2] == "out of memory; shorten the prompt, or ask for less coverage"
+
+
+def test_a_bug_is_loud_and_what_was_done_is_kept(model, tmp_path, raising):
+    raising({"is": RuntimeError("a bug")})
+    with pytest.raises(RuntimeError, match="a bug"):
+        cotrace.trace_many([TEXT, "is", "hot"], tmp_path, model=model)
+    assert by_status(tmp_path) == {"done": {0}}
+    raising({})
+    assert cotrace.trace_many([TEXT, "is", "hot"], tmp_path, model=model)[:3] == (2, 1, 0)
+
+
+# --- stopped and resumed ------------------------------------------------------------------------
+
+
+def test_what_is_done_is_not_done_again(model, tmp_path, monkeypatch):
+    cotrace.trace_many(rows(GOOD), tmp_path, model=model)
+    before = content(tmp_path)
+    monkeypatch.setattr(Model, "trace", None)
+    assert cotrace.trace_many(rows(GOOD), tmp_path, model=model)[:3] == (0, 3, 0)
+    assert content(tmp_path) == before
+
+
+def test_a_torn_record_and_a_lost_graph_are_made_again(model, tmp_path):
+    cotrace.trace_many(rows(GOOD), tmp_path, model=model)
+    path = tmp_path / "_prompts.jsonl"
+    path.write_bytes(path.read_bytes()[:-10])
+    (tmp_path / "id=chat/.circuit.arrow.1.part").write_bytes(b"torn")
+    (tmp_path / "id=ids/circuit.arrow").unlink()
+    assert cotrace.trace_many(rows(GOOD), tmp_path, model=model)[:3] == (2, 1, 0)
+    assert [record["id"] for record in records(tmp_path)] == ["text", "ids", "ids", "chat"]
+    assert [path.name for path in (tmp_path / "id=chat").iterdir()] == ["circuit.arrow"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"coverage": 0.5}, "coverage"),
+        ({"node_threshold": 0.5}, "pruning"),
+        ({"full": True}, "full"),
+        ({"chat": True}, "chat"),
+        ({"targets": [" cold"]}, "targets"),
+        ({"transcoders": "neurons:3"}, "transcoders"),
+        ({"dtype": "bfloat16"}, "dtype"),
+    ],
+)
+def test_other_settings_need_another_folder(changes, named, folder, tmp_path):
+    usual = {"model": folder, "transcoders": "neurons:2", "device": "cpu"}
+    cotrace.trace_many([TEXT], tmp_path, **usual)
+    before = content(tmp_path)
+    with pytest.raises(ValueError, match=rf"other settings \(.*{named}.*\); choose another folder with --out"):
+        cotrace.trace_many([TEXT], tmp_path, **{**usual, **changes})
+    assert content(tmp_path) == before
+
+
+def test_settings_of_nothing_bind_nobody(model, tmp_path):
+    cotrace.trace_many([TEXT], tmp_path, model=model, position=99)
+    assert cotrace.trace_many([TEXT], tmp_path, model=model, position=1)[:3] == (1, 0, 0)
+
+
+def test_another_prompt_under_the_same_id_needs_another_folder(model, tmp_path):
+    cotrace.trace_many([TEXT, IDS], tmp_path, model=model)
+    before = content(tmp_path)
+    for other in ([IDS, TEXT], [{"prompt": TEXT, "targets": [" cold"]}, IDS]):
+        with pytest.raises(ValueError, match="is of another prompt or other targets; choose another folder"):
+            cotrace.trace_many(other, tmp_path, model="/no/model")
+    assert content(tmp_path) == before
+
+
+def test_a_folder_of_other_things_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="holds other files"):
+        cotrace.trace_many([TEXT], tmp_path, model="/no/model")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_damaged_records_are_refused(tmp_path):
+    (tmp_path / "_prompts.jsonl").write_text('{"id": 1}\n{"id": 2, "status": "done", "sha256": ""}\n')
+    with pytest.raises(ValueError, match="line 1 is damaged"):
+        cotrace.trace_many([TEXT], tmp_path, model="/no/model")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="NOT TESTED: there are no such locks")
+def test_two_processes_do_not_share_a_folder(tmp_path):
+    with open_folder(tmp_path), pytest.raises(ValueError, match="another process is writing"):
+        cotrace.trace_many([TEXT], tmp_path, model="/no/model")
+
+
+# --- the command --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def command(folder):
+    """The command line that traces a file into a folder, and how to run it."""
+
+    def arguments(file, out, *more):
+        return [
+            *(sys.executable, "-c", "from cotrace.commands import main; main()", "trace", "--prompts", str(file)),
+            *("--out", str(out), "--model", str(folder), "--transcoders", "neurons:2", "--device", "cpu", *more),
+        ]
+
+    return arguments
+
+
+def run(command):
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_stopped_in_any_way_the_same_command_goes_on(command, tmp_path):
+    prompts = {f"p{number}": [2, *range(number % 30, number % 30 + 8), number % 7] for number in range(300)}
+    file, out = write_lines(tmp_path / "p.jsonl", rows({**prompts, "bad": ""})), tmp_path / "out"
+    for stop, status in [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)]:
+        error = stop_after(command(file, out), out, stop, status)
+        assert error == ("cancelled; nothing was left half-written\n" if status == 130 else "")
+        assert all(cotrace.open(path).order.n_nodes for path in out.rglob("*.arrow"))
+    done = len(by_status(out)["done"])
+    ended = run(command(file, out))
+    assert ended.returncode == 1
+    assert ended.stdout.startswith(f"traced {300 - done}, skipped {done} that were done, failed 1;")
+    assert by_status(out) == {"done": {*prompts}, "failed": {"bad"}}
+    assert {*as_dataset(out).to_table(["id"])["id"].to_pylist()} == {*prompts}
+    times = Counter(record["id"] for record in records(out) if record["status"] == "done")
+    assert {*times.values()} == {1}
+
+
+def stop_after(arguments, out, stop, status, n_more=3):
+    """Start a command, stop it when it has done so many prompts more, and return what it said."""
+    before = len(records(out)) if out.exists() else 0
+    restore = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731
+    running = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, preexec_fn=restore)
+    path = out / "_prompts.jsonl"
+    while running.poll() is None and (not path.exists() or path.read_bytes().count(b"\n") < before + n_more):
+        time.sleep(0.005)
+    running.send_signal(stop)
+    error = running.communicate(timeout=60)[1]
+    assert running.returncode == status, error
+    return error
+
+
+# --- Ray ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ray():
+    """A local cluster of two CPUs, for all tests."""
+    pytest.importorskip("ray", reason="NOT TESTED: Ray is not installed: pip install 'cotrace[ray]'")
+    with cluster("local") as ray:
+        yield ray
+
+
+def test_workers_give_what_one_process_gives(command, model, tmp_path):
+    pytest.importorskip("ray", reason="NOT TESTED: Ray is not installed: pip install 'cotrace[ray]'")
+    file = write_lines(tmp_path / "p.jsonl", [*rows(GOOD), {"id": "bad", "prompt": ""}])
+    ended = run(command(file, tmp_path / "out", "--workers", "2", "--full"))
+    assert ended.returncode == 1, ended.stderr
+    assert ended.stdout.startswith("traced 3, skipped 0 that were done, failed 1;")
+    assert by_status(tmp_path / "out") == {"done": {*GOOD}, "failed": {"bad"}}
+    for name, prompt in GOOD.items():
+        same_graph(cotrace.open(tmp_path / f"out/_full/id={name}/graph.arrow"), model.trace(prompt))
+    # and without workers it is the same run
+    assert cotrace.trace_many(rows(GOOD), tmp_path / "out", model=model, full=True)[:3] == (0, 3, 0)
+
+
+def same_graph(ours, other):
+    assert ours.nodes.drop_columns(["weights"]).num_rows == other.nodes.num_rows
+    assert ours.nodes["sources"].equals(other.nodes["sources"])
+    assert ours.info["token_ids"] == other.info["token_ids"]
+    assert abs(ours.weights - other.weights).max() < 1e-5 * abs(other.weights).max()
+
+
+def test_a_worker_that_dies_is_replaced_and_its_prompt_tried_once_more(ray, folder, tmp_path, monkeypatch):
+    from cotrace.many import crew
+
+    tried = tmp_path / "tried"
+
+    class Mortal(crew.Worker):  # of no module: Ray sends its code along
+        def trace(self, prompt):
+            if prompt.id == "deadly" or (prompt.id == "once" and not tried.exists()):
+                tried.touch()
+                os._exit(1)
+            return super().trace(prompt)
+
+    monkeypatch.setattr(crew, "Worker", Mortal)
+    prompts = rows({"deadly": TEXT, "once": TEXT, **GOOD})
+    summary = cotrace.trace_many(prompts, tmp_path / "out", model=folder, transcoders="neurons:2", workers=2)
+    assert summary[:3] == (4, 0, 1)
+    assert by_status(tmp_path / "out") == {"done": {"once", *GOOD}, "failed": {"deadly"}}
+    assert tried.exists()
+
+
+def test_mistakes_come_back_as_one_line_and_bugs_as_bugs(ray, folder, tmp_path, monkeypatch):
+    from cotrace.many import crew
+
+    class Buggy(crew.Worker):
+        def trace(self, prompt):
+            raise KeyError("a bug")
+
+    with pytest.raises(ValueError, match=r"^/no/folder does not exist"):
+        cotrace.trace_many([TEXT], tmp_path / "a", model=folder, transcoders="/no/folder", workers=1)
+    monkeypatch.setattr(crew, "Worker", Buggy)
+    with pytest.raises(KeyError, match="a bug"):
+        cotrace.trace_many([TEXT], tmp_path / "b", model=folder, transcoders="neurons:2", workers=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workers": 99999}, "use fewer workers"),
+        ({"workers": 99999, "device": "cuda"}, "use fewer workers"),
+        ({"workers": 2, "device": "cuda:1"}, "Ray gives each its own"),
+    ],
+)
+def test_workers_that_there_cannot_be(ray, options, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        cotrace.trace_many([TEXT], tmp_path, model="/no/model", **options)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "nowhere", "ray://host:1", "auto"])
+def test_a_cluster_that_is_not_there(address, tmp_path, monkeypatch):
+    module = pytest.importorskip("ray", reason="NOT TESTED: Ray is not installed: pip install 'cotrace[ray]'")
+    monkeypatch.setattr(module, "is_initialized", lambda: False)
+
+    def init(**_):
+        raise ConnectionError("none")
+
+    monkeypatch.setattr(module, "init", init)
+    with pytest.raises(ValueError, match=r"Ray cluster|start a cluster"):
+        cotrace.trace_many([TEXT], tmp_path, model="/no/model", ray=address)
+
+
+def test_without_ray_the_cure_is_named(model, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ValueError, match=r'pip install "cotrace\[ray\]"'):
+        cotrace.trace_many([TEXT], tmp_path, model="/no/model", workers=2)
+    with pytest.raises(ValueError, match="name it"):
+        cotrace.trace_many([TEXT], tmp_path, model=model, workers=2)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "workers", "share"), [([16], 4, 4), ([16], 1, 16), ([3, 5], 2, 3), ([3, 5], 8, 1), ([7, 1], 3, 2)]
+)
+def test_shares_of_cpus_fit_their_machines(cpus, workers, share):
+    assert share_of_cpus(cpus, workers) == share
