@@ -112,7 +112,7 @@ def _assemble(
     sizes = replacement.n_layers, replacement.n_positions
     bound = influence_bound(replacement.features, order, influence + target_weights, computed_N, *sizes)
     skipped = float(influence[order.features][~computed_N].sum())
-    scores = graph_scores(order, indptr, indices, weights, target_weights, computed)
+    scores = graph_scores(order, indptr, indices, weights, target_weights, computed, influence)
     info = {
         **info,
         "targets": records,

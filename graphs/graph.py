@@ -14,7 +14,7 @@ import pyarrow as pa
 from .certainty import Certainty, certainty
 from .influence import estimated_influence, node_influence, weights_of_targets
 from .order import KINDS, NodeOrder
-from .prune import Kept, check_threshold, select
+from .prune import Kept, check_threshold, row_sums, select
 from .schema import build_table
 from .scores import Scores, graph_scores
 from .store import save_table
@@ -186,9 +186,10 @@ class Graph:
         """The graph of the nodes and edges that the masks keep; `pruning` goes into the metadata."""
         assert kept.nodes[[target["node"] for target in self.info["targets"]]].all(), "targets must be kept"
         new_number = np.cumsum(kept.nodes, dtype=np.int64) - 1
-        rows = np.repeat(np.arange(self.order.n_nodes), np.diff(self.indptr))
-        per_row = np.bincount(rows[kept.edges], minlength=self.order.n_nodes)[kept.nodes]
-        lost = np.bincount(rows[~kept.edges], self.weights[~kept.edges], minlength=self.order.n_nodes)
+        edge_K = np.flatnonzero(kept.edges)
+        row_K = np.searchsorted(self.indptr, edge_K, side="right") - 1
+        per_row = np.bincount(row_K, minlength=self.order.n_nodes)[kept.nodes]
+        lost = row_sums(self.indptr, self.weights, ~kept.edges)
         columns: dict[str, Any] = {
             name: self.nodes[name].chunk(0).filter(pa.array(kept.nodes))
             for name in self.nodes.column_names
@@ -201,8 +202,8 @@ class Graph:
             self.order.keep(kept.nodes),
             columns,
             np.concatenate([[0], np.cumsum(per_row)]),
-            new_number[self.indices[kept.edges]].astype(np.int32),
-            self.weights[kept.edges],
+            new_number[self.indices[edge_K]].astype(np.int32),
+            self.weights[edge_K],
             info,
         )
         return Graph(table, info)

@@ -56,11 +56,19 @@ def select(
     if keep_errors:
         pinned[order.errors] = True
     nodes |= pinned
-    edges = _edges_between(indptr, indices, nodes)
-    edges[edges] = _edges_above(indptr, indices, weights, target_weights, edges, edge_threshold)
+    edge_K, kept_indptr = _edges_between(indptr, indices, nodes)
+    kept_indices, kept_weights = indices[edge_K], weights[edge_K]
+    kept_K = _edges_above(kept_indptr, kept_indices, kept_weights, target_weights, edge_threshold)
     needs_incoming = np.ones(order.n_features, bool) if computed is None else computed[order.features]
-    _drop_dead_ends(indptr, indices, nodes, edges, pinned, needs_incoming)
+    _drop_dead_ends(kept_indptr, kept_indices, nodes, kept_K, pinned, needs_incoming)
+    edges = np.zeros(len(indices), bool)
+    edges[edge_K[kept_K]] = True
     return Kept(nodes, edges)
+
+
+def row_sums(indptr: np.ndarray, weights: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Signed sum of every row's edges that the mask (E,) takes, (M,) float64."""
+    return _row_sums(indptr, weights, edges)
 
 
 def _score_at_share(scores: np.ndarray, share: float) -> float:
@@ -77,35 +85,43 @@ def _score_at_share(scores: np.ndarray, share: float) -> float:
     return float(descending[rank])
 
 
-def _edges_above(indptr, indices, weights, target_weights, edges, threshold):
-    """Which edges of the masked subgraph pass the edge threshold, (edges.sum(),) bool."""
-    kept_per_row = np.zeros(len(indptr), np.int64)
-    np.cumsum(_count_per_row(indptr, edges), out=kept_per_row[1:])
-    sub_indices, sub_weights = indices[edges], weights[edges]
-    influence = node_influence(kept_per_row, sub_indices, sub_weights, target_weights) + target_weights
-    totals = row_totals(kept_per_row, sub_weights)
+def _edges_above(indptr, indices, weights, target_weights, threshold):
+    """Which edges pass the edge threshold, (E,) bool."""
+    influence = node_influence(indptr, indices, weights, target_weights) + target_weights
+    totals = row_totals(indptr, weights)
     totals[totals == 0] = 1
-    scores = np.abs(sub_weights) / np.repeat(totals, np.diff(kept_per_row))
-    scores *= np.repeat(influence, np.diff(kept_per_row))
+    scores = np.abs(weights) / np.repeat(totals, np.diff(indptr))
+    scores *= np.repeat(influence, np.diff(indptr))
     return scores >= _score_at_share(scores, threshold)
 
 
 @compiled
 def _edges_between(indptr, indices, nodes):
-    edges = np.zeros(len(indices), np.bool_)
+    """Numbers of the edges between the nodes of a mask, in order, and their row pointer."""
+    kept_indptr = np.zeros(len(indptr), np.int64)
+    for row in range(len(nodes)):
+        kept_indptr[row + 1] = kept_indptr[row]
+        if nodes[row]:
+            for edge in range(indptr[row], indptr[row + 1]):
+                kept_indptr[row + 1] += nodes[indices[edge]]
+    edge_K, k = np.empty(kept_indptr[-1], np.int64), 0
     for row in range(len(nodes)):
         if nodes[row]:
             for edge in range(indptr[row], indptr[row + 1]):
-                edges[edge] = nodes[indices[edge]]
-    return edges
+                if nodes[indices[edge]]:
+                    edge_K[k] = edge
+                    k += 1
+    return edge_K, kept_indptr
 
 
 @compiled
-def _count_per_row(indptr, edges):
-    counts = np.zeros(len(indptr) - 1, np.int64)
-    for row in range(len(counts)):
-        counts[row] = edges[indptr[row] : indptr[row + 1]].sum()
-    return counts
+def _row_sums(indptr, weights, edges):
+    sums = np.zeros(len(indptr) - 1, np.float64)
+    for row in range(len(sums)):
+        for edge in range(indptr[row], indptr[row + 1]):
+            if edges[edge]:
+                sums[row] += weights[edge]
+    return sums
 
 
 @compiled

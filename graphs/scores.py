@@ -24,6 +24,7 @@ def graph_scores(
     weights: np.ndarray,
     target_weights: np.ndarray,
     computed: np.ndarray | None = None,
+    influence: np.ndarray | None = None,
 ) -> Scores:
     """Replacement and completeness score of a graph (Ameisen et al. 2025, "Evaluating graphs").
 
@@ -31,8 +32,10 @@ def graph_scores(
     weighted by influence + target weight, of the share of incoming weight that is not from errors;
     nodes without incoming edges (errors, tokens) have share 1, and features whose rows were not
     `computed`, (M,) bool, are left out. A graph without influence has nothing to explain and scores 1.
+    Nodes' `influence` along the edges, (M,), is computed unless it is given.
     """
-    influence = node_influence(indptr, indices, weights, target_weights)
+    if influence is None:
+        influence = node_influence(indptr, indices, weights, target_weights)
     token, error = influence[order.tokens].sum(), influence[order.errors].sum()
     totals = row_totals(indptr, weights)
     from_errors = _weight_from(indptr, indices, weights, order.errors.start, order.errors.stop)
