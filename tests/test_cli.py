@@ -77,6 +77,10 @@ def test_doctor_names_what_a_trace_would_use():
     ("arguments", "message"),
     [
         (["trace", ""], "the prompt is empty"),
+        (["trace"], "give a PROMPT, or a file of many with --prompts"),
+        (["trace", "x", "--prompts", "x.jsonl"], "one of the two"),
+        (["trace", "x", "--workers", "2"], "are for --prompts"),
+        (["trace", "--prompts", "/no/such.jsonl"], "is not a file"),
         (["trace", "x", "--node-threshold", "1.1"], "between 0 and 1"),
         (["trace", "x", "--model", "no/such/folder/anywhere/"], "neither an existing file or folder nor a Hub id"),
         (["trace", "x", *MODEL, "--transcoders", "/no/such/folder"], "does not exist"),

@@ -1,4 +1,4 @@
-"""`cotrace trace`: a prompt's circuit as a graph file and a picture."""
+"""`cotrace trace`: a prompt's circuit as a graph file and a picture, or many prompts' circuits as a data set."""
 
 import hashlib
 import re
@@ -7,10 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
+from cotrace.targets import parse_target
+
 HOW_TO_NAME_TARGETS = (
     "A target: a token's exact text (' cold', with its space), id:1234, 'diff: cold| hot' for a logit difference, "
     "or feature:LAYER:POSITION:ID. Repeatable; default: the likeliest tokens."
 )
+
+HOW_TO_GIVE_PROMPTS = (
+    "Instead of PROMPT: a file of JSON lines (.jsonl) or Parquet with a column `prompt` (a text, token ids or a chat) "
+    "and, if wanted, `id` and `targets`. The same command goes on where it was stopped."
+)
+
+HOW_MANY_WORKERS = "For --prompts: so many processes, each with a model and a GPU or a share of the CPUs; needs Ray."
 
 HOW_TO_NAME_TRANSCODERS = (
     "gemma-3-270m-clt (ships with cotrace), neurons, neurons:K, a folder or a Hub id. Default: what ships for the "
@@ -19,7 +28,8 @@ HOW_TO_NAME_TRANSCODERS = (
 
 
 def trace(
-    prompt: Annotated[str, typer.Argument(help="The text to trace.")],
+    prompt: Annotated[str | None, typer.Argument(help="The text to trace.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help=HOW_TO_GIVE_PROMPTS)] = None,
     model: Annotated[str, typer.Option(help="gemma-3-270m, a Hub id, a folder or a .gguf file.")] = "gemma-3-270m",
     transcoders: Annotated[str | None, typer.Option(help=HOW_TO_NAME_TRANSCODERS)] = None,
     target: Annotated[list[str] | None, typer.Option(help=HOW_TO_NAME_TARGETS)] = None,
@@ -37,16 +47,24 @@ def trace(
     dtype: Annotated[str, typer.Option(help="auto, float32, float64, or bfloat16 (storage only).")] = "auto",
     out: Annotated[Path, typer.Option(help="Folder for the results; made if it does not exist.")] = Path("out"),
     chat: Annotated[bool, typer.Option(help="Wrap the prompt as a user's turn of the model's chat template.")] = False,
-    full: Annotated[bool, typer.Option(help="Also keep the graph before pruning, as NAME.full.arrow.")] = False,
+    full: Annotated[
+        bool, typer.Option(help="Also keep the graph before pruning, as NAME.full.arrow; of many, in _full.")
+    ] = False,
     max_nodes: Annotated[int, typer.Option(help="At most so many nodes on the picture.", min=2)] = 60,
+    workers: Annotated[int | None, typer.Option(help=HOW_MANY_WORKERS, min=1)] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="For --prompts: work on a Ray cluster, auto or HOST:PORT.  [this machine]")
+    ] = None,
 ) -> None:
-    """Trace PROMPT and write its circuit: NAME.arrow, NAME.svg and a summary."""
+    """Trace PROMPT and write its circuit: NAME.arrow, NAME.svg and a summary.
+
+    With --prompts, trace many: a data set of circuits with a folder id=… for each, and no pictures.
+    """
     from cotrace.graphs.prune import check_threshold
 
     from .places import check_writable
 
-    if not prompt:
-        raise ValueError("the prompt is empty; write some text")
+    check_what(prompt, prompts, workers, ray)
     check_threshold("--node-threshold", node_threshold)
     check_threshold("--edge-threshold", edge_threshold)
     check_threshold("--target-mass", target_mass)
@@ -54,28 +72,61 @@ def trace(
     targets = [parse_target(text) for text in target] if target else None
     check_writable(out)
 
+    to_load: dict[str, Any] = {"model": model, "transcoders": transcoders, "device": device, "dtype": dtype}
+    options: dict[str, Any] = {  # of Model.trace
+        "position": position,
+        "max_targets": max_targets,
+        "target_mass": target_mass,
+        "coverage": coverage,
+        "max_features": max_features,
+        "max_seconds": max_seconds,
+    }
+    pruning: dict[str, Any] = {"node_threshold": node_threshold, "edge_threshold": edge_threshold}
+    if prompt is None:
+        alike = {"targets": targets, "chat": chat, "full": full, "workers": workers, "ray": ray}
+        trace_file(prompts, out, **to_load, **options, **pruning, **alike)
+        return
+
     import cotrace
 
     from .report import console
 
-    loaded = cotrace.load(model, transcoders, device=device, dtype=dtype)
-    graph = loaded.trace(
-        [{"role": "user", "content": prompt}] if chat else prompt,
-        targets,
-        position=position,
-        max_targets=max_targets,
-        target_mass=target_mass,
-        coverage=coverage,
-        max_features=max_features,
-        max_seconds=max_seconds,
-    )
+    graph = cotrace.load(**to_load).trace([{"role": "user", "content": prompt}] if chat else prompt, targets, **options)
     with console.status("pruning"):
-        circuit = graph.prune(node_threshold, edge_threshold)
+        circuit = graph.prune(**pruning)
     name = slug(prompt)
     written = [circuit.save(out / f"{name}.arrow")]
     if full:
         written.append(graph.save(out / f"{name}.full.arrow"))
     finish(circuit, written, out / f"{name}.svg", max_nodes)
+
+
+def check_what(prompt: str | None, prompts: Path | None, workers: int | None, ray: str | None) -> None:
+    """Raise ValueError unless there is one prompt or a file of them, and workers for a file only."""
+    if (prompt is None) == (prompts is None):
+        raise ValueError("give a PROMPT, or a file of many with --prompts; one of the two")
+    if prompt == "":
+        raise ValueError("the prompt is empty; write some text")
+    if prompt is not None and (workers or ray):
+        raise ValueError("--workers and --ray are for --prompts; leave them out for one prompt")
+
+
+def trace_file(prompts: Any, out: Path, **options: Any) -> None:
+    """Trace a file of prompts, and say what became of them; exits with 1 if any failed."""
+    import cotrace
+
+    from .report import console
+
+    summary = cotrace.trace_many(prompts, out, **options)
+    console.print(
+        f"traced {summary.traced:,}, skipped {summary.skipped:,} that were done, failed {summary.failed:,}; "
+        f"records in {summary.records}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    if summary.failed:
+        raise typer.Exit(1)
 
 
 def check_limits(coverage: float, max_features: int | None, max_seconds: float | None) -> None:
@@ -98,24 +149,6 @@ def finish(circuit: Any, written: list[Path], picture: Path, max_nodes: int) -> 
         console.print(f"no picture: {error}", style="yellow", markup=False)
     for path in written:
         say_written(path)
-
-
-def parse_target(text: str) -> Any:
-    """Read one --target as `Model.trace` wants it; ValueError for a malformed one."""
-    kind, _, rest = text.partition(":")
-    if kind == "id" and rest.isdecimal():
-        return int(rest)
-    if kind == "diff":
-        pair = tuple(rest.split("|"))
-        if len(pair) != 2 or not all(pair):
-            raise ValueError(f"--target {text!r} should be 'diff:FIRST|SECOND', with the exact texts of two tokens")
-        return pair
-    if kind == "feature" and rest:
-        parts = rest.split(":")
-        if len(parts) != 3 or not all(part.isdecimal() for part in parts):
-            raise ValueError(f"--target {text!r} should be feature:LAYER:POSITION:ID, three numbers")
-        return ("feature", *map(int, parts))
-    return text
 
 
 def slug(prompt: str, length: int = 60) -> str:

@@ -1,0 +1,9 @@
+"""Many prompts: traced one after the other or over Ray, into one folder that can be resumed and read as a data set.
+
+import cotrace
+cotrace.trace_many("prompts.jsonl", "traces", model="gemma-3-270m", coverage=0.98)
+"""
+
+from .run import Summary, trace_many
+
+__all__ = ["Summary", "trace_many"]
