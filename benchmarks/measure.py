@@ -23,12 +23,14 @@ import psutil
 DONE, OUT_OF_MEMORY, OVER_TIME = "done", "out of memory", "over the time limit"
 FAILED, NOT_MEASURED = "failed", "not measured"
 
-MEMORY_WORDS = ("MemoryError", "OutOfMemoryError", "can't allocate memory", "not enough memory")
+MEMORY_WORDS = ("MemoryError", "OutOfMemoryError", "can't allocate memory", "not enough memory", "GiB are free;")
 
 
 @dataclass(frozen=True)
 class Run:
     """How one process ended and what it reported; `detail` is the last line it wrote when it did not finish.
+
+    A process may report early, too: of one that did not finish, that is the report.
 
     `others_cores` is how many cores other processes kept busy meanwhile: numbers of a run with much of
     it are not worth much.
@@ -67,7 +69,8 @@ def run(command: list[str], folder: Path, time_limit: float) -> Run:
     busy = busy_seconds()
     others = max(busy - busy_before - cpu, 0) / wall
     status = OVER_TIME if late else _status(process.returncode, log)
-    detail, values = ("", json.loads(report.read_text())) if status == DONE else (_last_line(log), {})
+    detail = "" if status == DONE else _last_line(log)
+    values = json.loads(report.read_text()) if report.exists() else {}
     return Run(status, wall, peak_bytes(usage), cpu, others, detail, values)
 
 

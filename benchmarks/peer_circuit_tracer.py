@@ -1,22 +1,36 @@
 """circuit-tracer's side, a script for the peer's environment: it imports nothing of this project.
 
-    PEER_PYTHON -I benchmarks/peer_circuit_tracer.py trace --model DIR --clt DIR --tokens 2 818 … --graph G.pt …
-    PEER_PYTHON -I benchmarks/peer_circuit_tracer.py open --graph G.pt …
-    PEER_PYTHON -I benchmarks/peer_circuit_tracer.py export --graph G.pt …
+    PEER_PYTHON -I benchmarks/peer_circuit_tracer.py trace --model DIR --transcoders DIR --tokens 2 818 … --graph G.pt …
+    PEER_PYTHON -I benchmarks/peer_circuit_tracer.py open|export|prune --graph G.pt …
 
-`export` writes `adjacency.npy` and `nodes.npz` beside the graph; numpy reads them without unpickling.
-`-I` keeps this folder off the import path.
+`trace --repaired` replaces the one gather that costs it most. `export` writes `adjacency.npy` and
+`nodes.npz` beside the graph; numpy reads them without unpickling. `prune` reads the matrix that
+`benchmarks.ours adjacency` wrote beside its graph. `-I` keeps this folder off the import path.
 """
 
 import argparse
 import json
+import logging
 import platform
+import re
+import statistics
 import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
+START = time.perf_counter()
 PACKAGES = ("circuit-tracer", "torch", "transformers", "nnsight")
+PHASES = {  # what its log says: what it is called here, the same for both sides
+    "Precomputation": "forward and encode",  # gathers decoders, too
+    "Forward pass": "forward and encode",
+    "Input vectors": "collecting",
+    "Logit attributions": "rows",
+    "Feature attributions": "rows",
+}
+THRESHOLDS = {"node_threshold": 0.8, "edge_threshold": 0.98}
+REPEATS, LONG = 3, 5.0
 
 
 def timed(call):
@@ -49,17 +63,86 @@ def link_model(source, folder):
     return str(folder)
 
 
-def load(model, clt):
+def load(args):
     """The peer's replacement model in float32, with its default of decoders read lazily."""
     import torch
     from circuit_tracer import ReplacementModel
-    from circuit_tracer.transcoder.cross_layer_transcoder import load_clt
 
-    place = {"device": torch.device("cpu"), "dtype": torch.float32}
-    transcoder = load_clt(str(clt), feature_input_hook="mlp.hook_in", feature_output_hook="hook_mlp_out", **place)
+    place = {"device": torch.device(args.device), "dtype": torch.float32}
+    hooks = {"feature_input_hook": "mlp.hook_in", "feature_output_hook": "hook_mlp_out"}
+    cross_layer = (args.transcoders / "W_enc_0.safetensors").exists()
+    transcoders = (load_cross_layer if cross_layer else load_per_layer)(args.transcoders, hooks | place)
     with tempfile.TemporaryDirectory() as folder:
-        name = link_model(model, Path(folder))
-        return ReplacementModel.from_pretrained_and_transcoders(name, transcoder, backend="nnsight", **place)
+        name = link_model(args.model, Path(folder))
+        return ReplacementModel.from_pretrained_and_transcoders(name, transcoders, backend="nnsight", **place)
+
+
+def load_per_layer(folder, options):
+    """One transcoder a layer."""
+    from circuit_tracer.transcoder.single_layer_transcoder import load_transcoder_set
+
+    n_layers = len(list(folder.glob("layer_*.safetensors")))
+    paths = {layer: str(folder / f"layer_{layer}.safetensors") for layer in range(n_layers)}
+    return load_transcoder_set(paths, scan=None, **options)
+
+
+def load_cross_layer(folder, options):
+    """A CLT; the peer's own loader passes over its skip."""
+    import torch
+    from circuit_tracer.transcoder.cross_layer_transcoder import load_clt
+    from safetensors.torch import load_file
+
+    clt = load_clt(str(folder), **options)
+    if (folder / "W_skip.safetensors").exists():
+        clt.W_skip = torch.nn.Parameter(load_file(folder / "W_skip.safetensors")["W_skip"].to(clt.b_dec))
+        clt.skip_connection = True
+    return clt
+
+
+def repair():
+    """Contract gradients with decoders by one product a position, in place of a copy of the gradients per decoder."""
+    from circuit_tracer.attribution.context_nnsight import AttributionContext
+
+    AttributionContext.compute_feature_attributions = contract_by_position
+
+
+def contract_by_position(context, layer, grads):
+    """What the method of this name gathers, from decoders that are brought in order once."""
+    n_positions = context.activation_matrix.shape[1]
+    if not hasattr(context, "starts"):
+        sort_decoders(context, n_positions)
+    for position in range(n_positions):
+        start, stop = context.starts[layer * n_positions + position : layer * n_positions + position + 2]
+        if start < stop:
+            rows = context.decoder_vecs[start:stop] @ grads[:, position].to(context.decoder_vecs.dtype).T
+            context._batch_buffer[context.encoder_to_decoder_map[start:stop]] += rows
+
+
+def sort_decoders(context, n_positions):
+    """Bring decoders in the order of the layer and position that they write at."""
+    import torch
+
+    layers, positions = context.decoder_locations
+    site, order = torch.sort(layers * n_positions + positions, stable=True)
+    context.decoder_vecs = context.decoder_vecs[order]
+    context.encoder_to_decoder_map = context.encoder_to_decoder_map[order]
+    context.decoder_locations = context.decoder_locations[:, order]
+    edges = torch.arange(context.n_layers * n_positions + 1, device=site.device)
+    context.starts = torch.searchsorted(site, edges).tolist()
+
+
+def note_phases():
+    """Seconds of every phase, filled in as the peer's log tells them."""
+    seconds = {}
+
+    def note(record):
+        told = re.fullmatch(r"(.+) (?:completed|built) in ([\d.]+)s", record.getMessage())
+        if told and told[1] in PHASES:
+            seconds[PHASES[told[1]]] = seconds.get(PHASES[told[1]], 0.0) + float(told[2])
+        return True
+
+    logging.getLogger("attribution").addFilter(note)  # a handler would silence its log
+    return seconds
 
 
 def trace(args):
@@ -67,19 +150,25 @@ def trace(args):
     import torch
     from circuit_tracer import attribute
 
-    model, load_seconds = timed(lambda: load(args.model, args.clt))
+    if args.repaired:
+        repair()
+    model, load_seconds = timed(lambda: load(args))
     settings = {"max_n_logits": 10, "desired_logit_prob": 0.95, "max_feature_nodes": None, "verbose": True}
-    tokens = torch.tensor(args.tokens)
+    tokens, phases = torch.tensor(args.tokens, device=args.device), note_phases()
+    args.report.write_text(json.dumps({"started_after": time.perf_counter() - START}))  # should this be stopped
     graph, seconds = timed(lambda: attribute(tokens, model, batch_size=args.batch, **settings))
     _, save_seconds = timed(lambda: graph.to_pt(str(args.graph)))
     return {
         "seconds": seconds,
         "load_seconds": load_seconds,
         "save_seconds": save_seconds,
+        "phases": phases | {"finishing": max(seconds - sum(phases.values()), 0.0)},
         "file_bytes": args.graph.stat().st_size,
         "features": len(graph.selected_features),
+        "rows": len(graph.selected_features),
         "nodes": len(graph.adjacency_matrix),
         "edges": int(graph.adjacency_matrix.count_nonzero()),
+        **({"device_peak_bytes": torch.cuda.max_memory_allocated()} if args.device == "cuda" else {}),
         "threads": torch.get_num_threads(),
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
     }
@@ -89,14 +178,48 @@ def open_and_prune(args):
     """Open the saved graph and prune it at the usual thresholds."""
     from circuit_tracer.graph import Graph, prune_graph
 
-    graph, open_seconds = timed(lambda: Graph.from_pt(str(args.graph)))
-    kept, prune_seconds = timed(lambda: prune_graph(graph, node_threshold=0.8, edge_threshold=0.98))
+    graph, open_seconds = timed(lambda: Graph.from_pt(str(args.graph), map_location="cpu"))
+    kept, prune_seconds = timed(lambda: prune_graph(graph, **THRESHOLDS))
     return {
         "open_seconds": open_seconds,
         "prune_seconds": prune_seconds,
         "kept_nodes": int(kept.node_mask.sum()),
         "kept_edges": int(kept.edge_mask.sum()),
     }
+
+
+def prune(args):
+    """Influence, and the choice of nodes and edges, over our graph as a dense matrix."""
+    import numpy as np
+    import torch
+    from circuit_tracer.graph import compute_node_influence, prune_graph
+
+    sizes = json.loads(args.graph.with_name("adjacency.json").read_text())
+    graph = SimpleNamespace(
+        adjacency_matrix=torch.from_numpy(np.load(args.graph.with_name("adjacency.npy"))),
+        input_tokens=range(sizes["tokens"]),
+        logit_targets=range(sizes["logits"]),
+        selected_features=range(sizes["features"]),
+        logit_probabilities=torch.tensor(sizes["weights"]),
+    )
+    weights = torch.zeros(len(graph.adjacency_matrix))
+    weights[-sizes["logits"] :] = graph.logit_probabilities
+    influence, influence_seconds = repeated(lambda: compute_node_influence(graph.adjacency_matrix, weights))
+    kept, prune_seconds = repeated(lambda: prune_graph(graph, **THRESHOLDS))
+    return {
+        "influence_seconds": influence_seconds,
+        "prune_seconds": prune_seconds,
+        "influence_sum": float(influence.sum()),
+        "kept_nodes": int(kept.node_mask.sum()),
+        "kept_edges": int(kept.edge_mask.sum()),
+    }
+
+
+def repeated(call):
+    """What `call` returns, and the median seconds of a few calls; of one that takes long, its own."""
+    value, seconds = timed(call)
+    taken = [timed(call)[1] for _ in range(REPEATS if seconds < LONG else 0)]
+    return value, statistics.median(taken or [seconds])
 
 
 def export(args):
@@ -122,11 +245,13 @@ def main():
     commands = parser.add_subparsers(required=True)
     tracing = commands.add_parser("trace")
     tracing.add_argument("--model", type=Path, required=True)
-    tracing.add_argument("--clt", type=Path, required=True)
+    tracing.add_argument("--transcoders", type=Path, required=True)
     tracing.add_argument("--tokens", type=int, nargs="+", required=True)
     tracing.add_argument("--batch", type=int, default=64)
-    opening, exporting = commands.add_parser("open"), commands.add_parser("export")
-    for command, function in ((tracing, trace), (opening, open_and_prune), (exporting, export)):
+    tracing.add_argument("--device", default="cpu")
+    tracing.add_argument("--repaired", action="store_true")
+    steps = {"open": open_and_prune, "export": export, "prune": prune}
+    for command, function in ((tracing, trace), *((commands.add_parser(name), steps[name]) for name in steps)):
         command.add_argument("--graph", type=Path, required=True)
         command.add_argument("--report", type=Path, required=True)
         command.set_defaults(function=function)

@@ -1,4 +1,7 @@
-"""The benchmark's text, as token ids: both sides are fed the same ids, never text."""
+"""The benchmark's text, as token ids: both sides are fed the same ids, never text.
+
+A story of about 250 tokens; longer prompts go on with the project's licence.
+"""
 
 import json
 from pathlib import Path
@@ -19,9 +22,13 @@ TEXT = (
 )
 
 
+LICENCE = Path(__file__).parent.parent / "LICENSE"
+
+
 def token_ids(model: Path, length: int) -> list[int]:
     """BOS and the first `length - 1` tokens of the text, by the tokenizer in the model's folder."""
-    ids = Tokenizer.from_file(str(model / "tokenizer.json")).encode(TEXT, add_special_tokens=False).ids
+    text = f"{TEXT}\n\n{' '.join(LICENCE.read_text().split())}"
+    ids = Tokenizer.from_file(str(model / "tokenizer.json")).encode(text, add_special_tokens=False).ids
     if length > len(ids) + 1:
         raise ValueError(f"the text has {len(ids)} tokens; ask for at most {len(ids) + 1}")
     bos = json.loads((model / "config.json").read_text()).get("bos_token_id", 2)

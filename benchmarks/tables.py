@@ -11,20 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .cells import Record, Row, case_title, count, markdown, size, size_words, targets_table
+from .cells import Record, Row, case_title, count, duration, markdown, size, size_words, targets_table
 from .measure import DONE
 from .trace_tables import trace_table
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "benchmarks.md"
 PAGES = {"transcoders": ROOT / "attribution" / "transcoders" / "shipped" / "gemma-3-270m-clt" / "README.md"}
-
-
-def duration(value: float) -> str:
-    """A time of any size with three significant digits."""
-    unit, factor = next(((u, f) for u, f in (("s", 1), ("ms", 1e-3)) if value >= f), ("µs", 1e-6))
-    digits = f"{value / factor:.3g}"
-    return f"{float(digits):,.0f} {unit}" if "e" in digits else f"{digits} {unit}"
 
 
 def others_of(records: list[Record]) -> list[str]:

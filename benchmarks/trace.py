@@ -1,125 +1,151 @@
-"""cotrace and circuit-tracer side by side: the same model, transcoders and token ids, every feature expanded.
+"""cotrace and circuit-tracer side by side: the same model, transcoders and token ids.
 
-    python -m benchmarks.trace --model DIR --transcoders DIR [--peer-python ENV/bin/python] [--tokens 16 64]
+    python -m benchmarks.trace --model DIR --transcoders clt=DIR per-layer=DIR shipped=gemma-3-270m-clt
+        --peer-python ENV/bin/python --case clt:16 clt:64:ours,covered,theirs,repaired,pruning shipped:64::900
+
+A case is SET:TOKENS:NAMES:SECONDS; left out, all names and `--time-limit`. Names: `ours` and `theirs`
+compute every row, `covered` is ours with `--coverage`, `budget` ours with `--max-seconds`, `repaired`
+theirs with the gather of its inner loop replaced by a product for each position; `pruning` times
+influence and pruning on both sides over the adjacency that ours traced.
 
 Every measurement is a process of its own; the sides take turns within one run. `seconds` is the
 attribution call alone, `wall_seconds` the whole process, `peak_bytes` that process's largest resident
-memory. Without `--peer-python` only our side is measured. The peer's environment is made with
-`pip install circuit-tracer==0.5.0 nnsight==0.6.1`: newer versions of nnsight lack what it imports.
+memory. The result file is rewritten after each; `--resume` keeps what it has. Without `--peer-python`
+only our side is measured. The peer's environment is made with `pip install circuit-tracer==0.5.0
+nnsight==0.6.1`: newer versions of nnsight lack what it imports.
 """
 
 import argparse
+import hashlib
 import json
+import shutil
 import statistics
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from .measure import DONE, NOT_MEASURED, machine, run
+from .cells import Record, target_words
+from .contestants import BUDGET, COVERED, OURS, PEERS, PRUNING, SETS, THEIRS, Case, process
+from .measure import DONE, FAILED, OVER_TIME, machine, run
 from .prompts import token_ids
-from .tables import ROWS, cells
+from .trace_tables import case_grid, difference
+from .trace_targets import targets
 
 HERE = Path(__file__).parent
-SIDES = ("ours", "theirs")
-RATIOS = ("seconds", "wall_seconds", "peak_bytes", "file_bytes", "open_seconds", "prune_seconds", "open_peak_bytes")
-Record = dict[str, Any]
+RESULTS = {"cpu": "trace", "cuda": "trace-cuda"}
 
 
-@dataclass
-class Side:
-    """One implementation: how to start it, what it reads, and where its graph and logs go."""
+class Bench:
+    """A run: its options, its folder, and the result file that grows with it."""
 
-    start: list[str]
-    inputs: list[str]
-    graph: Path
-    time_limit: float
+    def __init__(self, args: argparse.Namespace, work: Path):
+        self.args, self.work, self.console = args, work, Console(width=160)
+        self.result = earlier(args) or fresh(args)
+        self.peers = PEERS if args.peer_python else ()
 
-    def run(self, step: str, *arguments: str) -> Record:
-        """One step in a process of its own."""
-        command = [*self.start, step, "--graph", str(self.graph), *arguments]
-        return run(command, self.graph.parent, self.time_limit).record()
+    def measure(self) -> None:
+        """Measure of every case what is not there yet."""
+        for case in self.args.case:
+            ids = token_ids(self.args.model, case.tokens)
+            record = self._record(case, ids)
+            self._trace(case, record, ids)
+            for name in self.peers:
+                self._compare(case, record, name)
+            self._prune(case, record)
+            self._show(record)
+            if not self.args.work:
+                shutil.rmtree(process(self.args, self.work, case, OURS).graph.parent.parent, ignore_errors=True)
 
-    def trace(self, tokens: list[int]) -> Record:
-        """Trace once; the graph file stays."""
-        return self.run("trace", *self.inputs, "--tokens", *map(str, tokens))
+    def _record(self, case: Case, ids: list[int]) -> Record:
+        """The case's record in the result."""
+        sha256 = hashlib.sha256(json.dumps(ids).encode()).hexdigest()
+        named = {"operation": "trace", "case": case.title, "transcoders": case.transcoders, "tokens": case.tokens}
+        named |= {"token_ids_sha256": sha256}
+        for known in self.result["cases"]:
+            if known.items() >= named.items():
+                return known
+        self.result["cases"].append(named | {"runs": {}, "targets": []})
+        return self.result["cases"][-1]
 
-    def open(self) -> Record:
-        """Open and prune the graph that was traced last, with the names this step has in a case's record."""
-        record = self.run("open")
-        wanted = {"open_status": "status", "open_detail": "detail", "open_peak_bytes": "peak_bytes"}
-        names = ("open_seconds", "prune_seconds", "kept_nodes", "kept_edges")
-        return {new: record[old] for new, old in wanted.items()} | {name: record.get(name) for name in names}
+    def _trace(self, case: Case, record: Record, ids: list[int]) -> None:
+        """Contestants take turns; one that did not finish is not tried again."""
+        runs, limit = record["runs"], case.time_limit or self.args.time_limit
+        able = {OURS, COVERED, BUDGET, *self.peers}
+        todo = [name for name in case.names if name in able and not is_measured(runs.get(name), limit)]
+        done: dict[str, list[Record]] = {name: [] for name in todo}
+        for _ in range(self.args.repeats):
+            for name in todo:
+                if all(one["status"] == DONE for one in done[name]):
+                    done[name].append(process(self.args, self.work, case, name).trace(ids))
+                    runs[name] = summary(done[name])
+                    self._save(record, f"{name}: {describe(done[name][-1])}")
+
+    def _compare(self, case: Case, record: Record, name: str) -> None:
+        """What `benchmarks.compare` says of our graph and one of theirs, where both are there."""
+        if "comparison" in record["runs"].get(name, {"comparison": None}):
+            return
+        ours, theirs = (process(self.args, self.work, case, one) for one in (OURS, name))
+        if not (ours.graph.exists() and theirs.graph.exists()):
+            return
+        compared = theirs.run("export")
+        if compared["status"] == DONE:
+            command = [sys.executable, "-m", "benchmarks.compare", "--graph", str(ours.graph)]
+            compared = run([*command, "--peer", str(theirs.graph.parent)], ours.graph.parent, ours.time_limit).record()
+        theirs.graph.with_name("adjacency.npy").unlink(missing_ok=True)
+        record["runs"][name]["comparison"] = compared
+        self._save(record, f"{name}: largest edge difference {difference(compared)}")
+
+    def _prune(self, case: Case, record: Record) -> None:
+        """Influence and pruning on both sides, over the adjacency that ours traced."""
+        ours = process(self.args, self.work, case, OURS)
+        wanted = PRUNING in case.names and self.peers and "pruning" not in record
+        if not wanted or not ours.graph.exists() or ours.run("adjacency")["status"] != DONE:
+            return
+        theirs = replace(process(self.args, self.work, case, THEIRS), graph=ours.graph)
+        record["pruning"] = {OURS: ours.run("prune"), THEIRS: theirs.run("prune")}
+        ours.graph.with_name("adjacency.npy").unlink()
+        self._save(record, "influence and pruning measured")
+
+    def _save(self, record: Record, said: str) -> None:
+        record["targets"] = targets(record, self.args.device)
+        self.args.out.write_text(json.dumps(self.result, indent=1) + "\n")
+        self.console.print(f"{record['case']}, {said}", highlight=False)
+
+    def _show(self, record: Record) -> None:
+        """A case as a table for people, and its targets."""
+        heading, *rows = case_grid(record, self.result["settings"])
+        table = Table(title=record["case"])
+        for number, title in enumerate(heading):
+            table.add_column(title, justify="right" if number else "left")
+        for row in rows:
+            table.add_row(*row)
+        self.console.print(table)
+        for one in record["targets"]:
+            self.console.print(f"{'met' if one['met'] else 'NOT MET'}: {target_words(one)}")
 
 
-def our_side(args: argparse.Namespace, folder: Path) -> Side:
-    inputs = ["--model", str(args.model), "--transcoders", str(args.transcoders)]
-    return Side([sys.executable, "-m", "benchmarks.ours"], inputs, folder / "graph.arrow", args.peer_time_limit)
+def is_measured(record: Record | None, limit: float) -> bool:
+    """Whether there is nothing more to learn: it ended, or was stopped no earlier than it would be now."""
+    if record is None or record["status"] == FAILED:
+        return False
+    return record["status"] != OVER_TIME or record["time_limit"] >= limit
 
 
-def their_side(args: argparse.Namespace, folder: Path) -> Side:
-    clt = args.peer_transcoders or converted(args.transcoders, folder)
-    inputs = ["--model", str(args.model), "--clt", str(clt), "--batch", str(args.peer_batch)]
-    start = [str(args.peer_python), "-I", str(HERE / "peer_circuit_tracer.py")]
-    return Side(start, inputs, folder / "graph.pt", args.peer_time_limit)
-
-
-def converted(transcoders: Path, folder: Path) -> Path:
-    """The transcoders in circuit-tracer's layout, written by a process of its own."""
-    clt = folder / "clt"
-    command = ["-m", "benchmarks.transcoders", "convert", "--transcoders", str(transcoders), "--out", str(clt)]
-    result = run([sys.executable, *command], folder, time_limit=600)
-    if result.status != DONE:
-        raise ValueError(f"cannot convert {transcoders} for circuit-tracer ({result.status}: {result.detail})")
-    return clt
-
-
-def measure_case(sides: dict[str, Side], tokens: list[int], repeats: int, console: Console) -> Record:
-    """All measurements of one prompt; a side that did not finish is not tried again."""
-    runs: dict[str, list[Record]] = {name: [] for name in sides}
-    for _ in range(repeats):
-        for name, side in sides.items():
-            if all(record["status"] == DONE for record in runs[name]):
-                runs[name].append(side.trace(tokens))
-                console.print(f"{len(tokens)} tokens, {name}: {describe(runs[name][-1])}", highlight=False)
-    records = {name: summary(runs[name], sides[name]) if name in sides else {"status": NOT_MEASURED} for name in SIDES}
-    case = {"tokens": len(tokens), "token_ids": tokens, **records, "ratios": ratios(records["ours"], records["theirs"])}
-    return case | {"comparison": edge_difference(sides, records)}
-
-
-def summary(runs: list[Record], side: Side) -> Record:
-    """Median times and the largest peak over the repeats, one opening, and every run."""
-    record = {**runs[-1], "runs": runs}
+def summary(runs: list[Record]) -> Record:
+    """Median times and the largest peak over the repeats."""
+    record = runs[-1] | {"others_cores": max(one["others_cores"] for one in runs)}
     if record["status"] != DONE:
         return record
-    for name in (key for key in runs[0] if key.endswith("seconds")):
-        record[name] = statistics.median(one[name] for one in runs)
-    record["peak_bytes"] = max(one["peak_bytes"] for one in runs)
-    return record | side.open()
-
-
-def ratios(ours: Record, theirs: Record) -> dict[str, float]:
-    """Ours over theirs, for what both sides measured to the end."""
-    if not ours["status"] == theirs["status"] == DONE:
-        return {}
-    return {name: ours[name] / theirs[name] for name in RATIOS if ours.get(name) and theirs.get(name)}
-
-
-def edge_difference(sides: dict[str, Side], records: dict[str, Record]) -> Record:
-    """What `benchmarks.compare` says of the two graphs; "not measured" where one is missing."""
-    if any(records[name]["status"] != DONE for name in SIDES):
-        return {"status": NOT_MEASURED}
-    exported = sides["theirs"].run("export")
-    if exported["status"] != DONE:
-        return exported
-    ours, theirs = sides["ours"].graph, sides["theirs"].graph.parent
-    command = [sys.executable, "-m", "benchmarks.compare", "--graph", str(ours), "--peer", str(theirs)]
-    return run(command, ours.parent, time_limit=1800).record()
+    for name in (key for key in record if key.endswith("seconds")):
+        record[name] = statistics.median(one[name] for one in runs if name in one)
+    if len(runs) > 1:
+        record["all_seconds"] = [one["seconds"] for one in runs]
+    return record | {"peak_bytes": max(one["peak_bytes"] for one in runs)}
 
 
 def describe(record: Record) -> str:
@@ -130,26 +156,34 @@ def describe(record: Record) -> str:
     return f"{record['seconds']:.1f} s, peak {record['peak_bytes'] / 1e9:.1f} GB, {record['edges']:,} edges{others}"
 
 
-def show(case: Record, console: Console) -> None:
-    """A case as a table for people."""
-    table = Table(title=f"{case['tokens']} tokens")
-    for title in ("", "cotrace", "circuit-tracer", "ours / theirs"):
-        table.add_column(title, justify="left" if not title else "right")
-    for row in ROWS:
-        table.add_row(row.title, *cells(case, row))
-    console.print(table)
-
-
 def settings(args: argparse.Namespace) -> Record:
     """What was measured; folders by their names alone, since their places are nobody's business."""
     return {
         "model": args.model.name,
-        "transcoders": args.transcoders.name,
+        "transcoders": {name: Path(spec).name for name, spec in args.transcoders.items()},
+        "coverage": args.coverage,
+        "max_seconds": args.max_seconds,
         "repeats": args.repeats,
         "peer_batch": args.peer_batch,
-        "time_limit_seconds": args.peer_time_limit,
+        "device": args.device,
         "dtype": "float32",
     }
+
+
+def fresh(args: argparse.Namespace) -> Record:
+    """A result without cases."""
+    head = {"benchmark": RESULTS[args.device], "date": time.strftime("%Y-%m-%d"), "machine": machine()}
+    return head | {"settings": settings(args), "cases": []}
+
+
+def earlier(args: argparse.Namespace) -> Record | None:
+    """The result to go on with; raises ValueError if it is of other settings or another processor."""
+    if not args.resume or not args.out.exists():
+        return None
+    found = json.loads(args.out.read_text())
+    if found["settings"] != settings(args) or found["machine"]["cpu"] != machine()["cpu"]:
+        raise ValueError(f"{args.out} was measured with other settings or elsewhere; leave --resume out")
+    return found
 
 
 def absolute(path: str) -> Path:
@@ -157,48 +191,45 @@ def absolute(path: str) -> Path:
     return Path(path).absolute()
 
 
+def transcoders(texts: list[str]) -> dict[str, str]:
+    """`SET=SPEC` each; folders as seen from anywhere."""
+    found = dict(text.split("=", 1) for text in texts)
+    return {name: str(Path(spec).absolute()) if Path(spec).exists() else spec for name, spec in found.items()}
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=absolute, required=True, help="Gemma 3 as a Hugging Face folder")
-    parser.add_argument("--transcoders", type=absolute, required=True, help="a CLT in the Gemma Scope 2 layout")
-    parser.add_argument("--peer-python", type=absolute, help="Python of an environment that has circuit-tracer")
-    parser.add_argument("--peer-transcoders", type=absolute, help="the same CLT in circuit-tracer's layout")
-    parser.add_argument("--peer-batch", type=int, default=64)
-    parser.add_argument("--peer-time-limit", type=float, default=1800, help="seconds for one process of either side")
-    parser.add_argument("--tokens", type=int, nargs="+", default=[16, 64])
-    parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument(
-        "--work", type=absolute, help="folder for graphs and logs that stays; a temporary one if left out"
-    )
-    parser.add_argument("--out", type=absolute, default=HERE / "results" / "trace.json")
-    return parser.parse_args()
-
-
-def measure(args: argparse.Namespace, work: Path) -> None:
-    """Measure every case; the result file is rewritten after each, so that an interrupted run keeps what it has."""
-    console = Console()
-    for name in SIDES:
-        (work / name).mkdir(parents=True, exist_ok=True)
-    sides = {"ours": our_side(args, work / "ours")}
-    if args.peer_python:
-        sides["theirs"] = their_side(args, work / "theirs")
-    result: Record = {"benchmark": "trace", "date": time.strftime("%Y-%m-%d"), "machine": machine()}
-    result |= {"settings": settings(args), "cases": []}
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    for length in args.tokens:
-        case = measure_case(sides, token_ids(args.model, length), args.repeats, console)
-        show(case, console)
-        result["cases"].append(case)
-        args.out.write_text(json.dumps(result, indent=1) + "\n")
+    add = parser.add_argument
+    add("--model", type=absolute, required=True, help="Gemma 3 as a Hugging Face folder")
+    add("--transcoders", nargs="+", required=True, metavar="SET=SPEC", help=f"SET is one of {', '.join(SETS)}")
+    add("--case", nargs="+", type=Case.parse, metavar="SET:TOKENS:NAMES:SECONDS", help="default: all sets, 16 and 64")
+    add("--peer-python", type=absolute, help="Python of an environment that has circuit-tracer")
+    add("--peer-batch", type=int, default=64)
+    add("--device", choices=RESULTS, default="cpu")
+    add("--coverage", type=float, default=0.95, help="of `covered`")
+    add("--max-seconds", type=float, default=120, help="of `budget`")
+    add("--time-limit", type=float, default=1800, help="seconds for one process of either side")
+    add("--repeats", type=int, default=1)
+    add("--resume", action="store_true", help="keep what the result file has")
+    add("--work", type=absolute, help="folder for graphs and logs that stays; a temporary one if left out")
+    add("--out", type=absolute, help="result file")
+    args = parser.parse_args()
+    args.transcoders = transcoders(args.transcoders)
+    args.case = args.case or [Case.parse(f"{name}:{n}") for name in args.transcoders for n in (16, 64)]
+    args.out = args.out or HERE / "results" / f"{RESULTS[args.device]}.json"
+    if missing := {case.transcoders for case in args.case} - set(args.transcoders):
+        parser.error(f"no --transcoders for {', '.join(sorted(missing))}")
+    return args
 
 
 def main() -> None:
     args = arguments()
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     if args.work:
-        measure(args, args.work)
+        Bench(args, args.work).measure()
         return
     with tempfile.TemporaryDirectory(prefix="cotrace-benchmark-") as folder:
-        measure(args, Path(folder))
+        Bench(args, Path(folder)).measure()
 
 
 if __name__ == "__main__":

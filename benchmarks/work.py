@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 PRODUCT = {"cpu": 2048, "cuda": 8192}  # rows and columns of the product that the machine's rate is measured on
-PRODUCTS = 5
+PRODUCTS = 3
 
 
 @dataclass(frozen=True)
