@@ -1,6 +1,8 @@
 """Estimates before the expensive part: what a trace will need, and whether it is there."""
 
+import ctypes
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -17,6 +19,13 @@ GIB = 2**30
 def free_memory(device: torch.device) -> int:
     """Bytes that are free on a device."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+
+
+def give_back_freed() -> None:
+    """Return memory that was freed to the system: glibc keeps blocks of less than 32 MB otherwise."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 def require(needed: float, device: torch.device, what: str, cure: str) -> None:

@@ -14,7 +14,7 @@ from cotrace.graphs import Graph
 
 from .architecture import Architecture, read_architecture
 from .expansion import Limits
-from .memory import require_for_forward, require_for_logits
+from .memory import give_back_freed, require_for_forward, require_for_logits
 from .options import Options
 from .plan import Plan, allowed_memory, make_plan
 from .progress import Progress, quiet_transformers
@@ -146,6 +146,7 @@ class Model:
         with bars.phase("collecting what features write"):
             replacement = Replacement(survey, plan.hold)
         del survey  # and with it what only the forward pass needed
+        give_back_freed()
         return trace(replacement, request.resolve(replacement), info, options.limits, plan, progress=bars)
 
     @torch.no_grad()

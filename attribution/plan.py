@@ -16,6 +16,7 @@ ENTRY_BYTES = 64  # of a vector's place in its layer's table, and of the sort th
 BLOCK_COPIES = (
     5  # of a batch's rows: as they grow, in node order, as shares of influence, and as edges on their way out
 )
+HELD = 2**28  # of vectors that features write: more are made again for every batch, which takes a tenth longer
 SPARE = 2**28  # compiled code, threads, buffers of libraries
 
 
@@ -54,14 +55,12 @@ class Plan:
 def make_plan(survey: Survey, target_rows: int, limits: Limits, batch_size: int | None, memory: int) -> Plan:
     """Plan a trace of a prompt whose active features are known, to stay within a total of bytes.
 
-    What can be made again is held only where it fits; batches get smaller before that. Raises
-    ValueError where nothing fits, and where the temporary folder is too small.
+    Batches get smaller until they fit. Raises ValueError where nothing fits, and where the temporary
+    folder is too small.
     """
     plan = _largest(survey, target_rows, limits, batch_size)
     while plan.memory > memory:
-        if plan.hold:
-            plan = replace(plan, hold=False, tables=_table_bytes(survey, False))
-        elif plan.targets > 1 and not batch_size:
+        if plan.targets > 1 and not batch_size:
             size = plan.size._replace(most_vectors=plan.size.most_vectors // 2)
             plan = replace(plan, size=size)
             plan = replace(plan, batch=_batch_bytes(survey, plan.targets, plan.nodes))
@@ -76,14 +75,14 @@ def make_plan(survey: Survey, target_rows: int, limits: Limits, batch_size: int 
 
 
 def _largest(survey: Survey, target_rows: int, limits: Limits, batch_size: int | None) -> Plan:
-    """The plan for speed: everything held, batches as large as they run best."""
-    features, arch = survey.features, survey.weights.architecture
+    """The plan for speed: batches as large as they run best, and what is not too much is held."""
+    features, arch, size = survey.features, survey.weights.architecture, survey.weights.dtype.itemsize
     n_positions = len(survey.token_ids_P)
     nodes = len(features) + (arch.n_layers + 1) * n_positions + target_rows
     rows = len(features) if limits.max_features is None else min(limits.max_features, len(features))
     edges = survey.most_edges if rows == len(features) else min(survey.most_edges, rows * nodes)
     edges += target_rows * nodes
-    size = survey.weights.dtype.itemsize
+    hold = survey.n_vectors * arch.d_model * size <= HELD
     targets = batch_size or room_for_targets(survey.weights.device.type, n_positions)
     return Plan(
         tokens=n_positions,
@@ -91,10 +90,10 @@ def _largest(survey: Survey, target_rows: int, limits: Limits, batch_size: int |
         nodes=nodes,
         rows=rows + target_rows,
         edges=edges,
-        hold=True,
+        hold=hold,
         size=BatchSize(batch_size, targets * n_positions),
         loaded=_in_use(survey.weights.device),
-        tables=_table_bytes(survey, True),
+        tables=_table_bytes(survey, hold),
         batch=_batch_bytes(survey, targets, nodes),
         ending=nodes * NODE_BYTES,
         disk=edges * (4 + size),
@@ -105,7 +104,7 @@ def _table_bytes(survey: Survey, hold: bool) -> int:
     """Everything that a replacement keeps beside what the survey has."""
     encoded, arch, size = survey.encoded, survey.weights.architecture, survey.weights.dtype.itemsize
     read = sum(e.encoder_UD.numel() for e in encoded)
-    decoders = sum(e.decoder_UJD.numel() for e in encoded)
+    decoders = max(e.decoder_UJD.numel() for e in encoded)  # one layer's, while it joins the others
     by_position = 6 * arch.n_layers * len(survey.token_ids_P) * arch.d_model
     patterns = sum(block.pattern_Hqk.numel() for done in survey.passes for block in done.pattern.blocks)
     attention = arch.n_layers * (arch.n_heads + arch.n_kv_heads) * arch.d_head * arch.d_model

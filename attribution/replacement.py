@@ -1,6 +1,5 @@
 """The local replacement model of one prompt: everything frozen, everything that is written."""
 
-import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +14,7 @@ from .progress import Progress
 from .tokens import as_index
 from .transcoders import Encoded, Transcoders
 from .weights import Gemma3Weights, LayerPass
-from .writes import Writes
+from .writes import Writes, decoders_in_one_table
 
 
 @dataclass(frozen=True)
@@ -144,9 +143,11 @@ class Replacement:
         self.skip = [survey.transcoders.skip(layer, self.embedding_PD) for layer in range(arch.n_layers)]
         self.skip_back = [None if s is None else s.T * weights.norm_mlp_in(i) for i, s in enumerate(self.skip)]
         self.column_N, self.first_column_LP = self._columns()
-        self.written = [self._writes(layer, survey.encoded, hold) for layer in range(arch.n_layers)]
-        decoders = [e.decoder_UJD for e in survey.encoded]
-        self.decoded_LPD = decode([e.decoded for e in survey.encoded], decoders, self.n_positions)
+        table_RD, rows = decoders_in_one_table(survey.encoded)
+        self.decoded_LPD = decode(
+            [e.decoded for e in survey.encoded], [e.decoder_UJD for e in survey.encoded], self.n_positions
+        )
+        self.written = [self._writes(layer, survey.encoded, table_RD, rows, hold) for layer in range(arch.n_layers)]
         # What features and skips leave of each MLP's output: errors, then constants.
         self.rest_LKPD = self.embedding_PD.new_zeros(arch.n_layers, 2, *self.embedding_PD.shape)
         for layer in range(arch.n_layers):
@@ -177,18 +178,17 @@ class Replacement:
         column_N[order] = torch.arange(len(order), device=order.device)
         return column_N, first_LP
 
-    def _writes(self, layer: int, encoded: list[Encoded], hold: bool) -> Writes:
+    def _writes(
+        self, layer: int, encoded: list[Encoded], table_RD: Tensor, rows_JU: list[Tensor], hold: bool
+    ) -> Writes:
         """All that features write at one layer's MLP output, grouped by position."""
-        writers = [s for s in range(layer + 1) if layer - s < encoded[s].decoder_UJD.shape[1]]
+        writers = [s for s in range(layer + 1) if layer - s < len(rows_JU[s])]
         position_E = torch.cat([encoded[s].position_n for s in writers])
         order = torch.argsort(position_E, stable=True)
-        sizes = [len(encoded[s].decoder_UJD) for s in writers]
-        before = [0, *itertools.accumulate(sizes)]
-        row_E = torch.cat([encoded[s].row_n + start for s, start in zip(writers, before, strict=False)])[order]
+        row_E = torch.cat([rows_JU[s][layer - s, encoded[s].row_n] for s in writers])[order]
         scale_E = torch.cat([encoded[s].write_scale_n for s in writers])[order]
-        decoder_UD = torch.cat([encoded[s].decoder_UJD[:, layer - s] for s in writers])
         offsets = [0, *torch.bincount(position_E, minlength=self.n_positions).cumsum(0).tolist()]
-        return Writes(decoder_UD, row_E, scale_E, offsets, self.first_column_LP[writers[0]].tolist(), hold)
+        return Writes(table_RD, row_E, scale_E, offsets, self.first_column_LP[writers[0]].tolist(), hold)
 
     def _split_remainder(self, layer: int, survey: Survey) -> None:
         """Split what features and skip leave of the MLP's output into constants and error nodes."""

@@ -13,7 +13,7 @@ from cotrace.graphs.schema import build_table
 from cotrace.graphs.scores import graph_scores
 
 from .expansion import Expansion, Limits, influence_bound
-from .memory import free_disk
+from .memory import free_disk, give_back_freed
 from .plan import Plan
 from .progress import Progress
 from .replacement import Replacement
@@ -76,6 +76,8 @@ def trace(
                 compute(batch)
                 step(len(batch.node_T))
             step(int((features.layer_N == layer).sum()) - len(chosen))
+    replacement.written.clear()
+    give_back_freed()
     with progress.phase("finishing the graph"):
         computed_N = expansion.computed_N.cpu().numpy()
         return _assemble(replacement, targets, records, weights_M, order, collector, computed_N, info)
