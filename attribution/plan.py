@@ -8,7 +8,8 @@ import torch
 from .expansion import Limits
 from .memory import GIB, free_memory, require_disk
 from .replacement import Survey
-from .sweep import BatchSize, room_for_targets
+from .sweep import BatchSize, best_targets
+from .work import Sizes, product_rate, useful_operations, written_entries
 from .writes import AT_ONCE
 
 NODE_BYTES = 200  # of a node's columns, and of what pruning keeps of it
@@ -17,6 +18,7 @@ BLOCK_COPIES = (
     5  # of a batch's rows: as they grow, in node order, as shares of influence, and as edges on their way out
 )
 HELD = 2**28  # of vectors that features write: more are made again for every batch, which takes a tenth longer
+REACHED = 0.55  # of the rate of a large product that the sweep reaches (docs/benchmarks.md)
 SPARE = 2**28  # compiled code, threads, buffers of libraries
 
 
@@ -33,13 +35,19 @@ class Plan:
     nodes: int
     rows: int
     edges: int
-    hold: bool
     size: BatchSize
     loaded: int
     tables: int
     batch: int
     ending: int
     disk: int
+    operations: float
+    device: str
+
+    @property
+    def hold(self) -> bool:
+        """Whether the vectors that features write are held."""
+        return self.size.hold
 
     @property
     def targets(self) -> int:
@@ -50,6 +58,10 @@ class Plan:
     def memory(self) -> int:
         """The most that the process will hold at once."""
         return self.loaded + self.tables + max(self.batch, self.ending) + SPARE
+
+    def seconds(self) -> float:
+        """Estimate of the time for all rows, by the rate of a matrix product that is measured now."""
+        return self.operations / (REACHED * product_rate(self.device))
 
 
 def make_plan(survey: Survey, target_rows: int, limits: Limits, batch_size: int | None, memory: int) -> Plan:
@@ -83,21 +95,31 @@ def _largest(survey: Survey, target_rows: int, limits: Limits, batch_size: int |
     edges = survey.most_edges if rows == len(features) else min(survey.most_edges, rows * nodes)
     edges += target_rows * nodes
     hold = survey.n_vectors * arch.d_model * size <= HELD
-    targets = batch_size or room_for_targets(survey.weights.device.type, n_positions)
+    targets = batch_size or best_targets(survey.weights.device.type, n_positions, hold)
     return Plan(
         tokens=n_positions,
         features=len(features),
         nodes=nodes,
         rows=rows + target_rows,
         edges=edges,
-        hold=hold,
-        size=BatchSize(batch_size, targets * n_positions),
+        size=BatchSize(batch_size, hold, targets * n_positions),
         loaded=_in_use(survey.weights.device),
         tables=_table_bytes(survey, hold),
         batch=_batch_bytes(survey, targets, nodes),
         ending=nodes * NODE_BYTES,
         disk=edges * (4 + size),
+        operations=_operations(survey) * rows / max(1, len(features)),
+        device=survey.weights.device.type,
     )
+
+
+def _operations(survey: Survey) -> int:
+    """Useful operations of all features' rows."""
+    features, arch = survey.features, survey.weights.architecture
+    counts_LP = features.counts(arch.n_layers, len(survey.token_ids_P)).cpu().numpy()
+    entries_LP = written_entries(counts_LP, survey.transcoders.kind == "clt")
+    sites = features.layer_N.cpu().numpy(), features.position_N.cpu().numpy()
+    return useful_operations(Sizes.of(arch, survey.transcoders), entries_LP, *sites)
 
 
 def _table_bytes(survey: Survey, hold: bool) -> int:

@@ -39,21 +39,22 @@ class Rows(NamedTuple):
     bias_T: Tensor  # what constants contribute; the encoder's bias not included
 
 
-def room_for_targets(device: str, n_positions: int) -> int:
-    """Targets of a batch whose last position is the prompt's last."""
-    return max(LEAST_TARGETS, BATCH_ROWS[device] // n_positions)
+def best_targets(device: str, n_positions: int, hold: bool) -> int:
+    """Targets of a batch that ends at the last of so many positions: twice as many where vectors are made for each."""
+    return max(LEAST_TARGETS, BATCH_ROWS[device] // n_positions) * (1 if hold else 2)
 
 
 class BatchSize(NamedTuple):
     """How many targets go together: exactly so many, or as many as run best and have room."""
 
     exactly: int | None
+    hold: bool
     most_vectors: int  # targets x positions
 
     def at(self, position: int, device: str) -> int:
         """Targets of a batch that ends at a position."""
         room = max(1, self.most_vectors // (position + 1))
-        return self.exactly or min(room_for_targets(device, position + 1), room)
+        return self.exactly or min(best_targets(device, position + 1, self.hold), room)
 
 
 def target_batches(

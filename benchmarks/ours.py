@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from cotrace.attribution.work import Sizes, product_rate
+
 from .measure import timed
-from .work import Sizes, product_rate, sweep_operations
+from .work import sweep_operations
 
 SWEEP = "rows"
 PHASES = {  # what the progress bars say: what it is called here, the same for both sides
@@ -41,8 +43,8 @@ def trace(args: argparse.Namespace) -> dict[str, Any]:
     with phases_timed() as phases:
         graph, seconds = timed(lambda: model.trace(args.tokens, progress=False, **limits))
     rate = max(rate, product_rate(args.device))
-    _, save_seconds = timed(lambda: graph.save(args.graph))
-    operations = sweep_operations(graph, Sizes.of(model))
+    _, save_seconds = timed(lambda: graph.save(args.graph, compressed=True))
+    operations = sweep_operations(graph, Sizes.of(model.architecture, model.transcoders))
     return {
         "seconds": seconds,
         "load_seconds": load_seconds,

@@ -1,5 +1,7 @@
-"""Targets as users write them on the command line and in files of prompts."""
+"""Targets, positions and sizes as users write them on the command line and in files of prompts."""
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -19,3 +21,36 @@ def parse_target(text: str) -> Any:
             raise ValueError(f"--target {text!r} should be feature:LAYER:POSITION:ID, three numbers")
         return ("feature", *map(int, parts))
     return text
+
+
+def parse_positions(texts: list[str]) -> int | list[int]:
+    """Read --position as `Model.trace` wants it: one number, or all that are named. FIRST:STOP is a range.
+
+    Raises ValueError for what is neither.
+    """
+    found = [position for text in texts for position in _positions(text)]
+    return found[0] if len(found) == 1 else found
+
+
+def _positions(text: str) -> Iterable[int]:
+    first, colon, stop = text.partition(":")
+    try:
+        positions = range(int(first), int(stop)) if colon else [int(first)]
+    except ValueError:
+        raise ValueError(f"--position {text!r} should be a number, or FIRST:STOP, two numbers") from None
+    if not positions or (colon and positions[0] < 0 <= positions[-1]):
+        raise ValueError(f"--position {text!r} names no position; FIRST:STOP goes from FIRST up to STOP - 1")
+    return positions
+
+
+UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def parse_memory(text: str | None) -> int | None:
+    """Read --memory: a number of bytes with a unit, such as 8GiB. Raises ValueError for anything else."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip(), re.IGNORECASE)
+    if match is None or match[2].upper() not in UNITS:
+        raise ValueError(f"--memory {text!r} should be a number with a unit, such as 8GiB or 500MB")
+    return int(float(match[1]) * UNITS[match[2].upper()])

@@ -47,7 +47,7 @@ class RowSpool:
                 file.write(array.data)
                 file.flush()
         except OSError as error:
-            raise ValueError(_no_room(error.strerror)) from error
+            raise ValueError(_no_room(str(error.strerror))) from error
 
     def finish(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return indptr (M+1,) int64, indices (E,) int32 and weights (E,), the last two file-backed.

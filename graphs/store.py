@@ -20,18 +20,22 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def save_table(table: pa.Table, path: Path) -> None:
+def save_table(table: pa.Table, path: Path, compressed: bool = False) -> None:
     """Write a node table as an Arrow IPC file of one record batch, atomically."""
+    options = pa.ipc.IpcWriteOptions(compression="zstd" if compressed else None)
     with (
         replacing(path) as temporary,
         pa.OSFile(str(temporary), "wb") as sink,
-        pa.ipc.new_file(sink, table.schema) as writer,
+        pa.ipc.new_file(sink, table.schema, options=options) as writer,
     ):
         writer.write_table(table)
 
 
 def read_table(path: Path) -> pa.Table:
-    """Memory-map the one record batch of a file; raises ValueError if it is not readable as such."""
+    """Memory-map the one record batch of a file, or unpack it into memory where it is compressed.
+
+    Raises ValueError if it is not readable as such.
+    """
     try:
         file = pa.memory_map(str(path)).read_buffer()
         reader = pa.ipc.open_file(file)
@@ -42,16 +46,4 @@ def read_table(path: Path) -> pa.Table:
         raise ValueError("you may not read it; ask its owner for permission") from error
     except (pa.ArrowException, OSError) as error:
         raise ValueError("it is truncated or not an Arrow file; copy it again or trace the prompt again") from error
-    if not all(_is_inside(buffer, file) for column in table.columns for buffer in _buffers(column.chunk(0))):
-        raise ValueError("it is compressed, so that it cannot be memory-mapped; trace the prompt again")
     return table
-
-
-def _is_inside(part: pa.Buffer | None, whole: pa.Buffer) -> bool:
-    """Whether a buffer is absent, empty or a view of another."""
-    return part is None or part.size == 0 or whole.address <= part.address < whole.address + whole.size
-
-
-def _buffers(array: pa.Array) -> list[pa.Buffer | None]:
-    """All buffers of an array; a dictionary's own values are a few words and may be anywhere."""
-    return array.indices.buffers() if isinstance(array, pa.DictionaryArray) else array.buffers()

@@ -7,6 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cotrace.attribution.memory import GIB
+from cotrace.attribution.plan import Plan
 from cotrace.graphs import Graph, describe_path, node_label, strongest_paths
 
 console = Console()
@@ -44,6 +46,20 @@ def print_summary(graph: Graph) -> None:
     )
     console.print(facts)
     print_targets(graph)
+
+
+def print_plan(plan: Plan) -> None:
+    """What a trace would take."""
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bold")
+    facts.add_row("prompt", f"{plan.tokens:,} tokens, {plan.features:,} active features, {plan.nodes:,} nodes at most")
+    facts.add_row("rows", f"{plan.rows:,} at most, of {plan.edges:,} edges")
+    facts.add_row("memory", f"{plan.memory / GIB:.2f} GiB, of which {plan.loaded / GIB:.2f} GiB are in use already")
+    facts.add_row("disk", f"{plan.disk / GIB:.2f} GiB of temporary files at most, as large as the unpruned graph")
+    facts.add_row("time", f"{plan.seconds():,.0f} s for all rows, by this machine's rate of matrix products")
+    batches = f"{plan.targets} targets at the last position"
+    facts.add_row("batches", batches if plan.hold else f"{batches}; what features write is made again for each")
+    console.print(facts)
 
 
 def printable(text: str) -> str:

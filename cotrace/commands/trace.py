@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cotrace.targets import parse_target
+from cotrace.targets import parse_memory, parse_positions, parse_target
 
 HOW_TO_NAME_TARGETS = (
     "A target: a token's exact text (' cold', with its space), id:1234, 'diff: cold| hot' for a logit difference, "
@@ -17,6 +17,11 @@ HOW_TO_NAME_TARGETS = (
 HOW_TO_GIVE_PROMPTS = (
     "Instead of PROMPT: a file of JSON lines (.jsonl) or Parquet with a column `prompt` (a text, token ids or a chat) "
     "and, if wanted, `id` and `targets`. The same command goes on where it was stopped."
+)
+
+HOW_TO_NAME_POSITIONS = (
+    "Where the targets are read: a number, negative from the end, or FIRST:STOP for all from FIRST up to STOP - 1. "
+    "Repeatable; default: the last."
 )
 
 HOW_MANY_WORKERS = "For --prompts: so many processes, each with a model and a GPU or a share of the CPUs; needs Ray."
@@ -40,7 +45,16 @@ def trace(
     ] = 1.0,
     max_features: Annotated[int | None, typer.Option(help="At most so many features' rows.", min=0)] = None,
     max_seconds: Annotated[float | None, typer.Option(help="Stop computing rows after about so long.")] = None,
-    position: Annotated[int, typer.Option(help="Where the targets are read; negative counts from the end.")] = -1,
+    position: Annotated[list[str] | None, typer.Option(help=HOW_TO_NAME_POSITIONS)] = None,
+    next_tokens: Annotated[
+        bool, typer.Option("--next", help="Targets: the token that PROMPT itself has after each --position.")
+    ] = False,
+    memory: Annotated[
+        str | None, typer.Option(help="Stay within so much memory, such as 8GiB.  [what is free]")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option(help="Only say what the trace would take: memory, disk, rows, time.")
+    ] = False,
     node_threshold: Annotated[float, typer.Option(help="Share of the influence that the kept nodes hold.")] = 0.8,
     edge_threshold: Annotated[float, typer.Option(help="Share of the influence that the kept edges hold.")] = 0.98,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -64,22 +78,25 @@ def trace(
 
     from .places import check_writable
 
-    check_what(prompt, prompts, workers, ray)
+    check_what(prompt, prompts, workers, ray, dry_run)
     check_threshold("--node-threshold", node_threshold)
     check_threshold("--edge-threshold", edge_threshold)
     check_threshold("--target-mass", target_mass)
     check_limits(coverage, max_features, max_seconds)
-    targets = [parse_target(text) for text in target] if target else None
+    if target and next_tokens:
+        raise ValueError("--next says what the targets are, and so does --target; use one of them")
+    targets = "next" if next_tokens else [parse_target(text) for text in target] if target else None
     check_writable(out)
 
     to_load: dict[str, Any] = {"model": model, "transcoders": transcoders, "device": device, "dtype": dtype}
     options: dict[str, Any] = {  # of Model.trace
-        "position": position,
+        "position": parse_positions(position or ["-1"]),
         "max_targets": max_targets,
         "target_mass": target_mass,
         "coverage": coverage,
         "max_features": max_features,
         "max_seconds": max_seconds,
+        "memory": parse_memory(memory),
     }
     pruning: dict[str, Any] = {"node_threshold": node_threshold, "edge_threshold": edge_threshold}
     if prompt is None:
@@ -89,24 +106,31 @@ def trace(
 
     import cotrace
 
-    from .report import console
+    from .report import console, print_plan
 
-    graph = cotrace.load(**to_load).trace([{"role": "user", "content": prompt}] if chat else prompt, targets, **options)
+    loaded = cotrace.load(**to_load)
+    said = [{"role": "user", "content": prompt}] if chat else prompt
+    if dry_run:
+        print_plan(loaded.plan(said, targets, progress=None, **options))
+        return
+    graph = loaded.trace(said, targets, **options)
     with console.status("pruning"):
         circuit = graph.prune(**pruning)
     name = slug(prompt)
     written = [circuit.save(out / f"{name}.arrow")]
     if full:
-        written.append(graph.save(out / f"{name}.full.arrow"))
+        written.append(graph.save(out / f"{name}.full.arrow", compressed=True))
     finish(circuit, written, out / f"{name}.svg", max_nodes)
 
 
-def check_what(prompt: str | None, prompts: Path | None, workers: int | None, ray: str | None) -> None:
+def check_what(prompt: str | None, prompts: Path | None, workers: int | None, ray: str | None, dry_run: bool) -> None:
     """Raise ValueError unless there is one prompt or a file of them, and workers for a file only."""
     if (prompt is None) == (prompts is None):
         raise ValueError("give a PROMPT, or a file of many with --prompts; one of the two")
     if prompt == "":
         raise ValueError("the prompt is empty; write some text")
+    if prompts is not None and dry_run:
+        raise ValueError("--dry-run is for one PROMPT; leave it out for --prompts")
     if prompt is not None and (workers or ray):
         raise ValueError("--workers and --ray are for --prompts; leave them out for one prompt")
 
