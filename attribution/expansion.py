@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from cotrace.graphs import NodeOrder
+from cotrace.graphs.rows import SparseRows
 
 from .replacement import Features
 from .sweep import Batch, Rows
@@ -62,14 +63,22 @@ class Expansion:
     layers are: their number of features, and the work of their rows.
     """
 
-    def __init__(self, features: Features, order: NodeOrder, target_weights_M: np.ndarray, limits: Limits):
+    def __init__(
+        self,
+        features: Features,
+        order: NodeOrder,
+        target_weights_M: np.ndarray,
+        limits: Limits,
+        known_N: np.ndarray | None = None,
+    ):
         device = features.layer_N.device
         self.limits, self.started = limits, time.monotonic()
         self.weight_M = torch.from_numpy(target_weights_M).to(device)
         self.influence_M = torch.zeros(order.n_nodes, dtype=torch.float64, device=device)
         self.computed_N = torch.zeros(len(features), dtype=torch.bool, device=device)
         self.layer_N = features.layer_N
-        self.work_N = _work(features.layer_N, features.position_N)
+        self.known_N = torch.zeros_like(self.computed_N) if known_N is None else torch.from_numpy(known_N).to(device)
+        self.work_N = torch.where(self.known_N, 0, _work(features.layer_N, features.position_N))
         self.may_skip = 1 - limits.coverage
         self.work_done, self.seconds_done = 0, 0.0
 
@@ -84,6 +93,18 @@ class Expansion:
         self.influence_M[rows.columns_C] += (mass_T.to(share_TC) @ share_TC).double()
         self.work_done += int(_work(batch.layer, batch.position_T).sum())
         self.seconds_done += seconds
+
+    def add_known(self, rows: SparseRows) -> None:
+        """Take rows that did not have to be computed."""
+        node_T = torch.from_numpy(rows.node_T).to(self.computed_N.device)
+        self.computed_N[node_T] = True
+        if self.limits.all_rows:
+            return
+        row_E, size_E = np.repeat(np.arange(len(rows.node_T)), rows.count_T), np.abs(rows.weights_E)
+        total_T = np.bincount(row_E, size_E, minlength=len(rows.node_T))
+        mass_T = (self.influence_M + self.weight_M)[node_T].cpu().numpy() / np.where(total_T > 0, total_T, 1)
+        passed_M = np.bincount(rows.indices_E, mass_T[row_E] * size_E, minlength=len(self.influence_M))
+        self.influence_M += torch.from_numpy(passed_M).to(self.influence_M)
 
     def choose(self, layer: int) -> Tensor:
         """Features of a layer whose rows are to be computed, ascending; all rows above are there."""
@@ -111,8 +132,8 @@ class Expansion:
             return len(ranked)
         left = self.limits.max_seconds - (time.monotonic() - self.started)
         if not self.work_done:
-            return FIRST_ROWS if left > 0 else 0
-        share = float(self.work_N[ranked].sum() / self.work_N[self.layer_N <= layer].sum())
+            return int(((~self.known_N[ranked]).cumsum(0) <= FIRST_ROWS).sum()) if left > 0 else 0
+        share = float(self.work_N[ranked].sum() / self.work_N[self.layer_N <= layer].sum().clamp(min=1))
         seconds_n = self.work_N[ranked].cumsum(0) * (self.seconds_done / self.work_done)
         return int((seconds_n <= left * share).sum())
 

@@ -17,6 +17,7 @@ from .expansion import Limits
 from .memory import give_back_freed, require_for_forward, require_for_logits
 from .options import Options
 from .plan import Plan, allowed_memory, make_plan
+from .prefixes import PrefixCache
 from .progress import Progress, quiet_transformers
 from .provenance import versions
 from .replacement import Masked, Replacement, Survey
@@ -46,8 +47,16 @@ class _Asked(NamedTuple):
 class Model:
     """A Gemma 3 model with its transcoders. Make one with `cotrace.load`."""
 
-    def __init__(self, source: ModelSource, weights: Gemma3Weights, tokens: Tokens, transcoders: Transcoders):
+    def __init__(
+        self,
+        source: ModelSource,
+        weights: Gemma3Weights,
+        tokens: Tokens,
+        transcoders: Transcoders,
+        prefixes: PrefixCache | None = None,
+    ):
         self.source, self.weights, self.tokens, self.transcoders = source, weights, tokens, transcoders
+        self.prefixes = prefixes
 
     @property
     def architecture(self) -> Architecture:
@@ -147,7 +156,8 @@ class Model:
             replacement = Replacement(survey, plan.hold)
         del survey  # and with it what only the forward pass needed
         give_back_freed()
-        return trace(replacement, request.resolve(replacement), info, options.limits, plan, progress=bars)
+        chosen = request.resolve(replacement)
+        return trace(replacement, chosen, info, options.limits, plan, prefixes=self.prefixes, progress=bars)
 
     @torch.no_grad()
     def plan(
@@ -208,6 +218,7 @@ def load(
     *,
     device: str = "auto",
     dtype: str = "auto",
+    prefix_cache: int = 0,
     progress: bool | None = None,
 ) -> Model:
     """Load a Gemma 3 model with its transcoders.
@@ -221,11 +232,15 @@ def load(
         device: `auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:1`, ….
         dtype: `auto` and `float32` compute and store in float32, `float64` in float64; `bfloat16`
             stores the weights in bfloat16 and computes in float32.
+        prefix_cache: bytes of temporary files in which rows of traced prompts are kept: a prompt that begins
+            the same, or is the same, takes them over instead of computing them (`model.prefixes.clear()`
+            forgets them). They equal those of a trace of its own but for rounding.
         progress: show progress; None shows it on a terminal.
 
     Raises:
         ValueError: anything that is missing, damaged, not a Gemma 3 or does not fit; with the cure.
     """
+    prefixes = PrefixCache(prefix_cache) if prefix_cache else None
     transcoders = default_transcoders(model) if transcoders is None else transcoders
     storage, compute = _parse_dtype(dtype)
     place = _parse_device(device)
@@ -241,7 +256,7 @@ def load(
         tokenizer = load_tokenizer(source, arch)
         weights = Gemma3Weights(load_weights(source, storage, place), compute)
     bos = getattr(tokenizer, "bos_token_id", None)
-    return Model(source, weights, Tokens(tokenizer, arch.vocab_size, bos), opened)
+    return Model(source, weights, Tokens(tokenizer, arch.vocab_size, bos), opened, prefixes)
 
 
 def _parse_dtype(dtype: str) -> tuple[torch.dtype, torch.dtype]:

@@ -1,6 +1,7 @@
 """One prompt, traced: from token ids to a graph."""
 
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -9,15 +10,17 @@ from torch import Tensor
 
 from cotrace.graphs import Graph, NodeOrder, RowSpool
 from cotrace.graphs.influence import node_influence, weights_of_targets
+from cotrace.graphs.rows import SparseRows, in_node_order, rows_of_block
 from cotrace.graphs.schema import build_table
 from cotrace.graphs.scores import graph_scores
 
 from .expansion import Expansion, Limits, influence_bound
 from .memory import free_disk, give_back_freed
 from .plan import Plan
+from .prefixes import KnownRows, PrefixCache, traced_prompt
 from .progress import Progress
 from .replacement import Replacement
-from .sweep import Batch, NodeColumns, Rows, feature_batches, sweep, target_batches
+from .sweep import Batch, BatchSize, NodeColumns, Rows, feature_batches, sweep, target_batches
 from .targets import Target
 
 
@@ -29,12 +32,62 @@ class RowCollector:
         self.spool = RowSpool(value_type, order.n_nodes, min(most_edges, room))
         self.bias_M = np.ma.masked_array(np.zeros(order.n_nodes, value_type), mask=True)
 
-    def add(self, batch: Batch, rows: Rows) -> None:
-        """Take a batch of finished rows; they come in node order, the last first."""
-        nodes_T = batch.node_T.cpu().numpy()
+    def add(self, batch: Batch, rows: Rows, known: Iterator[SparseRows]) -> None:
+        """Take a batch of finished rows, and known ones between and behind them; the last batch comes first."""
+        node_T = batch.node_T.cpu().numpy()
         block = rows.block_TC.cpu().contiguous().numpy()
-        self.spool.prepend(nodes_T, block, rows.columns_C.to("cpu", torch.int32).numpy())
-        self.bias_M[nodes_T] = rows.bias_T.cpu().numpy()
+        self.bias_M[node_T] = rows.bias_T.cpu().numpy()
+        fresh = rows_of_block(node_T, block, rows.columns_C.to("cpu", torch.int32).numpy())
+        for part in known:
+            behind = fresh.node_T > part.node_T[0]
+            self.spool.prepend(in_node_order(fresh.only(behind), part))
+            fresh = fresh.only(~behind)
+        self.spool.prepend(fresh)
+
+    def add_known(self, parts: Iterator[SparseRows]) -> None:
+        """Take known rows, the last first."""
+        for part in parts:
+            self.spool.prepend(part)
+
+
+class Run:
+    """The rows of one prompt on their way: computed, or known from a prompt that begins the same."""
+
+    def __init__(
+        self, replacement: Replacement, order: NodeOrder, expansion: Expansion, most_edges: int, known: KnownRows | None
+    ):
+        self.replacement, self.expansion, self.known = replacement, expansion, known
+        self.collector = RowCollector(order, most_edges, _numpy_type(replacement.dtype))
+        self.columns = NodeColumns(replacement, order)
+
+    def compute(self, batch: Batch, known_T: np.ndarray) -> None:
+        """Compute a batch, and take the known rows of features between and behind its own."""
+        started = time.monotonic()
+        rows = sweep(self.replacement, batch, self.columns)
+        self.collector.add(batch, rows, self._taken(known_T))
+        self.expansion.add(batch, rows, time.monotonic() - started)
+
+    def layer(self, layer: int, size: BatchSize, step: Callable[..., None]) -> None:
+        """All rows of a layer's features that are wanted."""
+        chosen = self.expansion.choose(layer)
+        known = self.expansion.known_N[chosen]
+        known_T = chosen[known].cpu().numpy()
+        step(len(known_T))
+        for batch in feature_batches(self.replacement, layer, chosen[~known], size):
+            behind = known_T > int(batch.node_T[0])
+            self.compute(batch, known_T[behind])
+            known_T = known_T[~behind]
+            step(len(batch.node_T))
+        self.collector.add_known(self._taken(known_T))
+        step(int((self.replacement.features.layer_N == layer).sum()) - len(chosen))
+
+    def _taken(self, node_T: np.ndarray) -> Iterator[SparseRows]:
+        """Known rows, the last first; each is accounted for on its way."""
+        if self.known is not None and len(node_T):
+            self.collector.bias_M[node_T] = self.known.bias(node_T)
+            for part in self.known.parts(node_T):
+                self.expansion.add_known(part)
+                yield part
 
 
 def trace(
@@ -44,43 +97,38 @@ def trace(
     limits: Limits,
     plan: Plan,
     *,
+    prefixes: PrefixCache | None,
     progress: Progress,
 ) -> Graph:
     """Compute the rows of one prompt's graph that the limits ask for, from the top, and assemble it.
 
-    `info` is the metadata that the caller knows: model, transcoders, prompt, settings.
+    `info` is the metadata that the caller knows: model, transcoders, prompt, settings. Rows that `prefixes`
+    knows are not computed again, and those of this prompt are remembered there.
     """
     features = replacement.features
     own_rows = [target for target in targets if target.feature is None]
-    n_errors = replacement.n_layers * replacement.n_positions
-    order = NodeOrder(len(features), n_errors, replacement.n_positions, len(own_rows))
+    order = NodeOrder(
+        len(features), replacement.n_layers * replacement.n_positions, replacement.n_positions, len(own_rows)
+    )
     records = _target_records(targets, order)
     weights_M = weights_of_targets(records, order.n_nodes)
-    most_edges = replacement.most_edges + len(own_rows) * order.n_nodes
-    collector = RowCollector(order, most_edges, _numpy_type(replacement.dtype))
-    expansion = Expansion(features, order, weights_M, limits)
-    columns = NodeColumns(replacement, order)
-
-    def compute(batch: Batch) -> None:
-        started = time.monotonic()
-        rows = sweep(replacement, batch, columns)
-        collector.add(batch, rows)
-        expansion.add(batch, rows, time.monotonic() - started)
-
+    known = None if prefixes is None else prefixes.known_rows(replacement, order)
+    expansion = Expansion(features, order, weights_M, limits, None if known is None else known.known_N)
+    run = Run(replacement, order, expansion, replacement.most_edges + len(own_rows) * order.n_nodes, known)
+    none = np.empty(0, np.int64)
     for batch in target_batches(replacement, _read_by(replacement, own_rows), order.logits.start, plan.size):
-        compute(batch)
+        run.compute(batch, none)
     with progress.phase("computing rows", len(features)) as step:
         for layer in reversed(range(replacement.n_layers)):
-            chosen = expansion.choose(layer)
-            for batch in feature_batches(replacement, layer, chosen, plan.size):
-                compute(batch)
-                step(len(batch.node_T))
-            step(int((features.layer_N == layer).sum()) - len(chosen))
+            run.layer(layer, plan.size, step)
     replacement.written.clear()
     give_back_freed()
     with progress.phase("finishing the graph"):
-        computed_N = expansion.computed_N.cpu().numpy()
-        return _assemble(replacement, targets, records, weights_M, order, collector, computed_N, info)
+        csr = run.collector.spool.finish()
+        computed_N, bias_M = expansion.computed_N.cpu().numpy(), run.collector.bias_M
+        if prefixes is not None:
+            prefixes.remember(traced_prompt(replacement, order, computed_N, bias_M[order.features].filled(0).copy(), csr))
+        return _assemble(replacement, targets, records, weights_M, order, csr, bias_M, computed_N, info)
 
 
 def _numpy_type(dtype: torch.dtype) -> np.dtype:
@@ -103,11 +151,12 @@ def _assemble(
     records: list[dict[str, Any]],
     target_weights: np.ndarray,
     order: NodeOrder,
-    collector: RowCollector,
+    csr: tuple[np.ndarray, np.ndarray, np.ndarray],
+    bias_M: np.ma.MaskedArray,
     computed_N: np.ndarray,
     info: dict[str, Any],
 ) -> Graph:
-    indptr, indices, weights = collector.spool.finish()
+    indptr, indices, weights = csr
     influence = node_influence(indptr, indices, weights, target_weights)
     computed = np.isin(order.kind_codes(), (0, 3))
     computed[order.features] = computed_N
@@ -126,7 +175,7 @@ def _assemble(
         "traced": {"nodes": order.n_nodes, "edges": len(indices), "rows": int(computed.sum())},
         "pruning": None,
     }
-    columns = _node_columns(replacement, targets, order, info["tokens"], collector.bias_M)
+    columns = _node_columns(replacement, targets, order, info["tokens"], bias_M)
     columns["computed"] = computed
     columns["influence"] = influence.astype(weights.dtype)
     columns["influence_bound"] = _rounded_up(bound, weights.dtype)

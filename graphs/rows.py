@@ -1,11 +1,52 @@
 """Rows on their way to disk: finished rows of the adjacency matrix, streamed to a temporary file."""
 
 import tempfile
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 
 from cotrace.kernels.compiled import compiled
+
+
+class SparseRows(NamedTuple):
+    """Finished rows of ascending nodes; the edges of each stand behind those of the one before, by ascending source."""
+
+    node_T: np.ndarray
+    count_T: np.ndarray
+    indices_E: np.ndarray  # int32
+    weights_E: np.ndarray
+
+    def only(self, chosen_T: np.ndarray) -> "SparseRows":
+        """The rows that a mask takes."""
+        if chosen_T.all():
+            return self
+        edge_E = np.repeat(chosen_T, self.count_T)
+        return SparseRows(self.node_T[chosen_T], self.count_T[chosen_T], self.indices_E[edge_E], self.weights_E[edge_E])
+
+
+def rows_of_block(node_T: np.ndarray, block_TC: np.ndarray, columns_C: np.ndarray) -> SparseRows:
+    """Rows given densely over some columns, ascending node numbers (int32); zeros are no edges."""
+    counts = np.count_nonzero(block_TC, axis=1)
+    arrays = np.empty(counts.sum(), np.int32), np.empty(counts.sum(), block_TC.dtype)
+    _compress(block_TC, columns_C, *arrays)
+    return SparseRows(node_T, counts, *arrays)
+
+
+def in_node_order(one: SparseRows, other: SparseRows) -> SparseRows:
+    """The rows of both."""
+    if not len(one.node_T) or not len(other.node_T):
+        return one if len(one.node_T) else other
+    node_T, count_T, indices_E, weights_E = (np.concatenate(pair) for pair in zip(one, other, strict=True))
+    order_T = np.argsort(node_T)
+    edge_E = edges_of_rows(np.concatenate([[0], count_T.cumsum()]), order_T)
+    return SparseRows(node_T[order_T], count_T[order_T], indices_E[edge_E], weights_E[edge_E])
+
+
+def edges_of_rows(indptr: np.ndarray, row_T: np.ndarray) -> np.ndarray:
+    """Numbers of the edges of some rows, (E,) int64, row after row."""
+    count_T = indptr[row_T + 1] - indptr[row_T]
+    before_T = count_T.cumsum() - count_T
+    return np.repeat(indptr[row_T] - before_T, count_T) + np.arange(count_T.sum())
 
 
 class RowSpool:
@@ -24,20 +65,14 @@ class RowSpool:
         self._most = self._free = most_edges
         self._next = n_nodes
 
-    def prepend(self, nodes_T: np.ndarray, block_TC: np.ndarray, columns_C: np.ndarray) -> None:
-        """Add T finished rows, before all that are there, given densely over some columns; zeros are no edges.
-
-        Nodes ascend, and so do `columns_C`, the node numbers of the block's columns, int32. Raises
-        ValueError where the disk is full.
-        """
-        if not len(nodes_T):
+    def prepend(self, rows: SparseRows) -> None:
+        """Add finished rows before all that are there. Raises ValueError where the disk is full."""
+        if not len(rows.node_T):
             return
-        assert (np.diff(nodes_T, append=self._next) > 0).all(), "rows come from the last to the first"
-        self._next = int(nodes_T[0])
-        counts = np.count_nonzero(block_TC, axis=1)
-        self._count_M[nodes_T] = counts
-        arrays = tuple(np.empty(counts.sum(), kind) for kind in self._types)
-        _compress(block_TC, columns_C, *arrays)
+        assert (np.diff(rows.node_T, append=self._next) > 0).all(), "rows come from the last to the first"
+        self._next = int(rows.node_T[0])
+        self._count_M[rows.node_T] = rows.count_T
+        arrays = rows.indices_E, rows.weights_E
         if len(arrays[0]) > self._free:
             raise ValueError(_no_room(f"{self._most:,} edges"))
         self._free -= len(arrays[0])

@@ -8,6 +8,7 @@ import pytest
 from scipy.sparse import csr_array
 
 from cotrace.graphs import RowSpool
+from cotrace.graphs.rows import SparseRows, edges_of_rows, in_node_order, rows_of_block
 
 
 def temporary_files():
@@ -33,7 +34,7 @@ def test_spooled_rows_equal_scipys_csr(dtype, room):
         blocks.append((np.array(nodes, int), block, numbers))
     spool = RowSpool(dtype, len(whole), np.count_nonzero(whole) + room)
     for block in blocks:
-        spool.prepend(*block)
+        spool.prepend(rows_of_block(*block))
     wanted = csr_array(whole)
     for found, array in zip(spool.finish(), (wanted.indptr, wanted.indices, wanted.data), strict=True):
         assert np.array_equal(found, array)
@@ -43,7 +44,7 @@ def test_spooled_rows_equal_scipys_csr(dtype, room):
 def test_a_spool_without_rows_and_one_without_edges():
     assert [array.tolist() for array in RowSpool(np.float32, 0, 0).finish()] == [[0], [], []]
     spool = RowSpool(np.float32, 5, 15)
-    spool.prepend(np.arange(2), np.zeros((2, 3), np.float32), np.arange(3, dtype=np.int32))
+    spool.prepend(rows_of_block(np.arange(2), np.zeros((2, 3), np.float32), np.arange(3, dtype=np.int32)))
     indptr, indices, weights = spool.finish()
     assert indptr.tolist() == [0] * 6
     assert (indices.dtype, weights.dtype) == (np.int32, np.float32)
@@ -53,10 +54,10 @@ def test_a_spool_without_rows_and_one_without_edges():
 def test_rows_in_another_order_are_a_mistake_of_ours():
     spool = RowSpool(np.float32, 5, 100)
     one = np.ones((1, 1), np.float32), np.zeros(1, np.int32)
-    spool.prepend(np.array([3]), *one)
+    spool.prepend(rows_of_block(np.array([3]), *one))
     for nodes in ([3], [4], [5]):
         with pytest.raises(AssertionError, match="from the last to the first"):
-            spool.prepend(np.array(nodes), *one)
+            spool.prepend(rows_of_block(np.array(nodes), *one))
 
 
 def test_a_full_disk_is_one_clear_error(monkeypatch):
@@ -68,14 +69,14 @@ def test_a_full_disk_is_one_clear_error(monkeypatch):
 
     monkeypatch.setattr(spool, "_files", [Full(), Full()])
     with pytest.raises(ValueError, match=r"No space left on device.*TMPDIR"):
-        spool.prepend(np.array([3]), np.ones((1, 1), np.float32), np.zeros(1, np.int32))
+        spool.prepend(rows_of_block(np.array([3]), np.ones((1, 1), np.float32), np.zeros(1, np.int32)))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="NOT TESTED: counts blocks of a Linux file system")
 def test_only_what_is_there_takes_space(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     spool = RowSpool(np.float32, 5, 10**9)
-    spool.prepend(np.arange(5), np.ones((5, 3), np.float32), np.arange(3, dtype=np.int32))
+    spool.prepend(rows_of_block(np.arange(5), np.ones((5, 3), np.float32), np.arange(3, dtype=np.int32)))
     assert [os.fstat(file.fileno()).st_size for file in spool._files] == [4 * 10**9] * 2
     assert all(os.fstat(file.fileno()).st_blocks * 512 < 10**6 for file in spool._files)
     indptr, indices, weights = spool.finish()
@@ -86,7 +87,7 @@ def test_only_what_is_there_takes_space(tmp_path, monkeypatch):
 def test_a_spool_leaves_no_files_behind(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     spool = RowSpool(np.float32, 5, 15)
-    spool.prepend(np.arange(5), np.ones((5, 3), np.float32), np.arange(3, dtype=np.int32))
+    spool.prepend(rows_of_block(np.arange(5), np.ones((5, 3), np.float32), np.arange(3, dtype=np.int32)))
     assert list(tmp_path.iterdir()) == []
     indptr, indices, weights = spool.finish()
     assert list(tmp_path.iterdir()) == []
@@ -94,3 +95,31 @@ def test_a_spool_leaves_no_files_behind(tmp_path, monkeypatch):
     assert not weights.flags.writeable
     del spool
     assert (weights.sum(), indices.sum(), indptr[-1]) == (15, 15, 15)
+
+
+def test_more_edges_than_there_is_room_for_are_one_clear_error():
+    spool = RowSpool(np.float32, 5, 2)
+    with pytest.raises(ValueError, match=r"do not fit into .*set TMPDIR"):
+        spool.prepend(rows_of_block(np.arange(2), np.ones((2, 3), np.float32), np.arange(3, dtype=np.int32)))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rows_of_two_kinds_come_in_node_order(seed):
+    rng = np.random.default_rng(seed)
+    whole = (rng.normal(size=(12, 9)) * (rng.random((12, 9)) < 0.4)).astype(np.float32)
+    mine = rng.random(12) < 0.5
+    columns = np.arange(9, dtype=np.int32)
+    parts = [rows_of_block(np.flatnonzero(mask), whole[mask], columns) for mask in (mine, ~mine)]
+    merged, expected = in_node_order(*parts), csr_array(whole)
+    assert merged.node_T.tolist() == list(range(12))
+    assert merged.count_T.tolist() == np.diff(expected.indptr).tolist()
+    assert np.array_equal(merged.indices_E, expected.indices)
+    assert np.array_equal(merged.weights_E, expected.data)
+    for part, found in zip(parts, (merged.only(mine), merged.only(~mine)), strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(found, part, strict=True))
+    empty = SparseRows(*(array[:0] for array in merged))
+    assert in_node_order(empty, merged) is merged
+    assert in_node_order(merged, empty) is merged
+    chosen = np.array([7, 2, 2, 11])
+    edges = edges_of_rows(expected.indptr, chosen)
+    assert expected.indices[edges].tolist() == [c for row in chosen for c in expected[[row]].indices.tolist()]

@@ -1,0 +1,135 @@
+"""Rows known from a prompt that begins the same: equal to computed ones, in the right places, and bounded."""
+
+import numpy as np
+import pytest
+from test_identities import conservation_gap
+from tiny import KINDS, prompt
+
+import cotrace
+import cotrace.attribution.prefixes as prefixes
+import cotrace.attribution.trace as engine
+
+LONGER = [*prompt(), 5, 8, 13, 21]
+
+
+@pytest.fixture
+def remembering(model_folder, transcoder_spec):
+    """Function from a kind to a model that remembers rows."""
+
+    def load(kind, room=10**9):
+        return cotrace.load(model_folder, transcoder_spec(kind), dtype="float64", device="cpu", prefix_cache=room)
+
+    return load
+
+
+@pytest.fixture
+def swept(monkeypatch):
+    """How many rows were computed, in a list that grows with every batch."""
+    counts, sweep = [], engine.sweep
+
+    def counting(replacement, batch, columns):
+        counts.append(len(batch.node_T))
+        return sweep(replacement, batch, columns)
+
+    monkeypatch.setattr(engine, "sweep", counting)
+    return counts
+
+
+def assert_same(found, expected):
+    """The same graph, up to the rounding of sums in another order."""
+    assert found.order == expected.order
+    assert np.array_equal(found.computed, expected.computed)
+    left, right = found.adjacency().toarray(), expected.adjacency().toarray()
+    assert np.allclose(left, right, rtol=1e-9, atol=1e-11 * np.abs(right).max())
+    for name in ("bias", "pre_activation", "influence", "influence_bound", "dropped"):
+        assert np.allclose(found.column(name), expected.column(name), atol=1e-9, equal_nan=True), name
+    assert found.info["coverage"] == pytest.approx(expected.info["coverage"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_longer_prompt_takes_over_the_rows_of_its_beginning(load, remembering, swept, kind):
+    expected = load(kind).trace(LONGER)
+    model = remembering(kind)
+    before = model.trace(prompt())
+    swept.clear()
+    found = model.trace(LONGER)
+    assert_same(found, expected)
+    assert conservation_gap(found).max() < 1e-9
+    own = found.order.n_logits
+    assert sum(swept) - own == found.order.n_features - before.order.n_features > 0
+
+
+def test_the_same_prompt_again_computes_its_targets_only(remembering, swept):
+    model = remembering("clt-affine")
+    first = model.trace(prompt())
+    swept.clear()
+    again = model.trace(prompt(), coverage=0.9)
+    assert sum(swept) == again.order.n_logits
+    assert 0 < again.computed[again.order.features].sum() < first.order.n_features
+    swept.clear()
+    elsewhere = model.trace(prompt(), [3], position=6)
+    assert sum(swept) == 1
+    assert_same(elsewhere, cotrace_trace(model, [3], position=6))
+
+
+def cotrace_trace(model, *arguments, **options):
+    """A trace without what the model remembers."""
+    model.prefixes.clear()
+    return model.trace(prompt(), *arguments, **options)
+
+
+@pytest.mark.parametrize("edges_at_once", [1, 40, 2**22])
+@pytest.mark.parametrize("batch_size", [1, 4, None])
+def test_known_and_computed_rows_are_merged_in_order(load, remembering, monkeypatch, edges_at_once, batch_size):
+    monkeypatch.setattr(prefixes, "EDGES_AT_ONCE", edges_at_once)
+    expected = load("clt-affine").trace(LONGER)
+    model = remembering("clt-affine")
+    part = model.trace(prompt(), coverage=0.7)
+    assert 0 < part.computed[part.order.features].sum() < part.order.n_features
+    assert_same(model.trace(LONGER, batch_size=batch_size), expected)
+
+
+def test_more_coverage_computes_what_is_missing_only(load, remembering, swept):
+    model = remembering("clt")
+    some = model.trace(prompt(), coverage=0.8)
+    swept.clear()
+    more = model.trace(prompt(), coverage=0.95)
+    missing = more.computed[more.order.features] & ~some.computed[some.order.features]
+    assert sum(swept) == missing.sum() + more.order.n_logits
+    assert_same(more, load("clt").trace(prompt(), coverage=0.95))
+
+
+def test_what_differs_earlier_is_not_taken_over(load, remembering, swept):
+    other = [*prompt()[:5], 17, *prompt()[6:]]
+    model = remembering("clt")
+    model.trace(prompt())
+    swept.clear()
+    found = model.trace(other)
+    computed = sum(swept)
+    assert_same(found, load("clt").trace(other))
+    early = (found.column("position")[found.order.features] < 5).sum()
+    assert computed == found.order.n_features - early + found.order.n_logits
+    masked = model.trace(prompt(), masked_positions=[0, 1, 3])
+    assert_same(masked, load("clt").trace(prompt(), masked_positions=[0, 1, 3]))
+
+
+def test_the_cache_is_bounded_and_can_be_cleared(remembering):
+    model = remembering("clt")
+    edges = model.trace(prompt()).n_edges
+    room = 2 * edges * (4 + 8)
+    model = remembering("clt", room)
+    for last in range(20, 25):
+        model.trace([*prompt()[:-1], last])
+        assert model.prefixes.nbytes <= room
+    assert 1 <= len(model.prefixes) <= 3
+    model.prefixes.clear()
+    assert (len(model.prefixes), model.prefixes.nbytes) == (0, 0)
+    small = remembering("clt", 10)
+    small.trace(prompt())
+    assert len(small.prefixes) == 0
+
+
+def test_a_model_remembers_nothing_unless_asked_to(load, model_folder):
+    assert load("clt").prefixes is None
+    with pytest.raises(ValueError, match="prefix_cache"):
+        cotrace.load(model_folder, "neurons", prefix_cache=-1)
