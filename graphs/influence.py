@@ -4,7 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from cotrace.kernels.compiled import compiled
+from cotrace.kernels.compiled import compiled, compiled_for_sums
+
+RUN = 64  # edges: where their sources are consecutive, as mostly in a graph that is not pruned, no index is looked up
 
 
 def weights_of_targets(targets: list[dict[str, Any]], n_nodes: int) -> np.ndarray:
@@ -79,12 +81,35 @@ def _pass_on(row, mass, indptr, indices, weights, influence):
     start, stop = indptr[row], indptr[row + 1]
     if mass == 0.0 or start == stop:
         return
-    total = 0.0
-    for edge in range(start, stop):
-        total += abs(weights[edge])
-    if total > 0.0:
+    total = _sum_of_sizes(weights[start:stop])
+    if total == 0.0:
+        return
+    if stop - start == 1 or mass / total == np.inf:  # the share of a lone edge is 1 exactly
         for edge in range(start, stop):
-            influence[indices[edge]] += mass * (abs(weights[edge]) / total)  # of a lone edge exactly the mass
+            influence[indices[edge]] += mass * (abs(weights[edge]) / total)
+        return
+    for first in range(start, stop, RUN):
+        last = min(first + RUN, stop)
+        source = indices[first]
+        if indices[last - 1] - source == last - 1 - first:  # ascending, so nothing is left out in between
+            _add_sizes(weights[first:last], mass / total, influence[source : source + last - first])
+        else:
+            for edge in range(first, last):
+                influence[indices[edge]] += mass / total * abs(weights[edge])
+
+
+@compiled_for_sums
+def _sum_of_sizes(weights):
+    total = 0.0
+    for edge in range(len(weights)):
+        total += abs(weights[edge])
+    return total
+
+
+@compiled_for_sums
+def _add_sizes(weights, scale, sums):
+    for edge in range(len(weights)):
+        sums[edge] += scale * abs(weights[edge])
 
 
 @compiled
@@ -92,6 +117,5 @@ def row_totals(indptr, weights):
     """Sum of absolute weights of every row, (M,) float64."""
     totals = np.zeros(len(indptr) - 1, np.float64)
     for row in range(len(totals)):
-        for edge in range(indptr[row], indptr[row + 1]):
-            totals[row] += abs(weights[edge])
+        totals[row] = _sum_of_sizes(weights[indptr[row] : indptr[row + 1]])
     return totals

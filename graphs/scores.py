@@ -52,7 +52,8 @@ def graph_scores(
 def _weight_from(indptr, indices, weights, first, stop):
     totals = np.zeros(len(indptr) - 1, np.float64)
     for row in range(len(totals)):
-        for edge in range(indptr[row], indptr[row + 1]):
-            if first <= indices[edge] < stop:
-                totals[row] += abs(weights[edge])
+        sources = indices[indptr[row] : indptr[row + 1]]  # ascending
+        here = np.searchsorted(sources, first), np.searchsorted(sources, stop)
+        for edge in range(indptr[row] + here[0], indptr[row] + here[1]):
+            totals[row] += abs(weights[edge])
     return totals
