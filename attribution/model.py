@@ -16,7 +16,7 @@ from .architecture import Architecture, read_architecture
 from .expansion import Limits
 from .memory import give_back_freed, require_for_forward, require_for_logits
 from .options import Options
-from .plan import Plan, allowed_memory, make_plan
+from .plan import Plan, allowed_memory, make_plan, room_for_decoders
 from .prefixes import PrefixCache
 from .progress import Progress, quiet_transformers
 from .provenance import versions
@@ -85,7 +85,7 @@ class Model:
     @torch.no_grad()
     def active_features(self, prompt: Any, *, masked_positions: Sequence[int] | None = None) -> pa.Table:
         """Active features, sorted: layer, position, feature, activation, pre_activation (N rows)."""
-        features = self._survey(self._ids(prompt), masked_positions, Progress(False)).features
+        features = self._survey(self._ids(prompt), Options(masked_positions=masked_positions), Progress(False)).features
         names = ("layer", "position", "feature")
         columns = {name: pa.array(getattr(features, f"{name}_N").cpu().numpy(), pa.int32()) for name in names}
         for name in ("activation", "pre_activation"):
@@ -98,7 +98,7 @@ class Model:
     ) -> Replacement:
         """The local replacement model of a prompt; its `forward()` gives the real logits (P, V)."""
         bars = Progress(progress)
-        survey = self._survey(self._ids(prompt), masked_positions, bars)
+        survey = self._survey(self._ids(prompt), Options(masked_positions=masked_positions), bars)
         plan = make_plan(survey, 0, Limits(), None, allowed_memory(None, self.weights.device))
         with bars.phase("collecting what features write"):
             return Replacement(survey, plan.hold)
@@ -174,7 +174,7 @@ class Model:
         positions = options.positions(len(ids))
         request = TargetRequest.parse(targets, positions, ids.tolist(), self.tokens, self.architecture.d_model)
         request = replace(request, max_targets=options.max_targets, target_mass=options.target_mass)
-        survey = self._survey(ids, options.masked_positions, progress)
+        survey = self._survey(ids, options, progress)
         allowed = allowed_memory(options.memory, self.weights.device)
         return _Asked(
             request, survey, make_plan(survey, request.most_rows, options.limits, options.batch_size, allowed)
@@ -183,11 +183,12 @@ class Model:
     def _ids(self, prompt: Any) -> Tensor:
         return torch.tensor(self.tokens.encode(prompt), device=self.weights.device)
 
-    def _survey(self, ids: Tensor, masked_positions: Sequence[int] | None, progress: Progress) -> Survey:
+    def _survey(self, ids: Tensor, options: Options, progress: Progress) -> Survey:
         prefix = self.tokens.constant_prefix(ids.tolist())
-        masked = Masked.choose(masked_positions, prefix, len(ids))
+        masked = Masked.choose(options.masked_positions, prefix, len(ids))
         require_for_forward(self.architecture, len(ids), self.weights.dtype, self.weights.device)
-        return Survey(self.weights, self.transcoders, ids, masked, progress)
+        room = room_for_decoders(options.memory, self.weights.device)
+        return Survey(self.weights, self.transcoders, ids, masked, room, progress)
 
     def _describe(self, prompt: Any, request: TargetRequest, options: Options) -> dict[str, Any]:
         token_ids = list(request.token_ids)

@@ -13,6 +13,7 @@ from .work import Sizes, product_rate, useful_operations, written_entries
 from .writes import AT_ONCE
 
 NODE_BYTES = 200  # of a node's columns, and of what pruning keeps of it
+DECODER_SHARE = 0.25  # of the memory that is not in use yet: decoders that need more go to a file
 ENTRY_BYTES = 64  # of a vector's place in its layer's table, and of the sort that finds it
 BLOCK_COPIES = (
     5  # of a batch's rows: as they grow, in node order, as shares of influence, and as edges on their way out
@@ -126,13 +127,12 @@ def _table_bytes(survey: Survey, hold: bool) -> int:
     """Everything that a replacement keeps beside what the survey has."""
     encoded, arch, size = survey.encoded, survey.weights.architecture, survey.weights.dtype.itemsize
     read = sum(e.encoder_UD.numel() for e in encoded)
-    decoders = max(e.decoder_UJD.numel() for e in encoded)  # one layer's, while it joins the others
     by_position = 6 * arch.n_layers * len(survey.token_ids_P) * arch.d_model
     patterns = sum(block.pattern_Hqk.numel() for done in survey.passes for block in done.pattern.blocks)
     attention = arch.n_layers * (arch.n_heads + arch.n_kv_heads) * arch.d_head * arch.d_model
     vectors = survey.n_vectors
     held = vectors * arch.d_model if hold else AT_ONCE // size
-    return size * (read + decoders + by_position + patterns + attention + held) + ENTRY_BYTES * vectors
+    return size * (read + by_position + patterns + attention + held) + ENTRY_BYTES * vectors
 
 
 def _batch_bytes(survey: Survey, targets: int, nodes: int) -> int:
@@ -152,3 +152,8 @@ def allowed_memory(memory: int | None, device: torch.device) -> int:
     """Bytes that the process may hold: what it holds and what is free, or less where that is asked for."""
     room = _in_use(device) + free_memory(device)
     return room if memory is None else min(memory, room)
+
+
+def room_for_decoders(memory: int | None, device: torch.device) -> int:
+    """Bytes up to which decoders of active features are kept in memory."""
+    return int(DECODER_SHARE * max(0, allowed_memory(memory, device) - _in_use(device)))

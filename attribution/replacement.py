@@ -1,7 +1,7 @@
 """The local replacement model of one prompt: everything frozen, everything that is written."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -9,12 +9,13 @@ from torch import Tensor
 
 from cotrace.kernels.decode import decode
 
+from .decoders import DecoderTable
 from .memory import count_edges
 from .progress import Progress
 from .tokens import as_index
 from .transcoders import Encoded, Transcoders
 from .weights import Gemma3Weights, LayerPass
-from .writes import Writes, decoders_in_one_table
+from .writes import Writes
 
 
 @dataclass(frozen=True)
@@ -75,24 +76,41 @@ class Masked:
 
 
 class Survey:
-    """What one forward pass saw: frozen constants, active features, inputs and outputs of MLPs."""
+    """What one forward pass saw: frozen constants, active features, inputs and outputs of MLPs.
+
+    `room` is for decoders of active features, in bytes (`DecoderTable`).
+    """
 
     def __init__(
-        self, weights: Gemma3Weights, transcoders: Transcoders, token_ids: Tensor, masked: Masked, progress: Progress
+        self,
+        weights: Gemma3Weights,
+        transcoders: Transcoders,
+        token_ids: Tensor,
+        masked: Masked,
+        room: int,
+        progress: Progress,
     ):
         self.weights, self.transcoders, self.masked = weights, transcoders, masked
         self.token_ids_P = token_ids
         self.passes: list[LayerPass] = []
         self.encoded: list[Encoded] = []
+        self.decoders = DecoderTable(room)
         positions = masked.open_positions(len(token_ids), token_ids.device)
         with progress.phase("reading active features", weights.architecture.n_layers) as step:
             for done in weights.run(token_ids):
                 if isinstance(done, LayerPass):
                     self.passes.append(done)
-                    self.encoded.append(transcoders.encode(done, weights, positions))
+                    self._take(transcoders.encode(done, weights, positions))
                     step()
                 else:
                     self.final_resid_PD = done
+        self.table_RD, decoders = self.decoders.finish()
+        self.encoded = [replace(e, decoder_UJD=d) for e, d in zip(self.encoded, decoders, strict=True)]
+
+    def _take(self, encoded: Encoded) -> None:
+        """One layer's features; its decoders go into the table, of which it has a view in the end."""
+        self.decoders.add(encoded.decoder_UJD)
+        self.encoded.append(replace(encoded, decoder_UJD=encoded.decoder_UJD.new_empty(0)))
 
     @cached_property
     def features(self) -> Features:
@@ -143,11 +161,11 @@ class Replacement:
         self.skip = [survey.transcoders.skip(layer, self.embedding_PD) for layer in range(arch.n_layers)]
         self.skip_back = [None if s is None else s.T * weights.norm_mlp_in(i) for i, s in enumerate(self.skip)]
         self.column_N, self.first_column_LP = self._columns()
-        table_RD, rows = decoders_in_one_table(survey.encoded)
         self.decoded_LPD = decode(
             [e.decoded for e in survey.encoded], [e.decoder_UJD for e in survey.encoded], self.n_positions
         )
-        self.written = [self._writes(layer, survey.encoded, table_RD, rows, hold) for layer in range(arch.n_layers)]
+        rows_JU = [rows.to(self.device) for rows in survey.decoders.rows_JU]
+        self.written = [self._writes(layer, survey, rows_JU, hold) for layer in range(arch.n_layers)]
         # What features and skips leave of each MLP's output: errors, then constants.
         self.rest_LKPD = self.embedding_PD.new_zeros(arch.n_layers, 2, *self.embedding_PD.shape)
         for layer in range(arch.n_layers):
@@ -178,17 +196,16 @@ class Replacement:
         column_N[order] = torch.arange(len(order), device=order.device)
         return column_N, first_LP
 
-    def _writes(
-        self, layer: int, encoded: list[Encoded], table_RD: Tensor, rows_JU: list[Tensor], hold: bool
-    ) -> Writes:
+    def _writes(self, layer: int, survey: Survey, rows_JU: list[Tensor], hold: bool) -> Writes:
         """All that features write at one layer's MLP output, grouped by position."""
+        encoded = survey.encoded
         writers = [s for s in range(layer + 1) if layer - s < len(rows_JU[s])]
         position_E = torch.cat([encoded[s].position_n for s in writers])
         order = torch.argsort(position_E, stable=True)
         row_E = torch.cat([rows_JU[s][layer - s, encoded[s].row_n] for s in writers])[order]
         scale_E = torch.cat([encoded[s].write_scale_n for s in writers])[order]
         offsets = [0, *torch.bincount(position_E, minlength=self.n_positions).cumsum(0).tolist()]
-        return Writes(table_RD, row_E, scale_E, offsets, self.first_column_LP[writers[0]].tolist(), hold)
+        return Writes(survey.table_RD, row_E, scale_E, offsets, self.first_column_LP[writers[0]].tolist(), hold)
 
     def _split_remainder(self, layer: int, survey: Survey) -> None:
         """Split what features and skip leave of the MLP's output into constants and error nodes."""

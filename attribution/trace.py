@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cotrace.graphs import Graph, NodeOrder, RowSpool
 from cotrace.graphs.influence import node_influence, weights_of_targets
-from cotrace.graphs.rows import SparseRows, in_node_order, rows_of_block
+from cotrace.graphs.rows import SparseRows, in_node_order, let_go_of_pages, rows_of_block
 from cotrace.graphs.schema import build_table
 from cotrace.graphs.scores import graph_scores
 
@@ -127,8 +127,12 @@ def trace(
         csr = run.collector.spool.finish()
         computed_N, bias_M = expansion.computed_N.cpu().numpy(), run.collector.bias_M
         if prefixes is not None:
-            prefixes.remember(traced_prompt(replacement, order, computed_N, bias_M[order.features].filled(0).copy(), csr))
-        return _assemble(replacement, targets, records, weights_M, order, csr, bias_M, computed_N, info)
+            prefixes.remember(
+                traced_prompt(replacement, order, computed_N, bias_M[order.features].filled(0).copy(), csr)
+            )
+        graph = _assemble(replacement, targets, records, weights_M, order, csr, bias_M, computed_N, info)
+        let_go_of_pages(*csr)
+        return graph
 
 
 def _numpy_type(dtype: torch.dtype) -> np.dtype:

@@ -2,39 +2,12 @@
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from cotrace.kernels.edge_rows import Written
 
-from .memory import give_back_freed
-from .transcoders import Encoded
-
 AT_ONCE = 2**24  # bytes of vectors that are made at once: they stay in a cache until they are multiplied
-
-
-def decoders_in_one_table(encoded: list[Encoded]) -> tuple[Tensor, list[Tensor]]:
-    """All decoders in one table (R, D), and where in it: (J, U) row numbers of each layer.
-
-    The entries of the list become ones that share the table's memory: there is no second copy of more than
-    one layer.
-    """
-    shapes_JU = [(e.decoder_UJD.shape[1], len(e.decoder_UJD)) for e in encoded]
-    width = encoded[0].decoder_UJD.shape[2]
-    firsts = [0, *itertools.accumulate(n_layers * n for n_layers, n in shapes_JU)]
-    table_RD = encoded[0].decoder_UJD.new_empty(firsts[-1], width)
-    for layer, (e, first, shape) in enumerate(zip(encoded, firsts, shapes_JU, strict=False)):
-        decoder_JUD = table_RD[first : firsts[layer + 1]].view(*shape, width)
-        decoder_JUD.copy_(e.decoder_UJD.transpose(0, 1))
-        encoded[layer] = e = replace(e, decoder_UJD=decoder_JUD.transpose(0, 1))
-        give_back_freed()
-    numbers = torch.arange(firsts[-1], device=table_RD.device)
-    return table_RD, [
-        numbers[first : first + n_layers * n].view(n_layers, n)
-        for first, (n_layers, n) in zip(firsts, shapes_JU, strict=False)
-    ]
 
 
 class Writes:

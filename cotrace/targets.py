@@ -38,7 +38,7 @@ def _positions(text: str) -> Iterable[int]:
         positions = range(int(first), int(stop)) if colon else [int(first)]
     except ValueError:
         raise ValueError(f"--position {text!r} should be a number, or FIRST:STOP, two numbers") from None
-    if not positions or (colon and positions[0] < 0 <= positions[-1]):
+    if not positions or positions[0] < 0 <= positions[-1]:
         raise ValueError(f"--position {text!r} names no position; FIRST:STOP goes from FIRST up to STOP - 1")
     return positions
 

@@ -1,5 +1,6 @@
 """Rows on their way to disk: finished rows of the adjacency matrix, streamed to a temporary file."""
 
+import mmap
 import tempfile
 from typing import IO, NamedTuple
 
@@ -95,6 +96,13 @@ class RowSpool:
             _mapped(f, kind, self._free, size) for f, kind in zip(self._files, self._types, strict=True)
         )
         return indptr, indices, weights
+
+
+def let_go_of_pages(*arrays: np.ndarray) -> None:
+    """Tell the system that what is mapped of files need not stay in memory: it is read again when it is used."""
+    for array in arrays:
+        if isinstance(array, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
+            array._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
 
 def _no_room(reason: str) -> str:

@@ -17,6 +17,7 @@ from torch import Tensor
 import cotrace
 from cotrace import Graph
 from cotrace.attribution.model import Model
+from cotrace.attribution.options import Options
 from cotrace.attribution.progress import Progress
 from cotrace.attribution.replacement import Survey
 
@@ -79,7 +80,7 @@ def main(transcoders: str) -> None:
     model = cotrace.load("gemma-3-270m", transcoders, device="cpu")
     graph = model.trace(PROMPT, [TARGET], progress=False)
     (token_id,) = graph.info["targets"][0]["token_ids"]
-    survey = model._survey(torch.tensor(graph.info["token_ids"]), None, Progress(False))
+    survey = model._survey(torch.tensor(graph.info["token_ids"]), Options(), Progress(False))
     size_N, effect_N, random = sizes(survey), effects(graph), np.random.default_rng(0)
     sides = {"for": np.argsort(-effect_N), "against": np.argsort(effect_N)}
     print(f"{PROMPT!r}: p({TARGET!r}) is {probability_without(model, survey, [], token_id):.3f}")

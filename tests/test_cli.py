@@ -10,7 +10,8 @@ import pytest
 
 import cotrace
 from cotrace.commands.render import Format, picture_path
-from cotrace.commands.trace import parse_target, slug
+from cotrace.commands.trace import slug
+from cotrace.targets import parse_memory, parse_positions, parse_target
 
 REFERENCE = Path(__file__).parent / "reference"
 MODEL = ["--model", str(REFERENCE / "model"), "--device", "cpu"]
@@ -80,6 +81,13 @@ def test_doctor_names_what_a_trace_would_use():
         (["trace"], "give a PROMPT, or a file of many with --prompts"),
         (["trace", "x", "--prompts", "x.jsonl"], "one of the two"),
         (["trace", "x", "--workers", "2"], "are for --prompts"),
+        (["trace", "--prompts", "x.jsonl", "--dry-run"], "--dry-run is for one PROMPT"),
+        (["trace", "x", "--next", "--target", "y"], "use one of them"),
+        (["trace", "x", "--memory", "8 elephants"], "such as 8GiB"),
+        (["trace", "x", *MODEL, "--memory", "1MB"], "shorten the prompt"),
+        (["trace", "x", "--position", "2:2"], "names no position"),
+        (["trace", "x", "--position", "two"], "FIRST:STOP"),
+        (["trace", "x", *MODEL, "--next"], "nothing follows position"),
         (["trace", "--prompts", "/no/such.jsonl"], "is not a file"),
         (["trace", "x", "--node-threshold", "1.1"], "between 0 and 1"),
         (["trace", "x", "--model", "no/such/folder/anywhere/"], "neither an existing file or folder nor a Hub id"),
@@ -119,6 +127,43 @@ def test_a_mistake_is_one_line_and_a_non_zero_exit(arguments, message, tmp_path)
 )
 def test_targets_as_users_write_them(text, target):
     assert parse_target(text) == target
+
+
+@pytest.mark.parametrize(
+    ("texts", "positions"),
+    [(["-1"], -1), (["3", "7"], [3, 7]), (["2:5"], [2, 3, 4]), (["-3:-1", "0"], [-3, -2, 0]), (["4:5"], 4)],
+)
+def test_positions_as_users_write_them(texts, positions):
+    assert parse_positions(texts) == positions
+
+
+@pytest.mark.parametrize("text", ["5:5", "-2:1", "x", "1:", ":3", "1:2:3", ""])
+def test_positions_that_are_none(text):
+    with pytest.raises(ValueError, match="--position"):
+        parse_positions([text])
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [(None, None), ("8GiB", 2**33), ("500MB", 5 * 10**8), ("1.5 gib", 3 * 2**29), ("12", 12)]
+)
+def test_sizes_as_users_write_them(text, size):
+    assert parse_memory(text) == size
+
+
+def test_a_dry_run_says_what_a_trace_would_take_and_writes_nothing(tmp_path, prompt):
+    result = run("trace", prompt, *MODEL, "--out", tmp_path, "--dry-run", "--memory", "100GiB")
+    assert result.returncode == 0, result.stderr
+    for words in ("active features", "memory", "disk", "time", "batches"):
+        assert words in result.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_prompts_own_tokens_as_targets(tmp_path, prompt):
+    result = run("trace", prompt, *MODEL, "--out", tmp_path, "--next", "--position", "1:3")
+    assert result.returncode == 0, result.stderr
+    circuit = cotrace.open(tmp_path / f"{slug(prompt)}.arrow")
+    assert [target["position"] for target in circuit.info["targets"]] == [1, 2]
+    assert [target["token_ids"] for target in circuit.info["targets"]] == [[t] for t in circuit.info["token_ids"][2:4]]
 
 
 def test_ctrl_c_stops_with_a_word_and_leaves_nothing(tmp_path):

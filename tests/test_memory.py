@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import pytest
@@ -9,10 +10,13 @@ import torch
 from test_identities import conservation_gap
 from tiny import KINDS, prompt
 
+import cotrace.attribution.model as engine
 import cotrace.attribution.pattern as pattern
 import cotrace.attribution.plan as planning
 import cotrace.attribution.writes as writes
-from cotrace.attribution.replacement import Replacement
+from cotrace.attribution.decoders import DecoderTable
+from cotrace.attribution.options import Options
+from cotrace.attribution.progress import Progress
 
 
 def assert_same_rows(found, expected):
@@ -89,17 +93,31 @@ def test_plans_take_what_traces_take(load):
         model.plan(prompt(), position=99)
 
 
-def test_the_survey_shares_the_table_of_decoders(load):
-    from cotrace.attribution.progress import Progress
-
-    model = load("clt-affine")
-    survey = model._survey(torch.tensor(prompt()), None, Progress(False))
-    before = [e.decoder_UJD.clone() for e in survey.encoded]
-    Replacement(survey, hold=False)
-    for e, decoder_UJD in zip(survey.encoded, before, strict=True):
-        assert torch.equal(e.decoder_UJD, decoder_UJD)
+@pytest.mark.parametrize("room", [0, 3000, 10**9])
+@pytest.mark.parametrize("kind", ["clt-affine", "per-layer", "neurons"])
+def test_decoders_may_live_in_a_file(load, monkeypatch, tmp_path, kind, room):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    model = load(kind)
+    expected = model.trace(prompt())
+    monkeypatch.setattr(engine, "room_for_decoders", lambda memory, device: room)
+    survey = model._survey(torch.tensor(prompt()), Options(), Progress(False))
+    assert survey.decoders.on_disk == (room < 10**9)
+    assert not list(tmp_path.iterdir())
     storages = {e.decoder_UJD.untyped_storage().data_ptr() for e in survey.encoded if len(e.decoder_UJD)}
-    assert len(storages) == 1
+    assert storages == {survey.table_RD.untyped_storage().data_ptr()}
+    found = model.trace(prompt())
+    assert np.array_equal(found.adjacency().toarray(), expected.adjacency().toarray())
+
+
+def test_too_small_a_disk_for_decoders_is_one_clear_line(monkeypatch):
+    class Full:
+        def write(self, content):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Full())
+    table = DecoderTable(room=10)
+    with pytest.raises(ValueError, match="do not fit into"):
+        table.add(torch.ones(4, 2, 3))
 
 
 MEASURED = """
