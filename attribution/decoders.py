@@ -12,11 +12,11 @@ from .memory import free_disk, give_back_freed
 
 
 class DecoderTable:
-    """The rows of all layers in one table (R, D): of each layer (J, U, D), so that what it writes to one layer is together.
+    """The rows of all layers in one table (R, D): of each layer (J, U, D), so that all it writes to one layer is together.
 
     `add` takes the layers one after the other. As soon as they are more than `room` bytes they go to a temporary
     file without a name, which is mapped at the end: what is not in use need not be in memory. On a GPU
-    they stay there.
+    they stay there, and are twice there for a moment.
     """
 
     def __init__(self, room: int):
@@ -65,7 +65,7 @@ class DecoderTable:
         ]
 
     def _joined(self, table_RD: Tensor) -> Tensor:
-        """The layers in one tensor; each goes when it is there, so that there is no second copy of more than one."""
+        """The layers in one tensor; each goes when it is there: pages that are not written to yet take no memory."""
         for first, stop in itertools.pairwise(self._firsts):
             table_RD[first:stop] = self._parts.pop(0)
             give_back_freed()

@@ -17,8 +17,11 @@ GIB = 2**30
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free on a device."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    """Bytes that are free on a device; on a GPU also what torch keeps for its own use."""
+    if device.type != "cuda":
+        return psutil.virtual_memory().available
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
 
 
 def give_back_freed() -> None:
@@ -28,33 +31,32 @@ def give_back_freed() -> None:
         trim(0)
 
 
-def require(needed: float, device: torch.device, what: str, cure: str) -> None:
-    """Raise ValueError if a device has less free memory than `needed` bytes."""
-    free = free_memory(device)
+def require(needed: float, free: int, what: str, cure: str) -> None:
+    """Raise ValueError if there are fewer free bytes than needed."""
     if needed > free:
         raise ValueError(
             f"{what} needs about {needed / GIB:.1f} GiB of memory and {free / GIB:.1f} GiB are free; {cure}"
         )
 
 
-def require_for_forward(arch: Architecture, n_positions: int, dtype: torch.dtype, device: torch.device) -> None:
+def require_for_forward(arch: Architecture, n_positions: int, dtype: torch.dtype, free: int) -> None:
     """Check room for the frozen patterns, MLP inputs and outputs, and the logits of one position."""
     attended = [sum(_size(span) for span in spans(n_positions, arch.window(layer))) for layer in range(arch.n_layers)]
     patterns = arch.n_heads * (sum(attended) + max(attended))  # one layer's are made of scores of their size
     values = patterns + arch.n_layers * n_positions * 4 * arch.d_model + 2 * arch.vocab_size
-    require(values * dtype.itemsize, device, f"a prompt of {n_positions} tokens", "shorten the prompt")
+    require(values * dtype.itemsize, free, f"a prompt of {n_positions} tokens", "shorten the prompt or allow more")
 
 
 def require_for_logits(arch: Architecture, n_positions: int, dtype: torch.dtype, device: torch.device) -> None:
     """Check room for the logits of every position."""
     what = f"logits of {n_positions} positions over {arch.vocab_size:,} tokens"
-    require(n_positions * arch.vocab_size * dtype.itemsize, device, what, "shorten the prompt")
+    require(n_positions * arch.vocab_size * dtype.itemsize, free_memory(device), what, "shorten the prompt")
 
 
 def require_for_weights(files: list[Path], stored: torch.dtype, wanted: torch.dtype, device: torch.device) -> None:
     """Check room for a model's weights in the wanted dtype, by the size of its files."""
     needed = sum(path.stat().st_size for path in files) * wanted.itemsize / stored.itemsize
-    require(needed, device, "the model's weights", "use dtype bfloat16 or a smaller model")
+    require(needed, free_memory(device), "the model's weights", "use dtype bfloat16 or a smaller model")
 
 
 def require_disk(needed: int, what: str, cure: str) -> None:

@@ -16,7 +16,7 @@ from .architecture import Architecture, read_architecture
 from .expansion import Limits
 from .memory import give_back_freed, require_for_forward, require_for_logits
 from .options import Options
-from .plan import Plan, allowed_memory, make_plan, room_for_decoders
+from .plan import DECODER_SHARE, Plan, allowed_memory, make_plan, spare_memory
 from .prefixes import PrefixCache
 from .progress import Progress, quiet_transformers
 from .provenance import versions
@@ -99,7 +99,7 @@ class Model:
         """The local replacement model of a prompt; its `forward()` gives the real logits (P, V)."""
         bars = Progress(progress)
         survey = self._survey(self._ids(prompt), Options(masked_positions=masked_positions), bars)
-        plan = make_plan(survey, 0, Limits(), None, allowed_memory(None, self.weights.device))
+        plan = make_plan(survey, None, Limits(), None, allowed_memory(None, self.weights.device))
         with bars.phase("collecting what features write"):
             return Replacement(survey, plan.hold)
 
@@ -176,9 +176,7 @@ class Model:
         request = replace(request, max_targets=options.max_targets, target_mass=options.target_mass)
         survey = self._survey(ids, options, progress)
         allowed = allowed_memory(options.memory, self.weights.device)
-        return _Asked(
-            request, survey, make_plan(survey, request.most_rows, options.limits, options.batch_size, allowed)
-        )
+        return _Asked(request, survey, make_plan(survey, request, options.limits, options.batch_size, allowed))
 
     def _ids(self, prompt: Any) -> Tensor:
         return torch.tensor(self.tokens.encode(prompt), device=self.weights.device)
@@ -186,14 +184,14 @@ class Model:
     def _survey(self, ids: Tensor, options: Options, progress: Progress) -> Survey:
         prefix = self.tokens.constant_prefix(ids.tolist())
         masked = Masked.choose(options.masked_positions, prefix, len(ids))
-        require_for_forward(self.architecture, len(ids), self.weights.dtype, self.weights.device)
-        room = room_for_decoders(options.memory, self.weights.device)
-        return Survey(self.weights, self.transcoders, ids, masked, room, progress)
+        free = spare_memory(options.memory, self.weights.device)
+        require_for_forward(self.architecture, len(ids), self.weights.dtype, free)
+        return Survey(self.weights, self.transcoders, ids, masked, int(DECODER_SHARE * free), progress)
 
     def _describe(self, prompt: Any, request: TargetRequest, options: Options) -> dict[str, Any]:
         token_ids = list(request.token_ids)
-        settings = {"max_targets": options.max_targets, "target_mass": options.target_mass}
-        settings |= {"explicit_targets": request.what == "named", **asdict(options.limits)}
+        settings: dict[str, Any] = {"max_targets": options.max_targets, "target_mass": options.target_mass}
+        settings |= {"targets": request.what, "positions": list(request.positions), **asdict(options.limits)}
         texts = [self.tokens.text(token) for token in token_ids]
         model = {
             "name": self.source.name,

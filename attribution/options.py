@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .expansion import Limits
 from .tokens import as_index
@@ -11,7 +12,7 @@ from .tokens import as_index
 class Options:
     """The options of `Model.trace`, with its defaults. Raises ValueError for those that make no sense."""
 
-    position: int | Sequence[int] = -1
+    position: Any = -1  # an integer or several
     max_targets: int = 10
     target_mass: float = 0.95
     coverage: float = 1.0
@@ -41,10 +42,16 @@ class Options:
 
     def positions(self, n_positions: int) -> list[int]:
         """Where targets are read, counted from the start, ascending, each once."""
-        several = [self.position] if not isinstance(self.position, Iterable) else list(self.position)
-        if not several:
+        if not isinstance(self.position, Iterable):
+            return [_resolve(self.position, n_positions)]
+        if getattr(self.position, "ndim", 1) == 0:  # a number in an array
+            return [_resolve(self.position.item(), n_positions)]
+        if isinstance(self.position, range) and self.position:  # may be far longer than any prompt
+            _resolve(self.position[0], n_positions), _resolve(self.position[-1], n_positions)
+        found = sorted({_resolve(one, n_positions) for one in self.position})
+        if not found:
             raise ValueError("position is an empty list; name at least one, or leave it out for the last")
-        return sorted({_resolve(one, n_positions) for one in several})
+        return found
 
 
 def _resolve(position: int, n_positions: int) -> int:

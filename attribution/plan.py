@@ -9,15 +9,14 @@ from .expansion import Limits
 from .memory import GIB, free_memory, require_disk
 from .replacement import Survey
 from .sweep import BatchSize, best_targets
+from .targets import TargetRequest
 from .work import Sizes, product_rate, useful_operations, written_entries
 from .writes import AT_ONCE
 
-NODE_BYTES = 200  # of a node's columns, and of what pruning keeps of it
+NODE_BYTES = 200  # of a node's columns; pruning marks each edge with one byte more
 DECODER_SHARE = 0.25  # of the memory that is not in use yet: decoders that need more go to a file
 ENTRY_BYTES = 64  # of a vector's place in its layer's table, and of the sort that finds it
-BLOCK_COPIES = (
-    5  # of a batch's rows: as they grow, in node order, as shares of influence, and as edges on their way out
-)
+BLOCK_COPIES = 5  # of a batch's rows: as they grow, in node order, as shares of influence, as edges on their way
 HELD = 2**28  # of vectors that features write: more are made again for every batch, which takes a tenth longer
 REACHED = 0.55  # of the rate of a large product that the sweep reaches (docs/benchmarks.md)
 SPARE = 2**28  # compiled code, threads, buffers of libraries
@@ -25,10 +24,10 @@ SPARE = 2**28  # compiled code, threads, buffers of libraries
 
 @dataclass(frozen=True)
 class Plan:
-    """An estimate of one trace, from its active features. Sizes are bytes, of the device that computes.
+    """An estimate of one trace, from its active features; sizes are bytes.
 
-    `held` are vectors that could be made again and again instead; `edges` and `disk` are those of all
-    rows that the limits allow.
+    Memory is that of the device that computes: what is `loaded` already, `tables` for the whole trace, and a `batch`
+    of rows or the `ending`. `rows`, `edges`, `disk` and `operations` are those of all rows that `max_features` allows.
     """
 
     tokens: int
@@ -42,8 +41,9 @@ class Plan:
     batch: int
     ending: int
     disk: int
+    decoders_on_disk: bool
     operations: float
-    device: str
+    device: torch.device
 
     @property
     def hold(self) -> bool:
@@ -65,34 +65,41 @@ class Plan:
         return self.operations / (REACHED * product_rate(self.device))
 
 
-def make_plan(survey: Survey, target_rows: int, limits: Limits, batch_size: int | None, memory: int) -> Plan:
+def make_plan(
+    survey: Survey, request: TargetRequest | None, limits: Limits, batch_size: int | None, memory: int
+) -> Plan:
     """Plan a trace of a prompt whose active features are known, to stay within a total of bytes.
 
-    Batches get smaller until they fit. Raises ValueError where nothing fits, and where the temporary
-    folder is too small.
+    What can be made again is not held, and batches get smaller, until it fits. Raises ValueError where nothing
+    does, and where the temporary folder is too small.
     """
-    plan = _largest(survey, target_rows, limits, batch_size)
+    target_rows, named = (0, 0) if request is None else (request.most_rows, request.named_features)
+    plan = _largest(survey, target_rows, named, limits, batch_size)
     while plan.memory > memory:
-        if plan.targets > 1 and not batch_size:
+        if plan.hold:
+            plan = replace(plan, size=plan.size._replace(hold=False), tables=_table_bytes(survey, False))
+        elif plan.targets > 1 and not batch_size:
             size = plan.size._replace(most_vectors=plan.size.most_vectors // 2)
             plan = replace(plan, size=size)
             plan = replace(plan, batch=_batch_bytes(survey, plan.targets, plan.nodes))
         else:
             raise ValueError(
                 f"this trace needs about {plan.memory / GIB:.2f} GiB of memory and {memory / GIB:.2f} GiB are allowed or "
-                "free; shorten the prompt, allow more with memory=, or use transcoders with fewer active features"
+                "free; shorten the prompt, allow more with memory=, leave out batch_size= or make it smaller, or use "
+                "transcoders with fewer active features"
             )
-    if limits.all_rows and target_rows:
-        require_disk(plan.disk, f"{plan.edges:,} edges", "compute fewer rows with coverage= or max_features=")
+    if limits.all_rows and request is not None:
+        fewer = "compute fewer rows with max_seconds=, max_features= or coverage="
+        require_disk(plan.disk - _bytes(survey) * target_rows * plan.nodes, f"{plan.edges:,} edges", fewer)
     return plan
 
 
-def _largest(survey: Survey, target_rows: int, limits: Limits, batch_size: int | None) -> Plan:
+def _largest(survey: Survey, target_rows: int, named: int, limits: Limits, batch_size: int | None) -> Plan:
     """The plan for speed: batches as large as they run best, and what is not too much is held."""
     features, arch, size = survey.features, survey.weights.architecture, survey.weights.dtype.itemsize
     n_positions = len(survey.token_ids_P)
     nodes = len(features) + (arch.n_layers + 1) * n_positions + target_rows
-    rows = len(features) if limits.max_features is None else min(limits.max_features, len(features))
+    rows = len(features) if limits.max_features is None else min(limits.max_features + named, len(features))
     edges = survey.most_edges if rows == len(features) else min(survey.most_edges, rows * nodes)
     edges += target_rows * nodes
     hold = survey.n_vectors * arch.d_model * size <= HELD
@@ -107,11 +114,17 @@ def _largest(survey: Survey, target_rows: int, limits: Limits, batch_size: int |
         loaded=_in_use(survey.weights.device),
         tables=_table_bytes(survey, hold),
         batch=_batch_bytes(survey, targets, nodes),
-        ending=nodes * NODE_BYTES,
-        disk=edges * (4 + size),
-        operations=_operations(survey) * rows / max(1, len(features)),
-        device=survey.weights.device.type,
+        ending=nodes * NODE_BYTES + (edges if limits.max_seconds is None and limits.coverage == 1 else 0),
+        disk=edges * _bytes(survey),
+        decoders_on_disk=survey.decoders.on_disk,
+        operations=_operations(survey) * (rows + target_rows) / max(1, len(features)),
+        device=survey.weights.device,
     )
+
+
+def _bytes(survey: Survey) -> int:
+    """Of an edge: its source and its weight."""
+    return 4 + survey.weights.dtype.itemsize
 
 
 def _operations(survey: Survey) -> int:
@@ -131,7 +144,7 @@ def _table_bytes(survey: Survey, hold: bool) -> int:
     patterns = sum(block.pattern_Hqk.numel() for done in survey.passes for block in done.pattern.blocks)
     attention = arch.n_layers * (arch.n_heads + arch.n_kv_heads) * arch.d_head * arch.d_model
     vectors = survey.n_vectors
-    held = vectors * arch.d_model if hold else AT_ONCE // size
+    held = vectors * arch.d_model if hold else min(vectors * arch.d_model, AT_ONCE // size)
     return size * (read + by_position + patterns + attention + held) + ENTRY_BYTES * vectors
 
 
@@ -154,6 +167,6 @@ def allowed_memory(memory: int | None, device: torch.device) -> int:
     return room if memory is None else min(memory, room)
 
 
-def room_for_decoders(memory: int | None, device: torch.device) -> int:
-    """Bytes up to which decoders of active features are kept in memory."""
-    return int(DECODER_SHARE * max(0, allowed_memory(memory, device) - _in_use(device)))
+def spare_memory(memory: int | None, device: torch.device) -> int:
+    """Bytes that the process may hold beside what it holds."""
+    return max(0, allowed_memory(memory, device) - _in_use(device))

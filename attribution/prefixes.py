@@ -33,6 +33,11 @@ class TracedPrompt(NamedTuple):
     indices: np.ndarray
     weights: np.ndarray
 
+    def has_all_of(self, other: "TracedPrompt") -> bool:
+        """Whether every row of another trace of the same prompt is here."""
+        same = np.array_equal(self.key_N, other.key_N)
+        return same and not (other.computed_N & ~self.computed_N).any()
+
     @property
     def nbytes(self) -> int:
         """Size of its edges, which are in temporary files."""
@@ -81,10 +86,10 @@ class PrefixCache:
         self._traced.clear()
 
     def remember(self, traced: TracedPrompt) -> None:
-        """Keep a prompt's rows, unless they alone are too many or more of them are there already."""
+        """Keep a prompt's rows, unless they alone are too many or all of them are there already."""
         key = traced.token_ids, traced.masked_positions
         before = self._traced.get(key)
-        if before is not None and before.computed_N.sum() >= traced.computed_N.sum():
+        if before is not None and before.has_all_of(traced):
             self._traced.move_to_end(key)
         elif traced.nbytes <= self.max_bytes:
             self._traced[key] = traced

@@ -63,6 +63,11 @@ class TargetRequest:
         of_position = {"next": 1, "likeliest": self.max_targets, "named": sum(t.site is None for t in self.named)}
         return len(self.positions) * of_position[self.what]
 
+    @property
+    def named_features(self) -> int:
+        """Targets that are features, whose rows are their own."""
+        return sum(target.site is not None for target in self.named)
+
     def resolve(self, replacement: Replacement) -> list[Target]:
         """All targets with directions, probabilities and weights that sum to 1: features, then by position.
 

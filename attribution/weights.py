@@ -66,6 +66,11 @@ class Gemma3Weights:
         self._mean_unembedding_D: Tensor | None = None
 
     @property
+    def stored_dtype(self) -> torch.dtype:
+        """Type in which the weights are stored; computed is in `dtype`."""
+        return self._unembedding_VD.dtype
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self._unembedding_VD.device
@@ -107,8 +112,9 @@ class Gemma3Weights:
     def mean_unembedding_D(self) -> Tensor:
         """Mean row over the vocabulary; subtracted from a row, it centres the logit."""
         if self._mean_unembedding_D is None:
-            chunks = self._unembedding_VD.split(2**14)  # in float64, but never all of it at once
-            total_D = sum(chunk.sum(0, dtype=torch.float64) for chunk in chunks)
+            exact = torch.promote_types(self.stored_dtype, torch.float32)
+            chunks = self._unembedding_VD.split(2**10)  # few enough to be added up in float32, and they in float64
+            total_D = sum(chunk.sum(0, dtype=exact).double() for chunk in chunks)
             self._mean_unembedding_D = self._cast(total_D / len(self._unembedding_VD))
         return self._mean_unembedding_D
 
@@ -119,7 +125,7 @@ class Gemma3Weights:
     def logits(self, resid_PD: Tensor) -> Tensor:
         """Logits (P, V) of final residual streams (P, D)."""
         normed, _ = self._rms_norm(resid_PD, self.final_norm_D)
-        if self._unembedding_VD.dtype == self.dtype:
+        if self.stored_dtype == self.dtype:
             return normed @ self._unembedding_VD.T
         chunks = self._unembedding_VD.split(2**15)  # never the whole unembedding in two dtypes
         return torch.cat([normed @ self._cast(chunk).T for chunk in chunks], dim=-1)

@@ -84,9 +84,9 @@ def written_entries(features_LP: np.ndarray, cross_layer: bool) -> np.ndarray:
     return features_LP.cumsum(0) if cross_layer else features_LP
 
 
-def product_rate(device: str) -> float:
+def product_rate(device: str | torch.device) -> float:
     """Operations a second of one large float32 product, the best of a few."""
-    size = PRODUCT[device]
+    size = PRODUCT[torch.device(device).type]
     one, other, out = (torch.randn(size, size, device=device) for _ in range(3))
     best = np.inf
     for _ in range(PRODUCTS + 1):  # the first one warms up

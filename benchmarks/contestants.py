@@ -96,7 +96,7 @@ def process(args: argparse.Namespace, work: Path, case: Case, name: str) -> Proc
     inputs += {COVERED: ["--coverage", str(args.coverage)], BUDGET: ["--max-seconds", str(args.max_seconds)]}.get(
         name, []
     )
-    return Process([sys.executable, "-m", "benchmarks.ours"], inputs, folder / "graph.arrow", limit)
+    return Process([sys.executable, "-m", "benchmarks.ours"], inputs, folder / "graph.arrow.zst", limit)
 
 
 def converted(args: argparse.Namespace, work: Path, case: Case) -> Path:

@@ -43,7 +43,7 @@ def trace(args: argparse.Namespace) -> dict[str, Any]:
     with phases_timed() as phases:
         graph, seconds = timed(lambda: model.trace(args.tokens, progress=False, **limits))
     rate = max(rate, product_rate(args.device))
-    _, save_seconds = timed(lambda: graph.save(args.graph, compressed=True))
+    _, save_seconds = timed(lambda: graph.save(args.graph))
     operations = sweep_operations(graph, Sizes.of(model.architecture, model.transcoders))
     return {
         "seconds": seconds,
@@ -111,7 +111,7 @@ def open_and_prune(args: argparse.Namespace) -> dict[str, Any]:
 
     graph, open_seconds = timed(lambda: open_graph(args.graph))
     pruned, prune_seconds = timed(lambda: graph.prune(**THRESHOLDS))
-    path = args.graph.with_name(f"pruned-{args.graph.name}")
+    path = args.graph.with_name("pruned.arrow")
     pruned.save(path)
     return {
         "open_seconds": open_seconds,

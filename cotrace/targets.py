@@ -1,7 +1,6 @@
 """Targets, positions and sizes as users write them on the command line and in files of prompts."""
 
 import re
-from collections.abc import Iterable
 from typing import Any
 
 
@@ -23,19 +22,21 @@ def parse_target(text: str) -> Any:
     return text
 
 
-def parse_positions(texts: list[str]) -> int | list[int]:
+def parse_positions(texts: list[str]) -> int | range | list[int]:
     """Read --position as `Model.trace` wants it: one number, or all that are named. FIRST:STOP is a range.
 
     Raises ValueError for what is neither.
     """
-    found = [position for text in texts for position in _positions(text)]
-    return found[0] if len(found) == 1 else found
+    found = [_positions(text) for text in texts]
+    if len(found) == 1:
+        return found[0] if len(found[0]) > 1 else found[0][0]
+    return [position for positions in found for position in positions]
 
 
-def _positions(text: str) -> Iterable[int]:
+def _positions(text: str) -> range:
     first, colon, stop = text.partition(":")
     try:
-        positions = range(int(first), int(stop)) if colon else [int(first)]
+        positions = range(int(first), int(stop) if colon else int(first) + 1)
     except ValueError:
         raise ValueError(f"--position {text!r} should be a number, or FIRST:STOP, two numbers") from None
     if not positions or positions[0] < 0 <= positions[-1]:

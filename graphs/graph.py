@@ -14,7 +14,7 @@ import pyarrow as pa
 from .certainty import Certainty, certainty
 from .influence import estimated_influence, node_influence, weights_of_targets
 from .order import KINDS, NodeOrder
-from .prune import Kept, check_threshold, row_sums, select
+from .prune import Kept, check_threshold, dropped_sums, select
 from .schema import build_table
 from .scores import Scores, graph_scores
 from .store import save_table
@@ -189,7 +189,7 @@ class Graph:
         edge_K = np.flatnonzero(kept.edges)
         row_K = np.searchsorted(self.indptr, edge_K, side="right") - 1
         per_row = np.bincount(row_K, minlength=self.order.n_nodes)[kept.nodes]
-        lost = row_sums(self.indptr, self.weights, ~kept.edges)
+        lost = dropped_sums(self.indptr, self.weights, kept.edges)
         columns: dict[str, Any] = {
             name: self.nodes[name].chunk(0).filter(pa.array(kept.nodes))
             for name in self.nodes.column_names
@@ -210,14 +210,14 @@ class Graph:
 
     # --- files and exchange -----------------------------------------------------------------
 
-    def save(self, path: str | os.PathLike, *, compressed: bool = False) -> Path:
+    def save(self, path: str | os.PathLike) -> Path:
         """Write one Arrow IPC file, atomically; parent folders are made.
 
-        A compressed one is half as large where no edge was pruned, and is opened by reading all of it into memory
-        instead of mapping it.
+        A path that ends in .zst is packed: half as large where no edge was pruned, and unpacked into a temporary
+        file when it is opened.
         """
         path = Path(path)
-        save_table(self.nodes, path, compressed)
+        save_table(self.nodes, path)
         return path
 
     def render(self, path: str | os.PathLike, **options: Any) -> Path:

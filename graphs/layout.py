@@ -140,8 +140,11 @@ def _pick(graph: Graph, max_nodes: int, barred: np.ndarray) -> np.ndarray:
     order, position, influence = graph.order, positions(graph), shown_influence(graph)
     token_at = {int(position[row]): row for row in range(order.tokens.start, order.tokens.stop)}
     by_weight = sorted(graph.info["targets"], key=lambda target: -target["weight"])
-    targets = [target["node"] for target in by_weight[: max(1, max_nodes // 2)]]
-    shown = {node for target in targets for node in (target, token_at.get(int(position[target]), target))}
+    shown: set[int] = set()
+    for target in (target["node"] for target in by_weight):
+        more = shown | {target, token_at.get(int(position[target]), target)}
+        if len(more) <= max(2, max_nodes // 2):  # the other half is for what they come from
+            shown = more
     if order.n_tokens <= min(max_nodes // 4, MANY_TOKENS):
         shown |= set(token_at.values())
     candidates = np.flatnonzero((influence > 0) & ~barred)

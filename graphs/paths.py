@@ -88,7 +88,8 @@ def node_label(graph: Graph, node: int) -> str:
     if row["kind"] == "token":
         return f"{row['text']!r}@{row['position']}"
     if row["kind"] == "logit":
-        return repr(row["text"])
+        several = len({target.get("position") for target in graph.info["targets"]}) > 1
+        return f"{row['text']!r}@{row['position']}" if several else repr(row["text"])
     name = f"#{row['feature']}" if row["kind"] == "feature" else "error"
     label = f" {row['text']!r}" if row["text"] else ""
     return f"L{row['layer']} {name}{label}@{row['position']}"

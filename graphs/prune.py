@@ -66,9 +66,9 @@ def select(
     return Kept(nodes, edges)
 
 
-def row_sums(indptr: np.ndarray, weights: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Signed sum of every row's edges that the mask (E,) takes, (M,) float64."""
-    return _row_sums(indptr, weights, edges)
+def dropped_sums(indptr: np.ndarray, weights: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Signed sum of every row's edges that are not kept, (M,) float64; `kept` is a mask, (E,)."""
+    return _dropped_sums(indptr, weights, kept)
 
 
 def _score_at_share(scores: np.ndarray, share: float) -> float:
@@ -115,11 +115,11 @@ def _edges_between(indptr, indices, nodes):
 
 
 @compiled
-def _row_sums(indptr, weights, edges):
+def _dropped_sums(indptr, weights, kept):
     sums = np.zeros(len(indptr) - 1, np.float64)
     for row in range(len(sums)):
         for edge in range(indptr[row], indptr[row + 1]):
-            if edges[edge]:
+            if not kept[edge]:
                 sums[row] += weights[edge]
     return sums
 

@@ -1,11 +1,17 @@
 """Bytes of a graph file: written to a temporary name and renamed, read by memory map."""
 
+import mmap
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pyarrow as pa
+
+PACKED = ".zst"
+UNPACKED_AT_ONCE = 2**24
 
 
 @contextmanager
@@ -20,24 +26,22 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def save_table(table: pa.Table, path: Path, compressed: bool = False) -> None:
-    """Write a node table as an Arrow IPC file of one record batch, atomically."""
-    options = pa.ipc.IpcWriteOptions(compression="zstd" if compressed else None)
+def save_table(table: pa.Table, path: Path) -> None:
+    """Write a node table as an Arrow IPC file of one record batch, atomically; packed if the path ends in .zst."""
+    packed = path.suffix == PACKED
     with (
         replacing(path) as temporary,
-        pa.OSFile(str(temporary), "wb") as sink,
-        pa.ipc.new_file(sink, table.schema, options=options) as writer,
+        pa.OSFile(str(temporary), "wb") as file,
+        pa.CompressedOutputStream(file, "zstd") if packed else nullcontext(file) as sink,
+        pa.ipc.new_file(sink, table.schema) as writer,
     ):
         writer.write_table(table)
 
 
 def read_table(path: Path) -> pa.Table:
-    """Memory-map the one record batch of a file, or unpack it into memory where it is compressed.
-
-    Raises ValueError if it is not readable as such.
-    """
+    """Memory-map the one record batch of a file; raises ValueError if it is not readable as such."""
     try:
-        file = pa.memory_map(str(path)).read_buffer()
+        file = _unpacked(path) if path.suffix == PACKED else pa.memory_map(str(path)).read_buffer()
         reader = pa.ipc.open_file(file)
         if reader.num_record_batches != 1:
             raise ValueError(f"it has {reader.num_record_batches} record batches and a graph file has exactly one")
@@ -46,4 +50,27 @@ def read_table(path: Path) -> pa.Table:
         raise ValueError("you may not read it; ask its owner for permission") from error
     except (pa.ArrowException, OSError) as error:
         raise ValueError("it is truncated or not an Arrow file; copy it again or trace the prompt again") from error
+    if not all(_is_inside(buffer, file) for column in table.columns for buffer in _buffers(column.chunk(0))):
+        raise ValueError("it is compressed inside, so that it cannot be memory-mapped; trace the prompt again")
     return table
+
+
+def _unpacked(path: Path) -> pa.Buffer:
+    """The contents of a packed file, mapped from a temporary file without a name. Raises ValueError without room for them."""
+    with tempfile.TemporaryFile(prefix="cotrace-") as file, pa.input_stream(str(path), compression="zstd") as source:
+        while part := source.read(UNPACKED_AT_ONCE):
+            if len(part) > shutil.disk_usage(tempfile.gettempdir()).free:
+                raise ValueError(f"unpacked it does not fit into {tempfile.gettempdir()}; set TMPDIR to a larger disk")
+            file.write(part)
+        file.flush()
+        return pa.py_buffer(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)) if file.tell() else pa.py_buffer(b"")
+
+
+def _is_inside(part: pa.Buffer | None, whole: pa.Buffer) -> bool:
+    """Whether a buffer is absent, empty or a view of another."""
+    return part is None or part.size == 0 or whole.address <= part.address < whole.address + whole.size
+
+
+def _buffers(array: pa.Array) -> list[pa.Buffer | None]:
+    """All buffers of an array; a dictionary's own values are a few words and may be anywhere."""
+    return array.indices.buffers() if isinstance(array, pa.DictionaryArray) else array.buffers()

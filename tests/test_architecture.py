@@ -68,7 +68,7 @@ def test_no_room_is_imported_bare():
             assert bare <= {"benchmarks"} & {room}, f"{path.relative_to(ROOT)} imports {bare}"
 
 
-@pytest.mark.parametrize("module", ["cotrace", "cotrace.graphs"])
+@pytest.mark.parametrize("module", ["cotrace", "cotrace.graphs", "cotrace.commands.report", "cotrace.commands.show"])
 def test_graphs_need_no_torch(module):
     code = f"import {module}, sys; print([m for m in ('torch', 'triton', 'transformers') if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

@@ -40,7 +40,7 @@ def traced(tmp_path_factory, prompt):
 
 def test_trace_writes_a_graph_and_says_where(traced, prompt):
     out, result = traced
-    circuit, full = (cotrace.open(out / f"{slug(prompt)}{ending}.arrow") for ending in ("", ".full"))
+    circuit, full = (cotrace.open(out / f"{slug(prompt)}{ending}") for ending in (".arrow", ".full.arrow.zst"))
     assert circuit.info["pruning"] == {"node_threshold": 0.8, "edge_threshold": 0.98, "keep_errors": False}
     assert full.info["pruning"] is None
     assert circuit.order.n_nodes < full.order.n_nodes
@@ -56,7 +56,7 @@ def test_without_dot_the_graph_is_written_and_the_cure_named(tmp_path, prompt):
 
 
 def test_show_prune_and_render(traced, prompt, tmp_path):
-    file = traced[0] / f"{slug(prompt)}.full.arrow"
+    file = traced[0] / f"{slug(prompt)}.full.arrow.zst"
     shown = run("show", file, "--top", "3", "--paths", "2")
     assert shown.returncode == 0
     assert "most influential" in shown.stdout

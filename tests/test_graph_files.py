@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -633,17 +634,34 @@ def test_a_logit_may_weigh_nothing(graph, path):
 
 
 @pytest.mark.parametrize("codec", ["zstd", "lz4"])
-def test_a_compressed_file_is_unpacked(graph, path, codec):
+def test_a_file_compressed_inside_is_refused(graph, path, codec):
     options = pa.ipc.IpcWriteOptions(compression=codec)
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, graph.nodes.schema, options=options) as writer:
         writer.write_table(graph.nodes)
-    assert open_graph(path).nodes.equals(graph.nodes, check_metadata=True)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    refusal(path, "compressed")
+
+
+def test_packed_files_are_smaller_and_the_same(tmp_path):
+    graph = random_graph(7, n_layers=6, n_positions=30, n_features=500, n_errors=100, density=1.0)
+    plain, packed = (graph.save(tmp_path / name) for name in ("a.arrow", "a.arrow.zst"))
+    assert packed.stat().st_size < 0.8 * plain.stat().st_size
+    assert cotrace.open(packed).nodes.equals(graph.nodes, check_metadata=True)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.arrow", "a.arrow.zst"]
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 0.99])
+def test_a_truncated_packed_file_is_refused(graph, tmp_path, share):
+    path = graph.save(tmp_path / "a.arrow.zst")
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     refusal(path, "truncated")
 
 
-def test_saving_compressed_makes_large_graphs_smaller(tmp_path):
-    graph = random_graph(7, n_layers=6, n_positions=30, n_features=500, n_errors=100, density=1.0)
-    plain, small = (graph.save(tmp_path / f"{c}.arrow", compressed=c) for c in (False, True))
-    assert small.stat().st_size < 0.8 * plain.stat().st_size
-    assert cotrace.open(small).nodes.equals(graph.nodes, check_metadata=True)
+def test_a_packed_file_that_would_fill_the_disk_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "bomb.arrow.zst"
+    with pa.OSFile(str(path), "wb") as file, pa.CompressedOutputStream(file, "zstd") as sink:
+        for _ in range(64):
+            sink.write(bytes(2**20))
+    free = shutil.disk_usage(tmp_path)._replace(free=2**22)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    refusal(path, "set TMPDIR")
+    assert path.stat().st_size < 2**16

@@ -127,3 +127,40 @@ def test_scores_are_shares():
         replacement, completeness = random_graph(seed).scores()
         assert 0 <= replacement <= 1
         assert 0 <= completeness <= 1
+
+
+# --- rows of a site together --------------------------------------------------------------------
+
+
+def site_graph(rng, missing: float):
+    """CSR of a graph as it is traced: all features of a site have the same sources, but for edges that are missing."""
+    layers, positions, each = 4, 5, 9
+    layer, position = (
+        np.repeat(np.arange(layers), positions * each),
+        np.tile(np.repeat(np.arange(positions), each), layers),
+    )
+    n_features, size = len(layer), len(layer) + positions + 2
+    rows = [np.flatnonzero((layer < layer[r]) & (position <= position[r])) for r in range(n_features)]
+    rows = [np.append(row, n_features + np.arange(position[r] + 1)) for r, row in enumerate(rows)]
+    rows += [np.empty(0, int)] * positions + [np.arange(size - 2)] * 2
+    rows = [row[rng.random(len(row)) >= missing * (rng.random() < 0.5)].astype(np.int32) for row in rows]
+    indptr = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
+    weights = rng.standard_normal(indptr[-1]).astype(np.float32)
+    weights[rng.random(len(weights)) < 0.02] = 0
+    return indptr, np.concatenate(rows), weights, np.append(np.zeros(size - 2), [0.3, 0.7])
+
+
+@pytest.mark.parametrize("missing", [0, 0.02, 0.5])
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_with_the_same_sources_pass_on_as_each_alone(seed, missing):
+    indptr, indices, weights, targets = site_graph(np.random.default_rng(seed), missing)
+    share = np.zeros((len(targets),) * 2)
+    for row in range(len(targets)):
+        mine = slice(indptr[row], indptr[row + 1])
+        share[row, indices[mine]] = np.abs(weights[mine]) / max(np.abs(weights[mine]).sum(dtype=np.float64), 1e-300)
+    expected = np.linalg.solve(np.eye(len(targets)) - share.T, share.T @ targets)
+    found = node_influence(indptr, indices, weights, targets)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-14)
+    assert np.array_equal(found, node_influence(indptr, indices, weights, targets))
+    tiny = node_influence(indptr, indices, (weights * 1e-40).astype(np.float32), targets)  # subnormal
+    np.testing.assert_allclose(tiny.sum(), expected.sum(), rtol=0.05)

@@ -88,6 +88,16 @@ def test_each_file_is_what_a_single_trace_gives(model, tmp_path):
         assert cotrace.open(tmp_path / f"_full/id={name}/graph.arrow").nodes.equals(graph.nodes, check_metadata=True)
 
 
+def test_ranges_and_arrays_are_options_too(model, tmp_path):
+    options = {"targets": "next", "position": range(1, 3), "masked_positions": torch.tensor([0, 1])}
+    assert cotrace.trace_many(rows({"text": TEXT}), tmp_path, model=model, **options).traced == 1
+    circuit = cotrace.open(tmp_path / "id=text/circuit.arrow")
+    assert [target["position"] for target in circuit.info["targets"]] == [1, 2]
+    assert cotrace.trace_many(rows({"text": TEXT}), tmp_path, model=model, **options).skipped == 1
+    with pytest.raises(ValueError, match="neither text nor numbers"):
+        cotrace.trace_many([{"id": "a", "prompt": object()}], tmp_path / "other", model=model)
+
+
 def test_a_record_tells_what_was_found(model, tmp_path):
     cotrace.trace_many(rows({"text": TEXT}), tmp_path, model=model, **LITTLE)
     (record,) = records(tmp_path)

@@ -133,3 +133,60 @@ def test_a_model_remembers_nothing_unless_asked_to(load, model_folder):
     assert load("clt").prefixes is None
     with pytest.raises(ValueError, match="prefix_cache"):
         cotrace.load(model_folder, "neurons", prefix_cache=-1)
+
+
+def test_feature_targets_and_limits_with_known_rows(load, remembering, swept):
+    model, plain = remembering("clt"), load("clt")
+    active = model.active_features(prompt()).to_pylist()[-1]
+    site = ("feature", active["layer"], active["position"], active["feature"])
+    model.trace(prompt(), max_features=20)
+    for options in (
+        {"targets": [site]},
+        {"max_features": 60},
+        {"coverage": 0.9},
+        {"targets": [site], "max_features": 0},
+    ):
+        assert_same(model.trace(prompt(), **options), plain.trace(prompt(), **options))
+    assert_same(model.trace(LONGER, max_features=50), plain.trace(LONGER, max_features=50))
+
+
+def test_known_rows_take_no_time(remembering):
+    model = remembering("clt")
+    model.trace(prompt())
+    again = model.trace(prompt(), max_seconds=30)
+    assert again.computed[again.order.features].any()
+    assert again.info["coverage"] == 1
+
+
+def test_other_rows_of_the_same_prompt_take_the_place_of_those_before(remembering, swept):
+    model = remembering("clt")
+    model.trace(prompt(), position=4, max_features=10)
+    late = model.trace(prompt(), max_features=10)
+    swept.clear()
+    assert_same(model.trace(prompt(), max_features=10), late)
+    assert sum(swept) == late.order.n_logits
+
+
+def test_the_longest_shared_beginning_is_taken(remembering, swept):
+    model = remembering("clt-affine")
+    model.trace(prompt()[:5])
+    before = model.trace(prompt())
+    model.trace([2, 9, 9, 9])
+    swept.clear()
+    longer = model.trace(LONGER)
+    assert sum(swept) == longer.order.n_features - before.order.n_features + longer.order.n_logits
+    swept.clear()
+    shorter = model.trace(prompt()[:8])
+    assert sum(swept) == shorter.order.n_logits
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_known_rows_in_other_types(model_folder, transcoder_spec, dtype):
+    models = [
+        cotrace.load(model_folder, transcoder_spec("clt"), dtype=dtype, device="cpu", prefix_cache=room)
+        for room in (0, 10**9)
+    ]
+    models[1].trace(prompt())
+    expected, found = (model.trace(LONGER) for model in models)
+    left, right = found.adjacency().toarray(), expected.adjacency().toarray()
+    assert np.abs(left - right).max() <= 1e-5 * np.abs(right).max()

@@ -6,6 +6,10 @@ import torch
 from test_identities import conservation_gap
 from tiny import WIDTH, prompt
 
+from cotrace.commands.show import find_target
+from cotrace.graphs.layout import strongest_nodes
+from cotrace.graphs.paths import node_label
+
 
 @pytest.fixture(scope="module")
 def model(load):
@@ -111,6 +115,8 @@ def test_bad_targets_are_refused(model, targets, message):
         ({"position": 1.5}, "must be an integer"),
         ({"position": [3, 11]}, "outside the prompt"),
         ({"position": []}, "empty list"),
+        ({"position": range(10**15)}, "outside the prompt"),
+        ({"position": range(0)}, "empty list"),
         ({"position": -1, "targets": "next"}, "nothing follows position 10"),
         ({"max_targets": 2.5}, "must be an integer"),
         ({"batch_size": True}, "must be an integer"),
@@ -195,3 +201,28 @@ def test_feature_targets_are_named_once_for_all_positions(model):
     graph = model.trace(prompt(), [site, (5, 6)], position=[3, 7])
     assert np.allclose(weights(graph), 1 / 3)
     assert [target["position"] for target in graph.info["targets"]] == [active["position"], 3, 7]
+
+
+def test_a_position_may_be_any_integer(model):
+    graphs = [model.trace(prompt(), [5], position=p) for p in (7, torch.tensor(7), np.int64(7), [np.array(7)], -4)]
+    for graph in graphs:
+        assert graph.info["targets"][0]["position"] == 7
+        assert graph.info["settings"]["positions"] == [7]
+        assert graph.info["settings"]["targets"] == "named"
+
+
+def test_a_picture_of_many_targets_has_room_for_what_they_come_from(model):
+    circuit = model.trace(prompt(30), "next", position=range(4, 29)).prune()
+    shown = strongest_nodes(circuit, 24)
+    assert len(shown) == 24
+    assert 2 <= (circuit.order.kind_codes()[shown] == 3).sum() <= 6  # and their tokens; half is for the others
+
+
+def test_targets_of_several_positions_are_told_apart(model):
+    circuit = model.trace(prompt(), [5, (6, 7)], position=[4, 9]).prune()
+    names = [node_label(circuit, t["node"]) for t in circuit.info["targets"]]
+    assert len(set(names)) == 4
+    targets = circuit.info["targets"]
+    with pytest.raises(ValueError, match="several targets are"):
+        find_target(targets, targets[0]["label"])
+    assert find_target(targets, str(targets[2]["node"])) == targets[2]["node"]

@@ -1,16 +1,19 @@
 """How a graph is told in a terminal."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cotrace.attribution.memory import GIB
-from cotrace.attribution.plan import Plan
 from cotrace.graphs import Graph, describe_path, node_label, strongest_paths
 
+if TYPE_CHECKING:  # telling a graph needs no torch
+    from cotrace.attribution.plan import Plan
+
+GIB = 2**30
 console = Console()
 
 
@@ -48,7 +51,7 @@ def print_summary(graph: Graph) -> None:
     print_targets(graph)
 
 
-def print_plan(plan: Plan) -> None:
+def print_plan(plan: "Plan") -> None:
     """What a trace would take."""
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold")
@@ -56,9 +59,11 @@ def print_plan(plan: Plan) -> None:
     facts.add_row("rows", f"{plan.rows:,} at most, of {plan.edges:,} edges")
     facts.add_row("memory", f"{plan.memory / GIB:.2f} GiB, of which {plan.loaded / GIB:.2f} GiB are in use already")
     facts.add_row("disk", f"{plan.disk / GIB:.2f} GiB of temporary files at most, as large as the unpruned graph")
-    facts.add_row("time", f"{plan.seconds():,.0f} s for all rows, by this machine's rate of matrix products")
+    facts.add_row("time", f"{plan.seconds():,.0f} s for these rows, by this machine's rate of matrix products")
     batches = f"{plan.targets} targets at the last position"
     facts.add_row("batches", batches if plan.hold else f"{batches}; what features write is made again for each")
+    if plan.decoders_on_disk:
+        facts.add_row("decoders", "of active features in a temporary file")
     console.print(facts)
 
 
@@ -74,10 +79,13 @@ def say_written(path: Path) -> None:
 
 def print_targets(graph: Graph) -> None:
     """The targets with their probabilities."""
-    table = Table("node", "target", "probability", "weight", title="targets", title_justify="left", box=None)
+    table = Table("node", "target", "at", "probability", "weight", title="targets", title_justify="left", box=None)
     for target in graph.info["targets"]:
+        position = str(target.get("position", graph.info["position"]))
         probability = "" if target["probability"] is None else f"{target['probability']:.1%}"
-        table.add_row(str(target["node"]), Text(repr(target["label"])), probability, f"{target['weight']:.3f}")
+        table.add_row(
+            str(target["node"]), Text(repr(target["label"])), position, probability, f"{target['weight']:.3f}"
+        )
     console.print(table)
 
 

@@ -25,9 +25,12 @@ def show(
 
 
 def find_target(targets: list[dict], wanted: str) -> int:
-    """Node number of a target given by text or number; ValueError lists those that exist."""
-    for target in targets:
-        if wanted in (target["label"], target["label"].strip(), str(target["node"])):
-            return target["node"]
+    """Node number of a target given by text or number; ValueError lists those that exist, and for a text of several."""
+    named = [t["node"] for t in targets if wanted in (t["label"], t["label"].strip())]
+    found = [t["node"] for t in targets if wanted == str(t["node"])] or named
+    if len(found) == 1:
+        return found[0]
     names = ", ".join(f"{target['label']!r} ({target['node']})" for target in targets)
+    if found:
+        raise ValueError(f"several targets are {wanted!r}; name one by its number: {names}")
     raise ValueError(f"the graph has no target {wanted!r}; its targets are {names}")

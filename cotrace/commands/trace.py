@@ -62,7 +62,7 @@ def trace(
     out: Annotated[Path, typer.Option(help="Folder for the results; made if it does not exist.")] = Path("out"),
     chat: Annotated[bool, typer.Option(help="Wrap the prompt as a user's turn of the model's chat template.")] = False,
     full: Annotated[
-        bool, typer.Option(help="Also keep the graph before pruning, as NAME.full.arrow; of many, in _full.")
+        bool, typer.Option(help="Also keep the graph before pruning, as NAME.full.arrow.zst; of many, in _full.")
     ] = False,
     max_nodes: Annotated[int, typer.Option(help="At most so many nodes on the picture.", min=2)] = 60,
     workers: Annotated[int | None, typer.Option(help=HOW_MANY_WORKERS, min=1)] = None,
@@ -106,21 +106,14 @@ def trace(
 
     import cotrace
 
-    from .report import console, print_plan
+    from .report import print_plan
 
     loaded = cotrace.load(**to_load)
     said = [{"role": "user", "content": prompt}] if chat else prompt
     if dry_run:
         print_plan(loaded.plan(said, targets, progress=None, **options))
         return
-    graph = loaded.trace(said, targets, **options)
-    with console.status("pruning"):
-        circuit = graph.prune(**pruning)
-    name = slug(prompt)
-    written = [circuit.save(out / f"{name}.arrow")]
-    if full:
-        written.append(graph.save(out / f"{name}.full.arrow", compressed=True))
-    finish(circuit, written, out / f"{name}.svg", max_nodes)
+    write(loaded.trace(said, targets, **options), pruning, out / slug(prompt), full, max_nodes)
 
 
 def check_what(prompt: str | None, prompts: Path | None, workers: int | None, ray: str | None, dry_run: bool) -> None:
@@ -158,6 +151,18 @@ def check_limits(coverage: float, max_features: int | None, max_seconds: float |
     from cotrace.attribution.expansion import Limits
 
     Limits(coverage, max_features, max_seconds)
+
+
+def write(graph: Any, pruning: dict[str, Any], name: Path, full: bool, max_nodes: int) -> None:
+    """Write the circuit and, if asked for, the graph before pruning; NAME says where, without an ending."""
+    from .report import console
+
+    with console.status("pruning"):
+        circuit = graph.prune(**pruning)
+    written = [circuit.save(f"{name}.arrow")]
+    if full:
+        written.append(graph.save(f"{name}.full.arrow.zst"))
+    finish(circuit, written, Path(f"{name}.svg"), max_nodes)
 
 
 def finish(circuit: Any, written: list[Path], picture: Path, max_nodes: int) -> None:

@@ -107,6 +107,7 @@ class Crew:
         return found
 
     def _replace(self, dead: Any) -> Any:
+        self._ray.kill(dead)  # or it would keep its device
         worker = self._start()
         self._workers = [worker if other is dead else other for other in self._workers]
         _require_same(self._settings, self._load([worker])[0])
@@ -114,13 +115,14 @@ class Crew:
 
     def _result(self, reference: Any) -> Any:
         """What a worker returned, or None if it died; its errors are raised here."""
+        errors = self._ray.exceptions
         try:
             return self._ray.get(reference)
-        except self._ray.exceptions.RayTaskError as error:
+        except errors.RayTaskError as error:
             if isinstance(error.cause, ValueError | OSError | MemoryError):
                 raise error.cause from None  # users' mistakes are one line
             raise  # of the program: with the worker's traceback
-        except self._ray.exceptions.RayError:
+        except (errors.RayActorError, errors.WorkerCrashedError, errors.OutOfMemoryError, errors.NodeDiedError):
             return None
 
 

@@ -65,7 +65,7 @@ class Engine:
         """What decides the results: the job's settings, the model and the transcoders, by content."""
         source, weights = self.model.source, self.model.weights
         model = {"name": source.name, "revision": source.revision, "sha256": source.content_hash()}
-        dtypes = {"computed": str(weights.dtype), "stored": str(weights._unembedding_VD.dtype)}
+        dtypes = {"computed": str(weights.dtype), "stored": str(weights.stored_dtype)}
         loaded = {"model": model, "transcoders": self.model.transcoders.describe(), "dtype": dtypes}
         return self.job.settings() | _plain(loaded)
 
@@ -81,9 +81,6 @@ class Engine:
             circuit = graph.prune(**self.job.pruning)
         except SURVIVED as error:
             return failed(prompt, describe(error), time.monotonic() - started)
-        finally:
-            if self.model.weights.device.type == "cuda":
-                torch.cuda.empty_cache()  # what torch keeps would count as used when the next prompt's need is checked
         record = _record(prompt, "done", time.monotonic() - started) | _found(prompt, circuit)
         return Outcome(record, circuit.nodes, graph.nodes if self.job.full else None)
 

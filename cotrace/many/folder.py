@@ -66,14 +66,14 @@ class Folder:
     def save(self, outcome: Outcome) -> None:
         """Write a prompt's graphs, then its record: a prompt with a record is done."""
         name = partition(outcome.record["id"])
-        for table, path, compressed in (
-            (outcome.full, self.path / FULL / name / FULL_FILE, True),
-            (outcome.circuit, self.path / name / CIRCUIT_FILE, False),
+        for table, path in (
+            (outcome.full, self.path / FULL / name / FULL_FILE),
+            (outcome.circuit, self.path / name / CIRCUIT_FILE),
         ):
             if table is not None:
                 for abandoned in path.parent.glob(".*.part"):  # by a process that was killed
                     abandoned.unlink()
-                save_table(table, path, compressed)
+                save_table(table, path)
         self._log.write(json.dumps(outcome.record).encode() + b"\n")
         self._log.flush()
 

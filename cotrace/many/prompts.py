@@ -36,8 +36,16 @@ class Prompt:
 
 
 def as_json(value: Any) -> str:
-    """JSON, also of arrays and tensors."""
-    return json.dumps(value, default=lambda array: array.tolist())
+    """JSON, also of arrays, tensors and ranges. Raises ValueError for anything else that JSON does not have."""
+    return json.dumps(value, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, range):
+        return list(value)
+    raise ValueError(f"{value!r} is neither text nor numbers; give texts, numbers or lists of them")
 
 
 def check_prompts(source: Source) -> dict[str, str]:
