@@ -42,10 +42,8 @@ class Options:
 
     def positions(self, n_positions: int) -> list[int]:
         """Where targets are read, counted from the start, ascending, each once."""
-        if not isinstance(self.position, Iterable):
+        if not isinstance(self.position, Iterable) or getattr(self.position, "ndim", 1) == 0:
             return [_resolve(self.position, n_positions)]
-        if getattr(self.position, "ndim", 1) == 0:  # a number in an array
-            return [_resolve(self.position.item(), n_positions)]
         if isinstance(self.position, range) and self.position:  # may be far longer than any prompt
             _resolve(self.position[0], n_positions), _resolve(self.position[-1], n_positions)
         found = sorted({_resolve(one, n_positions) for one in self.position})
