@@ -131,7 +131,7 @@ def test_targets_as_users_write_them(text, target):
 
 @pytest.mark.parametrize(
     ("texts", "positions"),
-    [(["-1"], -1), (["3", "7"], [3, 7]), (["2:5"], [2, 3, 4]), (["-3:-1", "0"], [-3, -2, 0]), (["4:5"], 4)],
+    [(["-1"], -1), (["3", "7"], [3, 7]), (["2:5"], range(2, 5)), (["-3:-1", "0"], [-3, -2, 0]), (["4:5"], 4)],
 )
 def test_positions_as_users_write_them(texts, positions):
     assert parse_positions(texts) == positions
