@@ -6,7 +6,6 @@ import numpy as np
 
 from cotrace.kernels.compiled import compiled, compiled_for_sums
 
-ROWS_TOGETHER = 16
 RUN = 64  # edges: where their sources are consecutive, as mostly in a graph that is not pruned, no index is looked up
 
 
@@ -71,66 +70,9 @@ def _propagate_for_others(indptr, indices, weights, target_weights, computed, si
 @compiled
 def _propagate(indptr, indices, weights, target_weights):
     influence = np.zeros(len(target_weights), np.float64)
-    row = len(target_weights) - 1
-    while row >= 0:
-        first = _first_alike(row, indptr, indices)
-        if first < row:
-            mass = influence[first : row + 1] + target_weights[first : row + 1]
-            _pass_on_together(first, mass, indptr, indices, weights, influence)
-        else:
-            _pass_on(row, influence[row] + target_weights[row], indptr, indices, weights, influence)
-        row = first - 1
+    for row in range(len(target_weights) - 1, -1, -1):
+        _pass_on(row, influence[row] + target_weights[row], indptr, indices, weights, influence)
     return influence
-
-
-@compiled
-def _first_alike(row, indptr, indices):
-    """The first of the rows before one that have its sources, as all of a site do: none is a source of another."""
-    first, n = row, indptr[row + 1] - indptr[row]
-    while first > 0 and n >= RUN and row - first + 1 < ROWS_TOGETHER:
-        if indptr[first] - indptr[first - 1] != n or not _are_same(indices, indptr[first - 1], indptr[row], n):
-            break
-        first -= 1
-    return first
-
-
-@compiled
-def _are_same(indices, one, other, n):
-    for offset in range(0, n, RUN):
-        length = min(RUN, n - offset)
-        a, b = indices[one + offset : one + offset + length], indices[other + offset : other + offset + length]
-        if a[0] != b[0] or a[-1] != b[-1]:
-            return False
-        if a[-1] - a[0] != length - 1:
-            for k in range(length):
-                if a[k] != b[k]:
-                    return False
-    return True
-
-
-@compiled
-def _pass_on_together(first, mass, indptr, indices, weights, influence):
-    """Divide the masses of rows with the same sources: what a source gets of all of them is added up first."""
-    scale, n = np.zeros(len(mass), np.float64), indptr[first + 1] - indptr[first]
-    for t in range(len(mass)):
-        start = indptr[first + t]
-        total = _sum_of_sizes(weights[start : start + n])
-        if mass[t] > 0.0 and total > 0.0:
-            scale[t] = mass[t] / total
-    if scale.max() == np.inf:
-        for t in range(len(mass)):
-            _pass_on(first + t, mass[t], indptr, indices, weights, influence)
-        return
-    sums = np.empty(RUN, np.float64)
-    for offset in range(0, n, RUN):
-        length = min(RUN, n - offset)
-        sums[:length] = 0.0
-        for t in range(len(mass)):
-            if scale[t] > 0.0:
-                start = indptr[first + t] + offset
-                _add_sizes(weights[start : start + length], scale[t], sums[:length])
-        for k in range(length):
-            influence[indices[indptr[first] + offset + k]] += sums[k]
 
 
 @compiled

@@ -129,7 +129,7 @@ def test_scores_are_shares():
         assert 0 <= completeness <= 1
 
 
-# --- rows of a site together --------------------------------------------------------------------
+# --- rows as they are traced ---------------------------------------------------------------------
 
 
 def site_graph(rng, missing: float):
@@ -152,7 +152,7 @@ def site_graph(rng, missing: float):
 
 @pytest.mark.parametrize("missing", [0, 0.02, 0.5])
 @pytest.mark.parametrize("seed", range(3))
-def test_rows_with_the_same_sources_pass_on_as_each_alone(seed, missing):
+def test_influence_of_a_graph_as_it_is_traced(seed, missing):
     indptr, indices, weights, targets = site_graph(np.random.default_rng(seed), missing)
     share = np.zeros((len(targets),) * 2)
     for row in range(len(targets)):
