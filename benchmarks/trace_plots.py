@@ -37,8 +37,9 @@ def draw_panel(axis: Any, cases: list[Record], settings: Record, measure: str, f
         points = [(case["tokens"], *point(case["runs"].get(name), measure)) for case in cases]
         known = [(x, y * factor, done) for x, y, done in points if y is not None]
         style = {"color": colour, "marker": marker}
-        if known:
-            axis.plot(*zip(*((x, y) for x, y, _ in known), strict=True), label=title, **style)
+        if known:  # a line to what was stopped would show a cost that nobody knows
+            whole = [(x, y) for x, y, done in known if done]
+            axis.plot([x for x, _ in whole], [y for _, y in whole], label=title, **style)
             stopped = [(x, y) for x, y, done in known if not done]
             axis.plot([x for x, _ in stopped], [y for _, y in stopped], linestyle="", markerfacecolor="white", **style)
     ticks = sorted({case["tokens"] for case in cases})
