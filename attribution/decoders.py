@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .memory import free_disk, give_back_freed
+from cotrace.graphs.store import free_disk
+
+from .memory import give_back_freed
 
 
 class DecoderTable:
@@ -55,7 +57,7 @@ class DecoderTable:
         like, width = self._parts[-1], self._parts[-1].shape[1]
         n_rows = self._firsts[-1]
         if self._file is not None and n_rows:
-            mapped = np.memmap(self._file, _numpy_type(like), "r+", shape=(n_rows, width))
+            mapped = np.memmap(self._file, like.numpy().dtype, "r+", shape=(n_rows, width))
             table_RD = torch.from_numpy(mapped)
         else:
             table_RD = self._joined(like.new_empty(n_rows, width))
@@ -83,7 +85,3 @@ class DecoderTable:
                 "free); set TMPDIR to a larger disk, or allow more memory"
             ) from error
         self._parts = [self._parts[-1].new_empty(0, self._parts[-1].shape[1])]
-
-
-def _numpy_type(tensor: Tensor) -> np.dtype:
-    return torch.empty(0, dtype=tensor.dtype).numpy().dtype

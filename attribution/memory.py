@@ -1,7 +1,6 @@
 """Estimates before the expensive part: what a trace will need, and whether it is there."""
 
 import ctypes
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -9,6 +8,8 @@ from pathlib import Path
 import psutil
 import torch
 from torch import Tensor
+
+from cotrace.graphs.store import free_disk
 
 from .architecture import Architecture
 from .pattern import Span, spans
@@ -67,11 +68,6 @@ def require_disk(needed: int, what: str, cure: str) -> None:
             f"{what} need {needed / GIB:.1f} GiB in {tempfile.gettempdir()} and {free / GIB:.1f} GiB are free; set TMPDIR "
             f"to a larger disk, or {cure}"
         )
-
-
-def free_disk() -> int:
-    """Bytes that are free for temporary files."""
-    return shutil.disk_usage(tempfile.gettempdir()).free
 
 
 def _size(span: Span) -> int:

@@ -3,7 +3,7 @@
 import os
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -171,9 +171,7 @@ class Model:
 
     def _ask(self, prompt: Any, targets: Any, options: Options, progress: Progress) -> "_Asked":
         ids = self._ids(prompt)
-        positions = options.positions(len(ids))
-        request = TargetRequest.parse(targets, positions, ids.tolist(), self.tokens, self.architecture.d_model)
-        request = replace(request, max_targets=options.max_targets, target_mass=options.target_mass)
+        request = TargetRequest.parse(targets, options, ids.tolist(), self.tokens, self.architecture.d_model)
         survey = self._survey(ids, options, progress)
         allowed = allowed_memory(options.memory, self.weights.device)
         return _Asked(request, survey, make_plan(survey, request, options.limits, options.batch_size, allowed))

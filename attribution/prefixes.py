@@ -6,6 +6,7 @@ whatever follows.
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -118,9 +119,9 @@ class KnownRows:
         self.reach = _common(traced, replacement, key_N)
         here = _positions(traced.key_N) < self.reach
         new_n = np.searchsorted(key_N, traced.key_N[here])
+        self._order, self._n_layers, self._features = order, replacement.n_layers, (here, new_n)
         self._old_N = np.full(len(key_N), -1)
         self._old_N[new_n] = np.where(traced.computed_N[here], np.flatnonzero(here), -1)
-        self._new_M = self._new_numbers(here, new_n, order, replacement.n_layers)
 
     @property
     def known_N(self) -> np.ndarray:
@@ -151,12 +152,13 @@ class KnownRows:
         assert (sources >= 0).all(), "a row reaches beyond what both prompts share"
         return SparseRows(node_T, indptr[old_T + 1] - indptr[old_T], sources, self._traced.weights[edge_E])
 
-    def _new_numbers(self, here: np.ndarray, new_n: np.ndarray, order: NodeOrder, n_layers: int) -> np.ndarray:
+    @cached_property
+    def _new_M(self) -> np.ndarray:
         """Number that each of the traced prompt's nodes has now, (M,); -1 for those at other positions."""
-        old = self._traced.order
+        old, order, (here, new_n) = self._traced.order, self._order, self._features
         new_M = np.full(old.n_nodes, -1)
         new_M[np.flatnonzero(here)] = new_n
-        layers, positions = np.arange(n_layers)[:, None], np.arange(self.reach)
+        layers, positions = np.arange(self._n_layers)[:, None], np.arange(self.reach)
         new_M[old.errors.start + layers * old.n_tokens + positions] = (
             order.errors.start + layers * order.n_tokens + positions
         )

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .options import Options
 from .replacement import Features, Replacement
 from .tokens import Tokens, as_index
 from .weights import Gemma3Weights
@@ -41,21 +42,23 @@ class TargetRequest:
     positions: tuple[int, ...]
     token_ids: tuple[int, ...]
     tokens: Tokens
-    max_targets: int = 10
-    target_mass: float = 0.95
+    max_targets: int
+    target_mass: float
 
     @classmethod
     def parse(
-        cls, targets: Any, positions: Sequence[int], token_ids: Sequence[int], tokens: Tokens, d_model: int
+        cls, targets: Any, options: Options, token_ids: Sequence[int], tokens: Tokens, d_model: int
     ) -> "TargetRequest":
-        """Read what `Model.trace` takes, for ascending positions. Raises ValueError for what cannot be a target."""
+        """Read what `Model.trace` takes. Raises ValueError for what cannot be a target, and where it cannot be read."""
+        positions = options.positions(len(token_ids))
         what = "likeliest" if targets is None else "next" if isinstance(targets, str) and targets == "next" else "named"
         if what == "next" and positions[-1] + 1 == len(token_ids):
             raise ValueError(
                 f'nothing follows position {positions[-1]}, the last of the prompt: targets="next" needs others'
             )
         named = parse_targets(targets, tokens, d_model) if what == "named" else ()
-        return cls(what, tuple(named), tuple(positions), tuple(token_ids), tokens)
+        likeliest = options.max_targets, options.target_mass
+        return cls(what, tuple(named), tuple(positions), tuple(token_ids), tokens, *likeliest)
 
     @property
     def most_rows(self) -> int:

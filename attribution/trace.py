@@ -15,7 +15,7 @@ from cotrace.graphs.schema import build_table
 from cotrace.graphs.scores import graph_scores
 
 from .expansion import Expansion, Limits, influence_bound
-from .memory import free_disk, give_back_freed
+from .memory import give_back_freed
 from .plan import Plan
 from .prefixes import KnownRows, PrefixCache, traced_prompt
 from .progress import Progress
@@ -28,8 +28,7 @@ class RowCollector:
     """Streams finished rows to the spool and keeps what becomes columns of the node table."""
 
     def __init__(self, order: NodeOrder, most_edges: int, value_type: np.dtype):
-        room = free_disk() // (np.dtype(np.int32).itemsize + value_type.itemsize)
-        self.spool = RowSpool(value_type, order.n_nodes, min(most_edges, room))
+        self.spool = RowSpool(value_type, order.n_nodes, most_edges)
         self.bias_M = np.ma.masked_array(np.zeros(order.n_nodes, value_type), mask=True)
 
     def add(self, batch: Batch, rows: Rows, known: Iterator[SparseRows]) -> None:

@@ -8,6 +8,8 @@ import numpy as np
 
 from cotrace.kernels.compiled import compiled
 
+from .store import free_disk
+
 
 class SparseRows(NamedTuple):
     """Finished rows of ascending nodes; the edges of each stand behind those of the one before, by ascending source."""
@@ -63,7 +65,7 @@ class RowSpool:
         self._types = np.dtype(np.int32), np.dtype(value_type)
         self._files: list[IO[bytes]] = [tempfile.TemporaryFile(prefix="cotrace-") for _ in self._types]
         self._count_M = np.zeros(n_nodes, np.int64)
-        self._most = self._free = most_edges
+        self._most = self._free = min(most_edges, free_disk() // sum(kind.itemsize for kind in self._types))
         self._next = n_nodes
 
     def prepend(self, rows: SparseRows) -> None:

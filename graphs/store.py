@@ -26,6 +26,11 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def free_disk() -> int:
+    """Bytes that are free for temporary files."""
+    return shutil.disk_usage(tempfile.gettempdir()).free
+
+
 def save_table(table: pa.Table, path: Path) -> None:
     """Write a node table as an Arrow IPC file of one record batch, atomically; packed if the path ends in .zst."""
     packed = path.suffix == PACKED
@@ -59,7 +64,7 @@ def _unpacked(path: Path) -> pa.Buffer:
     """The contents of a packed file, mapped from a temporary file without a name. Raises ValueError without room for them."""
     with tempfile.TemporaryFile(prefix="cotrace-") as file, pa.input_stream(str(path), compression="zstd") as source:
         while part := source.read(UNPACKED_AT_ONCE):
-            if len(part) > shutil.disk_usage(tempfile.gettempdir()).free:
+            if len(part) > free_disk():
                 raise ValueError(f"unpacked it does not fit into {tempfile.gettempdir()}; set TMPDIR to a larger disk")
             file.write(part)
         file.flush()
