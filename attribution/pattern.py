@@ -17,15 +17,15 @@ class Span(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Pattern of a block, (H, queries, keys)."""
+    """Pattern of a block, (H, queries, keys); of several sequences (B, H, queries, keys)."""
 
     span: Span
     pattern_Hqk: Tensor
 
 
-def spans(n_positions: int, window: int | None) -> Iterator[Span]:
-    """Blocks of a causal pattern; with a window, a query attends to its `window` last positions."""
-    for start in range(0, n_positions, QUERIES):
+def spans(n_positions: int, window: int | None, first: int = 0) -> Iterator[Span]:
+    """Blocks of a causal pattern, of queries from the `first` on; with a window, a query attends to its `window` last positions."""
+    for start in range(first, n_positions, QUERIES):
         stop = min(start + QUERIES, n_positions)
         yield Span(slice(start, stop), slice(0 if window is None else max(0, start - window + 1), stop))
 
@@ -60,8 +60,8 @@ class Pattern:
         return found_HTP
 
     def forward(self, values_HPd: Tensor) -> Tensor:
-        """What each query takes from its keys, (H, P, d)."""
-        return torch.cat([pattern @ values_HPd[:, span.keys] for span, pattern in self.blocks], dim=1)
+        """What each query takes from its keys, (…, H, queries, d), of values (…, H, P, d)."""
+        return torch.cat([pattern @ values_HPd[..., span.keys, :] for span, pattern in self.blocks], dim=-2)
 
     def add_backward(self, head: int, grad_QE: Tensor, out_QE: Tensor) -> None:
         """Add what flows back through a head from the first Q queries to keys; Q is as long as the result."""

@@ -15,7 +15,7 @@ from .pattern import Block, Pattern, hidden, spans
 
 
 class LayerPass(NamedTuple):
-    """What one layer did on one prompt. P positions, D width, H heads."""
+    """What one layer did on one prompt. P positions, D width, H heads; several sequences have one more dimension in front."""
 
     layer: int
     pattern: Pattern  # attention probabilities
@@ -25,6 +25,37 @@ class LayerPass(NamedTuple):
     rms_mlp_out_P: Tensor
     mlp_in_PD: Tensor  # weighted pre-feedforward norm output: what transcoders read
     mlp_out_PD: Tensor  # weighted post-feedforward norm output: what transcoders write
+
+
+class Past:
+    """Keys and values of the positions that were read, by layer: what the next ones attend to."""
+
+    def __init__(self) -> None:
+        self.length = 0  # positions that all layers have read
+        self._keys: dict[int, Tensor] = {}
+        self._values: dict[int, Tensor] = {}
+
+    def add_keys(self, layer: int, k_KPd: Tensor) -> Tensor:
+        """Keys (…, KV, positions so far, d) of a layer, with those of the next positions."""
+        return self._add(self._keys, layer, k_KPd)
+
+    def add_values(self, layer: int, v_KPd: Tensor) -> Tensor:
+        """As `add_keys`, of values."""
+        return self._add(self._values, layer, v_KPd)
+
+    @staticmethod
+    def _add(kept: dict[int, Tensor], layer: int, new_KPd: Tensor) -> Tensor:
+        kept[layer] = torch.cat([kept[layer], new_KPd], dim=-2) if layer in kept else new_KPd
+        return kept[layer]
+
+
+class Attended(NamedTuple):
+    """The residual stream (…, P, D) after a layer's attention, and what the attention did."""
+
+    resid_PD: Tensor
+    pattern: Pattern
+    rms_in_P: Tensor
+    rms_out_P: Tensor
 
 
 SeeMLP = Callable[[int, Tensor, Tensor], Tensor | None]  # layer, input, output
@@ -122,17 +153,21 @@ class Gemma3Weights:
         """Token embeddings as they enter the residual stream, (P, D): scaled by sqrt(D)."""
         return self._cast(self._text.embed_tokens.weight[token_ids]) * self.architecture.embedding_scale
 
-    def logits(self, resid_PD: Tensor) -> Tensor:
-        """Logits (P, V) of final residual streams (P, D)."""
-        normed, _ = self._rms_norm(resid_PD, self.final_norm_D)
+    def logits(self, resid_PD: Tensor, rms_P: Tensor | None = None) -> Tensor:
+        """Logits (…, P, V) of final residual streams (…, P, D); a reciprocal RMS that is given is used as it is."""
+        normed = self.final_normed(resid_PD, rms_P)
         if self.stored_dtype == self.dtype:
             return normed @ self._unembedding_VD.T
         chunks = self._unembedding_VD.split(2**15)  # never the whole unembedding in two dtypes
         return torch.cat([normed @ self._cast(chunk).T for chunk in chunks], dim=-1)
 
+    def final_normed(self, resid_PD: Tensor, rms_P: Tensor | None = None) -> Tensor:
+        """What the unembedding reads of final residual streams, (…, P, D)."""
+        return self.rms_norm(resid_PD, self.final_norm_D, rms_P)[0]
+
     def final_rms(self, resid_PD: Tensor) -> Tensor:
         """Reciprocal RMS of the final norm, (P,)."""
-        return self._rms_norm(resid_PD, self.final_norm_D)[1]
+        return self.rms_norm(resid_PD, self.final_norm_D)[1]
 
     def run(self, token_ids: Tensor) -> Iterator[LayerPass | Tensor]:
         """Run one prompt (P,): yields a `LayerPass` for each layer, then the final residual (P, D)."""
@@ -188,45 +223,81 @@ class Gemma3Weights:
 
     def _run_layer(self, index: int, resid_PD: Tensor) -> tuple[LayerPass, Tensor]:
         weights = self.layer(index)
-        normed, rms_attn_in = self._rms_norm(resid_PD, weights.norm_attn_in_D)
-        pattern, mixed_PE = self._attend(index, weights, normed)
-        attn_out, rms_attn_out = self._rms_norm(mixed_PE @ weights.w_o.T, weights.norm_attn_out_D)
-        resid_PD = resid_PD + attn_out
-        mlp_in, rms_mlp_in = self._rms_norm(resid_PD, weights.norm_mlp_in_D)
-        hidden = self.activation(mlp_in @ weights.w_gate.T) * (mlp_in @ weights.w_up.T)
-        mlp_out, rms_mlp_out = self._rms_norm(hidden @ weights.w_down.T, weights.norm_mlp_out_D)
-        scales = (rms_attn_in, rms_attn_out, rms_mlp_in, rms_mlp_out)
-        return LayerPass(index, pattern, *scales, mlp_in, mlp_out), resid_PD + mlp_out
+        resid_PD, pattern, *rms_attn = self.attend(index, weights, resid_PD)
+        mlp_in, rms_mlp_in = self.rms_norm(resid_PD, weights.norm_mlp_in_D)
+        mlp_out, rms_mlp_out = self.mlp(weights, mlp_in)
+        return LayerPass(index, pattern, *rms_attn, rms_mlp_in, rms_mlp_out, mlp_in, mlp_out), resid_PD + mlp_out
 
-    def _attend(self, index: int, weights: LayerWeights, normed_PD: Tensor) -> tuple[Pattern, Tensor]:
-        """Attention pattern and the heads' outputs side by side (P, H * d_head)."""
+    def attend(
+        self,
+        index: int,
+        weights: LayerWeights,
+        resid_PD: Tensor,
+        past: Past | None = None,
+        pattern: Pattern | None = None,
+        rms: tuple[Tensor, Tensor] | None = None,
+    ) -> Attended:
+        """A layer's attention on residual streams (…, P, D), with its norms.
+
+        `past` has the positions before, and takes these up. A pattern and reciprocal RMS that are given are used
+        instead of the layer's own.
+        """
+        rms_in, rms_out = rms or (None, None)
+        normed_PD, rms_in = self.rms_norm(resid_PD, weights.norm_attn_in_D, rms_in)
+        v_KPd = self._heads(normed_PD @ weights.w_v.T, None)
+        if pattern is None:
+            pattern = self._pattern(index, weights, normed_PD, past)
+        if past is not None:
+            v_KPd = past.add_values(index, v_KPd)
+        v_HPd = v_KPd.repeat_interleave(self._group, -3)
+        mixed_PE = pattern.forward(v_HPd).transpose(-2, -3).flatten(-2)
+        attn_out, rms_out = self.rms_norm(mixed_PE @ weights.w_o.T, weights.norm_attn_out_D, rms_out)
+        return Attended(resid_PD + attn_out, pattern, rms_in, rms_out)
+
+    def mlp(self, weights: LayerWeights, mlp_in_PD: Tensor, added_PM: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Output (…, P, D) of an MLP after its norm, and the norm's reciprocal RMS; `added_PM` is added to its neurons."""
+        hidden_PM = self.activation(mlp_in_PD @ weights.w_gate.T) * (mlp_in_PD @ weights.w_up.T)
+        if added_PM is not None:
+            hidden_PM = hidden_PM + added_PM
+        return self.rms_norm(hidden_PM @ weights.w_down.T, weights.norm_mlp_out_D)
+
+    def _pattern(self, index: int, weights: LayerWeights, normed_PD: Tensor, past: Past | None) -> Pattern:
+        """A layer's attention pattern, of queries that come after the past."""
         arch = self.architecture
+        first = 0 if past is None else past.length
+        stop = first + normed_PD.shape[-2]
         q_HPd = self._heads(normed_PD @ weights.w_q.T, weights.norm_q)
         k_KPd = self._heads(normed_PD @ weights.w_k.T, weights.norm_k)
-        v_KPd = self._heads(normed_PD @ weights.w_v.T, None)
-        positions = torch.arange(len(normed_PD), device=normed_PD.device)
+        positions = torch.arange(first, stop, device=normed_PD.device)
         cos, sin = self._text.rotary_emb(normed_PD, positions[None], arch.layer_types[index])
         q_HPd, k_KPd = _rotate(q_HPd, cos, sin), _rotate(k_KPd, cos, sin)
-        group = arch.n_heads // arch.n_kv_heads
-        k_HPd, v_HPd, window = k_KPd.repeat_interleave(group, 0), v_KPd.repeat_interleave(group, 0), arch.window(index)
+        if past is not None:
+            k_KPd = past.add_keys(index, k_KPd)
+        k_HPd, window = k_KPd.repeat_interleave(self._group, -3), arch.window(index)
         blocks = []
-        for span in spans(len(normed_PD), window):
-            scores_Hqk = q_HPd[:, span.queries] @ k_HPd[:, span.keys].mT * arch.attention_scale
+        for span in spans(stop, window, first):
+            queries = slice(span.queries.start - first, span.queries.stop - first)
+            scores_Hqk = q_HPd[..., queries, :] @ k_HPd[..., span.keys, :].mT * arch.attention_scale
             scores_Hqk.masked_fill_(hidden(span, window, scores_Hqk.device), float("-inf"))
             blocks.append(Block(span, F.softmax(scores_Hqk, dim=-1)))
-        pattern = Pattern(blocks)
-        return pattern, pattern.forward(v_HPd).transpose(0, 1).flatten(1)
+        return Pattern(blocks)
+
+    @property
+    def _group(self) -> int:
+        return self.architecture.n_heads // self.architecture.n_kv_heads
 
     def _heads(self, projected: Tensor, norm: Tensor | None) -> Tensor:
-        heads = projected.unflatten(1, (-1, self.architecture.d_head)).transpose(0, 1)
-        return heads if norm is None else self._rms_norm(heads, norm)[0]
+        heads = projected.unflatten(-1, (-1, self.architecture.d_head)).transpose(-2, -3)
+        return heads if norm is None else self.rms_norm(heads, norm)[0]
 
     def activation(self, gate: Tensor) -> Tensor:
         """The MLP's gate function."""
         return ACT2FN[self.architecture.activation](gate)
 
-    def _rms_norm(self, x: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
-        rms = torch.rsqrt(x.pow(2).mean(-1) + self.architecture.norm_eps)
+    def rms_norm(self, x: Tensor, factor: Tensor, rms: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """A norm's output, and its reciprocal RMS, which is computed unless it is given."""
+        if rms is None:
+            rms = torch.rsqrt(x.pow(2).mean(-1) + self.architecture.norm_eps)
         return x * rms[..., None] * factor, rms
 
     def _norm_factor(self, norm: Any) -> Tensor:
