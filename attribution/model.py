@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -14,6 +14,8 @@ from cotrace.graphs import Graph
 
 from .architecture import Architecture, read_architecture
 from .expansion import Limits
+from .interventions.changes import Intervention
+from .interventions.run import Prompt, Setting, intervene
 from .memory import give_back_freed, require_for_forward, require_for_logits
 from .options import Options
 from .plan import DECODER_SHARE, Plan, allowed_memory, make_plan, spare_memory
@@ -158,6 +160,27 @@ class Model:
         give_back_freed()
         chosen = request.resolve(replacement)
         return trace(replacement, chosen, info, options.limits, plan, prefixes=self.prefixes, progress=bars)
+
+    @torch.no_grad()
+    def intervene(
+        self,
+        prompt: Any,
+        changes: Intervention | Sequence[Intervention],
+        *,
+        freeze: str = "none",
+        layers: Iterable[int] | None = None,
+        errors: str = "recomputed",
+        masked_positions: Sequence[int] | None = None,
+    ) -> Any:
+        setting = Setting(freeze, layers, errors)
+        one = isinstance(changes, Mapping)
+        found = list(intervene(self._prompt(prompt, masked_positions), [changes] if one else changes, setting))
+        return found[0] if one else found
+
+    def _prompt(self, prompt: Any, masked_positions: Sequence[int] | None) -> Prompt:
+        ids_P = self._ids(prompt)
+        masked = Masked.choose(masked_positions, self.tokens.constant_prefix(ids_P.tolist()), len(ids_P))
+        return Prompt(self.weights, self.transcoders, self.tokens, ids_P, masked)
 
     @torch.no_grad()
     def plan(

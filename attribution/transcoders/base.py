@@ -2,8 +2,9 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from cotrace.kernels.active import Active
@@ -41,16 +42,58 @@ class Encoded:
         return self.write_scale_n[:, None] * self.decoder_UJD[self.row_n, j]
 
 
+class Sites(NamedTuple):
+    """Features of one layer at positions: any, active or not. n entries."""
+
+    position_n: Tensor
+    feature_n: Tensor
+
+
+def look_up(active: Active, sites: Sites) -> Tensor:
+    """Activations (n,) of features among the active ones; zero where they are not active."""
+    if not len(active.position_n):
+        return active.activation_n.new_zeros(len(sites.position_n))
+    most = torch.maximum(active.feature_n.max(), sites.feature_n.max()) + 1 if len(sites.feature_n) else 1
+    key_n, wanted_n = (s.position_n * most + s.feature_n for s in (active, sites))
+    at_n = torch.searchsorted(key_n, wanted_n).clamp_(max=len(key_n) - 1)
+    return torch.where(key_n[at_n] == wanted_n, active.activation_n[at_n], 0)
+
+
 class Transcoders(ABC):
     """One basis of features for every MLP of a model."""
 
     name: str
     kind: str  # "clt", "per-layer" or "neurons"
     revision: str | None = None
+    inside = False  # whether the features are parts of the MLP, where the model itself writes what they write
 
     @abstractmethod
     def encode(self, done: LayerPass, weights: Gemma3Weights, positions: Tensor) -> Encoded:
         """Active features of one layer at the given positions (ascending)."""
+
+    @abstractmethod
+    def active_at(self, done: LayerPass, weights: Gemma3Weights, positions: Tensor) -> Active:
+        """As `encode`, without what the features read and write."""
+
+    def activations(self, active: Active, done: LayerPass, weights: Gemma3Weights, sites: Sites) -> Tensor:
+        """Activations (n,) of any features, by what `active` returned: zero where they are not active."""
+        return look_up(active, sites)
+
+    @abstractmethod
+    def readers(self, done: LayerPass, weights: Gemma3Weights, sites: Sites) -> Tensor:
+        """What features read at the layer's MLP input, (n, D)."""
+
+    @abstractmethod
+    def decoders(self, layer: int, feature_U: Tensor, weights: Gemma3Weights) -> Tensor:
+        """What features write at a layer and, in a CLT, each later one, (U, J, D)."""
+
+    def write_scale(self, done: LayerPass, position_n: Tensor) -> Tensor | None:
+        """What multiplies an activation besides the decoder, (n,); None is 1."""
+        return None
+
+    @abstractmethod
+    def width(self, layer: int, weights: Gemma3Weights) -> int:
+        """Features of a layer."""
 
     def skip(self, layer: int, like: Tensor) -> Tensor | None:
         """Affine skip of a layer, used as `x @ W`, (D, D) in the dtype and on the device of `like`."""

@@ -14,7 +14,7 @@ from cotrace.kernels.encode import encode
 from ..architecture import Architecture
 from ..provenance import content_hash
 from ..weights import Gemma3Weights, LayerPass
-from .base import Encoded, Transcoders
+from .base import Encoded, Sites, Transcoders
 from .formats import Activation, Format, LayerTensors
 
 
@@ -100,6 +100,25 @@ class FileTranscoders(Transcoders):
             write_scale_n=active.activation_n,
         )
 
+    def active_at(self, done: LayerPass, weights: Gemma3Weights, positions: Tensor) -> Active:
+        """Active features of one layer; reads its encoder only."""
+        active = self._encode(done.layer, self.tensors(done.layer), done.mlp_in_PD[positions])
+        return active._replace(position_n=positions[active.position_n])
+
+    def readers(self, done: LayerPass, weights: Gemma3Weights, sites: Sites) -> Tensor:
+        """Encoder vectors, (n, D)."""
+        feature_U, row_n = sites.feature_n.unique(return_inverse=True)
+        return self.tensors(done.layer).w_enc_DF[:, feature_U.cpu()].T.to(done.mlp_in_PD)[row_n]
+
+    def decoders(self, layer: int, feature_U: Tensor, weights: Gemma3Weights) -> Tensor:
+        """Decoder rows, (U, J, D)."""
+        like = torch.empty(0, device=weights.device, dtype=weights.dtype)
+        return self._decoders(layer, self.tensors(layer), feature_U, like)
+
+    def width(self, layer: int, weights: Gemma3Weights) -> int:
+        """Features of a layer."""
+        return len(self.tensors(layer).b_enc_F)
+
     def skip(self, layer: int, like: Tensor) -> Tensor | None:
         """Affine skip (D, D) of a layer, or None."""
         skip = self.tensors(layer).skip_DD
@@ -113,18 +132,24 @@ class FileTranscoders(Transcoders):
         """SHA-256 over the contents of all files."""
         return content_hash([path for paths in self._files for path in paths])
 
-    def _active(self, layer: int, tensors: LayerTensors, x_PD: Tensor) -> ActiveDecoders:
+    def _encode(self, layer: int, tensors: LayerTensors, x_PD: Tensor) -> Active:
         try:
-            active = encode(
+            return encode(
                 x_PD, tensors.w_enc_DF, tensors.b_enc_F, threshold_F=tensors.threshold_F, k=self.activation.k
             )
         except ValueError as error:
             raise ValueError(f"{error} at layer {layer}: check the encoder in {self._where(layer)}") from error
+
+    def _active(self, layer: int, tensors: LayerTensors, x_PD: Tensor) -> ActiveDecoders:
+        active = self._encode(layer, tensors, x_PD)
         feature_U, row_n = active.feature_n.unique(return_inverse=True)
-        decoder_UJD = tensors.w_dec_FJD[feature_U.cpu()].to(x_PD)  # files are read on the CPU
+        return ActiveDecoders(active, feature_U, row_n, self._decoders(layer, tensors, feature_U, x_PD))
+
+    def _decoders(self, layer: int, tensors: LayerTensors, feature_U: Tensor, like: Tensor) -> Tensor:
+        decoder_UJD = tensors.w_dec_FJD[feature_U.cpu()].to(like)  # files are read on the CPU
         if not decoder_UJD.isfinite().all():
             raise ValueError(f"decoder rows in {self._where(layer)} are NaN or infinite; get the file again")
-        return ActiveDecoders(active, feature_U, row_n, decoder_UJD)
+        return decoder_UJD
 
     def _where(self, layer: int) -> str:
         return ", ".join(

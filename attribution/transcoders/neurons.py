@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor
 
-from ..weights import Gemma3Weights, LayerPass
-from .base import Encoded, Transcoders
+from cotrace.kernels.active import Active
+
+from ..weights import Gemma3Weights, LayerPass, LayerWeights
+from .base import Encoded, Sites, Transcoders, look_up
 
 DEFAULT_K = 32
 
@@ -19,6 +21,7 @@ class NeuronTranscoders(Transcoders):
     """
 
     kind = "neurons"
+    inside = True
 
     def __init__(self, k: int = DEFAULT_K):
         if k < 1:
@@ -29,29 +32,65 @@ class NeuronTranscoders(Transcoders):
     def encode(self, done: LayerPass, weights: Gemma3Weights, positions: Tensor) -> Encoded:
         """The strongest k neurons of each position; see the class."""
         layer = weights.layer(done.layer)
+        active, gate_n = self._strongest(done, weights, positions)
+        used, row_n = active.feature_n.unique(return_inverse=True)
+        return Encoded(
+            *(active.position_n, active.feature_n, active.activation_n, active.pre_activation_n),
+            bias_n=torch.zeros_like(active.activation_n),
+            encoder_UD=layer.w_up[used],
+            decoder_UJD=self.decoders(done.layer, used, weights),
+            row_n=row_n,
+            read_scale_n=gate_n,
+            write_scale_n=active.activation_n * done.rms_mlp_out_P[active.position_n],
+        )
+
+    def active_at(self, done: LayerPass, weights: Gemma3Weights, positions: Tensor) -> Active:
+        """The strongest k neurons of each position."""
+        return self._strongest(done, weights, positions)[0]
+
+    def activations(self, active: Active, done: LayerPass, weights: Gemma3Weights, sites: Sites) -> Tensor:
+        """Activations of any neurons, also of those that are not among the strongest."""
+        x_nD, layer = done.mlp_in_PD[sites.position_n], weights.layer(done.layer)
+        up_n = (x_nD * layer.w_up[sites.feature_n]).sum(-1)
+        exact_n = self._gates(layer, weights, x_nD, sites.feature_n) * up_n
+        found_n = look_up(active, sites)  # the same bits as there
+        return torch.where(found_n != 0, found_n, exact_n)
+
+    def readers(self, done: LayerPass, weights: Gemma3Weights, sites: Sites) -> Tensor:
+        """What neurons read, with their gates as they are, (n, D)."""
+        layer = weights.layer(done.layer)
+        gate_n = self._gates(layer, weights, done.mlp_in_PD[sites.position_n], sites.feature_n)
+        return gate_n[:, None] * layer.w_up[sites.feature_n]
+
+    def decoders(self, layer: int, feature_U: Tensor, weights: Gemma3Weights) -> Tensor:
+        """What neurons write, before the norm's scale, (U, 1, D)."""
+        of_layer = weights.layer(layer)
+        return (of_layer.w_down.T[feature_U] * of_layer.norm_mlp_out_D)[:, None]
+
+    def write_scale(self, done: LayerPass, position_n: Tensor) -> Tensor:
+        """The post-feedforward norm's scale, (n,)."""
+        return done.rms_mlp_out_P[position_n]
+
+    def width(self, layer: int, weights: Gemma3Weights) -> int:
+        """Neurons of a layer."""
+        return weights.architecture.d_mlp
+
+    def _gates(self, layer: LayerWeights, weights: Gemma3Weights, x_nD: Tensor, feature_n: Tensor) -> Tensor:
+        return weights.activation((x_nD * layer.w_gate[feature_n]).sum(-1))
+
+    def _strongest(self, done: LayerPass, weights: Gemma3Weights, positions: Tensor) -> tuple[Active, Tensor]:
+        """The strongest k neurons of each position, and their gates (n,)."""
+        layer = weights.layer(done.layer)
         x_pD = done.mlp_in_PD[positions]
         gate_pM = weights.activation(x_pD @ layer.w_gate.T)
         activation_pM = gate_pM * (x_pD @ layer.w_up.T)
-        decoder_MD = layer.w_down.T * layer.norm_mlp_out_D
-        strength_pM = activation_pM.abs() * decoder_MD.norm(dim=1)
+        length_M = (layer.w_down.T * layer.norm_mlp_out_D).norm(dim=1)
+        strength_pM = activation_pM.abs() * length_M
         strongest = strength_pM.topk(min(self.k, strength_pM.shape[1]), dim=1).indices.sort(dim=1).values
-        row, feature_n = (
-            torch.arange(len(x_pD), device=x_pD.device).repeat_interleave(strongest.shape[1]),
-            strongest.flatten(),
-        )
+        row = torch.arange(len(x_pD), device=x_pD.device).repeat_interleave(strongest.shape[1])
+        feature_n = strongest.flatten()
         alive = activation_pM[row, feature_n] != 0
         row, feature_n = row[alive], feature_n[alive]
         activation_n = activation_pM[row, feature_n]
-        used, row_n = feature_n.unique(return_inverse=True)
-        return Encoded(
-            position_n=positions[row],
-            feature_n=feature_n,
-            activation_n=activation_n,
-            pre_activation_n=activation_n,  # with its gate frozen a neuron is linear: no other pre-activation
-            bias_n=torch.zeros_like(activation_n),
-            encoder_UD=layer.w_up[used],
-            decoder_UJD=decoder_MD[used][:, None],
-            row_n=row_n,
-            read_scale_n=gate_pM[row, feature_n],
-            write_scale_n=activation_n * done.rms_mlp_out_P[positions[row]],
-        )
+        # With its gate frozen a neuron is linear: it has no other pre-activation.
+        return Active(positions[row], feature_n, activation_n, activation_n), gate_pM[row, feature_n]

@@ -1,0 +1,306 @@
+"""What is changed in a model, and where: as users write it, and checked against a prompt."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..replacement import Masked
+from ..tokens import as_index
+from ..transcoders import Sites, Transcoders
+from ..weights import Gemma3Weights
+
+PLACES = ("all", "prompt", "generated")
+GENERATED = -1  # in the place of a position: every one after the prompt
+
+
+@dataclass(frozen=True)
+class Change:
+    """What becomes of an activation: `scale * activation + shift`."""
+
+    scale: float
+    shift: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.scale) and math.isfinite(self.shift)):
+            raise ValueError("a change is NaN or infinite; give a finite number")
+
+
+def ablate() -> Change:
+    """Set an activation to zero; take an error node, or what lies along a direction, away."""
+    return Change(0.0, 0.0)
+
+
+def set_to(value: float) -> Change:
+    """Set an activation to a value."""
+    return Change(0.0, float(value))
+
+
+def add(value: float) -> Change:
+    """Add a value to an activation."""
+    return Change(1.0, float(value))
+
+
+def multiply(factor: float) -> Change:
+    """Multiply an activation, or an error node, by a factor."""
+    return Change(float(factor), 0.0)
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A transcoder's feature, or with `neurons` a neuron.
+
+    `at` is a position (negative counts from the prompt's end), several, or "all", "prompt" or "generated"
+    positions. These three leave out masked positions, which carry no features.
+    """
+
+    layer: int
+    feature: int
+    at: Any = "all"
+
+    def __post_init__(self) -> None:
+        _check_site(self)
+        object.__setattr__(self, "feature", as_index(self.feature, "a feature"))
+
+    def __str__(self) -> str:
+        return f"L{self.layer} #{self.feature}{_at(self.at)}"
+
+
+@dataclass(frozen=True)
+class Error:
+    """The error node of a layer: what its transcoder leaves of the MLP's output. It is a vector: ablate or multiply it."""
+
+    layer: int
+    at: Any = "all"
+
+    def __post_init__(self) -> None:
+        _check_site(self)
+
+    def __str__(self) -> str:
+        return f"L{self.layer} error{_at(self.at)}"
+
+
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """A direction (D,) in the residual stream after a layer; its activation is the stream along it, at length 1."""
+
+    layer: int
+    vector: Any
+    at: Any = "all"
+
+    def __post_init__(self) -> None:
+        _check_site(self)
+        vector_D = torch.as_tensor(self.vector).detach()
+        if vector_D.ndim != 1 or not vector_D.is_floating_point():
+            raise ValueError(f"a direction is a vector (D,) of floats, not {vector_D.dtype} {tuple(vector_D.shape)}")
+        if not vector_D.isfinite().all() or not vector_D.any():
+            raise ValueError("a direction is zero, or has NaN or infinite values; give a finite direction")
+        object.__setattr__(self, "vector", vector_D)
+
+    def __str__(self) -> str:
+        return f"L{self.layer} direction{_at(self.at)}"
+
+
+@dataclass(frozen=True)
+class Supernode:
+    """Features and error nodes that are changed together."""
+
+    members: Sequence[Feature | Error]
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        members = tuple(self.members)
+        if not members or not all(isinstance(member, Feature | Error) for member in members):
+            raise ValueError(f"the supernode {self.name!r} should have features or error nodes, at least one")
+        object.__setattr__(self, "members", members)
+
+    def __str__(self) -> str:
+        return self.name or " + ".join(map(str, self.members))
+
+
+Node = Feature | Error | Direction
+Intervention = Mapping[Feature | Error | Direction | Supernode, Change]
+
+
+def _check_site(node: Any) -> None:
+    """Normalise layer and positions, so that a node can be a key."""
+    object.__setattr__(node, "layer", as_index(node.layer, "a layer"))
+    at = node.at
+    if isinstance(at, str):
+        if at not in PLACES:
+            raise ValueError(f"{at!r} is no place; use a position, several, or one of {', '.join(PLACES)}")
+        return
+    if isinstance(at, Iterable) and getattr(at, "ndim", 1) > 0:
+        at = tuple(as_index(position, "a position") for position in at)
+        if not at:
+            raise ValueError("a node is changed at no position; name at least one")
+    else:
+        at = as_index(at, "a position")
+    object.__setattr__(node, "at", at)
+
+
+def _at(at: Any) -> str:
+    if isinstance(at, tuple):
+        return "@" + ",".join(map(str, at))
+    return "" if at == "all" else f"@{at}"
+
+
+class Placed(NamedTuple):
+    """One change of one node, at positions of a prompt, ascending, and perhaps at every generated one."""
+
+    node: Node
+    positions: tuple[int, ...]
+    generated: bool
+    change: Change
+
+    def between(self, first: int, stop: int, n_prompt: int) -> list[int]:
+        """Positions from `first` up to `stop` at which it holds."""
+        generated = range(max(first, n_prompt), stop) if self.generated else ()
+        return [*(p for p in self.positions if first <= p < stop), *generated]
+
+
+class Place(NamedTuple):
+    """Where changes are made: a model's sizes and one prompt."""
+
+    weights: Gemma3Weights
+    transcoders: Transcoders
+    n_prompt: int
+    masked: Masked
+
+    def open(self, position: int) -> bool:
+        """Whether a position may carry features."""
+        return position not in self.masked.positions
+
+
+class Changes:
+    """The changes of one run, each in its place. Raises ValueError for those that cannot be made, or conflict."""
+
+    def __init__(self, intervention: Intervention, place: Place):
+        if not isinstance(intervention, Mapping):
+            raise ValueError(f"an intervention maps nodes to changes, {{Feature(…): ablate()}}, not {intervention!r}")
+        self.n_prompt = place.n_prompt
+        self.features: defaultdict[int, list[Placed]] = defaultdict(list)
+        self.errors: defaultdict[int, list[Placed]] = defaultdict(list)
+        self.directions: defaultdict[int, list[Placed]] = defaultdict(list)
+        taken: dict[tuple[Any, ...], Any] = {}
+        for key, change in intervention.items():
+            for node in key.members if isinstance(key, Supernode) else (key,):
+                self._take(key, node, change, place, taken)
+
+    def _take(self, key: Any, node: Any, change: Any, place: Place, taken: dict[tuple[Any, ...], Any]) -> None:
+        kinds = {Feature: self.features, Error: self.errors, Direction: self.directions}
+        if type(node) not in kinds:
+            raise ValueError(f"{node!r} cannot be changed; use a Feature, Error, Direction or Supernode")
+        if not isinstance(change, Change):
+            raise ValueError(f"the change of {key} is {change!r}; use ablate(), set_to(x), add(x) or multiply(x)")
+        placed = _place(node, change, place)
+        for position in (*placed.positions, *([GENERATED] if placed.generated else ())):
+            what = node.feature if isinstance(node, Feature) else None
+            site = type(node), node.layer, what, position
+            if site in taken and not (isinstance(node, Direction) and _only_adds(change) and _only_adds(taken[site][1])):
+                where = "generated positions" if position == GENERATED else f"position {position}"
+                raise ValueError(f"{taken[site][0]} and {key} both change {_name(node)} at {where}; name each once")
+            taken[site] = key, change
+        kinds[type(node)][node.layer].append(placed)
+
+    @property
+    def error_layers(self) -> set[int]:
+        """Layers whose error nodes are changed."""
+        return set(self.errors)
+
+    def __bool__(self) -> bool:
+        return bool(self.features or self.errors or self.directions)
+
+
+def _only_adds(change: Change) -> bool:
+    return change.scale == 1.0
+
+
+def _name(node: Node) -> str:
+    if isinstance(node, Feature):
+        return f"feature {node.feature} of layer {node.layer}"
+    return f"{'the error' if isinstance(node, Error) else 'a direction'} of layer {node.layer}"
+
+
+def _place(node: Node, change: Change, place: Place) -> Placed:
+    """Find the positions that are meant, and check that the node can be there."""
+    arch = place.weights.architecture
+    if not 0 <= node.layer < arch.n_layers:
+        raise ValueError(f"{node}: the model has no layer {node.layer}; its layers are 0 … {arch.n_layers - 1}")
+    if isinstance(node, Feature):
+        width = place.transcoders.width(node.layer, place.weights)
+        if not 0 <= node.feature < width:
+            raise ValueError(f"{node}: layer {node.layer} has {width:,} features, 0 … {width - 1}")
+    if isinstance(node, Error) and change.shift:
+        raise ValueError(f"{node} is a vector, which cannot be set or added to by a number; ablate or multiply it")
+    if isinstance(node, Direction) and node.vector.shape != (arch.d_model,):
+        raise ValueError(f"{node} has shape {tuple(node.vector.shape)} and the model's width is ({arch.d_model},)")
+    if isinstance(node.at, str):
+        prompt = range(place.n_prompt) if node.at != "generated" else range(0)
+        positions = tuple(p for p in prompt if place.open(p))
+        return Placed(node, positions, node.at != "prompt", change)
+    named = node.at if isinstance(node.at, tuple) else (node.at,)
+    positions = tuple(sorted(_position(p, node, place) for p in named))
+    if len(set(positions)) < len(positions):
+        raise ValueError(f"{node} names a position twice; name each once")
+    return Placed(node, positions, False, change)
+
+
+def _position(position: int, node: Node, place: Place) -> int:
+    n = place.n_prompt
+    if not -n <= position < n:
+        raise ValueError(f"{node}: position {position} is outside the prompt of {n} tokens ({-n} … {n - 1})")
+    position %= n
+    if isinstance(node, Feature) and not place.open(position):
+        raise ValueError(f"{node}: position {position} is masked and carries no features; choose another")
+    if isinstance(node, Error) and position < place.masked.constant_prefix:
+        raise ValueError(f"{node}: position {position} is the same for every prompt, a constant without an error node")
+    return position
+
+
+class FeatureEdit(NamedTuple):
+    """Changes of one layer's features over a chunk of positions; sites are sorted, by row, position and feature."""
+
+    sites: Sites
+    scale_n: Tensor
+    shift_n: Tensor
+
+    def of(self, activation_n: Tensor) -> Tensor:
+        """New activations, of those that the features have."""
+        return self.scale_n * activation_n + self.shift_n
+
+
+def feature_edit(rows: Sequence[Changes], layer: int, first: int, stop: int, like: Tensor) -> FeatureEdit | None:
+    """Changes of a layer's features over positions first … stop of several rows; None where there are none.
+
+    Row b's position p is number `b * (stop - first) + p - first`.
+    """
+    entries = sorted(
+        (row * (stop - first) + position - first, placed.node.feature, placed.change.scale, placed.change.shift)
+        for row, changes in enumerate(rows)
+        for placed in changes.features.get(layer, ())
+        for position in placed.between(first, stop, changes.n_prompt)
+    )
+    if not entries:
+        return None
+    position, feature, scale, shift = zip(*entries, strict=True)
+    sites = Sites(*(torch.tensor(column, device=like.device) for column in (position, feature)))
+    return FeatureEdit(sites, *(torch.tensor(column, device=like.device, dtype=like.dtype) for column in (scale, shift)))
+
+
+def error_edit(rows: Sequence[Changes], layer: int, first: int, stop: int, like: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Numbers of positions (n,), as in `feature_edit`, and the factors (n,) of their error nodes."""
+    entries = [
+        (row * (stop - first) + position - first, placed.change.scale)
+        for row, changes in enumerate(rows)
+        for placed in changes.errors.get(layer, ())
+        for position in placed.between(first, stop, changes.n_prompt)
+    ]
+    if not entries:
+        return None
+    position, scale = zip(*entries, strict=True)
+    return torch.tensor(position, device=like.device), torch.tensor(scale, device=like.device, dtype=like.dtype)

@@ -1,0 +1,247 @@
+"""A prompt without and with changes, side by side."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from cotrace.kernels.active import Active
+
+from ..architecture import Architecture
+from ..replacement import Masked
+from ..tokens import Tokens, as_index
+from ..transcoders import Sites, Transcoders, look_up
+from ..weights import Gemma3Weights
+from .changes import Changes, Feature, Intervention, Place
+from .stream import HELD, MODEL, TRANSCODERS, Chunk, How, Stream
+
+FREEZE = ("none", "attention", "all")
+ERRORS = {"recomputed": MODEL, "constant": TRANSCODERS}
+AT_ONCE = 2048  # positions of all rows together that are read at once
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What responds to a change, and what is held. Raises ValueError for what is neither."""
+
+    freeze: str = "none"
+    layers: Iterable[int] | None = None
+    errors: str = "recomputed"
+
+    def __post_init__(self) -> None:
+        if self.freeze not in FREEZE:
+            raise ValueError(f"freeze={self.freeze!r} is not one of {', '.join(FREEZE)}")
+        if self.errors not in ERRORS:
+            raise ValueError(f"errors={self.errors!r} is not one of {', '.join(ERRORS)}")
+        if self.layers is not None and self.freeze == "none":
+            raise ValueError('layers= says where freeze= holds, and freeze is "none"; use "attention" or "all"')
+
+    def how(self, arch: Architecture, transcoders: Transcoders) -> list[How]:
+        """What each layer does."""
+        if self.errors == "constant" and transcoders.inside:
+            raise ValueError(
+                'errors="constant" is for transcoders: neurons are the MLPs themselves, whose other neurons respond'
+            )
+        free = How(mlp=ERRORS[self.errors])
+        held = {"none": free, "attention": free._replace(attention=True), "all": How(True, True, HELD)}[self.freeze]
+        layers = range(arch.n_layers) if self.layers is None else self._layers(arch)
+        return [held if layer in layers else free for layer in range(arch.n_layers)]
+
+    def _layers(self, arch: Architecture) -> set[int]:
+        assert self.layers is not None
+        layers = {as_index(layer, "a layer") for layer in self.layers}
+        outside = [layer for layer in layers if not 0 <= layer < arch.n_layers]
+        if outside:
+            raise ValueError(f"the model has no layer {outside[0]}; its layers are 0 … {arch.n_layers - 1}")
+        return layers
+
+
+class Moved(NamedTuple):
+    """A token whose probability changed."""
+
+    token: int
+    text: str
+    before: float
+    after: float
+
+
+class Prompt(NamedTuple):
+    """A prompt, and the model that reads it."""
+
+    weights: Gemma3Weights
+    transcoders: Transcoders
+    tokens: Tokens
+    ids_P: Tensor
+    masked: Masked
+
+    @property
+    def place(self) -> Place:
+        """Where changes of it are made."""
+        return Place(self.weights, self.transcoders, len(self.ids_P), self.masked)
+
+    def stream(self, how: Sequence[How] = (), rows: Sequence[Changes] = (), **options: Any) -> Stream:
+        """A stream of this prompt from its start; by default as the model is."""
+        how = how or [How()] * self.weights.architecture.n_layers
+        return Stream(self.weights, self.transcoders, self.masked.positions, how, rows, **options)
+
+
+class Outcome(NamedTuple):
+    """Rows of one prompt without and with changes."""
+
+    before: Chunk
+    after: Chunk
+
+
+def outcomes(prompt: Prompt, rows: Sequence[Changes], how: Sequence[How], report: bool = True) -> Outcome:
+    """Read a prompt with the changes of each row, and as often without, so that both have the same shapes."""
+    ids_BP = prompt.ids_P.expand(len(rows), -1)
+    error_layers = {layer for changes in rows for layer in changes.errors}
+    reference = any(h != How() for h in how)
+    plain = prompt.stream(error_layers=error_layers, report=report or reference).read(ids_BP)
+    changed = prompt.stream(how, rows, error_layers=error_layers, report=report)
+    return Outcome(plain, changed.read(ids_BP, plain if reference else None))
+
+
+class Intervened:
+    """A prompt without and with changes: logits, and the activation of every feature, before and after."""
+
+    def __init__(self, prompt: Prompt, outcome: Outcome, row: int, how: Sequence[How]):
+        self._prompt, self._outcome, self._row, self._how = prompt, outcome, row, how
+
+    @property
+    def token_ids(self) -> list[int]:
+        """Of the prompt."""
+        return self._prompt.ids_P.tolist()
+
+    @cached_property
+    def logits_before(self) -> Tensor:
+        """The model's logits at every position, (P, V)."""
+        return self._logits(self._outcome.before)
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """Logits with the changes, (P, V)."""
+        return self._logits(self._outcome.after)
+
+    def probabilities(self, position: int = -1) -> tuple[Tensor, Tensor]:
+        """Next-token probabilities (V,) in float64 at a position, before and after."""
+        both = (self._logits(chunk, position).double().softmax(-1) for chunk in self._outcome)
+        before_V, after_V = both
+        return before_V, after_V
+
+    def kl(self, position: int = -1) -> float:
+        """Divergence KL(before ‖ after) of the next-token probabilities at a position, in nats."""
+        before_V, after_V = self.probabilities(position)
+        return float(torch.where(before_V > 0, before_V * (before_V / after_V).log(), 0).sum())
+
+    def moved(self, position: int = -1, count: int = 10) -> list[Moved]:
+        """The tokens whose probabilities moved most at a position, the largest move first."""
+        before_V, after_V = self.probabilities(position)
+        return most_moved(self._prompt.tokens, before_V, after_V, count)
+
+    @cached_property
+    def features(self) -> pa.Table:
+        """Features that are active before or after, sorted by layer, position and feature.
+
+        Columns: layer, position, feature (int32); activation_before, activation_after; pre_activation_before,
+        pre_activation_after, null where it is not known. Held features keep their activation, and what they read
+        moves: under `freeze="all"` by exactly what edges say.
+        """
+        layers = [self._features(layer) for layer in range(self._prompt.weights.architecture.n_layers)]
+        return pa.concat_tables(layers)
+
+    def _logits(self, chunk: Chunk, position: int | None = None) -> Tensor:
+        resid_PD, rms_P = chunk.resid_BPD[self._row], chunk.rms_BP[self._row]
+        if position is not None:
+            n = len(self._prompt.ids_P)
+            if not -n <= position < n:
+                raise ValueError(f"position {position} is outside the prompt of {n} tokens ({-n} … {n - 1})")
+            return self._prompt.weights.logits(resid_PD[[position]], rms_P[[position]])[0]
+        return self._prompt.weights.logits(resid_PD, rms_P)
+
+    def _features(self, layer: int) -> pa.Table:
+        n = len(self._prompt.ids_P)
+        before, after = (_of_row(chunk.active[layer], self._row, n) for chunk in self._outcome)
+        sites = _either(before, after)
+        pre_before = _known(before, sites)
+        pre_after = pre_before + self._read_besides(layer, sites) if self._how[layer].mlp == HELD else _known(after, sites)
+        columns: dict[str, pa.Array] = {"layer": pa.array([layer] * len(sites.position_n), pa.int32())}
+        columns |= {"position": _array(sites.position_n, pa.int32()), "feature": _array(sites.feature_n, pa.int32())}
+        columns |= {"activation_before": _array(look_up(before, sites)), "activation_after": _array(look_up(after, sites))}
+        for name, values in (("pre_activation_before", pre_before), ("pre_activation_after", pre_after)):
+            columns[name] = pa.array(values.cpu().numpy(), mask=values.isnan().cpu().numpy())
+        return pa.table(columns)
+
+    def _read_besides(self, layer: int, sites: Sites) -> Tensor:
+        """What features read of the stream's difference, (n,)."""
+        before, after = (chunk.passes[layer] for chunk in self._outcome)
+        position_n = sites.position_n + self._row * len(self._prompt.ids_P)
+        readers_nD = self._prompt.transcoders.readers(before, self._prompt.weights, Sites(position_n, sites.feature_n))
+        return ((after.mlp_in_PD - before.mlp_in_PD)[position_n] * readers_nD).sum(-1)
+
+
+def intervene(
+    prompt: Prompt, interventions: Sequence[Intervention], setting: Setting, report: bool = True
+) -> Iterator[Intervened]:
+    """The prompt with each intervention by itself, several at once; see `Model.intervene`."""
+    how = setting.how(prompt.weights.architecture, prompt.transcoders)
+    rows = [Changes(intervention, prompt.place) for intervention in interventions]
+    at_once = max(1, AT_ONCE // len(prompt.ids_P))
+    for start in range(0, len(rows), at_once):
+        part = rows[start : start + at_once]
+        outcome = outcomes(prompt, part, how, report)
+        for row, changes in enumerate(part):
+            if report:
+                _refuse_idle(changes, outcome.before, row, prompt)
+            yield Intervened(prompt, outcome, row, how)
+
+
+def _refuse_idle(changes: Changes, before: Chunk, row: int, prompt: Prompt) -> None:
+    """Raise ValueError for a feature that is ablated or multiplied where it is not active, and cannot become so."""
+    touched = [*changes.features, *changes.errors, *changes.directions]
+    if prompt.transcoders.inside or not touched:
+        return
+    for placed in changes.features.get(min(touched), ()):
+        node = placed.node
+        assert isinstance(node, Feature)
+        if placed.change.shift or placed.change.scale == 1 or placed.generated:
+            continue
+        position_n = torch.tensor(placed.positions, device=prompt.ids_P.device) + row * len(prompt.ids_P)
+        sites = Sites(position_n, torch.full_like(position_n, node.feature))
+        if not look_up(before.active[node.layer], sites).any():
+            raise ValueError(
+                f"{node} is not active there, so this would change nothing; model.active_features(prompt) lists those "
+                "that are, and set_to(x) makes it active"
+            )
+
+
+def most_moved(tokens: Tokens, before_V: Tensor, after_V: Tensor, count: int) -> list[Moved]:
+    """The tokens whose probabilities differ most, the largest difference first."""
+    top = (after_V - before_V).abs().topk(min(count, len(before_V))).indices.tolist()
+    return [Moved(t, tokens.text(t), float(before_V[t]), float(after_V[t])) for t in top]
+
+
+def _of_row(active: Active, row: int, n_positions: int) -> Active:
+    """A row's own features, at its own positions."""
+    mine = slice(*torch.searchsorted(active.position_n, torch.tensor([row, row + 1]).to(active.position_n) * n_positions))
+    return Active(active.position_n[mine] - row * n_positions, *(column[mine] for column in active[1:]))
+
+
+def _either(before: Active, after: Active) -> Sites:
+    """Sites of both, sorted, each once."""
+    pairs = torch.cat([torch.stack([a.position_n, a.feature_n], 1) for a in (before, after)])
+    return Sites(*pairs.unique(dim=0).T)
+
+
+def _known(active: Active, sites: Sites) -> Tensor:
+    """Pre-activations (n,), NaN where they are not known."""
+    found_n = look_up(active._replace(activation_n=active.pre_activation_n), sites)
+    return torch.where(found_n == 0, torch.nan, found_n)
+
+
+def _array(values: Tensor, kind: pa.DataType | None = None) -> pa.Array:
+    return pa.array(values.cpu().numpy(), kind)
