@@ -15,7 +15,9 @@ from cotrace.graphs import Graph
 from .architecture import Architecture, read_architecture
 from .expansion import Limits
 from .interventions.changes import Intervention
-from .interventions.run import Prompt, Setting, intervene
+from .interventions.generate import Sampling, generate
+from .interventions.patch import Patched, patch
+from .interventions.run import Intervened, Prompt, Setting, intervene
 from .memory import give_back_freed, require_for_forward, require_for_logits
 from .options import Options
 from .plan import DECODER_SHARE, Plan, allowed_memory, make_plan, spare_memory
@@ -25,7 +27,7 @@ from .provenance import versions
 from .replacement import Masked, Replacement, Survey
 from .sources import ModelSource, find_model, load_tokenizer, load_weights
 from .targets import TargetRequest
-from .tokens import Tokens
+from .tokens import Tokens, several
 from .trace import trace
 from .transcoders import Transcoders, default_transcoders, find_transcoders, load_transcoders
 from .weights import Gemma3Weights
@@ -172,10 +174,114 @@ class Model:
         errors: str = "recomputed",
         masked_positions: Sequence[int] | None = None,
     ) -> Any:
-        setting = Setting(freeze, layers, errors)
-        one = isinstance(changes, Mapping)
-        found = list(intervene(self._prompt(prompt, masked_positions), [changes] if one else changes, setting))
-        return found[0] if one else found
+        """What the model does with a prompt when something in it is changed.
+
+        Args:
+            prompt: a text, token ids, or a chat; or a list of several of these.
+            changes: what is changed, `{Feature(layer, id, position): ablate(), …}`. Nodes are `Feature`, `Error`,
+                `Direction` and `Supernode`; changes `ablate()`, `set_to(x)`, `add(x)`, `multiply(x)`. A list holds
+                interventions that are made each by itself, together on a GPU; of several prompts, one for each.
+            freeze: what is held as it is without changes. "none": nothing, the model responds. "attention":
+                attention patterns. "all": attention patterns, norm scales, and the activations of all features that
+                are not changed, with their errors; then a change moves every node by exactly its edge.
+            layers: where `freeze` holds; None is every layer. Elsewhere the model responds.
+            errors: what stands for an MLP where features are not held. "recomputed": the MLP itself, to which
+                features write the difference that the change makes. "constant": the transcoders, whose features
+                respond to the changed stream, with the error nodes of the run without changes.
+            masked_positions: as in `trace`.
+
+        Returns an `Intervened`, or a list of them where `prompt` or `changes` is one. What each mode computes is in
+        ARCHITECTURE.md, "Interventions". The model itself is not touched.
+
+        Raises:
+            ValueError: changes that conflict, or cannot be made; bad input of any kind, with the cure.
+        """
+        setting, prompts = Setting(freeze, layers, errors), several(prompt)
+        if prompts is None:
+            if isinstance(changes, Mapping):
+                return self._intervene(prompt, [changes], setting, masked_positions)[0]
+            return self._intervene(prompt, changes, setting, masked_positions)
+        each = [changes] * len(prompts) if isinstance(changes, Mapping) else list(changes)
+        if len(each) != len(prompts):
+            raise ValueError(f"{len(prompts)} prompts and {len(each)} interventions; give one, or one for each prompt")
+        return [
+            self._intervene(*pair, setting, masked_positions)[0]
+            for pair in zip(prompts, ([c] for c in each), strict=True)
+        ]
+
+    def _intervene(
+        self, prompt: Any, changes: Sequence[Intervention], setting: Setting, masked: Sequence[int] | None
+    ) -> list[Intervened]:
+        asked = self._prompt(prompt, masked)
+        require_for_forward(
+            self.architecture, len(asked.ids_P), self.weights.dtype, spare_memory(None, self.weights.device)
+        )
+        return list(intervene(asked, changes, setting, refuse_idle=True))
+
+    @torch.no_grad()
+    def generate(
+        self,
+        prompt: Any,
+        interventions: Intervention | None = None,
+        *,
+        max_new_tokens: int = 40,
+        temperature: float = 0.0,
+        seed: int = 0,
+        freeze: str = "none",
+        layers: Iterable[int] | None = None,
+        errors: str = "recomputed",
+        use_cache: bool = True,
+        masked_positions: Sequence[int] | None = None,
+        progress: bool | None = False,
+    ) -> Any:
+        """Let the model go on with a prompt, with changes at the prompt's positions and at those it writes.
+
+        Args:
+            prompt: a text, token ids, or a chat; or a list of several of these.
+            interventions: as `changes` of `intervene`; None changes nothing. A node at "all" or "generated"
+                positions is changed at every new one too.
+            max_new_tokens: stop after so many, or after a token that ends the text or the turn.
+            temperature: 0 takes the likeliest token, else tokens are drawn from probabilities at this temperature.
+            seed: of the draws.
+            freeze, layers, errors: as in `intervene`. What is held is that of a run without changes over the same
+                tokens, which goes beside.
+            use_cache: keep keys and values; without, all positions are read again for each token, with the same
+                result but for rounding.
+            masked_positions: as in `trace`.
+            progress: show a progress bar; None shows it on a terminal.
+
+        Returns a `Generation`, or for a list of prompts a list of them. Raises ValueError as `intervene` does.
+        """
+        setting, sampling = Setting(freeze, layers, errors), Sampling(max_new_tokens, temperature, seed)
+        prompts = several(prompt)
+        found = []
+        for each in [prompt] if prompts is None else prompts:
+            asked = self._prompt(each, masked_positions)
+            length = len(asked.ids_P) + max_new_tokens
+            require_for_forward(self.architecture, length, self.weights.dtype, spare_memory(None, self.weights.device))
+            found.append(generate(asked, interventions or {}, setting, sampling, use_cache, Progress(progress)))
+        return found[0] if prompts is None else found
+
+    @torch.no_grad()
+    def patch(
+        self,
+        clean: Any,
+        corrupted: Any,
+        nodes: Iterable[Any],
+        *,
+        freeze: str = "none",
+        layers: Iterable[int] | None = None,
+        errors: str = "recomputed",
+        masked_positions: Sequence[int] | None = None,
+    ) -> Patched:
+        """Activation patching (Vig et al. 2020; Heimersheim and Nanda 2024) through features.
+
+        The corrupted prompt is read with `nodes` (features, error nodes, supernodes) set to what they are in the
+        clean one, position by position: `result.recovered(token, other)` says how far that brings back the clean
+        prompt's logits. Other arguments as in `intervene`. Raises ValueError for prompts of different lengths.
+        """
+        prompts = [self._prompt(prompt, masked_positions) for prompt in (clean, corrupted)]
+        return patch(prompts[0], prompts[1], nodes, Setting(freeze, layers, errors))
 
     def _prompt(self, prompt: Any, masked_positions: Sequence[int] | None) -> Prompt:
         ids_P = self._ids(prompt)

@@ -10,6 +10,7 @@ from torch import Tensor
 # Gemma 3's tokenizer is one for all sizes. Some versions of its conversion split words wrongly,
 # and then every graph would be of another prompt than the user's.
 KNOWN_SEGMENTATIONS = {" capital": [5279], "The opposite of hot is": [818, 11688, 529, 3425, 563]}
+TURN_END = "<end_of_turn>"
 CHAT_PREFIX = ("<start_of_turn>", "user", "\n")
 
 
@@ -110,6 +111,17 @@ class Tokens:
             return decoded
         return str(self.tokenizer.convert_ids_to_tokens(token_id) or f"<{token_id}>")  # a piece of a character
 
+    def join(self, ids: list[int]) -> str:
+        """Text of several tokens."""
+        return "".join(map(self.text, ids)) if self.tokenizer is None else self.tokenizer.decode(ids)
+
+    def ends(self) -> set[int]:
+        """Tokens that end a text or a turn of a chat."""
+        if self.tokenizer is None:
+            return set()
+        vocabulary = self.tokenizer.get_vocab()
+        return {self.tokenizer.eos_token_id, vocabulary.get(TURN_END)} - {None}
+
     def constant_prefix(self, ids: list[int]) -> int:
         """How many leading positions are the same for every prompt: 4 in a chat, else 1.
 
@@ -124,6 +136,14 @@ class Tokens:
         if self.tokenizer is None:
             raise ValueError(f"the model has no tokenizer, so {what} cannot be read; give token ids")
         return self.tokenizer
+
+
+def several(prompt: Any) -> list[Any] | None:
+    """The prompts of a list of texts, of lists of ids or of chats; None for one prompt."""
+    if not isinstance(prompt, list | tuple) or not prompt:
+        return None
+    each_is_one = all(isinstance(each, str | list | tuple | Tensor | np.ndarray) for each in prompt)
+    return list(prompt) if each_is_one else None
 
 
 def _plain_ids(prompt: Any) -> list[int]:

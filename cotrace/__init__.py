@@ -5,23 +5,52 @@
     graph = model.trace("The opposite of hot is")
     graph.prune().render("circuit.svg")
     cotrace.trace_many("prompts.jsonl", "traces", model=model)
+    model.intervene("The opposite of hot is", {cotrace.Feature(12, 345, at=4): cotrace.ablate()})
 
-Opening and drawing graphs needs no torch: it is imported by `load` and `trace_many`, not before.
+Opening and drawing graphs needs no torch: it is imported when something that needs it is asked for, not before.
 """
 
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cotrace.graphs import Graph, open_graph
 
 if TYPE_CHECKING:
     from cotrace.attribution import Model, load
+    from cotrace.attribution.interventions import (
+        Direction,
+        Error,
+        Feature,
+        Supernode,
+        ablate,
+        add,
+        multiply,
+        nodes_of,
+        set_to,
+    )
     from cotrace.many import trace_many
 
 __version__ = "0.1.0"
-__all__ = ["Graph", "Model", "__version__", "load", "open", "trace_many"]
+__all__ = [
+    "Direction",
+    "Error",
+    "Feature",
+    "Graph",
+    "Model",
+    "Supernode",
+    "__version__",
+    "ablate",
+    "add",
+    "load",
+    "multiply",
+    "nodes_of",
+    "open",
+    "set_to",
+    "trace_many",
+]
 
 
 def open(path: str | os.PathLike) -> Graph:
@@ -29,14 +58,19 @@ def open(path: str | os.PathLike) -> Graph:
     return open_graph(path)
 
 
+INTERVENTIONS = "cotrace.attribution.interventions"
+ROOMS = {
+    "Model": "cotrace.attribution",
+    "load": "cotrace.attribution",
+    "trace_many": "cotrace.many",
+    **dict.fromkeys(("Feature", "Error", "Direction", "Supernode", "nodes_of"), INTERVENTIONS),
+    **dict.fromkeys(("ablate", "set_to", "add", "multiply"), INTERVENTIONS),
+}
+
+
 def __getattr__(name: str) -> Any:
     """Import what needs torch when it is first asked for."""
-    if name in ("Model", "load"):
-        import cotrace.attribution
-
-        return getattr(cotrace.attribution, name)
-    if name == "trace_many":
-        from cotrace.many import trace_many
-
-        return trace_many
+    room = ROOMS.get(name)
+    if room is not None:
+        return getattr(import_module(room), name)
     raise AttributeError(f"module 'cotrace' has no attribute {name!r}")

@@ -4,10 +4,13 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from cotrace.graphs import Graph
 
 from ..replacement import Masked
 from ..tokens import as_index
@@ -23,10 +26,11 @@ class Change:
     """What becomes of an activation: `scale * activation + shift`."""
 
     scale: float
-    shift: float
+    shift: float | Tensor  # a vector (D,) of error nodes only
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.scale) and math.isfinite(self.shift)):
+        finite = self.shift.isfinite().all() if isinstance(self.shift, Tensor) else math.isfinite(self.shift)
+        if not (math.isfinite(self.scale) and finite):
             raise ValueError("a change is NaN or infinite; give a finite number")
 
 
@@ -35,19 +39,25 @@ def ablate() -> Change:
     return Change(0.0, 0.0)
 
 
-def set_to(value: float) -> Change:
-    """Set an activation to a value."""
-    return Change(0.0, float(value))
+def set_to(value: float | Tensor) -> Change:
+    """Set an activation to a value, or an error node to a vector (D,)."""
+    return Change(0.0, _value(value))
 
 
-def add(value: float) -> Change:
-    """Add a value to an activation."""
-    return Change(1.0, float(value))
+def add(value: float | Tensor) -> Change:
+    """Add a value to an activation, or a vector (D,) to an error node."""
+    return Change(1.0, _value(value))
 
 
 def multiply(factor: float) -> Change:
     """Multiply an activation, or an error node, by a factor."""
     return Change(float(factor), 0.0)
+
+
+def _value(value: Any) -> float | Tensor:
+    if isinstance(value, Tensor | np.ndarray) and value.ndim > 0:
+        return torch.as_tensor(value).detach()
+    return float(value)
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,7 @@ class Feature:
 
 @dataclass(frozen=True)
 class Error:
-    """The error node of a layer: what its transcoder leaves of the MLP's output. It is a vector: ablate or multiply it."""
+    """The error node of a layer: what its transcoder leaves of the MLP's output, a vector (D,)."""
 
     layer: int
     at: Any = "all"
@@ -149,10 +159,13 @@ def _at(at: Any) -> str:
     return "" if at == "all" else f"@{at}"
 
 
-class Placed(NamedTuple):
+N = TypeVar("N", bound=Node)
+
+
+class Placed(NamedTuple, Generic[N]):
     """One change of one node, at positions of a prompt, ascending, and perhaps at every generated one."""
 
-    node: Node
+    node: N
     positions: tuple[int, ...]
     generated: bool
     change: Change
@@ -183,16 +196,16 @@ class Changes:
         if not isinstance(intervention, Mapping):
             raise ValueError(f"an intervention maps nodes to changes, {{Feature(…): ablate()}}, not {intervention!r}")
         self.n_prompt = place.n_prompt
-        self.features: defaultdict[int, list[Placed]] = defaultdict(list)
-        self.errors: defaultdict[int, list[Placed]] = defaultdict(list)
-        self.directions: defaultdict[int, list[Placed]] = defaultdict(list)
+        self.features: defaultdict[int, list[Placed[Feature]]] = defaultdict(list)
+        self.errors: defaultdict[int, list[Placed[Error]]] = defaultdict(list)
+        self.directions: defaultdict[int, list[Placed[Direction]]] = defaultdict(list)
         taken: dict[tuple[Any, ...], Any] = {}
         for key, change in intervention.items():
             for node in key.members if isinstance(key, Supernode) else (key,):
                 self._take(key, node, change, place, taken)
 
     def _take(self, key: Any, node: Any, change: Any, place: Place, taken: dict[tuple[Any, ...], Any]) -> None:
-        kinds = {Feature: self.features, Error: self.errors, Direction: self.directions}
+        kinds: dict[type, Any] = {Feature: self.features, Error: self.errors, Direction: self.directions}
         if type(node) not in kinds:
             raise ValueError(f"{node!r} cannot be changed; use a Feature, Error, Direction or Supernode")
         if not isinstance(change, Change):
@@ -201,7 +214,9 @@ class Changes:
         for position in (*placed.positions, *([GENERATED] if placed.generated else ())):
             what = node.feature if isinstance(node, Feature) else None
             site = type(node), node.layer, what, position
-            if site in taken and not (isinstance(node, Direction) and _only_adds(change) and _only_adds(taken[site][1])):
+            if site in taken and not (
+                isinstance(node, Direction) and _only_adds(change) and _only_adds(taken[site][1])
+            ):
                 where = "generated positions" if position == GENERATED else f"position {position}"
                 raise ValueError(f"{taken[site][0]} and {key} both change {_name(node)} at {where}; name each once")
             taken[site] = key, change
@@ -226,7 +241,7 @@ def _name(node: Node) -> str:
     return f"{'the error' if isinstance(node, Error) else 'a direction'} of layer {node.layer}"
 
 
-def _place(node: Node, change: Change, place: Place) -> Placed:
+def _place(node: N, change: Change, place: Place) -> Placed[N]:
     """Find the positions that are meant, and check that the node can be there."""
     arch = place.weights.architecture
     if not 0 <= node.layer < arch.n_layers:
@@ -235,8 +250,13 @@ def _place(node: Node, change: Change, place: Place) -> Placed:
         width = place.transcoders.width(node.layer, place.weights)
         if not 0 <= node.feature < width:
             raise ValueError(f"{node}: layer {node.layer} has {width:,} features, 0 … {width - 1}")
-    if isinstance(node, Error) and change.shift:
-        raise ValueError(f"{node} is a vector, which cannot be set or added to by a number; ablate or multiply it")
+    shift = change.shift.shape if isinstance(change.shift, Tensor) else ()
+    if isinstance(node, Error) and (change.shift != 0 if shift == () else shift != (arch.d_model,)):
+        raise ValueError(
+            f"{node} is a vector: ablate or multiply it, or set it to one of shape ({arch.d_model},), not a number"
+        )
+    if not isinstance(node, Error) and shift != ():
+        raise ValueError(f"the change of {node} has shape {tuple(shift)}, and its activation is one number")
     if isinstance(node, Direction) and node.vector.shape != (arch.d_model,):
         raise ValueError(f"{node} has shape {tuple(node.vector.shape)} and the model's width is ({arch.d_model},)")
     if isinstance(node.at, str):
@@ -289,18 +309,55 @@ def feature_edit(rows: Sequence[Changes], layer: int, first: int, stop: int, lik
         return None
     position, feature, scale, shift = zip(*entries, strict=True)
     sites = Sites(*(torch.tensor(column, device=like.device) for column in (position, feature)))
-    return FeatureEdit(sites, *(torch.tensor(column, device=like.device, dtype=like.dtype) for column in (scale, shift)))
+    return FeatureEdit(
+        sites, *(torch.tensor(column, device=like.device, dtype=like.dtype) for column in (scale, shift))
+    )
 
 
-def error_edit(rows: Sequence[Changes], layer: int, first: int, stop: int, like: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Numbers of positions (n,), as in `feature_edit`, and the factors (n,) of their error nodes."""
+class ErrorEdit(NamedTuple):
+    """Changes of one layer's error nodes over a chunk of positions, numbered as in `feature_edit`."""
+
+    position_n: Tensor
+    scale_n: Tensor
+    shift_nD: Tensor
+
+    def moved(self, error_PD: Tensor) -> Tensor:
+        """New error nodes minus those that there are, (n, D)."""
+        error_nD = error_PD[self.position_n]
+        return self.scale_n[:, None] * error_nD + self.shift_nD - error_nD
+
+
+def error_edit(rows: Sequence[Changes], layer: int, first: int, stop: int, like_PD: Tensor) -> ErrorEdit | None:
+    """Changes of a layer's error nodes; None where there are none."""
     entries = [
-        (row * (stop - first) + position - first, placed.change.scale)
+        (row * (stop - first) + position - first, placed.change)
         for row, changes in enumerate(rows)
         for placed in changes.errors.get(layer, ())
         for position in placed.between(first, stop, changes.n_prompt)
     ]
     if not entries:
         return None
-    position, scale = zip(*entries, strict=True)
-    return torch.tensor(position, device=like.device), torch.tensor(scale, device=like.device, dtype=like.dtype)
+    position_n = torch.tensor([position for position, _ in entries], device=like_PD.device)
+    shift_nD = like_PD.new_zeros(len(entries), like_PD.shape[1])
+    for n, (_, change) in enumerate(entries):
+        shift_nD[n] = torch.as_tensor(change.shift).to(like_PD)
+    return ErrorEdit(position_n, like_PD.new_tensor([change.scale for _, change in entries]), shift_nD)
+
+
+def nodes_of(graph: Graph, nodes: Iterable[int]) -> list[Feature | Error]:
+    """Features and error nodes of a graph, by their numbers, as they can be changed in a model.
+
+    Raises ValueError for tokens, logits and numbers that the graph does not have.
+    """
+    layer, position, feature = (graph.column(name, -1) for name in ("layer", "position", "feature"))
+    changeable, found = graph.order.n_features + graph.order.n_errors, []
+    for node in nodes:
+        node = as_index(node, "a node")
+        if not 0 <= node < changeable:
+            raise ValueError(
+                f"node {node} is no feature and no error of this graph: those are the nodes 0 … {changeable - 1}"
+            )
+        at = int(position[node])
+        is_feature = node < graph.order.n_features
+        found.append(Feature(int(layer[node]), int(feature[node]), at) if is_feature else Error(int(layer[node]), at))
+    return found

@@ -168,10 +168,15 @@ class Intervened:
         before, after = (_of_row(chunk.active[layer], self._row, n) for chunk in self._outcome)
         sites = _either(before, after)
         pre_before = _known(before, sites)
-        pre_after = pre_before + self._read_besides(layer, sites) if self._how[layer].mlp == HELD else _known(after, sites)
+        pre_after = (
+            pre_before + self._read_besides(layer, sites) if self._how[layer].mlp == HELD else _known(after, sites)
+        )
         columns: dict[str, pa.Array] = {"layer": pa.array([layer] * len(sites.position_n), pa.int32())}
         columns |= {"position": _array(sites.position_n, pa.int32()), "feature": _array(sites.feature_n, pa.int32())}
-        columns |= {"activation_before": _array(look_up(before, sites)), "activation_after": _array(look_up(after, sites))}
+        columns |= {
+            "activation_before": _array(look_up(before, sites)),
+            "activation_after": _array(look_up(after, sites)),
+        }
         for name, values in (("pre_activation_before", pre_before), ("pre_activation_after", pre_after)):
             columns[name] = pa.array(values.cpu().numpy(), mask=values.isnan().cpu().numpy())
         return pa.table(columns)
@@ -185,9 +190,17 @@ class Intervened:
 
 
 def intervene(
-    prompt: Prompt, interventions: Sequence[Intervention], setting: Setting, report: bool = True
+    prompt: Prompt,
+    interventions: Sequence[Intervention],
+    setting: Setting,
+    *,
+    report: bool = True,
+    refuse_idle: bool = False,
 ) -> Iterator[Intervened]:
-    """The prompt with each intervention by itself, several at once; see `Model.intervene`."""
+    """The prompt with each intervention by itself, several at once; see `Model.intervene`.
+
+    Without `report`, activations are looked at only where they are needed, and `features` is not there.
+    """
     how = setting.how(prompt.weights.architecture, prompt.transcoders)
     rows = [Changes(intervention, prompt.place) for intervention in interventions]
     at_once = max(1, AT_ONCE // len(prompt.ids_P))
@@ -195,7 +208,7 @@ def intervene(
         part = rows[start : start + at_once]
         outcome = outcomes(prompt, part, how, report)
         for row, changes in enumerate(part):
-            if report:
+            if refuse_idle:
                 _refuse_idle(changes, outcome.before, row, prompt)
             yield Intervened(prompt, outcome, row, how)
 
@@ -227,7 +240,9 @@ def most_moved(tokens: Tokens, before_V: Tensor, after_V: Tensor, count: int) ->
 
 def _of_row(active: Active, row: int, n_positions: int) -> Active:
     """A row's own features, at its own positions."""
-    mine = slice(*torch.searchsorted(active.position_n, torch.tensor([row, row + 1]).to(active.position_n) * n_positions))
+    mine = slice(
+        *torch.searchsorted(active.position_n, torch.tensor([row, row + 1]).to(active.position_n) * n_positions)
+    )
     return Active(active.position_n[mine] - row * n_positions, *(column[mine] for column in active[1:]))
 
 

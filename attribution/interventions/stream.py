@@ -1,6 +1,6 @@
 """The forward pass with changes: what is held as it was, what responds, and what is written besides."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -55,7 +55,7 @@ class Stream:
         masked: Sequence[int],
         how: Sequence[How],
         rows: Sequence[Changes] = (),
-        error_layers: Sequence[int] = (),
+        error_layers: Iterable[int] = (),
         report: bool = True,
     ):
         self.weights, self.transcoders, self.how, self.rows = weights, transcoders, how, rows
@@ -144,11 +144,10 @@ class _Reading:
         out_PD = done.mlp_out_PD if added_PD is None else done.mlp_out_PD + added_PD
         errors = error_edit(rows, layer, self.first, self.stop, out_PD)
         if errors is not None:
-            position_n, scale_n = errors
             assert error_PD is not None
-            moved_nD = (scale_n[:, None] - 1) * error_PD[position_n]
+            moved_nD = errors.moved(error_PD)
             if moved_nD.any():
-                out_PD = out_PD.index_add(0, position_n, moved_nD)
+                out_PD = out_PD.index_add(0, errors.position_n, moved_nD)
         return done._replace(mlp_out_PD=out_PD)
 
     def _without_changes(self, how: How, done: LayerPass) -> tuple[Active, LayerPass]:

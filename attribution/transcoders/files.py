@@ -134,9 +134,7 @@ class FileTranscoders(Transcoders):
 
     def _encode(self, layer: int, tensors: LayerTensors, x_PD: Tensor) -> Active:
         try:
-            return encode(
-                x_PD, tensors.w_enc_DF, tensors.b_enc_F, threshold_F=tensors.threshold_F, k=self.activation.k
-            )
+            return encode(x_PD, tensors.w_enc_DF, tensors.b_enc_F, threshold_F=tensors.threshold_F, k=self.activation.k)
         except ValueError as error:
             raise ValueError(f"{error} at layer {layer}: check the encoder in {self._where(layer)}") from error
 

@@ -1,0 +1,120 @@
+"""What a model writes while it is steered."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..progress import Progress
+from ..tokens import as_index
+from .changes import Changes, Intervention
+from .run import Prompt, Setting
+from .stream import Chunk, How
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen, and how many. Raises ValueError for numbers that make no sense."""
+
+    max_new_tokens: int = 40
+    temperature: float = 0.0  # 0 takes the likeliest
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if as_index(self.max_new_tokens, "max_new_tokens") < 1:
+            raise ValueError(f"max_new_tokens is {self.max_new_tokens}; ask for at least 1")
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise ValueError(f"temperature is {self.temperature}; use 0 for the likeliest token, or a positive number")
+        as_index(self.seed, "seed")
+
+
+@dataclass
+class Generation:
+    """What a model wrote: tokens, and each one's probability when it was chosen."""
+
+    prompt: Prompt
+    token_ids: list[int] = field(default_factory=list)
+    probabilities: list[float] = field(default_factory=list)
+    ended: bool = False  # by a token that ends a text or a turn, which is the last of token_ids
+    _states: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """The new tokens as text."""
+        return self.prompt.tokens.join(self.token_ids)
+
+    @torch.no_grad()
+    def next_probabilities(self, step: int) -> Tensor:
+        """Probabilities (V,) in float64 from which new token `step` was chosen."""
+        resid_1D, rms_1 = self._states[step]
+        return self.prompt.weights.logits(resid_1D, rms_1)[0].double().softmax(-1)
+
+    def __repr__(self) -> str:
+        return f"<Generation of {len(self.token_ids)} tokens: {self.text!r}>"
+
+
+def generate(
+    prompt: Prompt,
+    intervention: Intervention,
+    setting: Setting,
+    sampling: Sampling,
+    use_cache: bool,
+    progress: Progress,
+) -> Generation:
+    """Go on with a prompt, with changes; see `Model.generate`."""
+    reading = _Reading(prompt, Changes(intervention, prompt.place), setting)
+    generator = torch.Generator(device=prompt.weights.device).manual_seed(sampling.seed)
+    result, ends, ids_P = Generation(prompt), prompt.tokens.ends(), prompt.ids_P
+    with progress.phase("generating", sampling.max_new_tokens) as step:
+        while len(result.token_ids) < sampling.max_new_tokens and not result.ended:
+            if not use_cache:
+                reading.start()
+            chunk = reading.read(ids_P)
+            result._states.append((chunk.resid_BPD[0, -1:], chunk.rms_BP[0, -1:]))
+            probability_V = result.next_probabilities(-1)
+            token = choose(probability_V, sampling.temperature, generator)
+            result.token_ids.append(token)
+            result.probabilities.append(float(probability_V[token]))
+            result.ended = token in ends
+            ids_P = torch.cat([ids_P, ids_P.new_tensor([token])])
+            step()
+    return result
+
+
+def choose(probability_V: Tensor, temperature: float, generator: torch.Generator) -> int:
+    """The likeliest token, or one drawn at a temperature."""
+    if temperature == 0:
+        return int(probability_V.argmax())
+    cumulative_V = (probability_V.log() / temperature).softmax(-1).cumsum(-1)
+    uniform = torch.rand(1, generator=generator, device=cumulative_V.device, dtype=cumulative_V.dtype)
+    return int(
+        torch.searchsorted(cumulative_V, uniform * cumulative_V[-1], right=True).clamp_(max=len(cumulative_V) - 1)
+    )
+
+
+class _Reading:
+    """The stream with changes, and where something of it is held, one without over the same tokens."""
+
+    def __init__(self, prompt: Prompt, changes: Changes, setting: Setting):
+        self.prompt, self.changes = prompt, changes
+        self.how = setting.how(prompt.weights.architecture, prompt.transcoders)
+        self.start()
+
+    def start(self) -> None:
+        """Begin again at the first token."""
+        held, errors = any(how != How() for how in self.how), self.changes.errors.keys()
+        self.plain = self.prompt.stream(error_layers=errors) if held else None
+        self.steered = self.prompt.stream(self.how, [self.changes], error_layers=errors, report=False)
+
+    def read(self, ids_P: Tensor) -> Chunk:
+        """Read what was not read yet."""
+        new_BP = ids_P[None, self.steered.past.length :]
+        return self.steered.read(new_BP, self.plain.read(new_BP) if self.plain else None)
+
+
+def parting(one: Generation, other: Generation) -> int | None:
+    """The first step at which two generations differ; None where neither goes on differently."""
+    both: Iterator[tuple[int, int]] = zip(one.token_ids, other.token_ids, strict=False)
+    return next((step for step, (a, b) in enumerate(both) if a != b), None)

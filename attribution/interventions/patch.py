@@ -1,0 +1,80 @@
+"""Activation patching: what one prompt's activations do in another."""
+
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..transcoders import Sites
+from .changes import Change, Changes, Direction, Error, Feature, Supernode, ablate, set_to
+from .run import Intervened, Prompt, Setting, intervene
+from .stream import Chunk
+
+
+class Patched(Intervened):
+    """The corrupted prompt without (`logits_before`) and with (`logits`) what the clean one has at some nodes."""
+
+    def __init__(self, patched: Intervened, clean: Chunk):
+        super().__init__(patched._prompt, patched._outcome, patched._row, patched._how)
+        self._clean = clean
+
+    @cached_property
+    def logits_clean(self) -> Tensor:
+        """The clean prompt's logits, (P, V)."""
+        return self._logits(self._clean)
+
+    def recovered(self, token: Any, other: Any = None, position: int = -1) -> float:
+        """Share of the way from the corrupted to the clean prompt that a logit, or a difference of two, goes.
+
+        0 is the corrupted prompt, 1 the clean one. Without `other` the logit is centred. Raises ValueError where
+        the two prompts do not differ.
+        """
+        single = self._prompt.tokens.single
+        rows = [single(token)] + ([] if other is None else [single(other)])
+
+        def read(chunk: Chunk) -> float:
+            logits_V = self._logits(chunk, position)
+            return float(logits_V[rows[0]] - (logits_V.mean() if other is None else logits_V[rows[1]]))
+
+        corrupted, patched, clean = map(read, (*self._outcome, self._clean))
+        if clean == corrupted:
+            raise ValueError("the two prompts do not differ there, so nothing can be recovered; read another token")
+        return (patched - corrupted) / (clean - corrupted)
+
+
+def patch(clean: Prompt, corrupted: Prompt, nodes: Iterable[Any], setting: Setting) -> Patched:
+    """Set nodes of the corrupted prompt to what they are in the clean one; see `Model.patch`."""
+    if len(clean.ids_P) != len(corrupted.ids_P):
+        raise ValueError(
+            f"the clean prompt has {len(clean.ids_P)} tokens and the corrupted one {len(corrupted.ids_P)}; patching goes "
+            "position by position, so choose prompts of one length"
+        )
+    named = [member for node in nodes for member in (node.members if isinstance(node, Supernode) else (node,))]
+    if any(isinstance(node, Direction) for node in named):
+        raise ValueError("a direction cannot be patched; name features and error nodes")
+    placed = Changes({node: ablate() for node in named}, clean.place)
+    if not placed:
+        raise ValueError("no node is named, so nothing would be patched; name at least one")
+    read = clean.stream(error_layers=placed.errors.keys()).read(clean.ids_P[None])
+    (patched,) = intervene(corrupted, [_taken(placed, read, clean)], setting)
+    return Patched(patched, read)
+
+
+def _taken(placed: Changes, chunk: Chunk, prompt: Prompt) -> dict[Any, Change]:
+    """The clean prompt's activations, as changes of single nodes."""
+    taken: dict[Any, Change] = {}
+    for layer, features in placed.features.items():
+        for one in features:
+            position_n = torch.tensor(one.positions, device=prompt.ids_P.device)
+            sites = Sites(position_n, torch.full_like(position_n, one.node.feature))
+            done = chunk.passes[layer]
+            values_n = prompt.transcoders.activations(chunk.active[layer], done, prompt.weights, sites)
+            for position, value in zip(one.positions, values_n.tolist(), strict=True):
+                taken[Feature(layer, one.node.feature, position)] = set_to(value)
+    for layer, errors in placed.errors.items():
+        for one in errors:
+            for position in one.positions:
+                taken[Error(layer, position)] = set_to(chunk.errors[layer][position])
+    return taken
