@@ -223,10 +223,11 @@ class Gemma3Weights:
 
     def _run_layer(self, index: int, resid_PD: Tensor) -> tuple[LayerPass, Tensor]:
         weights = self.layer(index)
-        resid_PD, pattern, *rms_attn = self.attend(index, weights, resid_PD)
+        resid_PD, pattern, rms_attn_in, rms_attn_out = self.attend(index, weights, resid_PD)
         mlp_in, rms_mlp_in = self.rms_norm(resid_PD, weights.norm_mlp_in_D)
         mlp_out, rms_mlp_out = self.mlp(weights, mlp_in)
-        return LayerPass(index, pattern, *rms_attn, rms_mlp_in, rms_mlp_out, mlp_in, mlp_out), resid_PD + mlp_out
+        scales = rms_attn_in, rms_attn_out, rms_mlp_in, rms_mlp_out
+        return LayerPass(index, pattern, *scales, mlp_in, mlp_out), resid_PD + mlp_out
 
     def attend(
         self,

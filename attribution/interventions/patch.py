@@ -74,7 +74,7 @@ def _taken(placed: Changes, chunk: Chunk, prompt: Prompt) -> dict[Any, Change]:
             for position, value in zip(one.positions, values_n.tolist(), strict=True):
                 taken[Feature(layer, one.node.feature, position)] = set_to(value)
     for layer, errors in placed.errors.items():
-        for one in errors:
-            for position in one.positions:
+        for error in errors:
+            for position in error.positions:
                 taken[Error(layer, position)] = set_to(chunk.errors[layer][position])
     return taken

@@ -112,19 +112,19 @@ class _Reading:
             assert ref is not None
             rms_attn = ref.rms_attn_in_P.view(shape), ref.rms_attn_out_P.view(shape)
             rms_mlp = ref.rms_mlp_in_P.view(shape)
-        resid_BPD, pattern, *rms = weights.attend(layer, w, resid_BPD, self.stream.past, pattern, rms_attn)
+        resid_BPD, pattern, rms_in, rms_out = weights.attend(layer, w, resid_BPD, self.stream.past, pattern, rms_attn)
         mlp_in_BPD, rms_mlp = weights.rms_norm(resid_BPD, w.norm_mlp_in_D, rms_mlp)
         mlp_in_PD = mlp_in_BPD.flatten(0, 1)
-        scales = (*(r.flatten() for r in rms), rms_mlp.flatten())
+        scales = rms_in.flatten(), rms_out.flatten(), rms_mlp.flatten()
         if how.mlp == MODEL:
-            out_PD, rms_out = weights.mlp(w, mlp_in_PD)
+            out_PD, rms_mlp_out = weights.mlp(w, mlp_in_PD)
         else:
             assert ref is not None
-            out_PD, rms_out = ref.mlp_out_PD, ref.rms_mlp_out_P
+            out_PD, rms_mlp_out = ref.mlp_out_PD, ref.rms_mlp_out_P
             skip = self.transcoders.skip(layer, mlp_in_PD)
             if skip is not None:
                 out_PD = out_PD + (mlp_in_PD - ref.mlp_in_PD) @ skip
-        done = LayerPass(layer, pattern, *scales, rms_out, mlp_in_PD, out_PD)
+        done = LayerPass(layer, pattern, *scales, rms_mlp_out, mlp_in_PD, out_PD)
         done = self._with_changes(how, done, w)
         self.chunk.passes.append(done)
         return self._along_directions(layer, resid_BPD + done.mlp_out_PD.unflatten(0, shape))
