@@ -18,6 +18,8 @@ from .interventions.changes import Intervention
 from .interventions.generate import Sampling, generate
 from .interventions.patch import Patched, patch
 from .interventions.run import Intervened, Prompt, Setting, intervene
+from .interventions.validate import Plan as ValidationPlan
+from .interventions.validate import validate
 from .memory import give_back_freed, require_for_forward, require_for_logits
 from .options import Options
 from .plan import DECODER_SHARE, Plan, allowed_memory, make_plan, spare_memory
@@ -282,6 +284,53 @@ class Model:
         """
         prompts = [self._prompt(prompt, masked_positions) for prompt in (clean, corrupted)]
         return patch(prompts[0], prompts[1], nodes, Setting(freeze, layers, errors))
+
+    @torch.no_grad()
+    def validate(
+        self,
+        graph: Graph,
+        *,
+        nodes: int = 60,
+        controls: int = 3,
+        paths: int = 5,
+        groups: Mapping[str, Sequence[int]] | None = None,
+        freeze: str = "none",
+        layers: Iterable[int] | None = None,
+        errors: str = "recomputed",
+        seed: int = 0,
+        progress: bool | None = None,
+    ) -> Graph:
+        """Ablate what a graph says matters, and hold what the model then does to the graph's edges.
+
+        Args:
+            graph: of this model, with these transcoders; of tokens, differences or features.
+            nodes: the most influential features and error nodes, ablated one by one.
+            controls: of every set of features, so many of random active features of the same sizes.
+            paths: the strongest paths, whose features are ablated together.
+            groups: node numbers of this graph that are ablated together, by name, besides the most influential.
+            freeze, layers, errors: how the model responds, as in `intervene`.
+            seed: of the draws.
+            progress: show a progress bar; None shows it on a terminal.
+
+        Returns the graph with `info["validation"]`; what is in it is in ARCHITECTURE.md, "Validation". Raises
+        ValueError for a graph of another model or other transcoders, and as `intervene` does.
+        """
+        setting, plan = Setting(freeze, layers, errors), ValidationPlan(nodes, controls, paths, seed)
+        self._require_own(graph)
+        prompt = self._prompt(graph.info["token_ids"], graph.info["masked_positions"])
+        found = validate(prompt, graph, setting, plan, groups or {}, Progress(progress))
+        return graph.with_validation(found)
+
+    def _require_own(self, graph: Graph) -> None:
+        """Raise ValueError for a graph that was made with another model or other transcoders."""
+        own = {"model": (self.source.name, self.source.content_hash())}
+        own["transcoders"] = self.transcoders.name, self.transcoders.content_hash()
+        for what, (name, sha256) in own.items():
+            theirs = graph.info[what]
+            if theirs.get("sha256") != sha256 or (sha256 is None and theirs["name"] != name):
+                raise ValueError(
+                    f"the graph was traced with the {what} {theirs['name']}, and {name} differs from that; load the same"
+                )
 
     def _prompt(self, prompt: Any, masked_positions: Sequence[int] | None) -> Prompt:
         ids_P = self._ids(prompt)

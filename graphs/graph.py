@@ -15,7 +15,7 @@ from .certainty import Certainty, certainty
 from .influence import estimated_influence, node_influence, weights_of_targets
 from .order import KINDS, NodeOrder
 from .prune import Kept, check_threshold, dropped_sums, select
-from .schema import build_table
+from .schema import build_table, metadata_of
 from .scores import Scores, graph_scores
 from .store import save_table
 
@@ -207,6 +207,11 @@ class Graph:
             info,
         )
         return Graph(table, info)
+
+    def with_validation(self, validation: dict[str, Any]) -> Graph:
+        """The same graph with what `Model.validate` found in its metadata."""
+        info = {**self.info, "validation": validation}
+        return Graph(self.nodes.replace_schema_metadata(metadata_of(info)), info)
 
     # --- files and exchange -----------------------------------------------------------------
 

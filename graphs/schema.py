@@ -44,6 +44,7 @@ INFO: dict[str, Any] = {
         },
     ),
     "versions": {},
+    "validation?": {"settings": {}, "summary": {}, "nodes": [{"node": int}], "groups": [{}], "paths": [{}], "later": [{}]},
 }
 
 
@@ -97,8 +98,12 @@ def build_table(
         **columns,
     }
     data = [_to_arrow(arrays[field.name], field.type) for field in target]
-    metadata = {VERSION_KEY: str(FORMAT_VERSION).encode(), INFO_KEY: _encode(info)}
-    return pa.Table.from_arrays(data, schema=target.with_metadata(metadata))
+    return pa.Table.from_arrays(data, schema=target.with_metadata(metadata_of(info)))
+
+
+def metadata_of(info: dict[str, Any]) -> dict[bytes, bytes]:
+    """Schema metadata of a graph file."""
+    return {VERSION_KEY: str(FORMAT_VERSION).encode(), INFO_KEY: _encode(info)}
 
 
 def _to_arrow(values: Any, kind: pa.DataType) -> pa.Array:
@@ -108,7 +113,7 @@ def _to_arrow(values: Any, kind: pa.DataType) -> pa.Array:
 
 
 def _encode(info: dict[str, Any]) -> bytes:
-    missing = [key for key in INFO if key not in info]
+    missing = [key for key in INFO if key not in info and not key.endswith("?")]
     assert not missing, f"graph metadata lacks {missing}"
     return json.dumps(info, sort_keys=True, allow_nan=False).encode()
 
@@ -129,7 +134,7 @@ def decode_info(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
         raise ValueError("its metadata is damaged; trace the prompt again") from error
     if version != str(FORMAT_VERSION) or not isinstance(info, dict):
         raise ValueError("its metadata is damaged; trace the prompt again")
-    wrong = [key for key, shape in INFO.items() if key not in info or not _fits(info[key], shape)]
+    wrong = [key.rstrip("?") for key, shape in INFO.items() if not _fits(info, {key: shape})]
     if wrong:
         raise ValueError(f"its metadata lacks or has a wrong {', '.join(wrong)}; trace the prompt again")
     return info

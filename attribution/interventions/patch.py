@@ -69,8 +69,7 @@ def _taken(placed: Changes, chunk: Chunk, prompt: Prompt) -> dict[Any, Change]:
         for one in features:
             position_n = torch.tensor(one.positions, device=prompt.ids_P.device)
             sites = Sites(position_n, torch.full_like(position_n, one.node.feature))
-            done = chunk.passes[layer]
-            values_n = prompt.transcoders.activations(chunk.active[layer], done, prompt.weights, sites)
+            values_n = chunk.active[layer].of(sites, prompt.transcoders, prompt.weights)
             for position, value in zip(one.positions, values_n.tolist(), strict=True):
                 taken[Feature(layer, one.node.feature, position)] = set_to(value)
     for layer, errors in placed.errors.items():

@@ -165,8 +165,10 @@ class Intervened:
 
     def _features(self, layer: int) -> pa.Table:
         n = len(self._prompt.ids_P)
-        before, after = (_of_row(chunk.active[layer], self._row, n) for chunk in self._outcome)
+        before, after = (_of_row(chunk.active[layer].changed, self._row, n) for chunk in self._outcome)
         sites = _either(before, after)
+        numbered = Sites(sites.position_n + self._row * n, sites.feature_n)
+        model = self._prompt.transcoders, self._prompt.weights
         pre_before = _known(before, sites)
         pre_after = (
             pre_before + self._read_besides(layer, sites) if self._how[layer].mlp == HELD else _known(after, sites)
@@ -184,9 +186,8 @@ class Intervened:
     def _read_besides(self, layer: int, sites: Sites) -> Tensor:
         """What features read of the stream's difference, (n,)."""
         before, after = (chunk.passes[layer] for chunk in self._outcome)
-        position_n = sites.position_n + self._row * len(self._prompt.ids_P)
-        readers_nD = self._prompt.transcoders.readers(before, self._prompt.weights, Sites(position_n, sites.feature_n))
-        return ((after.mlp_in_PD - before.mlp_in_PD)[position_n] * readers_nD).sum(-1)
+        readers_nD = self._prompt.transcoders.readers(before, self._prompt.weights, sites)
+        return ((after.mlp_in_PD - before.mlp_in_PD)[sites.position_n] * readers_nD).sum(-1)
 
 
 def intervene(
@@ -225,7 +226,7 @@ def _refuse_idle(changes: Changes, before: Chunk, row: int, prompt: Prompt) -> N
             continue
         position_n = torch.tensor(placed.positions, device=prompt.ids_P.device) + row * len(prompt.ids_P)
         sites = Sites(position_n, torch.full_like(position_n, node.feature))
-        if not look_up(before.active[node.layer], sites).any():
+        if not look_up(before.active[node.layer].natural, sites).any():
             raise ValueError(
                 f"{node} is not active there, so this would change nothing; model.active_features(prompt) lists those "
                 "that are, and set_to(x) makes it active"

@@ -15,7 +15,6 @@ from ..weights import Gemma3Weights, LayerPass, LayerWeights, Past
 from .changes import Changes, FeatureEdit, error_edit, feature_edit
 
 MODEL, TRANSCODERS, HELD = "model", "transcoders", "held"
-LATER = True
 
 
 class How(NamedTuple):
@@ -30,13 +29,32 @@ class How(NamedTuple):
     mlp: str = MODEL
 
 
+class Activations(NamedTuple):
+    """A layer's active features: by themselves, in the pass that gave them, and with the changes."""
+
+    natural: Active
+    seen: LayerPass
+    changed: Active
+    sites: Sites | None  # what was changed, to what
+    new_n: Tensor | None
+
+    def of(self, sites: Sites, transcoders: Transcoders, weights: Gemma3Weights) -> Tensor:
+        """Activations (n,) of any features, active or not."""
+        found_n = transcoders.activations(self.natural, self.seen, weights, sites)
+        if self.sites is None or self.new_n is None:
+            return found_n
+        wanted_n, key_m = _keys(sites, self.sites)
+        at_n = torch.searchsorted(key_m, wanted_n).clamp_(max=len(key_m) - 1)
+        return torch.where(key_m[at_n] == wanted_n, self.new_n[at_n], found_n)
+
+
 @dataclass
 class Chunk:
     """What was read at once: B rows of some positions. Positions of all rows are numbered through, row by row."""
 
     first: int
     passes: list[LayerPass] = field(default_factory=list)  # of B·P positions; patterns of B rows
-    active: list[Active] = field(default_factory=list)  # with the changes; one a layer where it was asked for
+    active: list[Activations] = field(default_factory=list)  # one a layer, where they were asked for
     errors: dict[int, Tensor] = field(default_factory=dict)  # (B·P, D) of layers that were asked for
     resid_BPD: Tensor = field(default_factory=lambda: torch.empty(0))
     rms_BP: Tensor = field(default_factory=lambda: torch.empty(0))
@@ -137,7 +155,7 @@ class _Reading:
         if edit or self.stream.report or how.mlp == TRANSCODERS or layer <= self.last_error:
             natural, seen = self._without_changes(how, done)
             if layer <= self.last_error:
-                self._write(layer, natural, seen, self.natural, every=True)
+                self._write(layer, natural, seen, self.natural)
                 error_PD = self._error(how, done)
             done = self._change_features(how, edit, natural, seen, done, w)
         added_PD = self.added[layer]
@@ -154,23 +172,24 @@ class _Reading:
         """Activations that the layer's features have by themselves, and the pass that gave them."""
         if how.mlp == HELD:
             assert self.reference is not None
-            return self.reference.active[done.layer], self.reference.passes[done.layer]
+            return self.reference.active[done.layer].natural, self.reference.passes[done.layer]
         return self.transcoders.active_at(done, self.weights, self.open_p), done
 
     def _change_features(
         self, how: How, edit: FeatureEdit | None, natural: Active, seen: LayerPass, done: LayerPass, w: LayerWeights
     ) -> LayerPass:
         """Change activations, and write the differences: into the MLP's neurons, or at this layer and later ones."""
-        changed, moved = natural, None
+        activations, moved = Activations(natural, seen, natural, None, None), None
         if edit is not None:
             old_n = self.transcoders.activations(natural, seen, self.weights, edit.sites)
             new_n = edit.of(old_n)
             changed = replaced(natural, edit.sites, new_n)
+            activations = Activations(natural, seen, changed, edit.sites, new_n)
             moved = _without_zeros(Active(*edit.sites, new_n - old_n, new_n))
-        self.chunk.active.append(changed)
+        self.chunk.active.append(activations)
         if how.mlp == TRANSCODERS:
             assert self.reference is not None
-            moved = difference(changed, self.reference.active[done.layer])
+            moved = difference(activations.changed, self.reference.active[done.layer].natural)
         if moved is None or not len(moved.position_n):
             return done
         if how.mlp == MODEL and self.transcoders.inside:
@@ -181,9 +200,7 @@ class _Reading:
         self._write(done.layer, moved, seen, self.added)
         return done
 
-    def _write(
-        self, layer: int, active: Active, seen: LayerPass, into: list[Tensor | None], every: bool = False
-    ) -> None:
+    def _write(self, layer: int, active: Active, seen: LayerPass, into: list[Tensor | None]) -> None:
         """Add what features write at a layer and each later one."""
         feature_U, row_n = active.feature_n.unique(return_inverse=True)
         decoder_UJD = self.transcoders.decoders(layer, feature_U, self.weights)
@@ -194,9 +211,8 @@ class _Reading:
         own = active._replace(feature_n=row_n, activation_n=value_n)
         written_JPD = decode([own, *rest], [decoder_UJD, *[decoder_UJD[:0, :1]] * len(rest)], len(seen.mlp_in_PD))
         for j, written_PD in enumerate(written_JPD):
-            if every or j == 0 or self.stream.how[layer + j].mlp != MODEL or LATER:
-                before_PD = into[layer + j]
-                into[layer + j] = written_PD if before_PD is None else before_PD + written_PD
+            before_PD = into[layer + j]
+            into[layer + j] = written_PD if before_PD is None else before_PD + written_PD
 
     def _error(self, how: How, done: LayerPass) -> Tensor | None:
         """The layer's error without changes (B·P, D), where it is asked for."""

@@ -1,0 +1,339 @@
+"""Does the circuit do what it says? Its nodes are ablated in the model, and what happens is held to its edges."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from cotrace.graphs import Graph, node_label, strongest_paths
+from cotrace.graphs.effects import ablation_effects
+
+from ..progress import Progress
+from ..tokens import as_index
+from ..transcoders import Sites
+from .changes import Changes, Feature, ablate, nodes_of
+from .run import AT_ONCE, Prompt, Setting, outcomes
+from .stream import HELD, Chunk, How
+
+Key = tuple[int, int, int]  # layer, position and id of a feature
+NEAREST = 10  # in size: among so many a control is drawn
+GROUPS = (3, 10, 30)  # the most influential nodes together
+DISTANCES = ((1, 1), (2, 2), (3, 3), (4, 6), (7, 99))  # layers between what is ablated and what is looked at
+LEAST_FEATURES = 3  # of which a cosine says something
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured. Raises ValueError for numbers that make no sense."""
+
+    nodes: int = 60
+    controls: int = 3
+    paths: int = 5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("nodes", 1), ("controls", 1), ("paths", 0), ("seed", 0)):
+            if as_index(getattr(self, name), name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; use at least {least}")
+
+
+class Measured(NamedTuple):
+    """What ablations did: K of them, T targets, N features of the graph."""
+
+    target_KT: np.ndarray  # change of what each target reads
+    kl_K: np.ndarray  # of the next token's probabilities, at the targets' last position
+    feature_KN: np.ndarray  # change of activations
+
+
+class Validator:
+    """A graph, the prompt that it was made of, and the model: ablates sets of features and measures."""
+
+    def __init__(self, prompt: Prompt, graph: Graph, how: Sequence[How]):
+        self.prompt, self.graph, self.how = prompt, graph, how
+        self.keys = feature_keys(graph)
+        self.targets = [_read_out(prompt, target) for target in graph.info["targets"]]
+        self.weight_T = np.array([target["weight"] for target in graph.info["targets"]])
+        self.position = max(target.position for target in self.targets)
+        self.active, self.sizes = active_features(prompt)
+
+    def measure(self, removed: Sequence[Iterable[Any]], how: Sequence[How] | None = None, step: Any = None) -> Measured:
+        """Ablate each set of nodes by itself."""
+        parts = []
+        for start in range(0, len(removed), at_once := max(1, AT_ONCE // len(self.prompt.ids_P))):
+            sets = removed[start : start + at_once]
+            rows = [Changes({node: ablate() for node in nodes}, self.prompt.place) for nodes in sets]
+            outcome = outcomes(self.prompt, rows, self.how if how is None else how)
+            parts.append(self._compare(outcome.before, outcome.after, len(sets)))
+            if step is not None:
+                step(len(sets))
+        return Measured(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def _compare(self, before: Chunk, after: Chunk, n_rows: int) -> Measured:
+        feature_KN = self._activations(after, n_rows) - self._activations(before, n_rows)
+        target_KT = np.stack([self._read(after, t, n_rows) - self._read(before, t, n_rows) for t in self.targets], 1)
+        node_N = {target.feature: column for column, target in enumerate(self.targets) if target.feature is not None}
+        for node, column in node_N.items():
+            target_KT[:, column] = feature_KN[:, node]
+        return Measured(target_KT, self._kl(before, after), feature_KN)
+
+    def _activations(self, chunk: Chunk, n_rows: int) -> np.ndarray:
+        """Activations of the graph's features, (K, N)."""
+        columns = []
+        n = len(self.prompt.ids_P)
+        for layer, active in enumerate(chunk.active):
+            mine = [(position, feature) for at, position, feature in self.keys if at == layer]
+            place_n, feature_n = torch.tensor(mine, dtype=torch.long, device=self.prompt.ids_P.device).view(-1, 2).T
+            place_Kn = torch.arange(n_rows, device=place_n.device)[:, None] * n + place_n
+            sites = Sites(place_Kn.flatten(), feature_n.repeat(n_rows))
+            columns.append(active.of(sites, self.prompt.transcoders, self.prompt.weights).view(n_rows, -1))
+        return torch.cat(columns, 1).double().cpu().numpy()
+
+    def _read(self, chunk: Chunk, target: "_ReadOut", n_rows: int) -> np.ndarray:
+        """What a target reads in every row, (K,)."""
+        if target.direction_D is None:
+            return np.zeros(n_rows)
+        at = target.position
+        normed_KD = self.prompt.weights.final_normed(chunk.resid_BPD[:, at], chunk.rms_BP[:, at])
+        return (normed_KD @ target.direction_D).double().cpu().numpy()
+
+    def _kl(self, before: Chunk, after: Chunk) -> np.ndarray:
+        both = (
+            self.prompt.weights.logits(chunk.resid_BPD[:, self.position], chunk.rms_BP[:, self.position])
+            for chunk in (before, after)
+        )
+        before_KV, after_KV = (logits_KV.double().log_softmax(-1) for logits_KV in both)
+        return (before_KV.exp() * (before_KV - after_KV)).sum(-1).cpu().numpy()
+
+    def alike(self, nodes: Iterable[Key], random: np.random.Generator, taken: set[Key]) -> list[Feature]:
+        """As many other active features, each drawn from the ten nearest in size to one of the nodes."""
+        drawn: list[Feature] = []
+        free = np.array([key not in taken for key in self.active])
+        for key in nodes:
+            order = np.argsort(np.abs(np.log(self.sizes / self.sizes[self.active.index(key)])))
+            nearest = order[free[order]][:NEAREST]
+            if len(nearest) == 0:
+                raise ValueError("the prompt has too few active features for controls; ablate fewer nodes")
+            chosen = int(random.choice(nearest))
+            free[chosen] = False
+            layer, position, feature = self.active[chosen]
+            drawn.append(Feature(layer, feature, position))
+        return drawn
+
+
+class _ReadOut(NamedTuple):
+    """Where a target is read, and along what; a feature's number instead."""
+
+    position: int
+    direction_D: Tensor | None
+    feature: int | None
+
+
+def _read_out(prompt: Prompt, target: dict[str, Any]) -> _ReadOut:
+    """How a target that a graph names is read. Raises ValueError for a direction, which no file holds."""
+    weights, ids = prompt.weights, target.get("token_ids", [])
+    position = target.get("position", len(prompt.ids_P) - 1)
+    if target["kind"] == "feature":
+        return _ReadOut(position, None, target["node"])
+    if target["kind"] not in ("token", "difference") or not ids:
+        raise ValueError(
+            f"the graph's target {target['label']!r} is a {target['kind']}, which the file does not hold; "
+            "validate a graph of tokens, differences or features"
+        )
+    rows = weights.unembedding(torch.tensor(ids, device=weights.device))
+    return _ReadOut(position, rows[0] - (rows[1] if len(ids) > 1 else weights.mean_unembedding_D), None)
+
+
+def feature_keys(graph: Graph) -> list[Key]:
+    """Layer, position and id of a graph's features, in node order."""
+    columns = (graph.column(name, -1)[graph.order.features].tolist() for name in ("layer", "position", "feature"))
+    return list(zip(*columns, strict=True))
+
+
+def active_features(prompt: Prompt) -> tuple[list[Key], np.ndarray]:
+    """All active features of a prompt, and the length of all that each writes (N,)."""
+    read = prompt.stream().read(prompt.ids_P[None])
+    keys: list[Key] = []
+    sizes = []
+    for layer, (active, done, *_) in enumerate(read.active):
+        feature_U, row_n = active.feature_n.unique(return_inverse=True)
+        length_n = prompt.transcoders.decoders(layer, feature_U, prompt.weights).flatten(1).norm(dim=1)[row_n]
+        scale_n = prompt.transcoders.write_scale(done, active.position_n)
+        size_n = active.activation_n.abs() * length_n * (1 if scale_n is None else scale_n)
+        keys += [(layer, *pair) for pair in zip(active.position_n.tolist(), active.feature_n.tolist(), strict=True)]
+        sizes.append(size_n.double().cpu().numpy())
+    return keys, np.concatenate(sizes)
+
+
+def validate(
+    prompt: Prompt, graph: Graph, setting: Setting, plan: Plan, groups: Mapping[str, Sequence[int]], progress: Progress
+) -> dict[str, Any]:
+    """Measure what the graph's most influential nodes do; see `Model.validate`."""
+    how = setting.how(prompt.weights.architecture, prompt.transcoders)
+    influence_M = graph.column("influence").astype(np.float64)
+    changeable = graph.order.n_features + graph.order.n_errors
+    ranked = [int(n) for n in np.argsort(-influence_M[:changeable], kind="stable") if influence_M[n] > 0]
+    if not ranked:
+        raise ValueError("the graph has no feature and no error node with influence; trace with a lower threshold")
+    nodes = ranked[: plan.nodes]
+    sets = {f"the {count} most influential": tuple(ranked[:count]) for count in GROUPS if count < len(ranked)}
+    sets |= {name: tuple(members) for name, members in groups.items()}
+    paths = _feature_paths(graph, plan.paths)
+    validator, random = Validator(prompt, graph, how), np.random.default_rng(plan.seed)
+    everything = [*((node,) for node in nodes), *sets.values(), *(path for path, _ in paths)]
+    total = len(everything) * (1 + plan.controls) + len(paths)
+    with progress.phase("ablating", total) as step:
+        chosen = validator.measure([nodes_of(graph, members) for members in everything], step=step)
+        controls = _controls(validator, everything, plan, random, step)
+        kept = _rest_kept(validator, paths, step)
+    predicted = ablation_effects(graph, everything)
+    table = _Table(validator, everything, chosen, controls, predicted)
+    end, last = len(nodes), len(nodes) + len(sets)
+    record = {
+        "settings": {**plan.__dict__, "freeze": setting.freeze, "errors": setting.errors},
+        "nodes": [{"node": n, "label": node_label(graph, n), **table.row(k)} for k, n in enumerate(nodes)],
+        "groups": [{"name": name, "nodes": list(sets[name]), **table.row(end + k)} for k, name in enumerate(sets)],
+        "paths": [
+            {"label": label, "nodes": list(path), **table.row(last + k), **kept[k]} for k, (path, label) in enumerate(paths)
+        ],
+        "later": _later(validator, nodes, chosen, predicted),
+    }
+    if setting.layers is not None:
+        record["settings"]["layers"] = sorted(setting.layers)
+    record["summary"] = summary(record, graph.order.n_features, plan.seed)
+    return record
+
+
+def _feature_paths(graph: Graph, count: int) -> list[tuple[tuple[int, ...], str]]:
+    """The features on the strongest paths that have any, each set of features once, with a name."""
+    found: dict[tuple[int, ...], str] = {}
+    for path in strongest_paths(graph, count=4 * count) if count else ():
+        features = tuple(n for n in path.nodes if n < graph.order.n_features)
+        if features:
+            found.setdefault(features, " → ".join(node_label(graph, n) for n in path.nodes))
+    return list(found.items())[:count]
+
+
+def _controls(
+    validator: Validator, sets: Sequence[tuple[int, ...]], plan: Plan, random: np.random.Generator, step: Any
+) -> list[Measured]:
+    """For every set, several of random features of the same sizes; errors have no such features, and are left out."""
+    n_features = validator.graph.order.n_features
+    drawn = []
+    for members in sets:
+        keys = [validator.keys[n] for n in members if n < n_features]
+        taken = {validator.keys[n] for (n, *_) in sets[: plan.nodes] if n < n_features} | set(keys)
+        drawn += [validator.alike(keys, random, taken) for _ in range(plan.controls)]
+    measured = validator.measure(drawn, step=step)
+    return [
+        Measured(*(column[start : start + plan.controls] for column in measured))
+        for start in range(0, len(drawn), plan.controls)
+    ]
+
+
+def _rest_kept(validator: Validator, paths: Sequence[tuple[tuple[int, ...], str]], step: Any) -> list[dict[str, float]]:
+    """What ablating a whole path does while all other features keep their activations, and what edges say it does."""
+    if not paths:
+        return []
+    held = [How(mlp=HELD)] * len(validator.how)  # attention and norms respond: this is not true by construction
+    sets = [path for path, _ in paths]
+    measured = validator.measure([nodes_of(validator.graph, path) for path in sets], held, step)
+    predicted_KT = _of_targets(validator, ablation_effects(validator.graph, sets, others_respond=False))
+    return [
+        {"kept_predicted": float(p @ validator.weight_T), "kept_measured": float(m @ validator.weight_T)}
+        for p, m in zip(predicted_KT, measured.target_KT, strict=True)
+    ]
+
+
+def _of_targets(validator: Validator, change_KM: np.ndarray) -> np.ndarray:
+    return change_KM[:, [target["node"] for target in validator.graph.info["targets"]]]
+
+
+class _Table(NamedTuple):
+    """Measured and predicted side by side, a row for each set of nodes."""
+
+    validator: Validator
+    sets: Sequence[tuple[int, ...]]
+    chosen: Measured
+    controls: Sequence[Measured]
+    predicted_KM: np.ndarray
+
+    def row(self, k: int) -> dict[str, Any]:
+        """Signed effects are sums over targets by weight, sizes those of their absolute values."""
+        weight_T = self.validator.weight_T
+        influence = self.validator.graph.column("influence").astype(np.float64)
+        predicted_T = _of_targets(self.validator, self.predicted_KM[[k]])[0]
+        measured_T, control_KT = self.chosen.target_KT[k], self.controls[k].target_KT
+        n_features = self.validator.graph.order.n_features
+        has_controls = any(node < n_features for node in self.sets[k])
+        return {
+            "influence": float(influence[list(self.sets[k])].sum()),
+            "predicted": float(predicted_T @ weight_T),
+            "measured": float(measured_T @ weight_T),
+            "size": float(np.abs(measured_T) @ weight_T),
+            "kl": float(self.chosen.kl_K[k]),
+            "control_size": float((np.abs(control_KT) @ weight_T).mean()) if has_controls else None,
+            "control_kl": float(self.controls[k].kl_K.mean()) if has_controls else None,
+        }
+
+
+def _later(
+    validator: Validator, nodes: Sequence[int], chosen: Measured, predicted_KM: np.ndarray
+) -> list[dict[str, float]]:
+    """How activations of later features change, against what the graph predicts, by distance in layers."""
+    layer_M = validator.graph.column("layer", -1)
+    layer_N = layer_M[validator.graph.order.features]
+    found = []
+    for least, most in DISTANCES:
+        cosines, right, total = [], 0.0, 0.0
+        for k, node in enumerate(nodes):
+            distance = layer_N - layer_M[node]
+            mine = (distance >= least) & (distance <= most)
+            predicted, measured = predicted_KM[k, : len(layer_N)][mine], chosen.feature_KN[k][mine]
+            right += np.abs(predicted[np.sign(predicted) == np.sign(measured)]).sum()
+            total += np.abs(predicted[measured != 0]).sum()
+            lengths = np.linalg.norm(predicted) * np.linalg.norm(measured)
+            if mine.sum() >= LEAST_FEATURES and lengths > 0:
+                cosines.append(float(predicted @ measured / lengths))
+        if cosines:
+            agreement = float(right / total) if total else math.nan
+            found.append(
+                {"least": least, "most": most, "nodes": len(cosines), "cosine": float(np.mean(cosines)), "signs": agreement}
+            )
+    return found
+
+
+def summary(record: dict[str, Any], n_features: int, seed: int) -> dict[str, Any]:
+    """The numbers that say whether the graph is right."""
+    rows = [row for row in record["nodes"] if row["node"] < n_features]
+    columns = {name: np.array([row[name] for row in rows]) for name in ("influence", "size", "kl", "control_size")}
+    signed = np.array([[row["predicted"], row["measured"]] for row in rows]).reshape(-1, 2)
+    random = np.random.default_rng(seed)
+    return {
+        "features": len(rows),
+        "spearman": _correlation(columns["influence"], columns["size"], random),
+        "spearman_kl": _correlation(columns["influence"], columns["kl"], random),
+        "spearman_signed": _correlation(signed[:, 0], signed[:, 1], random),
+        "sign_agreement": float((np.sign(signed[:, 0]) == np.sign(signed[:, 1])).mean()) if len(rows) else None,
+        "larger_than_controls": float((columns["size"] > columns["control_size"]).mean()) if len(rows) else None,
+        "times_controls": _ratio(columns["size"], columns["control_size"]),
+    }
+
+
+def _correlation(a: np.ndarray, b: np.ndarray, random: np.random.Generator) -> dict[str, float] | None:
+    """Spearman's rank correlation with a 95% interval over resampled nodes; None of fewer than three, or equal ones."""
+    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return None
+    drawn = random.integers(0, len(a), (RESAMPLES, len(a)))
+    again = [float(spearmanr(a[i], b[i]).statistic) for i in drawn if np.ptp(a[i]) > 0 and np.ptp(b[i]) > 0]
+    low, high = np.quantile(again, (0.025, 0.975))
+    return {"value": float(spearmanr(a, b).statistic), "low": float(low), "high": float(high)}
+
+
+def _ratio(sizes: np.ndarray, controls: np.ndarray) -> float | None:
+    return float(sizes.mean() / controls.mean()) if len(sizes) and controls.mean() > 0 else None

@@ -1,0 +1,50 @@
+"""What a graph predicts of an ablation: signed effects along its edges, where influence has no sign."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from cotrace.kernels.compiled import compiled
+
+from .graph import Graph
+
+
+def ablation_effects(graph: Graph, removed: Sequence[Iterable[int]], others_respond: bool = True) -> np.ndarray:
+    """How much every node's value changes when features and error nodes are taken out, (K, M) float64.
+
+    A value is a feature's activation or what a target reads; `removed` are K sets of nodes. Along the edges of
+    this graph, everything is linear: a feature that reads less by some share of its activation writes less by that
+    share. Without `others_respond`, features that are not removed keep their activations, and values are what
+    they would read. Of removed nodes it is minus their activation, of errors -1, of tokens 0.
+
+    Raises ValueError for nodes that are no features and no errors of the graph.
+    """
+    sets = [np.fromiter(nodes, np.int64) for nodes in removed]
+    changeable = graph.order.n_features + graph.order.n_errors
+    for nodes in sets:
+        if len(nodes) and not (0 <= nodes.min() and nodes.max() < changeable):
+            raise ValueError(f"only features and errors can be ablated, the nodes 0 … {changeable - 1} of this graph")
+    activation_M = np.nan_to_num(graph.column("activation"), nan=0.0).astype(np.float64)
+    change_MK = np.zeros((graph.order.n_nodes, len(sets)))
+    fixed_MK = np.zeros(change_MK.shape, np.bool_)
+    for k, nodes in enumerate(sets):
+        fixed_MK[nodes, k] = True
+    arrays = graph.indptr, graph.indices, graph.weights, activation_M
+    _spread(*arrays, graph.order.n_features, fixed_MK, others_respond, change_MK)
+    return change_MK.T
+
+
+@compiled
+def _spread(indptr, indices, weights, activation, n_features, fixed, others_respond, change):
+    """Row by row, sources first: `share` is the change of what a node writes, in parts of what it writes."""
+    share = np.where(fixed, -1.0, 0.0)
+    for row in range(len(activation)):
+        for edge in range(indptr[row], indptr[row + 1]):
+            source, weight = indices[edge], weights[edge]
+            for k in range(change.shape[1]):
+                change[row, k] += weight * share[source, k]
+        for k in range(change.shape[1]):
+            if fixed[row, k]:
+                change[row, k] = -activation[row] if row < n_features else -1.0
+            elif row < n_features and others_respond and activation[row] != 0.0:
+                share[row, k] = change[row, k] / activation[row]
