@@ -291,6 +291,7 @@ class Model:
         graph: Graph,
         *,
         nodes: int = 60,
+        others: int = 60,
         controls: int = 3,
         paths: int = 5,
         groups: Mapping[str, Sequence[int]] | None = None,
@@ -304,7 +305,9 @@ class Model:
 
         Args:
             graph: of this model, with these transcoders; of tokens, differences or features.
-            nodes: the most influential features and error nodes, ablated one by one.
+            nodes: so many of the most influential features are ablated one by one, besides ten error nodes.
+            others: so many other features of the graph, drawn at random: a correlation over the most influential
+                alone looks at a part of the range.
             controls: of every set of features, so many of random active features of the same sizes.
             paths: the strongest paths, whose features are ablated together.
             groups: node numbers of this graph that are ablated together, by name, besides the most influential.
@@ -315,7 +318,7 @@ class Model:
         Returns the graph with `info["validation"]`; what is in it is in ARCHITECTURE.md, "Validation". Raises
         ValueError for a graph of another model or other transcoders, and as `intervene` does.
         """
-        setting, plan = Setting(freeze, layers, errors), ValidationPlan(nodes, controls, paths, seed)
+        setting, plan = Setting(freeze, layers, errors), ValidationPlan(nodes, others, controls, paths, seed)
         self._require_own(graph)
         prompt = self._prompt(graph.info["token_ids"], graph.info["masked_positions"])
         found = validate(prompt, graph, setting, plan, groups or {}, Progress(progress))

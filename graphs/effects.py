@@ -22,7 +22,7 @@ def ablation_effects(graph: Graph, removed: Sequence[Iterable[int]], others_resp
     sets = [np.fromiter(nodes, np.int64) for nodes in removed]
     changeable = graph.order.n_features + graph.order.n_errors
     for nodes in sets:
-        if len(nodes) and not (0 <= nodes.min() and nodes.max() < changeable):
+        if len(nodes) and (nodes.min() < 0 or nodes.max() >= changeable):
             raise ValueError(f"only features and errors can be ablated, the nodes 0 … {changeable - 1} of this graph")
     activation_M = np.nan_to_num(graph.column("activation"), nan=0.0).astype(np.float64)
     change_MK = np.zeros((graph.order.n_nodes, len(sets)))

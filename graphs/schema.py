@@ -44,7 +44,14 @@ INFO: dict[str, Any] = {
         },
     ),
     "versions": {},
-    "validation?": {"settings": {}, "summary": {}, "nodes": [{"node": int}], "groups": [{}], "paths": [{}], "later": [{}]},
+    "validation?": {
+        "settings": {},
+        "summary": {},
+        "nodes": [{"node": int}],
+        "groups": [{}],
+        "paths": [{}],
+        "later": [{}],
+    },
 }
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from cotrace.kernels.active import Active
 
 from ..architecture import Architecture
+from ..memory import free_memory
 from ..replacement import Masked
 from ..tokens import Tokens, as_index
 from ..transcoders import Sites, Transcoders, look_up
@@ -21,7 +22,8 @@ from .stream import HELD, MODEL, TRANSCODERS, Chunk, How, Stream
 
 FREEZE = ("none", "attention", "all")
 ERRORS = {"recomputed": MODEL, "constant": TRANSCODERS}
-AT_ONCE = 2048  # positions of all rows together that are read at once
+AT_ONCE = 1024  # positions of all rows together that are read at once: more gains nothing on a CPU
+MEMORY_SHARE = 0.25  # of what is free, for what is kept of these
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,13 @@ class Prompt(NamedTuple):
         """A stream of this prompt from its start; by default as the model is."""
         how = how or [How()] * self.weights.architecture.n_layers
         return Stream(self.weights, self.transcoders, self.masked.positions, how, rows, **options)
+
+    def rows_at_once(self) -> int:
+        """How many rows are read together: few enough that both runs' layers fit into memory."""
+        arch, n_positions = self.weights.architecture, len(self.ids_P)
+        kept = 2 * arch.n_layers * 2 * arch.d_model * self.weights.dtype.itemsize  # MLP inputs and outputs
+        fits = int(MEMORY_SHARE * free_memory(self.weights.device) / kept)
+        return max(1, min(AT_ONCE, fits) // n_positions)
 
 
 class Outcome(NamedTuple):
@@ -164,21 +173,17 @@ class Intervened:
         return self._prompt.weights.logits(resid_PD, rms_P)
 
     def _features(self, layer: int) -> pa.Table:
-        n = len(self._prompt.ids_P)
+        n, model = len(self._prompt.ids_P), (self._prompt.transcoders, self._prompt.weights)
         before, after = (_of_row(chunk.active[layer].changed, self._row, n) for chunk in self._outcome)
         sites = _either(before, after)
         numbered = Sites(sites.position_n + self._row * n, sites.feature_n)
-        model = self._prompt.transcoders, self._prompt.weights
-        pre_before = _known(before, sites)
-        pre_after = (
-            pre_before + self._read_besides(layer, sites) if self._how[layer].mlp == HELD else _known(after, sites)
-        )
         columns: dict[str, pa.Array] = {"layer": pa.array([layer] * len(sites.position_n), pa.int32())}
         columns |= {"position": _array(sites.position_n, pa.int32()), "feature": _array(sites.feature_n, pa.int32())}
-        columns |= {
-            "activation_before": _array(look_up(before, sites)),
-            "activation_after": _array(look_up(after, sites)),
-        }
+        for name, chunk in zip(("activation_before", "activation_after"), self._outcome, strict=True):
+            columns[name] = _array(chunk.active[layer].of(numbered, *model))
+        pre_before, pre_after = _known(before, sites), _known(after, sites)
+        if self._how[layer].mlp == HELD:
+            pre_after = pre_before + self._read_besides(layer, numbered)
         for name, values in (("pre_activation_before", pre_before), ("pre_activation_after", pre_after)):
             columns[name] = pa.array(values.cpu().numpy(), mask=values.isnan().cpu().numpy())
         return pa.table(columns)
@@ -204,7 +209,7 @@ def intervene(
     """
     how = setting.how(prompt.weights.architecture, prompt.transcoders)
     rows = [Changes(intervention, prompt.place) for intervention in interventions]
-    at_once = max(1, AT_ONCE // len(prompt.ids_P))
+    at_once = prompt.rows_at_once()
     for start in range(0, len(rows), at_once):
         part = rows[start : start + at_once]
         outcome = outcomes(prompt, part, how, report)

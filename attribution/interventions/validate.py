@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from ..progress import Progress
 from ..tokens import as_index
 from ..transcoders import Sites
 from .changes import Changes, Feature, ablate, nodes_of
-from .run import AT_ONCE, Prompt, Setting, outcomes
+from .run import Prompt, Setting, outcomes
 from .stream import HELD, Chunk, How
 
 Key = tuple[int, int, int]  # layer, position and id of a feature
@@ -26,6 +26,8 @@ GROUPS = (3, 10, 30)  # the most influential nodes together
 DISTANCES = ((1, 1), (2, 2), (3, 3), (4, 6), (7, 99))  # layers between what is ablated and what is looked at
 LEAST_FEATURES = 3  # of which a cosine says something
 RESAMPLES = 1000
+LOGITS_AT_ONCE = 32  # rows, each of the whole vocabulary
+ERRORS = 10  # error nodes, the most influential
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,13 @@ class Plan:
     """How much is measured. Raises ValueError for numbers that make no sense."""
 
     nodes: int = 60
+    others: int = 60
     controls: int = 3
     paths: int = 5
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("nodes", 1), ("controls", 1), ("paths", 0), ("seed", 0)):
+        for name, least in (("nodes", 1), ("others", 0), ("controls", 1), ("paths", 0), ("seed", 0)):
             if as_index(getattr(self, name), name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; use at least {least}")
 
@@ -65,7 +68,7 @@ class Validator:
     def measure(self, removed: Sequence[Iterable[Any]], how: Sequence[How] | None = None, step: Any = None) -> Measured:
         """Ablate each set of nodes by itself."""
         parts = []
-        for start in range(0, len(removed), at_once := max(1, AT_ONCE // len(self.prompt.ids_P))):
+        for start in range(0, len(removed), at_once := self.prompt.rows_at_once()):
             sets = removed[start : start + at_once]
             rows = [Changes({node: ablate() for node in nodes}, self.prompt.place) for nodes in sets]
             outcome = outcomes(self.prompt, rows, self.how if how is None else how)
@@ -103,12 +106,17 @@ class Validator:
         return (normed_KD @ target.direction_D).double().cpu().numpy()
 
     def _kl(self, before: Chunk, after: Chunk) -> np.ndarray:
-        both = (
-            self.prompt.weights.logits(chunk.resid_BPD[:, self.position], chunk.rms_BP[:, self.position])
-            for chunk in (before, after)
-        )
-        before_KV, after_KV = (logits_KV.double().log_softmax(-1) for logits_KV in both)
-        return (before_KV.exp() * (before_KV - after_KV)).sum(-1).cpu().numpy()
+        """KL(before ‖ after) of the next token at the targets' last position, (K,) in nats."""
+        found = []
+        for rows in torch.arange(len(before.resid_BPD)).split(LOGITS_AT_ONCE):
+            before_KV, after_KV = (
+                self.prompt.weights.logits(chunk.resid_BPD[rows, self.position], chunk.rms_BP[rows, self.position])
+                .double()
+                .log_softmax(-1)
+                for chunk in (before, after)
+            )
+            found.append((before_KV.exp() * (before_KV - after_KV)).sum(-1))
+        return torch.cat(found).cpu().numpy()
 
     def alike(self, nodes: Iterable[Key], random: np.random.Generator, taken: set[Key]) -> list[Feature]:
         """As many other active features, each drawn from the ten nearest in size to one of the nodes."""
@@ -176,37 +184,48 @@ def validate(
     """Measure what the graph's most influential nodes do; see `Model.validate`."""
     how = setting.how(prompt.weights.architecture, prompt.transcoders)
     influence_M = graph.column("influence").astype(np.float64)
-    changeable = graph.order.n_features + graph.order.n_errors
-    ranked = [int(n) for n in np.argsort(-influence_M[:changeable], kind="stable") if influence_M[n] > 0]
-    if not ranked:
-        raise ValueError("the graph has no feature and no error node with influence; trace with a lower threshold")
-    nodes = ranked[: plan.nodes]
-    sets = {f"the {count} most influential": tuple(ranked[:count]) for count in GROUPS if count < len(ranked)}
+    features = _ranked(influence_M, range(graph.order.n_features))
+    errors = _ranked(influence_M, range(graph.order.errors.start, graph.order.errors.stop))[:ERRORS]
+    top, random = features[: plan.nodes], np.random.default_rng(plan.seed)
+    rest = np.array(features[plan.nodes :], np.int64)
+    others = sorted(random.choice(rest, min(plan.others, len(rest)), replace=False).tolist())
+    nodes = top + errors
+    if not nodes:
+        raise ValueError("the graph has no feature and no error node with influence; prune it less, or not at all")
+    sets = {f"{count} most influential features": tuple(features[:count]) for count in GROUPS if count < len(features)}
     sets |= {name: tuple(members) for name, members in groups.items()}
     paths = _feature_paths(graph, plan.paths)
-    validator, random = Validator(prompt, graph, how), np.random.default_rng(plan.seed)
+    validator = Validator(prompt, graph, how)
     everything = [*((node,) for node in nodes), *sets.values(), *(path for path, _ in paths)]
-    total = len(everything) * (1 + plan.controls) + len(paths)
+    total = len(everything) * (1 + plan.controls) + len(others) + len(paths)
     with progress.phase("ablating", total) as step:
-        chosen = validator.measure([nodes_of(graph, members) for members in everything], step=step)
-        controls = _controls(validator, everything, plan, random, step)
+        alone = [(node,) for node in others]
+        chosen = validator.measure([nodes_of(graph, members) for members in everything + alone], step=step)
+        controls = _controls(validator, everything, plan.controls, random, step)
         kept = _rest_kept(validator, paths, step)
-    predicted = ablation_effects(graph, everything)
-    table = _Table(validator, everything, chosen, controls, predicted)
+    predicted = ablation_effects(graph, everything + alone)
+    table = _Table(validator, everything + alone, chosen, controls, predicted)
     end, last = len(nodes), len(nodes) + len(sets)
-    record = {
-        "settings": {**plan.__dict__, "freeze": setting.freeze, "errors": setting.errors},
-        "nodes": [{"node": n, "label": node_label(graph, n), **table.row(k)} for k, n in enumerate(nodes)],
+    places = [*zip(nodes, range(end), strict=True), *zip(others, range(len(everything), len(table.sets)), strict=True)]
+    record: dict[str, Any] = {
+        "settings": {**asdict(plan), "freeze": setting.freeze, "errors": setting.errors},
+        "nodes": [{"node": n, "label": node_label(graph, n), **table.row(k)} for n, k in places],
         "groups": [{"name": name, "nodes": list(sets[name]), **table.row(end + k)} for k, name in enumerate(sets)],
         "paths": [
-            {"label": label, "nodes": list(path), **table.row(last + k), **kept[k]} for k, (path, label) in enumerate(paths)
+            {"label": label, "nodes": list(path), **table.row(last + k), **kept[k]}
+            for k, (path, label) in enumerate(paths)
         ],
         "later": _later(validator, nodes, chosen, predicted),
     }
     if setting.layers is not None:
         record["settings"]["layers"] = sorted(setting.layers)
-    record["summary"] = summary(record, graph.order.n_features, plan.seed)
+    record["summary"] = summary(record, len(top), len(errors), plan.seed)
     return record
+
+
+def _ranked(influence_M: np.ndarray, nodes: range) -> list[int]:
+    """Nodes with influence, the most influential first."""
+    return sorted((n for n in nodes if influence_M[n] > 0), key=lambda n: -influence_M[n])
 
 
 def _feature_paths(graph: Graph, count: int) -> list[tuple[tuple[int, ...], str]]:
@@ -220,20 +239,17 @@ def _feature_paths(graph: Graph, count: int) -> list[tuple[tuple[int, ...], str]
 
 
 def _controls(
-    validator: Validator, sets: Sequence[tuple[int, ...]], plan: Plan, random: np.random.Generator, step: Any
+    validator: Validator, sets: Sequence[tuple[int, ...]], count: int, random: np.random.Generator, step: Any
 ) -> list[Measured]:
-    """For every set, several of random features of the same sizes; errors have no such features, and are left out."""
+    """For every set, several of random features of the sizes that its features have, which no other set holds alone."""
     n_features = validator.graph.order.n_features
+    ablated = {validator.keys[members[0]] for members in sets if len(members) == 1 and members[0] < n_features}
     drawn = []
     for members in sets:
         keys = [validator.keys[n] for n in members if n < n_features]
-        taken = {validator.keys[n] for (n, *_) in sets[: plan.nodes] if n < n_features} | set(keys)
-        drawn += [validator.alike(keys, random, taken) for _ in range(plan.controls)]
+        drawn += [validator.alike(keys, random, ablated | set(keys)) for _ in range(count)]
     measured = validator.measure(drawn, step=step)
-    return [
-        Measured(*(column[start : start + plan.controls] for column in measured))
-        for start in range(0, len(drawn), plan.controls)
-    ]
+    return [Measured(*(column[start : start + count] for column in measured)) for start in range(0, len(drawn), count)]
 
 
 def _rest_kept(validator: Validator, paths: Sequence[tuple[tuple[int, ...], str]], step: Any) -> list[dict[str, float]]:
@@ -268,17 +284,16 @@ class _Table(NamedTuple):
         weight_T = self.validator.weight_T
         influence = self.validator.graph.column("influence").astype(np.float64)
         predicted_T = _of_targets(self.validator, self.predicted_KM[[k]])[0]
-        measured_T, control_KT = self.chosen.target_KT[k], self.controls[k].target_KT
-        n_features = self.validator.graph.order.n_features
-        has_controls = any(node < n_features for node in self.sets[k])
+        measured_T, n_features = self.chosen.target_KT[k], self.validator.graph.order.n_features
+        controls = self.controls[k] if k < len(self.controls) and min(self.sets[k]) < n_features else None
         return {
             "influence": float(influence[list(self.sets[k])].sum()),
             "predicted": float(predicted_T @ weight_T),
             "measured": float(measured_T @ weight_T),
             "size": float(np.abs(measured_T) @ weight_T),
             "kl": float(self.chosen.kl_K[k]),
-            "control_size": float((np.abs(control_KT) @ weight_T).mean()) if has_controls else None,
-            "control_kl": float(self.controls[k].kl_K.mean()) if has_controls else None,
+            "control_size": None if controls is None else float((np.abs(controls.target_KT) @ weight_T).mean()),
+            "control_kl": None if controls is None else float(controls.kl_K.mean()),
         }
 
 
@@ -303,26 +318,33 @@ def _later(
         if cosines:
             agreement = float(right / total) if total else math.nan
             found.append(
-                {"least": least, "most": most, "nodes": len(cosines), "cosine": float(np.mean(cosines)), "signs": agreement}
+                {
+                    "least": least,
+                    "most": most,
+                    "nodes": len(cosines),
+                    "cosine": float(np.mean(cosines)),
+                    "signs": agreement,
+                }
             )
     return found
 
 
-def summary(record: dict[str, Any], n_features: int, seed: int) -> dict[str, Any]:
-    """The numbers that say whether the graph is right."""
-    rows = [row for row in record["nodes"] if row["node"] < n_features]
-    columns = {name: np.array([row[name] for row in rows]) for name in ("influence", "size", "kl", "control_size")}
-    signed = np.array([[row["predicted"], row["measured"]] for row in rows]).reshape(-1, 2)
+def summary(record: dict[str, Any], n_top: int, n_errors: int, seed: int) -> dict[str, Any]:
+    """The numbers that say whether the graph is right: of features, the most influential and those drawn from the rest."""
+    top, others = record["nodes"][:n_top], record["nodes"][n_top + n_errors :]
     random = np.random.default_rng(seed)
-    return {
-        "features": len(rows),
-        "spearman": _correlation(columns["influence"], columns["size"], random),
-        "spearman_kl": _correlation(columns["influence"], columns["kl"], random),
-        "spearman_signed": _correlation(signed[:, 0], signed[:, 1], random),
-        "sign_agreement": float((np.sign(signed[:, 0]) == np.sign(signed[:, 1])).mean()) if len(rows) else None,
-        "larger_than_controls": float((columns["size"] > columns["control_size"]).mean()) if len(rows) else None,
-        "times_controls": _ratio(columns["size"], columns["control_size"]),
-    }
+    found: dict[str, Any] = {"features": n_top, "others": len(others)}
+    for name, rows in (("spearman", top + others), ("spearman_top", top)):
+        influence, size, kl = (np.array([row[column] for row in rows]) for column in ("influence", "size", "kl"))
+        found |= {name: _correlation(influence, size, random), f"{name}_kl": _correlation(influence, kl, random)}
+    predicted, measured = (np.array([row[column] for row in top + others]) for column in ("predicted", "measured"))
+    found["spearman_signed"] = _correlation(predicted, measured, random)
+    size, control = (np.array([row[column] for row in top]) for column in ("size", "control_size"))
+    if n_top:
+        found["sign_agreement"] = float((np.sign(predicted) == np.sign(measured))[:n_top].mean())
+        found["larger_than_controls"] = float((size > control).mean())
+        found["times_controls"] = float(size.mean() / control.mean()) if control.mean() > 0 else None
+    return found
 
 
 def _correlation(a: np.ndarray, b: np.ndarray, random: np.random.Generator) -> dict[str, float] | None:
@@ -333,7 +355,3 @@ def _correlation(a: np.ndarray, b: np.ndarray, random: np.random.Generator) -> d
     again = [float(spearmanr(a[i], b[i]).statistic) for i in drawn if np.ptp(a[i]) > 0 and np.ptp(b[i]) > 0]
     low, high = np.quantile(again, (0.025, 0.975))
     return {"value": float(spearmanr(a, b).statistic), "low": float(low), "high": float(high)}
-
-
-def _ratio(sizes: np.ndarray, controls: np.ndarray) -> float | None:
-    return float(sizes.mean() / controls.mean()) if len(sizes) and controls.mean() > 0 else None
