@@ -326,9 +326,11 @@ class Model:
 
     def _require_own(self, graph: Graph) -> None:
         """Raise ValueError for a graph that was made with another model or other transcoders."""
-        own = {"model": (self.source.name, self.source.content_hash())}
-        own["transcoders"] = self.transcoders.name, self.transcoders.content_hash()
-        for what, (name, sha256) in own.items():
+        own = (
+            ("model", self.source.name, self.source.content_hash()),
+            ("transcoders", self.transcoders.name, self.transcoders.content_hash()),
+        )
+        for what, name, sha256 in own:
             theirs = graph.info[what]
             if theirs.get("sha256") != sha256 or (sha256 is None and theirs["name"] != name):
                 raise ValueError(

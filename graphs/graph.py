@@ -198,6 +198,7 @@ class Graph:
         columns["dropped"] = (self.column("dropped") + lost)[kept.nodes].astype(self.weights.dtype)
         targets = [{**target, "node": int(new_number[target["node"]])} for target in self.info["targets"]]
         info = {**self.info, "targets": targets, "pruning": pruning}
+        info.pop("validation", None)  # its nodes have other numbers here
         table = build_table(
             self.order.keep(kept.nodes),
             columns,

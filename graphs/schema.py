@@ -17,6 +17,24 @@ INTEGERS = ("layer", "position", "feature", "token")
 NULLABLE_VALUES = ("activation", "pre_activation", "bias", "probability")
 VALUES = ("influence", "influence_bound", "dropped")
 NUMBER = (int, float)
+MEASURED: dict[str, Any] = {
+    **dict.fromkeys(("influence", "predicted", "measured", "size", "kl"), NUMBER),
+    **dict.fromkeys(("control_size", "control_kl"), (*NUMBER, None)),
+}
+CORRELATION = (None, {"value": NUMBER, "low": NUMBER, "high": NUMBER})
+VALIDATION: dict[str, Any] = {
+    "settings": {"freeze": str, "errors": str},
+    "nodes": [{"node": int, "label": str, **MEASURED}],
+    "groups": [{"name": str, "nodes": [int], **MEASURED}],
+    "paths": [{"label": str, "nodes": [int], "kept_predicted": NUMBER, "kept_measured": NUMBER, **MEASURED}],
+    "later": [{"least": int, "most": int, "nodes": int, "cosine": NUMBER, "signs": (*NUMBER, None)}],
+    "summary": {
+        "features": int,
+        "others": int,
+        **dict.fromkeys(("spearman", "spearman_kl", "spearman_top", "spearman_top_kl", "spearman_signed"), CORRELATION),
+        **dict.fromkeys(("sign_agreement", "larger_than_controls", "times_controls"), (*NUMBER, None)),
+    },
+}
 # Shape of the metadata: a type, (either, or), [of each item] or {of each key, among others; `?` if it is there}.
 INFO: dict[str, Any] = {
     "model": {"name": str, "n_layers": int},
@@ -44,14 +62,7 @@ INFO: dict[str, Any] = {
         },
     ),
     "versions": {},
-    "validation?": {
-        "settings": {},
-        "summary": {},
-        "nodes": [{"node": int}],
-        "groups": [{}],
-        "paths": [{}],
-        "later": [{}],
-    },
+    "validation?": VALIDATION,
 }
 
 

@@ -1,6 +1,5 @@
 """Does the circuit do what it says? Its nodes are ablated in the model, and what happens is held to its edges."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -196,10 +195,10 @@ def validate(
     sets |= {name: tuple(members) for name, members in groups.items()}
     paths = _feature_paths(graph, plan.paths)
     validator = Validator(prompt, graph, how)
-    everything = [*((node,) for node in nodes), *sets.values(), *(path for path, _ in paths)]
+    everything: list[tuple[int, ...]] = [*((node,) for node in nodes), *sets.values(), *(path for path, _ in paths)]
     total = len(everything) * (1 + plan.controls) + len(others) + len(paths)
     with progress.phase("ablating", total) as step:
-        alone = [(node,) for node in others]
+        alone: list[tuple[int, ...]] = [(node,) for node in others]
         chosen = validator.measure([nodes_of(graph, members) for members in everything + alone], step=step)
         controls = _controls(validator, everything, plan.controls, random, step)
         kept = _rest_kept(validator, paths, step)
@@ -299,7 +298,7 @@ class _Table(NamedTuple):
 
 def _later(
     validator: Validator, nodes: Sequence[int], chosen: Measured, predicted_KM: np.ndarray
-) -> list[dict[str, float]]:
+) -> list[dict[str, Any]]:
     """How activations of later features change, against what the graph predicts, by distance in layers."""
     layer_M = validator.graph.column("layer", -1)
     layer_N = layer_M[validator.graph.order.features]
@@ -316,7 +315,7 @@ def _later(
             if mine.sum() >= LEAST_FEATURES and lengths > 0:
                 cosines.append(float(predicted @ measured / lengths))
         if cosines:
-            agreement = float(right / total) if total else math.nan
+            agreement = float(right / total) if total else None
             found.append(
                 {
                     "least": least,
@@ -340,10 +339,9 @@ def summary(record: dict[str, Any], n_top: int, n_errors: int, seed: int) -> dic
     predicted, measured = (np.array([row[column] for row in top + others]) for column in ("predicted", "measured"))
     found["spearman_signed"] = _correlation(predicted, measured, random)
     size, control = (np.array([row[column] for row in top]) for column in ("size", "control_size"))
-    if n_top:
-        found["sign_agreement"] = float((np.sign(predicted) == np.sign(measured))[:n_top].mean())
-        found["larger_than_controls"] = float((size > control).mean())
-        found["times_controls"] = float(size.mean() / control.mean()) if control.mean() > 0 else None
+    found["sign_agreement"] = float((np.sign(predicted) == np.sign(measured))[:n_top].mean()) if n_top else None
+    found["larger_than_controls"] = float((size > control).mean()) if n_top else None
+    found["times_controls"] = float(size.mean() / control.mean()) if n_top and control.mean() > 0 else None
     return found
 
 

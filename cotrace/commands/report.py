@@ -1,7 +1,7 @@
 """How a graph is told in a terminal."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -106,3 +106,48 @@ def print_paths(graph: Graph, count: int, target: int | None = None) -> None:
     for path in strongest_paths(graph, target, count):
         table.add_row(f"{path.strength:.2%}", "+" if path.sign > 0 else "−", Text(describe_path(graph, path)))
     console.print(table)
+
+
+def print_validation(graph: Graph, nodes: int = 12) -> None:
+    """What `Model.validate` found: one table, and the numbers that sum it up."""
+    record = graph.info["validation"]
+    columns = ("ablated", "influence", "predicted", "measured", "effect", "controls", "KL")
+    table = Table(*columns, title="validation", title_justify="left", box=None)
+    features = [row for row in record["nodes"] if row.get("control_size") is not None]
+    for row in features[:nodes]:
+        table.add_row(Text(printable(row["label"])), *_validated(row))
+    for name, rows in (("name", record["groups"]), ("label", record["paths"])):
+        for row in rows:
+            table.add_row(Text(printable(str(row[name]))), *_validated(row))
+    console.print(table)
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bold")
+    summary = record["summary"]
+    drawn = f"{summary['features']} most influential features and {summary['others']} others"
+    facts.add_row("influence and effect", f"{_interval(summary['spearman'])} (Spearman; {drawn})")
+    facts.add_row("influence and KL", _interval(summary["spearman_kl"]))
+    facts.add_row("predicted and measured", _interval(summary["spearman_signed"]))
+    if summary["sign_agreement"] is not None:
+        facts.add_row("signs", f"{summary['sign_agreement']:.0%} of the most influential features' are right")
+        times = summary["times_controls"]
+        more = "" if times is None else f", {times:.1f} times as much on average"
+        facts.add_row("controls", f"{summary['larger_than_controls']:.0%} do more than random ones of their size{more}")
+    for row in record["later"]:
+        apart = f"{row['least']}" if row["least"] == row["most"] else f"{row['least']} to {row['most']}"
+        apart = f"{row['least']} and more" if row["most"] > 90 else apart
+        signs = "" if row["signs"] is None else f", {row['signs']:.0%} of the predicted change has the right sign"
+        facts.add_row(f"{apart} layers later", f"cosine {row['cosine']:.2f}{signs}")
+    settings = record["settings"]
+    facts.add_row("held", f"freeze {settings['freeze']}, errors {settings['errors']}")
+    console.print(facts)
+
+
+def _validated(row: dict[str, Any]) -> tuple[str, ...]:
+    control = "" if row["control_size"] is None else f"{row['control_size']:.3f}"
+    numbers = f"{row['predicted']:+.3f}", f"{row['measured']:+.3f}", f"{row['size']:.3f}", control, f"{row['kl']:.4f}"
+    return f"{row['influence']:.4f}", *numbers
+
+
+def _interval(found: dict[str, float] | None) -> str:
+    """A correlation with its interval."""
+    return "too few to tell" if found is None else f"{found['value']:.2f} ({found['low']:.2f} to {found['high']:.2f})"

@@ -15,13 +15,15 @@ def show(
     """Summarise a graph: tokens, targets, scores, top nodes, strongest paths to a target."""
     import cotrace
 
-    from .report import print_paths, print_summary, print_top_nodes
+    from .report import print_paths, print_summary, print_top_nodes, print_validation
 
     graph = cotrace.open(file)
     node = None if target is None else find_target(graph.info["targets"], target)
     print_summary(graph)
     print_top_nodes(graph, top)
     print_paths(graph, paths, node)
+    if "validation" in graph.info:
+        print_validation(graph)
 
 
 def find_target(targets: list[dict], wanted: str) -> int:

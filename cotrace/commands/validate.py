@@ -1,0 +1,76 @@
+"""`cotrace validate`: does the model do what a graph says?"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+HOW_TO_NAME_GROUPS = (
+    "Also ablate these nodes of the graph together: NAME=12,45,77, numbers as `cotrace show` prints them. Repeatable."
+)
+
+
+def validate(
+    file: Annotated[Path, typer.Argument(help="A graph file; best a pruned one.")],
+    nodes: Annotated[int, typer.Option(help="So many of the most influential features, one by one.", min=1)] = 60,
+    others: Annotated[int, typer.Option(help="So many of the graph's other features, drawn at random.", min=0)] = 60,
+    controls: Annotated[
+        int, typer.Option(help="For each of them, so many random active features of its size.", min=1)
+    ] = 3,
+    paths: Annotated[int, typer.Option(help="So many of the strongest paths, each as a whole.", min=0)] = 5,
+    group: Annotated[list[str] | None, typer.Option(help=HOW_TO_NAME_GROUPS)] = None,
+    freeze: Annotated[str, typer.Option(help="What is held: none, attention or all.")] = "none",
+    errors: Annotated[
+        str, typer.Option(help="What stands for MLPs: recomputed (themselves) or constant (transcoders and errors).")
+    ] = "recomputed",
+    seed: Annotated[int, typer.Option(help="Of the draws.", min=0)] = 0,
+    model: Annotated[str | None, typer.Option(help="Where the graph's model is.  [the name in the file]")] = None,
+    transcoders: Annotated[str | None, typer.Option(help="Where its transcoders are.  [the name in the file]")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    out: Annotated[Path | None, typer.Option(help="Write the graph here instead of into FILE.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="The plot: .svg, .png or .pdf.  [beside the graph, NAME.validation.svg]")
+    ] = None,
+) -> None:
+    """Ablate what the graph in FILE says matters, and compare what the model does with what the edges predict.
+
+    The result is kept in the graph's metadata, where `cotrace show` finds it, and drawn.
+    """
+    import cotrace
+    from cotrace.graphs.plots import FORMATS, plot_validation
+
+    from .places import check_writable
+    from .report import print_validation, say_written
+
+    graph = cotrace.open(file)
+    groups = dict(parse_group(text, graph) for text in group or ())
+    target = out or file
+    picture = plot or target.with_name(f"{target.name.partition('.arrow')[0]}.validation.svg")
+    if picture.suffix not in FORMATS:
+        raise ValueError(f"--plot {picture} should end in {', '.join(FORMATS)}")
+    for folder in {target.parent, picture.parent}:
+        check_writable(folder)
+    info = graph.info
+    dtype = "float64" if info["settings"].get("dtype") == "float64" else "auto"
+    spec = transcoders or info["transcoders"]["name"]
+    loaded = cotrace.load(model or info["model"]["name"], spec, device=device, dtype=dtype)
+    sizes: dict[str, Any] = {"nodes": nodes, "others": others, "controls": controls, "paths": paths, "seed": seed}
+    validated = loaded.validate(graph, groups=groups, freeze=freeze, errors=errors, **sizes)
+    written = [validated.save(target), plot_validation(validated, picture)]
+    print_validation(validated)
+    for path in written:
+        say_written(path)
+
+
+def parse_group(text: str, graph: Any) -> tuple[str, list[int]]:
+    """Read --group; ValueError for a malformed one, and for nodes that cannot be ablated."""
+    name, _, numbers = text.rpartition("=")
+    parts = numbers.split(",")
+    if not name or not all(part.strip().isdecimal() for part in parts):
+        raise ValueError(f"--group {text!r} should be NAME=12,45,77, with numbers of nodes")
+    found, changeable = [int(part) for part in parts], graph.order.n_features + graph.order.n_errors
+    if max(found) >= changeable or len(set(found)) < len(found):
+        raise ValueError(
+            f"--group {text!r} should name features and error nodes, each once: the nodes 0 … {changeable - 1} of this graph"
+        )
+    return name, found
