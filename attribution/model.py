@@ -291,7 +291,7 @@ class Model:
         graph: Graph,
         *,
         nodes: int = 60,
-        others: int = 60,
+        sample: int = 60,
         controls: int = 3,
         paths: int = 5,
         groups: Mapping[str, Sequence[int]] | None = None,
@@ -306,8 +306,8 @@ class Model:
         Args:
             graph: of this model, with these transcoders; of tokens, differences or features.
             nodes: so many of the most influential features are ablated one by one, besides ten error nodes.
-            others: so many other features of the graph, drawn at random: a correlation over the most influential
-                alone looks at a part of the range.
+            sample: so many features drawn at random from the whole graph: a correlation over the most influential
+                alone looks at a small part of the range.
             controls: of every set of features, so many of random active features of the same sizes.
             paths: the strongest paths, whose features are ablated together.
             groups: node numbers of this graph that are ablated together, by name, besides the most influential.
@@ -318,7 +318,7 @@ class Model:
         Returns the graph with `info["validation"]`; what is in it is in ARCHITECTURE.md, "Validation". Raises
         ValueError for a graph of another model or other transcoders, and as `intervene` does.
         """
-        setting, plan = Setting(freeze, layers, errors), ValidationPlan(nodes, others, controls, paths, seed)
+        setting, plan = Setting(freeze, layers, errors), ValidationPlan(nodes, sample, controls, paths, seed)
         self._require_own(graph)
         prompt = self._prompt(graph.info["token_ids"], graph.info["masked_positions"])
         found = validate(prompt, graph, setting, plan, groups or {}, Progress(progress))

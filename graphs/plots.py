@@ -30,7 +30,7 @@ def plot_validation(graph: Graph, path: Path) -> Path:
     controls = [{**row, "size": row["control_size"]} for row in top]
     for rows, name, colour in (
         (controls, "random features of their sizes", CONTROLS),
-        (others, "other features of the graph", OTHERS),
+        (others, "features drawn from the whole graph", OTHERS),
         (errors, "error nodes", ERRORS),
         (top, "most influential features", FEATURES),
     ):
@@ -39,7 +39,7 @@ def plot_validation(graph: Graph, path: Path) -> Path:
     by_size.set(xlabel="influence", ylabel="effect on the targets when ablated", title=_title(record["summary"]))
     by_size.legend(fontsize="small", frameon=False)
     for rows, name, colour in (
-        (others, "other features", OTHERS),
+        (others, "features drawn from the whole graph", OTHERS),
         (errors, "error nodes", ERRORS),
         (top, "most influential features", FEATURES),
         (record["groups"], "groups", "#222222"),

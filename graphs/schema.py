@@ -22,17 +22,19 @@ MEASURED: dict[str, Any] = {
     **dict.fromkeys(("control_size", "control_kl"), (*NUMBER, None)),
 }
 CORRELATION = (None, {"value": NUMBER, "low": NUMBER, "high": NUMBER})
+CORRELATIONS = ("spearman", "spearman_kl", "spearman_signed")
+SHARES = ("sign_agreement", "sign_agreement_top", "larger_than_controls", "times_controls")
 VALIDATION: dict[str, Any] = {
     "settings": {"freeze": str, "errors": str},
-    "nodes": [{"node": int, "label": str, **MEASURED}],
+    "nodes": [{"node": int, "label": str, "sampled": bool, **MEASURED}],
     "groups": [{"name": str, "nodes": [int], **MEASURED}],
     "paths": [{"label": str, "nodes": [int], "kept_predicted": NUMBER, "kept_measured": NUMBER, **MEASURED}],
     "later": [{"least": int, "most": int, "nodes": int, "cosine": NUMBER, "signs": (*NUMBER, None)}],
     "summary": {
         "features": int,
-        "others": int,
-        **dict.fromkeys(("spearman", "spearman_kl", "spearman_top", "spearman_top_kl", "spearman_signed"), CORRELATION),
-        **dict.fromkeys(("sign_agreement", "larger_than_controls", "times_controls"), (*NUMBER, None)),
+        "sample": int,
+        **{f"{name}{of}": CORRELATION for name in CORRELATIONS for of in ("", "_top")},
+        **dict.fromkeys(SHARES, (*NUMBER, None)),
     },
 }
 # Shape of the metadata: a type, (either, or), [of each item] or {of each key, among others; `?` if it is there}.

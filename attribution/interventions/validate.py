@@ -34,13 +34,13 @@ class Plan:
     """How much is measured. Raises ValueError for numbers that make no sense."""
 
     nodes: int = 60
-    others: int = 60
+    sample: int = 60
     controls: int = 3
     paths: int = 5
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("nodes", 1), ("others", 0), ("controls", 1), ("paths", 0), ("seed", 0)):
+        for name, least in (("nodes", 1), ("sample", 1), ("controls", 1), ("paths", 0), ("seed", 0)):
             if as_index(getattr(self, name), name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; use at least {least}")
 
@@ -186,8 +186,8 @@ def validate(
     features = _ranked(influence_M, range(graph.order.n_features))
     errors = _ranked(influence_M, range(graph.order.errors.start, graph.order.errors.stop))[:ERRORS]
     top, random = features[: plan.nodes], np.random.default_rng(plan.seed)
-    rest = np.array(features[plan.nodes :], np.int64)
-    others = sorted(random.choice(rest, min(plan.others, len(rest)), replace=False).tolist())
+    sample = set(random.choice(features, min(plan.sample, len(features)), replace=False).tolist() if features else [])
+    others = sorted(sample - set(top))
     nodes = top + errors
     if not nodes:
         raise ValueError("the graph has no feature and no error node with influence; prune it less, or not at all")
@@ -208,7 +208,9 @@ def validate(
     places = [*zip(nodes, range(end), strict=True), *zip(others, range(len(everything), len(table.sets)), strict=True)]
     record: dict[str, Any] = {
         "settings": {**asdict(plan), "freeze": setting.freeze, "errors": setting.errors},
-        "nodes": [{"node": n, "label": node_label(graph, n), **table.row(k)} for n, k in places],
+        "nodes": [
+            {"node": n, "label": node_label(graph, n), "sampled": n in sample, **table.row(k)} for n, k in places
+        ],
         "groups": [{"name": name, "nodes": list(sets[name]), **table.row(end + k)} for k, name in enumerate(sets)],
         "paths": [
             {"label": label, "nodes": list(path), **table.row(last + k), **kept[k]}
@@ -218,7 +220,7 @@ def validate(
     }
     if setting.layers is not None:
         record["settings"]["layers"] = sorted(setting.layers)
-    record["summary"] = summary(record, len(top), len(errors), plan.seed)
+    record["summary"] = summary(record, len(top), plan.seed)
     return record
 
 
@@ -328,18 +330,19 @@ def _later(
     return found
 
 
-def summary(record: dict[str, Any], n_top: int, n_errors: int, seed: int) -> dict[str, Any]:
-    """The numbers that say whether the graph is right: of features, the most influential and those drawn from the rest."""
-    top, others = record["nodes"][:n_top], record["nodes"][n_top + n_errors :]
+def summary(record: dict[str, Any], n_top: int, seed: int) -> dict[str, Any]:
+    """The numbers that say whether the graph is right, of a random sample of its features and of the most influential."""
+    top, sample = record["nodes"][:n_top], [row for row in record["nodes"] if row["sampled"]]
     random = np.random.default_rng(seed)
-    found: dict[str, Any] = {"features": n_top, "others": len(others)}
-    for name, rows in (("spearman", top + others), ("spearman_top", top)):
-        influence, size, kl = (np.array([row[column] for row in rows]) for column in ("influence", "size", "kl"))
-        found |= {name: _correlation(influence, size, random), f"{name}_kl": _correlation(influence, kl, random)}
-    predicted, measured = (np.array([row[column] for row in top + others]) for column in ("predicted", "measured"))
-    found["spearman_signed"] = _correlation(predicted, measured, random)
-    size, control = (np.array([row[column] for row in top]) for column in ("size", "control_size"))
-    found["sign_agreement"] = float((np.sign(predicted) == np.sign(measured))[:n_top].mean()) if n_top else None
+    found: dict[str, Any] = {"features": n_top, "sample": len(sample)}
+    for suffix, rows in (("", sample), ("_top", top)):
+        names = ("influence", "size", "kl", "predicted", "measured")
+        influence, size, kl, predicted, measured = (np.array([row[name] for row in rows]) for name in names)
+        found[f"spearman{suffix}"] = _correlation(influence, size, random)
+        found[f"spearman_kl{suffix}"] = _correlation(influence, kl, random)
+        found[f"spearman_signed{suffix}"] = _correlation(predicted, measured, random)
+        found[f"sign_agreement{suffix}"] = float((np.sign(predicted) == np.sign(measured)).mean()) if rows else None
+    size, control = (np.array([row[name] for row in top]) for name in ("size", "control_size"))
     found["larger_than_controls"] = float((size > control).mean()) if n_top else None
     found["times_controls"] = float(size.mean() / control.mean()) if n_top and control.mean() > 0 else None
     return found

@@ -116,22 +116,30 @@ def print_validation(graph: Graph, nodes: int = 12) -> None:
     features = [row for row in record["nodes"] if row.get("control_size") is not None]
     for row in features[:nodes]:
         table.add_row(Text(printable(row["label"])), *_validated(row))
-    for name, rows in (("name", record["groups"]), ("label", record["paths"])):
-        for row in rows:
-            table.add_row(Text(printable(str(row[name]))), *_validated(row))
+    for row in record["groups"]:
+        table.add_row(Text(printable(row["name"])), *_validated(row))
+    for row in record["paths"]:
+        table.add_row(Text(printable(row["label"])), *_validated(row))
+        kept = (f"{row[name]:+.3f}" for name in ("kept_predicted", "kept_measured"))
+        table.add_row("  all other features kept", "", *kept)
     console.print(table)
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold")
     summary = record["summary"]
-    drawn = f"{summary['features']} most influential features and {summary['others']} others"
-    facts.add_row("influence and effect", f"{_interval(summary['spearman'])} (Spearman; {drawn})")
-    facts.add_row("influence and KL", _interval(summary["spearman_kl"]))
-    facts.add_row("predicted and measured", _interval(summary["spearman_signed"]))
-    if summary["sign_agreement"] is not None:
-        facts.add_row("signs", f"{summary['sign_agreement']:.0%} of the most influential features' are right")
+    for of, whose in (
+        ("", f"{summary['sample']} of all features"),
+        ("_top", f"the {summary['features']} most influential"),
+    ):
+        facts.add_row(f"of {whose}", "")
+        facts.add_row("  influence and effect", f"Spearman {_interval(summary['spearman' + of])}")
+        facts.add_row("  influence and KL", f"Spearman {_interval(summary['spearman_kl' + of])}")
+        facts.add_row("  predicted and measured", f"Spearman {_interval(summary['spearman_signed' + of])}")
+        if summary["sign_agreement" + of] is not None:
+            facts.add_row("  right signs", f"{summary['sign_agreement' + of]:.0%}")
+    if summary["larger_than_controls"] is not None:
         times = summary["times_controls"]
         more = "" if times is None else f", {times:.1f} times as much on average"
-        facts.add_row("controls", f"{summary['larger_than_controls']:.0%} do more than random ones of their size{more}")
+        facts.add_row("  more than controls", f"{summary['larger_than_controls']:.0%}{more}")
     for row in record["later"]:
         apart = f"{row['least']}" if row["least"] == row["most"] else f"{row['least']} to {row['most']}"
         apart = f"{row['least']} and more" if row["most"] > 90 else apart

@@ -13,7 +13,7 @@ HOW_TO_NAME_GROUPS = (
 def validate(
     file: Annotated[Path, typer.Argument(help="A graph file; best a pruned one.")],
     nodes: Annotated[int, typer.Option(help="So many of the most influential features, one by one.", min=1)] = 60,
-    others: Annotated[int, typer.Option(help="So many of the graph's other features, drawn at random.", min=0)] = 60,
+    sample: Annotated[int, typer.Option(help="So many features drawn at random from the whole graph.", min=1)] = 60,
     controls: Annotated[
         int, typer.Option(help="For each of them, so many random active features of its size.", min=1)
     ] = 3,
@@ -54,7 +54,7 @@ def validate(
     dtype = "float64" if info["settings"].get("dtype") == "float64" else "auto"
     spec = transcoders or info["transcoders"]["name"]
     loaded = cotrace.load(model or info["model"]["name"], spec, device=device, dtype=dtype)
-    sizes: dict[str, Any] = {"nodes": nodes, "others": others, "controls": controls, "paths": paths, "seed": seed}
+    sizes: dict[str, Any] = {"nodes": nodes, "sample": sample, "controls": controls, "paths": paths, "seed": seed}
     validated = loaded.validate(graph, groups=groups, freeze=freeze, errors=errors, **sizes)
     written = [validated.save(target), plot_validation(validated, picture)]
     print_validation(validated)
