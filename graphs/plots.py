@@ -1,5 +1,6 @@
 """Plots of what was measured on a graph."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from .graph import Graph
 from .store import replacing
 
 FORMATS = (".svg", ".png", ".pdf")
-FEATURES, OTHERS, CONTROLS, ERRORS = "#1f5fa8", "#7fb0dd", "#b8b8b8", "#c0652b"
+FEATURES, OTHERS, CONTROLS, ERRORS, GROUPS = "#1f5fa8", "#7fb0dd", "#b8b8b8", "#c0652b", "#222222"
 
 
 def plot_validation(graph: Graph, path: Path) -> Path:
@@ -18,6 +19,7 @@ def plot_validation(graph: Graph, path: Path) -> Path:
     Raises ValueError for a graph that was not validated, and for other endings.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     if "validation" not in graph.info:
         raise ValueError("the graph was not validated; `cotrace validate FILE` does it")
@@ -25,34 +27,31 @@ def plot_validation(graph: Graph, path: Path) -> Path:
         raise ValueError(f"{path.name} should end in {', '.join(FORMATS)}")
     record = graph.info["validation"]
     top, others, errors = _kinds(graph, record["nodes"])
-    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    figure = Figure(figsize=(10, 5), layout="constrained")
     by_size, by_sign = figure.subplots(1, 2)
     controls = [{**row, "size": row["control_size"]} for row in top]
-    for rows, name, colour in (
-        (controls, "random features of their sizes", CONTROLS),
+    shown = (
+        (controls, "random features of the same sizes", CONTROLS),
         (others, "features drawn from the whole graph", OTHERS),
         (errors, "error nodes", ERRORS),
         (top, "most influential features", FEATURES),
-    ):
-        if rows:
-            by_size.loglog(*_columns(rows, "influence", "size"), "o", color=colour, label=name, markersize=4)
-    by_size.set(xlabel="influence", ylabel="effect on the targets when ablated", title=_title(record["summary"]))
-    by_size.legend(fontsize="small", frameon=False)
-    for rows, name, colour in (
-        (others, "features drawn from the whole graph", OTHERS),
-        (errors, "error nodes", ERRORS),
-        (top, "most influential features", FEATURES),
-        (record["groups"], "groups", "#222222"),
-    ):
-        if rows:
-            by_sign.plot(*_columns(rows, "predicted", "measured"), "o", color=colour, label=name, markersize=4)
-    values = np.abs([row[name] for row in record["nodes"] + record["groups"] for name in ("predicted", "measured")])
-    small = max(float(np.quantile(values, 0.25)), 1e-12) if len(values) else 1.0
-    by_sign.set_xscale("symlog", linthresh=small)
-    by_sign.set_yscale("symlog", linthresh=small)
-    by_sign.axline((0, 0), (small, small), color=CONTROLS, linewidth=1, zorder=0)
+        (record["groups"], "groups", GROUPS),
+    )
+    for rows, name, colour in shown:
+        by_size.plot(*_columns(rows, "influence", "size"), "o", color=colour, label=name, markersize=4)
+        if rows is not controls:
+            by_sign.plot(*_columns(rows, "predicted", "measured"), "o", color=colour, markersize=4)
+    by_size.set(xscale="log", yscale="log", xlabel="influence", ylabel="effect on the targets when ablated")
+    by_size.set_title(_title(record["summary"]))
+    values = np.abs([row[name] for row in record["nodes"] for name in ("predicted", "measured")])
+    linear = 10.0 ** round(math.log10(max(float(np.median(values)), 1e-12)))
+    by_sign.set_xscale("symlog", linthresh=linear)
+    by_sign.set_yscale("symlog", linthresh=linear)
+    by_sign.axline((0, 0), (linear, linear), color=CONTROLS, linewidth=1, zorder=0)
     by_sign.set(xlabel="predicted by the graph's edges", ylabel="measured", title="Change of the targets' logits")
-    by_sign.legend(fontsize="small", frameon=False)
+    for axis in (by_size.xaxis, by_size.yaxis, by_sign.xaxis, by_sign.yaxis):
+        axis.set_minor_formatter(NullFormatter())
+    figure.legend(loc="outside lower center", ncols=3, fontsize="small", frameon=False)
     figure.suptitle(" ".join(graph.info["prompt"].split())[:90].replace("$", r"\$"))
     with replacing(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:], metadata={"Date": None} if path.suffix == ".svg" else None)
@@ -75,4 +74,4 @@ def _title(summary: dict[str, Any]) -> str:
     found = summary["spearman"]
     if found is None:
         return "Influence and effect"
-    return f"Spearman {found['value']:.2f} ({found['low']:.2f} to {found['high']:.2f})"
+    return f"Spearman of the drawn {found['value']:.2f} ({found['low']:.2f} to {found['high']:.2f})"
