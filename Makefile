@@ -8,7 +8,7 @@ TRACE_OPTIONS ?=
 READY := $(VENV)/.ready
 ROOMS := attribution kernels graphs training
 
-.PHONY: trace test test-gpu check format typecheck bench bench-kernels bench-train bench-coverage clean
+.PHONY: trace test test-gpu check format typecheck bench bench-kernels bench-train bench-coverage bench-validate clean
 
 trace: $(READY)
 	@$(BIN)/cotrace trace $(TRACE_OPTIONS) -- "$$PROMPT"
@@ -63,6 +63,11 @@ bench-train: $(READY)
 # What a coverage saves and keeps, on everyday prompts: COVERAGE_OPTIONS="--transcoders DIR"
 bench-coverage: $(READY)
 	@$(BIN)/python -m benchmarks.coverage $(COVERAGE_OPTIONS)
+	@$(BIN)/python -m benchmarks.tables
+
+# What ablations do beside what graphs say, on everyday prompts: VALIDATE_OPTIONS="--bases DIR neurons"
+bench-validate: $(READY)
+	@$(BIN)/python -m benchmarks.validate $(VALIDATE_OPTIONS)
 	@$(BIN)/python -m benchmarks.tables
 
 clean:

@@ -196,6 +196,47 @@ def coverage_table(result: Record) -> str:
     return f"{markdown(grid)}\n\n{said}"
 
 
+VALIDATION_ROWS = {
+    "spearman": "influence and effect on the targets, all features: Spearman",
+    "spearman_top": "the same, the 60 most influential",
+    "spearman_kl": "influence and KL, all features: Spearman",
+    "spearman_kl_top": "the same, the 60 most influential",
+    "spearman_signed": "predicted and measured effect, all features: Spearman",
+    "spearman_signed_top": "the same, the 60 most influential",
+    "sign_agreement": "right signs of effects, all features",
+    "sign_agreement_top": "the same, the 60 most influential",
+    "larger_than_controls": "do more than random features of their size",
+    "times_controls": "how many times as much",
+}
+
+
+def validation_table(result: Record) -> str:
+    """The table of `benchmarks.validate`: what ablations did, beside what graphs say."""
+    columns = result["summary"]
+    published = result["published"]
+    grid = [["", "published", *(f"{column['basis']}, {column['mode']}" for column in columns)]]
+    for name, title in VALIDATION_ROWS.items():
+        said = f"{published['spearman']:.2f}" if name == "spearman" else ""
+        grid.append([title, said, *(with_interval(column[name]) for column in columns)])
+    for k, distance in enumerate(columns[0]["later"]):
+        least, most = distance["least"], distance["most"]
+        layers = f"{least}" if least == most else f"{least} and more" if most > 90 else f"{least} to {most}"
+        for name, title in (("cosine", "activations {} layers later: cosine"), ("signs", "the same: right signs")):
+            cells = (with_interval(column["later"][k][name]) for column in columns)
+            grid.append([title.format(layers), "", *cells])
+    machine, prompts = result["machine"], min(column["prompts"] for column in columns)
+    said = (
+        f"Means over {prompts} prompts with 95% intervals (bootstrap over prompts), measured {result['date']} on "
+        f"{machine['cpu']}; `{result['settings']['model']}`. Published: {published['what']}."
+    )
+    return f"{markdown(grid)}\n\n{said}"
+
+
+def with_interval(found: dict[str, float]) -> str:
+    """A mean with its interval."""
+    return f"{found['mean']:.2f} ({found['low']:.2f} to {found['high']:.2f})"
+
+
 STAND_IN_ROWS = (
     Row("FVU, mean over layers", "fvu", "{:.4f}".format),
     Row("active features of a layer and token", "l0", "{:.1f}".format),
@@ -214,6 +255,7 @@ TABLES: dict[str, Callable[[Any], str]] = {
     "train": train_table,
     "transcoders": transcoders_table,
     "coverage": coverage_table,
+    "validation": validation_table,
     "kernels": kernels_table,
     "kernels-cuda": kernels_table,
 }

@@ -1,0 +1,297 @@
+"""What a graph predicts of an ablation, what ablation does, and how the two are held together."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import tiny
+from hypothesis import given, settings
+from random_graphs import dense, graphs, random_graph
+from test_cli import MODEL, run
+
+import cotrace
+from cotrace.attribution.interventions.run import Setting
+from cotrace.attribution.interventions.stream import How
+from cotrace.attribution.interventions.validate import Validator, _correlation
+from cotrace.graphs.effects import ablation_effects
+from cotrace.graphs.plots import plot_validation
+
+FEW = {"nodes": 8, "sample": 12, "controls": 2, "paths": 3, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def model(load):
+    return load("clt-affine")
+
+
+@pytest.fixture(scope="module")
+def whole(model):
+    return model.trace(tiny.prompt())
+
+
+@pytest.fixture(scope="module")
+def validated(model, whole):
+    return model.validate(whole, groups={"mine": [0, 5]}, **FEW)
+
+
+# --- what edges predict -----------------------------------------------------------------------
+
+
+def dense_effects(graph, removed, others_respond):
+    """The same by solving the linear equations of all nodes at once."""
+    matrix, size, n_features = dense(graph), graph.order.n_nodes, graph.order.n_features
+    activation = np.nan_to_num(graph.column("activation")).astype(float)
+    values = []
+    for nodes in removed:
+        fixed = np.zeros(size, bool)
+        fixed[list(nodes)] = True
+        gain = np.zeros(size)  # of a value's change, how much the share of what is written changes
+        if others_respond:
+            free = ~fixed[:n_features] & (activation[:n_features] != 0)
+            gain[:n_features][free] = 1 / activation[:n_features][free]
+        share = np.linalg.solve(np.eye(size) - gain[:, None] * matrix, np.where(fixed, -1.0, 0.0))
+        change = matrix @ share
+        change[fixed] = np.where(np.arange(size) < n_features, -activation, -1.0)[fixed]
+        values.append(change)
+    return np.array(values)
+
+
+@settings(max_examples=40, deadline=None)
+@given(graphs(dtype=np.float64))
+def test_effects_along_edges_solve_the_linear_equations(graph):
+    changeable = graph.order.n_features + graph.order.n_errors
+    removed = [range(0, changeable, 3), range(min(1, changeable)), ()]
+    for others_respond in (True, False):
+        expected = dense_effects(graph, removed, others_respond)
+        found = ablation_effects(graph, removed, others_respond)
+        assert np.allclose(found, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max(initial=1))
+
+
+def test_only_features_and_errors_can_be_ablated():
+    graph = random_graph()
+    for node in (-1, graph.order.tokens.start, graph.order.n_nodes):
+        with pytest.raises(ValueError, match="only features and errors"):
+            ablation_effects(graph, [[node]])
+
+
+# --- what ablation does -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", tiny.KINDS)
+def test_with_all_held_what_is_measured_is_what_the_edges_say(load, kind):
+    model = load(kind)
+    graph = model.trace(tiny.prompt())
+    record = model.validate(graph, freeze="all", **FEW).info["validation"]
+    weights = np.array([target["weight"] for target in graph.info["targets"]])
+    rows = graph.adjacency().toarray()[[target["node"] for target in graph.info["targets"]]]
+    for row in record["nodes"]:
+        edges = -rows[:, row["node"]]
+        assert row["measured"] == pytest.approx(edges @ weights, abs=1e-9)
+        assert row["size"] == pytest.approx(np.abs(edges) @ weights, abs=1e-9)
+    for group in record["groups"]:  # others do not respond, so it is the sum
+        edges = -rows[:, group["nodes"]].sum(1)
+        assert group["measured"] == pytest.approx(edges @ weights, abs=1e-9)
+
+
+def test_later_activations_are_those_of_an_intervention(model, whole):
+    prompt = model._prompt(whole.info["token_ids"], whole.info["masked_positions"])
+    validator = Validator(prompt, whole, [How()] * 3)
+    nodes = [0, whole.order.errors.start + 12]
+    measured = validator.measure([cotrace.nodes_of(whole, [node]) for node in nodes])
+    for k, node in enumerate(nodes):
+        alone = model.intervene(tiny.prompt(), {cotrace.nodes_of(whole, [node])[0]: cotrace.ablate()})
+        after = {
+            (row["layer"], row["position"], row["feature"]): row["activation_after"]
+            for row in alone.features.to_pylist()
+        }
+        expected = [after.get(key, 0.0) for key in validator.keys] - whole.column("activation")[whole.order.features]
+        assert np.allclose(measured.feature_KN[k], expected, atol=1e-10)
+        assert measured.kl_K[k] == pytest.approx(alone.kl(), abs=1e-12)
+
+
+def test_controls_are_other_features_of_nearly_the_same_size(model, whole):
+    prompt = model._prompt(whole.info["token_ids"], whole.info["masked_positions"])
+    validator = Validator(prompt, whole, [How()] * 3)
+    chosen = validator.keys[:6]
+    drawn = [(d.layer, d.at, d.feature) for d in validator.alike(chosen, np.random.default_rng(0), set(chosen))]
+    assert len(set(drawn)) == 6
+    assert not set(drawn) & set(chosen)
+    for key, control in zip(chosen, drawn, strict=True):
+        size, of_control = (validator.sizes[validator.active.index(k)] for k in (key, control))
+        rank = np.sort(np.abs(np.log(validator.sizes / size)))
+        assert abs(np.log(of_control / size)) <= rank[30]
+    with pytest.raises(ValueError, match="too few active features"):
+        validator.alike(validator.active[:1], np.random.default_rng(0), set(validator.active))
+
+
+def test_sizes_are_the_lengths_of_what_is_written(load):
+    for kind in ("clt", "per-layer", "neurons"):
+        model = load(kind)
+        prompt = model._prompt(tiny.prompt(), None)
+        validator = Validator(prompt, model.trace(tiny.prompt()), [How()] * 3)
+        survey = model._survey(
+            prompt.ids_P, cotrace.attribution.options.Options(), cotrace.attribution.progress.Progress(False)
+        )
+        squares = [sum(e.written(j).square().sum(1) for j in range(e.decoder_UJD.shape[1])) for e in survey.encoded]
+        expected = np.concatenate([part.sqrt().numpy() for part in squares])
+        assert np.allclose(validator.sizes, expected)
+
+
+# --- the record -------------------------------------------------------------------------------
+
+
+def test_the_record_has_what_was_asked_for(validated, whole):
+    record = validated.info["validation"]
+    top = [row["node"] for row in record["nodes"] if row["control_size"] is not None]
+    influence = whole.column("influence")[whole.order.features]
+    assert top == np.argsort(-influence, kind="stable")[:8].tolist()
+    assert sum(row["sampled"] for row in record["nodes"]) == 12
+    errors = [row for row in record["nodes"] if row["node"] >= whole.order.n_features]
+    assert len(errors) == 10
+    assert all(row["control_size"] is None for row in errors)
+    assert [group["name"] for group in record["groups"]][-1] == "mine"
+    assert all(np.isfinite(path["kept_measured"]) for path in record["paths"])
+    assert 0 < len(record["paths"]) <= 3
+    assert {row["least"] for row in record["later"]} <= {1, 2}
+    for name in ("spearman", "spearman_top", "spearman_kl", "spearman_signed"):
+        found = record["summary"][name]
+        assert -1 <= found["low"] <= found["value"] <= found["high"] <= 1
+
+
+def test_the_same_seed_gives_the_same_record(model, whole, validated):
+    again = model.validate(whole, groups={"mine": [0, 5]}, **FEW)
+    assert again.info["validation"] == validated.info["validation"]
+    other = model.validate(whole, groups={"mine": [0, 5]}, seed=1, **FEW)
+    assert other.info["validation"] != validated.info["validation"]
+
+
+def test_it_is_kept_in_the_file_and_goes_when_nodes_are_numbered_anew(validated, tmp_path):
+    path = validated.save(tmp_path / "graph.arrow")
+    opened = cotrace.open(path)
+    assert opened.info["validation"] == json.loads(json.dumps(validated.info["validation"]))
+    assert np.array_equal(opened.weights, validated.weights)
+    assert "validation" not in opened.prune().info
+
+
+def test_a_damaged_record_is_refused(validated, tmp_path):
+    record = {**validated.info["validation"], "nodes": [{"node": "none"}]}
+    path = validated.with_validation(record).save(tmp_path / "graph.arrow")
+    with pytest.raises(ValueError, match="validation"):
+        cotrace.open(path)
+
+
+@pytest.mark.parametrize("ending", ["svg", "png", "pdf"])
+def test_the_plot(validated, tmp_path, ending):
+    path = plot_validation(validated, tmp_path / f"plot.{ending}")
+    assert path.read_bytes()[:4] in (b"<?xm", b"\x89PNG", b"%PDF")
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_cannot_be_plotted_is_refused(validated, whole, tmp_path):
+    with pytest.raises(ValueError, match="not validated"):
+        plot_validation(whole, tmp_path / "plot.svg")
+    with pytest.raises(ValueError, match=r"\.svg, \.png, \.pdf"):
+        plot_validation(validated, tmp_path / "plot.gif")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["per-layer", "neurons"])
+@pytest.mark.parametrize("errors", ["recomputed", "constant"])
+def test_a_circuit_of_every_kind(load, kind, errors):
+    model = load(kind)
+    circuit = model.trace(tiny.prompt(), [("feature", 2, 9, feature_at(model, 2, 9)), 5, (3, 4)]).prune()
+    if kind == "neurons" and errors == "constant":
+        with pytest.raises(ValueError, match="neurons are the MLPs themselves"):
+            model.validate(circuit, errors=errors, **FEW)
+        return
+    record = model.validate(circuit, errors=errors, **FEW).info["validation"]
+    assert record["settings"]["errors"] == errors
+    assert any(row["measured"] for row in record["nodes"])
+
+
+def feature_at(model, layer, position):
+    rows = model.active_features(tiny.prompt()).to_pylist()
+    return next(r["feature"] for r in rows if (r["layer"], r["position"]) == (layer, position))
+
+
+def test_ablating_a_feature_that_is_the_target_takes_all_of_it(load):
+    model = load("clt")
+    feature = feature_at(model, 2, 9)
+    graph = model.trace(tiny.prompt(), [("feature", 2, 9, feature)])
+    (node,) = (target["node"] for target in graph.info["targets"])
+    record = model.validate(graph, groups={"target": [node]}, **FEW).info["validation"]
+    assert record["groups"][-1]["measured"] == pytest.approx(-graph.column("activation")[node], abs=1e-9)
+
+
+# --- refusals ---------------------------------------------------------------------------------
+
+
+def test_graphs_of_others_are_refused(model, load, whole):
+    with pytest.raises(ValueError, match="traced with the transcoders"):
+        load("clt").validate(whole, **FEW)
+    other = whole.with_validation({}).info | {"model": {**whole.info["model"], "sha256": "0" * 64}}
+    with pytest.raises(ValueError, match="traced with the model"):
+        model.validate(cotrace.Graph(whole.nodes, other), **FEW)
+
+
+def test_a_direction_is_not_in_the_file(model):
+    graph = model.trace(tiny.prompt(), [np.ones(tiny.WIDTH)])
+    with pytest.raises(ValueError, match="does not hold"):
+        model.validate(graph, **FEW)
+
+
+@pytest.mark.parametrize("name", ["nodes", "sample", "controls"])
+def test_nothing_to_measure_is_refused(model, whole, name):
+    with pytest.raises(ValueError, match=f"{name} is 0; use at least 1"):
+        model.validate(whole, **{**FEW, name: 0})
+
+
+def test_groups_of_what_cannot_be_ablated_are_refused(model, whole):
+    with pytest.raises(ValueError, match="no feature and no error"):
+        model.validate(whole, groups={"token": [whole.order.tokens.start]}, **FEW)
+    with pytest.raises(ValueError, match="without an error node"):
+        model.validate(whole, groups={"first": [whole.order.errors.start]}, **FEW)
+
+
+def test_a_correlation_needs_three_that_differ():
+    random = np.random.default_rng(0)
+    assert _correlation(np.arange(2.0), np.arange(2.0), random) is None
+    assert _correlation(np.ones(5), np.arange(5.0), random) is None
+    found = _correlation(np.arange(30.0), np.arange(30.0) ** 3, random)
+    assert found == {"value": pytest.approx(1), "low": pytest.approx(1), "high": pytest.approx(1)}
+
+
+def test_what_is_held_is_said_right():
+    with pytest.raises(ValueError, match="not one of none, attention, all"):
+        Setting("everything")
+
+
+# --- the command ------------------------------------------------------------------------------
+
+
+def test_the_command_writes_the_graph_the_plot_and_a_table(tmp_path):
+    model = cotrace.load(MODEL[1], device="cpu")
+    path = model.trace([2, 20, 30, 40, 50]).prune().save(tmp_path / "graph.arrow")
+    done = run(
+        "validate", path, "--device", "cpu", "--nodes", "4", "--sample", "6", "--controls", "1", "--group", "a=0,1"
+    )
+    assert done.returncode == 0, done.stderr
+    assert {p.name for p in tmp_path.iterdir()} == {"graph.arrow", "graph.validation.svg"}
+    assert cotrace.open(path).info["validation"]["settings"]["nodes"] == 4
+    for words in ("influence and effect", "more than controls", "layers later", "freeze none, errors recomputed"):
+        assert words in re.sub(r"\s+", " ", done.stdout)
+    shown = run("show", path)
+    assert "influence and effect" in shown.stdout
+    for wrong, cure in (
+        (["--group", "a"], "NAME=12,45,77"),
+        (["--group", "a=99999"], "should name features"),
+        (["--plot", tmp_path / "x.gif"], ".svg, .png, .pdf"),
+        (["--freeze", "some", "--device", "cpu"], "none, attention, all"),
+        (["--transcoders", "neurons:3", "--device", "cpu"], "traced with the transcoders"),
+    ):
+        refused = run("validate", path, *wrong)
+        assert refused.returncode == 2
+        assert cure in refused.stderr
+        assert len(refused.stderr.splitlines()) == 1
+    assert run("validate", tmp_path / "none.arrow").returncode == 2
