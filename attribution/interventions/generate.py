@@ -10,8 +10,10 @@ from torch import Tensor
 from ..progress import Progress
 from ..tokens import as_index
 from .changes import Changes, Intervention
-from .run import Prompt, Setting
+from .run import TOO_LARGE, Prompt, Setting
 from .stream import Chunk, How
+
+LEAST_TEMPERATURE = 1e-3  # below, nothing but the likeliest token is drawn
 
 
 @dataclass(frozen=True)
@@ -25,9 +27,12 @@ class Sampling:
     def __post_init__(self) -> None:
         if as_index(self.max_new_tokens, "max_new_tokens") < 1:
             raise ValueError(f"max_new_tokens is {self.max_new_tokens}; ask for at least 1")
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise ValueError(f"temperature is {self.temperature}; use 0 for the likeliest token, or a positive number")
-        as_index(self.seed, "seed")
+        if not (self.temperature == 0 or LEAST_TEMPERATURE <= self.temperature < math.inf):
+            raise ValueError(
+                f"temperature is {self.temperature}; use 0 for the likeliest token, or at least {LEAST_TEMPERATURE}"
+            )
+        if not 0 <= as_index(self.seed, "seed") < 2**63:
+            raise ValueError(f"seed is {self.seed}; it is an integer from 0 to 2^63 - 1")
 
 
 @dataclass
@@ -74,6 +79,8 @@ def generate(
             chunk = reading.read(ids_P)
             result._states.append((chunk.resid_BPD[0, -1:], chunk.rms_BP[0, -1:]))
             probability_V = result.next_probabilities(-1)
+            if not probability_V.isfinite().all():
+                raise ValueError(TOO_LARGE)
             token = choose(probability_V, sampling.temperature, generator)
             result.token_ids.append(token)
             result.probabilities.append(float(probability_V[token]))

@@ -22,6 +22,7 @@ from .stream import HELD, MODEL, TRANSCODERS, Chunk, How, Stream
 
 FREEZE = ("none", "attention", "all")
 ERRORS = {"recomputed": MODEL, "constant": TRANSCODERS}
+TOO_LARGE = "the changes are so large that the model's values are no longer finite; use smaller ones"
 AT_ONCE = 1024  # positions of all rows together that are read at once: more gains nothing on a CPU
 MEMORY_SHARE = 0.25  # of what is free, for what is kept of these
 
@@ -112,7 +113,10 @@ def outcomes(prompt: Prompt, rows: Sequence[Changes], how: Sequence[How], report
     reference = any(h != How() for h in how)
     plain = prompt.stream(error_layers=error_layers, report=report or reference).read(ids_BP)
     changed = prompt.stream(how, rows, error_layers=error_layers, report=report)
-    return Outcome(plain, changed.read(ids_BP, plain if reference else None))
+    after = changed.read(ids_BP, plain if reference else None)
+    if not after.resid_BPD.isfinite().all():
+        raise ValueError(TOO_LARGE)
+    return Outcome(plain, after)
 
 
 class Intervened:
@@ -144,8 +148,7 @@ class Intervened:
 
     def kl(self, position: int = -1) -> float:
         """Divergence KL(before ‖ after) of the next-token probabilities at a position, in nats."""
-        before_V, after_V = self.probabilities(position)
-        return float(torch.where(before_V > 0, before_V * (before_V / after_V).log(), 0).sum())
+        return divergence(*self.probabilities(position))
 
     def moved(self, position: int = -1, count: int = 10) -> list[Moved]:
         """The tokens whose probabilities moved most at a position, the largest move first."""
@@ -236,6 +239,11 @@ def _refuse_idle(changes: Changes, before: Chunk, row: int, prompt: Prompt) -> N
                 f"{node} is not active there, so this would change nothing; model.active_features(prompt) lists those "
                 "that are, and set_to(x) makes it active"
             )
+
+
+def divergence(before_V: Tensor, after_V: Tensor) -> float:
+    """KL(before ‖ after) of two distributions, in nats."""
+    return float(torch.where(before_V > 0, before_V * (before_V / after_V).log(), 0).sum())
 
 
 def most_moved(tokens: Tokens, before_V: Tensor, after_V: Tensor, count: int) -> list[Moved]:

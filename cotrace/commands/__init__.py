@@ -11,14 +11,18 @@ from .evaluate import evaluate
 from .prune import prune
 from .render import render
 from .show import show
+from .steer import steer
 from .trace import trace
 from .train import train
+from .validate import validate
 
 CANCELLED = 130
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(trace)
 app.command()(show)
+app.command()(steer)
+app.command()(validate)
 app.command()(prune)
 app.command()(render)
 app.command()(train)

@@ -1,5 +1,6 @@
 """How a graph is told in a terminal."""
 
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,7 @@ def print_plan(plan: "Plan") -> None:
 
 def printable(text: str) -> str:
     """Text of a file without the control characters that would steer a terminal."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)
+    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else "\ufffd" for c in text)
 
 
 def say_written(path: Path) -> None:

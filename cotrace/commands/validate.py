@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from .steer import HOW_TO_FREEZE, HOW_TO_TREAT_ERRORS, WHERE_IT_HOLDS
+
 HOW_TO_NAME_GROUPS = (
     "Also ablate these nodes of the graph together: NAME=12,45,77, numbers as `cotrace show` prints them. Repeatable."
 )
@@ -19,10 +21,9 @@ def validate(
     ] = 3,
     paths: Annotated[int, typer.Option(help="So many of the strongest paths, each as a whole.", min=0)] = 5,
     group: Annotated[list[str] | None, typer.Option(help=HOW_TO_NAME_GROUPS)] = None,
-    freeze: Annotated[str, typer.Option(help="What is held: none, attention or all.")] = "none",
-    errors: Annotated[
-        str, typer.Option(help="What stands for MLPs: recomputed (themselves) or constant (transcoders and errors).")
-    ] = "recomputed",
+    freeze: Annotated[str, typer.Option(help=HOW_TO_FREEZE)] = "none",
+    layer: Annotated[list[str] | None, typer.Option(help=WHERE_IT_HOLDS)] = None,
+    errors: Annotated[str, typer.Option(help=HOW_TO_TREAT_ERRORS)] = "recomputed",
     seed: Annotated[int, typer.Option(help="Of the draws.", min=0)] = 0,
     model: Annotated[str | None, typer.Option(help="Where the graph's model is.  [the name in the file]")] = None,
     transcoders: Annotated[str | None, typer.Option(help="Where its transcoders are.  [the name in the file]")] = None,
@@ -37,12 +38,16 @@ def validate(
     The result is kept in the graph's metadata, where `cotrace show` finds it, and drawn.
     """
     import cotrace
+    from cotrace.attribution.interventions.run import Setting
+    from cotrace.changes import parse_layers
     from cotrace.graphs.plots import FORMATS, plot_validation
 
     from .places import check_writable
     from .report import print_validation, say_written
 
     graph = cotrace.open(file)
+    setting: dict[str, Any] = {"freeze": freeze, "layers": parse_layers(layer or []), "errors": errors}
+    Setting(**setting)
     groups = dict(parse_group(text, graph) for text in group or ())
     target = out or file
     picture = plot or target.with_name(f"{target.name.partition('.arrow')[0]}.validation.svg")
@@ -55,7 +60,7 @@ def validate(
     spec = transcoders or info["transcoders"]["name"]
     loaded = cotrace.load(model or info["model"]["name"], spec, device=device, dtype=dtype)
     sizes: dict[str, Any] = {"nodes": nodes, "sample": sample, "controls": controls, "paths": paths, "seed": seed}
-    validated = loaded.validate(graph, groups=groups, freeze=freeze, errors=errors, **sizes)
+    validated = loaded.validate(graph, groups=groups, **setting, **sizes)
     written = [validated.save(target), plot_validation(validated, picture)]
     print_validation(validated)
     for path in written:
