@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -12,3 +13,63 @@ class Active(NamedTuple):
     feature_n: Tensor  # int64
     activation_n: Tensor
     pre_activation_n: Tensor
+
+
+class Sites(NamedTuple):
+    """Features of one layer at positions: any, active or not. n entries."""
+
+    position_n: Tensor
+    feature_n: Tensor
+
+
+def with_activations(sites: Sites, activation_n: Tensor) -> Active:
+    """Sites as features that have activations, and no other pre-activations."""
+    return Active(sites.position_n, sites.feature_n, activation_n, activation_n)
+
+
+def look_up(active: Active, sites: Sites, missing_n: Tensor | float = 0.0) -> Tensor:
+    """Activations (n,) of features among the active ones, sorted; `missing_n` where they are not active."""
+    key_a, key_n = _keys(active, sites)
+    if not len(key_a):
+        return active.activation_n.new_zeros(len(key_n)) + missing_n
+    at_n = torch.searchsorted(key_a, key_n).clamp_(max=len(key_a) - 1)
+    return torch.where(key_a[at_n] == key_n, active.activation_n[at_n], missing_n)
+
+
+def replaced(active: Active, sites: Sites, activation_n: Tensor) -> Active:
+    """Active features with new activations at some sites, sorted; those of zero are left out.
+
+    A changed feature keeps the pre-activation that it has by itself, NaN where it is not active.
+    """
+    key_a, key_n = _keys(active, sites)
+    kept = ~torch.isin(key_a, key_n)
+    new = activation_n != 0
+    own_n = look_up(active._replace(activation_n=active.pre_activation_n), sites, torch.nan)
+    columns = zip(active, (*sites, activation_n, own_n), strict=True)
+    joined = [torch.cat([before[kept], after[new]]) for before, after in columns]
+    order = torch.argsort(torch.cat([key_a[kept], key_n[new]]))
+    return Active(*(column[order] for column in joined))
+
+
+def difference(after: Active, before: Active) -> Active:
+    """Activations of one minus those of the other, sorted, without zeros."""
+    key_a, key_b = _keys(after, before)
+    key_U, index = torch.cat([key_a, key_b]).unique(return_inverse=True)
+    source = torch.zeros_like(key_U).scatter_(0, index, torch.arange(len(index), device=index.device))
+    position_n, feature_n = (torch.cat(both)[source] for both in zip(after[:2], before[:2], strict=True))
+    value_U = after.activation_n.new_zeros(len(key_U))
+    value_U[index[: len(key_a)]] = after.activation_n  # each key is at most once on a side
+    value_U[index[len(key_a) :]] -= before.activation_n
+    return without_zeros(Active(position_n, feature_n, value_U, value_U))
+
+
+def without_zeros(active: Active) -> Active:
+    """Only the features whose activation is not zero."""
+    kept = active.activation_n != 0
+    return Active(*(column[kept] for column in active))
+
+
+def _keys(a: Active | Sites, b: Active | Sites) -> tuple[Tensor, Tensor]:
+    """One number for each position and feature, ascending in this order, the same on both sides."""
+    width = 1 + torch.cat([a.feature_n, b.feature_n]).max() if len(a.feature_n) + len(b.feature_n) else 1
+    return a.position_n * width + a.feature_n, b.position_n * width + b.feature_n

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from cotrace.graphs import Graph
+from cotrace.kernels.active import Sites
 
 from ..replacement import Masked
 from ..tokens import as_index
-from ..transcoders import Sites, Transcoders
+from ..transcoders import Transcoders
 from ..weights import Gemma3Weights
 
 PLACES = ("all", "prompt", "generated")

@@ -77,7 +77,9 @@ def generate(
             if not use_cache:
                 reading.start()
             chunk = reading.read(ids_P)
-            result._states.append((chunk.resid_BPD[0, -1:], chunk.rms_BP[0, -1:]))
+            result._states.append(
+                (chunk.resid_BPD[0, -1:].clone(), chunk.rms_BP[0, -1:].clone())
+            )  # no view of the whole
             probability_V = result.next_probabilities(-1)
             if not probability_V.isfinite().all():
                 raise ValueError(TOO_LARGE)

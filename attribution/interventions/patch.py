@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..transcoders import Sites
+from cotrace.kernels.active import Sites
+
 from .changes import Change, Changes, Direction, Error, Feature, Supernode, ablate, set_to
 from .run import Intervened, Prompt, Setting, intervene
 from .stream import Chunk

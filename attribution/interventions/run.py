@@ -9,13 +9,13 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from cotrace.kernels.active import Active
+from cotrace.kernels.active import Active, Sites, look_up
 
 from ..architecture import Architecture
 from ..memory import free_memory
 from ..replacement import Masked
 from ..tokens import Tokens, as_index
-from ..transcoders import Sites, Transcoders, look_up
+from ..transcoders import Transcoders
 from ..weights import Gemma3Weights
 from .changes import Changes, Feature, Intervention, Place
 from .stream import HELD, MODEL, TRANSCODERS, Chunk, How, Stream
@@ -268,8 +268,7 @@ def _either(before: Active, after: Active) -> Sites:
 
 def _known(active: Active, sites: Sites) -> Tensor:
     """Pre-activations (n,), NaN where they are not known."""
-    found_n = look_up(active._replace(activation_n=active.pre_activation_n), sites)
-    return torch.where(found_n == 0, torch.nan, found_n)
+    return look_up(active._replace(activation_n=active.pre_activation_n), sites, torch.nan)
 
 
 def _array(values: Tensor, kind: pa.DataType | None = None) -> pa.Array:

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cotrace.kernels.active import Active
+from cotrace.kernels.active import Active, Sites, difference, look_up, replaced, with_activations, without_zeros
 from cotrace.kernels.decode import decode
 
-from ..transcoders import Sites, Transcoders, look_up
+from ..transcoders import Transcoders
 from ..weights import Gemma3Weights, LayerPass, LayerWeights, Past
 from .changes import Changes, FeatureEdit, error_edit, feature_edit
 
@@ -43,9 +43,7 @@ class Activations(NamedTuple):
         found_n = transcoders.activations(self.natural, self.seen, weights, sites)
         if self.sites is None or self.new_n is None:
             return found_n
-        wanted_n, key_m = _keys(sites, self.sites)
-        at_n = torch.searchsorted(key_m, wanted_n).clamp_(max=len(key_m) - 1)
-        return torch.where(key_m[at_n] == wanted_n, self.new_n[at_n], found_n)
+        return look_up(with_activations(self.sites, self.new_n), sites, found_n)
 
 
 @dataclass
@@ -185,7 +183,7 @@ class _Reading:
             new_n = edit.of(old_n)
             changed = replaced(natural, edit.sites, new_n)
             activations = Activations(natural, seen, changed, edit.sites, new_n)
-            moved = _without_zeros(Active(*edit.sites, new_n - old_n, new_n))
+            moved = without_zeros(with_activations(edit.sites, new_n - old_n))
         self.chunk.active.append(activations)
         if how.mlp == TRANSCODERS:
             assert self.reference is not None
@@ -245,42 +243,3 @@ class _Reading:
                     if moved_p.any():
                         resid_BPD[row, at] += moved_p[:, None] * unit_D
         return resid_BPD
-
-
-def replaced(active: Active, sites: Sites, activation_n: Tensor) -> Active:
-    """Active features with new activations at some sites, sorted; those of zero are left out.
-
-    A changed feature keeps the pre-activation that it has by itself, NaN where it is not active.
-    """
-    key_a, key_n = _keys(active, sites)
-    kept = ~torch.isin(key_a, key_n)
-    new = activation_n != 0
-    own_n = look_up(active._replace(activation_n=active.pre_activation_n), sites)
-    own_n = torch.where(own_n == 0, torch.nan, own_n)
-    columns = zip(active, (*sites, activation_n, own_n), strict=True)
-    joined = [torch.cat([before[kept], after[new]]) for before, after in columns]
-    order = torch.argsort(torch.cat([key_a[kept], key_n[new]]))
-    return Active(*(column[order] for column in joined))
-
-
-def difference(after: Active, before: Active) -> Active:
-    """Activations of one minus those of the other, sorted, without zeros."""
-    key_a, key_b = _keys(after, before)
-    key_U, index = torch.cat([key_a, key_b]).unique(return_inverse=True)
-    source = torch.zeros_like(key_U).scatter_(0, index, torch.arange(len(index), device=index.device))
-    position_n, feature_n = (torch.cat(both)[source] for both in zip(after[:2], before[:2], strict=True))
-    value_U = after.activation_n.new_zeros(len(key_U))
-    value_U[index[: len(key_a)]] = after.activation_n  # each key is at most once on a side
-    value_U[index[len(key_a) :]] -= before.activation_n
-    return _without_zeros(Active(position_n, feature_n, value_U, value_U))
-
-
-def _without_zeros(active: Active) -> Active:
-    kept = active.activation_n != 0
-    return Active(*(column[kept] for column in active))
-
-
-def _keys(a: Active | Sites, b: Active | Sites) -> tuple[Tensor, Tensor]:
-    """One number for each position and feature, ascending in this order, the same on both sides."""
-    width = 1 + torch.cat([a.feature_n, b.feature_n]).max() if len(a.feature_n) + len(b.feature_n) else 1
-    return a.position_n * width + a.feature_n, b.position_n * width + b.feature_n

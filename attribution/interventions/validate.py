@@ -11,10 +11,10 @@ from torch import Tensor
 
 from cotrace.graphs import Graph, node_label, strongest_paths
 from cotrace.graphs.effects import ablation_effects
+from cotrace.kernels.active import Sites
 
 from ..progress import Progress
 from ..tokens import as_index
-from ..transcoders import Sites
 from .changes import Changes, Feature, ablate, nodes_of
 from .run import Prompt, Setting, outcomes
 from .stream import HELD, Chunk, How

@@ -1,6 +1,6 @@
 """Transcoders: every format that can be traced, behind one interface."""
 
-from .base import Encoded, Sites, Transcoders, look_up
+from .base import Encoded, Transcoders
 from .files import FileTranscoders
 from .loading import default_transcoders, find_transcoders, load_transcoders
 from .neurons import NeuronTranscoders
@@ -9,10 +9,8 @@ __all__ = [
     "Encoded",
     "FileTranscoders",
     "NeuronTranscoders",
-    "Sites",
     "Transcoders",
     "default_transcoders",
     "find_transcoders",
     "load_transcoders",
-    "look_up",
 ]

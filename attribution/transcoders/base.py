@@ -2,12 +2,11 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
 from torch import Tensor
 
-from cotrace.kernels.active import Active
+from cotrace.kernels.active import Active, Sites, look_up
 
 from ..weights import Gemma3Weights, LayerPass
 
@@ -40,23 +39,6 @@ class Encoded:
     def written(self, j: int) -> Tensor:
         """Vectors written at the MLP output of layer + j, (n, D)."""
         return self.write_scale_n[:, None] * self.decoder_UJD[self.row_n, j]
-
-
-class Sites(NamedTuple):
-    """Features of one layer at positions: any, active or not. n entries."""
-
-    position_n: Tensor
-    feature_n: Tensor
-
-
-def look_up(active: Active, sites: Sites) -> Tensor:
-    """Activations (n,) of features among the active ones; zero where they are not active."""
-    if not len(active.position_n):
-        return active.activation_n.new_zeros(len(sites.position_n))
-    most = torch.maximum(active.feature_n.max(), sites.feature_n.max()) + 1 if len(sites.feature_n) else 1
-    key_n, wanted_n = (s.position_n * most + s.feature_n for s in (active, sites))
-    at_n = torch.searchsorted(key_n, wanted_n).clamp_(max=len(key_n) - 1)
-    return torch.where(key_n[at_n] == wanted_n, active.activation_n[at_n], 0)
 
 
 class Transcoders(ABC):

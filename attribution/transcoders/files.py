@@ -8,13 +8,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from cotrace.kernels.active import Active
+from cotrace.kernels.active import Active, Sites
 from cotrace.kernels.encode import encode
 
 from ..architecture import Architecture
 from ..provenance import content_hash
 from ..weights import Gemma3Weights, LayerPass
-from .base import Encoded, Sites, Transcoders
+from .base import Encoded, Transcoders
 from .formats import Activation, Format, LayerTensors
 
 

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from cotrace.kernels.active import Active
+from cotrace.kernels.active import Active, Sites, look_up
 
 from ..weights import Gemma3Weights, LayerPass, LayerWeights
-from .base import Encoded, Sites, Transcoders, look_up
+from .base import Encoded, Transcoders
 
 DEFAULT_K = 32
 
