@@ -27,7 +27,6 @@ PUBLISHED = {"spearman": 0.72, "what": "18-layer cross-layer transcoder, Ameisen
 MODES: dict[str, dict[str, Any]] = {  # first the one that counts; the others have fewer controls and no paths
     "responds": {"freeze": "none", "errors": "recomputed", "controls": 3, "paths": 5},
     "transcoders respond": {"freeze": "none", "errors": "constant", "controls": 1, "paths": 0},
-    "attention held": {"freeze": "attention", "errors": "recomputed", "controls": 1, "paths": 0},
     "all held": {"freeze": "all", "errors": "recomputed", "controls": 1, "paths": 0},
 }
 RESAMPLES = 10_000

@@ -42,7 +42,8 @@ def main(transcoders: str) -> None:
     model = cotrace.load("gemma-3-270m", transcoders, device="cpu")
     graph = model.trace(PROMPT, [TARGET], progress=False)
     ((token,),) = (target["token_ids"] for target in graph.info["targets"])
-    _, size_N = active_features(model._prompt(PROMPT, None))
+    prompt = model._prompt(PROMPT, None)
+    _, size_N = active_features(prompt, prompt.stream().read(prompt.ids_P[None]))
     effect_N = -ablation_effects(graph, [[n] for n in range(graph.order.n_features)])[
         :, graph.info["targets"][0]["node"]
     ]

@@ -62,26 +62,33 @@ class Validator:
         self.targets = [_read_out(prompt, target) for target in graph.info["targets"]]
         self.weight_T = np.array([target["weight"] for target in graph.info["targets"]])
         self.position = max(target.position for target in self.targets)
-        self.active, self.sizes = active_features(prompt)
+        self.before = prompt.stream().read(prompt.ids_P[None])
+        self.active, self.sizes = active_features(prompt, self.before)
 
     def measure(self, removed: Sequence[Iterable[Any]], how: Sequence[How] | None = None, step: Any = None) -> Measured:
         """Ablate each set of nodes by itself."""
-        parts = []
+        how, parts = self.how if how is None else how, []
+        held = any(h != How() for h in how)
         for start in range(0, len(removed), at_once := self.prompt.rows_at_once()):
             sets = removed[start : start + at_once]
             rows = [Changes({node: ablate() for node in nodes}, self.prompt.place) for nodes in sets]
-            outcome = outcomes(self.prompt, rows, self.how if how is None else how)
-            parts.append(self._compare(outcome.before, outcome.after, len(sets)))
+            before, after = outcomes(self.prompt, rows, how) if held else (self.before, self._free(rows, how))
+            parts.append(self._compare(before, after, len(sets)))
             if step is not None:
                 step(len(sets))
         return Measured(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
+    def _free(self, rows: Sequence[Changes], how: Sequence[How]) -> Chunk:
+        """The rows where nothing is held, so that one run without changes serves all."""
+        error_layers = {layer for changes in rows for layer in changes.errors}
+        return self.prompt.stream(how, rows, error_layers=error_layers).read(self.prompt.ids_P.expand(len(rows), -1))
+
     def _compare(self, before: Chunk, after: Chunk, n_rows: int) -> Measured:
-        feature_KN = self._activations(after, n_rows) - self._activations(before, n_rows)
-        target_KT = np.stack([self._read(after, t, n_rows) - self._read(before, t, n_rows) for t in self.targets], 1)
-        node_N = {target.feature: column for column, target in enumerate(self.targets) if target.feature is not None}
-        for node, column in node_N.items():
-            target_KT[:, column] = feature_KN[:, node]
+        feature_KN = self._activations(after, n_rows) - self._activations(before, len(before.resid_BPD))
+        target_KT = np.stack([self._read(after, target) - self._read(before, target) for target in self.targets], 1)
+        for column, target in enumerate(self.targets):
+            if target.feature is not None:
+                target_KT[:, column] = feature_KN[:, target.feature]
         return Measured(target_KT, self._kl(before, after), feature_KN)
 
     def _activations(self, chunk: Chunk, n_rows: int) -> np.ndarray:
@@ -96,26 +103,26 @@ class Validator:
             columns.append(active.of(sites, self.prompt.transcoders, self.prompt.weights).view(n_rows, -1))
         return torch.cat(columns, 1).double().cpu().numpy()
 
-    def _read(self, chunk: Chunk, target: "_ReadOut", n_rows: int) -> np.ndarray:
+    def _read(self, chunk: Chunk, target: "_ReadOut") -> np.ndarray:
         """What a target reads in every row, (K,)."""
         if target.direction_D is None:
-            return np.zeros(n_rows)
+            return np.zeros(len(chunk.resid_BPD))
         at = target.position
         normed_KD = self.prompt.weights.final_normed(chunk.resid_BPD[:, at], chunk.rms_BP[:, at])
         return (normed_KD @ target.direction_D).double().cpu().numpy()
 
     def _kl(self, before: Chunk, after: Chunk) -> np.ndarray:
         """KL(before ‖ after) of the next token at the targets' last position, (K,) in nats."""
-        found = []
-        for rows in torch.arange(len(before.resid_BPD)).split(LOGITS_AT_ONCE):
-            before_KV, after_KV = (
-                self.prompt.weights.logits(chunk.resid_BPD[rows, self.position], chunk.rms_BP[rows, self.position])
-                .double()
-                .log_softmax(-1)
-                for chunk in (before, after)
-            )
-            found.append((before_KV.exp() * (before_KV - after_KV)).sum(-1))
+        (before_V,) = self._log_probabilities(before, torch.arange(1))
+        found = [
+            (before_V.exp() * (before_V - self._log_probabilities(after, rows))).sum(-1)
+            for rows in torch.arange(len(after.resid_BPD)).split(LOGITS_AT_ONCE)
+        ]
         return torch.cat(found).cpu().numpy()
+
+    def _log_probabilities(self, chunk: Chunk, rows: Tensor) -> Tensor:
+        at = self.position
+        return self.prompt.weights.logits(chunk.resid_BPD[rows, at], chunk.rms_BP[rows, at]).double().log_softmax(-1)
 
     def alike(self, nodes: Iterable[Key], random: np.random.Generator, taken: set[Key]) -> list[Feature]:
         """As many other active features, each drawn from the ten nearest in size to one of the nodes."""
@@ -162,9 +169,8 @@ def feature_keys(graph: Graph) -> list[Key]:
     return list(zip(*columns, strict=True))
 
 
-def active_features(prompt: Prompt) -> tuple[list[Key], np.ndarray]:
-    """All active features of a prompt, and the length of all that each writes (N,)."""
-    read = prompt.stream().read(prompt.ids_P[None])
+def active_features(prompt: Prompt, read: Chunk) -> tuple[list[Key], np.ndarray]:
+    """All active features of a prompt that was read, and the length of all that each writes (N,)."""
     keys: list[Key] = []
     sizes = []
     for layer, (active, done, *_) in enumerate(read.active):
