@@ -199,6 +199,10 @@ class Model:
             ValueError: changes that conflict, or cannot be made; bad input of any kind, with the cure.
         """
         setting, prompts = Setting(freeze, layers, errors), several(prompt)
+        if not isinstance(changes, Mapping | list | tuple):
+            raise ValueError(
+                f"changes is {changes!r}; it maps nodes to changes, {{Feature(…): ablate()}}, or lists such"
+            )
         if prompts is None:
             if isinstance(changes, Mapping):
                 return self._intervene(prompt, [changes], setting, masked_positions)[0]

@@ -37,15 +37,11 @@ def look_up(active: Active, sites: Sites, missing_n: Tensor | float = 0.0) -> Te
 
 
 def replaced(active: Active, sites: Sites, activation_n: Tensor) -> Active:
-    """Active features with new activations at some sites, sorted; those of zero are left out.
-
-    A changed feature keeps the pre-activation that it has by itself, NaN where it is not active.
-    """
+    """Active features with new activations at some sites, sorted; those of zero are left out."""
     key_a, key_n = _keys(active, sites)
     kept = ~torch.isin(key_a, key_n)
     new = activation_n != 0
-    own_n = look_up(active._replace(activation_n=active.pre_activation_n), sites, torch.nan)
-    columns = zip(active, (*sites, activation_n, own_n), strict=True)
+    columns = zip(active, with_activations(sites, activation_n), strict=True)
     joined = [torch.cat([before[kept], after[new]]) for before, after in columns]
     order = torch.argsort(torch.cat([key_a[kept], key_n[new]]))
     return Active(*(column[order] for column in joined))

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -52,13 +52,21 @@ def add(value: float | Tensor) -> Change:
 
 def multiply(factor: float) -> Change:
     """Multiply an activation, or an error node, by a factor."""
-    return Change(float(factor), 0.0)
+    return Change(_number(factor), 0.0)
 
 
 def _value(value: Any) -> float | Tensor:
-    if isinstance(value, Tensor | np.ndarray) and value.ndim > 0:
-        return torch.as_tensor(value).detach()
-    return float(value)
+    is_vector = isinstance(value, Tensor | np.ndarray) and value.ndim > 0
+    return torch.as_tensor(value).detach() if is_vector else _number(value)
+
+
+def _number(value: Any) -> float:
+    try:
+        if isinstance(value, str | bool):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # of tensors with several values
+        raise ValueError(f"a change by {value!r} is no number; give one, or for an error node a tensor (D,)") from error
 
 
 @dataclass(frozen=True)
@@ -124,7 +132,7 @@ class Supernode:
     name: str = ""
 
     def __post_init__(self) -> None:
-        members = tuple(self.members)
+        members = tuple(self.members) if isinstance(self.members, Iterable) else ()
         if not members or not all(isinstance(member, Feature | Error) for member in members):
             raise ValueError(f"the supernode {self.name!r} should have features or error nodes, at least one")
         object.__setattr__(self, "members", members)
@@ -223,10 +231,10 @@ class Changes:
             taken[site] = key, change
         kinds[type(node)][node.layer].append(placed)
 
-    @property
-    def error_layers(self) -> set[int]:
-        """Layers whose error nodes are changed."""
-        return set(self.errors)
+    def __iter__(self) -> Iterator[Placed[Any]]:
+        for kind in (self.features, self.errors, self.directions):
+            for placed in kind.values():
+                yield from placed
 
     def __bool__(self) -> bool:
         return bool(self.features or self.errors or self.directions)

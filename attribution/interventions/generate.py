@@ -10,7 +10,7 @@ from torch import Tensor
 from ..progress import Progress
 from ..tokens import as_index
 from .changes import Changes, Intervention
-from .run import TOO_LARGE, Prompt, Setting
+from .run import Prompt, Setting
 from .stream import Chunk, How
 
 LEAST_TEMPERATURE = 1e-3  # below, nothing but the likeliest token is drawn
@@ -27,7 +27,9 @@ class Sampling:
     def __post_init__(self) -> None:
         if as_index(self.max_new_tokens, "max_new_tokens") < 1:
             raise ValueError(f"max_new_tokens is {self.max_new_tokens}; ask for at least 1")
-        if not (self.temperature == 0 or LEAST_TEMPERATURE <= self.temperature < math.inf):
+        if isinstance(self.temperature, str) or not (
+            self.temperature == 0 or LEAST_TEMPERATURE <= self.temperature < math.inf
+        ):
             raise ValueError(
                 f"temperature is {self.temperature}; use 0 for the likeliest token, or at least {LEAST_TEMPERATURE}"
             )
@@ -81,8 +83,6 @@ def generate(
                 (chunk.resid_BPD[0, -1:].clone(), chunk.rms_BP[0, -1:].clone())
             )  # no view of the whole
             probability_V = result.next_probabilities(-1)
-            if not probability_V.isfinite().all():
-                raise ValueError(TOO_LARGE)
             token = choose(probability_V, sampling.temperature, generator)
             result.token_ids.append(token)
             result.probabilities.append(float(probability_V[token]))

@@ -52,12 +52,16 @@ def patch(clean: Prompt, corrupted: Prompt, nodes: Iterable[Any], setting: Setti
             f"the clean prompt has {len(clean.ids_P)} tokens and the corrupted one {len(corrupted.ids_P)}; patching goes "
             "position by position, so choose prompts of one length"
         )
+    if not isinstance(nodes, Iterable):
+        raise ValueError(f"nodes is {nodes!r} and should be a list; write [node], also for one")
     named = [member for node in nodes for member in (node.members if isinstance(node, Supernode) else (node,))]
     if any(isinstance(node, Direction) for node in named):
         raise ValueError("a direction cannot be patched; name features and error nodes")
     placed = Changes({node: ablate() for node in named}, clean.place)
-    if not placed:
-        raise ValueError("no node is named, so nothing would be patched; name at least one")
+    if not any(one.positions for one in placed):
+        raise ValueError(
+            "no node is named at a position of the prompts (generated ones are not), so nothing would be patched"
+        )
     read = clean.stream(error_layers=placed.errors.keys()).read(clean.ids_P[None])
     (patched,) = intervene(corrupted, [_taken(placed, read, clean)], setting)
     return Patched(patched, read)

@@ -17,12 +17,11 @@ from ..replacement import Masked
 from ..tokens import Tokens, as_index
 from ..transcoders import Transcoders
 from ..weights import Gemma3Weights
-from .changes import Changes, Feature, Intervention, Place
+from .changes import Changes, Intervention, Place
 from .stream import HELD, MODEL, TRANSCODERS, Chunk, How, Stream
 
 FREEZE = ("none", "attention", "all")
 ERRORS = {"recomputed": MODEL, "constant": TRANSCODERS}
-TOO_LARGE = "the changes are so large that the model's values are no longer finite; use smaller ones"
 AT_ONCE = 1024  # positions of all rows together that are read at once: more gains nothing on a CPU
 MEMORY_SHARE = 0.25  # of what is free, for what is kept of these
 
@@ -40,6 +39,10 @@ class Setting:
             raise ValueError(f"freeze={self.freeze!r} is not one of {', '.join(FREEZE)}")
         if self.errors not in ERRORS:
             raise ValueError(f"errors={self.errors!r} is not one of {', '.join(ERRORS)}")
+        if self.layers is not None:
+            if not isinstance(self.layers, Iterable):
+                raise ValueError(f"layers={self.layers!r} is not a list of layers; write layers=[…], also for one")
+            object.__setattr__(self, "layers", tuple(as_index(layer, "a layer") for layer in self.layers))
         if self.layers is not None and self.freeze == "none":
             raise ValueError('layers= says where freeze= holds, and freeze is "none"; use "attention" or "all"')
 
@@ -56,7 +59,7 @@ class Setting:
 
     def _layers(self, arch: Architecture) -> set[int]:
         assert self.layers is not None
-        layers = {as_index(layer, "a layer") for layer in self.layers}
+        layers = set(self.layers)
         outside = [layer for layer in layers if not 0 <= layer < arch.n_layers]
         if outside:
             raise ValueError(f"the model has no layer {outside[0]}; its layers are 0 … {arch.n_layers - 1}")
@@ -113,10 +116,7 @@ def outcomes(prompt: Prompt, rows: Sequence[Changes], how: Sequence[How], report
     reference = any(h != How() for h in how)
     plain = prompt.stream(error_layers=error_layers, report=report or reference).read(ids_BP)
     changed = prompt.stream(how, rows, error_layers=error_layers, report=report)
-    after = changed.read(ids_BP, plain if reference else None)
-    if not after.resid_BPD.isfinite().all():
-        raise ValueError(TOO_LARGE)
-    return Outcome(plain, after)
+    return Outcome(plain, changed.read(ids_BP, plain if reference else None))
 
 
 class Intervened:
@@ -184,7 +184,9 @@ class Intervened:
         columns |= {"position": _array(sites.position_n, pa.int32()), "feature": _array(sites.feature_n, pa.int32())}
         for name, chunk in zip(("activation_before", "activation_after"), self._outcome, strict=True):
             columns[name] = _array(chunk.active[layer].of(numbered, *model))
-        pre_before, pre_after = _known(before, sites), _known(after, sites)
+        pre_before, pre_after = (
+            _known(_of_row(chunk.active[layer].natural, self._row, n), sites) for chunk in self._outcome
+        )
         if self._how[layer].mlp == HELD:
             pre_after = pre_before + self._read_besides(layer, numbered)
         for name, values in (("pre_activation_before", pre_before), ("pre_activation_after", pre_after)):
@@ -223,21 +225,24 @@ def intervene(
 
 
 def _refuse_idle(changes: Changes, before: Chunk, row: int, prompt: Prompt) -> None:
-    """Raise ValueError for a feature that is ablated or multiplied where it is not active, and cannot become so."""
-    touched = [*changes.features, *changes.errors, *changes.directions]
-    if prompt.transcoders.inside or not touched:
+    """Raise ValueError for a change that is made nowhere, and for one of a feature that is not active and stays so."""
+    for placed in changes:
+        if not placed.positions:
+            raise ValueError(
+                f"{placed.node} is at no position of this prompt, so this would change nothing; model.generate changes "
+                "what comes after it"
+            )
+    if prompt.transcoders.inside or not changes:
         return
-    for placed in changes.features.get(min(touched), ()):
-        node = placed.node
-        assert isinstance(node, Feature)
-        if placed.change.shift or placed.change.scale == 1 or placed.generated:
+    for placed in changes.features.get(min(placed.node.layer for placed in changes), ()):
+        if placed.change.shift or placed.change.scale == 1:
             continue
         position_n = torch.tensor(placed.positions, device=prompt.ids_P.device) + row * len(prompt.ids_P)
-        sites = Sites(position_n, torch.full_like(position_n, node.feature))
-        if not look_up(before.active[node.layer].natural, sites).any():
+        sites = Sites(position_n, torch.full_like(position_n, placed.node.feature))
+        if not look_up(before.active[placed.node.layer].natural, sites).any():
             raise ValueError(
-                f"{node} is not active there, so this would change nothing; model.active_features(prompt) lists those "
-                "that are, and set_to(x) makes it active"
+                f"{placed.node} is not active there, so this would change nothing; model.active_features(prompt) lists "
+                "those that are, and set_to(x) or add(x) makes it active"
             )
 
 

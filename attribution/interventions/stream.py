@@ -14,6 +14,7 @@ from ..transcoders import Transcoders
 from ..weights import Gemma3Weights, LayerPass, LayerWeights, Past
 from .changes import Changes, FeatureEdit, error_edit, feature_edit
 
+TOO_LARGE = "the changes are so large that the model's values are no longer finite; use smaller ones"
 MODEL, TRANSCODERS, HELD = "model", "transcoders", "held"
 
 
@@ -111,6 +112,8 @@ class _Reading:
         resid_BPD = weights.embed(self.ids_BP)
         for layer in range(weights.architecture.n_layers):
             resid_BPD = self._layer(layer, how[layer], resid_BPD)
+            if self.stream.rows and not resid_BPD.square().mean(-1).isfinite().all():  # as norms take it
+                raise ValueError(TOO_LARGE)
         chunk.resid_BPD = resid_BPD
         frozen = self.reference is not None and all(h.norms for h in how)
         chunk.rms_BP = self.reference.rms_BP if self.reference and frozen else weights.final_rms(resid_BPD)

@@ -44,7 +44,7 @@ class FileTranscoders(Transcoders):
 
     def check(self, arch: Architecture) -> None:
         """Raise ValueError unless every layer has tensors of the shapes that fit the model."""
-        widths = set()
+        widths = []
         for layer in range(arch.n_layers):
             shapes = self._shapes(layer)
             self._require_tensors(layer, shapes)
@@ -58,8 +58,8 @@ class FileTranscoders(Transcoders):
                         f"{tuple(shapes[name])} and the model needs {tuple(expected)}; choose transcoders made for it"
                     )
             self._check_small(layer)
-            widths.add(width)
-        self.n_features = max(widths)
+            widths.append(width)
+        self.n_features, self._widths = max(widths), widths
 
     def _require_tensors(self, layer: int, shapes: dict[str, list[int]]) -> None:
         required = [r.format(i=layer) for r in self._layout.required if self._has_threshold or r != "threshold"]
@@ -117,7 +117,7 @@ class FileTranscoders(Transcoders):
 
     def width(self, layer: int, weights: Gemma3Weights) -> int:
         """Features of a layer."""
-        return len(self.tensors(layer).b_enc_F)
+        return self._widths[layer]
 
     def skip(self, layer: int, like: Tensor) -> Tensor | None:
         """Affine skip (D, D) of a layer, or None."""
