@@ -200,9 +200,7 @@ class Model:
         """
         setting, prompts = Setting(freeze, layers, errors), several(prompt)
         if not isinstance(changes, Mapping | list | tuple):
-            raise ValueError(
-                f"changes is {changes!r}; it maps nodes to changes, {{Feature(…): ablate()}}, or lists such"
-            )
+            raise ValueError(f"an intervention maps nodes to changes, {{Feature(…): ablate()}}, not {changes!r}")
         if prompts is None:
             if isinstance(changes, Mapping):
                 return self._intervene(prompt, [changes], setting, masked_positions)[0]

@@ -60,7 +60,7 @@ def patch(clean: Prompt, corrupted: Prompt, nodes: Iterable[Any], setting: Setti
     placed = Changes({node: ablate() for node in named}, clean.place)
     if not any(one.positions for one in placed):
         raise ValueError(
-            "no node is named at a position of the prompts (generated ones are not), so nothing would be patched"
+            "nothing would be patched: name at least one node, at a position of the prompts, which generated ones are not"
         )
     read = clean.stream(error_layers=placed.errors.keys()).read(clean.ids_P[None])
     (patched,) = intervene(corrupted, [_taken(placed, read, clean)], setting)
