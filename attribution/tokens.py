@@ -119,8 +119,9 @@ class Tokens:
         """Tokens that end a text or a turn of a chat."""
         if self.tokenizer is None:
             return set()
-        vocabulary = self.tokenizer.get_vocab()
-        return {self.tokenizer.eos_token_id, vocabulary.get(TURN_END)} - {None}
+        turn = self.tokenizer.convert_tokens_to_ids(TURN_END)
+        known = turn is not None and self.tokenizer.convert_ids_to_tokens(turn) == TURN_END  # else that of unknown ones
+        return {self.tokenizer.eos_token_id, turn if known else None} - {None}
 
     def constant_prefix(self, ids: list[int]) -> int:
         """How many leading positions are the same for every prompt: 4 in a chat, else 1.

@@ -248,6 +248,8 @@ def test_nothing_to_measure_is_refused(model, whole, name):
 
 
 def test_groups_of_what_cannot_be_ablated_are_refused(model, whole):
+    with pytest.raises(ValueError, match="a group has no nodes"):
+        model.validate(whole, groups={"empty": []}, **FEW)
     with pytest.raises(ValueError, match="no feature and no error"):
         model.validate(whole, groups={"token": [whole.order.tokens.start]}, **FEW)
     with pytest.raises(ValueError, match="without an error node"):

@@ -199,6 +199,8 @@ def validate(
         raise ValueError("the graph has no feature and no error node with influence; prune it less, or not at all")
     sets = {f"{count} most influential features": tuple(features[:count]) for count in GROUPS if count < len(features)}
     sets |= {name: tuple(members) for name, members in groups.items()}
+    if not all(sets.values()):
+        raise ValueError("a group has no nodes; name at least one, or leave the group out")
     paths = _feature_paths(graph, plan.paths)
     validator = Validator(prompt, graph, how)
     everything: list[tuple[int, ...]] = [*((node,) for node in nodes), *sets.values(), *(path for path, _ in paths)]

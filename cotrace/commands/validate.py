@@ -28,6 +28,9 @@ def validate(
     model: Annotated[str | None, typer.Option(help="Where the graph's model is.  [the name in the file]")] = None,
     transcoders: Annotated[str | None, typer.Option(help="Where its transcoders are.  [the name in the file]")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[
+        str | None, typer.Option(help="auto, float32, float64, or bfloat16 (storage only).  [that of the graph]")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the graph here instead of into FILE.")] = None,
     plot: Annotated[
         Path | None, typer.Option(help="The plot: .svg, .png or .pdf.  [beside the graph, NAME.validation.svg]")
@@ -56,9 +59,9 @@ def validate(
     for folder in {target.parent, picture.parent}:
         check_writable(folder)
     info = graph.info
-    dtype = "float64" if info["settings"].get("dtype") == "float64" else "auto"
+    of_graph = "float64" if info["settings"].get("dtype") == "float64" else "auto"
     spec = transcoders or info["transcoders"]["name"]
-    loaded = cotrace.load(model or info["model"]["name"], spec, device=device, dtype=dtype)
+    loaded = cotrace.load(model or info["model"]["name"], spec, device=device, dtype=dtype or of_graph)
     sizes: dict[str, Any] = {"nodes": nodes, "sample": sample, "controls": controls, "paths": paths, "seed": seed}
     validated = loaded.validate(graph, groups=groups, **setting, **sizes)
     written = [validated.save(target), plot_validation(validated, picture)]
