@@ -50,7 +50,7 @@ def trace(
         bool, typer.Option("--next", help="Targets: the token that PROMPT itself has after each --position.")
     ] = False,
     memory: Annotated[
-        str | None, typer.Option(help="Stay within so much memory, such as 8GiB.  [what is free]")
+        str | None, typer.Option(help="Stay within so much memory, such as 8GiB. Default: what is free.")
     ] = None,
     dry_run: Annotated[
         bool, typer.Option(help="Only say what the trace would take: memory, disk, rows, time.")
@@ -67,7 +67,7 @@ def trace(
     max_nodes: Annotated[int, typer.Option(help="At most so many nodes on the picture.", min=2)] = 60,
     workers: Annotated[int | None, typer.Option(help=HOW_MANY_WORKERS, min=1)] = None,
     ray: Annotated[
-        str | None, typer.Option(help="For --prompts: work on a Ray cluster, auto or HOST:PORT.  [this machine]")
+        str | None, typer.Option(help="For --prompts: work on a Ray cluster, auto or HOST:PORT. Default: this machine.")
     ] = None,
 ) -> None:
     """Trace PROMPT and write its circuit: NAME.arrow, NAME.svg and a summary.

@@ -13,7 +13,10 @@ HOW_TO_NAME_GROUPS = (
 
 
 def validate(
-    file: Annotated[Path, typer.Argument(help="A graph file; best a pruned one.")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="A graph file. Of a pruned one, edges predict less and the sample is of what was kept."),
+    ],
     nodes: Annotated[int, typer.Option(help="So many of the most influential features, one by one.", min=1)] = 60,
     sample: Annotated[int, typer.Option(help="So many features drawn at random from the whole graph.", min=1)] = 60,
     controls: Annotated[
@@ -25,15 +28,19 @@ def validate(
     layer: Annotated[list[str] | None, typer.Option(help=WHERE_IT_HOLDS)] = None,
     errors: Annotated[str, typer.Option(help=HOW_TO_TREAT_ERRORS)] = "recomputed",
     seed: Annotated[int, typer.Option(help="Of the draws.", min=0)] = 0,
-    model: Annotated[str | None, typer.Option(help="Where the graph's model is.  [the name in the file]")] = None,
-    transcoders: Annotated[str | None, typer.Option(help="Where its transcoders are.  [the name in the file]")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Where the graph's model is. Default: the name in the file.")
+    ] = None,
+    transcoders: Annotated[
+        str | None, typer.Option(help="Where its transcoders are. Default: the name in the file.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[
-        str | None, typer.Option(help="auto, float32, float64, or bfloat16 (storage only).  [that of the graph]")
+        str | None, typer.Option(help="auto, float32, float64, or bfloat16 (storage only). Default: that of the graph.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the graph here instead of into FILE.")] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="The plot: .svg, .png or .pdf.  [beside the graph, NAME.validation.svg]")
+        Path | None, typer.Option(help="The plot: .svg, .png or .pdf. Default: NAME.validation.svg beside the graph.")
     ] = None,
 ) -> None:
     """Ablate what the graph in FILE says matters, and compare what the model does with what the edges predict.
