@@ -160,8 +160,8 @@ class Intervened:
         """Features that are active before or after, sorted by layer, position and feature.
 
         Columns: layer, position, feature (int32); activation_before, activation_after; pre_activation_before,
-        pre_activation_after, null where it is not known. Held features keep their activation, and what they read
-        moves: under `freeze="all"` by exactly what edges say.
+        pre_activation_after, what features read by themselves, null where that makes them inactive. Held features
+        keep their activation, and what they read moves: under `freeze="all"` by exactly what edges say.
         """
         layers = [self._features(layer) for layer in range(self._prompt.weights.architecture.n_layers)]
         return pa.concat_tables(layers)
