@@ -50,7 +50,7 @@ class Measured(NamedTuple):
 
     target_KT: np.ndarray  # change of what each target reads
     kl_K: np.ndarray  # of the next token's probabilities, at the targets' last position
-    feature_KN: np.ndarray  # change of activations
+    feature_KN: np.ndarray  # change of activations; zero where they were not asked for
 
 
 class Validator:
@@ -65,15 +65,22 @@ class Validator:
         self.before = prompt.stream().read(prompt.ids_P[None])
         self.active, self.sizes = active_features(prompt, self.before)
 
-    def measure(self, removed: Sequence[Iterable[Any]], how: Sequence[How] | None = None, step: Any = None) -> Measured:
-        """Ablate each set of nodes by itself."""
+    def measure(
+        self,
+        removed: Sequence[Iterable[Any]],
+        how: Sequence[How] | None = None,
+        step: Any = None,
+        features: bool = True,
+    ) -> Measured:
+        """Ablate each set of nodes by itself. Without `features` activations are looked at for targets only."""
+        features = features or any(target.feature is not None for target in self.targets)
         how, parts = self.how if how is None else how, []
         held = any(h != How() for h in how)
         for start in range(0, len(removed), at_once := self.prompt.rows_at_once()):
             sets = removed[start : start + at_once]
             rows = [Changes({node: ablate() for node in nodes}, self.prompt.place) for nodes in sets]
             before, after = outcomes(self.prompt, rows, how) if held else (self.before, self._free(rows, how))
-            parts.append(self._compare(before, after, len(sets)))
+            parts.append(self._compare(before, after, len(sets), features))
             if step is not None:
                 step(len(sets))
         return Measured(*(np.concatenate(column) for column in zip(*parts, strict=True)))
@@ -83,8 +90,10 @@ class Validator:
         error_layers = {layer for changes in rows for layer in changes.errors}
         return self.prompt.stream(how, rows, error_layers=error_layers).read(self.prompt.ids_P.expand(len(rows), -1))
 
-    def _compare(self, before: Chunk, after: Chunk, n_rows: int) -> Measured:
-        feature_KN = self._activations(after, n_rows) - self._activations(before, len(before.resid_BPD))
+    def _compare(self, before: Chunk, after: Chunk, n_rows: int, features: bool) -> Measured:
+        feature_KN = np.zeros((n_rows, len(self.keys)))
+        if features:
+            feature_KN += self._activations(after, n_rows) - self._activations(before, len(before.resid_BPD))
         target_KT = np.stack([self._read(after, target) - self._read(before, target) for target in self.targets], 1)
         for column, target in enumerate(self.targets):
             if target.feature is not None:
@@ -257,7 +266,7 @@ def _controls(
     for members in sets:
         keys = [validator.keys[n] for n in members if n < n_features]
         drawn += [validator.alike(keys, random, ablated | set(keys)) for _ in range(count)]
-    measured = validator.measure(drawn, step=step)
+    measured = validator.measure(drawn, step=step, features=False)
     return [Measured(*(column[start : start + count] for column in measured)) for start in range(0, len(drawn), count)]
 
 
@@ -267,7 +276,7 @@ def _rest_kept(validator: Validator, paths: Sequence[tuple[tuple[int, ...], str]
         return []
     held = [How(mlp=HELD)] * len(validator.how)  # attention and norms respond: this is not true by construction
     sets = [path for path, _ in paths]
-    measured = validator.measure([nodes_of(validator.graph, path) for path in sets], held, step)
+    measured = validator.measure([nodes_of(validator.graph, path) for path in sets], held, step, features=False)
     predicted_KT = _of_targets(validator, ablation_effects(validator.graph, sets, others_respond=False))
     return [
         {"kept_predicted": float(p @ validator.weight_T), "kept_measured": float(m @ validator.weight_T)}
