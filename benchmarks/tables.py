@@ -206,7 +206,9 @@ VALIDATION_ROWS = {
     "sign_agreement": "right signs of effects, all features",
     "sign_agreement_top": "the same, the 60 most influential",
     "larger_than_controls": "do more than random features of their size",
-    "times_controls": "how many times as much",
+    "times_controls": "how many times as much, median",
+    "control_length": "length of what these write, in lengths of theirs, median",
+    "spearman_pairs": "influence of features on later features and relative effect on these: Spearman",
 }
 
 
@@ -216,24 +218,27 @@ def validation_table(result: Record) -> str:
     published = result["published"]
     grid = [["", "published", *(f"{column['basis']}, {column['mode']}" for column in columns)]]
     for name, title in VALIDATION_ROWS.items():
-        said = f"{published['spearman']:.2f}" if name == "spearman" else ""
+        said = f"{published[name]:.2f}" if name in published else ""
         grid.append([title, said, *(with_interval(column[name]) for column in columns)])
-    for k, distance in enumerate(columns[0]["later"]):
-        least, most = distance["least"], distance["most"]
+    later = [{(row["least"], row["most"]): row for row in column["later"]} for column in columns]
+    for least, most in sorted({distance for column in later for distance in column}):
         layers = f"{least}" if least == most else f"{least} and more" if most > 90 else f"{least} to {most}"
-        for name, title in (("cosine", "activations {} layers later: cosine"), ("signs", "the same: right signs")):
-            cells = (with_interval(column["later"][k][name]) for column in columns)
-            grid.append([title.format(layers), "", *cells])
+        for name, title in (("cosine", "activations {} later: cosine"), ("signs", "the same: right signs")):
+            cells = (with_interval(column.get((least, most), {}).get(name)) for column in later)
+            grid.append([title.format(f"{layers} layer{'s' * (most > 1)}"), "", *cells])
     machine, prompts = result["machine"], min(column["prompts"] for column in columns)
     said = (
         f"Means over {prompts} prompts with 95% intervals (bootstrap over prompts), measured {result['date']} on "
-        f"{machine['cpu']}; `{result['settings']['model']}`. Published: {published['what']}."
+        f"{machine['cpu']}; `{result['settings']['model']}`. Published: of an 18-layer cross-layer transcoder of another "
+        'model (Ameisen et al. 2025, "Evaluating Mechanistic Faithfulness").'
     )
     return f"{markdown(grid)}\n\n{said}"
 
 
-def with_interval(found: dict[str, float]) -> str:
-    """A mean with its interval."""
+def with_interval(found: dict[str, float] | None) -> str:
+    """A mean with its interval; nothing where nothing was measured."""
+    if found is None:
+        return ""
     return f"{found['mean']:.2f} ({found['low']:.2f} to {found['high']:.2f})"
 
 

@@ -23,7 +23,9 @@ from .coverage import PROMPTS
 from .measure import machine
 
 RESULT = Path(__file__).parent / "results" / "validation.json"
-PUBLISHED = {"spearman": 0.72, "what": "18-layer cross-layer transcoder, Ameisen et al. 2025"}
+PUBLISHED = {  # Ameisen et al. 2025, "Evaluating Mechanistic Faithfulness": an 18-layer cross-layer transcoder
+    "spearman_pairs": 0.72,  # influence of a feature on a later one, and relative effect of ablating it
+}
 MODES: dict[str, dict[str, Any]] = {  # first the one that counts; the others have fewer controls and no paths
     "responds": {"freeze": "none", "errors": "recomputed", "controls": 3, "paths": 5},
     "transcoders respond": {"freeze": "none", "errors": "constant", "controls": 1, "paths": 0},
@@ -49,7 +51,7 @@ def overall(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for name in mine[0]["summary"]:
             values = [case["summary"][name] for case in mine]
             values = [v["value"] if isinstance(v, dict) else v for v in values if v is not None]
-            row[name] = interval(values)
+            row[name] = interval(values) if values else None
         row["later"] = later(mine)
         rows.append(row)
     return rows
@@ -61,7 +63,7 @@ def later(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for least, most in distances:
         rows = [row for case in cases for row in case["later"] if (row["least"], row["most"]) == (least, most)]
-        both = {name: interval([row[name] for row in rows if row[name] is not None]) for name in ("cosine", "signs")}
+        both = {name: interval([row[name] for row in rows]) for name in ("cosine", "signs")}
         found.append({"least": least, "most": most, **both})
     return found
 
@@ -86,14 +88,13 @@ def main() -> None:
     for basis in args.bases:
         model = cotrace.load(args.model, basis, device="cpu")
         for mode in MODES:
-            if mode == "transcoders respond" and basis.startswith("neurons"):
-                continue  # neurons are the MLPs themselves
+            if mode != "responds" and basis.startswith("neurons"):
+                continue  # neurons are the MLPs themselves; what is held is asked of the transcoders
             for prompt in PROMPTS[: args.prompts]:
                 if (basis, mode, prompt) not in cases:
                     cases[basis, mode, prompt] = {"basis": basis, **measured(model, prompt, mode)}
                     write(args, list(cases.values()))
-                summary = cases[basis, mode, prompt]["summary"]
-                print(f"{basis} {mode} {prompt!r}: {summary['spearman']['value']:.3f}", flush=True)
+                print(f"{basis} {mode} {prompt!r}: {cases[basis, mode, prompt]['summary']['spearman']}", flush=True)
 
 
 def write(args: argparse.Namespace, cases: list[dict[str, Any]]) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from cotrace.kernels.compiled import compiled
 
 from .graph import Graph
+from .influence import row_totals
 
 
 def ablation_effects(graph: Graph, removed: Sequence[Iterable[int]], others_respond: bool = True) -> np.ndarray:
@@ -32,6 +33,33 @@ def ablation_effects(graph: Graph, removed: Sequence[Iterable[int]], others_resp
     arrays = graph.indptr, graph.indices, graph.weights, activation_M
     _spread(*arrays, graph.order.n_features, fixed_MK, others_respond, change_MK)
     return change_MK.T
+
+
+def pair_influence(graph: Graph, sources: Iterable[int]) -> np.ndarray:
+    """Influence of K features or error nodes on every node, (K, M): the share of its paths' weight that begins there.
+
+    Column by column what `Graph.influence` is for the targets: `Ahat + Ahat^2 + ...` with rows that add up to 1
+    (Ameisen et al. 2025, "Evaluating Mechanistic Faithfulness", where it is compared with ablations).
+    """
+    nodes = np.fromiter(sources, np.int64)
+    influence_MK = np.zeros((graph.order.n_nodes, len(nodes)))
+    _reach(graph.indptr, graph.indices, graph.weights, row_totals(graph.indptr, graph.weights), nodes, influence_MK)
+    return influence_MK.T
+
+
+@compiled
+def _reach(indptr, indices, weights, totals, nodes, influence):
+    column = np.full(len(totals), -1)
+    for k in range(len(nodes)):
+        column[nodes[k]] = k
+    for row in range(len(totals)):
+        for edge in range(indptr[row], indptr[row + 1]):
+            source = indices[edge]
+            share = abs(weights[edge]) / totals[row] if totals[row] > 0 else 0.0
+            for k in range(influence.shape[1]):
+                influence[row, k] += share * influence[source, k]
+            if column[source] >= 0:
+                influence[row, column[source]] += share
 
 
 @compiled

@@ -19,21 +19,22 @@ VALUES = ("influence", "influence_bound", "dropped")
 NUMBER = (int, float)
 MEASURED: dict[str, Any] = {
     **dict.fromkeys(("influence", "predicted", "measured", "size", "kl"), NUMBER),
-    **dict.fromkeys(("control_size", "control_kl"), (*NUMBER, None)),
+    **dict.fromkeys(("control_size", "control_kl", "control_length"), (*NUMBER, None)),
 }
 CORRELATION = (None, {"value": NUMBER, "low": NUMBER, "high": NUMBER})
 CORRELATIONS = ("spearman", "spearman_kl", "spearman_signed")
-SHARES = ("sign_agreement", "sign_agreement_top", "larger_than_controls", "times_controls")
+SHARES = ("sign_agreement", "sign_agreement_top", "larger_than_controls", "times_controls", "control_length")
 VALIDATION: dict[str, Any] = {
     "settings": {"freeze": str, "errors": str},
     "nodes": [{"node": int, "label": str, "sampled": bool, **MEASURED}],
     "groups": [{"name": str, "nodes": [int], **MEASURED}],
     "paths": [{"label": str, "nodes": [int], "kept_predicted": NUMBER, "kept_measured": NUMBER, **MEASURED}],
-    "later": [{"least": int, "most": int, "nodes": int, "cosine": NUMBER, "signs": (*NUMBER, None)}],
+    "later": [{"least": int, "most": int, "nodes": int, "cosine": NUMBER, "signs": NUMBER}],
     "summary": {
         "features": int,
         "sample": int,
         **{f"{name}{of}": CORRELATION for name in CORRELATIONS for of in ("", "_top")},
+        "spearman_pairs": CORRELATION,
         **dict.fromkeys(SHARES, (*NUMBER, None)),
     },
 }

@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from cotrace.graphs import Graph, node_label, strongest_paths
-from cotrace.graphs.effects import ablation_effects
+from cotrace.graphs.effects import ablation_effects, pair_influence
 from cotrace.kernels.active import Sites
 
 from ..progress import Progress
@@ -24,7 +24,9 @@ NEAREST = 10  # in size: among so many a control is drawn
 GROUPS = (3, 10, 30)  # the most influential nodes together
 DISTANCES = ((1, 1), (2, 2), (3, 3), (4, 6), (7, 99))  # layers between what is ablated and what is looked at
 LEAST_FEATURES = 3  # of which a cosine says something
-RESAMPLES = 1000
+RESAMPLES, RESAMPLES_OF_PAIRS = 1000, 100
+TINY = 1e-30  # of what writes nothing, so that its logarithm is there
+FEWEST = 10  # values of which a correlation says something
 LOGITS_AT_ONCE = 32  # rows, each of the whole vocabulary
 ERRORS = 10  # error nodes, the most influential
 
@@ -59,11 +61,24 @@ class Validator:
     def __init__(self, prompt: Prompt, graph: Graph, how: Sequence[How]):
         self.prompt, self.graph, self.how = prompt, graph, how
         self.keys = feature_keys(graph)
+        self.sites = [self._sites(layer) for layer in range(prompt.weights.architecture.n_layers)]
         self.targets = [_read_out(prompt, target) for target in graph.info["targets"]]
         self.weight_T = np.array([target["weight"] for target in graph.info["targets"]])
         self.position = max(target.position for target in self.targets)
         self.before = prompt.stream().read(prompt.ids_P[None])
         self.active, self.sizes = active_features(prompt, self.before)
+        self.number = {key: n for n, key in enumerate(self.active)}
+        missing = next((key for key in self.keys if key not in self.number), None)
+        if missing is not None:
+            raise ValueError(
+                f"feature {missing[2]} of layer {missing[0]} at position {missing[1]} is in the graph and not active here; "
+                "trace the prompt again on this device, in this dtype"
+            )
+
+    def _sites(self, layer: int) -> Sites:
+        mine = [(position, feature) for at, position, feature in self.keys if at == layer]
+        pairs_n2 = torch.tensor(mine, dtype=torch.long, device=self.prompt.ids_P.device).view(-1, 2)
+        return Sites(*pairs_n2.T)
 
     def measure(
         self,
@@ -80,7 +95,7 @@ class Validator:
             sets = removed[start : start + at_once]
             rows = [Changes({node: ablate() for node in nodes}, self.prompt.place) for nodes in sets]
             before, after = outcomes(self.prompt, rows, how) if held else (self.before, self._free(rows, how))
-            parts.append(self._compare(before, after, len(sets), features))
+            parts.append(self._compare(before, after, len(sets), features, how))
             if step is not None:
                 step(len(sets))
         return Measured(*(np.concatenate(column) for column in zip(*parts, strict=True)))
@@ -90,27 +105,38 @@ class Validator:
         error_layers = {layer for changes in rows for layer in changes.errors}
         return self.prompt.stream(how, rows, error_layers=error_layers).read(self.prompt.ids_P.expand(len(rows), -1))
 
-    def _compare(self, before: Chunk, after: Chunk, n_rows: int, features: bool) -> Measured:
+    def _compare(self, before: Chunk, after: Chunk, n_rows: int, features: bool, how: Sequence[How]) -> Measured:
         feature_KN = np.zeros((n_rows, len(self.keys)))
         if features:
             feature_KN += self._activations(after, n_rows) - self._activations(before, len(before.resid_BPD))
         target_KT = np.stack([self._read(after, target) - self._read(before, target) for target in self.targets], 1)
         for column, target in enumerate(self.targets):
             if target.feature is not None:
-                target_KT[:, column] = feature_KN[:, target.feature]
+                held = how[self.keys[target.feature][0]].mlp == HELD
+                target_KT[:, column] = (
+                    self._read_feature(before, after, target.feature) if held else feature_KN[:, target.feature]
+                )
         return Measured(target_KT, self._kl(before, after), feature_KN)
 
     def _activations(self, chunk: Chunk, n_rows: int) -> np.ndarray:
         """Activations of the graph's features, (K, N)."""
         columns = []
-        n = len(self.prompt.ids_P)
-        for layer, active in enumerate(chunk.active):
-            mine = [(position, feature) for at, position, feature in self.keys if at == layer]
-            place_n, feature_n = torch.tensor(mine, dtype=torch.long, device=self.prompt.ids_P.device).view(-1, 2).T
-            place_Kn = torch.arange(n_rows, device=place_n.device)[:, None] * n + place_n
-            sites = Sites(place_Kn.flatten(), feature_n.repeat(n_rows))
+        for active, mine in zip(chunk.active, self.sites, strict=True):
+            row_K1 = torch.arange(n_rows, device=mine.position_n.device)[:, None] * len(self.prompt.ids_P)
+            sites = Sites((row_K1 + mine.position_n).flatten(), mine.feature_n.repeat(n_rows))
             columns.append(active.of(sites, self.prompt.transcoders, self.prompt.weights).view(n_rows, -1))
         return torch.cat(columns, 1).double().cpu().numpy()
+
+    def _read_feature(self, before: Chunk, after: Chunk, node: int) -> np.ndarray:
+        """How much more a feature reads, of which nothing comes where activations are held, (K,)."""
+        layer, position, feature = self.keys[node]
+        position_K = (
+            torch.arange(len(after.resid_BPD), device=self.prompt.ids_P.device) * len(self.prompt.ids_P) + position
+        )
+        sites = Sites(position_K, torch.full_like(position_K, feature))
+        readers_KD = self.prompt.transcoders.readers(before.passes[layer], self.prompt.weights, sites)
+        more_KD = (after.passes[layer].mlp_in_PD - before.passes[layer].mlp_in_PD)[position_K]
+        return (more_KD * readers_KD).sum(-1).double().cpu().numpy()
 
     def _read(self, chunk: Chunk, target: "_ReadOut") -> np.ndarray:
         """What a target reads in every row, (K,)."""
@@ -133,20 +159,25 @@ class Validator:
         at = self.position
         return self.prompt.weights.logits(chunk.resid_BPD[rows, at], chunk.rms_BP[rows, at]).double().log_softmax(-1)
 
-    def alike(self, nodes: Iterable[Key], random: np.random.Generator, taken: set[Key]) -> list[Feature]:
-        """As many other active features, each drawn from the ten nearest in size to one of the nodes."""
-        drawn: list[Feature] = []
-        free = np.array([key not in taken for key in self.active])
+    def alike(self, nodes: Iterable[Key], random: np.random.Generator, taken: set[Key]) -> list[Key]:
+        """As many other active features, each drawn from the ten nearest in size to a node, if it can be at its position."""
+        drawn: list[Key] = []
+        position_N = np.array([position for _, position, _ in self.active])
+        free_N = np.array([key not in taken for key in self.active])
         for key in nodes:
-            order = np.argsort(np.abs(np.log(self.sizes / self.sizes[self.active.index(key)])))
-            nearest = order[free[order]][:NEAREST]
-            if len(nearest) == 0:
+            here_N = free_N & (position_N == key[1])
+            candidates = np.flatnonzero(here_N if here_N.sum() >= NEAREST else free_N)
+            if len(candidates) == 0:
                 raise ValueError("the prompt has too few active features for controls; ablate fewer nodes")
-            chosen = int(random.choice(nearest))
-            free[chosen] = False
-            layer, position, feature = self.active[chosen]
-            drawn.append(Feature(layer, feature, position))
+            apart = np.abs(np.log(self.sizes[candidates] / self.sizes[self.number[key]]))
+            chosen = int(random.choice(candidates[np.argsort(apart)[:NEAREST]]))
+            free_N[chosen] = False
+            drawn.append(self.active[chosen])
         return drawn
+
+    def length(self, nodes: Iterable[Key]) -> float:
+        """Length of all that features write, as if at right angles."""
+        return float(np.sqrt(sum(self.sizes[self.number[key]] ** 2 for key in nodes)))
 
 
 class _ReadOut(NamedTuple):
@@ -188,7 +219,7 @@ def active_features(prompt: Prompt, read: Chunk) -> tuple[list[Key], np.ndarray]
         scale_n = prompt.transcoders.write_scale(done, active.position_n)
         size_n = active.activation_n.abs() * length_n * (1 if scale_n is None else scale_n)
         keys += [(layer, *pair) for pair in zip(active.position_n.tolist(), active.feature_n.tolist(), strict=True)]
-        sizes.append(size_n.double().cpu().numpy())
+        sizes.append(size_n.double().clamp(min=TINY).cpu().numpy())
     return keys, np.concatenate(sizes)
 
 
@@ -197,8 +228,11 @@ def validate(
 ) -> dict[str, Any]:
     """Measure what the graph's most influential nodes do; see `Model.validate`."""
     how = setting.how(prompt.weights.architecture, prompt.transcoders)
+    if setting.freeze == "all" and len(set(how)) > 1:
+        raise ValueError('edges predict what all layers do: with freeze="all" leave layers= out')
     influence_M = graph.column("influence").astype(np.float64)
-    features = _ranked(influence_M, range(graph.order.n_features))
+    targets = {target["node"] for target in graph.info["targets"]}  # what they read is measured
+    features = [n for n in _ranked(influence_M, range(graph.order.n_features)) if n not in targets]
     errors = _ranked(influence_M, range(graph.order.errors.start, graph.order.errors.stop))[:ERRORS]
     top, random = features[: plan.nodes], np.random.default_rng(plan.seed)
     sample = set(random.choice(features, min(plan.sample, len(features)), replace=False).tolist() if features else [])
@@ -207,10 +241,8 @@ def validate(
     if not nodes:
         raise ValueError("the graph has no feature and no error node with influence; prune it less, or not at all")
     sets = {f"{count} most influential features": tuple(features[:count]) for count in GROUPS if count < len(features)}
-    sets |= {name: tuple(members) for name, members in groups.items()}
-    if not all(sets.values()):
-        raise ValueError("a group has no nodes; name at least one, or leave the group out")
-    paths = _feature_paths(graph, plan.paths)
+    sets |= _checked_groups(groups, sets)
+    paths = _feature_paths(graph, plan.paths, targets)
     validator = Validator(prompt, graph, how)
     everything: list[tuple[int, ...]] = [*((node,) for node in nodes), *sets.values(), *(path for path, _ in paths)]
     total = len(everything) * (1 + plan.controls) + len(others) + len(paths)
@@ -219,7 +251,7 @@ def validate(
         chosen = validator.measure([nodes_of(graph, members) for members in everything + alone], step=step)
         controls = _controls(validator, everything, plan.controls, random, step)
         kept = _rest_kept(validator, paths, step)
-    predicted = ablation_effects(graph, everything + alone)
+    predicted = ablation_effects(graph, everything + alone, others_respond=setting.freeze != "all")
     table = _Table(validator, everything + alone, chosen, controls, predicted)
     end, last = len(nodes), len(nodes) + len(sets)
     places = [*zip(nodes, range(end), strict=True), *zip(others, range(len(everything), len(table.sets)), strict=True)]
@@ -238,7 +270,45 @@ def validate(
     if setting.layers is not None:
         record["settings"]["layers"] = sorted(setting.layers)
     record["summary"] = summary(record, len(top), plan.seed)
+    sources = [k for k, (node, _) in zip([k for _, k in places], places, strict=True) if node in sample]
+    record["summary"]["spearman_pairs"] = _pairs(
+        validator, [table.sets[k][0] for k in sources], chosen.feature_KN[sources]
+    )
     return record
+
+
+def _pairs(validator: Validator, sources: Sequence[int], moved_KN: np.ndarray) -> dict[str, float] | None:
+    """Influence of features on later ones against the relative change of these when they are ablated."""
+    graph = validator.graph
+    features = graph.order.features
+    influence_KN = pair_influence(graph, sources)[:, features]
+    activation_N = np.abs(graph.column("activation")[features])
+    found = [(i[i > 0], np.abs(m[i > 0]) / activation_N[i > 0]) for i, m in zip(influence_KN, moved_KN, strict=True)]
+    found = [pair for pair in found if len(pair[0])]
+
+    def correlation(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
+        influence, effect = (np.concatenate(column) for column in zip(*pairs, strict=True))
+        return float(spearmanr(influence, effect).statistic)
+
+    if sum(len(influence) for influence, _ in found) < FEWEST or not any(effect.any() for _, effect in found):
+        return None
+    random = np.random.default_rng(0)  # sources are drawn again, with all that they reach
+    drawn = (random.integers(0, len(found), len(found)) for _ in range(RESAMPLES_OF_PAIRS))
+    again = [correlation([found[n] for n in one]) for one in drawn]
+    low, high = np.nanquantile(again, (0.025, 0.975))
+    return {"value": correlation(found), "low": float(low), "high": float(high)}
+
+
+def _checked_groups(groups: Mapping[str, Sequence[int]], own: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """Groups that users name. Raises ValueError for one without nodes, with a node twice, or with a name that is taken."""
+    for name, members in groups.items():
+        if not isinstance(members, Iterable) or not list(members):
+            raise ValueError(f"the group {name!r} has no nodes; give a list with at least one, or leave the group out")
+        if len(set(members)) < len(list(members)):
+            raise ValueError(f"the group {name!r} names a node twice; name each once")
+        if name in own:
+            raise ValueError(f"{name!r} is what is ablated in any case; give the group another name")
+    return {name: tuple(members) for name, members in groups.items()}
 
 
 def _ranked(influence_M: np.ndarray, nodes: range) -> list[int]:
@@ -246,28 +316,44 @@ def _ranked(influence_M: np.ndarray, nodes: range) -> list[int]:
     return sorted((n for n in nodes if influence_M[n] > 0), key=lambda n: -influence_M[n])
 
 
-def _feature_paths(graph: Graph, count: int) -> list[tuple[tuple[int, ...], str]]:
-    """The features on the strongest paths that have any, each set of features once, with a name."""
+def _feature_paths(graph: Graph, count: int, targets: set[int]) -> list[tuple[tuple[int, ...], str]]:
+    """The features on the strongest paths that have any besides targets, each set of features once, with a name."""
     found: dict[tuple[int, ...], str] = {}
-    for path in strongest_paths(graph, count=4 * count) if count else ():
-        features = tuple(n for n in path.nodes if n < graph.order.n_features)
-        if features:
-            found.setdefault(features, " → ".join(node_label(graph, n) for n in path.nodes))
+    for looked_at in (0,) if count == 0 else (4 * count, 32 * count, 256 * count):
+        paths = strongest_paths(graph, count=looked_at)
+        for path in paths:
+            features = tuple(n for n in path.nodes if n < graph.order.n_features and n not in targets)
+            if features:
+                found.setdefault(features, " → ".join(node_label(graph, n) for n in path.nodes))
+        if len(found) >= count or len(paths) < looked_at:
+            break
     return list(found.items())[:count]
+
+
+class Controls(NamedTuple):
+    """What random features of the sizes of one set's features do, and how long what they write is beside its."""
+
+    measured: Measured
+    length: float
 
 
 def _controls(
     validator: Validator, sets: Sequence[tuple[int, ...]], count: int, random: np.random.Generator, step: Any
-) -> list[Measured]:
-    """For every set, several of random features of the sizes that its features have, which no other set holds alone."""
+) -> list[Controls | None]:
+    """Of every set of features, none of which any set holds alone; None of sets of errors only."""
     n_features = validator.graph.order.n_features
     ablated = {validator.keys[members[0]] for members in sets if len(members) == 1 and members[0] < n_features}
-    drawn = []
-    for members in sets:
-        keys = [validator.keys[n] for n in members if n < n_features]
-        drawn += [validator.alike(keys, random, ablated | set(keys)) for _ in range(count)]
-    measured = validator.measure(drawn, step=step, features=False)
-    return [Measured(*(column[start : start + count] for column in measured)) for start in range(0, len(drawn), count)]
+    keys = [[validator.keys[n] for n in members if n < n_features] for members in sets]
+    drawn = [validator.alike(own, random, ablated | set(own)) for own in keys for _ in range(count)]
+    changes = [[Feature(layer, feature, position) for layer, position, feature in one] for one in drawn]
+    measured = validator.measure(changes, step=step, features=False)
+    found: list[Controls | None] = []
+    for k, own in enumerate(keys):
+        mine = slice(k * count, (k + 1) * count)
+        lengths = [validator.length(one) for one in drawn[mine]]
+        part = Measured(*(column[mine] for column in measured))
+        found.append(Controls(part, float(np.mean(lengths) / validator.length(own))) if own else None)
+    return found
 
 
 def _rest_kept(validator: Validator, paths: Sequence[tuple[tuple[int, ...], str]], step: Any) -> list[dict[str, float]]:
@@ -294,7 +380,7 @@ class _Table(NamedTuple):
     validator: Validator
     sets: Sequence[tuple[int, ...]]
     chosen: Measured
-    controls: Sequence[Measured]
+    controls: Sequence[Controls | None]
     predicted_KM: np.ndarray
 
     def row(self, k: int) -> dict[str, Any]:
@@ -302,16 +388,22 @@ class _Table(NamedTuple):
         weight_T = self.validator.weight_T
         influence = self.validator.graph.column("influence").astype(np.float64)
         predicted_T = _of_targets(self.validator, self.predicted_KM[[k]])[0]
-        measured_T, n_features = self.chosen.target_KT[k], self.validator.graph.order.n_features
-        controls = self.controls[k] if k < len(self.controls) and min(self.sets[k]) < n_features else None
-        return {
+        measured_T, controls = self.chosen.target_KT[k], self.controls[k] if k < len(self.controls) else None
+        row = {
             "influence": float(influence[list(self.sets[k])].sum()),
             "predicted": float(predicted_T @ weight_T),
             "measured": float(measured_T @ weight_T),
             "size": float(np.abs(measured_T) @ weight_T),
             "kl": float(self.chosen.kl_K[k]),
-            "control_size": None if controls is None else float((np.abs(controls.target_KT) @ weight_T).mean()),
-            "control_kl": None if controls is None else float(controls.kl_K.mean()),
+        }
+        if controls is None:
+            return {**row, "control_size": None, "control_kl": None, "control_length": None}
+        of_controls = np.abs(controls.measured.target_KT) @ weight_T
+        return {
+            **row,
+            "control_size": float(of_controls.mean()),
+            "control_kl": float(controls.measured.kl_K.mean()),
+            "control_length": controls.length,
         }
 
 
@@ -329,12 +421,12 @@ def _later(
             mine = (distance >= least) & (distance <= most)
             predicted, measured = predicted_KM[k, : len(layer_N)][mine], chosen.feature_KN[k][mine]
             right += np.abs(predicted[np.sign(predicted) == np.sign(measured)]).sum()
-            total += np.abs(predicted[measured != 0]).sum()
+            total += np.abs(predicted).sum()
             lengths = np.linalg.norm(predicted) * np.linalg.norm(measured)
             if mine.sum() >= LEAST_FEATURES and lengths > 0:
                 cosines.append(float(predicted @ measured / lengths))
         if cosines:
-            agreement = float(right / total) if total else None
+            agreement = float(right / total) if total else 0.0
             found.append(
                 {
                     "least": least,
@@ -361,13 +453,14 @@ def summary(record: dict[str, Any], n_top: int, seed: int) -> dict[str, Any]:
         found[f"sign_agreement{suffix}"] = float((np.sign(predicted) == np.sign(measured)).mean()) if rows else None
     size, control = (np.array([row[name] for row in top]) for name in ("size", "control_size"))
     found["larger_than_controls"] = float((size > control).mean()) if n_top else None
-    found["times_controls"] = float(size.mean() / control.mean()) if n_top and control.mean() > 0 else None
+    found["times_controls"] = float(np.median(size / np.maximum(control, TINY))) if n_top else None
+    found["control_length"] = float(np.median([row["control_length"] for row in top])) if n_top else None
     return found
 
 
 def _correlation(a: np.ndarray, b: np.ndarray, random: np.random.Generator) -> dict[str, float] | None:
-    """Spearman's rank correlation with a 95% interval over resampled nodes; None of fewer than three, or equal ones."""
-    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+    """Spearman's rank correlation with a 95% interval over resampled nodes; None of too few, or equal ones."""
+    if len(a) < FEWEST or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
     drawn = random.integers(0, len(a), (RESAMPLES, len(a)))
     again = [float(spearmanr(a[i], b[i]).statistic) for i in drawn if np.ptp(a[i]) > 0 and np.ptp(b[i]) > 0]

@@ -127,8 +127,9 @@ def print_validation(graph: Graph, nodes: int = 12) -> None:
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold")
     summary = record["summary"]
+    all_of_them = "the features that were kept" if graph.info["pruning"] else "all features with influence"
     for of, whose in (
-        ("", f"{summary['sample']} of all features"),
+        ("", f"{summary['sample']} of {all_of_them}"),
         ("_top", f"the {summary['features']} most influential"),
     ):
         facts.add_row(f"of {whose}", "")
@@ -139,13 +140,20 @@ def print_validation(graph: Graph, nodes: int = 12) -> None:
             facts.add_row("  right signs", f"{summary['sign_agreement' + of]:.0%}")
     if summary["larger_than_controls"] is not None:
         times = summary["times_controls"]
-        more = "" if times is None else f", {times:.1f} times as much on average"
+        more = "" if times is None else f", {times:.1f} times as much (median)"
         facts.add_row("  more than controls", f"{summary['larger_than_controls']:.0%}{more}")
+        if summary["control_length"] is not None:
+            facts.add_row("  controls write", f"{summary['control_length']:.2f} times as long vectors (median)")
     for row in record["later"]:
         apart = f"{row['least']}" if row["least"] == row["most"] else f"{row['least']} to {row['most']}"
         apart = f"{row['least']} and more" if row["most"] > 90 else apart
-        signs = "" if row["signs"] is None else f", {row['signs']:.0%} of the predicted change has the right sign"
-        facts.add_row(f"{apart} layers later", f"cosine {row['cosine']:.2f}{signs}")
+        right = f"{row['signs']:.0%} of the predicted change has the right sign"
+        facts.add_row(f"{apart} layer{'s' * (row['most'] > 1)} later", f"cosine {row['cosine']:.2f}, {right}")
+    facts.add_row(
+        "influence on later features", f"{_interval(summary['spearman_pairs'])} (Spearman with relative effects)"
+    )
+    if graph.info["bound"] > 0:
+        facts.add_row("not predicted", "what goes through features whose rows were not computed (coverage below 1)")
     settings = record["settings"]
     facts.add_row("held", f"freeze {settings['freeze']}, errors {settings['errors']}")
     console.print(facts)
