@@ -9,6 +9,7 @@ results/validation.json, prompt by prompt; what is there already is not measured
 """
 
 import argparse
+import itertools
 import json
 import time
 from pathlib import Path
@@ -85,16 +86,15 @@ def main() -> None:
     args = parser.parse_args()
     old = json.loads(args.out.read_text())["cases"] if args.out.exists() and not args.fresh else []
     cases = {(case["basis"], case["mode"], case["prompt"]): case for case in old}
-    for basis in args.bases:
+    for mode, basis in itertools.product(MODES, args.bases):
+        if mode != "responds" and basis.startswith("neurons"):
+            continue  # neurons are the MLPs themselves; what is held is asked of the transcoders
         model = cotrace.load(args.model, basis, device="cpu")
-        for mode in MODES:
-            if mode != "responds" and basis.startswith("neurons"):
-                continue  # neurons are the MLPs themselves; what is held is asked of the transcoders
-            for prompt in PROMPTS[: args.prompts]:
-                if (basis, mode, prompt) not in cases:
-                    cases[basis, mode, prompt] = {"basis": basis, **measured(model, prompt, mode)}
-                    write(args, list(cases.values()))
-                print(f"{basis} {mode} {prompt!r}: {cases[basis, mode, prompt]['summary']['spearman']}", flush=True)
+        for prompt in PROMPTS[: args.prompts]:
+            if (basis, mode, prompt) not in cases:
+                cases[basis, mode, prompt] = {"basis": basis, **measured(model, prompt, mode)}
+                write(args, list(cases.values()))
+            print(f"{basis} {mode} {prompt!r}: {cases[basis, mode, prompt]['summary']['spearman']}", flush=True)
 
 
 def write(args: argparse.Namespace, cases: list[dict[str, Any]]) -> None:
