@@ -197,18 +197,23 @@ def coverage_table(result: Record) -> str:
 
 
 VALIDATION_ROWS = {
-    "spearman": "influence and effect on the targets, all features: Spearman",
+    "spearman": "Spearman: influence and effect on the targets, all features",
     "spearman_top": "the same, the 60 most influential",
-    "spearman_kl": "influence and KL, all features: Spearman",
+    "spearman_kl": "influence and KL, all features",
     "spearman_kl_top": "the same, the 60 most influential",
-    "spearman_signed": "predicted and measured effect, all features: Spearman",
+    "spearman_direct": "direct edges to the targets and effect, all features",
+    "spearman_direct_top": "the same, the 60 most influential",
+    "spearman_activation": "activation and effect, all features",
+    "spearman_activation_top": "the same, the 60 most influential",
+    "spearman_signed": "predicted and measured effect, signed, all features",
     "spearman_signed_top": "the same, the 60 most influential",
     "sign_agreement": "right signs of effects, all features",
     "sign_agreement_top": "the same, the 60 most influential",
     "larger_than_controls": "do more than random features of their size",
     "times_controls": "how many times as much, median",
     "control_length": "length of what these write, in lengths of theirs, median",
-    "spearman_pairs": "influence of features on later features and relative effect on these: Spearman",
+    "spearman_pairs_clamped": "influence on later features and relative effect on these, MLPs clamped",
+    "spearman_pairs": "the same, as the model responds",
 }
 
 
@@ -225,7 +230,9 @@ def validation_table(result: Record) -> str:
         layers = f"{least}" if least == most else f"{least} and more" if most > 90 else f"{least} to {most}"
         for name, title in (("cosine", "activations {} later: cosine"), ("signs", "the same: right signs")):
             cells = (with_interval(column.get((least, most), {}).get(name)) for column in later)
-            grid.append([title.format(f"{layers} layer{'s' * (most > 1)}"), "", *cells])
+            known = published.get(name, {"least": None})
+            said = f"about {known['value']}" if (known["least"], known.get("most")) == (least, most) else ""
+            grid.append([title.format(f"{layers} layer{'s' * (most > 1)}"), said, *cells])
     machine, prompts = result["machine"], min(column["prompts"] for column in columns)
     said = (
         f"Means over {prompts} prompts with 95% intervals (bootstrap over prompts), measured {result['date']} on "

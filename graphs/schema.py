@@ -18,11 +18,11 @@ NULLABLE_VALUES = ("activation", "pre_activation", "bias", "probability")
 VALUES = ("influence", "influence_bound", "dropped")
 NUMBER = (int, float)
 MEASURED: dict[str, Any] = {
-    **dict.fromkeys(("influence", "predicted", "measured", "size", "kl"), NUMBER),
+    **dict.fromkeys(("influence", "direct", "activation", "predicted", "measured", "size", "kl"), NUMBER),
     **dict.fromkeys(("control_size", "control_kl", "control_length"), (*NUMBER, None)),
 }
 CORRELATION = (None, {"value": NUMBER, "low": NUMBER, "high": NUMBER})
-CORRELATIONS = ("spearman", "spearman_kl", "spearman_signed")
+CORRELATIONS = ("spearman", "spearman_kl", "spearman_direct", "spearman_activation", "spearman_signed")
 SHARES = ("sign_agreement", "sign_agreement_top", "larger_than_controls", "times_controls", "control_length")
 VALIDATION: dict[str, Any] = {
     "settings": {"freeze": str, "errors": str},
@@ -35,6 +35,7 @@ VALIDATION: dict[str, Any] = {
         "sample": int,
         **{f"{name}{of}": CORRELATION for name in CORRELATIONS for of in ("", "_top")},
         "spearman_pairs": CORRELATION,
+        "spearman_pairs_clamped": CORRELATION,
         **dict.fromkeys(SHARES, (*NUMBER, None)),
     },
 }

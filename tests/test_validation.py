@@ -11,9 +11,10 @@ from random_graphs import dense, graphs, random_graph
 from test_cli import MODEL, run
 
 import cotrace
+from cotrace.attribution.interventions.ablations import Ablations
+from cotrace.attribution.interventions.agreement import correlation, pairs
 from cotrace.attribution.interventions.run import Setting
-from cotrace.attribution.interventions.stream import How
-from cotrace.attribution.interventions.validate import Validator, _correlation
+from cotrace.attribution.interventions.stream import HELD, How
 from cotrace.graphs.effects import ablation_effects, pair_influence
 from cotrace.graphs.plots import plot_validation
 
@@ -98,50 +99,50 @@ def test_with_all_held_what_is_measured_is_what_the_edges_say(load, kind):
 
 def test_later_activations_are_those_of_an_intervention(model, whole):
     prompt = model._prompt(whole.info["token_ids"], whole.info["masked_positions"])
-    validator = Validator(prompt, whole, [How()] * 3)
+    ablations = Ablations(prompt, whole)
     nodes = [0, whole.order.errors.start + 12]
-    measured = validator.measure([cotrace.nodes_of(whole, [node]) for node in nodes])
+    measured = ablations.measure([cotrace.nodes_of(whole, [node]) for node in nodes], [How()] * 3)
     for k, node in enumerate(nodes):
         alone = model.intervene(tiny.prompt(), {cotrace.nodes_of(whole, [node])[0]: cotrace.ablate()})
         after = {
             (row["layer"], row["position"], row["feature"]): row["activation_after"]
             for row in alone.features.to_pylist()
         }
-        expected = [after.get(key, 0.0) for key in validator.keys] - whole.column("activation")[whole.order.features]
+        expected = [after.get(key, 0.0) for key in ablations.keys] - whole.column("activation")[whole.order.features]
         assert np.allclose(measured.feature_KN[k], expected, atol=1e-10)
         assert measured.kl_K[k] == pytest.approx(alone.kl(), abs=1e-12)
 
 
 def test_controls_are_other_features_of_nearly_the_same_size(model, whole):
     prompt = model._prompt(whole.info["token_ids"], whole.info["masked_positions"])
-    validator = Validator(prompt, whole, [How()] * 3)
-    chosen = validator.keys[:6]
-    drawn = validator.alike(chosen, np.random.default_rng(0), set(chosen))
+    ablations = Ablations(prompt, whole)
+    chosen = ablations.keys[:6]
+    drawn = ablations.alike(chosen, np.random.default_rng(0), set(chosen))
     assert len(set(drawn)) == 6
     assert not set(drawn) & set(chosen)
-    position = np.array([key[1] for key in validator.active])
+    position = np.array([key[1] for key in ablations.active])
     for key, control in zip(chosen, drawn, strict=True):
-        size, of_control = (validator.sizes[validator.number[k]] for k in (key, control))
+        size, of_control = (ablations.sizes[ablations.number[k]] for k in (key, control))
         here = position == key[1]
         if here.sum() >= 20:
             assert control[1] == key[1]
-            rank = np.sort(np.abs(np.log(validator.sizes[here] / size)))
+            rank = np.sort(np.abs(np.log(ablations.sizes[here] / size)))
             assert abs(np.log(of_control / size)) <= rank[18]
     with pytest.raises(ValueError, match="too few active features"):
-        validator.alike(validator.active[:1], np.random.default_rng(0), set(validator.active))
+        ablations.alike(ablations.active[:1], np.random.default_rng(0), set(ablations.active))
 
 
 def test_sizes_are_the_lengths_of_what_is_written(load):
     for kind in ("clt", "per-layer", "neurons"):
         model = load(kind)
         prompt = model._prompt(tiny.prompt(), None)
-        validator = Validator(prompt, model.trace(tiny.prompt()), [How()] * 3)
+        ablations = Ablations(prompt, model.trace(tiny.prompt()))
         survey = model._survey(
             prompt.ids_P, cotrace.attribution.options.Options(), cotrace.attribution.progress.Progress(False)
         )
         squares = [sum(e.written(j).square().sum(1) for j in range(e.decoder_UJD.shape[1])) for e in survey.encoded]
         expected = np.concatenate([part.sqrt().numpy() for part in squares])
-        assert np.allclose(validator.sizes, expected)
+        assert np.allclose(ablations.sizes, expected)
 
 
 # --- the record -------------------------------------------------------------------------------
@@ -160,7 +161,8 @@ def test_the_record_has_what_was_asked_for(validated, whole):
     assert all(np.isfinite(path["kept_measured"]) for path in record["paths"])
     assert 0 < len(record["paths"]) <= 3
     assert {row["least"] for row in record["later"]} <= {1, 2}
-    for name in ("spearman", "spearman_top", "spearman_kl", "spearman_signed", "spearman_pairs"):
+    names = [f"spearman{what}{of}" for what in ("", "_kl", "_direct", "_activation", "_signed") for of in ("", "_top")]
+    for name in (*names, "spearman_pairs", "spearman_pairs_clamped"):
         found = record["summary"][name]
         assert -1 <= found["low"] <= found["value"] <= found["high"] <= 1
 
@@ -238,6 +240,35 @@ def test_targets_that_are_features_are_read_and_not_ablated(load, kind):
     assert free["groups"][-1]["measured"] == pytest.approx(-graph.column("activation")[node], abs=1e-9)
 
 
+@pytest.mark.parametrize("kind", ["clt-affine", "per-layer", "neurons"])
+def test_with_mlps_clamped_features_are_what_they_would_be_by_what_they_read(load, kind):
+    """Against interventions that hold all below a layer, one layer at a time: there its features respond."""
+    model, ids = load(kind), tiny.prompt()
+    graph = model.trace(ids)
+    layer_N = graph.column("layer")[graph.order.features]
+    node = int(np.flatnonzero(layer_N == 0)[3])
+    ablations = Ablations(model._prompt(ids, None), graph)
+    clamped = ablations.measure([cotrace.nodes_of(graph, [node])], [How(mlp=HELD)] * 3)
+    below = [How(mlp=HELD), How(mlp=HELD), How()]  # so that layer 2 is what it would be, whatever it writes
+    responding = ablations.measure([cotrace.nodes_of(graph, [node])], below)
+    mine = layer_N == 2
+    assert np.allclose(clamped.feature_KN[0][mine], responding.feature_KN[0][mine], atol=1e-12)
+    assert np.abs(clamped.feature_KN[0][mine]).max() > 1e-6
+    if kind != "neurons":  # with all held, exactly what edges say, where that does not make a feature inactive
+        change_N = ablations.measure([cotrace.nodes_of(graph, [node])], [How(True, True, HELD)] * 3).feature_KN[0]
+        on = (layer_N > 0) & ~np.isclose(change_N, -graph.column("activation")[graph.order.features])
+        edges_N = graph.adjacency().toarray()[: len(layer_N), node]
+        assert on.sum() > 20
+        assert np.allclose(change_N[on], -edges_N[on], atol=1e-10)
+
+
+def test_pairs_of_equal_ranks_correlate_fully(whole):
+    influence_KN = pair_influence(whole, [1, 3, 7])[:, whole.order.features]
+    activation_N = np.abs(whole.column("activation")[whole.order.features])
+    assert pairs(whole, [1, 3, 7], -influence_KN * activation_N)["value"] == pytest.approx(1)
+    assert pairs(whole, [1, 3, 7], np.zeros_like(influence_KN)) is None
+
+
 def test_influence_of_pairs_is_that_of_a_target(whole):
     """A feature's column is what `Graph.influence` says with that feature as the only target, read from the other end."""
     matrix = np.abs(whole.adjacency().toarray())
@@ -286,9 +317,9 @@ def test_groups_of_what_cannot_be_ablated_are_refused(model, whole):
 
 def test_a_correlation_needs_several_that_differ():
     random = np.random.default_rng(0)
-    assert _correlation(np.arange(9.0), np.arange(9.0), random) is None
-    assert _correlation(np.ones(15), np.arange(15.0), random) is None
-    found = _correlation(np.arange(30.0), np.arange(30.0) ** 3, random)
+    assert correlation(np.arange(9.0), np.arange(9.0), random) is None
+    assert correlation(np.ones(15), np.arange(15.0), random) is None
+    found = correlation(np.arange(30.0), np.arange(30.0) ** 3, random)
     assert found == {"value": pytest.approx(1), "low": pytest.approx(1), "high": pytest.approx(1)}
 
 

@@ -134,6 +134,8 @@ def print_validation(graph: Graph, nodes: int = 12) -> None:
     ):
         facts.add_row(f"of {whose}", "")
         facts.add_row("  influence and effect", f"Spearman {_interval(summary['spearman' + of])}")
+        facts.add_row("  direct edges and effect", f"Spearman {_interval(summary['spearman_direct' + of])}")
+        facts.add_row("  activation and effect", f"Spearman {_interval(summary['spearman_activation' + of])}")
         facts.add_row("  influence and KL", f"Spearman {_interval(summary['spearman_kl' + of])}")
         facts.add_row("  predicted and measured", f"Spearman {_interval(summary['spearman_signed' + of])}")
         if summary["sign_agreement" + of] is not None:
@@ -149,9 +151,9 @@ def print_validation(graph: Graph, nodes: int = 12) -> None:
         apart = f"{row['least']} and more" if row["most"] > 90 else apart
         right = f"{row['signs']:.0%} of the predicted change has the right sign"
         facts.add_row(f"{apart} layer{'s' * (row['most'] > 1)} later", f"cosine {row['cosine']:.2f}, {right}")
-    facts.add_row(
-        "influence on later features", f"{_interval(summary['spearman_pairs'])} (Spearman with relative effects)"
-    )
+    facts.add_row("influence on later features", "and relative effect on them")
+    facts.add_row("  as the model responds", f"Spearman {_interval(summary['spearman_pairs'])}")
+    facts.add_row("  with MLPs clamped", f"Spearman {_interval(summary['spearman_pairs_clamped'])}")
     if graph.info["bound"] > 0:
         facts.add_row("not predicted", "what goes through features whose rows were not computed (coverage below 1)")
     settings = record["settings"]
