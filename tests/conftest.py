@@ -1,5 +1,6 @@
 """Fixtures shared by the tests: a tiny model, and it loaded with every kind of transcoders."""
 
+import functools
 import os
 import pathlib
 
@@ -39,3 +40,38 @@ def load(model_folder, transcoder_spec):
     import cotrace
 
     return lambda kind, dtype="float64": cotrace.load(model_folder, transcoder_spec(kind), dtype=dtype, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def model_of(load):
+    """Function from a kind and a dtype to a model that is loaded once, as are its transcoders' files."""
+
+    @functools.cache
+    def model(kind, dtype="float64"):
+        loaded = load(kind, dtype)
+        if kind != "neurons":
+            loaded.transcoders.tensors = functools.cache(loaded.transcoders.tensors)
+        return loaded
+
+    return model
+
+
+@pytest.fixture(scope="module")
+def hf_model(model_folder):
+    """The library's own model, in float64."""
+    from transformers import Gemma3ForCausalLM
+
+    return Gemma3ForCausalLM.from_pretrained(model_folder, dtype=torch.float64).requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """One thread each for torch and numba: in tiny products, several mostly wait for each other."""
+    import numba
+
+    before = torch.get_num_threads(), numba.get_num_threads()
+    torch.set_num_threads(1)
+    numba.set_num_threads(1)
+    yield
+    torch.set_num_threads(before[0])
+    numba.set_num_threads(before[1])

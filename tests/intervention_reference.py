@@ -9,12 +9,10 @@ A plain forward pass over the Hugging Face modules, in which nodes are changed a
 - Neurons are changed inside the MLP, before its last projection and norm.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import numba
 import torch
 from linear_reference import _heads, _scale
 from torch import Tensor
@@ -198,16 +196,3 @@ class Reference:
         """What a layer's features write at a layer; zero where per-layer features do not reach."""
         decoder, j = self.dense[source].w_dec, index - source
         return activations @ decoder[:, j] if j < decoder.shape[1] else 0.0
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread each for torch and numba: in tiny products, several mostly wait for each other."""
-    before = torch.get_num_threads(), numba.get_num_threads()
-    torch.set_num_threads(1)
-    numba.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        numba.set_num_threads(before[1])

@@ -5,10 +5,9 @@ import shutil
 
 import pytest
 import torch
-from intervention_reference import Edit, Reference, dense_layers, one_thread
+from intervention_reference import Edit, Reference, dense_layers
 from tiny import KINDS, LAYERS, WIDTH, prompt
 from tiny_checkpoints import SPECIALS, WORDS, write_tokenizer
-from transformers import Gemma3ForCausalLM
 
 import cotrace
 from cotrace import Direction, Error, Feature, ablate, add, multiply, set_to
@@ -16,6 +15,7 @@ from cotrace.attribution import pattern
 from cotrace.attribution.interventions.generate import choose, parting
 from cotrace.attribution.tokens import Tokens
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SETTINGS = {
     "none": {},
     "constant": {"errors": "constant"},
@@ -26,31 +26,6 @@ SETTINGS = {
 }
 NEW = 9  # tokens: with the prompt's 11 more than twice the sliding window of 4
 PLACES = ["generated", "all", "prompt", 4]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    with one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def model_of(load):
-    """Function from a kind and a dtype to a model that is loaded once, as are its transcoders' files."""
-
-    @functools.cache
-    def model(kind, dtype="float64"):
-        loaded = load(kind, dtype)
-        if kind != "neurons":
-            loaded.transcoders.tensors = functools.cache(loaded.transcoders.tensors)
-        return loaded
-
-    return model
-
-
-@pytest.fixture(scope="module")
-def hf_model(model_folder):
-    return Gemma3ForCausalLM.from_pretrained(model_folder, dtype=torch.float64).requires_grad_(False)
 
 
 @pytest.fixture(scope="module")

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from intervention_reference import Edit, Reference, dense_layers, one_thread
+from intervention_reference import Edit, Reference, dense_layers
 from tiny import KINDS, LAYERS, WIDTH, prompt
 from tiny_checkpoints import SPECIALS, WORDS, write_tokenizer
-from transformers import Gemma3ForCausalLM
 
 import cotrace
 from cotrace import Direction, Error, Feature, Supernode, ablate, add, multiply, set_to
 from cotrace.attribution.interventions import run
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 MASKED = {"default": None, "masked": [3, 6]}
 SETTINGS = {
     "none": {},
@@ -36,30 +36,9 @@ OTHER = [2, 7, 31, 7, 10, 11, 33, 13, 14, 15, 16]  # differs from prompt() at po
 SHORT = prompt(7)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    with one_thread():
-        yield
-
-
 @pytest.fixture(scope="module")
-def model_of(load):
-    """Function from a kind and a dtype to a model that is loaded once, as are its transcoders' files."""
-
-    @functools.cache
-    def model(kind, dtype="float64"):
-        loaded = load(kind, dtype)
-        if kind != "neurons":
-            loaded.transcoders.tensors = functools.cache(loaded.transcoders.tensors)
-        return loaded
-
-    return model
-
-
-@pytest.fixture(scope="module")
-def reference_of(model_of, model_folder):
+def reference_of(model_of, hf_model):
     """Function from a kind and masked positions to the dense reference of `prompt()`, or of other token ids."""
-    hf_model = Gemma3ForCausalLM.from_pretrained(model_folder, dtype=torch.float64).requires_grad_(False)
 
     @functools.cache
     def reference(kind, masked=(), ids=None):

@@ -18,6 +18,7 @@ from cotrace.attribution.interventions.stream import HELD, How
 from cotrace.graphs.effects import ablation_effects, pair_influence
 from cotrace.graphs.plots import plot_validation
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 FEW = {"nodes": 10, "sample": 12, "controls": 2, "paths": 3, "progress": False}
 
 
