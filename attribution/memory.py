@@ -42,10 +42,27 @@ def require(needed: float, free: int, what: str, cure: str) -> None:
 
 def require_for_forward(arch: Architecture, n_positions: int, dtype: torch.dtype, free: int) -> None:
     """Check room for the frozen patterns, MLP inputs and outputs, and the logits of one position."""
-    attended = [sum(_size(span) for span in spans(n_positions, arch.window(layer))) for layer in range(arch.n_layers)]
-    patterns = arch.n_heads * (sum(attended) + max(attended))  # one layer's are made of scores of their size
+    attended = _attended(arch, n_positions)
+    patterns = sum(attended) + max(attended)  # one layer's are made of scores of their size
     values = patterns + arch.n_layers * n_positions * 4 * arch.d_model + 2 * arch.vocab_size
     require(values * dtype.itemsize, free, f"a prompt of {n_positions} tokens", "shorten the prompt or allow more")
+
+
+def values_of_reading(arch: Architecture, n_positions: int, patterns: bool, inside: int) -> tuple[int, int]:
+    """Numbers that stay of one run of a prompt, and that are there besides while it is read.
+
+    What stays are inputs and outputs of MLPs, and streams; while it is read there are all `patterns`, where they are
+    asked for, and of one layer `inside` tensors as large as its pattern or its neurons.
+    """
+    attended = _attended(arch, n_positions)
+    kept = n_positions * arch.d_model * (2 * arch.n_layers + 1)
+    passing = inside * max(max(attended), n_positions * arch.d_mlp) + (sum(attended) if patterns else 0)
+    return kept, passing + 2 * arch.vocab_size
+
+
+def values_of_past(arch: Architecture, n_positions: int) -> int:
+    """Numbers in the keys and values of so many positions."""
+    return 2 * arch.n_layers * arch.n_kv_heads * arch.d_head * n_positions
 
 
 def require_for_logits(arch: Architecture, n_positions: int, dtype: torch.dtype, device: torch.device) -> None:
@@ -68,6 +85,12 @@ def require_disk(needed: int, what: str, cure: str) -> None:
             f"{what} need {needed / GIB:.1f} GiB in {tempfile.gettempdir()} and {free / GIB:.1f} GiB are free; set TMPDIR "
             f"to a larger disk, or {cure}"
         )
+
+
+def _attended(arch: Architecture, n_positions: int) -> list[int]:
+    """Numbers in each layer's attention pattern."""
+    of_layers = ([_size(span) for span in spans(n_positions, arch.window(layer))] for layer in range(arch.n_layers))
+    return [arch.n_heads * sum(sizes) for sizes in of_layers]
 
 
 def _size(span: Span) -> int:

@@ -15,9 +15,9 @@ from cotrace.graphs import Graph
 from .architecture import Architecture, read_architecture
 from .expansion import Limits
 from .interventions.changes import Intervention
-from .interventions.generate import Sampling, generate
+from .interventions.generate import Reader, Sampling, generate
 from .interventions.patch import Patched, patch
-from .interventions.run import Intervened, Prompt, Setting, intervene
+from .interventions.run import Prompt, Setting, intervene, prepare
 from .interventions.validate import Plan as ValidationPlan
 from .interventions.validate import validate
 from .memory import give_back_freed, require_for_forward, require_for_logits
@@ -71,6 +71,17 @@ class Model:
 
     def __repr__(self) -> str:
         return f"<cotrace.Model {self.source.name} ({self.architecture}) with {self.transcoders.name}>"
+
+    def describe(self) -> dict[str, Any]:
+        """What results say of where they are from: model and transcoders by name, revision and content, and versions."""
+        model = {
+            "name": self.source.name,
+            "revision": self.source.revision,
+            "sha256": self.source.content_hash(),
+            "n_layers": self.architecture.n_layers,
+            "d_model": self.architecture.d_model,
+        }
+        return {"model": model, "transcoders": self.transcoders.describe(), "versions": versions()}
 
     def tokenize(self, prompt: Any) -> list[int]:
         """Token ids of a prompt: a text (BOS once), token ids as given, or a chat.
@@ -169,7 +180,7 @@ class Model:
     def intervene(
         self,
         prompt: Any,
-        changes: Intervention | Sequence[Intervention],
+        interventions: Intervention | Sequence[Intervention],
         *,
         freeze: str = "none",
         layers: Iterable[int] | None = None,
@@ -180,9 +191,9 @@ class Model:
 
         Args:
             prompt: a text, token ids, or a chat; or a list of several of these.
-            changes: what is changed, `{Feature(layer, id, position): ablate(), …}`. Nodes are `Feature`, `Error`,
-                `Direction` and `Supernode`; changes `ablate()`, `set_to(x)`, `add(x)`, `multiply(x)`. A list holds
-                interventions that are made each by itself, together on a GPU; of several prompts, one for each.
+            interventions: what is changed, `{Feature(layer, id, at=position): ablate(), …}`. Nodes are `Feature`,
+                `Error`, `Direction` and `Supernode`; changes `ablate()`, `set_to(x)`, `add(x)`, `multiply(x)`. A list
+                holds several that are made each by itself, read together; of several prompts, one for each.
             freeze: what is held as it is without changes. "none": nothing, the model responds. "attention":
                 attention patterns. "all": attention patterns, norm scales, and the activations of all features that
                 are not changed, with their errors; then a change moves every node by exactly its edge.
@@ -199,34 +210,19 @@ class Model:
             ValueError: changes that conflict, or cannot be made; bad input of any kind, with the cure.
         """
         setting, prompts = Setting(freeze, layers, errors), several(prompt)
-        if not isinstance(changes, Mapping | list | tuple):
-            raise ValueError(f"an intervention maps nodes to changes, {{Feature(…): ablate()}}, not {changes!r}")
-        if prompts is None:
-            if isinstance(changes, Mapping):
-                return self._intervene(prompt, [changes], setting, masked_positions)[0]
-            return self._intervene(prompt, changes, setting, masked_positions)
-        each = [changes] * len(prompts) if isinstance(changes, Mapping) else list(changes)
-        if len(each) != len(prompts):
-            raise ValueError(f"{len(prompts)} prompts and {len(each)} interventions; give one, or one for each prompt")
-        return [
-            self._intervene(*pair, setting, masked_positions)[0]
-            for pair in zip(prompts, ([c] for c in each), strict=True)
-        ]
-
-    def _intervene(
-        self, prompt: Any, changes: Sequence[Intervention], setting: Setting, masked: Sequence[int] | None
-    ) -> list[Intervened]:
-        asked = self._prompt(prompt, masked)
-        require_for_forward(
-            self.architecture, len(asked.ids_P), self.weights.dtype, spare_memory(None, self.weights.device)
-        )
-        return list(intervene(asked, changes, setting, refuse_idle=True))
+        if prompts is None and isinstance(interventions, list | tuple):
+            return list(intervene(prepare(self._prompt(prompt, masked_positions), interventions, setting)))
+        asked = [prompt] if prompts is None else prompts
+        each = zip(asked, _one_for_each(interventions, len(asked)), strict=True)
+        prepared = [prepare(self._prompt(one, masked_positions), [changes], setting) for one, changes in each]
+        found = [intervened for checked in prepared for intervened in intervene(checked)]
+        return found[0] if prompts is None else found
 
     @torch.no_grad()
     def generate(
         self,
         prompt: Any,
-        interventions: Intervention | None = None,
+        interventions: Intervention | Sequence[Intervention] | None = None,
         *,
         max_new_tokens: int = 40,
         temperature: float = 0.0,
@@ -242,8 +238,8 @@ class Model:
 
         Args:
             prompt: a text, token ids, or a chat; or a list of several of these.
-            interventions: as `changes` of `intervene`; None changes nothing. A node at "all" or "generated"
-                positions is changed at every new one too.
+            interventions: as in `intervene`; None changes nothing. A node at "all" or "generated" positions is
+                changed at every new one too.
             max_new_tokens: stop after so many, or after a token that ends the text or the turn.
             temperature: 0 takes the likeliest token, else tokens are drawn from probabilities at this temperature.
             seed: of the draws.
@@ -254,17 +250,20 @@ class Model:
             masked_positions: as in `trace`.
             progress: show a progress bar; None shows it on a terminal.
 
-        Returns a `Generation`, or for a list of prompts a list of them. Raises ValueError as `intervene` does.
+        Returns a `Generation`, or a list of them where `prompt` or `interventions` is one. Raises ValueError as
+        `intervene` does.
         """
         setting, sampling = Setting(freeze, layers, errors), Sampling(max_new_tokens, temperature, seed)
-        prompts = several(prompt)
-        found = []
-        for each in [prompt] if prompts is None else prompts:
-            asked = self._prompt(each, masked_positions)
-            length = len(asked.ids_P) + max_new_tokens
-            require_for_forward(self.architecture, length, self.weights.dtype, spare_memory(None, self.weights.device))
-            found.append(generate(asked, interventions or {}, setting, sampling, use_cache, Progress(progress)))
-        return found[0] if prompts is None else found
+        prompts, bars = several(prompt), Progress(progress)
+        interventions = {} if interventions is None else interventions
+        several_of_one = prompts is None and isinstance(interventions, list | tuple)
+        asked = [prompt] * (len(interventions) if several_of_one else 1) if prompts is None else prompts
+        readers = [
+            Reader(self._prompt(one, masked_positions), changes, setting, sampling.max_new_tokens)
+            for one, changes in zip(asked, _one_for_each(interventions, len(asked)), strict=True)
+        ]
+        found = [generate(reader, sampling, use_cache, bars) for reader in readers]
+        return found if prompts is not None or several_of_one else found[0]
 
     @torch.no_grad()
     def patch(
@@ -323,7 +322,7 @@ class Model:
         setting, plan = Setting(freeze, layers, errors), ValidationPlan(nodes, sample, controls, paths, seed)
         self._require_own(graph)
         prompt = self._prompt(graph.info["token_ids"], graph.info["masked_positions"])
-        found = validate(prompt, graph, setting, plan, groups or {}, Progress(progress))
+        found = validate(prompt, graph, setting, plan, {} if groups is None else groups, Progress(progress))
         return graph.with_validation(found)
 
     def _require_own(self, graph: Graph) -> None:
@@ -376,22 +375,22 @@ class Model:
         settings: dict[str, Any] = {"max_targets": options.max_targets, "target_mass": options.target_mass}
         settings |= {"targets": request.what, "positions": list(request.positions), **asdict(options.limits)}
         texts = [self.tokens.text(token) for token in token_ids]
-        model = {
-            "name": self.source.name,
-            "revision": self.source.revision,
-            "sha256": self.source.content_hash(),
-            "n_layers": self.architecture.n_layers,
-            "d_model": self.architecture.d_model,
-        }
         return {
-            "model": model,
-            "transcoders": self.transcoders.describe(),
+            **self.describe(),
             "prompt": prompt if isinstance(prompt, str) else "".join(texts),
             "token_ids": token_ids,
             "tokens": texts,
             "settings": {**settings, "dtype": str(self.weights.dtype).removeprefix("torch.")},
-            "versions": versions(),
         }
+
+
+def _one_for_each(interventions: Any, count: int) -> list[Any]:
+    """Of a list as many as there are prompts; the same for all otherwise."""
+    if not isinstance(interventions, list | tuple):
+        return [interventions] * count
+    if len(interventions) != count:
+        raise ValueError(f"{count} prompts and {len(interventions)} interventions; give one, or one for each prompt")
+    return list(interventions)
 
 
 def load(

@@ -21,6 +21,7 @@ from cotrace.graphs import Graph, open_graph
 if TYPE_CHECKING:
     from cotrace.attribution import Model, load
     from cotrace.attribution.interventions import (
+        Change,
         Direction,
         Error,
         Feature,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "Change",
     "Direction",
     "Error",
     "Feature",
@@ -63,7 +65,7 @@ ROOMS = {
     "Model": "cotrace.attribution",
     "load": "cotrace.attribution",
     "trace_many": "cotrace.many",
-    **dict.fromkeys(("Feature", "Error", "Direction", "Supernode", "nodes_of"), INTERVENTIONS),
+    **dict.fromkeys(("Feature", "Error", "Direction", "Supernode", "Change", "nodes_of"), INTERVENTIONS),
     **dict.fromkeys(("ablate", "set_to", "add", "multiply"), INTERVENTIONS),
 }
 

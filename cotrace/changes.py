@@ -119,8 +119,9 @@ def _single(text: str) -> Feature | Error | Direction:
         )
     layer, at = int(found["layer"]), "all" if found["at"] is None else _place(found["at"].strip())
     if found["file"]:
-        return Direction(layer, read_direction(os.path.expanduser(found["file"])), at)
-    return Error(layer, at) if found["error"] else Feature(layer, int(found["feature"]), at)
+        path = os.path.expanduser(found["file"])
+        return Direction(layer, read_direction(path), at=at, name=os.path.basename(path))
+    return Error(layer, at=at) if found["error"] else Feature(layer, int(found["feature"]), at=at)
 
 
 def _place(text: str) -> str | int | list[int]:

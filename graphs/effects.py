@@ -20,11 +20,7 @@ def ablation_effects(graph: Graph, removed: Sequence[Iterable[int]], others_resp
 
     Raises ValueError for nodes that are no features and no errors of the graph.
     """
-    sets = [np.fromiter(nodes, np.int64) for nodes in removed]
-    changeable = graph.order.n_features + graph.order.n_errors
-    for nodes in sets:
-        if len(nodes) and (nodes.min() < 0 or nodes.max() >= changeable):
-            raise ValueError(f"only features and errors can be ablated, the nodes 0 … {changeable - 1} of this graph")
+    sets = [_changeable(graph, nodes) for nodes in removed]
     activation_M = np.nan_to_num(graph.column("activation"), nan=0.0).astype(np.float64)
     change_MK = np.zeros((graph.order.n_nodes, len(sets)))
     fixed_MK = np.zeros(change_MK.shape, np.bool_)
@@ -39,12 +35,25 @@ def pair_influence(graph: Graph, sources: Iterable[int]) -> np.ndarray:
     """Influence of K features or error nodes on every node, (K, M): the share of its paths' weight that begins there.
 
     Column by column what `Graph.influence` is for the targets: `Ahat + Ahat^2 + ...` with rows that add up to 1
-    (Ameisen et al. 2025, "Evaluating Mechanistic Faithfulness", where it is compared with ablations).
+    (Ameisen et al. 2025, "Evaluating Mechanistic Faithfulness", where it is compared with ablations). Raises
+    ValueError for nodes that are no features and no errors of the graph, and for one that is named twice.
     """
-    nodes = np.fromiter(sources, np.int64)
+    nodes = _changeable(graph, sources)
     influence_MK = np.zeros((graph.order.n_nodes, len(nodes)))
     _reach(graph.indptr, graph.indices, graph.weights, row_totals(graph.indptr, graph.weights), nodes, influence_MK)
     return influence_MK.T
+
+
+def _changeable(graph: Graph, nodes: Iterable[int]) -> np.ndarray:
+    """Numbers of features and errors, each once, as the loops below take them without looking."""
+    array, changeable = np.array(list(nodes)), graph.order.n_features + graph.order.n_errors
+    if not array.size:
+        return np.empty(0, np.int64)
+    if array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= changeable:
+        raise ValueError(f"only features and errors can be ablated, the nodes 0 … {changeable - 1} of this graph")
+    if len(np.unique(array)) < len(array):
+        raise ValueError("a node is named twice; name each once")
+    return array.astype(np.int64)
 
 
 @compiled

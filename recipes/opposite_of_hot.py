@@ -43,7 +43,7 @@ def main(transcoders: str) -> None:
     graph = model.trace(PROMPT, [TARGET], progress=False)
     ((token,),) = (target["token_ids"] for target in graph.info["targets"])
     prompt = model._prompt(PROMPT, None)
-    _, size_N = active_features(prompt, prompt.stream().read(prompt.ids_P[None]))
+    _, size_N = active_features(prompt, prompt.read())
     effect_N = -ablation_effects(graph, [[n] for n in range(graph.order.n_features)])[
         :, graph.info["targets"][0]["node"]
     ]

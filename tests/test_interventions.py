@@ -1,6 +1,7 @@
 """Interventions: edges, an independent dense reference, what changes nothing, what is refused."""
 
 import functools
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
@@ -34,6 +35,7 @@ IN_SOME_LAYERS = {  # freeze and errors, where only some layers are frozen
 AGREE = 1e-9
 OTHER = [2, 7, 31, 7, 10, 11, 33, 13, 14, 15, 16]  # differs from prompt() at position 6
 SHORT = prompt(7)
+UNIT = torch.ones(WIDTH)
 
 
 @pytest.fixture(scope="module")
@@ -83,14 +85,14 @@ def first(model, layer: int, **options) -> Feature:
     """An active feature in the middle of a layer's."""
     found = active(model, layer, **options)
     position, feature, _ = found[len(found) // 2]
-    return Feature(layer, feature, position)
+    return Feature(layer, feature, at=position)
 
 
 def nodes_and_changes(edits):
     """Edits of the reference as the engine takes them."""
-    made = {"feature": Feature, "error": lambda layer, _, at: Error(layer, at), "direction": Direction}
+    made = {"feature": Feature, "error": lambda layer, _, at: Error(layer, at=at), "direction": Direction}
     changes = {"ablate": lambda _: ablate(), "set_to": set_to, "add": add, "multiply": multiply}
-    return {made[e.kind](e.layer, e.what, e.position): changes[e.change](e.value) for e in edits}
+    return {made[e.kind](e.layer, e.what, at=e.position): changes[e.change](e.value) for e in edits}
 
 
 # Edges
@@ -269,7 +271,7 @@ def test_naming_all_layers_is_the_default(model_of, kind, freeze):
 
 
 def test_layers_that_can_be_read_once_hold_for_every_prompt(model_of):
-    model, changes = model_of("clt-affine"), {Direction(0, direction(), 4): add(3)}
+    model, changes = model_of("clt-affine"), {Direction(0, direction(), at=4): add(3)}
     expected = model.intervene(prompt(), changes, freeze="all").logits
     for result in model.intervene([prompt()] * 2, changes, freeze="all", layers=iter(range(LAYERS))):
         assert torch.equal(result.logits, expected)
@@ -282,21 +284,21 @@ def test_places_name_positions(model_of):
     model, feature = model_of("clt-affine"), first(model_of("clt-affine"), 0).feature
     here = functools.partial(Feature, 0, feature)
     named = [
-        here(-1),
-        here(10),
-        here((10,)),
-        here(np.array([-1])),
-        here(torch.tensor([10])),
-        here(torch.tensor(10)),
-        Supernode([here(10)], "one"),
+        here(at=-1),
+        here(at=10),
+        here(at=(10,)),
+        here(at=np.array([-1])),
+        here(at=torch.tensor([10])),
+        here(at=torch.tensor(10)),
+        Supernode([here(at=10)], "one"),
     ]
-    named.append(Feature(np.int64(0), np.int32(feature), np.int64(10)))
+    named.append(Feature(np.int64(0), np.int32(feature), at=np.int64(10)))
     assert_alike(model, [{node: set_to(2)} for node in named])
     places = tuple(p for p in range(11) if p not in (0, 3, 6))
     vectors = functools.partial(Error, 0), functools.partial(Direction, 0, direction())
     for make, change in ((here, set_to(2)), *((vector, multiply(2)) for vector in vectors)):
-        ways = [make("all"), make(), make("prompt"), make(places), make([p - 11 for p in reversed(places)])]
-        singly = {make(p): change for p in places}
+        ways = [make(at="all"), make(), make(at="prompt"), make(at=places), make(at=[p - 11 for p in reversed(places)])]
+        singly = {make(at=p): change for p in places}
         assert_alike(model, [singly, *({node: change} for node in ways)], masked_positions=[3, 6])
 
 
@@ -309,7 +311,7 @@ def assert_alike(model, ways, **options):
 
 def test_a_supernode_changes_all_of_its_members(model_of):
     model = model_of("clt")
-    members = [first(model, 0), first(model, 1), Error(2, 5)]
+    members = [first(model, 0), first(model, 1), Error(2, at=5)]
     together = model.intervene(prompt(), {Supernode(members, "a concept"): multiply(3)})
     single = model.intervene(prompt(), {member: multiply(3) for member in members})
     assert torch.equal(together.logits, single.logits)
@@ -319,7 +321,7 @@ def test_what_a_change_can_reach(model_of):
     """Nothing at earlier positions; at its own place the last layer's change reaches the logits only there."""
     model = model_of("clt-affine")
     early, late = model.intervene(
-        prompt(), [{Direction(0, direction(), 6): add(3)}, {Direction(2, direction(), 6): add(3)}]
+        prompt(), [{Direction(0, direction(), at=6): add(3)}, {Direction(2, direction(), at=6): add(3)}]
     )
     moved = [(r.logits != r.logits_before).any(-1).tolist() for r in (early, late)]
     assert moved[0] == [False] * 6 + [True] * 5
@@ -332,13 +334,13 @@ def test_what_a_change_can_reach(model_of):
 def no_ops(model):
     """Changes that change nothing, in every way, by name."""
     position, feature, value = active(model, 1)[7]
-    node, everywhere = Feature(1, feature, position), Feature(0, active(model, 0)[3][1])
+    node, everywhere = Feature(1, feature, at=position), Feature(0, active(model, 0)[3][1])
     return {
         "nothing": {},
-        "multiply": {node: multiply(1), everywhere: multiply(1), Error(1, 5): multiply(1), Error(2): multiply(1)},
+        "multiply": {node: multiply(1), everywhere: multiply(1), Error(1, at=5): multiply(1), Error(2): multiply(1)},
         "add": {node: add(0), everywhere: add(0.0), Error(0): add(torch.zeros(WIDTH))},
         "set_to": {node: set_to(value)},
-        "direction": {Direction(1, direction(), 4): add(0), Direction(0, direction()): multiply(1)},
+        "direction": {Direction(1, direction(), at=4): add(0), Direction(0, direction()): multiply(1)},
     }
 
 
@@ -381,7 +383,7 @@ def test_a_batch_equals_one_by_one(model_of, monkeypatch, setting):
 
 def test_several_prompts(model_of):
     model, prompts = model_of("per-layer-affine"), [prompt(), SHORT, prompt(2), torch.tensor(OTHER)]
-    each = [{Direction(1, direction(n), -1): add(n)} for n in range(4)]
+    each = [{Direction(1, direction(n), at=-1): add(n)} for n in range(4)]
     for changes in (each[3], each):
         found = model.intervene(prompts, changes, freeze="attention")
         for number, result in enumerate(found):
@@ -417,10 +419,10 @@ def test_chats_mask_their_opening(worded, reference_of, setting):
     both = worded.intervene(chats, nodes_and_changes(edits), **SETTINGS[setting])
     assert gap(both[0].logits, expected.logits) < AGREE
     assert both[1].token_ids == worded.tokenize(chats[1])
-    everywhere = [{Feature(0, feature): set_to(1)}, {Feature(0, feature, range(4, len(ids))): set_to(1)}]
+    everywhere = [{Feature(0, feature): set_to(1)}, {Feature(0, feature, at=range(4, len(ids))): set_to(1)}]
     one, other = worded.intervene(CHAT, everywhere, **SETTINGS[setting])
     assert gap(one.logits, other.logits) < 1e-12
-    for node in (Feature(0, feature, 3), Error(0, 3)):
+    for node in (Feature(0, feature, at=3), Error(0, at=3)):
         with pytest.raises(ValueError, match="position 3 is"):
             worded.intervene(CHAT, {node: ablate()}, **SETTINGS[setting])
 
@@ -444,6 +446,74 @@ def test_a_result_says_what_moved(model_of):
             result.kl(position)
 
 
+def test_a_result_says_which_changes_did_nothing(model_of):
+    """By position, and by row: what is not active is not taken away, unless something before makes it active."""
+    model = model_of("clt")
+    here = {f for _, f, _ in active(model, 1, at=5)}
+    silent = Feature(1, next(f for f in range(tiny.FEATURES) if f not in here), at=5)
+    loud = Feature(1, min(here), at=5)
+    rows = [{silent: ablate(), loud: ablate()}, {silent: set_to(1)}, {silent: multiply(2)}, {loud: multiply(1)}]
+    results = model.intervene(prompt(), rows)
+    assert [result.idle for result in results] == [[silent], [], [silent], [loud]]
+    assert gap(results[2].logits, results[2].logits_before) == 0
+    (generated,) = model.generate(prompt(), [rows[0]], max_new_tokens=2)
+    assert generated.idle == [silent]
+    everywhere = Feature(1, loud.feature)
+    for use_cache in (True, False):
+        assert model.generate(prompt(), {everywhere: ablate()}, max_new_tokens=2, use_cache=use_cache).idle == []
+
+
+def test_a_result_keeps_no_attention_pattern(model_of):
+    """Of a long prompt, they are most of what a run has."""
+    for setting in ({}, {"freeze": "attention"}, {"freeze": "all"}):
+        result = model_of("clt").intervene(prompt(), {Feature(1, 3, at=5): set_to(1)}, **setting)
+        passes = [done for chunk in result._both for done in chunk.passes]
+        assert len(passes) == 2 * LAYERS
+        assert not any(done.pattern.blocks for done in passes)
+
+
+def test_held_attention_looks_at_no_features(model_of, monkeypatch):
+    model, calls = model_of("clt"), []
+    monkeypatch.setattr(model.transcoders, "active_at", lambda *arguments: calls.append(arguments))
+    model.generate(prompt(), {Direction(0, UNIT): add(1)}, freeze="attention", max_new_tokens=3)
+    assert not calls
+
+
+def test_results_are_shown_in_one_line(model_of):
+    result = model_of("clt").intervene(prompt(), {Feature(1, 3, at=5): set_to(1)})
+    assert re.fullmatch(r"<Intervened of 11 tokens: KL [^,]+, '<\d+>' [\d.]+% → [\d.]+%>", repr(result))
+    assert repr(model_of("clt").patch(prompt(), OTHER, [Feature(0, 3)])).startswith("<Patched of 11 tokens")
+
+
+# Directions
+
+
+@pytest.mark.parametrize("length", [1e-170, 1e160])
+def test_a_direction_has_no_length(model_of, length):
+    for dtype, rounding in (("float32", 1e-4), ("float64", 1e-12)):
+        model = model_of("clt", dtype)
+        by_any, by_one = (
+            model.intervene(prompt(), {Direction(1, scale * direction(), at=5): multiply(3)}).logits
+            for scale in (length, 1)
+        )
+        assert gap(by_any, by_one) < rounding
+
+
+def test_orthogonal_directions_take_a_subspace_away(model_of):
+    """Ablating an orthonormal basis is one projection, in whatever order, and at several places."""
+    model = model_of("clt-affine")
+    basis_Dk = torch.linalg.qr(torch.stack([direction(seed) for seed in range(3)], 1)).Q
+    ablated = {Direction(1, vector, at=[4, 5]): ablate() for vector in basis_Dk.T}
+    before, after, turned = (
+        model.intervene(prompt(), changes, freeze="none") for changes in ({}, ablated, dict(reversed(ablated.items())))
+    )
+    assert gap(after.logits, turned.logits) < 1e-12
+    resid_PD = after._outcome.after.resid_BPD[0] - after._outcome.after.passes[2].mlp_out_PD  # before the last MLP
+    assert resid_PD[:4].equal(before._outcome.after.resid_BPD[0][:4] - before._outcome.after.passes[2].mlp_out_PD[:4])
+    last = model.intervene(prompt(), {Direction(2, vector, at=[4, 5]): ablate() for vector in basis_Dk.T})
+    assert (last._outcome.after.resid_BPD[0, [4, 5]] @ basis_Dk).abs().max() < 1e-12
+
+
 # Patching
 
 
@@ -451,7 +521,12 @@ def test_a_result_says_what_moved(model_of):
 @FEW
 def test_a_prompt_patched_into_itself_stays_as_it_is(model_of, kind, setting, dtype):
     model = model_of(kind, dtype)
-    nodes = [first(model, 1), Feature(0, first(model, 0).feature), Error(0), Supernode([Error(1, 4), Error(2, 5)])]
+    nodes = [
+        first(model, 1),
+        Feature(0, first(model, 0).feature),
+        Error(0),
+        Supernode([Error(1, at=4), Error(2, at=5)]),
+    ]
     result = model.patch(prompt(), prompt(), nodes, **SETTINGS[setting])
     for logits in (result.logits, result.logits_before, result.logits_clean):
         assert torch.equal(logits, model.logits(prompt()))
@@ -482,14 +557,31 @@ def test_patching_is_setting_to_clean_activations(model_of, setting):
     (_, f0, _), *_ = active(model, 0, at=6)
     (_, f2, _), *_ = active(model, 2, at=10)
     clean = {(layer, p): a for layer, f in ((0, f0), (2, f2)) for p, g, a in active(model, layer) if g == f}
-    result = model.patch(prompt(), OTHER, [Feature(0, f0), Feature(2, f2, (7, -1))], **SETTINGS[setting])
+    result = model.patch(prompt(), OTHER, [Feature(0, f0), Feature(2, f2, at=(7, -1))], **SETTINGS[setting])
     same = {p for p, f, _ in active(model, 0, ids=OTHER) if f == f0}  # set to zero it may be only where it is active
-    changes = {Feature(0, f0, p): set_to(clean.get((0, p), 0)) for p in range(1, 11) if (0, p) in clean or p in same}
-    changes |= {Feature(2, f2, p): set_to(clean.get((2, p), 0)) for p in (7, 10)}
+    changes = {Feature(0, f0, at=p): set_to(clean.get((0, p), 0)) for p in range(1, 11) if (0, p) in clean or p in same}
+    changes |= {Feature(2, f2, at=p): set_to(clean.get((2, p), 0)) for p in (7, 10)}
     assert torch.equal(result.logits, model.intervene(OTHER, changes, **SETTINGS[setting]).logits)
     assert torch.equal(result.logits_clean, model.logits(prompt()))
     assert torch.equal(result.logits_before, model.logits(OTHER))
     assert gap(result.logits, result.logits_before) > 1e-3
+
+
+def test_a_chat_and_a_text_are_patched_where_both_have_features(worded):
+    """A chat's opening has none; named by position it is refused, by "all" left out."""
+    chat = [{"role": "user", "content": "The opposite of hot is"}]
+    ids = worded.tokenize(chat)
+    text = [ids[0], *(token + 1 if token + 1 < tiny.VOCABULARY else token - 1 for token in ids[1:])]
+    for clean, corrupted in ((chat, text), (text, chat)):
+        everywhere = worded.patch(clean, corrupted, [Feature(0, 3), Error(1)])
+        singly = [
+            make(at=p)
+            for p in range(4, len(ids))
+            for make in (functools.partial(Feature, 0, 3), functools.partial(Error, 1))
+        ]
+        assert gap(everywhere.logits, worded.patch(clean, corrupted, singly).logits) == 0
+        with pytest.raises(ValueError, match="position 2 is masked"):
+            worded.patch(clean, corrupted, [Feature(0, 3, at=2)])
 
 
 def test_recovered_is_a_share_of_the_way(model_of):
@@ -503,207 +595,10 @@ def test_recovered_is_a_share_of_the_way(model_of):
         assert abs(found) > 1e-3
     with pytest.raises(ValueError, match="do not differ there"):
         result.recovered(5, 9, position=3)  # before the prompts part
-    late = model.patch(prompt(), OTHER, [Feature(2, f, 7) for f in range(12)])  # no attention comes after layer 2
+    late = model.patch(prompt(), OTHER, [Feature(2, f, at=7) for f in range(12)])  # no attention comes after layer 2
     assert late.recovered(5, 9) == 0
     whole = model.patch(prompt(), OTHER, [Error(2), *(Feature(2, f) for f in range(tiny.FEATURES))], freeze="attention")
     assert whole.recovered(5, 9) not in (0, 1)
-
-
-# Refusals
-
-F, D = functools.partial(Feature, 1, 3), functools.partial(Direction, 1)
-UNIT = torch.ones(WIDTH)
-CONFLICTS = {
-    "all": {F(4): ablate(), F("all"): ablate()},
-    "negative": {F(-1): ablate(), F(10): add(1)},
-    "several": {F((4, 5)): ablate(), F((5, 6)): ablate()},
-    "supernode": {F(4): ablate(), Supernode([F(4), Feature(0, 1, 2)]): add(1)},
-    "supernodes": {Supernode([F(4)], "a"): ablate(), Supernode([F(4)], "b"): ablate()},
-    "within": {Supernode([F(4), F((4, 5))]): ablate()},
-    "error": {Error(1, 4): ablate(), Error(1): multiply(2)},
-    "set direction": {D(UNIT, 4): set_to(1), D(direction(), 4): set_to(2)},
-    "ablated direction": {D(UNIT, 4): add(1), D(direction(), 4): ablate()},
-    "generated": {F("generated"): add(1), F("all"): add(2)},
-}
-
-
-@pytest.mark.parametrize("changes", CONFLICTS.values(), ids=CONFLICTS)
-def test_conflicting_changes_are_refused(model_of, changes):
-    model = model_of("clt")
-    for use in (model.intervene, functools.partial(model.generate, max_new_tokens=1)):
-        with pytest.raises(ValueError, match="name each once"):
-            use(prompt(), changes)
-
-
-def test_changes_that_only_touch_are_no_conflict(model_of):
-    model = model_of("clt")
-    changes = {D(UNIT, 4): add(1), D(direction(), 4): add(2), F(4): set_to(1), Error(1, 4): ablate(), F(5): set_to(1)}
-    assert model.intervene(prompt(), changes | {Feature(0, 3, 4): set_to(1), Feature(1, 2, 4): set_to(1)}).kl() > 0
-
-
-IMPOSSIBLE = {
-    "layer": ({Feature(3, 0, 4): ablate()}, "no layer 3; its layers are 0 … 2"),
-    "negative layer": ({Feature(-1, 0, 4): ablate()}, "no layer -1"),
-    "error layer": ({Error(3, 4): ablate()}, "no layer 3"),
-    "direction layer": ({Direction(7, UNIT): add(1)}, "no layer 7"),
-    "feature": ({Feature(1, 24, 4): ablate()}, "24 features, 0 … 23"),
-    "negative feature": ({Feature(1, -1, 4): ablate()}, "24 features, 0 … 23"),
-    "position": ({F(11): ablate()}, "outside the prompt of 11 tokens"),
-    "negative position": ({F(-12): ablate()}, "outside the prompt of 11 tokens"),
-    "one of several": ({F((4, 11)): ablate()}, "outside the prompt of 11 tokens"),
-    "twice": ({F((4, -7)): ablate()}, "names a position twice"),
-    "masked": ({F(0): set_to(1)}, "masked and carries no features"),
-    "error at 0": ({Error(1, 0): ablate()}, "without an error node"),
-    "vector": ({F(4): set_to(UNIT)}, "its activation is one number"),
-    "direction by a vector": ({D(UNIT, 4): add(UNIT)}, "its activation is one number"),
-    "number": ({Error(1, 4): set_to(2)}, r"of shape \(20,\), not a number"),
-    "added number": ({Error(1, 4): add(2.0)}, r"of shape \(20,\), not a number"),
-    "short vector": ({Error(1, 4): set_to(UNIT[:-1])}, r"of shape \(20,\)"),
-    "matrix": ({Error(1, 4): set_to(UNIT[None])}, r"of shape \(20,\)"),
-    "width": ({D(torch.ones(19)): add(1)}, r"\(19,\) and the model's width is \(20,\)"),
-    "token": ({5: ablate()}, "use a Feature, Error, Direction or Supernode"),
-    "number as change": ({F(4): 0}, r"use ablate\(\), set_to\(x\), add\(x\) or multiply\(x\)"),
-    "function as change": ({F(4): ablate}, r"use ablate\(\)"),
-    "no mapping": ([[F(4), ablate()]], "an intervention maps nodes to changes"),
-    "a node": (F(4), "an intervention maps nodes to changes"),
-    "none": (None, "an intervention maps nodes to changes"),
-    "a text": ("ablate", "an intervention maps nodes to changes"),
-    "several, one wrong": ([{}, {F(40): ablate()}], "outside the prompt"),
-}
-
-
-@pytest.mark.parametrize(("changes", "message"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
-def test_impossible_changes_are_refused(model_of, changes, message):
-    with pytest.raises(ValueError, match=message):
-        model_of("clt").intervene(prompt(), changes)
-
-
-UNMADE = {
-    "nan": (lambda: set_to(float("nan")), "NaN or infinite"),
-    "inf": (lambda: add(float("inf")), "NaN or infinite"),
-    "nan factor": (lambda: multiply(float("nan")), "NaN or infinite"),
-    "nan vector": (lambda: set_to(torch.tensor([1.0, float("nan")])), "NaN or infinite"),
-    "inf array": (lambda: add(np.array([1.0, np.inf])), "NaN or infinite"),
-    "nothing": (lambda: set_to(None), "number"),
-    "a word": (lambda: add("much"), "number"),
-    "a list": (lambda: set_to([1.0, 2.0]), "number"),
-    "a vector as a factor": (lambda: multiply(UNIT), "number"),
-    "zero direction": (lambda: D(torch.zeros(WIDTH)), "a direction is zero"),
-    "nan direction": (lambda: D(torch.full((WIDTH,), float("nan"))), "NaN or infinite"),
-    "inf direction": (lambda: D(UNIT / 0), "NaN or infinite"),
-    "matrix direction": (lambda: D(UNIT[None]), r"a direction is a vector \(D,\)"),
-    "integer direction": (lambda: D(torch.ones(WIDTH, dtype=torch.int64)), "of floats"),
-    "place": (lambda: F("everywhere"), "one of all, prompt, generated"),
-    "no position": (lambda: F(()), "name at least one"),
-    "half a position": (lambda: F(1.5), "must be an integer"),
-    "true": (lambda: F(True), "must be an integer"),
-    "half a feature": (lambda: Feature(1, 0.5), "must be an integer"),
-    "layer by name": (lambda: Error("last"), "must be an integer"),
-    "empty supernode": (lambda: Supernode([], "none"), "at least one"),
-    "supernode of directions": (lambda: Supernode([D(UNIT)]), "should have features or error nodes"),
-    "supernode of supernodes": (lambda: Supernode([Supernode([F(4)])]), "should have features or error nodes"),
-}
-
-
-@pytest.mark.parametrize(("make", "message"), UNMADE.values(), ids=UNMADE)
-def test_nodes_and_changes_that_make_no_sense_are_refused(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()
-
-
-OPTIONS = {
-    "freeze": ({"freeze": "everything"}, "freeze='everything' is not one of none, attention, all"),
-    "freeze is none": ({"freeze": None}, "freeze=None is not one of"),
-    "errors": ({"errors": "zero"}, "errors='zero' is not one of recomputed, constant"),
-    "layers": ({"layers": [0]}, 'use "attention" or "all"'),
-    "no such layer": ({"layers": [0, 3], "freeze": "all"}, "no layer 3; its layers are 0 … 2"),
-    "half a layer": ({"layers": [0.5], "freeze": "all"}, "must be an integer"),
-    "one layer": ({"layers": 1, "freeze": "all"}, "layer"),
-    "masked": ({"masked_positions": [11]}, "outside the prompt of 11 tokens"),
-}
-
-
-@pytest.mark.parametrize(("options", "message"), OPTIONS.values(), ids=OPTIONS)
-@pytest.mark.parametrize("use", ["intervene", "generate", "patch"])
-def test_options_that_make_no_sense_are_refused(model_of, use, options, message):
-    model = model_of("clt")
-    arguments = {"intervene": [{}], "generate": [{}], "patch": [prompt(), [F(4)]]}[use]
-    with pytest.raises(ValueError, match=message):
-        getattr(model, use)(prompt(), *arguments, **options)
-
-
-def test_neurons_have_no_constant_errors(model_of):
-    with pytest.raises(ValueError, match="whose other neurons respond"):
-        model_of("neurons").intervene(prompt(), {}, errors="constant")
-
-
-@pytest.mark.parametrize("change", [ablate(), multiply(2)], ids=["ablate", "multiply"])
-def test_a_feature_that_is_not_active_is_not_taken_away(model_of, change):
-    """Unless something before it is changed, so that it can become active."""
-    model = model_of("clt")
-    silent = next(f for f in range(tiny.FEATURES) if f not in {f for _, f, _ in active(model, 1, at=5)})
-    node = Feature(1, silent, 5)
-    for changes in (
-        {node: change},
-        {node: change, Feature(2, 0, 5): set_to(1)},
-        [{first(model, 1): ablate()}, {node: change}],
-    ):
-        with pytest.raises(ValueError, match=r"not active there.*active_features\(prompt\).*set_to\(x\)"):
-            model.intervene(prompt(), changes)
-    model.intervene(prompt(), {node: change, Direction(0, UNIT, 5): add(1)})
-    model.intervene(prompt(), {node: set_to(1)})
-
-
-@pytest.mark.parametrize("setting", ["none", "constant", "all"])
-@pytest.mark.parametrize("size", [1e20, 1e39], ids=["squared", "itself"])
-def test_changes_too_large_for_the_dtype_are_refused(model_of, setting, size):
-    """Also where only the squares in a norm overflow, which would give the same logits for all tokens."""
-    model = model_of("clt-affine", "float32")
-    for node in (Direction(1, UNIT, 5), Feature(1, 3, 5)):
-        try:
-            result = model.intervene(prompt(), {node: set_to(size)}, **SETTINGS[setting])
-        except ValueError as error:
-            assert "so large" in str(error)  # noqa: PT017
-        else:
-            assert result.logits[5].isfinite().all()
-            assert result.logits[5].std() > 0
-
-
-def test_numbers_of_prompts_and_changes_must_fit(model_of):
-    model = model_of("clt")
-    with pytest.raises(ValueError, match="2 prompts and 3 interventions; give one, or one for each"):
-        model.intervene([prompt(), SHORT], [{}, {}, {}])
-    with pytest.raises(ValueError, match="the prompt is empty"):
-        model.intervene([], {})
-    with pytest.raises(ValueError, match="the prompt is empty"):
-        model.intervene([prompt(), []], {})
-    with pytest.raises(ValueError, match="outside the vocabulary"):
-        model.intervene([2, 99], {})
-
-
-def test_patches_that_make_no_sense_are_refused(model_of):
-    model = model_of("clt")
-    for corrupted, nodes, message in (
-        (SHORT, [F(4)], "choose prompts of one length"),
-        (OTHER, [D(UNIT)], "name features and error nodes"),
-        (OTHER, [], "name at least one"),
-        (OTHER, [F("generated")], "generated"),
-        (OTHER, [F(4), F("all")], "name each once"),
-        (OTHER, [F(0)], "masked"),
-        (OTHER, [7], "use a Feature"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            model.patch(prompt(), corrupted, nodes)
-
-
-def test_only_features_and_errors_of_a_graph_are_nodes(model_of):
-    graph = model_of("clt").trace(SHORT, max_targets=1)
-    order = graph.order
-    feature, error = cotrace.nodes_of(graph, [np.int64(order.n_features - 1), order.n_features + 8])
-    assert (feature, error) == (Feature(2, int(graph.column("feature")[order.n_features - 1]), 6), Error(1, 1))
-    for node in (order.tokens.start, order.n_nodes, -1):
-        with pytest.raises(ValueError, match=f"node {node} is no feature and no error"):
-            cotrace.nodes_of(graph, [node])
 
 
 # The model stays as it is
@@ -757,7 +652,7 @@ def test_transcoders_with_nan_are_refused_and_leave_no_trace(model_folder, tmp_p
     folder = tiny.write_layers(tmp_path, "scope-clt", layers)
     model = cotrace.load(model_folder, folder, dtype="float64", device="cpu")
     before, logits = state(model), model.logits(prompt())
-    for changes in ({Direction(0, UNIT): add(1)}, {Feature(2, 5, 4): set_to(1)}):
+    for changes in ({Direction(0, UNIT): add(1)}, {Feature(2, 5, at=4): set_to(1)}):
         with pytest.raises(ValueError, match="NaN"):
             model.intervene(prompt(), changes)
         with pytest.raises(ValueError, match="NaN"):
@@ -769,7 +664,7 @@ def test_transcoders_with_nan_are_refused_and_leave_no_trace(model_folder, tmp_p
 def test_what_is_given_is_not_changed(model_of):
     """Neither the model, nor vectors, nor the mapping; and a result does not follow later changes."""
     model, vector, shift = model_of("clt"), direction(), direction(1)
-    changes = {Direction(0, vector): add(2), Error(1, 4): set_to(shift), F(5): set_to(1)}
+    changes = {Direction(0, vector): add(2), Error(1, at=4): set_to(shift), Feature(1, 3, at=5): set_to(1)}
     kept, before = dict(changes), state(model)
     result = model.intervene(prompt(), changes)
     logits = result.logits.clone()
@@ -803,7 +698,7 @@ def test_two_models_at_once(load):
 
 def test_words_are_prompts_too(worded):
     text = "The opposite of hot is"
-    node = Direction(1, UNIT, -1)
+    node = Direction(1, UNIT, at=-1)
     ids = [
         SPECIALS.index("<bos>"),
         *(len(SPECIALS) + WORDS.index(w) for w in ("The", " opposite", " of", " hot", " is")),

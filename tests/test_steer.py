@@ -59,20 +59,20 @@ def vector(tmp_path):
     ("text", "node"),
     [
         ("L5#123", Feature(5, 123)),
-        ("L5 #123@4", Feature(5, 123, 4)),
-        (" L5 #123 @ -1 ", Feature(5, 123, -1)),
-        ("L5#123@2:6", Feature(5, 123, (2, 3, 4, 5))),
-        ("L5#123@-3:0", Feature(5, 123, (-3, -2, -1))),
-        ("L5#123@3,5", Feature(5, 123, (3, 5))),
-        ("L5#123@7, 2:4", Feature(5, 123, (7, 2, 3))),
-        ("L5#123@4:5", Feature(5, 123, 4)),
-        ("L5#123@prompt", Feature(5, 123, "prompt")),
-        ("L5#123@generated", Feature(5, 123, "generated")),
-        ("L5#123@all", Feature(5, 123, "all")),
-        ("L5 error@4", Error(5, 4)),
+        ("L5 #123@4", Feature(5, 123, at=4)),
+        (" L5 #123 @ -1 ", Feature(5, 123, at=-1)),
+        ("L5#123@2:6", Feature(5, 123, at=(2, 3, 4, 5))),
+        ("L5#123@-3:0", Feature(5, 123, at=(-3, -2, -1))),
+        ("L5#123@3,5", Feature(5, 123, at=(3, 5))),
+        ("L5#123@7, 2:4", Feature(5, 123, at=(7, 2, 3))),
+        ("L5#123@4:5", Feature(5, 123, at=4)),
+        ("L5#123@prompt", Feature(5, 123, at="prompt")),
+        ("L5#123@generated", Feature(5, 123, at="generated")),
+        ("L5#123@all", Feature(5, 123, at="all")),
+        ("L5 error@4", Error(5, at=4)),
         ("L5error", Error(5)),
-        ("L5#1+L6#2@4", Supernode([Feature(5, 1), Feature(6, 2, 4)])),
-        ("L5 #1@4 + L6 error@4 + L7#3", Supernode([Feature(5, 1, 4), Error(6, 4), Feature(7, 3)])),
+        ("L5#1+L6#2@4", Supernode([Feature(5, 1), Feature(6, 2, at=4)])),
+        ("L5 #1@4 + L6 error@4 + L7#3", Supernode([Feature(5, 1, at=4), Error(6, at=4), Feature(7, 3)])),
     ],
 )
 def test_nodes_as_users_write_them(text, node):
@@ -82,10 +82,10 @@ def test_nodes_as_users_write_them(text, node):
 places = st.one_of(
     st.sampled_from(["all", "prompt", "generated"]),
     st.integers(-999, 999),
-    st.lists(st.integers(-999, 999), min_size=2, max_size=4, unique=True),
+    st.lists(st.integers(-999, 999) | st.integers(-2, 4), min_size=2, max_size=4, unique=True),
 )
-features = st.builds(Feature, st.integers(0, 99), st.integers(0, 10**6), places)
-nodes = st.one_of(features, st.builds(Error, st.integers(0, 99), places))
+features = st.builds(Feature, st.integers(0, 99), st.integers(0, 10**6), at=places)
+nodes = st.one_of(features, st.builds(Error, st.integers(0, 99), at=places))
 
 
 @settings(deadline=None)
@@ -122,14 +122,16 @@ def test_changes_as_users_write_them(vector):
     changes = parse_changes(given)
     direction = next(node for node in changes if isinstance(node, Direction))
     assert (direction.layer, direction.at) == (3, "generated")
-    assert torch.equal(direction.vector, torch.arange(1, WIDTH + 1, dtype=torch.float64))
+    vector_D = torch.arange(1, WIDTH + 1, dtype=torch.float64)
+    assert torch.allclose(direction.vector, vector_D / vector_D.norm(), rtol=1e-12)
+    assert str(direction) == f"L3 {vector.name}@generated"
     assert changes == {
         Feature(1, 1): cotrace.ablate(),
-        Supernode([Error(2, 4), Feature(2, 5)]): cotrace.ablate(),
+        Supernode([Error(2, at=4), Feature(2, 5)]): cotrace.ablate(),
         Feature(1, 2): cotrace.set_to(2.5),
-        Feature(1, 3, -1): cotrace.add(-1e-3),
+        Feature(1, 3, at=-1): cotrace.add(-1e-3),
         direction: cotrace.add(4),
-        Error(2, 5): cotrace.multiply(0.5),
+        Error(2, at=5): cotrace.multiply(0.5),
     }
 
 
@@ -363,7 +365,7 @@ def test_both_texts_stand_side_by_side_and_what_moved_below(steer, model):
     columns = next(line for line in lines if MARK in line)
     assert [text.strip() for text in columns.split("│")] == [f"{MARK}t225 t225 t225", f"{MARK}t72 t72 t72"]
     assert PROMPT not in out
-    before_V, after_V = model.intervene(PROMPT, {Feature(3, 5, -1): cotrace.set_to(500)}).probabilities()
+    before_V, after_V = model.intervene(PROMPT, {Feature(3, 5, at=-1): cotrace.set_to(500)}).probabilities()
     rows = rows_of(lines, "the first new token")
     assert next(iter(rows)) in ("t225", "t72")
     for token, (before, after, difference) in rows.items():
@@ -394,6 +396,7 @@ def test_what_changes_nothing_leaves_the_same_text(steer):
     assert out.count("t225 t225 t225") == 2
     assert "same text without and with the changes; the probabilities of its tokens moved by 0.00% at most" in out
     assert "at the first new token: 0 nats" in out
+    assert "L3 #5 was nowhere active, or multiplied by 1: its change did nothing" in out
     assert MARK not in out
 
 
@@ -424,6 +427,10 @@ def test_json_has_texts_tokens_probabilities_moves_and_settings(steer, model, tm
     assert f"wrote {path}" in out
     assert [file.name for file in path.parent.iterdir()] == ["steered.json"]
     found = json.loads(path.read_text())
+    for name, sha256 in (("model", model.source.content_hash()), ("transcoders", model.transcoders.content_hash())):
+        assert found[name]["sha256"] == sha256
+    assert "torch" in found["versions"]
+    assert found["idle"] == []
     assert found["prompt"] == PROMPT
     assert found["prompt_token_ids"] == model.tokenize(PROMPT)
     assert found["changes"] == {"ablate": [], "set": ["L3#5@generated=500"], "add": [], "multiply": []}
@@ -437,7 +444,7 @@ def test_json_has_texts_tokens_probabilities_moves_and_settings(steer, model, tm
         "dtype": "float32",
     }
     sampling = {"max_new_tokens": 4, "temperature": 0.5, "seed": 3}
-    change = {Feature(3, 5, "generated"): cotrace.set_to(500)}
+    change = {Feature(3, 5, at="generated"): cotrace.set_to(500)}
     plain, changed = (
         model.generate(PROMPT, **sampling),
         model.generate(PROMPT, change, **sampling, freeze="attention", layers=[1, 2]),
@@ -456,11 +463,22 @@ def test_json_has_texts_tokens_probabilities_moves_and_settings(steer, model, tm
         assert token["after"] == pytest.approx(float(after_V[token["token"]]))
 
 
+def test_the_result_is_there_though_nobody_reads_the_text(steer, tmp_path, monkeypatch):
+    def closed(_comparison):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("cotrace.commands.steer.print_comparison", closed)
+    path = tmp_path / "steered.json"
+    status, _, _ = steer(PROMPT, *MODEL, *LATE, "--max-new-tokens", "1", "--out", path)
+    assert status != 0
+    assert json.loads(path.read_text())["with"]["tokens"]
+
+
 def test_a_direction_steers(steer, vector, tmp_path):
     path = tmp_path / "steered.json"
     add = f"L2:{vector}@-1=300"
     assert steer(PROMPT, *MODEL, "--add", add, "--max-new-tokens", "1", "--out", path)[0] == 0
-    change = {Direction(2, np.arange(1.0, WIDTH + 1), -1): cotrace.add(300)}
+    change = {Direction(2, np.arange(1.0, WIDTH + 1), at=-1): cotrace.add(300)}
     model = cotrace.load(REFERENCE / "model", TRANSCODERS, device="cpu")
     expected = model.intervene(PROMPT, change)
     assert expected.kl() > 0.1

@@ -73,8 +73,16 @@ def test_effects_along_edges_solve_the_linear_equations(graph):
 def test_only_features_and_errors_can_be_ablated():
     graph = random_graph()
     for node in (-1, graph.order.tokens.start, graph.order.n_nodes):
-        with pytest.raises(ValueError, match="only features and errors"):
-            ablation_effects(graph, [[node]])
+        for effects in (lambda nodes: ablation_effects(graph, [nodes]), lambda nodes: pair_influence(graph, nodes)):
+            with pytest.raises(ValueError, match="only features and errors"):
+                effects([node])
+            with pytest.raises(ValueError, match="only features and errors"):
+                effects([1.7])
+            with pytest.raises(ValueError, match="only features and errors"):
+                effects([True])
+            with pytest.raises(ValueError, match="named twice"):
+                effects([3, 3])
+            assert not effects([]).any()
 
 
 # --- what ablation does -----------------------------------------------------------------------
@@ -345,10 +353,14 @@ def test_the_command_writes_the_graph_the_plot_and_a_table(tmp_path):
         assert words in re.sub(r"\s+", " ", done.stdout)
     shown = run("show", path)
     assert "influence and effect" in shown.stdout
+    (folder := tmp_path / "folder.svg").mkdir()
     for wrong, cure in (
         (["--group", "a"], "NAME=12,45,77"),
         (["--group", "a=99999"], "should name features"),
+        (["--group", "a=0", "--group", "a=1"], "'a' is given twice"),
         (["--plot", tmp_path / "x.gif"], ".svg, .png, .pdf"),
+        (["--plot", folder], "is a folder; name a file with --plot"),
+        (["--out", folder], "is a folder; name a file with --out"),
         (["--freeze", "some", "--device", "cpu"], "none, attention, all"),
         (["--transcoders", "neurons:3", "--device", "cpu"], "traced with the transcoders"),
     ):

@@ -38,7 +38,7 @@ class Ablations:
         self.targets = [_read_out(prompt, target) for target in graph.info["targets"]]
         self.weight_T = np.array([target["weight"] for target in graph.info["targets"]])
         self.position = max(target.position for target in self.targets)
-        self.before = prompt.stream().read(prompt.ids_P[None])
+        self.before = prompt.read()
         self.active, self.sizes = active_features(prompt, self.before)
         self.number = {key: n for n, key in enumerate(self.active)}
         missing = next((key for key in self.keys if key not in self.number), None)
@@ -62,20 +62,23 @@ class Ablations:
     ) -> Measured:
         """Ablate each set of nodes by itself. Without `features` activations are looked at for targets only."""
         features = features or any(target.feature is not None for target in self.targets)
-        held, parts = any(h != How() for h in how), []
-        for start in range(0, len(removed), at_once := self.prompt.rows_at_once()):
+        parts = []
+        for start in range(0, len(removed), at_once := self.prompt.rows_at_once(how)):
             sets = removed[start : start + at_once]
             rows = [Changes({node: ablate() for node in nodes}, self.prompt.place) for nodes in sets]
-            before, after = outcomes(self.prompt, rows, how) if held else (self.before, self._free(rows, how))
+            before, after = self._read_rows(rows, how, features)
             parts.append(self._compare(before, after, len(sets), features, how))
             if step is not None:
                 step(len(sets))
         return Measured(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
-    def _free(self, rows: Sequence[Changes], how: Sequence[How]) -> Chunk:
-        """The rows where nothing is held, so that one run without changes serves all."""
+    def _read_rows(self, rows: Sequence[Changes], how: Sequence[How], features: bool) -> tuple[Chunk, Chunk]:
+        """The rows without and with changes; where nothing is held, one row without serves all."""
+        if any(h != How() for h in how):
+            return outcomes(self.prompt, rows, how, features)[:2]
         error_layers = {layer for changes in rows for layer in changes.errors}
-        return self.prompt.stream(how, rows, error_layers=error_layers).read(self.prompt.ids_P.expand(len(rows), -1))
+        stream = self.prompt.stream(how, rows, error_layers=error_layers, report=range(len(how)) if features else ())
+        return self.before, stream.read(self.prompt.ids_P.expand(len(rows), -1))
 
     def _compare(self, before: Chunk, after: Chunk, n_rows: int, features: bool, how: Sequence[How]) -> Measured:
         feature_KN = np.zeros((n_rows, len(self.keys)))
@@ -189,7 +192,7 @@ def active_features(prompt: Prompt, read: Chunk) -> tuple[list[Key], np.ndarray]
     """All active features of a prompt that was read, and the length of all that each writes (N,)."""
     keys: list[Key] = []
     sizes = []
-    for layer, (active, done, *_) in enumerate(read.active):
+    for layer, (active, done, *_) in read.active.items():
         feature_U, row_n = active.feature_n.unique(return_inverse=True)
         length_n = prompt.transcoders.decoders(layer, feature_U, prompt.weights).flatten(1).norm(dim=1)[row_n]
         scale_n = prompt.transcoders.write_scale(done, active.position_n)

@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -20,9 +20,11 @@ from ..weights import Gemma3Weights
 
 PLACES = ("all", "prompt", "generated")
 GENERATED = -1  # in the place of a position: every one after the prompt
+ORTHOGONAL = 1e-5  # cosine of two directions up to which neither changes what lies along the other
+MOST_RANGES = 4  # of positions that are shown
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Change:
     """What becomes of an activation: `scale * activation + shift`."""
 
@@ -33,6 +35,12 @@ class Change:
         finite = self.shift.isfinite().all() if isinstance(self.shift, Tensor) else math.isfinite(self.shift)
         if not (math.isfinite(self.scale) and finite):
             raise ValueError("a change is NaN or infinite; give a finite number")
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Change):
+            return NotImplemented
+        shifts = (torch.as_tensor(change.shift, dtype=torch.float64) for change in (self, other))
+        return self.scale == other.scale and torch.equal(*shifts)
 
 
 def ablate() -> Change:
@@ -56,16 +64,23 @@ def multiply(factor: float) -> Change:
 
 
 def _value(value: Any) -> float | Tensor:
-    is_vector = isinstance(value, Tensor | np.ndarray) and value.ndim > 0
-    return torch.as_tensor(value).detach() if is_vector else _number(value)
+    if not isinstance(value, Tensor | np.ndarray) or value.ndim == 0:
+        return _number(value)
+    try:
+        vector = torch.as_tensor(value).detach()
+        if vector.is_complex() or vector.dtype == torch.bool:
+            raise TypeError
+    except TypeError as error:  # of arrays of texts or objects
+        raise ValueError(f"a change by an array of {value.dtype} is none by numbers; give a tensor (D,)") from error
+    return vector
 
 
 def _number(value: Any) -> float:
     try:
-        if isinstance(value, str | bool):
+        if isinstance(value, str | bytes | bool) or "bool" in str(getattr(value, "dtype", "")):
             raise TypeError
-        return float(value)
-    except (TypeError, ValueError, RuntimeError) as error:  # of tensors with several values
+        return float(value.detach() if isinstance(value, Tensor) else value)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # of tensors with several values
         raise ValueError(f"a change by {value!r} is no number; give one, or for an error node a tensor (D,)") from error
 
 
@@ -73,13 +88,13 @@ def _number(value: Any) -> float:
 class Feature:
     """A transcoder's feature, or with `neurons` a neuron.
 
-    `at` is a position (negative counts from the prompt's end), several, or "all", "prompt" or "generated"
-    positions. These three leave out masked positions, which carry no features.
+    `at` is a position (negative counts from the prompt's end), several, as a list, range or slice, or "all", "prompt"
+    or "generated" positions. These three leave out masked positions, which carry no features.
     """
 
     layer: int
     feature: int
-    at: Any = "all"
+    at: Any = field(default="all", kw_only=True)
 
     def __post_init__(self) -> None:
         _check_site(self)
@@ -94,7 +109,7 @@ class Error:
     """The error node of a layer: what its transcoder leaves of the MLP's output, a vector (D,)."""
 
     layer: int
-    at: Any = "all"
+    at: Any = field(default="all", kw_only=True)
 
     def __post_init__(self) -> None:
         _check_site(self)
@@ -105,23 +120,31 @@ class Error:
 
 @dataclass(frozen=True, eq=False)
 class Direction:
-    """A direction (D,) in the residual stream after a layer; its activation is the stream along it, at length 1."""
+    """A direction (D,) in the residual stream after a layer; its activation is the stream along it, at length 1.
+
+    `vector` may have any length, and is kept at length 1, in float64.
+    """
 
     layer: int
     vector: Any
-    at: Any = "all"
+    at: Any = field(default="all", kw_only=True)
+    name: str = field(default="direction", kw_only=True)
 
     def __post_init__(self) -> None:
         _check_site(self)
-        vector_D = torch.as_tensor(self.vector).detach()
+        try:
+            vector_D = torch.as_tensor(self.vector).detach()
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"a direction is a vector (D,) of floats, not {self.vector!r}") from error
         if vector_D.ndim != 1 or not vector_D.is_floating_point():
             raise ValueError(f"a direction is a vector (D,) of floats, not {vector_D.dtype} {tuple(vector_D.shape)}")
         if not vector_D.isfinite().all() or not vector_D.any():
             raise ValueError("a direction is zero, or has NaN or infinite values; give a finite direction")
-        object.__setattr__(self, "vector", vector_D)
+        vector_D = vector_D.double() / vector_D.abs().max()  # so that no square is out of range
+        object.__setattr__(self, "vector", vector_D / vector_D.norm())
 
     def __str__(self) -> str:
-        return f"L{self.layer} direction{_at(self.at)}"
+        return f"L{self.layer} {self.name}{_at(self.at)}"
 
 
 @dataclass(frozen=True)
@@ -153,6 +176,10 @@ def _check_site(node: Any) -> None:
         if at not in PLACES:
             raise ValueError(f"{at!r} is no place; use a position, several, or one of {', '.join(PLACES)}")
         return
+    if isinstance(at, slice):
+        if at.stop is None:
+            raise ValueError("a slice of positions goes to an end: slice(2, 6), or a list, or one of the places")
+        at = range(at.start or 0, at.stop, at.step or 1)
     if isinstance(at, Iterable) and getattr(at, "ndim", 1) > 0:
         at = tuple(as_index(position, "a position") for position in at)
         if not at:
@@ -163,9 +190,17 @@ def _check_site(node: Any) -> None:
 
 
 def _at(at: Any) -> str:
-    if isinstance(at, tuple):
-        return "@" + ",".join(map(str, at))
-    return "" if at == "all" else f"@{at}"
+    """Positions in short: @4, @2:6, @3,5,8:99."""
+    if not isinstance(at, tuple):
+        return "" if at == "all" else f"@{at}"
+    ranges: list[list[int]] = []
+    for position in at:
+        if ranges and position == ranges[-1][1] != 0:  # which is the first, not what comes after the last
+            ranges[-1][1] += 1
+        else:
+            ranges.append([position, position + 1])
+    shown = [str(first) if stop == first + 1 else f"{first}:{stop}" for first, stop in ranges[:MOST_RANGES]]
+    return "@" + ",".join(shown + ["…"] * (len(ranges) > MOST_RANGES))
 
 
 N = TypeVar("N", bound=Node)
@@ -184,6 +219,15 @@ class Placed(NamedTuple, Generic[N]):
         generated = range(max(first, n_prompt), stop) if self.generated else ()
         return [*(p for p in self.positions if first <= p < stop), *generated]
 
+    def covers(self, position: int, n_prompt: int) -> bool:
+        """Whether it holds at a position."""
+        return bool(self.between(position, position + 1, n_prompt))
+
+
+Touched = dict[
+    tuple[int, int, int], set[int]
+]  # row, layer and id of features: positions at which activations were changed
+
 
 class Place(NamedTuple):
     """Where changes are made: a model's sizes and one prompt."""
@@ -198,6 +242,9 @@ class Place(NamedTuple):
         return position not in self.masked.positions
 
 
+_Taken = defaultdict[tuple[Any, ...], list[tuple[Any, Any, Change]]]  # by site: as it was named, node, change
+
+
 class Changes:
     """The changes of one run, each in its place. Raises ValueError for those that cannot be made, or conflict."""
 
@@ -208,12 +255,12 @@ class Changes:
         self.features: defaultdict[int, list[Placed[Feature]]] = defaultdict(list)
         self.errors: defaultdict[int, list[Placed[Error]]] = defaultdict(list)
         self.directions: defaultdict[int, list[Placed[Direction]]] = defaultdict(list)
-        taken: dict[tuple[Any, ...], Any] = {}
+        taken: _Taken = defaultdict(list)
         for key, change in intervention.items():
             for node in key.members if isinstance(key, Supernode) else (key,):
                 self._take(key, node, change, place, taken)
 
-    def _take(self, key: Any, node: Any, change: Any, place: Place, taken: dict[tuple[Any, ...], Any]) -> None:
+    def _take(self, key: Any, node: Any, change: Any, place: Place, taken: "_Taken") -> None:
         kinds: dict[type, Any] = {Feature: self.features, Error: self.errors, Direction: self.directions}
         if type(node) not in kinds:
             raise ValueError(f"{node!r} cannot be changed; use a Feature, Error, Direction or Supernode")
@@ -223,12 +270,16 @@ class Changes:
         for position in (*placed.positions, *([GENERATED] if placed.generated else ())):
             what = node.feature if isinstance(node, Feature) else None
             site = type(node), node.layer, what, position
-            if site in taken and not (
-                isinstance(node, Direction) and _only_adds(change) and _only_adds(taken[site][1])
-            ):
+            for other_key, other, other_change in taken[site]:
                 where = "generated positions" if position == GENERATED else f"position {position}"
-                raise ValueError(f"{taken[site][0]} and {key} both change {_name(node)} at {where}; name each once")
-            taken[site] = key, change
+                if not isinstance(node, Direction):
+                    raise ValueError(f"{other_key} and {key} both change {_name(node)} at {where}; name each once")
+                if not (_only_adds(change) and _only_adds(other_change)) and not _orthogonal(node, other):
+                    raise ValueError(
+                        f"{other_key} and {key} meet at {where}: directions of one layer and place are only added to, or "
+                        "orthogonal (torch.linalg.qr makes them so)"
+                    )
+            taken[site].append((key, node, change))
         kinds[type(node)][node.layer].append(placed)
 
     def __iter__(self) -> Iterator[Placed[Any]]:
@@ -236,18 +287,27 @@ class Changes:
             for placed in kind.values():
                 yield from placed
 
-    def __bool__(self) -> bool:
-        return bool(self.features or self.errors or self.directions)
+    def idle(self, touched: Touched, row: int = 0) -> list[Feature]:
+        """Features whose activation was nowhere changed: not active where they are ablated, say."""
+        return [
+            placed.node
+            for layer, each in self.features.items()
+            for placed in each
+            if not any(placed.covers(p, self.n_prompt) for p in touched.get((row, layer, placed.node.feature), ()))
+        ]
 
 
 def _only_adds(change: Change) -> bool:
     return change.scale == 1.0
 
 
-def _name(node: Node) -> str:
-    if isinstance(node, Feature):
-        return f"feature {node.feature} of layer {node.layer}"
-    return f"{'the error' if isinstance(node, Error) else 'a direction'} of layer {node.layer}"
+def _orthogonal(a: Direction, b: Direction) -> bool:
+    """Whether neither changes what lies along the other; those of different widths are refused elsewhere."""
+    return a.vector.shape == b.vector.shape and bool((a.vector @ b.vector.to(a.vector)).abs() <= ORTHOGONAL)
+
+
+def _name(node: Feature | Error) -> str:
+    return f"{f'feature {node.feature}' if isinstance(node, Feature) else 'the error'} of layer {node.layer}"
 
 
 def _place(node: N, change: Change, place: Place) -> Placed[N]:
@@ -368,5 +428,7 @@ def nodes_of(graph: Graph, nodes: Iterable[int]) -> list[Feature | Error]:
             )
         at = int(position[node])
         is_feature = node < graph.order.n_features
-        found.append(Feature(int(layer[node]), int(feature[node]), at) if is_feature else Error(int(layer[node]), at))
+        found.append(
+            Feature(int(layer[node]), int(feature[node]), at=at) if is_feature else Error(int(layer[node]), at=at)
+        )
     return found

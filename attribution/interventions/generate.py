@@ -3,13 +3,15 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from numbers import Real
 
 import torch
 from torch import Tensor
 
+from ..memory import free_memory, require, values_of_past
 from ..progress import Progress
 from ..tokens import as_index
-from .changes import Changes, Intervention
+from .changes import Changes, Feature, Intervention, Touched
 from .run import Prompt, Setting
 from .stream import Chunk, How
 
@@ -25,26 +27,28 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if as_index(self.max_new_tokens, "max_new_tokens") < 1:
+        object.__setattr__(self, "max_new_tokens", as_index(self.max_new_tokens, "max_new_tokens"))
+        object.__setattr__(self, "seed", as_index(self.seed, "seed"))
+        if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens is {self.max_new_tokens}; ask for at least 1")
-        if isinstance(self.temperature, str) or not (
-            self.temperature == 0 or LEAST_TEMPERATURE <= self.temperature < math.inf
-        ):
+        is_number = isinstance(self.temperature, Real) and not isinstance(self.temperature, bool)
+        if not is_number or not (self.temperature == 0 or LEAST_TEMPERATURE <= self.temperature < math.inf):
             raise ValueError(
-                f"temperature is {self.temperature}; use 0 for the likeliest token, or at least {LEAST_TEMPERATURE}"
+                f"temperature is {self.temperature!r}; use 0 for the likeliest token, or at least {LEAST_TEMPERATURE}"
             )
-        if not 0 <= as_index(self.seed, "seed") < 2**63:
+        if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed is {self.seed}; it is an integer from 0 to 2^63 - 1")
 
 
 @dataclass
 class Generation:
-    """What a model wrote: tokens, and each one's probability when it was chosen."""
+    """What a model wrote: tokens, and the probability that each had, at a temperature of 1."""
 
     prompt: Prompt
     token_ids: list[int] = field(default_factory=list)
     probabilities: list[float] = field(default_factory=list)
     ended: bool = False  # by a token that ends a text or a turn, which is the last of token_ids
+    idle: list[Feature] = field(default_factory=list)  # features whose change did nothing, wherever they are changed
     _states: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     @property
@@ -54,7 +58,10 @@ class Generation:
 
     @torch.no_grad()
     def next_probabilities(self, step: int) -> Tensor:
-        """Probabilities (V,) in float64 from which new token `step` was chosen."""
+        """Probabilities (V,) in float64, at a temperature of 1, of what may be new token `step`."""
+        step, n = as_index(step, "a step"), len(self._states)
+        if not -n <= step < n:
+            raise ValueError(f"step {step} is outside the {n} tokens that were written ({-n} … {n - 1})")
         resid_1D, rms_1 = self._states[step]
         return self.prompt.weights.logits(resid_1D, rms_1)[0].double().softmax(-1)
 
@@ -62,23 +69,51 @@ class Generation:
         return f"<Generation of {len(self.token_ids)} tokens: {self.text!r}>"
 
 
-def generate(
-    prompt: Prompt,
-    intervention: Intervention,
-    setting: Setting,
-    sampling: Sampling,
-    use_cache: bool,
-    progress: Progress,
-) -> Generation:
+class Reader:
+    """The stream with changes, and where something of it is held, one without over the same tokens.
+
+    Raises ValueError for changes that cannot be made, before anything is read, and for too little memory.
+    """
+
+    def __init__(self, prompt: Prompt, intervention: Intervention, setting: Setting, max_new_tokens: int):
+        self.prompt, self.changes = prompt, Changes(intervention, prompt.place)
+        self.how = setting.how(prompt.weights.architecture, prompt.transcoders)
+        self._require_memory(max_new_tokens)
+        self.start()
+
+    def start(self) -> None:
+        """Begin again at the first token."""
+        held, errors = any(how != How() for how in self.how), self.changes.errors.keys()
+        self.plain = self.prompt.reference(self.how, errors) if held else None
+        self.steered = self.prompt.stream(self.how, [self.changes], error_layers=errors)
+
+    def read(self, ids_P: Tensor) -> Chunk:
+        """Read what was not read yet."""
+        new_BP = ids_P[None, self.steered.past.length :]
+        return self.steered.read(new_BP, self.plain.read(new_BP) if self.plain else None)
+
+    def _require_memory(self, max_new_tokens: int) -> None:
+        weights, n_prompt = self.prompt.weights, len(self.prompt.ids_P)
+        runs = 2 if any(how != How() for how in self.how) else 1
+        past = values_of_past(weights.architecture, n_prompt + max_new_tokens) * weights.dtype.itemsize
+        kept, passing = self.prompt.row_bytes(self.how)
+        what = f"{max_new_tokens} new tokens after {n_prompt}"
+        cure = "lower max_new_tokens or shorten the prompt"
+        require(runs * past + kept + passing, free_memory(weights.device), what, cure)
+
+
+def generate(reader: Reader, sampling: Sampling, use_cache: bool, progress: Progress) -> Generation:
     """Go on with a prompt, with changes; see `Model.generate`."""
-    reading = _Reading(prompt, Changes(intervention, prompt.place), setting)
+    prompt = reader.prompt
     generator = torch.Generator(device=prompt.weights.device).manual_seed(sampling.seed)
     result, ends, ids_P = Generation(prompt), prompt.tokens.ends(), prompt.ids_P
+    touched: Touched = {}
     with progress.phase("generating", sampling.max_new_tokens) as step:
         while len(result.token_ids) < sampling.max_new_tokens and not result.ended:
             if not use_cache:
-                reading.start()
-            chunk = reading.read(ids_P)
+                reader.start()
+            chunk = reader.read(ids_P)
+            touched |= reader.steered.touched
             result._states.append(
                 (chunk.resid_BPD[0, -1:].clone(), chunk.rms_BP[0, -1:].clone())
             )  # no view of the whole
@@ -89,6 +124,7 @@ def generate(
             result.ended = token in ends
             ids_P = torch.cat([ids_P, ids_P.new_tensor([token])])
             step()
+    result.idle = reader.changes.idle(touched)
     return result
 
 
@@ -101,26 +137,6 @@ def choose(probability_V: Tensor, temperature: float, generator: torch.Generator
     return int(
         torch.searchsorted(cumulative_V, uniform * cumulative_V[-1], right=True).clamp_(max=len(cumulative_V) - 1)
     )
-
-
-class _Reading:
-    """The stream with changes, and where something of it is held, one without over the same tokens."""
-
-    def __init__(self, prompt: Prompt, changes: Changes, setting: Setting):
-        self.prompt, self.changes = prompt, changes
-        self.how = setting.how(prompt.weights.architecture, prompt.transcoders)
-        self.start()
-
-    def start(self) -> None:
-        """Begin again at the first token."""
-        held, errors = any(how != How() for how in self.how), self.changes.errors.keys()
-        self.plain = self.prompt.stream(error_layers=errors) if held else None
-        self.steered = self.prompt.stream(self.how, [self.changes], error_layers=errors, report=False)
-
-    def read(self, ids_P: Tensor) -> Chunk:
-        """Read what was not read yet."""
-        new_BP = ids_P[None, self.steered.past.length :]
-        return self.steered.read(new_BP, self.plain.read(new_BP) if self.plain else None)
 
 
 def parting(one: Generation, other: Generation) -> int | None:

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from cotrace.kernels.active import Sites
 
-from .changes import Change, Changes, Direction, Error, Feature, Supernode, ablate, set_to
-from .run import Intervened, Prompt, Setting, intervene
+from ..replacement import Masked
+from .changes import Change, Changes, Direction, Error, Feature, Place, Supernode, ablate, set_to
+from .run import Intervened, Prompt, Setting, intervene, prepare
 from .stream import Chunk
 
 
@@ -18,7 +19,7 @@ class Patched(Intervened):
     """The corrupted prompt without (`logits_before`) and with (`logits`) what the clean one has at some nodes."""
 
     def __init__(self, patched: Intervened, clean: Chunk):
-        super().__init__(patched._prompt, patched._outcome, patched._row, patched._how)
+        super().__init__(patched._prompt, patched._outcome, patched._row, patched._how, patched._changes)
         self._clean = clean
 
     @cached_property
@@ -36,10 +37,10 @@ class Patched(Intervened):
         rows = [single(token)] + ([] if other is None else [single(other)])
 
         def read(chunk: Chunk) -> float:
-            logits_V = self._logits(chunk, position)
+            logits_V = self._logits_at(chunk, position)
             return float(logits_V[rows[0]] - (logits_V.mean() if other is None else logits_V[rows[1]]))
 
-        corrupted, patched, clean = map(read, (*self._outcome, self._clean))
+        corrupted, patched, clean = map(read, (*self._both, self._clean))
         if clean == corrupted:
             raise ValueError("the two prompts do not differ there, so nothing can be recovered; read another token")
         return (patched - corrupted) / (clean - corrupted)
@@ -57,14 +58,22 @@ def patch(clean: Prompt, corrupted: Prompt, nodes: Iterable[Any], setting: Setti
     named = [member for node in nodes for member in (node.members if isinstance(node, Supernode) else (node,))]
     if any(isinstance(node, Direction) for node in named):
         raise ValueError("a direction cannot be patched; name features and error nodes")
-    placed = Changes({node: ablate() for node in named}, clean.place)
+    placed = Changes({node: ablate() for node in named}, _both_places(clean, corrupted))
+    clean.require_memory(setting.how(clean.weights.architecture, clean.transcoders), 2)
     if not any(one.positions for one in placed):
         raise ValueError(
             "nothing would be patched: name at least one node, at a position of the prompts, which generated ones are not"
         )
-    read = clean.stream(error_layers=placed.errors.keys()).read(clean.ids_P[None])
-    (patched,) = intervene(corrupted, [_taken(placed, read, clean)], setting)
+    read = clean.stream(error_layers=placed.errors, report=placed.features).read(clean.ids_P[None])
+    (patched,) = intervene(prepare(corrupted, [_taken(placed, read, clean)], setting))
     return Patched(patched, read)
+
+
+def _both_places(clean: Prompt, corrupted: Prompt) -> Place:
+    """Where both prompts have nodes: a chat has fewer open positions than a text."""
+    masked = [prompt.masked for prompt in (clean, corrupted)]
+    positions = sorted({position for each in masked for position in each.positions})
+    return clean.place._replace(masked=Masked(tuple(positions), max(each.constant_prefix for each in masked)))
 
 
 def _taken(placed: Changes, chunk: Chunk, prompt: Prompt) -> dict[Any, Change]:
@@ -76,9 +85,9 @@ def _taken(placed: Changes, chunk: Chunk, prompt: Prompt) -> dict[Any, Change]:
             sites = Sites(position_n, torch.full_like(position_n, one.node.feature))
             values_n = chunk.active[layer].of(sites, prompt.transcoders, prompt.weights)
             for position, value in zip(one.positions, values_n.tolist(), strict=True):
-                taken[Feature(layer, one.node.feature, position)] = set_to(value)
+                taken[Feature(layer, one.node.feature, at=position)] = set_to(value)
     for layer, errors in placed.errors.items():
         for error in errors:
             for position in error.positions:
-                taken[Error(layer, position)] = set_to(chunk.errors[layer][position])
+                taken[Error(layer, at=position)] = set_to(chunk.errors[layer][position])
     return taken

@@ -12,18 +12,19 @@ from torch import Tensor
 from cotrace.kernels.active import Active, Sites, look_up
 
 from ..architecture import Architecture
-from ..memory import free_memory
+from ..memory import free_memory, require, require_for_logits, values_of_reading
 from ..replacement import Masked
 from ..tokens import Tokens, as_index
 from ..transcoders import Transcoders
 from ..weights import Gemma3Weights
-from .changes import Changes, Intervention, Place
+from .changes import Changes, Feature, Intervention, Place, Touched
 from .stream import HELD, MODEL, TRANSCODERS, Chunk, How, Stream
 
 FREEZE = ("none", "attention", "all")
 ERRORS = {"recomputed": MODEL, "constant": TRANSCODERS}
 AT_ONCE = 1024  # positions of all rows together that are read at once: more gains nothing on a CPU
 MEMORY_SHARE = 0.25  # of what is free, for what is kept of these
+TIMES_INSIDE = 3  # tensors as large as a pattern, or as a layer's neurons, that are there at once while it is computed
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,38 @@ class Prompt(NamedTuple):
         how = how or [How()] * self.weights.architecture.n_layers
         return Stream(self.weights, self.transcoders, self.masked.positions, how, rows, **options)
 
-    def rows_at_once(self) -> int:
-        """How many rows are read together: few enough that both runs' layers fit into memory."""
-        arch, n_positions = self.weights.architecture, len(self.ids_P)
-        kept = 2 * arch.n_layers * 2 * arch.d_model * self.weights.dtype.itemsize  # MLP inputs and outputs
-        fits = int(MEMORY_SHARE * free_memory(self.weights.device) / kept)
-        return max(1, min(AT_ONCE, fits) // n_positions)
+    def read(self) -> Chunk:
+        """The prompt without changes, and all that its features do."""
+        return self.stream(report=range(self.weights.architecture.n_layers)).read(self.ids_P[None])
+
+    def reference(self, how: Sequence[How], error_layers: Iterable[int]) -> Stream:
+        """A stream without changes, which has what a stream that responds as `how` says takes from it."""
+        report = [layer for layer, h in enumerate(how) if h.mlp != MODEL]
+        return self.stream(error_layers=error_layers, report=report, keep_patterns=any(h.attention for h in how))
+
+    def row_bytes(self, how: Sequence[How]) -> tuple[int, int]:
+        """What a result keeps of both runs of one row, and what is needed besides while they are read."""
+        size = self.weights.dtype.itemsize
+        kept, passing = values_of_reading(
+            self.weights.architecture, len(self.ids_P), any(h.attention for h in how), TIMES_INSIDE
+        )
+        return 2 * kept * size, passing * size
+
+    def require_memory(self, how: Sequence[How], kept_rows: int = 1) -> None:
+        """Raise ValueError if results of so many rows, and what it takes to read one, do not fit into memory."""
+        kept, passing = self.row_bytes(how)
+        what = (
+            f"{kept_rows} interventions on {len(self.ids_P)} tokens"
+            if kept_rows > 1
+            else f"a prompt of {len(self.ids_P)} tokens"
+        )
+        cure = "make fewer at a time, or shorten the prompt" if kept_rows > 1 else "shorten the prompt"
+        require(kept_rows * kept + passing, free_memory(self.weights.device), what, cure)
+
+    def rows_at_once(self, how: Sequence[How]) -> int:
+        """How many rows are read together: few enough that both runs fit into a part of the memory."""
+        fits = int(MEMORY_SHARE * free_memory(self.weights.device)) // sum(self.row_bytes(how))
+        return max(1, min(AT_ONCE // len(self.ids_P), fits))
 
 
 class Outcome(NamedTuple):
@@ -107,43 +134,57 @@ class Outcome(NamedTuple):
 
     before: Chunk
     after: Chunk
+    touched: Touched
 
 
 def outcomes(prompt: Prompt, rows: Sequence[Changes], how: Sequence[How], report: bool = True) -> Outcome:
     """Read a prompt with the changes of each row, and as often without, so that both have the same shapes."""
     ids_BP = prompt.ids_P.expand(len(rows), -1)
     error_layers = {layer for changes in rows for layer in changes.errors}
-    reference = any(h != How() for h in how)
-    plain = prompt.stream(error_layers=error_layers, report=report or reference).read(ids_BP)
-    changed = prompt.stream(how, rows, error_layers=error_layers, report=report)
-    return Outcome(plain, changed.read(ids_BP, plain if reference else None))
+    layers = range(len(how)) if report else ()
+    reference, plain = any(h != How() for h in how), prompt.reference(how, error_layers)
+    plain.report |= set(layers)
+    before = plain.read(ids_BP)
+    changed = prompt.stream(how, rows, error_layers=error_layers, report=layers)
+    after = changed.read(ids_BP, before if reference else None)
+    before.drop_patterns()
+    return Outcome(before, after, changed.touched)
 
 
 class Intervened:
     """A prompt without and with changes: logits, and the activation of every feature, before and after."""
 
-    def __init__(self, prompt: Prompt, outcome: Outcome, row: int, how: Sequence[How]):
-        self._prompt, self._outcome, self._row, self._how = prompt, outcome, row, how
+    def __init__(self, prompt: Prompt, outcome: Outcome, row: int, how: Sequence[How], changes: Changes):
+        self._prompt, self._outcome, self._row, self._how, self._changes = prompt, outcome, row, how, changes
+
+    def __repr__(self) -> str:
+        token = self.moved(count=1)[0]
+        moved = f"{token.text!r} {token.before:.1%} → {token.after:.1%}"
+        return f"<{type(self).__name__} of {len(self.token_ids)} tokens: KL {self.kl():.3g}, {moved}>"
 
     @property
     def token_ids(self) -> list[int]:
         """Of the prompt."""
         return self._prompt.ids_P.tolist()
 
+    @property
+    def idle(self) -> list[Feature]:
+        """Features whose change did nothing: not active at any of their places, though they are ablated, say."""
+        return self._changes.idle(self._outcome.touched, self._row)
+
     @cached_property
     def logits_before(self) -> Tensor:
-        """The model's logits at every position, (P, V)."""
+        """The model's logits at every position, (P, V). Raises ValueError if they do not fit into memory."""
         return self._logits(self._outcome.before)
 
     @cached_property
     def logits(self) -> Tensor:
-        """Logits with the changes, (P, V)."""
+        """Logits with the changes, (P, V). Raises ValueError if they do not fit into memory."""
         return self._logits(self._outcome.after)
 
     def probabilities(self, position: int = -1) -> tuple[Tensor, Tensor]:
         """Next-token probabilities (V,) in float64 at a position, before and after."""
-        both = (self._logits(chunk, position).double().softmax(-1) for chunk in self._outcome)
-        before_V, after_V = both
+        before_V, after_V = (self._logits_at(chunk, position).double().softmax(-1) for chunk in self._both)
         return before_V, after_V
 
     def kl(self, position: int = -1) -> float:
@@ -166,26 +207,33 @@ class Intervened:
         layers = [self._features(layer) for layer in range(self._prompt.weights.architecture.n_layers)]
         return pa.concat_tables(layers)
 
-    def _logits(self, chunk: Chunk, position: int | None = None) -> Tensor:
+    @property
+    def _both(self) -> tuple[Chunk, Chunk]:
+        return self._outcome.before, self._outcome.after
+
+    def _logits(self, chunk: Chunk) -> Tensor:
+        weights = self._prompt.weights
+        require_for_logits(weights.architecture, len(self.token_ids), weights.dtype, weights.device)
+        return weights.logits(chunk.resid_BPD[self._row], chunk.rms_BP[self._row])
+
+    def _logits_at(self, chunk: Chunk, position: int) -> Tensor:
+        n, position = len(self._prompt.ids_P), as_index(position, "a position")
+        if not -n <= position < n:
+            raise ValueError(f"position {position} is outside the prompt of {n} tokens ({-n} … {n - 1})")
         resid_PD, rms_P = chunk.resid_BPD[self._row], chunk.rms_BP[self._row]
-        if position is not None:
-            n = len(self._prompt.ids_P)
-            if not -n <= position < n:
-                raise ValueError(f"position {position} is outside the prompt of {n} tokens ({-n} … {n - 1})")
-            return self._prompt.weights.logits(resid_PD[[position]], rms_P[[position]])[0]
-        return self._prompt.weights.logits(resid_PD, rms_P)
+        return self._prompt.weights.logits(resid_PD[[position]], rms_P[[position]])[0]
 
     def _features(self, layer: int) -> pa.Table:
         n, model = len(self._prompt.ids_P), (self._prompt.transcoders, self._prompt.weights)
-        before, after = (_of_row(chunk.active[layer].changed, self._row, n) for chunk in self._outcome)
+        before, after = (_of_row(chunk.active[layer].changed, self._row, n) for chunk in self._both)
         sites = _either(before, after)
         numbered = Sites(sites.position_n + self._row * n, sites.feature_n)
         columns: dict[str, pa.Array] = {"layer": pa.array([layer] * len(sites.position_n), pa.int32())}
         columns |= {"position": _array(sites.position_n, pa.int32()), "feature": _array(sites.feature_n, pa.int32())}
-        for name, chunk in zip(("activation_before", "activation_after"), self._outcome, strict=True):
+        for name, chunk in zip(("activation_before", "activation_after"), self._both, strict=True):
             columns[name] = _array(chunk.active[layer].of(numbered, *model))
         pre_before, pre_after = (
-            _known(_of_row(chunk.active[layer].natural, self._row, n), sites) for chunk in self._outcome
+            _known(_of_row(chunk.active[layer].natural, self._row, n), sites) for chunk in self._both
         )
         if self._how[layer].mlp == HELD:
             pre_after = pre_before + self._read_besides(layer, numbered)
@@ -195,55 +243,42 @@ class Intervened:
 
     def _read_besides(self, layer: int, sites: Sites) -> Tensor:
         """What features read of the stream's difference, (n,)."""
-        before, after = (chunk.passes[layer] for chunk in self._outcome)
+        before, after = (chunk.passes[layer] for chunk in self._both)
         readers_nD = self._prompt.transcoders.readers(before, self._prompt.weights, sites)
         return ((after.mlp_in_PD - before.mlp_in_PD)[sites.position_n] * readers_nD).sum(-1)
 
 
-def intervene(
-    prompt: Prompt,
-    interventions: Sequence[Intervention],
-    setting: Setting,
-    *,
-    report: bool = True,
-    refuse_idle: bool = False,
-) -> Iterator[Intervened]:
-    """The prompt with each intervention by itself, several at once; see `Model.intervene`.
+class Prepared(NamedTuple):
+    """Interventions on one prompt, checked, before anything is read."""
 
-    Without `report`, activations are looked at only where they are needed, and `features` is not there.
-    """
+    prompt: Prompt
+    rows: list[Changes]
+    how: list[How]
+
+
+def prepare(prompt: Prompt, interventions: Sequence[Intervention], setting: Setting) -> Prepared:
+    """Check interventions. Raises ValueError for those that cannot be made, or are at no position of the prompt."""
     how = setting.how(prompt.weights.architecture, prompt.transcoders)
     rows = [Changes(intervention, prompt.place) for intervention in interventions]
-    at_once = prompt.rows_at_once()
-    for start in range(0, len(rows), at_once):
-        part = rows[start : start + at_once]
-        outcome = outcomes(prompt, part, how, report)
-        for row, changes in enumerate(part):
-            if refuse_idle:
-                _refuse_idle(changes, outcome.before, row, prompt)
-            yield Intervened(prompt, outcome, row, how)
-
-
-def _refuse_idle(changes: Changes, before: Chunk, row: int, prompt: Prompt) -> None:
-    """Raise ValueError for a change that is made nowhere, and for one of a feature that is not active and stays so."""
-    for placed in changes:
+    for placed in (placed for changes in rows for placed in changes):
         if not placed.positions:
             raise ValueError(
                 f"{placed.node} is at no position of this prompt, so this would change nothing; model.generate changes "
                 "what comes after it"
             )
-    if prompt.transcoders.inside or not changes:
-        return
-    for placed in changes.features.get(min(placed.node.layer for placed in changes), ()):
-        if placed.change.shift or placed.change.scale == 1:
-            continue
-        position_n = torch.tensor(placed.positions, device=prompt.ids_P.device) + row * len(prompt.ids_P)
-        sites = Sites(position_n, torch.full_like(position_n, placed.node.feature))
-        if not look_up(before.active[placed.node.layer].natural, sites).any():
-            raise ValueError(
-                f"{placed.node} is not active there, so this would change nothing; model.active_features(prompt) lists "
-                "those that are, and set_to(x) or add(x) makes it active"
-            )
+    prompt.require_memory(how, len(rows))
+    return Prepared(prompt, rows, how)
+
+
+def intervene(prepared: Prepared) -> Iterator[Intervened]:
+    """The prompt with each intervention by itself, several at once; see `Model.intervene`."""
+    prompt, rows, how = prepared
+    at_once = prompt.rows_at_once(how)
+    for start in range(0, len(rows), at_once):
+        part = rows[start : start + at_once]
+        outcome = outcomes(prompt, part, how)
+        for row, changes in enumerate(part):
+            yield Intervened(prompt, outcome, row, how, changes)
 
 
 def divergence(before_V: Tensor, after_V: Tensor) -> float:
@@ -253,6 +288,8 @@ def divergence(before_V: Tensor, after_V: Tensor) -> float:
 
 def most_moved(tokens: Tokens, before_V: Tensor, after_V: Tensor, count: int) -> list[Moved]:
     """The tokens whose probabilities differ most, the largest difference first."""
+    if as_index(count, "count") < 1:
+        raise ValueError(f"count is {count}; ask for at least one token")
     top = (after_V - before_V).abs().topk(min(count, len(before_V))).indices.tolist()
     return [Moved(t, tokens.text(t), float(before_V[t]), float(after_V[t])) for t in top]
 

@@ -10,12 +10,14 @@ from torch import Tensor
 from cotrace.kernels.active import Active, Sites, difference, look_up, replaced, with_activations, without_zeros
 from cotrace.kernels.decode import decode
 
+from ..pattern import Pattern
 from ..transcoders import Transcoders
 from ..weights import Gemma3Weights, LayerPass, LayerWeights, Past
-from .changes import Changes, FeatureEdit, error_edit, feature_edit
+from .changes import Changes, FeatureEdit, Touched, error_edit, feature_edit
 
 TOO_LARGE = "the changes are so large that the model's values are no longer finite; use smaller ones"
 MODEL, TRANSCODERS, HELD = "model", "transcoders", "held"
+NO_PATTERN = Pattern([])  # in the place of one that nothing asks for again
 
 
 class How(NamedTuple):
@@ -52,17 +54,22 @@ class Chunk:
     """What was read at once: B rows of some positions. Positions of all rows are numbered through, row by row."""
 
     first: int
-    passes: list[LayerPass] = field(default_factory=list)  # of B·P positions; patterns of B rows
-    active: list[Activations] = field(default_factory=list)  # one a layer, where they were asked for
+    passes: list[LayerPass] = field(default_factory=list)  # of B·P positions; patterns of B rows, where they are held
+    active: dict[int, Activations] = field(default_factory=dict)  # by layer, where they were asked for
     errors: dict[int, Tensor] = field(default_factory=dict)  # (B·P, D) of layers that were asked for
     resid_BPD: Tensor = field(default_factory=lambda: torch.empty(0))
     rms_BP: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def drop_patterns(self) -> None:
+        """Let go of attention patterns, which are most of a long prompt's memory."""
+        self.passes = [done._replace(pattern=NO_PATTERN) for done in self.passes]
 
 
 class Stream:
     """Rows of one length that are read on from where they were left, with changes of their own.
 
-    Anything but `How()` needs, for every chunk, that of a stream over the same tokens without changes.
+    Anything but `How()` needs, for every chunk, that of a stream over the same tokens without changes, `Prompt.reference`.
+    `report` are layers whose activations are asked for; `touched` tells where features were changed.
     """
 
     def __init__(
@@ -73,11 +80,12 @@ class Stream:
         how: Sequence[How],
         rows: Sequence[Changes] = (),
         error_layers: Iterable[int] = (),
-        report: bool = True,
+        report: Iterable[int] = (),
+        keep_patterns: bool = False,
     ):
         self.weights, self.transcoders, self.how, self.rows = weights, transcoders, how, rows
-        self.past = Past()
-        self.error_layers, self.report = set(error_layers), report
+        self.past, self.touched = Past(), Touched()
+        self.error_layers, self.report, self.keep_patterns = set(error_layers), set(report), keep_patterns
         self._masked = set(masked)
 
     def read(self, ids_BP: Tensor, reference: Chunk | None = None) -> Chunk:
@@ -145,7 +153,7 @@ class _Reading:
                 out_PD = out_PD + (mlp_in_PD - ref.mlp_in_PD) @ skip
         done = LayerPass(layer, pattern, *scales, rms_mlp_out, mlp_in_PD, out_PD)
         done = self._with_changes(how, done, w)
-        self.chunk.passes.append(done)
+        self.chunk.passes.append(done if self.stream.keep_patterns else done._replace(pattern=NO_PATTERN))
         return self._along_directions(layer, resid_BPD + done.mlp_out_PD.unflatten(0, shape))
 
     def _with_changes(self, how: How, done: LayerPass, w: LayerWeights) -> LayerPass:
@@ -153,7 +161,7 @@ class _Reading:
         layer, rows = done.layer, self.stream.rows
         edit = feature_edit(rows, layer, self.first, self.stop, done.mlp_in_PD)
         error_PD = None
-        if edit or self.stream.report or how.mlp == TRANSCODERS or layer <= self.last_error:
+        if edit or layer in self.stream.report or how.mlp == TRANSCODERS or layer <= self.last_error:
             natural, seen = self._without_changes(how, done)
             if layer <= self.last_error:
                 self._write(layer, natural, seen, self.natural)
@@ -187,7 +195,8 @@ class _Reading:
             changed = replaced(natural, edit.sites, new_n)
             activations = Activations(natural, seen, changed, edit.sites, new_n)
             moved = without_zeros(with_activations(edit.sites, new_n - old_n))
-        self.chunk.active.append(activations)
+            self._note(done.layer, moved)
+        self.chunk.active[done.layer] = activations
         if how.mlp == TRANSCODERS:
             assert self.reference is not None
             moved = difference(activations.changed, self.reference.active[done.layer].natural)
@@ -200,6 +209,12 @@ class _Reading:
             return done._replace(mlp_out_PD=out_PD, rms_mlp_out_P=rms_out_P)
         self._write(done.layer, moved, seen, self.added)
         return done
+
+    def _note(self, layer: int, moved: Active) -> None:
+        length = self.ids_BP.shape[1]
+        for number, feature in zip(moved.position_n.tolist(), moved.feature_n.tolist(), strict=True):
+            at = self.stream.touched.setdefault((number // length, layer, feature), set())
+            at.add(self.first + number % length)
 
     def _write(self, layer: int, active: Active, seen: LayerPass, into: list[Tensor | None]) -> None:
         """Add what features write at a layer and each later one."""
@@ -239,8 +254,7 @@ class _Reading:
             for placed in changes.directions.get(layer, ()):
                 at = [p - self.first for p in placed.between(self.first, self.stop, changes.n_prompt)]
                 if at:
-                    vector_D = placed.node.vector.to(resid_BPD)
-                    unit_D = vector_D / vector_D.norm()
+                    unit_D = placed.node.vector.to(resid_BPD)
                     old_p = resid_BPD[row, at] @ unit_D
                     moved_p = placed.change.scale * old_p + placed.change.shift - old_p
                     if moved_p.any():

@@ -72,6 +72,7 @@ def validate(
     random = np.random.default_rng(plan.seed)
     chosen = _choose(graph, plan, groups, random)
     sources = sorted(chosen.drawn)
+    prompt.require_memory(how)
     ablations = Ablations(prompt, graph)
     kept = [How(mlp=HELD)] * len(how)  # attention and norms respond: with all held it would be true by construction
     total = len(chosen.sets) + plan.controls * len(chosen.controlled) + len(sources) + len(chosen.paths)
@@ -165,7 +166,7 @@ def _controls(
     ablated = {ablations.keys[members[0]] for members in sets if len(members) == 1 and members[0] < n_features}
     keys = [[ablations.keys[n] for n in members if n < n_features] for members in sets]
     drawn = [ablations.alike(own, random, ablated | set(own)) for own in keys for _ in range(count)]
-    changes = [[Feature(layer, feature, position) for layer, position, feature in one] for one in drawn]
+    changes = [[Feature(layer, feature, at=position) for layer, position, feature in one] for one in drawn]
     measured = ablations.measure(changes, how, step, features=False)
     found: list[Controls | None] = []
     for k, own in enumerate(keys):

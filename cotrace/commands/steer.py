@@ -112,11 +112,12 @@ def steer(
     said = [{"role": "user", "content": prompt}] if chat else prompt
     changed = loaded.generate(said, changes, **setting, **sampling, progress=None)
     comparison = compare(loaded.generate(said, **sampling, progress=None), changed)
+    if out is not None:  # before the first line: whoever reads those may stop reading
+        settings = {**setting, **sampling, "dtype": str(loaded.weights.dtype).removeprefix("torch.")}
+        asked = {"prompt": prompt, "chat": chat, "changes": given, "settings": settings}
+        write({**loaded.describe(), **asked, **as_json(comparison)}, out)
     print_comparison(comparison)
     if out is not None:
-        names = {"model": loaded.source.name, "transcoders": loaded.transcoders.name, "prompt": prompt, "chat": chat}
-        settings = {**setting, **sampling, "dtype": str(loaded.weights.dtype).removeprefix("torch.")}
-        write({**names, "changes": given, "settings": settings, **as_json(comparison)}, out)
         say_written(out)
 
 
@@ -158,6 +159,9 @@ def print_comparison(comparison: Comparison) -> None:
     from .report import console
 
     print_texts(comparison)
+    for node in comparison.changed.idle:
+        said = f"{node} was nowhere active, or multiplied by 1: its change did nothing"
+        console.print(said, markup=False, highlight=False)
     print_moves(comparison.first, "the first new token")
     console.print(f"KL(without ‖ with) at the first new token: {comparison.first.kl:.3g} nats", highlight=False)
     if comparison.parting is not None and comparison.parting.step > 0:
@@ -234,6 +238,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "prompt_token_ids": comparison.plain.prompt.ids_P.tolist(),
         "without": _generation_json(comparison.plain),
         "with": _generation_json(comparison.changed),
+        "idle": [str(node) for node in comparison.changed.idle],
         "first": _moves_json(first),
         "parting": None if parting is None else _moves_json(parting),
     }

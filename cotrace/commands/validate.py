@@ -52,19 +52,19 @@ def validate(
     from cotrace.changes import parse_layers
     from cotrace.graphs.plots import FORMATS, plot_validation
 
-    from .places import check_writable
+    from .places import check_target
     from .report import print_validation, say_written
 
     graph = cotrace.open(file)
     setting: dict[str, Any] = {"freeze": freeze, "layers": parse_layers(layer or []), "errors": errors}
     Setting(**setting)
-    groups = dict(parse_group(text, graph) for text in group or ())
+    groups = parse_groups(group or [], graph)
     target = out or file
     picture = plot or target.with_name(f"{target.name.partition('.arrow')[0]}.validation.svg")
     if picture.suffix not in FORMATS:
         raise ValueError(f"--plot {picture} should end in {', '.join(FORMATS)}")
-    for folder in {target.parent, picture.parent}:
-        check_writable(folder)
+    check_target(target)
+    check_target(picture, "--plot")
     info = graph.info
     of_graph = "float64" if info["settings"].get("dtype") == "float64" else "auto"
     spec = transcoders or info["transcoders"]["name"]
@@ -77,15 +77,22 @@ def validate(
         say_written(path)
 
 
-def parse_group(text: str, graph: Any) -> tuple[str, list[int]]:
-    """Read --group; ValueError for a malformed one, and for nodes that cannot be ablated."""
-    name, _, numbers = text.rpartition("=")
-    parts = numbers.split(",")
-    if not name or not all(part.strip().isdecimal() for part in parts):
-        raise ValueError(f"--group {text!r} should be NAME=12,45,77, with numbers of nodes")
-    found, changeable = [int(part) for part in parts], graph.order.n_features + graph.order.n_errors
-    if max(found) >= changeable or len(set(found)) < len(found):
-        raise ValueError(
-            f"--group {text!r} should name features and error nodes, each once: the nodes 0 … {changeable - 1} of this graph"
-        )
-    return name, found
+def parse_groups(texts: list[str], graph: Any) -> dict[str, list[int]]:
+    """Read --group; ValueError for a malformed one, for a name given twice, and for nodes that cannot be ablated."""
+    found: dict[str, list[int]] = {}
+    changeable = graph.order.n_features + graph.order.n_errors
+    for text in texts:
+        name, _, numbers = text.rpartition("=")
+        parts = numbers.split(",")
+        if not name or not all(part.strip().isdecimal() for part in parts):
+            raise ValueError(f"--group {text!r} should be NAME=12,45,77, with numbers of nodes")
+        nodes = [int(part) for part in parts]
+        if max(nodes) >= changeable or len(set(nodes)) < len(nodes):
+            raise ValueError(
+                f"--group {text!r} should name features and error nodes, each once: the nodes 0 … {changeable - 1} of "
+                "this graph"
+            )
+        if name in found:
+            raise ValueError(f"--group {name!r} is given twice; give each group a name of its own")
+        found[name] = nodes
+    return found

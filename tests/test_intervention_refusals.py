@@ -1,0 +1,293 @@
+"""Interventions that cannot be made: refused in one clear line, before anything is read."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+from test_interventions import OTHER, SETTINGS, SHORT, UNIT, direction
+from tiny import WIDTH, prompt
+
+import cotrace
+from cotrace import Direction, Error, Feature, Supernode, ablate, add, multiply, set_to
+from cotrace.attribution import memory
+from cotrace.attribution.interventions import generate, run
+from cotrace.attribution.interventions.stream import Stream
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+F, D = functools.partial(Feature, 1, 3), functools.partial(Direction, 1)
+CONFLICTS = {
+    "all": {F(at=4): ablate(), F(at="all"): ablate()},
+    "negative": {F(at=-1): ablate(), F(at=10): add(1)},
+    "several": {F(at=(4, 5)): ablate(), F(at=(5, 6)): ablate()},
+    "supernode": {F(at=4): ablate(), Supernode([F(at=4), Feature(0, 1, at=2)]): add(1)},
+    "supernodes": {Supernode([F(at=4)], "a"): ablate(), Supernode([F(at=4)], "b"): ablate()},
+    "within": {Supernode([F(at=4), F(at=(4, 5))]): ablate()},
+    "error": {Error(1, at=4): ablate(), Error(1): multiply(2)},
+    "generated": {F(at="generated"): add(1), F(at="all"): add(2)},
+}
+
+
+@pytest.mark.parametrize("changes", CONFLICTS.values(), ids=CONFLICTS)
+def test_conflicting_changes_are_refused(model_of, changes):
+    model = model_of("clt")
+    for use in (model.intervene, functools.partial(model.generate, max_new_tokens=1)):
+        with pytest.raises(ValueError, match="name each once"):
+            use(prompt(), changes)
+
+
+@pytest.mark.parametrize("change", [ablate(), set_to(1)], ids=["ablate", "set"])
+def test_directions_that_share_something_are_refused(model_of, change):
+    for one, other in ((change, add(1)), (change, change)):
+        with pytest.raises(ValueError, match=r"L1 mine@4 and L1 direction@3:5 meet at position 4.*torch\.linalg\.qr"):
+            model_of("clt").intervene(
+                prompt(), {Direction(1, UNIT, at=4, name="mine"): one, D(direction(), at=(3, 4)): other}
+            )
+
+
+def test_changes_that_only_touch_are_no_conflict(model_of):
+    model = model_of("clt")
+    changes = {
+        D(UNIT, at=4): add(1),
+        D(direction(), at=4): add(2),
+        F(at=4): set_to(1),
+        Error(1, at=4): ablate(),
+        F(at=5): set_to(1),
+    }
+    assert (
+        model.intervene(prompt(), changes | {Feature(0, 3, at=4): set_to(1), Feature(1, 2, at=4): set_to(1)}).kl() > 0
+    )
+
+
+IMPOSSIBLE = {
+    "layer": ({Feature(3, 0, at=4): ablate()}, "no layer 3; its layers are 0 … 2"),
+    "negative layer": ({Feature(-1, 0, at=4): ablate()}, "no layer -1"),
+    "error layer": ({Error(3, at=4): ablate()}, "no layer 3"),
+    "direction layer": ({Direction(7, UNIT): add(1)}, "no layer 7"),
+    "feature": ({Feature(1, 24, at=4): ablate()}, "24 features, 0 … 23"),
+    "negative feature": ({Feature(1, -1, at=4): ablate()}, "24 features, 0 … 23"),
+    "position": ({F(at=11): ablate()}, "outside the prompt of 11 tokens"),
+    "negative position": ({F(at=-12): ablate()}, "outside the prompt of 11 tokens"),
+    "one of several": ({F(at=(4, 11)): ablate()}, "outside the prompt of 11 tokens"),
+    "twice": ({F(at=(4, -7)): ablate()}, "names a position twice"),
+    "masked": ({F(at=0): set_to(1)}, "masked and carries no features"),
+    "error at 0": ({Error(1, at=0): ablate()}, "without an error node"),
+    "vector": ({F(at=4): set_to(UNIT)}, "its activation is one number"),
+    "direction by a vector": ({D(UNIT, at=4): add(UNIT)}, "its activation is one number"),
+    "number": ({Error(1, at=4): set_to(2)}, r"of shape \(20,\), not a number"),
+    "added number": ({Error(1, at=4): add(2.0)}, r"of shape \(20,\), not a number"),
+    "short vector": ({Error(1, at=4): set_to(UNIT[:-1])}, r"of shape \(20,\)"),
+    "matrix": ({Error(1, at=4): set_to(UNIT[None])}, r"of shape \(20,\)"),
+    "width": ({D(torch.ones(19)): add(1)}, r"\(19,\) and the model's width is \(20,\)"),
+    "token": ({5: ablate()}, "use a Feature, Error, Direction or Supernode"),
+    "number as change": ({F(at=4): 0}, r"use ablate\(\), set_to\(x\), add\(x\) or multiply\(x\)"),
+    "function as change": ({F(at=4): ablate}, r"use ablate\(\)"),
+    "no mapping": ([[F(at=4), ablate()]], "an intervention maps nodes to changes"),
+    "a node": (F(at=4), "an intervention maps nodes to changes"),
+    "none": (None, "an intervention maps nodes to changes"),
+    "a text": ("ablate", "an intervention maps nodes to changes"),
+    "several, one wrong": ([{}, {F(at=40): ablate()}], "outside the prompt"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_impossible_changes_are_refused(model_of, changes, message):
+    with pytest.raises(ValueError, match=message):
+        model_of("clt").intervene(prompt(), changes)
+
+
+UNMADE = {
+    "nan": (lambda: set_to(float("nan")), "NaN or infinite"),
+    "inf": (lambda: add(float("inf")), "NaN or infinite"),
+    "nan factor": (lambda: multiply(float("nan")), "NaN or infinite"),
+    "nan vector": (lambda: set_to(torch.tensor([1.0, float("nan")])), "NaN or infinite"),
+    "inf array": (lambda: add(np.array([1.0, np.inf])), "NaN or infinite"),
+    "nothing": (lambda: set_to(None), "number"),
+    "out of range": (lambda: set_to(10**400), "is no number"),
+    "bytes": (lambda: set_to(b"3"), "is no number"),
+    "numpy bool": (lambda: set_to(np.bool_(True)), "is no number"),
+    "torch bool": (lambda: multiply(torch.tensor(True)), "is no number"),
+    "texts": (lambda: set_to(np.array(["a"])), "give a tensor"),
+    "objects": (lambda: set_to(np.array([None])), "give a tensor"),
+    "complex": (lambda: set_to(torch.ones(3, dtype=torch.complex64)), "give a tensor"),
+    "no direction": (lambda: Direction(0, None), r"a direction is a vector \(D,\)"),
+    "a direction by name": (lambda: Direction(0, "abc"), r"a direction is a vector \(D,\)"),
+    "open slice": (lambda: F(at=slice(2, None)), "goes to an end"),
+    "a word": (lambda: add("much"), "number"),
+    "a list": (lambda: set_to([1.0, 2.0]), "number"),
+    "a vector as a factor": (lambda: multiply(UNIT), "number"),
+    "zero direction": (lambda: D(torch.zeros(WIDTH)), "a direction is zero"),
+    "nan direction": (lambda: D(torch.full((WIDTH,), float("nan"))), "NaN or infinite"),
+    "inf direction": (lambda: D(UNIT / 0), "NaN or infinite"),
+    "matrix direction": (lambda: D(UNIT[None]), r"a direction is a vector \(D,\)"),
+    "integer direction": (lambda: D(torch.ones(WIDTH, dtype=torch.int64)), "of floats"),
+    "place": (lambda: F(at="everywhere"), "one of all, prompt, generated"),
+    "no position": (lambda: F(at=()), "name at least one"),
+    "half a position": (lambda: F(at=1.5), "must be an integer"),
+    "true": (lambda: F(at=True), "must be an integer"),
+    "half a feature": (lambda: Feature(1, 0.5), "must be an integer"),
+    "layer by name": (lambda: Error("last"), "must be an integer"),
+    "empty supernode": (lambda: Supernode([], "none"), "at least one"),
+    "supernode of directions": (lambda: Supernode([D(UNIT)]), "should have features or error nodes"),
+    "supernode of supernodes": (lambda: Supernode([Supernode([F(at=4)])]), "should have features or error nodes"),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), UNMADE.values(), ids=UNMADE)
+def test_nodes_and_changes_that_make_no_sense_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+OPTIONS = {
+    "freeze": ({"freeze": "everything"}, "freeze='everything' is not one of none, attention, all"),
+    "freeze is none": ({"freeze": None}, "freeze=None is not one of"),
+    "errors": ({"errors": "zero"}, "errors='zero' is not one of recomputed, constant"),
+    "layers": ({"layers": [0]}, 'use "attention" or "all"'),
+    "no such layer": ({"layers": [0, 3], "freeze": "all"}, "no layer 3; its layers are 0 … 2"),
+    "half a layer": ({"layers": [0.5], "freeze": "all"}, "must be an integer"),
+    "one layer": ({"layers": 1, "freeze": "all"}, "layer"),
+    "masked": ({"masked_positions": [11]}, "outside the prompt of 11 tokens"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("use", ["intervene", "generate", "patch"])
+def test_options_that_make_no_sense_are_refused(model_of, use, options, message):
+    model = model_of("clt")
+    arguments = {"intervene": [{}], "generate": [{}], "patch": [prompt(), [F(at=4)]]}[use]
+    with pytest.raises(ValueError, match=message):
+        getattr(model, use)(prompt(), *arguments, **options)
+
+
+def test_neurons_have_no_constant_errors(model_of):
+    with pytest.raises(ValueError, match="whose other neurons respond"):
+        model_of("neurons").intervene(prompt(), {}, errors="constant")
+
+
+@pytest.fixture
+def unread(monkeypatch):
+    """Whoever reads a prompt fails."""
+
+    def fail(*_arguments):
+        raise AssertionError("a prompt was read")
+
+    monkeypatch.setattr(Stream, "read", fail)
+
+
+@pytest.mark.usefixtures("unread")
+def test_all_is_checked_before_anything_is_read(model_of):
+    model, fine = model_of("clt"), {F(at=4): ablate()}
+    for use in (model.intervene, functools.partial(model.generate, max_new_tokens=2)):
+        for prompts, changes, message in (
+            ([prompt(), []], fine, "the prompt is empty"),
+            ([prompt(), [99]], fine, "outside the vocabulary"),
+            ([prompt(), prompt(4)], fine, "outside the prompt of 4 tokens"),
+            ([prompt(), SHORT], [fine, {F(at=8): ablate()}], "outside the prompt of 7 tokens"),
+            (prompt(), [fine, {F(at=4): 0}], r"use ablate\(\)"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                use(prompts, changes)
+    with pytest.raises(ValueError, match="at no position of this prompt"):
+        model.intervene(prompt(), [fine, {F(at="generated"): ablate()}])
+    with pytest.raises(ValueError, match="no layer 99"):
+        model.patch(prompt(), OTHER, [F(at=4)], freeze="all", layers=[99])
+    with pytest.raises(ValueError, match="whose other neurons respond"):
+        model_of("neurons").patch(prompt(), OTHER, [F(at=4)], errors="constant")
+
+
+@pytest.mark.usefixtures("unread")
+def test_too_little_memory_is_refused_before_anything_is_read(model_of, monkeypatch):
+    model = model_of("clt")
+    graph = model.trace(SHORT)
+    for module in (run, generate):
+        monkeypatch.setattr(module, "free_memory", lambda _device: 10_000)
+    for use, cure in (
+        (lambda: model.intervene(prompt(), {}), "a prompt of 11 tokens needs about .* shorten the prompt"),
+        (lambda: model.intervene(prompt(), [{}] * 9), "9 interventions on 11 tokens .* make fewer at a time"),
+        (lambda: model.generate(prompt(), max_new_tokens=7), "7 new tokens after 11 .* lower max_new_tokens"),
+        (lambda: model.patch(prompt(), OTHER, [F(at=4)]), "shorten the prompt"),
+        (lambda: model.validate(graph, progress=False), "shorten the prompt"),
+    ):
+        with pytest.raises(ValueError, match=cure):
+            use()
+
+
+def test_logits_that_do_not_fit_are_refused(model_of, monkeypatch):
+    result = model_of("clt").intervene(prompt(), {})
+    monkeypatch.setattr(memory, "free_memory", lambda _device: 100)
+    with pytest.raises(ValueError, match="logits of 11 positions"):
+        _ = result.logits
+    assert result.kl() == 0
+
+
+@pytest.mark.parametrize("position", [None, 1.5, True, "a", 11, -12])
+def test_positions_of_results_are_positions(model_of, position):
+    result = model_of("clt").intervene(prompt(), {})
+    for read in (result.probabilities, result.kl, result.moved):
+        with pytest.raises(ValueError, match=r"must be an integer|outside the prompt of 11 tokens"):
+            read(position)
+    with pytest.raises(ValueError, match="at least one token"):
+        result.moved(count=0)
+
+
+def test_a_refusal_is_short_whatever_is_named(model_of):
+    for at in (range(999_999), range(0, 999_999, 2), [4, *range(100_000)]):
+        with pytest.raises(ValueError, match=r"L1 #3@") as refused:
+            model_of("clt").intervene(prompt(), {F(at=at): ablate()})
+        assert len(str(refused.value)) < 200
+    assert str(F(at=[4, 6, 7, 8, -1])) == "L1 #3@4,6:9,-1"
+    assert str(F(at=slice(2, 6))) == "L1 #3@2:6"
+
+
+@pytest.mark.parametrize("setting", ["none", "constant", "all"])
+@pytest.mark.parametrize("size", [1e20, 1e39], ids=["squared", "itself"])
+def test_changes_too_large_for_the_dtype_are_refused(model_of, setting, size):
+    """Also where only the squares in a norm overflow, which would give the same logits for all tokens."""
+    model = model_of("clt-affine", "float32")
+    for node in (Direction(1, UNIT, at=5), Feature(1, 3, at=5)):
+        try:
+            result = model.intervene(prompt(), {node: set_to(size)}, **SETTINGS[setting])
+        except ValueError as error:
+            assert "so large" in str(error)  # noqa: PT017
+        else:
+            assert result.logits[5].isfinite().all()
+            assert result.logits[5].std() > 0
+
+
+def test_numbers_of_prompts_and_changes_must_fit(model_of):
+    model = model_of("clt")
+    with pytest.raises(ValueError, match="2 prompts and 3 interventions; give one, or one for each"):
+        model.intervene([prompt(), SHORT], [{}, {}, {}])
+    with pytest.raises(ValueError, match="the prompt is empty"):
+        model.intervene([], {})
+    with pytest.raises(ValueError, match="the prompt is empty"):
+        model.intervene([prompt(), []], {})
+    with pytest.raises(ValueError, match="outside the vocabulary"):
+        model.intervene([2, 99], {})
+
+
+def test_patches_that_make_no_sense_are_refused(model_of):
+    model = model_of("clt")
+    for corrupted, nodes, message in (
+        (SHORT, [F(at=4)], "choose prompts of one length"),
+        (OTHER, [D(UNIT)], "name features and error nodes"),
+        (OTHER, [], "name at least one"),
+        (OTHER, [F(at="generated")], "generated"),
+        (OTHER, [F(at=4), F(at="all")], "name each once"),
+        (OTHER, [F(at=0)], "masked"),
+        (OTHER, [7], "use a Feature"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.patch(prompt(), corrupted, nodes)
+
+
+def test_only_features_and_errors_of_a_graph_are_nodes(model_of):
+    graph = model_of("clt").trace(SHORT, max_targets=1)
+    order = graph.order
+    feature, error = cotrace.nodes_of(graph, [np.int64(order.n_features - 1), order.n_features + 8])
+    assert (feature, error) == (Feature(2, int(graph.column("feature")[order.n_features - 1]), at=6), Error(1, at=1))
+    for node in (order.tokens.start, order.n_nodes, -1):
+        with pytest.raises(ValueError, match=f"node {node} is no feature and no error"):
+            cotrace.nodes_of(graph, [node])
