@@ -467,7 +467,7 @@ def test_the_result_is_there_though_nobody_reads_the_text(steer, tmp_path, monke
     def closed(_comparison):
         raise BrokenPipeError
 
-    monkeypatch.setattr("cotrace.commands.steer.print_comparison", closed)
+    monkeypatch.setattr(sys.modules["cotrace.commands.steer"], "print_comparison", closed)
     path = tmp_path / "steered.json"
     status, _, _ = steer(PROMPT, *MODEL, *LATE, "--max-new-tokens", "1", "--out", path)
     assert status != 0
