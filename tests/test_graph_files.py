@@ -572,8 +572,11 @@ WRONG = [
 
 @pytest.mark.parametrize("key", INFO)
 def test_missing_and_wrong_entries(graph, path, key):
+    key, optional = key.removesuffix("?"), key.endswith("?")
     write_info(graph, path, {name: value for name, value in graph.info.items() if name != key})
-    refusal(path, f"lacks or has a wrong {key};")
+    if not optional:
+        refusal(path, f"lacks or has a wrong {key};")
+    assert survives(path) == optional
     for value in WRONG:
         write_info(graph, path, {**graph.info, key: value})
         if not survives(path):

@@ -68,7 +68,11 @@ def steer(
     errors: Annotated[str, typer.Option(help=HOW_TO_TREAT_ERRORS)] = "recomputed",
     max_new_tokens: Annotated[int, typer.Option(help="Write at most so many tokens.", min=1)] = 40,
     temperature: Annotated[
-        float, typer.Option(help="0 takes the likeliest token, else tokens are drawn at this temperature.", min=0)
+        float,
+        typer.Option(
+            help="0 takes the likeliest token, else tokens are drawn at this temperature. Probabilities are shown at 1.",
+            min=0,
+        ),
     ] = 0.0,
     seed: Annotated[
         int, typer.Option(help="Of the draws, the same without and with changes.", min=0, max=2**63 - 1)
