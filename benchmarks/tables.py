@@ -213,7 +213,7 @@ VALIDATION_ROWS = {
     "times_controls": "how many times as much, median",
     "control_length": "length of what these write, in lengths of theirs, median",
     "spearman_pairs_clamped": "influence on later features and relative effect on these, MLPs clamped",
-    "spearman_pairs": "the same, as the model responds",
+    "spearman_pairs": "the same, held as the column says",
 }
 
 
