@@ -1,4 +1,4 @@
-"""Parity with the reference cases: rows, active features, prune masks and both scores."""
+"""Parity with the reference cases: rows, active features, prune masks, both scores, and interventions."""
 
 from pathlib import Path
 
@@ -66,3 +66,33 @@ def test_scores(case):
     graph, expected = case
     assert graph.scores().replacement == pytest.approx(float(expected["replacement_score"]), abs=1e-5)
     assert graph.scores().completeness == pytest.approx(float(expected["completeness_score"]), abs=1e-5)
+
+
+INTERVENTIONS = {"clt_24": "clt_circuit_tracer", "plt_affine_24": "plt_circuit_tracer"}
+
+
+@pytest.mark.parametrize("freeze", ["none", "attention", "all"])
+@pytest.mark.parametrize("name", INTERVENTIONS)
+def test_interventions(name, freeze):
+    """Several features at once, of several layers, active ones and one that is not; what they become, and what follows."""
+    expected = dict(np.load(REFERENCE / "interventions" / f"{name}.npz"))
+    model = cotrace.load(REFERENCE / "model", REFERENCE / INTERVENTIONS[name], device="cpu")
+    sites, values = expected["changes"][:, :3].astype(int), expected["changes"][:, 3].tolist()
+    changes = {
+        cotrace.Feature(layer, feature, at=position): cotrace.set_to(value)
+        for (layer, position, feature), value in zip(sites.tolist(), values, strict=True)
+    }
+    result = model.intervene(expected["input_ids"], changes, freeze=freeze)
+    logits = expected[f"logits_{freeze}"]
+    assert np.abs(result.logits.numpy() - logits).max() < 1e-5
+    assert np.abs(result.logits_before.numpy() - logits).max() > 0.1
+    if freeze == "all":
+        return
+    found = np.zeros_like(expected[f"activations_{freeze}"])
+    layer, position, feature, activation = (
+        result.features[column].to_numpy() for column in ("layer", "position", "feature", "activation_after")
+    )
+    found[layer, position, feature] = activation
+    activations = expected[f"activations_{freeze}"]
+    activations[tuple(sites.T)] = values  # the peer's are what these would be by themselves
+    assert np.abs(found - activations).max() < 1e-5

@@ -1,0 +1,70 @@
+"""The peer's interventions on the tiny model, a script for the peer's environment: `tests/test_reference_cases.py` reads what it writes.
+
+    PEER_PYTHON -I tests/reference/make_interventions.py
+
+It imports nothing of this project but the peer's side of the benchmarks, which loads model and transcoders.
+"""
+
+import importlib.util
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+HERE = Path(__file__).parent
+CASES = {"clt_24": "clt_circuit_tracer", "plt_affine_24": "plt_circuit_tracer"}
+MODES = {  # as the test names them
+    "none": {"freeze_attention": False},
+    "attention": {"freeze_attention": True},
+    "all": {"freeze_attention": True, "constrained_layers": True},
+}
+
+
+def peer_side():
+    """`benchmarks/peer_circuit_tracer.py`, which is no module of this environment."""
+    path = HERE.parent.parent / "benchmarks" / "peer_circuit_tracer.py"
+    spec = importlib.util.spec_from_file_location("peer_circuit_tracer", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def interventions(case):
+    """Active features of several layers and positions, ablated and set; and one that is not active."""
+    active = case["active_features"]
+    chosen = active[np.linspace(0, len(active) - 1, 7).astype(int)]
+    values = [0.0, 2.5, 0.0, -1.0, 4.0, 0.0, 1.5]
+    rows = [(*map(int, row), value) for row, value in zip(chosen, values, strict=True)]
+    layer, position, _ = chosen[3]
+    taken = {tuple(row) for row in active.tolist()}
+    silent = next(f for f in range(128) if (layer, position, f) not in taken)
+    return [*rows, (int(layer), int(position), silent, 3.0)]
+
+
+def main():
+    """Write `interventions/CASE.npz`."""
+    peer = peer_side()
+    (HERE / "interventions").mkdir(exist_ok=True)
+    for name, transcoders in CASES.items():
+        case = dict(np.load(HERE / "cases" / f"{name}.npz"))
+        args = SimpleNamespace(model=HERE / "model", transcoders=HERE / transcoders, device="cpu")
+        model = peer.load(args)
+        prompt, rows = (
+            model.tokenizer.decode(case["input_ids"]),
+            interventions(case),
+        )  # where nothing is held it takes texts only
+        assert model.tokenizer(prompt).input_ids == case["input_ids"].tolist()
+        found = {"input_ids": case["input_ids"], "changes": np.array(rows)}
+        for mode, options in MODES.items():
+            if "constrained_layers" in options:
+                options = options | {"constrained_layers": range(model.cfg.n_layers)}
+            logits, activations = model.feature_intervention(prompt, rows, **options)
+            found[f"logits_{mode}"] = logits[0].float().numpy()
+            if mode != "all":  # there, the peer's are by what features read, ours what they keep
+                found[f"activations_{mode}"] = activations.float().numpy()
+        np.savez_compressed(HERE / "interventions" / f"{name}.npz", **found)
+        print(name, {key: value.shape for key, value in found.items()})
+
+
+if __name__ == "__main__":
+    main()
