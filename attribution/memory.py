@@ -61,8 +61,10 @@ def values_of_reading(arch: Architecture, n_positions: int, patterns: bool, insi
 
 
 def values_of_past(arch: Architecture, n_positions: int) -> int:
-    """Numbers in the keys and values of so many positions."""
-    return 2 * arch.n_layers * arch.n_kv_heads * arch.d_head * n_positions
+    """Numbers in the keys and values of so many positions, as far back as later ones attend."""
+    windows = (arch.window(layer) for layer in range(arch.n_layers))
+    kept = sum(n_positions if window is None else min(n_positions, window) for window in windows)
+    return 2 * arch.n_kv_heads * arch.d_head * kept
 
 
 def require_for_logits(arch: Architecture, n_positions: int, dtype: torch.dtype, device: torch.device) -> None:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from transformers.activations import ACT2FN
 
 from .architecture import Architecture, read_architecture
-from .pattern import Block, Pattern, hidden, spans
+from .pattern import Block, Pattern, Span, hidden, spans
 
 
 class LayerPass(NamedTuple):
@@ -28,25 +28,29 @@ class LayerPass(NamedTuple):
 
 
 class Past:
-    """Keys and values of the positions that were read, by layer: what the next ones attend to."""
+    """Keys and values of the positions that were read, by layer, as far back as the next ones attend."""
 
     def __init__(self) -> None:
         self.length = 0  # positions that all layers have read
         self._keys: dict[int, Tensor] = {}
         self._values: dict[int, Tensor] = {}
 
-    def add_keys(self, layer: int, k_KPd: Tensor) -> Tensor:
-        """Keys (…, KV, positions so far, d) of a layer, with those of the next positions."""
-        return self._add(self._keys, layer, k_KPd)
+    def add_keys(self, layer: int, k_KPd: Tensor, window: int | None) -> Tensor:
+        """Keys (…, KV, kept, d) of a layer that the next positions attend to, these themselves the last."""
+        return self._add(self._keys, layer, k_KPd, window)
 
-    def add_values(self, layer: int, v_KPd: Tensor) -> Tensor:
+    def add_values(self, layer: int, v_KPd: Tensor, window: int | None) -> Tensor:
         """As `add_keys`, of values."""
-        return self._add(self._values, layer, v_KPd)
+        return self._add(self._values, layer, v_KPd, window)
 
     @staticmethod
-    def _add(kept: dict[int, Tensor], layer: int, new_KPd: Tensor) -> Tensor:
-        kept[layer] = torch.cat([kept[layer], new_KPd], dim=-2) if layer in kept else new_KPd
-        return kept[layer]
+    def _add(kept: dict[int, Tensor], layer: int, new_KPd: Tensor, window: int | None) -> Tensor:
+        if layer in kept:
+            old_KPd = kept[layer]
+            first = 0 if window is None else max(0, old_KPd.shape[-2] - (window - 1))  # a position attends to itself
+            new_KPd = torch.cat([old_KPd[..., first:, :], new_KPd], dim=-2)
+        kept[layer] = new_KPd
+        return new_KPd
 
 
 class Attended(NamedTuple):
@@ -249,7 +253,7 @@ class Gemma3Weights:
         if pattern is None:
             pattern = self._pattern(index, weights, normed_PD, past)
         if past is not None:
-            v_KPd = past.add_values(index, v_KPd)
+            v_KPd = past.add_values(index, v_KPd, self.architecture.window(index))
         v_HPd = v_KPd.repeat_interleave(self._group, -3)
         mixed_PE = pattern.forward(v_HPd).transpose(-2, -3).flatten(-2)
         attn_out, rms_out = self.rms_norm(mixed_PE @ weights.w_o.T, weights.norm_attn_out_D, rms_out)
@@ -272,15 +276,16 @@ class Gemma3Weights:
         positions = torch.arange(first, stop, device=normed_PD.device)
         cos, sin = self._text.rotary_emb(normed_PD, positions[None], arch.layer_types[index])
         q_HPd, k_KPd = _rotate(q_HPd, cos, sin), _rotate(k_KPd, cos, sin)
+        window = arch.window(index)
         if past is not None:
-            k_KPd = past.add_keys(index, k_KPd)
-        k_HPd, window = k_KPd.repeat_interleave(self._group, -3), arch.window(index)
-        blocks = []
+            k_KPd = past.add_keys(index, k_KPd, window)
+        k_HPd, gone, blocks = k_KPd.repeat_interleave(self._group, -3), stop - k_KPd.shape[-2], []
         for span in spans(stop, window, first):
             queries = slice(span.queries.start - first, span.queries.stop - first)
-            scores_Hqk = q_HPd[..., queries, :] @ k_HPd[..., span.keys, :].mT * arch.attention_scale
+            keys = slice(span.keys.start - gone, span.keys.stop - gone)  # of those that are kept
+            scores_Hqk = q_HPd[..., queries, :] @ k_HPd[..., keys, :].mT * arch.attention_scale
             scores_Hqk.masked_fill_(hidden(span, window, scores_Hqk.device), float("-inf"))
-            blocks.append(Block(span, F.softmax(scores_Hqk, dim=-1)))
+            blocks.append(Block(Span(span.queries, keys), F.softmax(scores_Hqk, dim=-1)))
         return Pattern(blocks)
 
     @property

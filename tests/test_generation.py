@@ -12,7 +12,8 @@ from tiny_checkpoints import SPECIALS, WORDS, write_tokenizer
 import cotrace
 from cotrace import Direction, Error, Feature, ablate, add, multiply, set_to
 from cotrace.attribution import pattern
-from cotrace.attribution.interventions.generate import choose, parting
+from cotrace.attribution.interventions.generate import Reader, choose, parting
+from cotrace.attribution.interventions.run import Setting
 from cotrace.attribution.tokens import Tokens
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -105,6 +106,19 @@ def test_a_cache_only_changes_rounding(model_of, monkeypatch, kind, setting, que
         assert cached.probabilities == pytest.approx(again.probabilities, rel=1e-9)
         assert len(cached.token_ids) == NEW
         assert parting(cached, again) is None
+
+
+def test_a_cache_goes_back_as_far_as_attention_does(model_of):
+    model, ids = model_of("clt"), prompt()
+    reader = Reader(model._prompt(ids, None), {}, Setting(), 3)
+    for length in range(len(ids), len(ids) + 3):
+        reader.read(torch.tensor([*ids, 5, 6, 7][:length]))
+    for layer in range(LAYERS):
+        window = model.architecture.window(layer)
+        kept = length if window is None else window
+        for tensors in (reader.steered.past._keys, reader.steered.past._values):
+            assert tensors[layer].shape[-2] == kept
+    assert {model.architecture.window(layer) for layer in range(LAYERS)} == {None, 4}
 
 
 @pytest.mark.parametrize("ids", [prompt(), prompt(3), [2], [9, 9, 9, 9, 9, 9, 9, 9]], ids=len)
