@@ -262,7 +262,9 @@ class Model:
             Reader(self._prompt(one, masked_positions), changes, setting, sampling.max_new_tokens)
             for one, changes in zip(asked, _one_for_each(interventions, len(asked)), strict=True)
         ]
-        found = [generate(reader, sampling, use_cache, bars) for reader in readers]
+        found = []
+        while readers:  # each with its keys and values is let go of when it is done
+            found.append(generate(readers.pop(0), sampling, use_cache, bars))
         return found if prompts is not None or several_of_one else found[0]
 
     @torch.no_grad()
