@@ -3,6 +3,7 @@
 import functools
 import os
 import pathlib
+import sys
 
 import pytest
 import torch
@@ -75,3 +76,20 @@ def one_thread():
     yield
     torch.set_num_threads(before[0])
     numba.set_num_threads(before[1])
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Function that runs a command of the command line in this process: its status, output and errors."""
+    from rich.console import Console
+
+    from cotrace.commands import main
+
+    def run(*arguments):
+        monkeypatch.setattr("cotrace.commands.report.console", Console(width=120, color_system=None))
+        monkeypatch.setattr(sys, "argv", ["cotrace", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        return (stopped.value.code, *capsys.readouterr())
+
+    return run

@@ -31,17 +31,18 @@ SCRIPT = """
 
     folder, ids, jobs = json.loads(sys.stdin.read())
     for name, (model, transcoders) in jobs.items():
-        start, problem = time.monotonic(), None
+        start, busy, problem = time.monotonic(), time.process_time(), None
         try:
             cotrace.load(model, transcoders, device="cpu").trace(ids).save(f"{folder}/{name}.arrow")
         except ValueError as error:
             problem = str(error)
-        print("result", json.dumps([name, problem, time.monotonic() - start]))
+        waited = time.monotonic() - start - (time.process_time() - busy)
+        print("result", json.dumps([name, problem, waited]))
 """
 
 
 def attempt(folder: Path, url: str, home: Path, jobs: dict[str, tuple[str, str]], **environment: str):
-    """Load and trace each (model, transcoders) in one process; {name: (problem or None, seconds)}."""
+    """Load and trace each (model, transcoders) in one process; {name: (problem or None, seconds that it waited)}."""
     folder.mkdir()
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
     settings = {"HF_ENDPOINT": url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": "hf_of_nobody"}
@@ -56,7 +57,7 @@ def attempt(folder: Path, url: str, home: Path, jobs: dict[str, tuple[str, str]]
     )
     assert done.returncode == 0, done.stderr[-3000:]
     found = [json.loads(line.partition(" ")[2]) for line in done.stdout.splitlines() if line.startswith("result ")]
-    return {name: (problem, seconds) for name, problem, seconds in found}
+    return {name: (problem, waited) for name, problem, waited in found}
 
 
 @pytest.fixture(scope="module")
@@ -240,29 +241,29 @@ CURES = {
 
 @pytest.mark.parametrize("name", CURES)
 def test_what_the_hub_cannot_give_is_one_line_with_a_cure(name, online):
-    problem, seconds = online[1][name]
+    problem, waited = online[1][name]
     assert problem is not None
     assert "\n" not in problem
     assert not [words for words in CURES[name] if words not in problem], problem
     assert "resid_post_all" not in problem or name == "sae"  # dictionaries of other sites are not offered
-    assert seconds < 5
+    assert waited < 5
 
 
 @pytest.mark.parametrize("how", ["offline", "down"])
 @pytest.mark.parametrize("name", ["clt", "per-layer", "model"])
 def test_what_is_cached_needs_no_hub(how, name, unreachable, online):
     folder, results = unreachable[how]
-    problem, seconds = results[name]
+    problem, waited = results[name]
     assert problem is None
     assert cotrace.open(folder / f"{name}.arrow").nodes.equals(cotrace.open(online[0] / f"{name}.arrow").nodes)
-    assert seconds < 5
+    assert waited < 5
 
 
 @pytest.mark.parametrize(("how", "why"), [("offline", "HF_HUB_OFFLINE is set: unset it"), ("down", "no network?")])
 @pytest.mark.parametrize("name", ["unknown model", "unknown transcoders"])
 def test_what_is_not_cached_fails_fast(how, why, name, unreachable):
-    problem, seconds = unreachable[how][1][name]
+    problem, waited = unreachable[how][1][name]
     assert "\n" not in problem
     assert f"cannot reach the Hub for google/unknown ({why})" in problem
     assert "pass the local folder" in problem
-    assert seconds < 5
+    assert waited < 5

@@ -1,5 +1,6 @@
 """`cotrace steer`: how changes are written, what is refused before a model is loaded, and what is shown."""
 
+import functools
 import json
 import pickle
 import struct
@@ -11,14 +12,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rich.console import Console
 from safetensors.torch import save_file
 from test_cli import REFERENCE
 
 import cotrace
 from cotrace import Direction, Error, Feature, Supernode
 from cotrace.changes import parse_changes, parse_layers, parse_node, read_direction
-from cotrace.commands import main
 from cotrace.commands.steer import MARK, readable
 
 TRANSCODERS = REFERENCE / "clt_gemma_scope_2" / "clt" / "width_128_l0_medium_affine"
@@ -35,17 +34,9 @@ def model():
 
 
 @pytest.fixture
-def steer(monkeypatch, capsys):
+def steer(command):
     """Function that runs the command in this process: its status, output and errors."""
-
-    def run(*arguments):
-        monkeypatch.setattr("cotrace.commands.report.console", Console(width=120, color_system=None))
-        monkeypatch.setattr(sys, "argv", ["cotrace", "steer", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        return (stopped.value.code, *capsys.readouterr())
-
-    return run
+    return functools.partial(command, "steer")
 
 
 @pytest.fixture

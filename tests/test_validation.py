@@ -340,32 +340,51 @@ def test_what_is_held_is_said_right():
 # --- the command ------------------------------------------------------------------------------
 
 
-def test_the_command_writes_the_graph_the_plot_and_a_table(tmp_path):
+@pytest.fixture
+def path(tmp_path):
     model = cotrace.load(MODEL[1], device="cpu")
-    path = model.trace([2, 20, 30, 40, 50]).prune().save(tmp_path / "graph.arrow")
+    return model.trace([2, 20, 30, 40, 50]).prune().save(tmp_path / "graph.arrow")
+
+
+def test_the_command_writes_the_graph_the_plot_and_a_table(path):
     done = run(
         "validate", path, "--device", "cpu", "--nodes", "4", "--sample", "6", "--controls", "1", "--group", "a=0,1"
     )
     assert done.returncode == 0, done.stderr
-    assert {p.name for p in tmp_path.iterdir()} == {"graph.arrow", "graph.validation.svg"}
+    assert {p.name for p in path.parent.iterdir()} == {"graph.arrow", "graph.validation.svg"}
     assert cotrace.open(path).info["validation"]["settings"]["nodes"] == 4
     for words in ("influence and effect", "more than controls", "layers later", "freeze none, errors recomputed"):
         assert words in re.sub(r"\s+", " ", done.stdout)
     shown = run("show", path)
     assert "influence and effect" in shown.stdout
-    (folder := tmp_path / "folder.svg").mkdir()
-    for wrong, cure in (
-        (["--group", "a"], "NAME=12,45,77"),
-        (["--group", "a=99999"], "should name features"),
-        (["--group", "a=0", "--group", "a=1"], "'a' is given twice"),
-        (["--plot", tmp_path / "x.gif"], ".svg, .png, .pdf"),
-        (["--plot", folder], "is a folder; name a file with --plot"),
-        (["--out", folder], "is a folder; name a file with --out"),
-        (["--freeze", "some", "--device", "cpu"], "none, attention, all"),
-        (["--transcoders", "neurons:3", "--device", "cpu"], "traced with the transcoders"),
-    ):
-        refused = run("validate", path, *wrong)
-        assert refused.returncode == 2
-        assert cure in refused.stderr
-        assert len(refused.stderr.splitlines()) == 1
-    assert run("validate", tmp_path / "none.arrow").returncode == 2
+
+
+MISTAKES = {
+    "group": (["--group", "a"], "NAME=12,45,77"),
+    "node": (["--group", "a=99999"], "should name features"),
+    "name": (["--group", "a=0", "--group", "a=1"], "'a' is given twice"),
+    "plot": (["--plot", "x.gif"], ".svg, .png, .pdf"),
+    "plot in a folder's place": (["--plot", "folder.svg"], "is a folder; name a file with --plot"),
+    "graph in a folder's place": (["--out", "folder.svg"], "is a folder; name a file with --out"),
+    "freeze": (["--freeze", "some"], "none, attention, all"),
+    "other transcoders": (["--transcoders", "neurons:3", "--device", "cpu"], "traced with the transcoders"),
+}
+
+
+@pytest.mark.parametrize(("wrong", "cure"), MISTAKES.values(), ids=MISTAKES)
+def test_mistakes_are_one_line_and_leave_everything_as_it_was(command, path, monkeypatch, wrong, cure):
+    monkeypatch.chdir(path.parent)
+    (path.parent / "folder.svg").mkdir()
+    before = path.read_bytes()
+    status, out, problem = command("validate", path, *wrong)
+    assert (status, out) == (2, "")
+    assert cure in problem
+    assert len(problem.splitlines()) == 1
+    assert path.read_bytes() == before
+    assert {p.name for p in path.parent.rglob("*")} == {"graph.arrow", "folder.svg"}
+
+
+def test_a_missing_graph_is_refused(command, tmp_path):
+    status, _, problem = command("validate", tmp_path / "none.arrow")
+    assert status == 2
+    assert "none.arrow" in problem
