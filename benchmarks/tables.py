@@ -205,6 +205,8 @@ VALIDATION_ROWS = {
     "spearman_direct_top": "the same, the 60 most influential",
     "spearman_activation": "activation and effect, all features",
     "spearman_activation_top": "the same, the 60 most influential",
+    "spearman_predicted": "size that is predicted along all edges and effect, all features",
+    "spearman_predicted_top": "the same, the 60 most influential",
     "spearman_signed": "predicted and measured effect, signed, all features",
     "spearman_signed_top": "the same, the 60 most influential",
     "sign_agreement": "right signs of effects, all features",

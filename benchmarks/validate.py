@@ -11,12 +11,14 @@ results/validation.json, prompt by prompt; what is there already is not measured
 import argparse
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import cotrace
+from cotrace.attribution.interventions.validate import Plan
 from cotrace.attribution.provenance import versions
 
 from .coverage import PROMPTS
@@ -27,10 +29,10 @@ PUBLISHED = {  # Ameisen et al. 2025, "Evaluating Mechanistic Faithfulness": an 
     "spearman_pairs_clamped": 0.72,  # influence of a feature on a later one, and relative effect of ablating it
     "cosine": {"least": 1, "most": 1, "value": 0.8},  # of perturbations, in the model and in its replacement
 }
-MODES: dict[str, dict[str, Any]] = {  # first the one that counts; the others have fewer controls and no paths
-    "responds": {"freeze": "none", "errors": "recomputed", "controls": 3, "paths": 5},
-    "transcoders respond": {"freeze": "none", "errors": "constant", "controls": 1, "paths": 0},
-    "all held": {"freeze": "all", "errors": "recomputed", "controls": 1, "paths": 0},
+MODES: dict[str, dict[str, Any]] = {  # first the one that counts; paths are asked of it only
+    "responds": {"freeze": "none", "errors": "recomputed", "paths": 5},
+    "transcoders respond": {"freeze": "none", "errors": "constant", "paths": 0},
+    "all held": {"freeze": "all", "errors": "recomputed", "paths": 0},
 }
 RESAMPLES = 10_000
 
@@ -75,6 +77,17 @@ def interval(values: list[float]) -> dict[str, float]:
     return {"mean": float(np.mean(values)), "low": float(low), "high": float(high)}
 
 
+def measured_before(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """What the file has of the same settings and versions."""
+    result = json.loads(args.out.read_text())
+    return result["cases"] if (result["settings"], result["versions"]) == (settings(args), versions()) else []
+
+
+def settings(args: argparse.Namespace) -> dict[str, Any]:
+    """What decides the numbers."""
+    return {"model": args.model, "modes": MODES, "plan": asdict(Plan())}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="gemma-3-270m")
@@ -83,7 +96,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULT)
     parser.add_argument("--fresh", action="store_true", help="measure again what the file has")
     args = parser.parse_args()
-    old = json.loads(args.out.read_text())["cases"] if args.out.exists() and not args.fresh else []
+    old = measured_before(args) if args.out.exists() and not args.fresh else []
     cases = {(case["basis"], case["mode"], case["prompt"]): case for case in old}
     for basis in args.bases:
         # Neurons are the MLPs themselves: nothing else can respond in their place.
@@ -107,7 +120,7 @@ def write(args: argparse.Namespace, cases: list[dict[str, Any]]) -> None:
         "machine": machine(),
         "versions": versions(),
     }
-    result |= {"settings": {"model": args.model, "modes": MODES}, "published": PUBLISHED}
+    result |= {"settings": settings(args), "published": PUBLISHED}
     result |= {"summary": overall(cases), "cases": cases}
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(result, indent=1) + "\n")

@@ -18,11 +18,13 @@ NULLABLE_VALUES = ("activation", "pre_activation", "bias", "probability")
 VALUES = ("influence", "influence_bound", "dropped")
 NUMBER = (int, float)
 MEASURED: dict[str, Any] = {
-    **dict.fromkeys(("influence", "direct", "activation", "predicted", "measured", "size", "kl"), NUMBER),
+    **dict.fromkeys(
+        ("influence", "direct", "activation", "predicted", "predicted_size", "measured", "size", "kl"), NUMBER
+    ),
     **dict.fromkeys(("control_size", "control_kl", "control_length"), (*NUMBER, None)),
 }
 CORRELATION = (None, {"value": NUMBER, "low": NUMBER, "high": NUMBER})
-CORRELATIONS = ("spearman", "spearman_kl", "spearman_direct", "spearman_activation", "spearman_signed")
+CORRELATIONS = tuple(f"spearman{what}" for what in ("", "_kl", "_direct", "_activation", "_predicted", "_signed"))
 SHARES = ("sign_agreement", "sign_agreement_top", "larger_than_controls", "times_controls", "control_length")
 VALIDATION: dict[str, Any] = {
     "settings": {"freeze": str, "errors": str},

@@ -19,6 +19,7 @@ from cotrace.graphs.effects import ablation_effects, pair_influence
 from cotrace.graphs.plots import plot_validation
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+WHAT = ("", "_kl", "_direct", "_activation", "_predicted", "_signed")
 FEW = {"nodes": 10, "sample": 12, "controls": 2, "paths": 3, "progress": False}
 
 
@@ -170,7 +171,7 @@ def test_the_record_has_what_was_asked_for(validated, whole):
     assert all(np.isfinite(path["kept_measured"]) for path in record["paths"])
     assert 0 < len(record["paths"]) <= 3
     assert {row["least"] for row in record["later"]} <= {1, 2}
-    names = [f"spearman{what}{of}" for what in ("", "_kl", "_direct", "_activation", "_signed") for of in ("", "_top")]
+    names = [f"spearman{what}{of}" for what in WHAT for of in ("", "_top")]
     for name in (*names, "spearman_pairs", "spearman_pairs_clamped"):
         found = record["summary"][name]
         assert -1 <= found["low"] <= found["value"] <= found["high"] <= 1
@@ -316,8 +317,9 @@ def test_groups_of_what_cannot_be_ablated_are_refused(model, whole):
             model.validate(whole, groups={"wrong": nodes}, **FEW)
     with pytest.raises(ValueError, match="another name"):
         model.validate(whole, groups={"3 most influential features": [5]}, **FEW)
-    with pytest.raises(ValueError, match="leave layers= out"):
-        model.validate(whole, freeze="all", layers=[0], **FEW)
+    for layers in ([0], []):
+        with pytest.raises(ValueError, match="leave layers= out"):
+            model.validate(whole, freeze="all", layers=layers, **FEW)
     with pytest.raises(ValueError, match="no feature and no error"):
         model.validate(whole, groups={"token": [whole.order.tokens.start]}, **FEW)
     with pytest.raises(ValueError, match="without an error node"):

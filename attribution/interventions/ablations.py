@@ -41,6 +41,7 @@ class Ablations:
         self.before = prompt.read()
         self.active, self.sizes = active_features(prompt, self.before)
         self.number = {key: n for n, key in enumerate(self.active)}
+        self.position_N = np.array([position for _, position, _ in self.active])
         missing = next((key for key in self.keys if key not in self.number), None)
         if missing is not None:
             raise ValueError(
@@ -141,10 +142,10 @@ class Ablations:
     def alike(self, nodes: Iterable[Key], random: np.random.Generator, taken: set[Key]) -> list[Key]:
         """As many other active features, each drawn from the ten nearest in size to a node, if it can be at its position."""
         drawn: list[Key] = []
-        position_N = np.array([position for _, position, _ in self.active])
-        free_N = np.array([key not in taken for key in self.active])
+        free_N = np.ones(len(self.active), np.bool_)
+        free_N[[self.number[key] for key in taken]] = False
         for key in nodes:
-            here_N = free_N & (position_N == key[1])
+            here_N = free_N & (self.position_N == key[1])
             candidates = np.flatnonzero(here_N if here_N.sum() >= NEAREST else free_N)
             if len(candidates) == 0:
                 raise ValueError("the prompt has too few active features for controls; ablate fewer nodes")

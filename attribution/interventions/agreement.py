@@ -11,15 +11,16 @@ from cotrace.graphs.effects import pair_influence
 
 DISTANCES = ((1, 1), (2, 2), (3, 3), (4, 6), (7, 99))  # layers between what is ablated and what is looked at
 LEAST_FEATURES = 3  # of which a cosine says something
-RESAMPLES, RESAMPLES_OF_PAIRS = 1000, 100
+RESAMPLES, RESAMPLES_OF_PAIRS = 1000, 200
 FEWEST = 10  # values of which a correlation says something
 TINY = 1e-30  # of controls that do nothing
-COLUMNS = ("influence", "direct", "activation", "size", "kl", "predicted", "measured")
+COLUMNS = ("influence", "direct", "activation", "size", "kl", "predicted", "predicted_size", "measured")
 CORRELATIONS = {  # what is said, and what is measured
     "spearman": ("influence", "size"),
     "spearman_kl": ("influence", "kl"),
     "spearman_direct": ("direct", "size"),
     "spearman_activation": ("activation", "size"),
+    "spearman_predicted": ("predicted_size", "size"),
     "spearman_signed": ("predicted", "measured"),
 }
 
@@ -76,7 +77,8 @@ def pairs(graph: Graph, sources: Sequence[int], moved_KN: np.ndarray) -> dict[st
 def summary(top: list[dict[str, Any]], sample: list[dict[str, Any]], seed: int) -> dict[str, Any]:
     """The numbers that say whether a graph is right, of the most influential features and of a random sample of all.
 
-    Besides influence, what is simpler is held to effects: the size of edges to the targets, and activations.
+    Besides influence, what is simpler is held to effects: the size of edges to the targets, and activations; and sizes
+    that are predicted along all edges, where what cancels is gone.
     """
     random = np.random.default_rng(seed)
     found: dict[str, Any] = {"features": len(top), "sample": len(sample)}

@@ -266,7 +266,7 @@ class Changes:
             raise ValueError(f"{node!r} cannot be changed; use a Feature, Error, Direction or Supernode")
         if not isinstance(change, Change):
             raise ValueError(f"the change of {key} is {change!r}; use ablate(), set_to(x), add(x) or multiply(x)")
-        placed = _place(node, change, place)
+        placed, apart = _place(node, change, place), set[int]()
         for position in (*placed.positions, *([GENERATED] if placed.generated else ())):
             what = node.feature if isinstance(node, Feature) else None
             site = type(node), node.layer, what, position
@@ -274,11 +274,14 @@ class Changes:
                 where = "generated positions" if position == GENERATED else f"position {position}"
                 if not isinstance(node, Direction):
                     raise ValueError(f"{other_key} and {key} both change {_name(node)} at {where}; name each once")
-                if not (_only_adds(change) and _only_adds(other_change)) and not _orthogonal(node, other):
+                if id(other) in apart or (_only_adds(change) and _only_adds(other_change)):
+                    continue
+                if not _orthogonal(node, other):
                     raise ValueError(
                         f"{other_key} and {key} meet at {where}: directions of one layer and place are only added to, or "
                         "orthogonal (torch.linalg.qr makes them so)"
                     )
+                apart.add(id(other))
             taken[site].append((key, node, change))
         kinds[type(node)][node.layer].append(placed)
 

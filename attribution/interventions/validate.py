@@ -67,7 +67,7 @@ def validate(
 ) -> dict[str, Any]:
     """Measure what the graph's most influential nodes do; see `Model.validate`."""
     how = setting.how(prompt.weights.architecture, prompt.transcoders)
-    if setting.freeze == "all" and len(set(how)) > 1:
+    if setting.freeze == "all" and any(h.mlp != HELD for h in how):
         raise ValueError('edges predict what all layers do: with freeze="all" leave layers= out')
     random = np.random.default_rng(plan.seed)
     chosen = _choose(graph, plan, groups, random)
@@ -75,7 +75,8 @@ def validate(
     prompt.require_memory(how)
     ablations = Ablations(prompt, graph)
     kept = [How(mlp=HELD)] * len(how)  # attention and norms respond: with all held it would be true by construction
-    total = len(chosen.sets) + plan.controls * len(chosen.controlled) + len(sources) + len(chosen.paths)
+    with_controls = sum(min(nodes) < graph.order.n_features for nodes in chosen.controlled)
+    total = len(chosen.sets) + plan.controls * with_controls + len(sources) + len(chosen.paths)
     with progress.phase("ablating", total) as step:
         measured = ablations.measure([nodes_of(graph, nodes) for nodes in chosen.sets], how, step)
         controls = _controls(ablations, chosen.controlled, plan.controls, how, random, step)
@@ -163,17 +164,22 @@ def _controls(
 ) -> list[Controls | None]:
     """Of every set of features, none of which any set holds alone; None of sets of errors only."""
     n_features = ablations.graph.order.n_features
-    ablated = {ablations.keys[members[0]] for members in sets if len(members) == 1 and members[0] < n_features}
+    singly = {members[0] for members in sets if len(members) == 1 and members[0] < n_features}
+    taken = {ablations.keys[n] for n in singly | {n for n in _targets(ablations.graph) if n < n_features}}
     keys = [[ablations.keys[n] for n in members if n < n_features] for members in sets]
-    drawn = [ablations.alike(own, random, ablated | set(own)) for own in keys for _ in range(count)]
+    drawn = [ablations.alike(own, random, taken | set(own)) for own in keys if own for _ in range(count)]
     changes = [[Feature(layer, feature, at=position) for layer, position, feature in one] for one in drawn]
     measured = ablations.measure(changes, how, step, features=False)
     found: list[Controls | None] = []
-    for k, own in enumerate(keys):
-        mine = slice(k * count, (k + 1) * count)
+    for own in keys:
+        if not own:
+            found.append(None)
+            continue
+        first = count * sum(controls is not None for controls in found)
+        mine = slice(first, first + count)
         lengths = [ablations.length(one) for one in drawn[mine]]
         part = Measured(*(column[mine] for column in measured))
-        found.append(Controls(part, float(np.mean(lengths) / ablations.length(own))) if own else None)
+        found.append(Controls(part, float(np.mean(lengths) / ablations.length(own))))
     return found
 
 
@@ -219,11 +225,13 @@ class _Table:
     def row(self, k: int) -> dict[str, Any]:
         """Signed effects are sums over targets by weight, sizes those of their absolute values."""
         nodes, measured_T = list(self.sets[k]), self.measured.target_KT[k]
+        predicted_T = self.predicted_KM[k, _targets(self.graph)]
         row = {
             "influence": float(self.influence_M[nodes].sum()),
             "direct": float(self.direct_M[nodes].sum()),
             "activation": float(self.activation_M[nodes].sum()),
-            "predicted": float(self.predicted_KM[k, _targets(self.graph)] @ self.weight_T),
+            "predicted": float(predicted_T @ self.weight_T),
+            "predicted_size": float(np.abs(predicted_T) @ self.weight_T),
             "measured": float(measured_T @ self.weight_T),
             "size": float(np.abs(measured_T) @ self.weight_T),
             "kl": float(self.measured.kl_K[k]),

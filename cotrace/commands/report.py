@@ -136,6 +136,7 @@ def print_validation(graph: Graph, nodes: int = 12) -> None:
         facts.add_row("  influence and effect", f"Spearman {_interval(summary['spearman' + of])}")
         facts.add_row("  direct edges and effect", f"Spearman {_interval(summary['spearman_direct' + of])}")
         facts.add_row("  activation and effect", f"Spearman {_interval(summary['spearman_activation' + of])}")
+        facts.add_row("  predicted size and effect", f"Spearman {_interval(summary['spearman_predicted' + of])}")
         facts.add_row("  influence and KL", f"Spearman {_interval(summary['spearman_kl' + of])}")
         facts.add_row("  predicted and measured", f"Spearman {_interval(summary['spearman_signed' + of])}")
         if summary["sign_agreement" + of] is not None:
