@@ -15,6 +15,7 @@ from .architecture import Architecture
 from .pattern import Span, spans
 
 GIB = 2**30
+TIMES_INSIDE = 3  # tensors as large as a pattern, or as a layer's neurons, that are there at once while it is computed
 
 
 def free_memory(device: torch.device) -> int:
@@ -48,16 +49,15 @@ def require_for_forward(arch: Architecture, n_positions: int, dtype: torch.dtype
     require(values * dtype.itemsize, free, f"a prompt of {n_positions} tokens", "shorten the prompt or allow more")
 
 
-def values_of_reading(arch: Architecture, n_positions: int, patterns: bool, inside: int) -> tuple[int, int]:
-    """Numbers that stay of one run of a prompt, and that are there besides while it is read.
+def values_of_layer(arch: Architecture, n_positions: int) -> int:
+    """Numbers that are there at once while one layer is computed, or the logits of one position."""
+    largest = max(*_attended(arch, n_positions), n_positions * arch.d_mlp)
+    return max(TIMES_INSIDE * largest, 2 * arch.vocab_size)
 
-    What stays are inputs and outputs of MLPs, and streams; while it is read there are all `patterns`, where they are
-    asked for, and of one layer `inside` tensors as large as its pattern or its neurons.
-    """
-    attended = _attended(arch, n_positions)
-    kept = n_positions * arch.d_model * (2 * arch.n_layers + 1)
-    passing = inside * max(max(attended), n_positions * arch.d_mlp) + (sum(attended) if patterns else 0)
-    return kept, passing + 2 * arch.vocab_size
+
+def values_of_patterns(arch: Architecture, n_positions: int) -> int:
+    """Numbers in the attention patterns of all layers."""
+    return sum(_attended(arch, n_positions))
 
 
 def values_of_past(arch: Architecture, n_positions: int) -> int:

@@ -17,7 +17,7 @@ from .expansion import Limits
 from .interventions.changes import Intervention
 from .interventions.generate import Reader, Sampling, generate
 from .interventions.patch import Patched, patch
-from .interventions.run import Prompt, Setting, intervene, prepare
+from .interventions.run import Prompt, Setting, intervene, prepare, require_memory
 from .interventions.validate import Plan as ValidationPlan
 from .interventions.validate import validate
 from .memory import give_back_freed, require_for_forward, require_for_logits
@@ -203,20 +203,23 @@ class Model:
                 respond to the changed stream, with the error nodes of the run without changes.
             masked_positions: as in `trace`.
 
-        Returns an `Intervened`, or a list of them where `prompt` or `changes` is one. What each mode computes is in
+        Returns an `Intervened`, or a list of them where `prompt` or `interventions` is one. What each mode computes is in
         ARCHITECTURE.md, "Interventions". The model itself is not touched.
 
         Raises:
             ValueError: changes that conflict, or cannot be made; bad input of any kind, with the cure.
         """
         setting, prompts = Setting(freeze, layers, errors), several(prompt)
+        single = prompts is None and not isinstance(interventions, list | tuple)
         if prompts is None and isinstance(interventions, list | tuple):
-            return list(intervene(prepare(self._prompt(prompt, masked_positions), interventions, setting)))
-        asked = [prompt] if prompts is None else prompts
-        each = zip(asked, _one_for_each(interventions, len(asked)), strict=True)
-        prepared = [prepare(self._prompt(one, masked_positions), [changes], setting) for one, changes in each]
+            prepared = [prepare(self._prompt(prompt, masked_positions), interventions, setting)]
+        else:
+            asked = [prompt] if prompts is None else prompts
+            each = zip(asked, _one_for_each(interventions, len(asked)), strict=True)
+            prepared = [prepare(self._prompt(one, masked_positions), [changes], setting) for one, changes in each]
+        require_memory(prepared)
         found = [intervened for checked in prepared for intervened in intervene(checked)]
-        return found[0] if prompts is None else found
+        return found[0] if single else found
 
     @torch.no_grad()
     def generate(
@@ -259,12 +262,12 @@ class Model:
         several_of_one = prompts is None and isinstance(interventions, list | tuple)
         asked = [prompt] * (len(interventions) if several_of_one else 1) if prompts is None else prompts
         readers = [
-            Reader(self._prompt(one, masked_positions), changes, setting, sampling.max_new_tokens)
+            Reader(self._prompt(one, masked_positions), changes, setting, sampling.max_new_tokens, use_cache)
             for one, changes in zip(asked, _one_for_each(interventions, len(asked)), strict=True)
         ]
         found = []
         while readers:  # each with its keys and values is let go of when it is done
-            found.append(generate(readers.pop(0), sampling, use_cache, bars))
+            found.append(generate(readers.pop(0), sampling, bars))
         return found if prompts is not None or several_of_one else found[0]
 
     @torch.no_grad()

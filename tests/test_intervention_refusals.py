@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 from test_interventions import OTHER, SETTINGS, SHORT, UNIT, direction
-from tiny import WIDTH, prompt
+from tiny import LAYERS, WIDTH, prompt
 
 import cotrace
 from cotrace import Direction, Error, Feature, Supernode, ablate, add, multiply, set_to
 from cotrace.attribution import memory
 from cotrace.attribution.interventions import generate, run
-from cotrace.attribution.interventions.stream import Stream
+from cotrace.attribution.interventions.stream import How, Stream
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -205,13 +205,24 @@ def test_too_little_memory_is_refused_before_anything_is_read(model_of, monkeypa
         monkeypatch.setattr(module, "free_memory", lambda _device: 10_000)
     for use, cure in (
         (lambda: model.intervene(prompt(), {}), "a prompt of 11 tokens needs about .* shorten the prompt"),
-        (lambda: model.intervene(prompt(), [{}] * 9), "9 interventions on 11 tokens .* make fewer at a time"),
         (lambda: model.generate(prompt(), max_new_tokens=7), "7 new tokens after 11 .* lower max_new_tokens"),
         (lambda: model.patch(prompt(), OTHER, [F(at=4)]), "shorten the prompt"),
         (lambda: model.validate(graph, progress=False), "shorten the prompt"),
     ):
         with pytest.raises(ValueError, match=cure):
             use()
+
+
+@pytest.mark.usefixtures("unread")
+def test_results_of_a_list_must_fit_together(model_of, monkeypatch):
+    model = model_of("clt")
+    kept, passing = model._prompt(prompt(), None).row_bytes([How()] * LAYERS)
+    monkeypatch.setattr(run, "free_memory", lambda _device: passing + 4 * kept)
+    for prompts, changes in ((prompt(), [{}] * 5), ([prompt()] * 5, {})):
+        with pytest.raises(ValueError, match=r"5 interventions on up to 11 tokens .* make fewer at a time"):
+            model.intervene(prompts, changes)
+        with pytest.raises(AssertionError, match="was read"):
+            model.intervene(prompts[:4] if changes == {} else prompts, changes if changes == {} else changes[:4])
 
 
 def test_logits_that_do_not_fit_are_refused(model_of, monkeypatch):

@@ -39,6 +39,7 @@ class Ablations:
         self.weight_T = np.array([target["weight"] for target in graph.info["targets"]])
         self.position = max(target.position for target in self.targets)
         self.before = prompt.read()
+        self.before.let_go()
         self.active, self.sizes = active_features(prompt, self.before)
         self.number = {key: n for n, key in enumerate(self.active)}
         self.position_N = np.array([position for _, position, _ in self.active])

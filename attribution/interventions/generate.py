@@ -75,8 +75,10 @@ class Reader:
     Raises ValueError for changes that cannot be made, before anything is read, and for too little memory.
     """
 
-    def __init__(self, prompt: Prompt, intervention: Intervention, setting: Setting, max_new_tokens: int):
-        self.prompt, self.changes = prompt, Changes(intervention, prompt.place)
+    def __init__(
+        self, prompt: Prompt, intervention: Intervention, setting: Setting, max_new_tokens: int, use_cache: bool = True
+    ):
+        self.prompt, self.changes, self.use_cache = prompt, Changes(intervention, prompt.place), use_cache
         self.how = setting.how(prompt.weights.architecture, prompt.transcoders)
         self._require_memory(max_new_tokens)
         self.start()
@@ -88,7 +90,9 @@ class Reader:
         self.steered = self.prompt.stream(self.how, [self.changes], error_layers=errors)
 
     def read(self, ids_P: Tensor) -> Chunk:
-        """Read what was not read yet."""
+        """Read what was not read yet; without a cache all."""
+        if not self.use_cache:
+            self.start()
         new_BP = ids_P[None, self.steered.past.length :]
         return self.steered.read(new_BP, self.plain.read(new_BP) if self.plain else None)
 
@@ -96,13 +100,13 @@ class Reader:
         weights, n_prompt = self.prompt.weights, len(self.prompt.ids_P)
         runs = 2 if any(how != How() for how in self.how) else 1
         past = values_of_past(weights.architecture, n_prompt + max_new_tokens) * weights.dtype.itemsize
-        kept, passing = self.prompt.row_bytes(self.how)
+        kept, passing = self.prompt.row_bytes(self.how, n_prompt + (0 if self.use_cache else max_new_tokens))
         what = f"{max_new_tokens} new tokens after {n_prompt}"
         cure = "lower max_new_tokens or shorten the prompt"
         require(runs * past + kept + passing, free_memory(weights.device), what, cure)
 
 
-def generate(reader: Reader, sampling: Sampling, use_cache: bool, progress: Progress) -> Generation:
+def generate(reader: Reader, sampling: Sampling, progress: Progress) -> Generation:
     """Go on with a prompt, with changes; see `Model.generate`."""
     prompt = reader.prompt
     generator = torch.Generator(device=prompt.weights.device).manual_seed(sampling.seed)
@@ -110,8 +114,6 @@ def generate(reader: Reader, sampling: Sampling, use_cache: bool, progress: Prog
     touched: Touched = {}
     with progress.phase("generating", sampling.max_new_tokens) as step:
         while len(result.token_ids) < sampling.max_new_tokens and not result.ended:
-            if not use_cache:
-                reader.start()
             chunk = reader.read(ids_P)
             touched |= reader.steered.touched
             result._states.append(

@@ -11,7 +11,7 @@ from cotrace.kernels.active import Sites
 
 from ..replacement import Masked
 from .changes import Change, Changes, Direction, Error, Feature, Place, Supernode, ablate, set_to
-from .run import Intervened, Prompt, Setting, intervene, prepare
+from .run import Intervened, Prepared, Prompt, Setting, intervene, prepare, require_memory
 from .stream import Chunk
 
 
@@ -59,13 +59,16 @@ def patch(clean: Prompt, corrupted: Prompt, nodes: Iterable[Any], setting: Setti
     if any(isinstance(node, Direction) for node in named):
         raise ValueError("a direction cannot be patched; name features and error nodes")
     placed = Changes({node: ablate() for node in named}, _both_places(clean, corrupted))
-    clean.require_memory(setting.how(clean.weights.architecture, clean.transcoders), 2)
+    how = setting.how(clean.weights.architecture, clean.transcoders)
+    require_memory([Prepared(prompt, [placed], how) for prompt in (clean, corrupted)])
     if not any(one.positions for one in placed):
         raise ValueError(
             "nothing would be patched: name at least one node, at a position of the prompts, which generated ones are not"
         )
     read = clean.stream(error_layers=placed.errors, report=placed.features).read(clean.ids_P[None])
-    (patched,) = intervene(prepare(corrupted, [_taken(placed, read, clean)], setting))
+    taken = _taken(placed, read, clean)
+    read.let_go()
+    (patched,) = intervene(prepare(corrupted, [taken], setting))
     return Patched(patched, read)
 
 

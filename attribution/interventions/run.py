@@ -12,7 +12,7 @@ from torch import Tensor
 from cotrace.kernels.active import Active, Sites, look_up
 
 from ..architecture import Architecture
-from ..memory import free_memory, require, require_for_logits, values_of_reading
+from ..memory import free_memory, require, require_for_logits, values_of_layer, values_of_patterns
 from ..replacement import Masked
 from ..tokens import Tokens, as_index
 from ..transcoders import Transcoders
@@ -24,7 +24,9 @@ FREEZE = ("none", "attention", "all")
 ERRORS = {"recomputed": MODEL, "constant": TRANSCODERS}
 AT_ONCE = 1024  # positions of all rows together that are read at once: more gains nothing on a CPU
 MEMORY_SHARE = 0.25  # of what is free, for what is kept of these
-TIMES_INSIDE = 3  # tensors as large as a pattern, or as a layer's neurons, that are there at once while it is computed
+ACTIVE = 64  # features of a layer and position, for estimates before they are known
+INDEX = 8  # bytes of a position or a feature's id
+PER_LAYER = 5  # streams of every layer while rows are read: outputs of both runs' MLPs, what is written there
 
 
 @dataclass(frozen=True)
@@ -104,24 +106,20 @@ class Prompt(NamedTuple):
         report = [layer for layer, h in enumerate(how) if h.mlp != MODEL]
         return self.stream(error_layers=error_layers, report=report, keep_patterns=any(h.attention for h in how))
 
-    def row_bytes(self, how: Sequence[How]) -> tuple[int, int]:
-        """What a result keeps of both runs of one row, and what is needed besides while they are read."""
-        size = self.weights.dtype.itemsize
-        kept, passing = values_of_reading(
-            self.weights.architecture, len(self.ids_P), any(h.attention for h in how), TIMES_INSIDE
+    def row_bytes(self, how: Sequence[How], n_positions: int | None = None) -> tuple[int, int]:
+        """What a result keeps of both runs of one row, and about what is needed besides while they are read."""
+        arch, size = self.weights.architecture, self.weights.dtype.itemsize
+        n_positions = n_positions or len(self.ids_P)
+        width = max(self.transcoders.width(layer, self.weights) for layer in range(arch.n_layers))
+        found = min(width, ACTIVE) * arch.n_layers * n_positions * (2 * INDEX + 2 * size)  # natural and changed are one
+        stream = n_positions * arch.d_model * size
+        passing = values_of_layer(arch, n_positions) * size + values_of_patterns(arch, n_positions) * size * any(
+            h.attention for h in how
         )
-        return 2 * kept * size, passing * size
-
-    def require_memory(self, how: Sequence[How], kept_rows: int = 1) -> None:
-        """Raise ValueError if results of so many rows, and what it takes to read one, do not fit into memory."""
-        kept, passing = self.row_bytes(how)
-        what = (
-            f"{kept_rows} interventions on {len(self.ids_P)} tokens"
-            if kept_rows > 1
-            else f"a prompt of {len(self.ids_P)} tokens"
-        )
-        cure = "make fewer at a time, or shorten the prompt" if kept_rows > 1 else "shorten the prompt"
-        require(kept_rows * kept + passing, free_memory(self.weights.device), what, cure)
+        decoders = (
+            min(width, ACTIVE * n_positions) * arch.n_layers * arch.d_model * size
+        )  # of all that is active in a layer
+        return 2 * ((arch.n_layers + 1) * stream + found), passing + decoders + PER_LAYER * arch.n_layers * stream
 
     def rows_at_once(self, how: Sequence[How]) -> int:
         """How many rows are read together: few enough that both runs fit into a part of the memory."""
@@ -147,7 +145,8 @@ def outcomes(prompt: Prompt, rows: Sequence[Changes], how: Sequence[How], report
     before = plain.read(ids_BP)
     changed = prompt.stream(how, rows, error_layers=error_layers, report=layers)
     after = changed.read(ids_BP, before if reference else None)
-    before.drop_patterns()
+    before.let_go()
+    after.let_go()
     return Outcome(before, after, changed.touched)
 
 
@@ -266,8 +265,19 @@ def prepare(prompt: Prompt, interventions: Sequence[Intervention], setting: Sett
                 f"{placed.node} is at no position of this prompt, so this would change nothing; model.generate changes "
                 "what comes after it"
             )
-    prompt.require_memory(how, len(rows))
     return Prepared(prompt, rows, how)
+
+
+def require_memory(asked: Sequence[Prepared]) -> None:
+    """Raise ValueError if all results together, and what it takes to read one, do not fit into memory."""
+    if not asked:
+        return
+    each = [(len(one.rows), *one.prompt.row_bytes(one.how)) for one in asked]
+    needed = sum(rows * kept for rows, kept, _ in each) + max(passing for _, _, passing in each)
+    count, longest = sum(rows for rows, *_ in each), max(len(one.prompt.ids_P) for one in asked)
+    what = f"{count} interventions on up to {longest} tokens" if count > 1 else f"a prompt of {longest} tokens"
+    cure = "make fewer at a time, or shorten the prompt" if count > 1 else "shorten the prompt"
+    require(needed, free_memory(asked[0].prompt.weights.device), what, cure)
 
 
 def intervene(prepared: Prepared) -> Iterator[Intervened]:

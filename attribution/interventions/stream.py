@@ -33,7 +33,7 @@ class How(NamedTuple):
 
 
 class Activations(NamedTuple):
-    """A layer's active features: by themselves, in the pass that gave them, and with the changes."""
+    """A layer's active features: by themselves, in the pass that gave them (its read side), and with the changes."""
 
     natural: Active
     seen: LayerPass
@@ -60,9 +60,14 @@ class Chunk:
     resid_BPD: Tensor = field(default_factory=lambda: torch.empty(0))
     rms_BP: Tensor = field(default_factory=lambda: torch.empty(0))
 
-    def drop_patterns(self) -> None:
-        """Let go of attention patterns, which are most of a long prompt's memory."""
-        self.passes = [done._replace(pattern=NO_PATTERN) for done in self.passes]
+    def let_go(self) -> None:
+        """Keep only what activations, pre-activations and logits are made of."""
+        self.passes = [_read_side(done) for done in self.passes]
+
+
+def _read_side(done: LayerPass) -> LayerPass:
+    """A layer's pass without its pattern, which is most of a long prompt, and without the MLP's output."""
+    return done._replace(pattern=NO_PATTERN, mlp_out_PD=done.mlp_out_PD.new_empty(0))
 
 
 class Stream:
@@ -151,9 +156,8 @@ class _Reading:
             skip = self.transcoders.skip(layer, mlp_in_PD)
             if skip is not None:
                 out_PD = out_PD + (mlp_in_PD - ref.mlp_in_PD) @ skip
-        done = LayerPass(layer, pattern, *scales, rms_mlp_out, mlp_in_PD, out_PD)
-        done = self._with_changes(how, done, w)
-        self.chunk.passes.append(done if self.stream.keep_patterns else done._replace(pattern=NO_PATTERN))
+        done = self._with_changes(how, LayerPass(layer, NO_PATTERN, *scales, rms_mlp_out, mlp_in_PD, out_PD), w)
+        self.chunk.passes.append(done._replace(pattern=pattern) if self.stream.keep_patterns else done)
         return self._along_directions(layer, resid_BPD + done.mlp_out_PD.unflatten(0, shape))
 
     def _with_changes(self, how: How, done: LayerPass, w: LayerWeights) -> LayerPass:
@@ -181,8 +185,8 @@ class _Reading:
         """Activations that the layer's features have by themselves, and the pass that gave them."""
         if how.mlp == HELD:
             assert self.reference is not None
-            return self.reference.active[done.layer].natural, self.reference.passes[done.layer]
-        return self.transcoders.active_at(done, self.weights, self.open_p), done
+            return self.reference.active[done.layer][:2]
+        return self.transcoders.active_at(done, self.weights, self.open_p), _read_side(done)
 
     def _change_features(
         self, how: How, edit: FeatureEdit | None, natural: Active, seen: LayerPass, done: LayerPass, w: LayerWeights

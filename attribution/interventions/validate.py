@@ -13,8 +13,8 @@ from ..progress import Progress
 from ..tokens import as_index
 from .ablations import Ablations, Measured
 from .agreement import later, pairs, summary
-from .changes import Feature, nodes_of
-from .run import Prompt, Setting
+from .changes import Changes, Feature, nodes_of
+from .run import Prepared, Prompt, Setting, require_memory
 from .stream import HELD, How
 
 GROUPS = (3, 10, 30)  # the most influential nodes together
@@ -72,7 +72,7 @@ def validate(
     random = np.random.default_rng(plan.seed)
     chosen = _choose(graph, plan, groups, random)
     sources = sorted(chosen.drawn)
-    prompt.require_memory(how)
+    require_memory([Prepared(prompt, [Changes({}, prompt.place)], how)])
     ablations = Ablations(prompt, graph)
     kept = [How(mlp=HELD)] * len(how)  # attention and norms respond: with all held it would be true by construction
     with_controls = sum(min(nodes) < graph.order.n_features for nodes in chosen.controlled)
