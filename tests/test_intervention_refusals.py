@@ -113,7 +113,8 @@ UNMADE = {
     "complex": (lambda: set_to(torch.ones(3, dtype=torch.complex64)), "give a tensor"),
     "no direction": (lambda: Direction(0, None), r"a direction is a vector \(D,\)"),
     "a direction by name": (lambda: Direction(0, "abc"), r"a direction is a vector \(D,\)"),
-    "open slice": (lambda: F(at=slice(2, None)), "goes to an end"),
+    "open slice": (lambda: F(at=slice(2, None)), "has both ends"),
+    "slice from both sides": (lambda: F(at=slice(2, -1)), "counted from one side"),
     "a word": (lambda: add("much"), "number"),
     "a list": (lambda: set_to([1.0, 2.0]), "number"),
     "a vector as a factor": (lambda: multiply(UNIT), "number"),
@@ -250,6 +251,7 @@ def test_a_refusal_is_short_whatever_is_named(model_of):
         assert len(str(refused.value)) < 200
     assert str(F(at=[4, 6, 7, 8, -1])) == "L1 #3@4,6:9,-1"
     assert str(F(at=slice(2, 6))) == "L1 #3@2:6"
+    assert F(at=slice(-3, 0)) == F(at=[-3, -2, -1])
 
 
 @pytest.mark.parametrize("setting", ["none", "constant", "all"])

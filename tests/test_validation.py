@@ -11,10 +11,11 @@ from random_graphs import dense, graphs, random_graph
 from test_cli import MODEL, run
 
 import cotrace
-from cotrace.attribution.interventions.ablations import Ablations
+from cotrace.attribution.interventions.ablations import Ablations, Measured
 from cotrace.attribution.interventions.agreement import correlation, pairs
 from cotrace.attribution.interventions.run import Setting
 from cotrace.attribution.interventions.stream import HELD, How
+from cotrace.attribution.interventions.validate import _controls
 from cotrace.graphs.effects import ablation_effects, pair_influence
 from cotrace.graphs.plots import plot_validation
 
@@ -234,7 +235,7 @@ def feature_at(model, layer, position):
 
 
 @pytest.mark.parametrize("kind", ["clt-affine", "neurons"])
-def test_targets_that_are_features_are_read_and_not_ablated(load, kind):
+def test_targets_that_are_features_are_read_and_not_ablated(load, kind, monkeypatch):
     model = load(kind)
     feature = feature_at(model, 2, 9)
     graph = model.trace(tiny.prompt(), [("feature", 2, 9, feature)])
@@ -243,6 +244,13 @@ def test_targets_that_are_features_are_read_and_not_ablated(load, kind):
     free = model.validate(graph, groups={"target": [node]}, **FEW).info["validation"]
     assert node not in {n for record in (held, free) for row in record["nodes"] for n in (row["node"],)}
     assert all(node not in path["nodes"] for record in (held, free) for path in record["paths"])
+    prompt = model._prompt(graph.info["token_ids"], graph.info["masked_positions"])
+    ablations, random = Ablations(prompt, graph), np.random.default_rng(0)
+    monkeypatch.setattr(ablations, "measure", lambda changes, *_arguments, **_options: drawn.extend(changes) or nothing)
+    drawn, nothing = [], Measured(*(np.zeros((999, 1)) for _ in range(3)))
+    _controls(ablations, [(n,) for n in range(8)], 20, [How()] * 3, random, None)
+    assert len(drawn) == 160
+    assert not {f for one in drawn for f in one} & {cotrace.nodes_of(graph, [n])[0] for n in (*range(8), node)}
     edges = graph.adjacency().toarray()[node]
     assert any(row["measured"] for row in held["nodes"])
     for row in held["nodes"]:

@@ -177,9 +177,10 @@ def _check_site(node: Any) -> None:
             raise ValueError(f"{at!r} is no place; use a position, several, or one of {', '.join(PLACES)}")
         return
     if isinstance(at, slice):
-        if at.stop is None:
-            raise ValueError("a slice of positions goes to an end: slice(2, 6), or a list, or one of the places")
-        at = range(at.start or 0, at.stop, at.step or 1)
+        start = at.start or 0
+        if at.stop is None or start >= 0 > at.stop:
+            raise ValueError("a slice of positions has both ends, counted from one side: slice(2, 6), slice(-3, 0)")
+        at = range(start, at.stop, at.step or 1)
     if isinstance(at, Iterable) and getattr(at, "ndim", 1) > 0:
         at = tuple(as_index(position, "a position") for position in at)
         if not at:
@@ -279,7 +280,7 @@ class Changes:
                 if not _orthogonal(node, other):
                     raise ValueError(
                         f"{other_key} and {key} meet at {where}: directions of one layer and place are only added to, or "
-                        "orthogonal (torch.linalg.qr makes them so)"
+                        "orthogonal (torch.linalg.qr in float32 makes them so)"
                     )
                 apart.add(id(other))
             taken[site].append((key, node, change))
