@@ -111,15 +111,15 @@ class Prompt(NamedTuple):
         arch, size = self.weights.architecture, self.weights.dtype.itemsize
         n_positions = n_positions or len(self.ids_P)
         width = max(self.transcoders.width(layer, self.weights) for layer in range(arch.n_layers))
-        found = min(width, ACTIVE) * arch.n_layers * n_positions * (2 * INDEX + 2 * size)  # natural and changed are one
         stream = n_positions * arch.d_model * size
-        passing = values_of_layer(arch, n_positions) * size + values_of_patterns(arch, n_positions) * size * any(
-            h.attention for h in how
-        )
-        decoders = (
-            min(width, ACTIVE * n_positions) * arch.n_layers * arch.d_model * size
-        )  # of all that is active in a layer
-        return 2 * ((arch.n_layers + 1) * stream + found), passing + decoders + PER_LAYER * arch.n_layers * stream
+        active = min(width, ACTIVE) * arch.n_layers * n_positions * (2 * INDEX + 2 * size)
+        passing = PER_LAYER * arch.n_layers * stream + size * values_of_layer(arch, n_positions)
+        if any(h.attention for h in how):
+            passing += size * values_of_patterns(arch, n_positions)
+        if any(h.mlp == TRANSCODERS for h in how):  # decoders of all that is active in a layer
+            outputs = arch.n_layers if self.transcoders.kind == "clt" else 1
+            passing += min(width, ACTIVE * n_positions) * outputs * arch.d_model * size
+        return 2 * ((arch.n_layers + 1) * stream + active), passing
 
     def rows_at_once(self, how: Sequence[How]) -> int:
         """How many rows are read together: few enough that both runs fit into a part of the memory."""
