@@ -16,6 +16,7 @@ from cotrace.attribution.interventions.agreement import correlation, pairs
 from cotrace.attribution.interventions.run import Setting
 from cotrace.attribution.interventions.stream import HELD, How
 from cotrace.attribution.interventions.validate import _controls
+from cotrace.commands.report import print_validation
 from cotrace.graphs.effects import ablation_effects, pair_influence
 from cotrace.graphs.plots import plot_validation
 
@@ -294,6 +295,23 @@ def test_influence_of_pairs_is_that_of_a_target(whole):
     every = np.linalg.inv(np.eye(len(matrix)) - shares) - np.eye(len(matrix))
     sources = [3, 40, whole.order.errors.start + 12]
     assert np.allclose(pair_influence(whole, sources), every[:, sources].T, atol=1e-12)
+
+
+def test_a_graph_may_have_influence_in_errors_only(model, whole, tmp_path, capsys):
+    influence = whole.column("influence").copy()
+    influence[whole.order.features] = 0
+    at = whole.nodes.schema.get_field_index("influence")
+    nodes = whole.nodes.set_column(at, whole.nodes.schema.field(at), [influence])
+    validated = model.validate(cotrace.Graph(nodes, whole.info), **{**FEW, "paths": 0})
+    record = validated.info["validation"]
+    assert len(record["nodes"]) == 10
+    assert all(row["measured"] and row["control_size"] is None for row in record["nodes"])
+    assert record["summary"]["spearman"] is record["summary"]["spearman_pairs_clamped"] is None
+    assert record["groups"] == record["paths"] == []
+    assert cotrace.open(validated.save(tmp_path / "graph.arrow")).info["validation"] == record
+    assert plot_validation(validated, tmp_path / "plot.png").exists()
+    print_validation(validated)
+    assert "too few to tell" in capsys.readouterr().out
 
 
 # --- refusals ---------------------------------------------------------------------------------

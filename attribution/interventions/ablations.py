@@ -64,7 +64,8 @@ class Ablations:
     ) -> Measured:
         """Ablate each set of nodes by itself. Without `features` activations are looked at for targets only."""
         features = features or any(target.feature is not None for target in self.targets)
-        parts = []
+        n_targets, n_features = len(self.targets), len(self.keys)
+        parts = [Measured(np.empty((0, n_targets)), np.empty(0), np.empty((0, n_features)))]
         for start in range(0, len(removed), at_once := self.prompt.rows_at_once(how)):
             sets = removed[start : start + at_once]
             rows = [Changes({node: ablate() for node in nodes}, self.prompt.place) for nodes in sets]
@@ -98,11 +99,12 @@ class Ablations:
     def _activations(self, chunk: Chunk, n_rows: int, how: Sequence[How] = ()) -> np.ndarray:
         """Activations of the graph's features, (K, N); where they are held, what they would be by what they read."""
         transcoders, weights, columns = self.prompt.transcoders, self.prompt.weights, []
+        open_p = self.prompt.stream().open_positions(n_rows, 0, self.n_positions)
         for layer, mine in enumerate(self.sites):
             row_K1 = torch.arange(n_rows, device=mine.position_n.device)[:, None] * self.n_positions
             sites = Sites((row_K1 + mine.position_n).flatten(), mine.feature_n.repeat(n_rows))
             if how and how[layer].mlp == HELD:
-                done, open_p = chunk.passes[layer], self.prompt.stream().open_positions(n_rows, 0, self.n_positions)
+                done = chunk.passes[layer]
                 value_n = transcoders.activations(transcoders.active_at(done, weights, open_p), done, weights, sites)
             else:
                 value_n = chunk.active[layer].of(sites, transcoders, weights)

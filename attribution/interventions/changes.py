@@ -225,9 +225,8 @@ class Placed(NamedTuple, Generic[N]):
         return bool(self.between(position, position + 1, n_prompt))
 
 
-Touched = dict[
-    tuple[int, int, int], set[int]
-]  # row, layer and id of features: positions at which activations were changed
+# By row, layer and id of a feature: the positions at which its activation was changed.
+Touched = dict[tuple[int, int, int], set[int]]
 
 
 class Place(NamedTuple):

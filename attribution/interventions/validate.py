@@ -171,12 +171,12 @@ def _controls(
     changes = [[Feature(layer, feature, at=position) for layer, position, feature in one] for one in drawn]
     measured = ablations.measure(changes, how, step, features=False)
     found: list[Controls | None] = []
+    first = 0
     for own in keys:
         if not own:
             found.append(None)
             continue
-        first = count * sum(controls is not None for controls in found)
-        mine = slice(first, first + count)
+        mine = slice(first, first := first + count)
         lengths = [ablations.length(one) for one in drawn[mine]]
         part = Measured(*(column[mine] for column in measured))
         found.append(Controls(part, float(np.mean(lengths) / ablations.length(own))))
@@ -187,8 +187,6 @@ def _rest_kept(
     ablations: Ablations, paths: Sequence[tuple[tuple[int, ...], str]], kept: Sequence[How], step: Any
 ) -> list[dict[str, float]]:
     """What ablating a whole path does while all other features keep their activations, and what edges say it does."""
-    if not paths:
-        return []
     graph, sets = ablations.graph, [path for path, _ in paths]
     measured = ablations.measure([nodes_of(graph, path) for path in sets], kept, step, features=False)
     predicted_KT = ablation_effects(graph, sets, others_respond=False)[:, _targets(graph)]
