@@ -6,7 +6,6 @@ PROMPT ?= The opposite of hot is
 export PROMPT
 TRACE_OPTIONS ?=
 READY := $(VENV)/.ready
-ROOMS := attribution kernels graphs training
 
 .PHONY: trace test test-gpu check format typecheck bench bench-kernels bench-train bench-coverage bench-validate clean
 
@@ -23,12 +22,7 @@ check: $(READY) typecheck
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# The rooms stand at the top of the repository and are imported as cotrace.*; a type checker follows
-# folders, so it is shown a folder of links laid out as the import names.
 typecheck: $(READY)
-	@rm -rf build/typed && mkdir -p build/typed/cotrace
-	@ln -s $(CURDIR)/cotrace/* build/typed/cotrace/
-	@for room in $(ROOMS); do ln -s $(CURDIR)/$$room build/typed/cotrace/$$room; done
 	$(BIN)/mypy -p cotrace
 
 format: $(READY)

@@ -1,5 +1,1 @@
-"""From a prompt to a graph: model, transcoders, local replacement, targets, sweep, trace."""
-
-from .model import Model, load
-
-__all__ = ["Model", "load"]
+"""From a prompt to a graph, and what a graph says tested in the model."""

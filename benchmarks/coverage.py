@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import cotrace
-from cotrace.attribution.provenance import versions
+from cotrace.attribution.models.provenance import versions
 from cotrace.training import EVERYDAY_PROMPTS
 
 from .measure import machine

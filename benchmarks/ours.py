@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cotrace.attribution.work import Sizes, product_rate
+from cotrace.attribution.tracing.flops import Sizes, product_rate
 
 from .measure import timed
 from .work import sweep_operations
@@ -63,7 +63,7 @@ def trace(args: argparse.Namespace) -> dict[str, Any]:
 @contextmanager
 def phases_timed() -> Iterator[dict[str, float]]:
     """Seconds of every phase that is announced to the progress bars meanwhile."""
-    from cotrace.attribution.progress import Progress
+    from cotrace.common.progress import Progress
 
     seconds: dict[str, float] = {}
     announce = Progress.phase

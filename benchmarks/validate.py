@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 import cotrace
-from cotrace.attribution.interventions.validate import Plan
-from cotrace.attribution.provenance import versions
+from cotrace.attribution.models.provenance import versions
+from cotrace.attribution.validation.record import Plan
 
 from .coverage import PROMPTS
 from .measure import machine

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from cotrace.attribution.work import Sizes, useful_operations, written_entries
+from cotrace.attribution.tracing.flops import Sizes, useful_operations, written_entries
 
 
 def sweep_operations(graph: Any, sizes: Sizes) -> int:

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from cotrace.graphs import Graph, open_graph
 
 if TYPE_CHECKING:
-    from cotrace.attribution import Model, load
     from cotrace.attribution.interventions import (
         Change,
         Direction,
@@ -32,7 +31,8 @@ if TYPE_CHECKING:
         nodes_of,
         set_to,
     )
-    from cotrace.many import trace_many
+    from cotrace.batch import trace_many
+    from cotrace.model import Model, load
 
 __version__ = "0.1.0"
 __all__ = [
@@ -62,9 +62,9 @@ def open(path: str | os.PathLike) -> Graph:
 
 INTERVENTIONS = "cotrace.attribution.interventions"
 ROOMS = {
-    "Model": "cotrace.attribution",
-    "load": "cotrace.attribution",
-    "trace_many": "cotrace.many",
+    "Model": "cotrace.model",
+    "load": "cotrace.model",
+    "trace_many": "cotrace.batch",
     **dict.fromkeys(("Feature", "Error", "Direction", "Supernode", "Change", "nodes_of"), INTERVENTIONS),
     **dict.fromkeys(("ablate", "set_to", "add", "multiply"), INTERVENTIONS),
 }

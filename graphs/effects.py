@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from cotrace.kernels.compiled import compiled
+from cotrace.common.compiled import compiled
 
 from .graph import Graph
 from .influence import row_totals

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from .certainty import Certainty, certainty
 from .influence import estimated_influence, node_influence, weights_of_targets
 from .order import KINDS, NodeOrder
 from .prune import Kept, check_threshold, dropped_sums, select
+from .pruning_bounds import Certainty, certainty
 from .schema import build_table, metadata_of
 from .scores import Scores, graph_scores
 from .store import save_table
@@ -228,12 +228,12 @@ class Graph:
 
     def render(self, path: str | os.PathLike, **options: Any) -> Path:
         """Draw the graph as SVG, PNG, PDF or DOT, by the path's ending; see `graphs.render.render`."""
-        from .render import render
+        from .drawing.render import render
 
         return render(self, Path(path), **options)
 
     def to_networkx(self) -> networkx.DiGraph:
         """A NetworkX DiGraph with edges from source to target; see `graphs.convert`."""
-        from .convert import to_networkx
+        from .exchange.networkx import to_networkx
 
         return to_networkx(self)

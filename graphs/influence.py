@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from cotrace.kernels.compiled import compiled, compiled_for_sums
+from cotrace.common.compiled import compiled, compiled_for_sums
 
 RUN = 64  # edges: where their sources are consecutive, as mostly in a graph that is not pruned, no index is looked up
 

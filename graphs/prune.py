@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cotrace.kernels.compiled import compiled
+from cotrace.common.compiled import compiled
 
 from .influence import node_influence, row_totals
 from .order import NodeOrder

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from cotrace.kernels.compiled import compiled
+from cotrace.common.compiled import compiled
 
 from .graph import Graph
 from .order import KINDS

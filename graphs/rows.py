@@ -6,9 +6,8 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from cotrace.kernels.compiled import compiled
-
-from .store import free_disk
+from cotrace.common.compiled import compiled
+from cotrace.common.files import free_disk
 
 
 class SparseRows(NamedTuple):

@@ -1,34 +1,16 @@
 """Bytes of a graph file: written to a temporary name and renamed, read by memory map."""
 
 import mmap
-import os
-import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 import pyarrow as pa
 
+from cotrace.common.files import free_disk, replacing
+
 PACKED = ".zst"
 UNPACKED_AT_ONCE = 2**24
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` to write to; becomes `path` if nothing fails, and is gone if it does."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def free_disk() -> int:
-    """Bytes that are free for temporary files."""
-    return shutil.disk_usage(tempfile.gettempdir()).free
 
 
 def save_table(table: pa.Table, path: Path) -> None:

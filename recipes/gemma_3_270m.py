@@ -14,13 +14,13 @@ from pathlib import Path
 import torch
 
 import cotrace
-from cotrace.attribution.progress import Progress
 from cotrace.attribution.transcoders import FileTranscoders, Transcoders, load_transcoders
+from cotrace.common.progress import Progress
 from cotrace.training import checkpoints
 from cotrace.training.activations import Examples, examples
 from cotrace.training.config import Config
+from cotrace.training.data import sequences
 from cotrace.training.run import finish
-from cotrace.training.texts import sequences
 from cotrace.training.trainer import Trainer, train
 
 CLT = Config(

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 import cotrace
-from cotrace.attribution.interventions.ablations import active_features
+from cotrace.attribution.validation.ablations import active_features
 from cotrace.graphs.effects import ablation_effects
 
 PROMPT, TARGET = "The opposite of hot is", " cold"

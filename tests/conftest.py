@@ -83,10 +83,10 @@ def command(monkeypatch, capsys):
     """Function that runs a command of the command line in this process: its status, output and errors."""
     from rich.console import Console
 
-    from cotrace.commands import main
+    from cotrace.cli import main
 
     def run(*arguments):
-        monkeypatch.setattr("cotrace.commands.report.console", Console(width=120, color_system=None))
+        monkeypatch.setattr("cotrace.cli.report.console", Console(width=120, color_system=None))
         monkeypatch.setattr(sys, "argv", ["cotrace", *map(str, arguments)])
         with pytest.raises(SystemExit) as stopped:
             main()

@@ -14,7 +14,7 @@ from benchmarks.ours import rows_needed
 from benchmarks.trace import is_measured
 from benchmarks.trace_tables import trace_table
 from benchmarks.trace_targets import GOALS, targets, times_as_fast
-from cotrace.attribution.work import Sizes, useful_operations, written_entries
+from cotrace.attribution.tracing.flops import Sizes, useful_operations, written_entries
 
 WINDOWS = ([None, None, None], [2, None, 3], [2, 2, 2], [1, 4, 9])
 

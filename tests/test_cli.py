@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import cotrace
-from cotrace.commands.render import Format, picture_path
-from cotrace.commands.trace import slug
-from cotrace.targets import parse_memory, parse_positions, parse_target
+from cotrace.cli.render import Format, picture_path
+from cotrace.cli.trace import slug
+from cotrace.target_syntax import parse_memory, parse_positions, parse_target
 
 REFERENCE = Path(__file__).parent / "reference"
 MODEL = ["--model", str(REFERENCE / "model"), "--device", "cpu"]
@@ -20,7 +20,7 @@ MODEL = ["--model", str(REFERENCE / "model"), "--device", "cpu"]
 def run(*arguments, **environment):
     import os
 
-    command = [sys.executable, "-c", "from cotrace.commands import main; main()", *map(str, arguments)]
+    command = [sys.executable, "-c", "from cotrace.cli import main; main()", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
 
 
@@ -171,7 +171,7 @@ def test_ctrl_c_stops_with_a_word_and_leaves_nothing(tmp_path):
     command = [
         sys.executable,
         "-c",
-        "from cotrace.commands import main; main()",
+        "from cotrace.cli import main; main()",
         "trace",
         "x",
         *MODEL,

@@ -9,10 +9,10 @@ from random_graphs import dense, graphs
 from tiny import KINDS, prompt
 
 import cotrace
-from cotrace.attribution.expansion import Limits, influence_bound
-from cotrace.attribution.replacement import Features
-from cotrace.graphs.certainty import certainty
+from cotrace.attribution.tracing.replacement import Features
+from cotrace.attribution.tracing.row_selection import Limits, influence_bound
 from cotrace.graphs.prune import _score_at_share
+from cotrace.graphs.pruning_bounds import certainty
 
 ROUNDING = 1e-5
 

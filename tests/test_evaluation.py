@@ -14,7 +14,7 @@ from torch import Tensor
 
 import cotrace
 import cotrace.training
-from cotrace.attribution.progress import Progress
+from cotrace.common.progress import Progress
 from cotrace.training import evaluate, measure
 from cotrace.training.activations import examples
 from cotrace.training.baselines import fit_baselines

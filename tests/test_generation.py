@@ -11,10 +11,10 @@ from tiny_checkpoints import SPECIALS, WORDS, write_tokenizer
 
 import cotrace
 from cotrace import Direction, Error, Feature, ablate, add, multiply, set_to
-from cotrace.attribution import pattern
 from cotrace.attribution.interventions.generate import Reader, choose, parting
-from cotrace.attribution.interventions.run import Setting
-from cotrace.attribution.tokens import Tokens
+from cotrace.attribution.interventions.intervene import Setting
+from cotrace.attribution.models import attention_pattern as pattern
+from cotrace.attribution.models.tokenizer import Tokens
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SETTINGS = {

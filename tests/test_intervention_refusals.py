@@ -10,9 +10,10 @@ from tiny import LAYERS, WIDTH, prompt
 
 import cotrace
 from cotrace import Direction, Error, Feature, Supernode, ablate, add, multiply, set_to
-from cotrace.attribution import memory
-from cotrace.attribution.interventions import generate, run
-from cotrace.attribution.interventions.stream import How, Stream
+from cotrace.attribution.interventions import generate
+from cotrace.attribution.interventions import intervene as run
+from cotrace.attribution.interventions.forward import How, Stream
+from cotrace.attribution.models import memory
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

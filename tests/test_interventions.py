@@ -15,7 +15,7 @@ from tiny_checkpoints import SPECIALS, WORDS, write_tokenizer
 
 import cotrace
 from cotrace import Direction, Error, Feature, Supernode, ablate, add, multiply, set_to
-from cotrace.attribution.interventions import run
+from cotrace.attribution.interventions import intervene as run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 MASKED = {"default": None, "masked": [3, 6]}

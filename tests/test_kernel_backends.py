@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kernel_problems import every_backend, poisoned_memory
 
+from cotrace.common.compiled import shares
 from cotrace.kernels import backends
-from cotrace.kernels.compiled import shares
 from cotrace.kernels.decode import decode
 from cotrace.kernels.edge_rows import Written, edge_rows, position_rows
 from cotrace.kernels.encode import Active, encode

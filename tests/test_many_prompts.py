@@ -21,12 +21,12 @@ from hypothesis import strategies as st
 from tiny_checkpoints import write_tokenizer
 
 import cotrace
-from cotrace.attribution import Model
-from cotrace.commands import main
-from cotrace.many.crew import cluster, share_of_cpus
-from cotrace.many.folder import open_folder
-from cotrace.many.layout import partition
-from cotrace.many.prompts import check_prompts
+from cotrace.batch.file_layout import partition
+from cotrace.batch.prompts import check_prompts
+from cotrace.batch.ray_pool import cluster, share_of_cpus
+from cotrace.batch.result_store import open_folder
+from cotrace.cli import main
+from cotrace.model import Model
 
 TEXT = "The opposite of hot is"
 CHAT = [{"role": "user", "content": "The opposite"}]
@@ -402,7 +402,7 @@ def command(folder):
 
     def arguments(file, out, *more):
         return [
-            *(sys.executable, "-c", "from cotrace.commands import main; main()", "trace", "--prompts", str(file)),
+            *(sys.executable, "-c", "from cotrace.cli import main; main()", "trace", "--prompts", str(file)),
             *("--out", str(out), "--model", str(folder), "--transcoders", "neurons:2", "--device", "cpu", *more),
         ]
 
@@ -481,7 +481,7 @@ def same_graph(ours, other):
 
 
 def test_a_worker_that_dies_is_replaced_and_its_prompt_tried_once_more(ray, folder, tmp_path, monkeypatch):
-    from cotrace.many import crew
+    from cotrace.batch import ray_pool as crew
 
     tried = tmp_path / "tried"
 
@@ -503,7 +503,7 @@ def test_a_worker_that_dies_is_replaced_and_its_prompt_tried_once_more(ray, fold
 
 
 def test_mistakes_come_back_as_one_line_and_bugs_as_bugs(ray, folder, tmp_path, monkeypatch):
-    from cotrace.many import crew
+    from cotrace.batch import ray_pool as crew
 
     class Buggy(crew.Worker):
         def trace(self, prompt):

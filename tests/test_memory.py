@@ -10,13 +10,13 @@ import torch
 from test_identities import conservation_gap
 from tiny import KINDS, prompt, write_model
 
-import cotrace.attribution.decoders as decoders
-import cotrace.attribution.pattern as pattern
-import cotrace.attribution.plan as planning
-import cotrace.attribution.writes as writes
-from cotrace.attribution.decoders import DecoderTable
-from cotrace.attribution.options import Options
-from cotrace.attribution.progress import Progress
+import cotrace.attribution.models.attention_pattern as pattern
+import cotrace.attribution.tracing.decoder_table as decoders
+import cotrace.attribution.tracing.decoder_vectors as writes
+import cotrace.attribution.tracing.plan as planning
+from cotrace.attribution.tracing.config import Options
+from cotrace.attribution.tracing.decoder_table import DecoderTable
+from cotrace.common.progress import Progress
 
 
 def assert_same_rows(found, expected):

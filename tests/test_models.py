@@ -17,7 +17,7 @@ from tiny_checkpoints import edit, edit_config, truncate, write_multimodal, writ
 from transformers import AutoModelForCausalLM, Gemma3ForCausalLM
 
 import cotrace
-from cotrace.attribution import sources
+from cotrace.attribution.models import loading as sources
 
 PROMPT = tiny.prompt(11)  # the window is 4
 

@@ -1,6 +1,5 @@
 """What is built is what is tracked, it works where nothing else of the project is, and it shadows nothing."""
 
-import configparser
 import os
 import shutil
 import subprocess
@@ -18,15 +17,8 @@ from packaging.version import Version
 from transformers.utils import import_utils
 
 ROOT = Path(__file__).parent.parent
-SETUP = configparser.ConfigParser()
-SETUP.read(ROOT / "setup.cfg")
-
-
-def setting(section: str, name: str) -> list[str]:
-    return SETUP[section][name].split("\n")[1:]
-
-
-ROOMS = dict(line.split(" = ") for line in setting("options", "package_dir"))  # import name: folder
+LINKS = sorted(path.name for path in (ROOT / "cotrace").iterdir() if path.is_symlink())  # rooms beside cotrace/
+ROOMS = {"cotrace": "cotrace", **{f"cotrace.{name}": name for name in LINKS}}  # import name: folder
 
 
 def run(*command, **options) -> str:
@@ -53,7 +45,7 @@ def is_installed(path: str) -> bool:
 
 
 def installed_name(path: str) -> str:
-    """Where a file of a room is installed: attribution/model.py is cotrace/attribution/model.py."""
+    """Where a file of a room is installed: graphs/order.py is cotrace/graphs/order.py."""
     room, _, rest = path.partition("/")
     imported = next(name for name, folder in ROOMS.items() if folder == room)
     return f"{imported.replace('.', '/')}/{rest}"
@@ -68,6 +60,8 @@ def source(tmp_path_factory) -> Path:
     for name in tracked() | {"setup.cfg", "pyproject.toml", "README.md", "LICENSE", "NOTICE"}:
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, copy / name)
+    for name in LINKS:
+        (copy / "cotrace" / name).symlink_to(f"../{name}")
     return copy
 
 
@@ -95,19 +89,16 @@ def target(wheel, tmp_path_factory) -> Path:
     return folder
 
 
-def test_the_packages_of_setup_cfg_are_the_folders():
-    found = {str(Path(installed_name(name)).parent) for name in tracked() if name.endswith("/__init__.py")}
-    assert sorted(setting("options", "packages")) == sorted(folder.replace("/", ".") for folder in found)
+def test_every_room_is_linked_into_the_package_by_a_relative_link_that_git_tracks():
+    listed = run("git", "ls-files", "--stage", "cotrace", cwd=ROOT).splitlines()
+    links = {line.partition("\t")[2] for line in listed if line.startswith("120000")}
+    assert links == {f"cotrace/{name}" for name in LINKS}
+    assert all(os.readlink(ROOT / "cotrace" / name) == f"../{name}" for name in LINKS)
+    assert {"common", "kernels", "graphs", "attribution", "training"} <= set(LINKS)
 
 
-def test_every_room_is_typed():
-    missing = [folder for folder in ROOMS.values() if not (ROOT / folder / "py.typed").is_file()]
-    assert not missing
-
-
-def test_the_makefile_knows_every_room():
-    rooms = next(line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith("ROOMS"))
-    assert set(rooms.partition(":=")[2].split()) == set(ROOMS.values()) - {"cotrace"}
+def test_the_package_is_typed():
+    assert (ROOT / "cotrace" / "py.typed").is_file()
 
 
 def test_the_wheel_holds_what_is_tracked_and_nothing_else(wheel):
@@ -126,11 +117,13 @@ def test_the_wheel_carries_its_licence_and_its_command(wheel):
     assert archive.read(top).decode().split() == ["cotrace"]
 
 
-def test_the_source_distribution_holds_what_is_tracked(built):
+def test_the_source_distribution_holds_what_is_tracked_once(built):
     (path,) = built.glob("*.tar.gz")
-    names = {name.partition("/")[2] for name in tarfile.open(path).getnames()}
-    code = {name for name in tracked() if is_installed(name)}
-    assert code | {"LICENSE", "NOTICE", "README.md", "pyproject.toml", "setup.cfg"} <= names
+    names = [name.partition("/")[2] for name in tarfile.open(path).getnames()]
+    code = {installed_name(name) for name in tracked() if is_installed(name)}
+    assert code | {"LICENSE", "NOTICE", "README.md", "pyproject.toml", "setup.cfg"} <= set(names)
+    assert not {name.partition("/")[0] for name in names} & set(LINKS)
+    assert len(names) == len(set(names))
 
 
 def test_the_installed_wheel_traces_where_nothing_else_is(target, model_folder, tmp_path):
@@ -269,7 +262,7 @@ def test_types_are_seen_through_the_mapping(wheel, tmp_path):
     command = (sys.executable, "-m", "mypy", "--python-executable", interpreter, *options, "user.py")
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     notes = done.stdout
-    assert "-> cotrace.attribution.model.Model" in notes, notes + done.stderr
+    assert "-> cotrace.model.Model" in notes, notes + done.stderr
     assert 'Revealed type is "cotrace.graphs.graph.Graph"' in notes
     assert 'Argument 1 to "save" of "Graph" has incompatible type "int"' in notes
     assert "Found 1 error in 1 file" in notes

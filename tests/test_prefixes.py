@@ -6,8 +6,8 @@ from test_identities import conservation_gap
 from tiny import KINDS, prompt
 
 import cotrace
-import cotrace.attribution.prefixes as prefixes
-import cotrace.attribution.trace as engine
+import cotrace.attribution.tracing.row_cache as prefixes
+import cotrace.attribution.tracing.trace as engine
 
 LONGER = [*prompt(), 5, 8, 13, 21]
 

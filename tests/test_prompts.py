@@ -8,7 +8,7 @@ import torch
 from tiny_checkpoints import SPECIALS, WORDS, write_tokenizer
 
 import cotrace
-from cotrace.attribution.tokens import Tokens
+from cotrace.attribution.models.tokenizer import Tokens
 
 ID = {word: number for number, word in enumerate((*SPECIALS, *WORDS))}
 TEXT = "The opposite of hot is"

@@ -8,9 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cotrace.graphs.graph import Graph
-from cotrace.graphs.influence import node_influence
-from cotrace.graphs.layout import (
+from cotrace.graphs.drawing.layout import (
     edges_among,
     positions,
     shorten,
@@ -21,8 +19,10 @@ from cotrace.graphs.layout import (
     visible,
     wrap,
 )
+from cotrace.graphs.drawing.render import percent, render, to_dot
+from cotrace.graphs.graph import Graph
+from cotrace.graphs.influence import node_influence
 from cotrace.graphs.order import NodeOrder
-from cotrace.graphs.render import percent, render, to_dot
 from cotrace.graphs.schema import build_table
 
 needs_graphviz = pytest.mark.skipif(

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import cotrace
-from cotrace.attribution.architecture import Architecture, read_architecture
-from cotrace.attribution.sources import find_model
+from cotrace.attribution.models.architecture import Architecture, read_architecture
+from cotrace.attribution.models.loading import find_model
 from cotrace.attribution.transcoders import default_transcoders, load_transcoders
 from cotrace.attribution.transcoders.loading import SHIPPED, SHIPPED_FOLDER
 

@@ -17,8 +17,8 @@ from test_cli import REFERENCE
 
 import cotrace
 from cotrace import Direction, Error, Feature, Supernode
-from cotrace.changes import parse_changes, parse_layers, parse_node, read_direction
-from cotrace.commands.steer import MARK, readable
+from cotrace.cli.edit_syntax import parse_changes, parse_layers, parse_node, read_direction
+from cotrace.cli.steer import MARK, readable
 
 TRANSCODERS = REFERENCE / "clt_gemma_scope_2" / "clt" / "width_128_l0_medium_affine"
 MODEL = ["--model", str(REFERENCE / "model"), "--transcoders", str(TRANSCODERS), "--device", "cpu"]
@@ -458,7 +458,7 @@ def test_the_result_is_there_though_nobody_reads_the_text(steer, tmp_path, monke
     def closed(_comparison):
         raise BrokenPipeError
 
-    monkeypatch.setattr(sys.modules["cotrace.commands.steer"], "print_comparison", closed)
+    monkeypatch.setattr(sys.modules["cotrace.cli.steer"], "print_comparison", closed)
     path = tmp_path / "steered.json"
     status, _, _ = steer(PROMPT, *MODEL, *LATE, "--max-new-tokens", "1", "--out", path)
     assert status != 0

@@ -6,8 +6,8 @@ import torch
 from test_identities import conservation_gap
 from tiny import WIDTH, prompt
 
-from cotrace.commands.show import find_target
-from cotrace.graphs.layout import strongest_nodes
+from cotrace.cli.show import find_target
+from cotrace.graphs.drawing.layout import strongest_nodes
 from cotrace.graphs.paths import node_label
 
 
@@ -139,7 +139,7 @@ def test_too_little_memory_is_said_before_the_work(model, monkeypatch):
 def test_an_interrupted_trace_leaves_nothing(model, monkeypatch, tmp_path):
     import tempfile
 
-    import cotrace.attribution.trace as engine
+    import cotrace.attribution.tracing.trace as engine
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     calls = []

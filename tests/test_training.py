@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import cotrace
-from cotrace.attribution.progress import Progress
-from cotrace.training import Config, checkpoints, export, start, texts, train_run, trainer
+from cotrace.common.progress import Progress
+from cotrace.training import Config, checkpoints, export, train_run, trainer
+from cotrace.training import data as texts
+from cotrace.training import initialize as start
 from cotrace.training.activations import Examples, examples, open_positions
 from cotrace.training.dictionary import Dictionary
 from cotrace.training.losses import losses

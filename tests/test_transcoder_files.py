@@ -11,12 +11,12 @@ import torch
 from tiny import SET, random_layers, save, without, write_layers
 from tiny_checkpoints import edit, truncate
 
-from cotrace.attribution.architecture import read_architecture
-from cotrace.attribution.progress import Progress
-from cotrace.attribution.sources import find_model, load_weights
+from cotrace.attribution.models.architecture import read_architecture
+from cotrace.attribution.models.gemma3 import Gemma3Weights
+from cotrace.attribution.models.loading import find_model, load_weights
 from cotrace.attribution.transcoders import load_transcoders
-from cotrace.attribution.transcoders.writing import write_layout
-from cotrace.attribution.weights import Gemma3Weights
+from cotrace.attribution.transcoders.export import write_layout
+from cotrace.common.progress import Progress
 
 QUIET = Progress(False)
 LAYOUTS = ("scope-clt", "scope-per-layer", "ct-clt", "ct-per-layer")

@@ -11,14 +11,14 @@ from random_graphs import dense, graphs, random_graph
 from test_cli import MODEL, run
 
 import cotrace
-from cotrace.attribution.interventions.ablations import Ablations, Measured
-from cotrace.attribution.interventions.agreement import correlation, pairs
-from cotrace.attribution.interventions.run import Setting
-from cotrace.attribution.interventions.stream import HELD, How
-from cotrace.attribution.interventions.validate import _controls
-from cotrace.commands.report import print_validation
+from cotrace.attribution.interventions.forward import HELD, How
+from cotrace.attribution.interventions.intervene import Setting
+from cotrace.attribution.validation.ablations import Ablations, Measured
+from cotrace.attribution.validation.agreement import correlation, pairs
+from cotrace.attribution.validation.plot import plot_validation
+from cotrace.attribution.validation.record import _controls
+from cotrace.cli.report import print_validation
 from cotrace.graphs.effects import ablation_effects, pair_influence
-from cotrace.graphs.plots import plot_validation
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 WHAT = ("", "_kl", "_direct", "_activation", "_predicted", "_signed")

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cotrace.attribution.model import Model
+from cotrace.model import Model
 
 # Tokens of a forward pass: on the CPU few enough that no temporary is large enough to be mapped anew each time.
 AT_ONCE, AT_ONCE_ELSEWHERE = {"cpu": 1024}, 16_384

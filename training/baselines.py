@@ -4,10 +4,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cotrace.attribution.model import Model
+from cotrace.model import Model
 
 from .activations import examples
-from .start import RIDGE
+from .initialize import RIDGE
 
 SEQUENCES_AT_ONCE = 32
 SMALLEST = 1e-9  # of the mean variance: what an input without any counts as

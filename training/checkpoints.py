@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from cotrace.attribution.provenance import versions
-from cotrace.graphs.store import replacing
+from cotrace.attribution.models.provenance import versions
+from cotrace.common.files import replacing
 
 from .config import Config
 

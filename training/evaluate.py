@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cotrace.attribution.model import Model
-from cotrace.attribution.progress import Progress
 from cotrace.attribution.transcoders.files import FileTranscoders
+from cotrace.common.progress import Progress
 from cotrace.kernels.active import Active
 from cotrace.kernels.decode import decode
+from cotrace.model import Model
 
 from .activations import Examples, on_device, open_positions, watch
 

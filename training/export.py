@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cotrace.attribution.transcoders.export import hook_points, layer_file, save_layer, scope_tensors
 from cotrace.attribution.transcoders.formats import LayerTensors
-from cotrace.attribution.transcoders.writing import hook_points, layer_file, save_layer, scope_tensors
 
 from .config import Config
 from .dictionary import Units

@@ -7,21 +7,21 @@ from pathlib import Path
 
 import numpy as np
 
-from cotrace.attribution.model import Model, load
-from cotrace.attribution.progress import Progress
-from cotrace.attribution.provenance import versions
+from cotrace.attribution.models.provenance import versions
 from cotrace.attribution.transcoders.files import FileTranscoders
-from cotrace.graphs.store import replacing
+from cotrace.common.files import replacing
+from cotrace.common.progress import Progress
+from cotrace.model import Model, load
 
 from .baselines import fit_baselines
-from .card import write_card
 from .checkpoints import begin_run, has_state, is_run, read_config, restore
 from .config import Config
+from .data import n_held_out, read, sequences
 from .evaluate import EVERYDAY_PROMPTS, Result, StandIn, TranscoderStandIn, evaluate, scores
 from .export import export
+from .model_card import write_card
 from .plot import plot_run
 from .shards import Shard, device_of_process
-from .texts import n_held_out, read, sequences
 from .trainer import Trainer, train
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cotrace.attribution.model import Model
-from cotrace.attribution.progress import Progress
-from cotrace.graphs.store import replacing
+from cotrace.common.files import replacing
+from cotrace.common.progress import Progress
+from cotrace.model import Model
 
 AT_ONCE = 128  # sequences
 

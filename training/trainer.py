@@ -8,17 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cotrace.attribution.model import Model
-from cotrace.attribution.progress import Progress
+from cotrace.common.progress import Progress
+from cotrace.model import Model
 
 from .activations import Examples, examples
 from .checkpoints import save
 from .config import Config
+from .data import of_buffer, of_fit, sequences
 from .dictionary import Dictionary, Units, Written
+from .initialize import begin, fit_units, renew
 from .losses import losses
 from .shards import WHOLE, Shard
-from .start import begin, fit_units, renew
-from .texts import of_buffer, of_fit, sequences
 
 THRESHOLD_MEMORY = 0.99  # share of the running threshold that a step keeps
 REVIVE_EVERY = 50  # steps

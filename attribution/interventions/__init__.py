@@ -1,9 +1,9 @@
 """Interventions: what a model does when features, errors or directions in it are changed."""
 
-from .changes import Change, Direction, Error, Feature, Supernode, ablate, add, multiply, nodes_of, set_to
+from .edits import Change, Direction, Error, Feature, Supernode, ablate, add, multiply, nodes_of, set_to
 from .generate import Generation
+from .intervene import Intervened
 from .patch import Patched
-from .run import Intervened
 
 __all__ = [
     "Change",

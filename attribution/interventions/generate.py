@@ -8,12 +8,13 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from ..memory import free_memory, require, values_of_past
-from ..progress import Progress
-from ..tokens import as_index
-from .changes import Changes, Feature, Intervention, Touched
-from .run import Prompt, Setting
-from .stream import Chunk, How
+from cotrace.attribution.models.memory import free_memory, require, values_of_past
+from cotrace.common.checks import as_index
+from cotrace.common.progress import Progress
+
+from .edits import Changes, Feature, Intervention, Touched
+from .forward import Chunk, How
+from .intervene import Prompt, Setting
 
 LEAST_TEMPERATURE = 1e-3  # below, nothing but the likeliest token is drawn
 

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cotrace.attribution.models.masking import Masked
 from cotrace.kernels.active import Sites
 
-from ..replacement import Masked
-from .changes import Change, Changes, Direction, Error, Feature, Place, Supernode, ablate, set_to
-from .run import Intervened, Prepared, Prompt, Setting, intervene, prepare, require_memory
-from .stream import Chunk
+from .edits import Change, Changes, Direction, Error, Feature, Place, Supernode, ablate, set_to
+from .forward import Chunk
+from .intervene import Intervened, Prepared, Prompt, Setting, intervene, prepare, require_memory
 
 
 class Patched(Intervened):

@@ -6,9 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+from cotrace.attribution.models.gemma3 import Gemma3Weights, LayerPass
 from cotrace.kernels.active import Active, Sites, look_up
-
-from ..weights import Gemma3Weights, LayerPass
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from cotrace.attribution.models.architecture import Architecture
+from cotrace.attribution.models.gemma3 import Gemma3Weights, LayerPass
+from cotrace.attribution.models.provenance import content_hash
 from cotrace.kernels.active import Active, Sites
 from cotrace.kernels.encode import encode
 
-from ..architecture import Architecture
-from ..provenance import content_hash
-from ..weights import Gemma3Weights, LayerPass
 from .base import Encoded, Transcoders
 from .formats import Activation, Format, LayerTensors
 

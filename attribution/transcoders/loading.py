@@ -7,8 +7,9 @@ from typing import Any
 
 import yaml
 
-from ..architecture import Architecture
-from ..provenance import HubName, download, list_hub
+from cotrace.attribution.models.architecture import Architecture
+from cotrace.attribution.models.provenance import HubName, download, list_hub
+
 from .base import Transcoders
 from .files import FileTranscoders
 from .formats import Activation, TranscoderSet, find_sets

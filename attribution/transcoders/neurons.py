@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
+from cotrace.attribution.models.gemma3 import Gemma3Weights, LayerPass, LayerWeights
 from cotrace.kernels.active import Active, Sites, look_up
 
-from ..weights import Gemma3Weights, LayerPass, LayerWeights
 from .base import Encoded, Transcoders
 
 DEFAULT_K = 32

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..compiled import compiled_in_parallel, shares
+from cotrace.common.compiled import compiled_in_parallel, shares
+
 from . import autograd
 
 AT_ONCE = 4  # rows that are added in one pass over a sum

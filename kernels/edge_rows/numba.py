@@ -5,7 +5,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..compiled import compiled_for_sums, compiled_in_parallel, shares
+from cotrace.common.compiled import compiled_for_sums, compiled_in_parallel, shares
+
 from .written import Written
 
 TARGETS = 32  # of a unit of work: their gradients stay in the cache while the vectors pass by

@@ -5,7 +5,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..compiled import compiled, compiled_in_parallel, shares
+from cotrace.common.compiled import compiled, compiled_in_parallel, shares
+
 from . import streaming
 from .streaming import Found
 

@@ -1,0 +1,1 @@
+"""Gemma 3 models: loading, tokenizer, masked positions, memory, and the one forward pass."""

@@ -1,0 +1,1 @@
+"""From a prompt to a graph: local replacement, targets, row selection, sweep."""

@@ -1,0 +1,14 @@
+"""Checks of values that users give."""
+
+import operator
+from typing import Any
+
+
+def as_index(value: Any, what: str) -> int:
+    """An integer of any library as an int; ValueError for everything else, booleans included."""
+    try:
+        if isinstance(value, bool) or getattr(value, "ndim", 0) > 0 or "bool" in str(getattr(value, "dtype", "")):
+            raise TypeError
+        return operator.index(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what} is {value!r}; it must be an integer") from error

@@ -1,0 +1,43 @@
+"""Progress bars for whoever watches; silence otherwise."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as RichProgress
+
+
+class Progress:
+    """Shows one bar a phase on standard error; with `show=None` only where that is a terminal."""
+
+    def __init__(self, show: bool | None = None):
+        self._show = sys.stderr.isatty() if show is None else show
+
+    def say(self, message: str) -> None:
+        """Announce a step that takes long and cannot be counted."""
+        if self._show:
+            Console(stderr=True).print(message)
+
+    @contextmanager
+    def phase(self, name: str, total: int | None = None) -> Iterator[Callable[..., None]]:
+        """Announce a phase of `total` steps (None: unknown).
+
+        Yields a function that advances it, by 1 or so many steps, and shows a note beside its name.
+        """
+        if not self._show:
+            yield lambda steps=1, note="": None
+            return
+        columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+        timing = [TimeElapsedColumn(), TimeRemainingColumn()]
+        with RichProgress(*columns, *timing, console=Console(stderr=True), transient=True) as bars:
+            task = bars.add_task(name, total=total)
+            yield lambda steps=1, note="": bars.update(task, advance=steps, description=f"{name} {note}".rstrip())

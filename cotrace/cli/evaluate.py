@@ -1,0 +1,83 @@
+"""`cotrace evaluate`: how well transcoders stand in for a model's MLPs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .train import DATA
+
+if TYPE_CHECKING:
+    from cotrace.training import Result
+
+
+def evaluate(
+    transcoders: Annotated[list[str], typer.Argument(help="Folders or Hub ids of transcoders of one model.")],
+    model: Annotated[str, typer.Option(help="gemma-3-270m, a Hub id, a folder or a .gguf file.")] = "gemma-3-270m",
+    data: Annotated[list[str] | None, typer.Option(help=DATA)] = None,
+    run: Annotated[Path | None, typer.Option(help="A training run's folder: use the text that it held out.")] = None,
+    tokens: Annotated[int, typer.Option(help="Tokens of text to measure on.", min=2)] = 20_000,
+    fit_tokens: Annotated[int, typer.Option(help="Tokens of other text to fit the baselines to.", min=2)] = 32_768,
+    context: Annotated[int, typer.Option(help="Tokens of a sequence, where --data is given.", min=2)] = 256,
+    seed: Annotated[int, typer.Option(help="Of the choice of text.")] = 0,
+    baselines: Annotated[bool, typer.Option(help="Also measure an affine map and mean ablation.")] = True,
+    trace_prompts: Annotated[bool, typer.Option(help="Also trace ten everyday prompts for their scores.")] = True,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    out: Annotated[Path | None, typer.Option(help="Write the measurements as JSON to this file.")] = None,
+) -> None:
+    """Measure TRANSCODERS on text that they were not trained on: reconstruction, sparsity, and the replaced model."""
+    from .output_paths import check_writable
+
+    if out is not None:
+        check_writable(out.parent)
+    from cotrace.training import EVERYDAY_PROMPTS, measure, save_results
+
+    from .report import say_written
+
+    results = measure(
+        transcoders,
+        model=model,
+        data=tuple(data or ()),
+        run=run,
+        tokens=tokens,
+        fit_tokens=fit_tokens,
+        context=context,
+        seed=seed,
+        baselines=baselines,
+        prompts=EVERYDAY_PROMPTS if trace_prompts else (),
+        device=device,
+    )
+    print_results(results)
+    if out is not None:
+        save_results(results, out)
+        say_written(out)
+
+
+def print_results(results: Sequence["Result"]) -> None:
+    """Stand-ins side by side, and their reconstruction by layer."""
+    from rich.table import Table
+
+    from .report import console, printable
+
+    columns = ("FVU", "L0", "dead", "dense", "loss", "KL", "same top token", "replacement", "completeness")
+    table = Table("", *columns, box=None, title_justify="left")
+    for r in results:
+        shares = (_share(r.dead), _share(r.dense))
+        predicted = (f"{r.loss:.3f}", f"{r.kl:.3f}", f"{r.top1_agreement:.1%}")
+        traced = (_number(r.replacement_score), _number(r.completeness_score))
+        table.add_row(printable(r.name), f"{r.fvu:.4f}", _number(r.l0), *shares, *predicted, *traced)
+    console.print(table)
+    console.print(f"the model's own loss: {results[0].loss_of_model:.3f}")
+    layers = Table("FVU of layer", *(printable(r.name) for r in results), box=None, title_justify="left")
+    for layer, values in enumerate(zip(*(r.fvu_by_layer for r in results), strict=True)):
+        layers.add_row(str(layer), *(f"{value:.4f}" for value in values))
+    console.print(layers)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"

@@ -1,0 +1,28 @@
+"""Exchange with NetworkX."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import networkx as nx
+
+if TYPE_CHECKING:
+    from cotrace.graphs.graph import Graph
+
+
+def to_networkx(graph: Graph) -> nx.DiGraph:
+    """Convert to a DiGraph whose edges run from source to target with attribute `weight`.
+
+    Nodes are node numbers with the columns of the node table as attributes (nulls are left out);
+    the graph's metadata is in `.graph`.
+    """
+    result: nx.DiGraph = nx.DiGraph()
+    result.graph.update(graph.info)
+    attributes = graph.nodes.drop_columns(["sources", "weights"])
+    for row in attributes.to_pylist():
+        result.add_node(row["node"], **{name: value for name, value in row.items() if value is not None})
+    edges = graph.edges()
+    result.add_weighted_edges_from(
+        zip(edges["source"].to_pylist(), edges["target"].to_pylist(), edges["weight"].to_pylist(), strict=True)
+    )
+    return result
