@@ -344,7 +344,7 @@ class EdgeRows:
         # A position's columns hold the features of all layers; one layer's groups stand that far apart.
         room_P = np.maximum(sizes_P, MODEL_LAYERS * PER_LAYER).cumsum()
         vectors_ED = normal(offsets[-1], width, device=device)
-        self.written = edge_rows.Written(vectors_ED, offsets, [0, *room_P[:-1].tolist()])
+        self.written = edge_rows.SourceVectors(vectors_ED, offsets, [0, *room_P[:-1].tolist()])
         self.grad_QTD = normal(positions, targets, width, device=device, seed=1)
         self.vectors_KQD = normal(2, positions, width, device=device, seed=2)  # errors and constants
         self.n_columns = int(room_P[-1])

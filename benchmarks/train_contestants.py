@@ -29,7 +29,7 @@ def sparse(args: argparse.Namespace) -> Step:
     config = Config(width=args.width, target_l0=args.active, batch_tokens=args.batch, affine=False, tokens=10**9)
     run = Trainer(config, args.layers, args.d_model, torch.device(args.device))
     run.begin(Examples(*examples(args, 4 * args.batch)))
-    return lambda x_LPD, y_LPD: run.learn(x_LPD, y_LPD)["loss"]
+    return lambda x_LPD, y_LPD: run.train_step(x_LPD, y_LPD)["loss"]
 
 
 def dense(args: argparse.Namespace) -> Step:

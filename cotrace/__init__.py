@@ -20,9 +20,9 @@ from cotrace.graphs import Graph, open_graph
 
 if TYPE_CHECKING:
     from cotrace.attribution.interventions import (
-        Change,
         Direction,
-        Error,
+        Edit,
+        ErrorNode,
         Feature,
         Supernode,
         ablate,
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Change",
     "Direction",
-    "Error",
+    "Edit",
+    "ErrorNode",
     "Feature",
     "Graph",
     "Model",
@@ -65,7 +65,7 @@ ROOMS = {
     "Model": "cotrace.model",
     "load": "cotrace.model",
     "trace_many": "cotrace.batch",
-    **dict.fromkeys(("Feature", "Error", "Direction", "Supernode", "Change", "nodes_of"), INTERVENTIONS),
+    **dict.fromkeys(("Feature", "ErrorNode", "Direction", "Supernode", "Edit", "nodes_of"), INTERVENTIONS),
     **dict.fromkeys(("ablate", "set_to", "add", "multiply"), INTERVENTIONS),
 }
 

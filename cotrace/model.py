@@ -14,25 +14,24 @@ from cotrace.graphs import Graph
 
 from .attribution.interventions.edits import Intervention
 from .attribution.interventions.generate import Reader, Sampling, generate
-from .attribution.interventions.intervene import Prompt, Setting, intervene, prepare, require_memory
-from .attribution.interventions.patch import Patched, patch
+from .attribution.interventions.intervene import InterventionConfig, PreparedPrompt, intervene, prepare, require_memory
+from .attribution.interventions.patch import PatchResult, patch
 from .attribution.models.architecture import Architecture, read_architecture
-from .attribution.models.gemma3 import Gemma3Weights
+from .attribution.models.gemma3 import Gemma3
 from .attribution.models.loading import ModelSource, find_model, load_tokenizer, load_weights, quiet_transformers
-from .attribution.models.masking import Masked
+from .attribution.models.masking import MaskedPositions
 from .attribution.models.memory import give_back_freed, require_for_forward, require_for_logits
 from .attribution.models.provenance import versions
-from .attribution.models.tokenizer import Tokens, several
+from .attribution.models.tokenizer import PromptTokenizer, several
 from .attribution.tracing.config import Options
-from .attribution.tracing.plan import DECODER_SHARE, Plan, allowed_memory, make_plan, spare_memory
-from .attribution.tracing.replacement import Replacement, Survey
-from .attribution.tracing.row_cache import PrefixCache
-from .attribution.tracing.row_selection import Limits
+from .attribution.tracing.plan import DECODER_SHARE, TracePlan, allowed_memory, make_plan, spare_memory
+from .attribution.tracing.replacement import PromptActivations, Replacement
+from .attribution.tracing.row_cache import RowCache
+from .attribution.tracing.row_selection import RowBudget
 from .attribution.tracing.targets import TargetRequest
 from .attribution.tracing.trace import trace
 from .attribution.transcoders import Transcoders, default_transcoders, find_transcoders, load_transcoders
-from .attribution.validation.record import Plan as ValidationPlan
-from .attribution.validation.record import validate
+from .attribution.validation.record import ValidationConfig, validate
 from .common.progress import Progress
 
 DTYPES = {  # name: (storage of the weights, arithmetic)
@@ -47,8 +46,8 @@ class _Asked(NamedTuple):
     """A trace before its expensive part."""
 
     request: TargetRequest
-    survey: Survey
-    plan: Plan
+    survey: PromptActivations
+    plan: TracePlan
 
 
 class Model:
@@ -57,10 +56,10 @@ class Model:
     def __init__(
         self,
         source: ModelSource,
-        weights: Gemma3Weights,
-        tokens: Tokens,
+        weights: Gemma3,
+        tokens: PromptTokenizer,
         transcoders: Transcoders,
-        prefixes: PrefixCache | None = None,
+        prefixes: RowCache | None = None,
     ):
         self.source, self.weights, self.tokens, self.transcoders = source, weights, tokens, transcoders
         self.prefixes = prefixes
@@ -117,7 +116,7 @@ class Model:
         """The local replacement model of a prompt; its `forward()` gives the real logits (P, V)."""
         bars = Progress(progress)
         survey = self._survey(self._ids(prompt), Options(masked_positions=masked_positions), bars)
-        plan = make_plan(survey, None, Limits(), None, allowed_memory(None, self.weights.device))
+        plan = make_plan(survey, None, RowBudget(), None, allowed_memory(None, self.weights.device))
         with bars.phase("collecting what features write"):
             return Replacement(survey, plan.hold)
 
@@ -193,7 +192,7 @@ class Model:
         Args:
             prompt: a text, token ids, or a chat; or a list of several of these.
             interventions: what is changed, `{Feature(layer, id, at=position): ablate(), …}`. Nodes are `Feature`,
-                `Error`, `Direction` and `Supernode`; changes `ablate()`, `set_to(x)`, `add(x)`, `multiply(x)`. A list
+                `ErrorNode`, `Direction` and `Supernode`; changes `ablate()`, `set_to(x)`, `add(x)`, `multiply(x)`. A list
                 holds several that are made each by itself, read together; of several prompts, one for each.
             freeze: what is held as it is without changes. "none": nothing, the model responds. "attention":
                 attention patterns. "all": attention patterns, norm scales, and the activations of all features that
@@ -204,13 +203,13 @@ class Model:
                 respond to the changed stream, with the error nodes of the run without changes.
             masked_positions: as in `trace`.
 
-        Returns an `Intervened`, or a list of them where `prompt` or `interventions` is one. What each mode computes is in
+        Returns an `InterventionResult`, or a list of them where `prompt` or `interventions` is one. What each mode computes is in
         ARCHITECTURE.md, "Interventions". The model itself is not touched.
 
         Raises:
             ValueError: changes that conflict, or cannot be made; bad input of any kind, with the cure.
         """
-        setting, prompts = Setting(freeze, layers, errors), several(prompt)
+        setting, prompts = InterventionConfig(freeze, layers, errors), several(prompt)
         single = prompts is None and not isinstance(interventions, list | tuple)
         if prompts is None and isinstance(interventions, list | tuple):
             prepared = [prepare(self._prompt(prompt, masked_positions), interventions, setting)]
@@ -257,7 +256,7 @@ class Model:
         Returns a `Generation`, or a list of them where `prompt` or `interventions` is one. Raises ValueError as
         `intervene` does.
         """
-        setting, sampling = Setting(freeze, layers, errors), Sampling(max_new_tokens, temperature, seed)
+        setting, sampling = InterventionConfig(freeze, layers, errors), Sampling(max_new_tokens, temperature, seed)
         prompts, bars = several(prompt), Progress(progress)
         interventions = {} if interventions is None else interventions
         several_of_one = prompts is None and isinstance(interventions, list | tuple)
@@ -282,7 +281,7 @@ class Model:
         layers: Iterable[int] | None = None,
         errors: str = "recomputed",
         masked_positions: Sequence[int] | None = None,
-    ) -> Patched:
+    ) -> PatchResult:
         """Activation patching (Vig et al. 2020; Heimersheim and Nanda 2024) through features.
 
         The corrupted prompt is read with `nodes` (features, error nodes, supernodes) set to what they are in the
@@ -290,7 +289,7 @@ class Model:
         prompt's logits. Other arguments as in `intervene`. Raises ValueError for prompts of different lengths.
         """
         prompts = [self._prompt(prompt, masked_positions) for prompt in (clean, corrupted)]
-        return patch(prompts[0], prompts[1], nodes, Setting(freeze, layers, errors))
+        return patch(prompts[0], prompts[1], nodes, InterventionConfig(freeze, layers, errors))
 
     @torch.no_grad()
     def validate(
@@ -325,7 +324,10 @@ class Model:
         Returns the graph with `info["validation"]`; what is in it is in ARCHITECTURE.md, "Validation". Raises
         ValueError for a graph of another model or other transcoders, and as `intervene` does.
         """
-        setting, plan = Setting(freeze, layers, errors), ValidationPlan(nodes, sample, controls, paths, seed)
+        setting, plan = (
+            InterventionConfig(freeze, layers, errors),
+            ValidationConfig(nodes, sample, controls, paths, seed),
+        )
         self._require_own(graph)
         prompt = self._prompt(graph.info["token_ids"], graph.info["masked_positions"])
         found = validate(prompt, graph, setting, plan, {} if groups is None else groups, Progress(progress))
@@ -344,15 +346,15 @@ class Model:
                     f"the graph was traced with the {what} {theirs['name']}, and {name} differs from that; load the same"
                 )
 
-    def _prompt(self, prompt: Any, masked_positions: Sequence[int] | None) -> Prompt:
+    def _prompt(self, prompt: Any, masked_positions: Sequence[int] | None) -> PreparedPrompt:
         ids_P = self._ids(prompt)
-        masked = Masked.choose(masked_positions, self.tokens.constant_prefix(ids_P.tolist()), len(ids_P))
-        return Prompt(self.weights, self.transcoders, self.tokens, ids_P, masked)
+        masked = MaskedPositions.choose(masked_positions, self.tokens.constant_prefix(ids_P.tolist()), len(ids_P))
+        return PreparedPrompt(self.weights, self.transcoders, self.tokens, ids_P, masked)
 
     @torch.no_grad()
     def plan(
         self, prompt: Any, targets: Sequence[Any] | str | None = None, *, progress: bool | None = False, **options: Any
-    ) -> Plan:
+    ) -> TracePlan:
         """What `trace` will take with the same prompt, targets and options: memory, disk, rows, time.
 
         Reads the prompt's active features, and computes no row. Raises ValueError as `trace` does.
@@ -369,12 +371,12 @@ class Model:
     def _ids(self, prompt: Any) -> Tensor:
         return torch.tensor(self.tokens.encode(prompt), device=self.weights.device)
 
-    def _survey(self, ids: Tensor, options: Options, progress: Progress) -> Survey:
+    def _survey(self, ids: Tensor, options: Options, progress: Progress) -> PromptActivations:
         prefix = self.tokens.constant_prefix(ids.tolist())
-        masked = Masked.choose(options.masked_positions, prefix, len(ids))
+        masked = MaskedPositions.choose(options.masked_positions, prefix, len(ids))
         free = spare_memory(options.memory, self.weights.device)
         require_for_forward(self.architecture, len(ids), self.weights.dtype, free)
-        return Survey(self.weights, self.transcoders, ids, masked, int(DECODER_SHARE * free), progress)
+        return PromptActivations(self.weights, self.transcoders, ids, masked, int(DECODER_SHARE * free), progress)
 
     def _describe(self, prompt: Any, request: TargetRequest, options: Options) -> dict[str, Any]:
         token_ids = list(request.token_ids)
@@ -427,7 +429,7 @@ def load(
     Raises:
         ValueError: anything that is missing, damaged, not a Gemma 3 or does not fit; with the cure.
     """
-    prefixes = PrefixCache(prefix_cache) if prefix_cache else None
+    prefixes = RowCache(prefix_cache) if prefix_cache else None
     transcoders = default_transcoders(model) if transcoders is None else transcoders
     storage, compute = _parse_dtype(dtype)
     place = _parse_device(device)
@@ -441,9 +443,9 @@ def load(
     source.require_memory(storage, place)
     with quiet_transformers(), bars.phase(f"loading {source.name}"):
         tokenizer = load_tokenizer(source, arch)
-        weights = Gemma3Weights(load_weights(source, storage, place), compute)
+        weights = Gemma3(load_weights(source, storage, place), compute)
     bos = getattr(tokenizer, "bos_token_id", None)
-    return Model(source, weights, Tokens(tokenizer, arch.vocab_size, bos), opened, prefixes)
+    return Model(source, weights, PromptTokenizer(tokenizer, arch.vocab_size, bos), opened, prefixes)
 
 
 def _parse_dtype(dtype: str) -> tuple[torch.dtype, torch.dtype]:

@@ -8,14 +8,14 @@ from .graph import Graph
 from .order import NodeOrder
 from .paths import Path, describe_path, node_label, strongest_paths
 from .reader import open_graph
-from .rows import RowSpool
+from .rows import RowWriter
 from .scores import Scores
 
 __all__ = [
     "Graph",
     "NodeOrder",
     "Path",
-    "RowSpool",
+    "RowWriter",
     "Scores",
     "describe_path",
     "node_label",

@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from .influence import estimated_influence, node_influence, weights_of_targets
 from .order import KINDS, NodeOrder
-from .prune import Kept, check_threshold, dropped_sums, select
-from .pruning_bounds import Certainty, certainty
+from .prune import GraphSelection, check_threshold, dropped_sums, select
+from .pruning_bounds import PruningBounds, certainty
 from .schema import build_table, metadata_of
 from .scores import Scores, graph_scores
 from .store import save_table
@@ -134,7 +134,7 @@ class Graph:
         arrays = self.indptr, self.indices, self.weights, self.target_weights
         return graph_scores(self.order, *arrays, self.computed)
 
-    def certainty(self, node_threshold: float = 0.8) -> Certainty:
+    def certainty(self, node_threshold: float = 0.8) -> PruningBounds:
         """Which nodes are above the node threshold of `prune`, or below, whatever the rows hold that are not there.
 
         Tokens and targets stay wherever they are. Raises ValueError for a pruned graph.
@@ -146,7 +146,9 @@ class Graph:
 
     # --- smaller graphs ---------------------------------------------------------------------
 
-    def select(self, node_threshold: float = 0.8, edge_threshold: float = 0.98, keep_errors: bool = False) -> Kept:
+    def select(
+        self, node_threshold: float = 0.8, edge_threshold: float = 0.98, keep_errors: bool = False
+    ) -> GraphSelection:
         """Masks of what `prune` keeps: nodes (M,) and edges (E,)."""
         return select(
             self.order,
@@ -182,7 +184,7 @@ class Graph:
             pruning["certainty"] = self.certainty(node_threshold).counts()
         return self.subgraph(kept, pruning)
 
-    def subgraph(self, kept: Kept, pruning: dict[str, Any]) -> Graph:
+    def subgraph(self, kept: GraphSelection, pruning: dict[str, Any]) -> Graph:
         """The graph of the nodes and edges that the masks keep; `pruning` goes into the metadata."""
         assert kept.nodes[[target["node"] for target in self.info["targets"]]].all(), "targets must be kept"
         new_number = np.cumsum(kept.nodes, dtype=np.int64) - 1

@@ -11,7 +11,7 @@ from .order import NodeOrder
 
 
 @dataclass(frozen=True)
-class Kept:
+class GraphSelection:
     """What pruning keeps: nodes (M,) bool, edges (E,) bool in CSR order."""
 
     nodes: np.ndarray
@@ -36,7 +36,7 @@ def select(
     keep_errors: bool = False,
     computed: np.ndarray | None = None,
     influence: np.ndarray | None = None,
-) -> Kept:
+) -> GraphSelection:
     """Choose nodes and edges by the two thresholds (Ameisen et al. 2025, "Graph pruning").
 
     Nodes: those whose influence is at least that of the node at which the cumulative share first
@@ -63,7 +63,7 @@ def select(
     _drop_dead_ends(kept_indptr, kept_indices, nodes, kept_K, pinned, needs_incoming)
     edges = np.zeros(len(indices), bool)
     edges[edge_K[kept_K]] = True
-    return Kept(nodes, edges)
+    return GraphSelection(nodes, edges)
 
 
 def dropped_sums(indptr: np.ndarray, weights: np.ndarray, kept: np.ndarray) -> np.ndarray:

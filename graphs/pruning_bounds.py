@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Certainty(NamedTuple):
+class PruningBounds(NamedTuple):
     """Nodes, (M,) bool: at the threshold whatever the missing rows hold, below it whatever they hold, and the rest."""
 
     inside: np.ndarray
@@ -22,7 +22,7 @@ class Certainty(NamedTuple):
         return {name: int(mask.sum()) for name, mask in masks.items()}
 
 
-def certainty(influence_M: np.ndarray, bound_M: np.ndarray, node_threshold: float) -> Certainty:
+def certainty(influence_M: np.ndarray, bound_M: np.ndarray, node_threshold: float) -> PruningBounds:
     """Which nodes' influence is certain to be at or below the one at which a cumulative share is reached.
 
     Every node's influence lies between `influence` and `influence + bound`. Of all influences within
@@ -30,7 +30,7 @@ def certainty(influence_M: np.ndarray, bound_M: np.ndarray, node_threshold: floa
     `high`: a node that has at least `high` is inside, one that cannot reach `low` outside.
     """
     low, high = _score_limits(influence_M, influence_M + bound_M, node_threshold)
-    return Certainty(influence_M >= high, influence_M + bound_M < low)
+    return PruningBounds(influence_M >= high, influence_M + bound_M < low)
 
 
 ROUNDING = 1e-12  # relative: what sums of influences may be off

@@ -51,7 +51,7 @@ def edges_of_rows(indptr: np.ndarray, row_T: np.ndarray) -> np.ndarray:
     return np.repeat(indptr[row_T] - before_T, count_T) + np.arange(count_T.sum())
 
 
-class RowSpool:
+class RowWriter:
     """Collects rows as CSR, from the last node to the first; holds one block in memory, the rest in unlinked files.
 
     A row's influence is known when the rows of later nodes are: so the last come first, and the files,
@@ -99,7 +99,7 @@ class RowSpool:
         return indptr, indices, weights
 
 
-def let_go_of_pages(*arrays: np.ndarray) -> None:
+def free_mapped_pages(*arrays: np.ndarray) -> None:
     """Tell the system that what is mapped of files need not stay in memory: it is read again when it is used."""
     for array in arrays:
         if isinstance(array, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):

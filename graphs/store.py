@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from cotrace.common.files import free_disk, replacing
+from cotrace.common.files import atomic_write, free_disk
 
 PACKED = ".zst"
 UNPACKED_AT_ONCE = 2**24
@@ -17,7 +17,7 @@ def save_table(table: pa.Table, path: Path) -> None:
     """Write a node table as an Arrow IPC file of one record batch, atomically; packed if the path ends in .zst."""
     packed = path.suffix == PACKED
     with (
-        replacing(path) as temporary,
+        atomic_write(path) as temporary,
         pa.OSFile(str(temporary), "wb") as file,
         pa.CompressedOutputStream(file, "zstd") if packed else nullcontext(file) as sink,
         pa.ipc.new_file(sink, table.schema) as writer,

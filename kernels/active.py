@@ -15,19 +15,19 @@ class Active(NamedTuple):
     pre_activation_n: Tensor
 
 
-class Sites(NamedTuple):
+class FeatureIndex(NamedTuple):
     """Features of one layer at positions: any, active or not. n entries."""
 
     position_n: Tensor
     feature_n: Tensor
 
 
-def with_activations(sites: Sites, activation_n: Tensor) -> Active:
+def with_activations(sites: FeatureIndex, activation_n: Tensor) -> Active:
     """Sites as features that have activations, and no other pre-activations."""
     return Active(sites.position_n, sites.feature_n, activation_n, activation_n)
 
 
-def look_up(active: Active, sites: Sites, missing_n: Tensor | float = 0.0) -> Tensor:
+def look_up(active: Active, sites: FeatureIndex, missing_n: Tensor | float = 0.0) -> Tensor:
     """Activations (n,) of features among the active ones, sorted; `missing_n` where they are not active."""
     key_a, key_n = _keys(active, sites)
     if not len(key_a):
@@ -36,7 +36,7 @@ def look_up(active: Active, sites: Sites, missing_n: Tensor | float = 0.0) -> Te
     return torch.where(key_a[at_n] == key_n, active.activation_n[at_n], missing_n)
 
 
-def replaced(active: Active, sites: Sites, activation_n: Tensor) -> Active:
+def replaced(active: Active, sites: FeatureIndex, activation_n: Tensor) -> Active:
     """Active features with new activations at some sites, sorted; those of zero are left out."""
     key_a, key_n = _keys(active, sites)
     kept = ~torch.isin(key_a, key_n)
@@ -65,7 +65,7 @@ def without_zeros(active: Active) -> Active:
     return Active(*(column[kept] for column in active))
 
 
-def _keys(a: Active | Sites, b: Active | Sites) -> tuple[Tensor, Tensor]:
+def _keys(a: Active | FeatureIndex, b: Active | FeatureIndex) -> tuple[Tensor, Tensor]:
     """One number for each position and feature, ascending in this order, the same on both sides."""
     width = 1 + torch.cat([a.feature_n, b.feature_n]).max() if len(a.feature_n) + len(b.feature_n) else 1
     return a.position_n * width + a.feature_n, b.position_n * width + b.feature_n

@@ -29,7 +29,7 @@ def main(rank: int, size: int, rendezvous: str, out: str, config: Config) -> Non
         dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=size)
     run = Trainer(config, L, D, torch.device("cpu"), Shard.here())
     run.begin(batch(0, 200))
-    history = [run.learn(*batch(seed)) for seed in range(1, 9)]
+    history = [run.train_step(*batch(seed)) for seed in range(1, 9)]
     tensors = {
         f"{name}.{layer}": tensor.contiguous()
         for layer, tensors in enumerate(export.layers(run))

@@ -10,11 +10,11 @@ from tiny import KINDS, LAYERS, WIDTH, prompt
 from tiny_checkpoints import SPECIALS, WORDS, write_tokenizer
 
 import cotrace
-from cotrace import Direction, Error, Feature, ablate, add, multiply, set_to
-from cotrace.attribution.interventions.generate import Reader, choose, parting
-from cotrace.attribution.interventions.intervene import Setting
+from cotrace import Direction, ErrorNode, Feature, ablate, add, multiply, set_to
+from cotrace.attribution.interventions.generate import Reader, choose, first_divergence
+from cotrace.attribution.interventions.intervene import InterventionConfig
 from cotrace.attribution.models import attention_pattern as pattern
-from cotrace.attribution.models.tokenizer import Tokens
+from cotrace.attribution.models.tokenizer import PromptTokenizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SETTINGS = {
@@ -58,7 +58,7 @@ STEERING = [
     ("direction", 1, direction(3), "ablate", None),
 ]
 CHANGE = {"ablate": lambda _: ablate(), "set_to": set_to, "add": add, "multiply": multiply}
-NODE = {"feature": Feature, "error": lambda layer, _, at: Error(layer, at=at), "direction": Direction}
+NODE = {"feature": Feature, "error": lambda layer, _, at: ErrorNode(layer, at=at), "direction": Direction}
 
 
 def steer(at):
@@ -105,12 +105,12 @@ def test_a_cache_only_changes_rounding(model_of, monkeypatch, kind, setting, que
         assert cached.token_ids == again.token_ids
         assert cached.probabilities == pytest.approx(again.probabilities, rel=1e-9)
         assert len(cached.token_ids) == NEW
-        assert parting(cached, again) is None
+        assert first_divergence(cached, again) is None
 
 
 def test_a_cache_goes_back_as_far_as_attention_does(model_of):
     model, ids = model_of("clt"), prompt()
-    reader = Reader(model._prompt(ids, None), {}, Setting(), 3)
+    reader = Reader(model._prompt(ids, None), {}, InterventionConfig(), 3)
     for length in range(len(ids), len(ids) + 3):
         reader.read(torch.tensor([*ids, 5, 6, 7][:length]))
     for layer in range(LAYERS):
@@ -139,9 +139,13 @@ def test_no_ops_write_the_same_bits(model_of, kind, setting, dtype):
     node = Feature(1, 3)
     kept = [
         {},
-        {Feature(1, 3): multiply(1), Error(2): multiply(1), Direction(0, direction()): add(0)},
-        {Feature(0, 2, at="generated"): add(0), Error(1, at="generated"): add(torch.zeros(WIDTH)), node: multiply(1)},
-        {Direction(2, direction(), at="prompt"): multiply(1), Error(0, at=5): multiply(1)},
+        {Feature(1, 3): multiply(1), ErrorNode(2): multiply(1), Direction(0, direction()): add(0)},
+        {
+            Feature(0, 2, at="generated"): add(0),
+            ErrorNode(1, at="generated"): add(torch.zeros(WIDTH)),
+            node: multiply(1),
+        },
+        {Direction(2, direction(), at="prompt"): multiply(1), ErrorNode(0, at=5): multiply(1)},
     ]
     for use_cache in (True, False):
         plain = model.generate(prompt(), use_cache=use_cache, **options)
@@ -237,7 +241,7 @@ def test_a_token_that_ends_the_text_is_the_last(model_of, monkeypatch):
     free = model.generate(prompt(), max_new_tokens=NEW, temperature=1.0)
     end = free.token_ids[4]
     stop = free.token_ids.index(end) + 1
-    monkeypatch.setattr(Tokens, "ends", lambda self: {end, 999})
+    monkeypatch.setattr(PromptTokenizer, "ends", lambda self: {end, 999})
     written = model.generate(prompt(), max_new_tokens=NEW, temperature=1.0)
     assert written.ended
     assert written.token_ids == free.token_ids[:stop]
@@ -307,7 +311,7 @@ def test_masked_positions_are_left_out(model_of):
 def test_generations_part_where_their_tokens_do(model_of):
     model = model_of("clt")
     plain, steered = (model.generate(prompt(), c, max_new_tokens=NEW) for c in (None, steer("generated")))
-    step = parting(plain, steered)
+    step = first_divergence(plain, steered)
     assert step is not None
     assert step > 0
     assert plain.token_ids[:step] == steered.token_ids[:step]
@@ -335,9 +339,9 @@ REFUSED = {
     "true temperature": ({"temperature": True}, "use 0 for the likeliest token"),
     "later": ({"interventions": {Feature(0, 1, at=11): set_to(1)}}, "outside the prompt of 11 tokens"),
     "masked": ({"interventions": {Feature(0, 1, at=0): set_to(1)}}, "masked and carries no features"),
-    "number": ({"interventions": {Error(0, at="generated"): set_to(1)}}, "not a number"),
+    "number": ({"interventions": {ErrorNode(0, at="generated"): set_to(1)}}, "not a number"),
     "conflict": (
-        {"interventions": {Error(0, at="generated"): ablate(), Error(0): multiply(2)}},
+        {"interventions": {ErrorNode(0, at="generated"): ablate(), ErrorNode(0): multiply(2)}},
         "at generated positions",
     ),
 }

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from cotrace.graphs import RowSpool
+from cotrace.graphs import RowWriter
 from cotrace.graphs.rows import SparseRows, edges_of_rows, in_node_order, rows_of_block
 
 
@@ -32,7 +32,7 @@ def test_spooled_rows_equal_scipys_csr(dtype, room):
         numbers = np.sort(rng.choice(width, columns, replace=False)).astype(np.int32)
         whole[np.ix_(np.array(nodes, int), numbers)] = block
         blocks.append((np.array(nodes, int), block, numbers))
-    spool = RowSpool(dtype, len(whole), np.count_nonzero(whole) + room)
+    spool = RowWriter(dtype, len(whole), np.count_nonzero(whole) + room)
     for block in blocks:
         spool.prepend(rows_of_block(*block))
     wanted = csr_array(whole)
@@ -42,8 +42,8 @@ def test_spooled_rows_equal_scipys_csr(dtype, room):
 
 
 def test_a_spool_without_rows_and_one_without_edges():
-    assert [array.tolist() for array in RowSpool(np.float32, 0, 0).finish()] == [[0], [], []]
-    spool = RowSpool(np.float32, 5, 15)
+    assert [array.tolist() for array in RowWriter(np.float32, 0, 0).finish()] == [[0], [], []]
+    spool = RowWriter(np.float32, 5, 15)
     spool.prepend(rows_of_block(np.arange(2), np.zeros((2, 3), np.float32), np.arange(3, dtype=np.int32)))
     indptr, indices, weights = spool.finish()
     assert indptr.tolist() == [0] * 6
@@ -52,7 +52,7 @@ def test_a_spool_without_rows_and_one_without_edges():
 
 
 def test_rows_in_another_order_are_a_mistake_of_ours():
-    spool = RowSpool(np.float32, 5, 100)
+    spool = RowWriter(np.float32, 5, 100)
     one = np.ones((1, 1), np.float32), np.zeros(1, np.int32)
     spool.prepend(rows_of_block(np.array([3]), *one))
     for nodes in ([3], [4], [5]):
@@ -61,7 +61,7 @@ def test_rows_in_another_order_are_a_mistake_of_ours():
 
 
 def test_a_full_disk_is_one_clear_error(monkeypatch):
-    spool = RowSpool(np.float32, 5, 10**6)
+    spool = RowWriter(np.float32, 5, 10**6)
 
     class Full:
         def seek(self, place):
@@ -75,7 +75,7 @@ def test_a_full_disk_is_one_clear_error(monkeypatch):
 @pytest.mark.skipif(sys.platform != "linux", reason="NOT TESTED: counts blocks of a Linux file system")
 def test_only_what_is_there_takes_space(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    spool = RowSpool(np.float32, 5, 10**9)
+    spool = RowWriter(np.float32, 5, 10**9)
     spool.prepend(rows_of_block(np.arange(5), np.ones((5, 3), np.float32), np.arange(3, dtype=np.int32)))
     assert [os.fstat(file.fileno()).st_size for file in spool._files] == [4 * 10**9] * 2
     assert all(os.fstat(file.fileno()).st_blocks * 512 < 10**6 for file in spool._files)
@@ -86,7 +86,7 @@ def test_only_what_is_there_takes_space(tmp_path, monkeypatch):
 @pytest.mark.skipif(sys.platform != "linux", reason="NOT TESTED: reads /proc, Linux only")
 def test_a_spool_leaves_no_files_behind(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    spool = RowSpool(np.float32, 5, 15)
+    spool = RowWriter(np.float32, 5, 15)
     spool.prepend(rows_of_block(np.arange(5), np.ones((5, 3), np.float32), np.arange(3, dtype=np.int32)))
     assert list(tmp_path.iterdir()) == []
     indptr, indices, weights = spool.finish()
@@ -98,7 +98,7 @@ def test_a_spool_leaves_no_files_behind(tmp_path, monkeypatch):
 
 
 def test_more_edges_than_there_is_room_for_are_one_clear_error():
-    spool = RowSpool(np.float32, 5, 2)
+    spool = RowWriter(np.float32, 5, 2)
     with pytest.raises(ValueError, match=r"do not fit into .*set TMPDIR"):
         spool.prepend(rows_of_block(np.arange(2), np.ones((2, 3), np.float32), np.arange(3, dtype=np.int32)))
 

@@ -9,10 +9,10 @@ from test_interventions import OTHER, SETTINGS, SHORT, UNIT, direction
 from tiny import LAYERS, WIDTH, prompt
 
 import cotrace
-from cotrace import Direction, Error, Feature, Supernode, ablate, add, multiply, set_to
+from cotrace import Direction, ErrorNode, Feature, Supernode, ablate, add, multiply, set_to
 from cotrace.attribution.interventions import generate
 from cotrace.attribution.interventions import intervene as run
-from cotrace.attribution.interventions.forward import How, Stream
+from cotrace.attribution.interventions.forward import InterventionRunner, LayerMode
 from cotrace.attribution.models import memory
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -25,7 +25,7 @@ CONFLICTS = {
     "supernode": {F(at=4): ablate(), Supernode([F(at=4), Feature(0, 1, at=2)]): add(1)},
     "supernodes": {Supernode([F(at=4)], "a"): ablate(), Supernode([F(at=4)], "b"): ablate()},
     "within": {Supernode([F(at=4), F(at=(4, 5))]): ablate()},
-    "error": {Error(1, at=4): ablate(), Error(1): multiply(2)},
+    "error": {ErrorNode(1, at=4): ablate(), ErrorNode(1): multiply(2)},
     "generated": {F(at="generated"): add(1), F(at="all"): add(2)},
 }
 
@@ -53,7 +53,7 @@ def test_changes_that_only_touch_are_no_conflict(model_of):
         D(UNIT, at=4): add(1),
         D(direction(), at=4): add(2),
         F(at=4): set_to(1),
-        Error(1, at=4): ablate(),
+        ErrorNode(1, at=4): ablate(),
         F(at=5): set_to(1),
     }
     assert (
@@ -64,7 +64,7 @@ def test_changes_that_only_touch_are_no_conflict(model_of):
 IMPOSSIBLE = {
     "layer": ({Feature(3, 0, at=4): ablate()}, "no layer 3; its layers are 0 … 2"),
     "negative layer": ({Feature(-1, 0, at=4): ablate()}, "no layer -1"),
-    "error layer": ({Error(3, at=4): ablate()}, "no layer 3"),
+    "error layer": ({ErrorNode(3, at=4): ablate()}, "no layer 3"),
     "direction layer": ({Direction(7, UNIT): add(1)}, "no layer 7"),
     "feature": ({Feature(1, 24, at=4): ablate()}, "24 features, 0 … 23"),
     "negative feature": ({Feature(1, -1, at=4): ablate()}, "24 features, 0 … 23"),
@@ -73,13 +73,13 @@ IMPOSSIBLE = {
     "one of several": ({F(at=(4, 11)): ablate()}, "outside the prompt of 11 tokens"),
     "twice": ({F(at=(4, -7)): ablate()}, "names a position twice"),
     "masked": ({F(at=0): set_to(1)}, "masked and carries no features"),
-    "error at 0": ({Error(1, at=0): ablate()}, "without an error node"),
+    "error at 0": ({ErrorNode(1, at=0): ablate()}, "without an error node"),
     "vector": ({F(at=4): set_to(UNIT)}, "its activation is one number"),
     "direction by a vector": ({D(UNIT, at=4): add(UNIT)}, "its activation is one number"),
-    "number": ({Error(1, at=4): set_to(2)}, r"of shape \(20,\), not a number"),
-    "added number": ({Error(1, at=4): add(2.0)}, r"of shape \(20,\), not a number"),
-    "short vector": ({Error(1, at=4): set_to(UNIT[:-1])}, r"of shape \(20,\)"),
-    "matrix": ({Error(1, at=4): set_to(UNIT[None])}, r"of shape \(20,\)"),
+    "number": ({ErrorNode(1, at=4): set_to(2)}, r"of shape \(20,\), not a number"),
+    "added number": ({ErrorNode(1, at=4): add(2.0)}, r"of shape \(20,\), not a number"),
+    "short vector": ({ErrorNode(1, at=4): set_to(UNIT[:-1])}, r"of shape \(20,\)"),
+    "matrix": ({ErrorNode(1, at=4): set_to(UNIT[None])}, r"of shape \(20,\)"),
     "width": ({D(torch.ones(19)): add(1)}, r"\(19,\) and the model's width is \(20,\)"),
     "token": ({5: ablate()}, "use a Feature, Error, Direction or Supernode"),
     "number as change": ({F(at=4): 0}, r"use ablate\(\), set_to\(x\), add\(x\) or multiply\(x\)"),
@@ -129,7 +129,7 @@ UNMADE = {
     "half a position": (lambda: F(at=1.5), "must be an integer"),
     "true": (lambda: F(at=True), "must be an integer"),
     "half a feature": (lambda: Feature(1, 0.5), "must be an integer"),
-    "layer by name": (lambda: Error("last"), "must be an integer"),
+    "layer by name": (lambda: ErrorNode("last"), "must be an integer"),
     "empty supernode": (lambda: Supernode([], "none"), "at least one"),
     "supernode of directions": (lambda: Supernode([D(UNIT)]), "should have features or error nodes"),
     "supernode of supernodes": (lambda: Supernode([Supernode([F(at=4)])]), "should have features or error nodes"),
@@ -175,7 +175,7 @@ def unread(monkeypatch):
     def fail(*_arguments):
         raise AssertionError("a prompt was read")
 
-    monkeypatch.setattr(Stream, "read", fail)
+    monkeypatch.setattr(InterventionRunner, "read", fail)
 
 
 @pytest.mark.usefixtures("unread")
@@ -218,7 +218,7 @@ def test_too_little_memory_is_refused_before_anything_is_read(model_of, monkeypa
 @pytest.mark.usefixtures("unread")
 def test_results_of_a_list_must_fit_together(model_of, monkeypatch):
     model = model_of("clt")
-    kept, passing = model._prompt(prompt(), None).row_bytes([How()] * LAYERS)
+    kept, passing = model._prompt(prompt(), None).row_bytes([LayerMode()] * LAYERS)
     monkeypatch.setattr(run, "free_memory", lambda _device: passing + 4 * kept)
     for prompts, changes in ((prompt(), [{}] * 5), ([prompt()] * 5, {})):
         with pytest.raises(ValueError, match=r"5 interventions on up to 11 tokens .* make fewer at a time"):
@@ -301,7 +301,10 @@ def test_only_features_and_errors_of_a_graph_are_nodes(model_of):
     graph = model_of("clt").trace(SHORT, max_targets=1)
     order = graph.order
     feature, error = cotrace.nodes_of(graph, [np.int64(order.n_features - 1), order.n_features + 8])
-    assert (feature, error) == (Feature(2, int(graph.column("feature")[order.n_features - 1]), at=6), Error(1, at=1))
+    assert (feature, error) == (
+        Feature(2, int(graph.column("feature")[order.n_features - 1]), at=6),
+        ErrorNode(1, at=1),
+    )
     for node in (order.tokens.start, order.n_nodes, -1):
         with pytest.raises(ValueError, match=f"node {node} is no feature and no error"):
             cotrace.nodes_of(graph, [node])

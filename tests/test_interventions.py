@@ -14,7 +14,7 @@ from tiny import KINDS, LAYERS, WIDTH, prompt
 from tiny_checkpoints import SPECIALS, WORDS, write_tokenizer
 
 import cotrace
-from cotrace import Direction, Error, Feature, Supernode, ablate, add, multiply, set_to
+from cotrace import Direction, ErrorNode, Feature, Supernode, ablate, add, multiply, set_to
 from cotrace.attribution.interventions import intervene as run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -90,7 +90,7 @@ def first(model, layer: int, **options) -> Feature:
 
 def nodes_and_changes(edits):
     """Edits of the reference as the engine takes them."""
-    made = {"feature": Feature, "error": lambda layer, _, at: Error(layer, at=at), "direction": Direction}
+    made = {"feature": Feature, "error": lambda layer, _, at: ErrorNode(layer, at=at), "direction": Direction}
     changes = {"ablate": lambda _: ablate(), "set_to": set_to, "add": add, "multiply": multiply}
     return {made[e.kind](e.layer, e.what, at=e.position): changes[e.change](e.value) for e in edits}
 
@@ -295,7 +295,7 @@ def test_places_name_positions(model_of):
     named.append(Feature(np.int64(0), np.int32(feature), at=np.int64(10)))
     assert_alike(model, [{node: set_to(2)} for node in named])
     places = tuple(p for p in range(11) if p not in (0, 3, 6))
-    vectors = functools.partial(Error, 0), functools.partial(Direction, 0, direction())
+    vectors = functools.partial(ErrorNode, 0), functools.partial(Direction, 0, direction())
     for make, change in ((here, set_to(2)), *((vector, multiply(2)) for vector in vectors)):
         ways = [make(at="all"), make(), make(at="prompt"), make(at=places), make(at=[p - 11 for p in reversed(places)])]
         singly = {make(at=p): change for p in places}
@@ -311,7 +311,7 @@ def assert_alike(model, ways, **options):
 
 def test_a_supernode_changes_all_of_its_members(model_of):
     model = model_of("clt")
-    members = [first(model, 0), first(model, 1), Error(2, at=5)]
+    members = [first(model, 0), first(model, 1), ErrorNode(2, at=5)]
     together = model.intervene(prompt(), {Supernode(members, "a concept"): multiply(3)})
     single = model.intervene(prompt(), {member: multiply(3) for member in members})
     assert torch.equal(together.logits, single.logits)
@@ -337,8 +337,13 @@ def no_ops(model):
     node, everywhere = Feature(1, feature, at=position), Feature(0, active(model, 0)[3][1])
     return {
         "nothing": {},
-        "multiply": {node: multiply(1), everywhere: multiply(1), Error(1, at=5): multiply(1), Error(2): multiply(1)},
-        "add": {node: add(0), everywhere: add(0.0), Error(0): add(torch.zeros(WIDTH))},
+        "multiply": {
+            node: multiply(1),
+            everywhere: multiply(1),
+            ErrorNode(1, at=5): multiply(1),
+            ErrorNode(2): multiply(1),
+        },
+        "add": {node: add(0), everywhere: add(0.0), ErrorNode(0): add(torch.zeros(WIDTH))},
         "set_to": {node: set_to(value)},
         "direction": {Direction(1, direction(), at=4): add(0), Direction(0, direction()): multiply(1)},
     }
@@ -422,7 +427,7 @@ def test_chats_mask_their_opening(worded, reference_of, setting):
     everywhere = [{Feature(0, feature): set_to(1)}, {Feature(0, feature, at=range(4, len(ids))): set_to(1)}]
     one, other = worded.intervene(CHAT, everywhere, **SETTINGS[setting])
     assert gap(one.logits, other.logits) < 1e-12
-    for node in (Feature(0, feature, at=3), Error(0, at=3)):
+    for node in (Feature(0, feature, at=3), ErrorNode(0, at=3)):
         with pytest.raises(ValueError, match="position 3 is"):
             worded.intervene(CHAT, {node: ablate()}, **SETTINGS[setting])
 
@@ -491,7 +496,9 @@ def test_results_keep_what_they_say_they_keep(model_of, kind, setting):
     model = model_of(kind)
     for length in (40, 160):
         ids = [2, *(3 + (7 * n) % 30 for n in range(length - 1))]
-        result = model.intervene(ids, {Feature(1, 3, at=5): set_to(1), Error(0, at=7): ablate()}, **SETTINGS[setting])
+        result = model.intervene(
+            ids, {Feature(1, 3, at=5): set_to(1), ErrorNode(0, at=7): ablate()}, **SETTINGS[setting]
+        )
         counted = result._prompt.row_bytes(result._how)[0]
         assert counted / 6 < kept_bytes(result._outcome.before, result._outcome.after) < counted
 
@@ -505,8 +512,8 @@ def test_held_attention_looks_at_no_features(model_of, monkeypatch):
 
 def test_results_are_shown_in_one_line(model_of):
     result = model_of("clt").intervene(prompt(), {Feature(1, 3, at=5): set_to(1)})
-    assert re.fullmatch(r"<Intervened of 11 tokens: KL [^,]+, '<\d+>' [\d.]+% → [\d.]+%>", repr(result))
-    assert repr(model_of("clt").patch(prompt(), OTHER, [Feature(0, 3)])).startswith("<Patched of 11 tokens")
+    assert re.fullmatch(r"<InterventionResult of 11 tokens: KL [^,]+, '<\d+>' [\d.]+% → [\d.]+%>", repr(result))
+    assert repr(model_of("clt").patch(prompt(), OTHER, [Feature(0, 3)])).startswith("<PatchResult of 11 tokens")
 
 
 # Directions
@@ -548,8 +555,8 @@ def test_a_prompt_patched_into_itself_stays_as_it_is(model_of, kind, setting, dt
     nodes = [
         first(model, 1),
         Feature(0, first(model, 0).feature),
-        Error(0),
-        Supernode([Error(1, at=4), Error(2, at=5)]),
+        ErrorNode(0),
+        Supernode([ErrorNode(1, at=4), ErrorNode(2, at=5)]),
     ]
     result = model.patch(prompt(), prompt(), nodes, **SETTINGS[setting])
     for logits in (result.logits, result.logits_before, result.logits_clean):
@@ -568,7 +575,7 @@ def test_patching_everything_agrees_with_the_dense_reference(model_of, reference
             values = clean.natural[layer][p, : tiny.FEATURES]
             edits += [Edit("feature", layer, p, f, "set_to", float(value)) for f, value in enumerate(values)]
             edits.append(Edit("error", layer, p, None, "set_to", clean.errors[layer][p]))
-    nodes = [node for at in range(LAYERS) for node in (*(Feature(at, f) for f in range(tiny.FEATURES)), Error(at))]
+    nodes = [node for at in range(LAYERS) for node in (*(Feature(at, f) for f in range(tiny.FEATURES)), ErrorNode(at))]
     result = model.patch(prompt(), OTHER, nodes, **SETTINGS[setting])
     assert gap(result.logits_clean, clean.logits) < AGREE
     assert gap(result.logits_before, references[1].plain.logits) < AGREE
@@ -597,11 +604,11 @@ def test_a_chat_and_a_text_are_patched_where_both_have_features(worded):
     ids = worded.tokenize(chat)
     text = [ids[0], *(token + 1 if token + 1 < tiny.VOCABULARY else token - 1 for token in ids[1:])]
     for clean, corrupted in ((chat, text), (text, chat)):
-        everywhere = worded.patch(clean, corrupted, [Feature(0, 3), Error(1)])
+        everywhere = worded.patch(clean, corrupted, [Feature(0, 3), ErrorNode(1)])
         singly = [
             make(at=p)
             for p in range(4, len(ids))
-            for make in (functools.partial(Feature, 0, 3), functools.partial(Error, 1))
+            for make in (functools.partial(Feature, 0, 3), functools.partial(ErrorNode, 1))
         ]
         assert gap(everywhere.logits, worded.patch(clean, corrupted, singly).logits) == 0
         with pytest.raises(ValueError, match="position 2 is masked"):
@@ -621,7 +628,9 @@ def test_recovered_is_a_share_of_the_way(model_of):
         result.recovered(5, 9, position=3)  # before the prompts part
     late = model.patch(prompt(), OTHER, [Feature(2, f, at=7) for f in range(12)])  # no attention comes after layer 2
     assert late.recovered(5, 9) == 0
-    whole = model.patch(prompt(), OTHER, [Error(2), *(Feature(2, f) for f in range(tiny.FEATURES))], freeze="attention")
+    whole = model.patch(
+        prompt(), OTHER, [ErrorNode(2), *(Feature(2, f) for f in range(tiny.FEATURES))], freeze="attention"
+    )
     assert whole.recovered(5, 9) not in (0, 1)
 
 
@@ -688,7 +697,7 @@ def test_transcoders_with_nan_are_refused_and_leave_no_trace(model_folder, tmp_p
 def test_what_is_given_is_not_changed(model_of):
     """Neither the model, nor vectors, nor the mapping; and a result does not follow later changes."""
     model, vector, shift = model_of("clt"), direction(), direction(1)
-    changes = {Direction(0, vector): add(2), Error(1, at=4): set_to(shift), Feature(1, 3, at=5): set_to(1)}
+    changes = {Direction(0, vector): add(2), ErrorNode(1, at=4): set_to(shift), Feature(1, 3, at=5): set_to(1)}
     kept, before = dict(changes), state(model)
     result = model.intervene(prompt(), changes)
     logits = result.logits.clone()
@@ -731,7 +740,7 @@ def test_words_are_prompts_too(worded):
     assert torch.equal(by_text.logits, by_ids.logits)
     both = worded.intervene([text, "hot"], {node: add(2)})
     assert torch.equal(both[0].logits, by_ids.logits)
-    patched = worded.patch("The opposite of hot", "The opposite of cold", [Error(1), Error(2)])
+    patched = worded.patch("The opposite of hot", "The opposite of cold", [ErrorNode(1), ErrorNode(2)])
     assert patched.recovered(" hot", " cold") == pytest.approx(
         patched.recovered(WORDS.index(" hot") + 6, WORDS.index(" cold") + 6)
     )

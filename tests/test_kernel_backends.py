@@ -14,7 +14,7 @@ from kernel_problems import every_backend, poisoned_memory
 from cotrace.common.compiled import shares
 from cotrace.kernels import backends
 from cotrace.kernels.decode import decode
-from cotrace.kernels.edge_rows import Written, edge_rows, position_rows
+from cotrace.kernels.edge_rows import SourceVectors, edge_rows, position_rows
 from cotrace.kernels.encode import Active, encode
 
 ROOT = Path(__file__).parent.parent / "kernels"
@@ -41,7 +41,7 @@ def call_edge_rows(device: str, dtype: torch.dtype = torch.float32, **options):
     grad_QTD, vectors_ED, rows_TC = (
         torch.zeros(shape, device=device, dtype=dtype) for shape in ((1, 2, 3), (4, 3), (2, 4))
     )
-    return edge_rows(grad_QTD, 0, Written(vectors_ED, [0, 4], [0]), rows_TC, **options)
+    return edge_rows(grad_QTD, 0, SourceVectors(vectors_ED, [0, 4], [0]), rows_TC, **options)
 
 
 def call_position_rows(device: str, dtype: torch.dtype = torch.float32, **options):
@@ -185,7 +185,7 @@ def test_edge_rows_of_small_groups_are_computed_by_numba(group, expected, monkey
         monkeypatch.setattr(module, "edge_rows", spy)
     offsets = [0, 500, *(500 + group * (i + 1) for i in range(3))]
     vectors_ED, grad_QTD = torch.randn(offsets[-1], 5), torch.randn(3, 32, 5)
-    written, rows_TC = Written(vectors_ED, offsets, offsets[:-1]), torch.zeros(32, offsets[-1])
+    written, rows_TC = SourceVectors(vectors_ED, offsets, offsets[:-1]), torch.zeros(32, offsets[-1])
     edge_rows(grad_QTD, 1, written, rows_TC)
     assert called == [expected]
     assert torch.allclose(rows_TC[:, 500 : 500 + group], grad_QTD[0] @ vectors_ED[500 : 500 + group].T, atol=1e-5)

@@ -29,7 +29,7 @@ from kernel_problems import (
 )
 from torch import Tensor
 
-from cotrace.kernels.edge_rows import Written, edge_rows, position_rows
+from cotrace.kernels.edge_rows import SourceVectors, edge_rows, position_rows
 
 every_sum_type = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 
@@ -39,12 +39,12 @@ class Problem(NamedTuple):
 
     grad_QTD: Tensor
     first: int
-    written: Written
+    written: SourceVectors
     rows_TC: Tensor
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Problem":
         """The same groups with other numbers."""
-        written = Written(function(self.written.vectors_ED), self.written.offsets, self.written.columns)
+        written = SourceVectors(function(self.written.vectors_ED), self.written.offsets, self.written.columns)
         return Problem(function(self.grad_QTD), self.first, written, function(self.rows_TC))
 
     def columns(self) -> Tensor:
@@ -64,7 +64,7 @@ def problem_of(
     vectors_ED = numbers(offsets[-1], width, seed=1, **options)
     grad_QTD = numbers(len(counts) - first, n_targets, width, seed=2, **options)
     there_TC = numbers(n_targets, offsets[-1] + max(2 * len(counts) - 1, 1), seed=3, **options)
-    return Problem(grad_QTD, first, Written(vectors_ED, offsets, columns), there_TC)
+    return Problem(grad_QTD, first, SourceVectors(vectors_ED, offsets, columns), there_TC)
 
 
 def added(problem: Problem, backend: str) -> Tensor:
@@ -148,7 +148,7 @@ def test_some_vectors_may_belong_to_no_group(runner):
     vectors_ED = torch.cat(
         [torch.full((2, 8), torch.nan).double(), problem.written.vectors_ED, torch.full((1, 8), torch.nan)]
     )
-    assert_exact(runner, problem._replace(written=Written(vectors_ED, [2, 5, 7], problem.written.columns)))
+    assert_exact(runner, problem._replace(written=SourceVectors(vectors_ED, [2, 5, 7], problem.written.columns)))
 
 
 @every_backend
@@ -161,7 +161,7 @@ def test_nothing_needs_to_be_contiguous(runner, which):
     if which == "grad":
         here = here._replace(grad_QTD=_turned(here.grad_QTD))
     if which == "vectors":
-        written = Written(_turned(here.written.vectors_ED), here.written.offsets, here.written.columns)
+        written = SourceVectors(_turned(here.written.vectors_ED), here.written.offsets, here.written.columns)
         here = here._replace(written=written)
     rows_TC = _turned(here.rows_TC) if which == "rows" else here.rows_TC.clone()
     edge_rows(here.grad_QTD, here.first, here.written, rows_TC, backend=runner.backend)
@@ -341,7 +341,7 @@ def test_offsets_do_not_overflow(runner, which, axis):
         vectors_ED = spread(vectors_ED, axis)
     if which == "rows":
         rows_TC = spread(rows_TC, axis)
-    written = Written(vectors_ED, here.written.offsets, here.written.columns)
+    written = SourceVectors(vectors_ED, here.written.offsets, here.written.columns)
     assert_adds_in_place(runner, problem, here._replace(grad_QTD=grad_QTD, written=written), rows_TC)
 
 
@@ -355,7 +355,7 @@ def test_vectors_may_be_more_numbers_than_32_bits_count(runner):
     vectors_ED = virtual_memory(n_vectors * 5, runner.device).view(n_vectors, 5)
     vectors_ED[-5:] = here.written.vectors_ED
     offsets = [0, *(offset + n_vectors - 5 for offset in here.written.offsets[1:])]
-    here = here._replace(written=Written(vectors_ED, offsets, here.written.columns))
+    here = here._replace(written=SourceVectors(vectors_ED, offsets, here.written.columns))
     assert_adds_in_place(runner, problem, here, here.rows_TC.clone())
 
 
@@ -418,13 +418,13 @@ def test_groups_that_do_not_fit_are_refused(runner, mistake):
     first, (vectors_ED, *groups), rows_TC, message = MISTAKES[mistake]
     grad_QTD, vectors_ED, rows_TC = (tensor.to(runner.device) for tensor in (zeros(2, 3, 4), vectors_ED, rows_TC))
     with pytest.raises(ValueError, match=message):
-        edge_rows(grad_QTD, first, Written(vectors_ED, *groups), rows_TC, backend=runner.backend)
+        edge_rows(grad_QTD, first, SourceVectors(vectors_ED, *groups), rows_TC, backend=runner.backend)
 
 
 def test_offsets_and_columns_of_two_numbers_are_refused():
     for offsets in ([], [0, 1], [0, 1, 2, 3]):
         with pytest.raises(ValueError, match=f"^2 groups have 3 offsets, not {len(offsets)}$"):
-            Written(zeros(3, 4), offsets, [0, 1])
+            SourceVectors(zeros(3, 4), offsets, [0, 1])
 
 
 @every_backend

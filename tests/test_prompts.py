@@ -8,7 +8,7 @@ import torch
 from tiny_checkpoints import SPECIALS, WORDS, write_tokenizer
 
 import cotrace
-from cotrace.attribution.models.tokenizer import Tokens
+from cotrace.attribution.models.tokenizer import PromptTokenizer
 
 ID = {word: number for number, word in enumerate((*SPECIALS, *WORDS))}
 TEXT = "The opposite of hot is"
@@ -29,7 +29,7 @@ def model(model_folder, tmp_path_factory):
 def no_template(tmp_path):
     from transformers import AutoTokenizer
 
-    return Tokens(AutoTokenizer.from_pretrained(write_tokenizer(tmp_path, chat_template=None)), 40, BOS)
+    return PromptTokenizer(AutoTokenizer.from_pretrained(write_tokenizer(tmp_path, chat_template=None)), 40, BOS)
 
 
 @pytest.mark.parametrize("text", [TEXT, f"<bos>{TEXT}"])

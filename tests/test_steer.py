@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from test_cli import REFERENCE
 
 import cotrace
-from cotrace import Direction, Error, Feature, Supernode
+from cotrace import Direction, ErrorNode, Feature, Supernode
 from cotrace.cli.edit_syntax import parse_changes, parse_layers, parse_node, read_direction
 from cotrace.cli.steer import MARK, readable
 
@@ -60,10 +60,10 @@ def vector(tmp_path):
         ("L5#123@prompt", Feature(5, 123, at="prompt")),
         ("L5#123@generated", Feature(5, 123, at="generated")),
         ("L5#123@all", Feature(5, 123, at="all")),
-        ("L5 error@4", Error(5, at=4)),
-        ("L5error", Error(5)),
+        ("L5 error@4", ErrorNode(5, at=4)),
+        ("L5error", ErrorNode(5)),
         ("L5#1+L6#2@4", Supernode([Feature(5, 1), Feature(6, 2, at=4)])),
-        ("L5 #1@4 + L6 error@4 + L7#3", Supernode([Feature(5, 1, at=4), Error(6, at=4), Feature(7, 3)])),
+        ("L5 #1@4 + L6 error@4 + L7#3", Supernode([Feature(5, 1, at=4), ErrorNode(6, at=4), Feature(7, 3)])),
     ],
 )
 def test_nodes_as_users_write_them(text, node):
@@ -76,7 +76,7 @@ places = st.one_of(
     st.lists(st.integers(-999, 999) | st.integers(-2, 4), min_size=2, max_size=4, unique=True),
 )
 features = st.builds(Feature, st.integers(0, 99), st.integers(0, 10**6), at=places)
-nodes = st.one_of(features, st.builds(Error, st.integers(0, 99), at=places))
+nodes = st.one_of(features, st.builds(ErrorNode, st.integers(0, 99), at=places))
 
 
 @settings(deadline=None)
@@ -118,11 +118,11 @@ def test_changes_as_users_write_them(vector):
     assert str(direction) == f"L3 {vector.name}@generated"
     assert changes == {
         Feature(1, 1): cotrace.ablate(),
-        Supernode([Error(2, at=4), Feature(2, 5)]): cotrace.ablate(),
+        Supernode([ErrorNode(2, at=4), Feature(2, 5)]): cotrace.ablate(),
         Feature(1, 2): cotrace.set_to(2.5),
         Feature(1, 3, at=-1): cotrace.add(-1e-3),
         direction: cotrace.add(4),
-        Error(2, at=5): cotrace.multiply(0.5),
+        ErrorNode(2, at=5): cotrace.multiply(0.5),
     }
 
 

@@ -170,7 +170,7 @@ def test_a_planted_dictionary_is_recovered(activation):
     found, writes = planted(4096, seed=3)
     run.begin(found)
     for seed in range(250):
-        seen = run.learn(*planted(256, seed=10 + seed)[0])
+        seen = run.train_step(*planted(256, seed=10 + seed)[0])
     assert seen["fvu"] < 0.1
     learned = [layer.w_dec_FJD[:, 0].float() for layer in export.layers(run)]
     for layer in range(L):
@@ -182,7 +182,7 @@ def trained(config: Config, steps: int = 6) -> tuple[Trainer, Examples]:
     run, found = Trainer(config, L, D, CPU), planted(300, seed=1)[0]
     run.begin(found)
     for seed in range(steps):
-        run.learn(*planted(P, seed=50 + seed)[0])
+        run.train_step(*planted(P, seed=50 + seed)[0])
     return run, found
 
 
@@ -220,7 +220,7 @@ def test_thresholds_of_topk_keep_its_function(activation):
     run, before = (Trainer(config, L, D, CPU) for _ in range(2))
     for one in (run, before):
         one.begin(Examples(gaussian(L, 300, D, seed=5).float(), gaussian(L, 300, D, seed=6).float()))
-    run.learn(*batch)
+    run.train_step(*batch)
     x_LPD = before.units.of_inputs(batch.x_LND)
     for layer, found in enumerate(before.dictionary(x_LPD).entries):
         z_PF = x_LPD[layer] @ before.dictionary.w_enc[layer].T + before.dictionary.b_enc[layer]
@@ -336,14 +336,14 @@ def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(activation, load, tm
     train([whole], model, [tmp_path / "whole"], QUIET)
 
     killed = start_run(config, model, tmp_path / "killed")
-    learn, steps = killed.learn, config.n_steps
+    train_step, steps = killed.train_step, config.n_steps
 
     def until(*batch):
         if killed.step == steps // 2 + 1:  # in the middle of a buffer
             raise KeyboardInterrupt
-        return learn(*batch)
+        return train_step(*batch)
 
-    killed.learn = until
+    killed.train_step = until
     with pytest.raises(KeyboardInterrupt):
         train([killed], model, [tmp_path / "killed"], QUIET)
     again = start_run(config, model, tmp_path / "killed")
@@ -358,12 +358,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(load, 
     model = load("neurons", "float32")
     monkeypatch.setattr(trainer, "SAVE_SECONDS", 0.0)
     run = start_run(replace(CONFIG, tokens=16 * P), model, tmp_path)
-    learn = run.learn
+    train_step = run.train_step
 
     def spoiled(x_LPD, y_LPD):
-        return learn(x_LPD, y_LPD * torch.nan if run.step == 5 else y_LPD)
+        return train_step(x_LPD, y_LPD * torch.nan if run.step == 5 else y_LPD)
 
-    run.learn = spoiled
+    run.train_step = spoiled
     with pytest.raises(ValueError, match=r"loss is nan at step 5.*lower learning rate"):
         train([run], model, [tmp_path], QUIET)
     kept = start_run(run.config, model, tmp_path)

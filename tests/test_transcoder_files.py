@@ -12,7 +12,7 @@ from tiny import SET, random_layers, save, without, write_layers
 from tiny_checkpoints import edit, truncate
 
 from cotrace.attribution.models.architecture import read_architecture
-from cotrace.attribution.models.gemma3 import Gemma3Weights
+from cotrace.attribution.models.gemma3 import Gemma3
 from cotrace.attribution.models.loading import find_model, load_weights
 from cotrace.attribution.transcoders import load_transcoders
 from cotrace.attribution.transcoders.export import write_layout
@@ -39,8 +39,8 @@ feature_output_hook: hook_mlp_out
 
 
 @pytest.fixture(scope="module")
-def weights(model_folder) -> Gemma3Weights:
-    return Gemma3Weights(load_weights(find_model(model_folder), torch.float32, torch.device("cpu")), torch.float32)
+def weights(model_folder) -> Gemma3:
+    return Gemma3(load_weights(find_model(model_folder), torch.float32, torch.device("cpu")), torch.float32)
 
 
 @pytest.fixture(scope="module")

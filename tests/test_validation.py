@@ -11,8 +11,8 @@ from random_graphs import dense, graphs, random_graph
 from test_cli import MODEL, run
 
 import cotrace
-from cotrace.attribution.interventions.forward import HELD, How
-from cotrace.attribution.interventions.intervene import Setting
+from cotrace.attribution.interventions.forward import HELD, LayerMode
+from cotrace.attribution.interventions.intervene import InterventionConfig
 from cotrace.attribution.validation.ablations import Ablations, Measured
 from cotrace.attribution.validation.agreement import correlation, pairs
 from cotrace.attribution.validation.plot import plot_validation
@@ -113,7 +113,7 @@ def test_later_activations_are_those_of_an_intervention(model, whole):
     prompt = model._prompt(whole.info["token_ids"], whole.info["masked_positions"])
     ablations = Ablations(prompt, whole)
     nodes = [0, whole.order.errors.start + 12]
-    measured = ablations.measure([cotrace.nodes_of(whole, [node]) for node in nodes], [How()] * 3)
+    measured = ablations.measure([cotrace.nodes_of(whole, [node]) for node in nodes], [LayerMode()] * 3)
     for k, node in enumerate(nodes):
         alone = model.intervene(tiny.prompt(), {cotrace.nodes_of(whole, [node])[0]: cotrace.ablate()})
         after = {
@@ -249,7 +249,7 @@ def test_targets_that_are_features_are_read_and_not_ablated(load, kind, monkeypa
     ablations, random = Ablations(prompt, graph), np.random.default_rng(0)
     monkeypatch.setattr(ablations, "measure", lambda changes, *_arguments, **_options: drawn.extend(changes) or nothing)
     drawn, nothing = [], Measured(*(np.zeros((999, 1)) for _ in range(3)))
-    _controls(ablations, [(n,) for n in range(8)], 20, [How()] * 3, random, None)
+    _controls(ablations, [(n,) for n in range(8)], 20, [LayerMode()] * 3, random, None)
     assert len(drawn) == 160
     assert not {f for one in drawn for f in one} & {cotrace.nodes_of(graph, [n])[0] for n in (*range(8), node)}
     edges = graph.adjacency().toarray()[node]
@@ -267,14 +267,18 @@ def test_with_mlps_clamped_features_are_what_they_would_be_by_what_they_read(loa
     layer_N = graph.column("layer")[graph.order.features]
     node = int(np.flatnonzero(layer_N == 0)[3])
     ablations = Ablations(model._prompt(ids, None), graph)
-    clamped = ablations.measure([cotrace.nodes_of(graph, [node])], [How(mlp=HELD)] * 3)
-    below = [How(mlp=HELD), How(mlp=HELD), How()]  # so that layer 2 is what it would be, whatever it writes
+    clamped = ablations.measure([cotrace.nodes_of(graph, [node])], [LayerMode(mlp=HELD)] * 3)
+    below = [
+        LayerMode(mlp=HELD),
+        LayerMode(mlp=HELD),
+        LayerMode(),
+    ]  # so that layer 2 is what it would be, whatever it writes
     responding = ablations.measure([cotrace.nodes_of(graph, [node])], below)
     mine = layer_N == 2
     assert np.allclose(clamped.feature_KN[0][mine], responding.feature_KN[0][mine], atol=1e-12)
     assert np.abs(clamped.feature_KN[0][mine]).max() > 1e-6
     if kind != "neurons":  # with all held, exactly what edges say, where that does not make a feature inactive
-        change_N = ablations.measure([cotrace.nodes_of(graph, [node])], [How(True, True, HELD)] * 3).feature_KN[0]
+        change_N = ablations.measure([cotrace.nodes_of(graph, [node])], [LayerMode(True, True, HELD)] * 3).feature_KN[0]
         on = (layer_N > 0) & ~np.isclose(change_N, -graph.column("activation")[graph.order.features])
         edges_N = graph.adjacency().toarray()[: len(layer_N), node]
         assert on.sum() > 20
@@ -362,7 +366,7 @@ def test_a_correlation_needs_several_that_differ():
 
 def test_what_is_held_is_said_right():
     with pytest.raises(ValueError, match="not one of none, attention, all"):
-        Setting("everything")
+        InterventionConfig("everything")
 
 
 # --- the command ------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from cotrace.attribution.models.provenance import versions
-from cotrace.common.files import replacing
+from cotrace.common.files import atomic_write
 
 from .config import Config
 
@@ -22,7 +22,7 @@ HISTORY, CONFIG = "history.jsonl", "run.json"
 
 def begin_run(folder: Path, config: Config) -> None:
     """Make a folder that of a run."""
-    with replacing(folder / CONFIG) as temporary:
+    with atomic_write(folder / CONFIG) as temporary:
         temporary.write_text(str(config) + "\n")
 
 
@@ -35,13 +35,13 @@ def save(trainers: Sequence["Trainer"], folders: Sequence[Path]) -> None:
         for trainer, folder in zip(trainers, folders, strict=True):
             tensors, values = trainer.state()
             if trainer.shard.rank == 0:
-                with replacing(folder / HISTORY) as temporary:
+                with atomic_write(folder / HISTORY) as temporary:
                     temporary.write_text("".join(json.dumps(record) + "\n" for record in trainer.history))
             metadata = {"state": json.dumps({**values, "shards": trainer.shard.size, "versions": versions()})}
             tensors = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
             for abandoned in folder.glob(f".{file_name(trainer.shard.rank)}.*.part"):  # by a process that was killed
                 abandoned.unlink()
-            temporary = all_or_none.enter_context(replacing(folder / file_name(trainer.shard.rank)))
+            temporary = all_or_none.enter_context(atomic_write(folder / file_name(trainer.shard.rank)))
             save_file(tensors, temporary, metadata)
         trainers[0].shard.wait()
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
-from cotrace.common.files import replacing
+from cotrace.common.files import atomic_write
 from cotrace.common.progress import Progress
 from cotrace.model import Model
 
@@ -44,7 +44,7 @@ def sequences(config: Config, model: Model, folder: Path, bars: Progress, shard:
 def keep(path: Path, ids_SP: np.ndarray, config: Config) -> None:
     """Write a run's sequences, all or nothing, and what they were made of."""
     path.with_suffix(".json").write_text(json.dumps(_made_of(config)))
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.save(file, ids_SP)
 
 

@@ -46,7 +46,7 @@ class Entries(NamedTuple):
     on_n: Tensor  # 1 where active, with a gradient for the threshold
 
 
-class Written(NamedTuple):
+class DecodedOutput(NamedTuple):
     """What a dictionary writes for a batch of tokens, and which features did."""
 
     y_MLPD: Tensor  # by each nested prefix of the features, all of them last
@@ -72,7 +72,7 @@ class Dictionary(nn.Module):
         )
         self.prefixes = (*config.matryoshka, config.width)
 
-    def forward(self, x_LPD: Tensor) -> Written:
+    def forward(self, x_LPD: Tensor) -> DecodedOutput:
         """What is written for inputs in fitted units, (M, L, P, D); skips and biases are of every prefix."""
         entries = [self.entries(layer, x_PD) for layer, x_PD in enumerate(x_LPD)]
         y_LPD = self.b_dec[:, None].expand_as(x_LPD)
@@ -82,7 +82,7 @@ class Dictionary(nn.Module):
             y_LPD = y_LPD + mapped_LPD
         elif self.skip is not None:
             y_LPD = torch.baddbmm(y_LPD, x_LPD, self.skip)
-        return Written(y_LPD + self.shard.summed(self._decoded(entries, x_LPD.shape[1])), entries)
+        return DecodedOutput(y_LPD + self.shard.summed(self._decoded(entries, x_LPD.shape[1])), entries)
 
     def _decoded(self, entries: list[Entries], n_positions: int) -> Tensor:
         """What this shard's features write, for each prefix."""

@@ -36,7 +36,7 @@ def begin(dictionary: Dictionary, x_LND: Tensor, y_LND: Tensor, generator: torch
             skip_DD.copy_(fit_affine(x_ND, y_ND))
     every = [torch.arange(len(w_enc_FD), device=x_LND.device) for w_enc_FD in dictionary.w_enc]
     rest_LND = residual(dictionary, x_LND, y_LND)
-    renew(dictionary, every, x_LND, rest_LND, generator)
+    resample_dead(dictionary, every, x_LND, rest_LND, generator)
     if dictionary.config.width <= CLOSED_FORM:
         for layer, (x_ND, rest_ND) in enumerate(zip(x_LND, rest_LND, strict=True)):
             dictionary.w_dec[layer][:, 0] = fit_decoders(dictionary, layer, x_ND, rest_ND)
@@ -62,7 +62,7 @@ def residual(dictionary: Dictionary, x_LPD: Tensor, y_LPD: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def renew(
+def resample_dead(
     dictionary: Dictionary, features: list[Tensor], x_LPD: Tensor, error_LPD: Tensor, generator: torch.Generator
 ) -> None:
     """Let features of each layer stand for examples, the likelier the larger their error.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .config import Config
-from .dictionary import Entries, Written
+from .dictionary import DecodedOutput, Entries
 from .shards import Shard
 
 
@@ -22,7 +22,7 @@ class Losses(NamedTuple):
         return self.reconstruction + self.sparsity
 
 
-def losses(written: Written, y_LPD: Tensor, config: Config, shard: Shard) -> Losses:
+def losses(written: DecodedOutput, y_LPD: Tensor, config: Config, shard: Shard) -> Losses:
     """Loss of a batch in fitted units.
 
     The reconstruction error is the mean over nested prefixes (Matryoshka SAEs, Bussmann et al. 2025)

@@ -9,7 +9,7 @@ import numpy as np
 
 from cotrace.attribution.models.provenance import versions
 from cotrace.attribution.transcoders.files import FileTranscoders
-from cotrace.common.files import replacing
+from cotrace.common.files import atomic_write
 from cotrace.common.progress import Progress
 from cotrace.model import Model, load
 
@@ -133,7 +133,7 @@ def measure(
 
 def save_results(results: Sequence[Result], path: Path) -> None:
     """Write results as JSON, all or nothing."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps([result.to_json() for result in results], indent=1) + "\n")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cotrace.common.files import replacing
+from cotrace.common.files import atomic_write
 from cotrace.common.progress import Progress
 from cotrace.model import Model
 
@@ -26,7 +26,7 @@ def sampled(
             if not path.is_file():
                 generator = torch.Generator(model.weights.device).manual_seed((seed << 32) + number)
                 ids_BP = model.weights.sample(AT_ONCE, context, bos_id, generator)
-                with replacing(path) as temporary, temporary.open("wb") as file:
+                with atomic_write(path) as temporary, temporary.open("wb") as file:
                     np.save(file, ids_BP.cpu().numpy().astype(np.int32))
             batches.append(np.load(path))
             step()

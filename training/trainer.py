@@ -15,8 +15,8 @@ from .activations import Examples, examples
 from .checkpoints import save
 from .config import Config
 from .data import of_buffer, of_fit, sequences
-from .dictionary import Dictionary, Units, Written
-from .initialize import begin, fit_units, renew
+from .dictionary import DecodedOutput, Dictionary, Units
+from .initialize import begin, fit_units, resample_dead
 from .losses import losses
 from .shards import WHOLE, Shard
 
@@ -50,7 +50,7 @@ class Trainer:
         x_LND, y_LND = self.units.of_inputs(found.x_LND), self.units.of_outputs(found.y_LND)
         begin(self.dictionary, x_LND, y_LND, self._generator(0))
 
-    def learn(self, x_LPD: Tensor, y_LPD: Tensor) -> dict[str, float]:
+    def train_step(self, x_LPD: Tensor, y_LPD: Tensor) -> dict[str, float]:
         """One step on a batch; returns what there is to watch. Raises ValueError where the loss is not finite."""
         assert self.units is not None
         x_LPD, y_LPD = self.units.of_inputs(x_LPD), self.units.of_outputs(y_LPD)
@@ -79,7 +79,7 @@ class Trainer:
             return torch.stack([threshold_F.clamp(min=0) for threshold_F in self.dictionary.threshold])
         return self.least_L[:, None].expand_as(self.idle_LF).contiguous()
 
-    def _note(self, written: Written, error_LPD: Tensor, y_LPD: Tensor) -> dict[str, float]:
+    def _note(self, written: DecodedOutput, error_LPD: Tensor, y_LPD: Tensor) -> dict[str, float]:
         """Remember which features were active, and the least activation that was kept."""
         n_positions, n_layers = y_LPD.shape[1], len(y_LPD)
         on_L = torch.zeros(n_layers, device=y_LPD.device)
@@ -103,7 +103,7 @@ class Trainer:
     def _revive(self, x_LPD: Tensor, error_LPD: Tensor) -> None:
         """Let features that have not been active for long start anew, from examples of this batch."""
         dead = [(idle_F >= self.config.revive_after).nonzero()[:, 0] for idle_F in self.idle_LF]
-        renew(self.dictionary, dead, x_LPD, error_LPD, self._generator(self.step))
+        resample_dead(self.dictionary, dead, x_LPD, error_LPD, self._generator(self.step))
         for layer, feature_u in enumerate(dead):
             self.idle_LF[layer, feature_u] = 0
             lists = (self.dictionary.w_enc, self.dictionary.b_enc, self.dictionary.w_dec, self.dictionary.threshold)
@@ -179,7 +179,7 @@ def train(trainers: Sequence[Trainer], model: Model, folders: Sequence[Path], ba
                 index_P = token_P.to(found.x_LND.device)
                 batch = found.x_LND[:, index_P], found.y_LND[:, index_P]
                 for trainer in trainers:
-                    trainer.history.append(trainer.learn(*batch))
+                    trainer.history.append(trainer.train_step(*batch))
                 last_seen = trainers[0].history[-1]
                 advance(note=", ".join(f"{title} {last_seen[name]:.3g}" for name, title in NOTED.items()))
             last = buffer == config.n_buffers - 1

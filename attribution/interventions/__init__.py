@@ -1,18 +1,18 @@
 """Interventions: what a model does when features, errors or directions in it are changed."""
 
-from .edits import Change, Direction, Error, Feature, Supernode, ablate, add, multiply, nodes_of, set_to
+from .edits import Direction, Edit, ErrorNode, Feature, Supernode, ablate, add, multiply, nodes_of, set_to
 from .generate import Generation
-from .intervene import Intervened
-from .patch import Patched
+from .intervene import InterventionResult
+from .patch import PatchResult
 
 __all__ = [
-    "Change",
     "Direction",
-    "Error",
+    "Edit",
+    "ErrorNode",
     "Feature",
     "Generation",
-    "Intervened",
-    "Patched",
+    "InterventionResult",
+    "PatchResult",
     "Supernode",
     "ablate",
     "add",

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cotrace.attribution.models.gemma3 import Gemma3Weights
-from cotrace.attribution.models.masking import Masked
+from cotrace.attribution.models.gemma3 import Gemma3
+from cotrace.attribution.models.masking import MaskedPositions
 from cotrace.attribution.transcoders import Transcoders
 from cotrace.common.checks import as_index
 from cotrace.graphs import Graph
-from cotrace.kernels.active import Sites
+from cotrace.kernels.active import FeatureIndex
 
 PLACES = ("all", "prompt", "generated")
 GENERATED = -1  # in the place of a position: every one after the prompt
@@ -24,7 +24,7 @@ MOST_RANGES = 4  # of positions that are shown
 
 
 @dataclass(frozen=True, eq=False)
-class Change:
+class Edit:
     """What becomes of an activation: `scale * activation + shift`."""
 
     scale: float
@@ -36,30 +36,30 @@ class Change:
             raise ValueError("a change is NaN or infinite; give a finite number")
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Change):
+        if not isinstance(other, Edit):
             return NotImplemented
         shifts = (torch.as_tensor(change.shift, dtype=torch.float64) for change in (self, other))
         return self.scale == other.scale and torch.equal(*shifts)
 
 
-def ablate() -> Change:
+def ablate() -> Edit:
     """Set an activation to zero; take an error node, or what lies along a direction, away."""
-    return Change(0.0, 0.0)
+    return Edit(0.0, 0.0)
 
 
-def set_to(value: float | Tensor) -> Change:
+def set_to(value: float | Tensor) -> Edit:
     """Set an activation to a value, or an error node to a vector (D,)."""
-    return Change(0.0, _value(value))
+    return Edit(0.0, _value(value))
 
 
-def add(value: float | Tensor) -> Change:
+def add(value: float | Tensor) -> Edit:
     """Add a value to an activation, or a vector (D,) to an error node."""
-    return Change(1.0, _value(value))
+    return Edit(1.0, _value(value))
 
 
-def multiply(factor: float) -> Change:
+def multiply(factor: float) -> Edit:
     """Multiply an activation, or an error node, by a factor."""
-    return Change(_number(factor), 0.0)
+    return Edit(_number(factor), 0.0)
 
 
 def _value(value: Any) -> float | Tensor:
@@ -104,7 +104,7 @@ class Feature:
 
 
 @dataclass(frozen=True)
-class Error:
+class ErrorNode:
     """The error node of a layer: what its transcoder leaves of the MLP's output, a vector (D,)."""
 
     layer: int
@@ -150,12 +150,12 @@ class Direction:
 class Supernode:
     """Features and error nodes that are changed together."""
 
-    members: Sequence[Feature | Error]
+    members: Sequence[Feature | ErrorNode]
     name: str = ""
 
     def __post_init__(self) -> None:
         members = tuple(self.members) if isinstance(self.members, Iterable) else ()
-        if not members or not all(isinstance(member, Feature | Error) for member in members):
+        if not members or not all(isinstance(member, Feature | ErrorNode) for member in members):
             raise ValueError(f"the supernode {self.name!r} should have features or error nodes, at least one")
         object.__setattr__(self, "members", members)
 
@@ -163,8 +163,8 @@ class Supernode:
         return self.name or " + ".join(map(str, self.members))
 
 
-Node = Feature | Error | Direction
-Intervention = Mapping[Feature | Error | Direction | Supernode, Change]
+Node = Feature | ErrorNode | Direction
+Intervention = Mapping[Feature | ErrorNode | Direction | Supernode, Edit]
 
 
 def _check_site(node: Any) -> None:
@@ -206,13 +206,13 @@ def _at(at: Any) -> str:
 N = TypeVar("N", bound=Node)
 
 
-class Placed(NamedTuple, Generic[N]):
+class ResolvedEdit(NamedTuple, Generic[N]):
     """One change of one node, at positions of a prompt, ascending, and perhaps at every generated one."""
 
     node: N
     positions: tuple[int, ...]
     generated: bool
-    change: Change
+    change: Edit
 
     def between(self, first: int, stop: int, n_prompt: int) -> list[int]:
         """Positions from `first` up to `stop` at which it holds."""
@@ -225,45 +225,45 @@ class Placed(NamedTuple, Generic[N]):
 
 
 # By row, layer and id of a feature: the positions at which its activation was changed.
-Touched = dict[tuple[int, int, int], set[int]]
+EditedPositions = dict[tuple[int, int, int], set[int]]
 
 
 class Place(NamedTuple):
     """Where changes are made: a model's sizes and one prompt."""
 
-    weights: Gemma3Weights
+    weights: Gemma3
     transcoders: Transcoders
     n_prompt: int
-    masked: Masked
+    masked: MaskedPositions
 
     def open(self, position: int) -> bool:
         """Whether a position may carry features."""
         return position not in self.masked.positions
 
 
-_Taken = defaultdict[tuple[Any, ...], list[tuple[Any, Any, Change]]]  # by site: as it was named, node, change
+_Taken = defaultdict[tuple[Any, ...], list[tuple[Any, Any, Edit]]]  # by site: as it was named, node, change
 
 
-class Changes:
+class EditPlan:
     """The changes of one run, each in its place. Raises ValueError for those that cannot be made, or conflict."""
 
     def __init__(self, intervention: Intervention, place: Place):
         if not isinstance(intervention, Mapping):
             raise ValueError(f"an intervention maps nodes to changes, {{Feature(…): ablate()}}, not {intervention!r}")
         self.n_prompt = place.n_prompt
-        self.features: defaultdict[int, list[Placed[Feature]]] = defaultdict(list)
-        self.errors: defaultdict[int, list[Placed[Error]]] = defaultdict(list)
-        self.directions: defaultdict[int, list[Placed[Direction]]] = defaultdict(list)
+        self.features: defaultdict[int, list[ResolvedEdit[Feature]]] = defaultdict(list)
+        self.errors: defaultdict[int, list[ResolvedEdit[ErrorNode]]] = defaultdict(list)
+        self.directions: defaultdict[int, list[ResolvedEdit[Direction]]] = defaultdict(list)
         taken: _Taken = defaultdict(list)
         for key, change in intervention.items():
             for node in key.members if isinstance(key, Supernode) else (key,):
                 self._take(key, node, change, place, taken)
 
     def _take(self, key: Any, node: Any, change: Any, place: Place, taken: "_Taken") -> None:
-        kinds: dict[type, Any] = {Feature: self.features, Error: self.errors, Direction: self.directions}
+        kinds: dict[type, Any] = {Feature: self.features, ErrorNode: self.errors, Direction: self.directions}
         if type(node) not in kinds:
             raise ValueError(f"{node!r} cannot be changed; use a Feature, Error, Direction or Supernode")
-        if not isinstance(change, Change):
+        if not isinstance(change, Edit):
             raise ValueError(f"the change of {key} is {change!r}; use ablate(), set_to(x), add(x) or multiply(x)")
         placed, apart = _place(node, change, place), set[int]()
         for position in (*placed.positions, *([GENERATED] if placed.generated else ())):
@@ -284,22 +284,24 @@ class Changes:
             taken[site].append((key, node, change))
         kinds[type(node)][node.layer].append(placed)
 
-    def __iter__(self) -> Iterator[Placed[Any]]:
+    def __iter__(self) -> Iterator[ResolvedEdit[Any]]:
         for kind in (self.features, self.errors, self.directions):
             for placed in kind.values():
                 yield from placed
 
-    def idle(self, touched: Touched, row: int = 0) -> list[Feature]:
+    def idle(self, edited_positions: EditedPositions, row: int = 0) -> list[Feature]:
         """Features whose activation was nowhere changed: not active where they are ablated, say."""
         return [
             placed.node
             for layer, each in self.features.items()
             for placed in each
-            if not any(placed.covers(p, self.n_prompt) for p in touched.get((row, layer, placed.node.feature), ()))
+            if not any(
+                placed.covers(p, self.n_prompt) for p in edited_positions.get((row, layer, placed.node.feature), ())
+            )
         ]
 
 
-def _only_adds(change: Change) -> bool:
+def _only_adds(change: Edit) -> bool:
     return change.scale == 1.0
 
 
@@ -308,11 +310,11 @@ def _orthogonal(a: Direction, b: Direction) -> bool:
     return a.vector.shape == b.vector.shape and bool((a.vector @ b.vector.to(a.vector)).abs() <= ORTHOGONAL)
 
 
-def _name(node: Feature | Error) -> str:
+def _name(node: Feature | ErrorNode) -> str:
     return f"{f'feature {node.feature}' if isinstance(node, Feature) else 'the error'} of layer {node.layer}"
 
 
-def _place(node: N, change: Change, place: Place) -> Placed[N]:
+def _place(node: N, change: Edit, place: Place) -> ResolvedEdit[N]:
     """Find the positions that are meant, and check that the node can be there."""
     arch = place.weights.architecture
     if not 0 <= node.layer < arch.n_layers:
@@ -322,23 +324,23 @@ def _place(node: N, change: Change, place: Place) -> Placed[N]:
         if not 0 <= node.feature < width:
             raise ValueError(f"{node}: layer {node.layer} has {width:,} features, 0 … {width - 1}")
     shift = change.shift.shape if isinstance(change.shift, Tensor) else ()
-    if isinstance(node, Error) and (change.shift != 0 if shift == () else shift != (arch.d_model,)):
+    if isinstance(node, ErrorNode) and (change.shift != 0 if shift == () else shift != (arch.d_model,)):
         raise ValueError(
             f"{node} is a vector: ablate or multiply it, or set it to one of shape ({arch.d_model},), not a number"
         )
-    if not isinstance(node, Error) and shift != ():
+    if not isinstance(node, ErrorNode) and shift != ():
         raise ValueError(f"the change of {node} has shape {tuple(shift)}, and its activation is one number")
     if isinstance(node, Direction) and node.vector.shape != (arch.d_model,):
         raise ValueError(f"{node} has shape {tuple(node.vector.shape)} and the model's width is ({arch.d_model},)")
     if isinstance(node.at, str):
         prompt = range(place.n_prompt) if node.at != "generated" else range(0)
         positions = tuple(p for p in prompt if place.open(p))
-        return Placed(node, positions, node.at != "prompt", change)
+        return ResolvedEdit(node, positions, node.at != "prompt", change)
     named = node.at if isinstance(node.at, tuple) else (node.at,)
     positions = tuple(sorted(_position(p, node, place) for p in named))
     if len(set(positions)) < len(positions):
         raise ValueError(f"{node} names a position twice; name each once")
-    return Placed(node, positions, False, change)
+    return ResolvedEdit(node, positions, False, change)
 
 
 def _position(position: int, node: Node, place: Place) -> int:
@@ -348,15 +350,15 @@ def _position(position: int, node: Node, place: Place) -> int:
     position %= n
     if isinstance(node, Feature) and not place.open(position):
         raise ValueError(f"{node}: position {position} is masked and carries no features; choose another")
-    if isinstance(node, Error) and position < place.masked.constant_prefix:
+    if isinstance(node, ErrorNode) and position < place.masked.constant_prefix:
         raise ValueError(f"{node}: position {position} is the same for every prompt, a constant without an error node")
     return position
 
 
-class FeatureEdit(NamedTuple):
+class FeatureEditTensors(NamedTuple):
     """Changes of one layer's features over a chunk of positions; sites are sorted, by row, position and feature."""
 
-    sites: Sites
+    sites: FeatureIndex
     scale_n: Tensor
     shift_n: Tensor
 
@@ -365,7 +367,9 @@ class FeatureEdit(NamedTuple):
         return self.scale_n * activation_n + self.shift_n
 
 
-def feature_edit(rows: Sequence[Changes], layer: int, first: int, stop: int, like: Tensor) -> FeatureEdit | None:
+def feature_edit(
+    rows: Sequence[EditPlan], layer: int, first: int, stop: int, like: Tensor
+) -> FeatureEditTensors | None:
     """Changes of a layer's features over positions first … stop of several rows; None where there are none.
 
     Row b's position p is number `b * (stop - first) + p - first`.
@@ -379,13 +383,13 @@ def feature_edit(rows: Sequence[Changes], layer: int, first: int, stop: int, lik
     if not entries:
         return None
     position, feature, scale, shift = zip(*entries, strict=True)
-    sites = Sites(*(torch.tensor(column, device=like.device) for column in (position, feature)))
-    return FeatureEdit(
+    sites = FeatureIndex(*(torch.tensor(column, device=like.device) for column in (position, feature)))
+    return FeatureEditTensors(
         sites, *(torch.tensor(column, device=like.device, dtype=like.dtype) for column in (scale, shift))
     )
 
 
-class ErrorEdit(NamedTuple):
+class ErrorEditTensors(NamedTuple):
     """Changes of one layer's error nodes over a chunk of positions, numbered as in `feature_edit`."""
 
     position_n: Tensor
@@ -398,7 +402,7 @@ class ErrorEdit(NamedTuple):
         return self.scale_n[:, None] * error_nD + self.shift_nD - error_nD
 
 
-def error_edit(rows: Sequence[Changes], layer: int, first: int, stop: int, like_PD: Tensor) -> ErrorEdit | None:
+def error_edit(rows: Sequence[EditPlan], layer: int, first: int, stop: int, like_PD: Tensor) -> ErrorEditTensors | None:
     """Changes of a layer's error nodes; None where there are none."""
     entries = [
         (row * (stop - first) + position - first, placed.change)
@@ -412,10 +416,10 @@ def error_edit(rows: Sequence[Changes], layer: int, first: int, stop: int, like_
     shift_nD = like_PD.new_zeros(len(entries), like_PD.shape[1])
     for n, (_, change) in enumerate(entries):
         shift_nD[n] = torch.as_tensor(change.shift).to(like_PD)
-    return ErrorEdit(position_n, like_PD.new_tensor([change.scale for _, change in entries]), shift_nD)
+    return ErrorEditTensors(position_n, like_PD.new_tensor([change.scale for _, change in entries]), shift_nD)
 
 
-def nodes_of(graph: Graph, nodes: Iterable[int]) -> list[Feature | Error]:
+def nodes_of(graph: Graph, nodes: Iterable[int]) -> list[Feature | ErrorNode]:
     """Features and error nodes of a graph, by their numbers, as they can be changed in a model.
 
     Raises ValueError for tokens, logits and numbers that the graph does not have.
@@ -431,6 +435,6 @@ def nodes_of(graph: Graph, nodes: Iterable[int]) -> list[Feature | Error]:
         at = int(position[node])
         is_feature = node < graph.order.n_features
         found.append(
-            Feature(int(layer[node]), int(feature[node]), at=at) if is_feature else Error(int(layer[node]), at=at)
+            Feature(int(layer[node]), int(feature[node]), at=at) if is_feature else ErrorNode(int(layer[node]), at=at)
         )
     return found

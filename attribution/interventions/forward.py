@@ -7,20 +7,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cotrace.attribution.models.attention_pattern import Pattern
-from cotrace.attribution.models.gemma3 import Gemma3Weights, LayerPass, LayerWeights, Past
+from cotrace.attribution.models.attention_pattern import AttentionPattern
+from cotrace.attribution.models.gemma3 import Gemma3, KVCache, LayerCache, LayerWeights
 from cotrace.attribution.transcoders import Transcoders
-from cotrace.kernels.active import Active, Sites, difference, look_up, replaced, with_activations, without_zeros
+from cotrace.kernels.active import Active, FeatureIndex, difference, look_up, replaced, with_activations, without_zeros
 from cotrace.kernels.decode import decode
 
-from .edits import Changes, FeatureEdit, Touched, error_edit, feature_edit
+from .edits import EditedPositions, EditPlan, FeatureEditTensors, error_edit, feature_edit
 
 TOO_LARGE = "the changes are so large that the model's values are no longer finite; use smaller ones"
 MODEL, TRANSCODERS, HELD = "model", "transcoders", "held"
-NO_PATTERN = Pattern([])  # in the place of one that nothing asks for again
+NO_PATTERN = AttentionPattern([])  # in the place of one that nothing asks for again
 
 
-class How(NamedTuple):
+class LayerMode(NamedTuple):
     """What a layer does: which parts are held as they are without changes, and what gives the MLP's output.
 
     MODEL: the MLP itself; errors are recomputed. TRANSCODERS: what the transcoders make of the changed stream, with
@@ -36,12 +36,12 @@ class Activations(NamedTuple):
     """A layer's active features: by themselves, in the pass that gave them (its read side), and with the changes."""
 
     natural: Active
-    seen: LayerPass
+    seen: LayerCache
     changed: Active
-    sites: Sites | None  # what was changed, to what
+    sites: FeatureIndex | None  # what was changed, to what
     new_n: Tensor | None
 
-    def of(self, sites: Sites, transcoders: Transcoders, weights: Gemma3Weights) -> Tensor:
+    def of(self, sites: FeatureIndex, transcoders: Transcoders, weights: Gemma3) -> Tensor:
         """Activations (n,) of any features, active or not."""
         found_n = transcoders.activations(self.natural, self.seen, weights, sites)
         if self.sites is None or self.new_n is None:
@@ -50,50 +50,50 @@ class Activations(NamedTuple):
 
 
 @dataclass
-class Chunk:
+class ForwardOutput:
     """What was read at once: B rows of some positions. Positions of all rows are numbered through, row by row."""
 
     first: int
-    passes: list[LayerPass] = field(default_factory=list)  # of B·P positions; patterns of B rows, where they are held
+    passes: list[LayerCache] = field(default_factory=list)  # of B·P positions; patterns of B rows, where they are held
     active: dict[int, Activations] = field(default_factory=dict)  # by layer, where they were asked for
     errors: dict[int, Tensor] = field(default_factory=dict)  # (B·P, D) of layers that were asked for
     resid_BPD: Tensor = field(default_factory=lambda: torch.empty(0))
     rms_BP: Tensor = field(default_factory=lambda: torch.empty(0))
 
-    def let_go(self) -> None:
+    def free(self) -> None:
         """Keep only what activations, pre-activations and logits are made of."""
         self.passes = [_read_side(done) for done in self.passes]
 
 
-def _read_side(done: LayerPass) -> LayerPass:
+def _read_side(done: LayerCache) -> LayerCache:
     """A layer's pass without its pattern, which is most of a long prompt, and without the MLP's output."""
     return done._replace(pattern=NO_PATTERN, mlp_out_PD=done.mlp_out_PD.new_empty(0))
 
 
-class Stream:
+class InterventionRunner:
     """Rows of one length that are read on from where they were left, with changes of their own.
 
-    Anything but `How()` needs, for every chunk, that of a stream over the same tokens without changes, `Prompt.reference`.
-    `report` are layers whose activations are asked for; `touched` tells where features were changed.
+    Anything but `LayerMode()` needs, for every chunk, that of a stream over the same tokens without changes, `PreparedPrompt.reference`.
+    `report` are layers whose activations are asked for; `edited_positions` tells where features were changed.
     """
 
     def __init__(
         self,
-        weights: Gemma3Weights,
+        weights: Gemma3,
         transcoders: Transcoders,
         masked: Sequence[int],
-        how: Sequence[How],
-        rows: Sequence[Changes] = (),
+        how: Sequence[LayerMode],
+        rows: Sequence[EditPlan] = (),
         error_layers: Iterable[int] = (),
         report: Iterable[int] = (),
         keep_patterns: bool = False,
     ):
         self.weights, self.transcoders, self.how, self.rows = weights, transcoders, how, rows
-        self.past, self.touched = Past(), Touched()
+        self.past, self.edited_positions = KVCache(), EditedPositions()
         self.error_layers, self.report, self.keep_patterns = set(error_layers), set(report), keep_patterns
         self._masked = set(masked)
 
-    def read(self, ids_BP: Tensor, reference: Chunk | None = None) -> Chunk:
+    def read(self, ids_BP: Tensor, reference: ForwardOutput | None = None) -> ForwardOutput:
         """Read the next positions of every row."""
         return _Reading(self, ids_BP, reference).run()
 
@@ -108,7 +108,7 @@ class Stream:
 class _Reading:
     """One chunk on its way through the layers."""
 
-    def __init__(self, stream: Stream, ids_BP: Tensor, reference: Chunk | None):
+    def __init__(self, stream: InterventionRunner, ids_BP: Tensor, reference: ForwardOutput | None):
         self.stream, self.reference, self.ids_BP = stream, reference, ids_BP
         self.weights, self.transcoders = stream.weights, stream.transcoders
         self.first = stream.past.length
@@ -118,9 +118,9 @@ class _Reading:
         self.added: list[Tensor | None] = [None] * n_layers  # what changes write at each layer, (B·P, D)
         self.natural: list[Tensor | None] = [None] * n_layers  # what features write there without the changes
         self.last_error = max(stream.error_layers, default=-1)
-        self.chunk = Chunk(self.first)
+        self.chunk = ForwardOutput(self.first)
 
-    def run(self) -> Chunk:
+    def run(self) -> ForwardOutput:
         weights, chunk, how = self.weights, self.chunk, self.stream.how
         resid_BPD = weights.embed(self.ids_BP)
         for layer in range(weights.architecture.n_layers):
@@ -133,7 +133,7 @@ class _Reading:
         self.stream.past.length = self.stop
         return chunk
 
-    def _layer(self, layer: int, how: How, resid_BPD: Tensor) -> Tensor:
+    def _layer(self, layer: int, how: LayerMode, resid_BPD: Tensor) -> Tensor:
         weights, w, shape = self.weights, self.weights.layer(layer), resid_BPD.shape[:2]
         ref = None if self.reference is None else self.reference.passes[layer]
         pattern = rms_attn = rms_mlp = None
@@ -156,11 +156,11 @@ class _Reading:
             skip = self.transcoders.skip(layer, mlp_in_PD)
             if skip is not None:
                 out_PD = out_PD + (mlp_in_PD - ref.mlp_in_PD) @ skip
-        done = self._with_changes(how, LayerPass(layer, NO_PATTERN, *scales, rms_mlp_out, mlp_in_PD, out_PD), w)
+        done = self._with_changes(how, LayerCache(layer, NO_PATTERN, *scales, rms_mlp_out, mlp_in_PD, out_PD), w)
         self.chunk.passes.append(done._replace(pattern=pattern) if self.stream.keep_patterns else done)
         return self._along_directions(layer, resid_BPD + done.mlp_out_PD.unflatten(0, shape))
 
-    def _with_changes(self, how: How, done: LayerPass, w: LayerWeights) -> LayerPass:
+    def _with_changes(self, how: LayerMode, done: LayerCache, w: LayerWeights) -> LayerCache:
         """The layer's pass with what its own and earlier changes write to it."""
         layer, rows = done.layer, self.stream.rows
         edit = feature_edit(rows, layer, self.first, self.stop, done.mlp_in_PD)
@@ -181,7 +181,7 @@ class _Reading:
                 out_PD = out_PD.index_add(0, errors.position_n, moved_nD)
         return done._replace(mlp_out_PD=out_PD)
 
-    def _without_changes(self, how: How, done: LayerPass) -> tuple[Active, LayerPass]:
+    def _without_changes(self, how: LayerMode, done: LayerCache) -> tuple[Active, LayerCache]:
         """Activations that the layer's features have by themselves, and the pass that gave them."""
         if how.mlp == HELD:
             assert self.reference is not None
@@ -189,8 +189,14 @@ class _Reading:
         return self.transcoders.active_at(done, self.weights, self.open_p), _read_side(done)
 
     def _change_features(
-        self, how: How, edit: FeatureEdit | None, natural: Active, seen: LayerPass, done: LayerPass, w: LayerWeights
-    ) -> LayerPass:
+        self,
+        how: LayerMode,
+        edit: FeatureEditTensors | None,
+        natural: Active,
+        seen: LayerCache,
+        done: LayerCache,
+        w: LayerWeights,
+    ) -> LayerCache:
         """Change activations, and write the differences: into the MLP's neurons, or at this layer and later ones."""
         activations, moved = Activations(natural, seen, natural, None, None), None
         if edit is not None:
@@ -217,10 +223,10 @@ class _Reading:
     def _note(self, layer: int, moved: Active) -> None:
         length = self.ids_BP.shape[1]
         for number, feature in zip(moved.position_n.tolist(), moved.feature_n.tolist(), strict=True):
-            at = self.stream.touched.setdefault((number // length, layer, feature), set())
+            at = self.stream.edited_positions.setdefault((number // length, layer, feature), set())
             at.add(self.first + number % length)
 
-    def _write(self, layer: int, active: Active, seen: LayerPass, into: list[Tensor | None]) -> None:
+    def _write(self, layer: int, active: Active, seen: LayerCache, into: list[Tensor | None]) -> None:
         """Add what features write at a layer and each later one."""
         feature_U, row_n = active.feature_n.unique(return_inverse=True)
         decoder_UJD = self.transcoders.decoders(layer, feature_U, self.weights)
@@ -234,7 +240,7 @@ class _Reading:
             before_PD = into[layer + j]
             into[layer + j] = written_PD if before_PD is None else before_PD + written_PD
 
-    def _error(self, how: How, done: LayerPass) -> Tensor | None:
+    def _error(self, how: LayerMode, done: LayerCache) -> Tensor | None:
         """The layer's error without changes (B·P, D), where it is asked for."""
         layer = done.layer
         if layer not in self.stream.error_layers:

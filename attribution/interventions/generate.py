@@ -12,9 +12,9 @@ from cotrace.attribution.models.memory import free_memory, require, values_of_pa
 from cotrace.common.checks import as_index
 from cotrace.common.progress import Progress
 
-from .edits import Changes, Feature, Intervention, Touched
-from .forward import Chunk, How
-from .intervene import Prompt, Setting
+from .edits import EditedPositions, EditPlan, Feature, Intervention
+from .forward import ForwardOutput, LayerMode
+from .intervene import InterventionConfig, PreparedPrompt
 
 LEAST_TEMPERATURE = 1e-3  # below, nothing but the likeliest token is drawn
 
@@ -45,7 +45,7 @@ class Sampling:
 class Generation:
     """What a model wrote: tokens, and the probability that each had, at a temperature of 1."""
 
-    prompt: Prompt
+    prompt: PreparedPrompt
     token_ids: list[int] = field(default_factory=list)
     probabilities: list[float] = field(default_factory=list)
     ended: bool = False  # by a token that ends a text or a turn, which is the last of token_ids
@@ -77,20 +77,25 @@ class Reader:
     """
 
     def __init__(
-        self, prompt: Prompt, intervention: Intervention, setting: Setting, max_new_tokens: int, use_cache: bool = True
+        self,
+        prompt: PreparedPrompt,
+        intervention: Intervention,
+        setting: InterventionConfig,
+        max_new_tokens: int,
+        use_cache: bool = True,
     ):
-        self.prompt, self.changes, self.use_cache = prompt, Changes(intervention, prompt.place), use_cache
+        self.prompt, self.changes, self.use_cache = prompt, EditPlan(intervention, prompt.place), use_cache
         self.how = setting.how(prompt.weights.architecture, prompt.transcoders)
         self._require_memory(max_new_tokens)
         self.start()
 
     def start(self) -> None:
         """Begin again at the first token."""
-        held, errors = any(how != How() for how in self.how), self.changes.errors.keys()
+        held, errors = any(how != LayerMode() for how in self.how), self.changes.errors.keys()
         self.plain = self.prompt.reference(self.how, errors) if held else None
         self.steered = self.prompt.stream(self.how, [self.changes], error_layers=errors)
 
-    def read(self, ids_P: Tensor) -> Chunk:
+    def read(self, ids_P: Tensor) -> ForwardOutput:
         """Read what was not read yet; without a cache all."""
         if not self.use_cache:
             self.start()
@@ -99,7 +104,7 @@ class Reader:
 
     def _require_memory(self, max_new_tokens: int) -> None:
         weights, n_prompt = self.prompt.weights, len(self.prompt.ids_P)
-        runs = 2 if any(how != How() for how in self.how) else 1
+        runs = 2 if any(how != LayerMode() for how in self.how) else 1
         past = values_of_past(weights.architecture, n_prompt + max_new_tokens) * weights.dtype.itemsize
         kept, passing = self.prompt.row_bytes(self.how, n_prompt + (0 if self.use_cache else max_new_tokens))
         what = f"{max_new_tokens} new tokens after {n_prompt}"
@@ -112,11 +117,11 @@ def generate(reader: Reader, sampling: Sampling, progress: Progress) -> Generati
     prompt = reader.prompt
     generator = torch.Generator(device=prompt.weights.device).manual_seed(sampling.seed)
     result, ends, ids_P = Generation(prompt), prompt.tokens.ends(), prompt.ids_P
-    touched: Touched = {}
+    edited_positions: EditedPositions = {}
     with progress.phase("generating", sampling.max_new_tokens) as step:
         while len(result.token_ids) < sampling.max_new_tokens and not result.ended:
             chunk = reader.read(ids_P)
-            touched |= reader.steered.touched
+            edited_positions |= reader.steered.edited_positions
             result._states.append(
                 (chunk.resid_BPD[0, -1:].clone(), chunk.rms_BP[0, -1:].clone())
             )  # no view of the whole
@@ -127,7 +132,7 @@ def generate(reader: Reader, sampling: Sampling, progress: Progress) -> Generati
             result.ended = token in ends
             ids_P = torch.cat([ids_P, ids_P.new_tensor([token])])
             step()
-    result.idle = reader.changes.idle(touched)
+    result.idle = reader.changes.idle(edited_positions)
     return result
 
 
@@ -142,7 +147,7 @@ def choose(probability_V: Tensor, temperature: float, generator: torch.Generator
     )
 
 
-def parting(one: Generation, other: Generation) -> int | None:
+def first_divergence(one: Generation, other: Generation) -> int | None:
     """The first step at which two generations differ; None where neither goes on differently."""
     both: Iterator[tuple[int, int]] = zip(one.token_ids, other.token_ids, strict=False)
     return next((step for step, (a, b) in enumerate(both) if a != b), None)

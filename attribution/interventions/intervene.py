@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from cotrace.attribution.models.architecture import Architecture
-from cotrace.attribution.models.gemma3 import Gemma3Weights
-from cotrace.attribution.models.masking import Masked
+from cotrace.attribution.models.gemma3 import Gemma3
+from cotrace.attribution.models.masking import MaskedPositions
 from cotrace.attribution.models.memory import (
     free_memory,
     require,
@@ -19,13 +19,13 @@ from cotrace.attribution.models.memory import (
     values_of_layer,
     values_of_patterns,
 )
-from cotrace.attribution.models.tokenizer import Tokens
+from cotrace.attribution.models.tokenizer import PromptTokenizer
 from cotrace.attribution.transcoders import Transcoders
 from cotrace.common.checks import as_index
-from cotrace.kernels.active import Active, Sites, look_up
+from cotrace.kernels.active import Active, FeatureIndex, look_up
 
-from .edits import Changes, Feature, Intervention, Place, Touched
-from .forward import HELD, MODEL, TRANSCODERS, Chunk, How, Stream
+from .edits import EditedPositions, EditPlan, Feature, Intervention, Place
+from .forward import HELD, MODEL, TRANSCODERS, ForwardOutput, InterventionRunner, LayerMode
 
 FREEZE = ("none", "attention", "all")
 ERRORS = {"recomputed": MODEL, "constant": TRANSCODERS}
@@ -37,7 +37,7 @@ PER_LAYER = 5  # streams of every layer while rows are read: outputs of both run
 
 
 @dataclass(frozen=True)
-class Setting:
+class InterventionConfig:
     """What responds to a change, and what is held. Raises ValueError for what is neither."""
 
     freeze: str = "none"
@@ -56,14 +56,16 @@ class Setting:
         if self.layers is not None and self.freeze == "none":
             raise ValueError('layers= says where freeze= holds, and freeze is "none"; use "attention" or "all"')
 
-    def how(self, arch: Architecture, transcoders: Transcoders) -> list[How]:
+    def how(self, arch: Architecture, transcoders: Transcoders) -> list[LayerMode]:
         """What each layer does."""
         if self.errors == "constant" and transcoders.inside:
             raise ValueError(
                 'errors="constant" is for transcoders: neurons are the MLPs themselves, whose other neurons respond'
             )
-        free = How(mlp=ERRORS[self.errors])
-        held = {"none": free, "attention": free._replace(attention=True), "all": How(True, True, HELD)}[self.freeze]
+        free = LayerMode(mlp=ERRORS[self.errors])
+        held = {"none": free, "attention": free._replace(attention=True), "all": LayerMode(True, True, HELD)}[
+            self.freeze
+        ]
         layers = range(arch.n_layers) if self.layers is None else self._layers(arch)
         return [held if layer in layers else free for layer in range(arch.n_layers)]
 
@@ -76,7 +78,7 @@ class Setting:
         return layers
 
 
-class Moved(NamedTuple):
+class ProbabilityChange(NamedTuple):
     """A token whose probability changed."""
 
     token: int
@@ -85,35 +87,37 @@ class Moved(NamedTuple):
     after: float
 
 
-class Prompt(NamedTuple):
+class PreparedPrompt(NamedTuple):
     """A prompt, and the model that reads it."""
 
-    weights: Gemma3Weights
+    weights: Gemma3
     transcoders: Transcoders
-    tokens: Tokens
+    tokens: PromptTokenizer
     ids_P: Tensor
-    masked: Masked
+    masked: MaskedPositions
 
     @property
     def place(self) -> Place:
         """Where changes of it are made."""
         return Place(self.weights, self.transcoders, len(self.ids_P), self.masked)
 
-    def stream(self, how: Sequence[How] = (), rows: Sequence[Changes] = (), **options: Any) -> Stream:
+    def stream(
+        self, how: Sequence[LayerMode] = (), rows: Sequence[EditPlan] = (), **options: Any
+    ) -> InterventionRunner:
         """A stream of this prompt from its start; by default as the model is."""
-        how = how or [How()] * self.weights.architecture.n_layers
-        return Stream(self.weights, self.transcoders, self.masked.positions, how, rows, **options)
+        how = how or [LayerMode()] * self.weights.architecture.n_layers
+        return InterventionRunner(self.weights, self.transcoders, self.masked.positions, how, rows, **options)
 
-    def read(self) -> Chunk:
+    def read(self) -> ForwardOutput:
         """The prompt without changes, and all that its features do."""
         return self.stream(report=range(self.weights.architecture.n_layers)).read(self.ids_P[None])
 
-    def reference(self, how: Sequence[How], error_layers: Iterable[int]) -> Stream:
+    def reference(self, how: Sequence[LayerMode], error_layers: Iterable[int]) -> InterventionRunner:
         """A stream without changes, which has what a stream that responds as `how` says takes from it."""
         report = [layer for layer, h in enumerate(how) if h.mlp != MODEL]
         return self.stream(error_layers=error_layers, report=report, keep_patterns=any(h.attention for h in how))
 
-    def row_bytes(self, how: Sequence[How], n_positions: int | None = None) -> tuple[int, int]:
+    def row_bytes(self, how: Sequence[LayerMode], n_positions: int | None = None) -> tuple[int, int]:
         """What a result keeps of both runs of one row, and about what is needed besides while they are read."""
         arch, size = self.weights.architecture, self.weights.dtype.itemsize
         n_positions = n_positions or len(self.ids_P)
@@ -128,39 +132,48 @@ class Prompt(NamedTuple):
             passing += min(width, ACTIVE * n_positions) * outputs * arch.d_model * size
         return 2 * ((arch.n_layers + 1) * stream + active), passing
 
-    def rows_at_once(self, how: Sequence[How]) -> int:
+    def rows_at_once(self, how: Sequence[LayerMode]) -> int:
         """How many rows are read together: few enough that both runs fit into a part of the memory."""
         fits = int(MEMORY_SHARE * free_memory(self.weights.device)) // sum(self.row_bytes(how))
         return max(1, min(AT_ONCE // len(self.ids_P), fits))
 
 
-class Outcome(NamedTuple):
+class InterventionOutcome(NamedTuple):
     """Rows of one prompt without and with changes."""
 
-    before: Chunk
-    after: Chunk
-    touched: Touched
+    before: ForwardOutput
+    after: ForwardOutput
+    edited_positions: EditedPositions
 
 
-def outcomes(prompt: Prompt, rows: Sequence[Changes], how: Sequence[How], report: bool = True) -> Outcome:
+def outcomes(
+    prompt: PreparedPrompt, rows: Sequence[EditPlan], how: Sequence[LayerMode], report: bool = True
+) -> InterventionOutcome:
     """Read a prompt with the changes of each row, and as often without, so that both have the same shapes."""
     ids_BP = prompt.ids_P.expand(len(rows), -1)
     error_layers = {layer for changes in rows for layer in changes.errors}
     layers = range(len(how)) if report else ()
-    reference, plain = any(h != How() for h in how), prompt.reference(how, error_layers)
+    reference, plain = any(h != LayerMode() for h in how), prompt.reference(how, error_layers)
     plain.report |= set(layers)
     before = plain.read(ids_BP)
     changed = prompt.stream(how, rows, error_layers=error_layers, report=layers)
     after = changed.read(ids_BP, before if reference else None)
-    before.let_go()
-    after.let_go()
-    return Outcome(before, after, changed.touched)
+    before.free()
+    after.free()
+    return InterventionOutcome(before, after, changed.edited_positions)
 
 
-class Intervened:
+class InterventionResult:
     """A prompt without and with changes: logits, and the activation of every feature, before and after."""
 
-    def __init__(self, prompt: Prompt, outcome: Outcome, row: int, how: Sequence[How], changes: Changes):
+    def __init__(
+        self,
+        prompt: PreparedPrompt,
+        outcome: InterventionOutcome,
+        row: int,
+        how: Sequence[LayerMode],
+        changes: EditPlan,
+    ):
         self._prompt, self._outcome, self._row, self._how, self._changes = prompt, outcome, row, how, changes
 
     def __repr__(self) -> str:
@@ -176,7 +189,7 @@ class Intervened:
     @property
     def idle(self) -> list[Feature]:
         """Features whose change did nothing: not active at any of their places, though they are ablated, say."""
-        return self._changes.idle(self._outcome.touched, self._row)
+        return self._changes.idle(self._outcome.edited_positions, self._row)
 
     @cached_property
     def logits_before(self) -> Tensor:
@@ -197,10 +210,10 @@ class Intervened:
         """Divergence KL(before ‖ after) of the next-token probabilities at a position, in nats."""
         return divergence(*self.probabilities(position))
 
-    def moved(self, position: int = -1, count: int = 10) -> list[Moved]:
+    def moved(self, position: int = -1, count: int = 10) -> list[ProbabilityChange]:
         """The tokens whose probabilities moved most at a position, the largest move first."""
         before_V, after_V = self.probabilities(position)
-        return most_moved(self._prompt.tokens, before_V, after_V, count)
+        return top_probability_changes(self._prompt.tokens, before_V, after_V, count)
 
     @cached_property
     def features(self) -> pa.Table:
@@ -214,15 +227,15 @@ class Intervened:
         return pa.concat_tables(layers)
 
     @property
-    def _both(self) -> tuple[Chunk, Chunk]:
+    def _both(self) -> tuple[ForwardOutput, ForwardOutput]:
         return self._outcome.before, self._outcome.after
 
-    def _logits(self, chunk: Chunk) -> Tensor:
+    def _logits(self, chunk: ForwardOutput) -> Tensor:
         weights = self._prompt.weights
         require_for_logits(weights.architecture, len(self.token_ids), weights.dtype, weights.device)
         return weights.logits(chunk.resid_BPD[self._row], chunk.rms_BP[self._row])
 
-    def _logits_at(self, chunk: Chunk, position: int) -> Tensor:
+    def _logits_at(self, chunk: ForwardOutput, position: int) -> Tensor:
         n, position = len(self._prompt.ids_P), as_index(position, "a position")
         if not -n <= position < n:
             raise ValueError(f"position {position} is outside the prompt of {n} tokens ({-n} … {n - 1})")
@@ -233,7 +246,7 @@ class Intervened:
         n, model = len(self._prompt.ids_P), (self._prompt.transcoders, self._prompt.weights)
         before, after = (_of_row(chunk.active[layer].changed, self._row, n) for chunk in self._both)
         sites = _either(before, after)
-        numbered = Sites(sites.position_n + self._row * n, sites.feature_n)
+        numbered = FeatureIndex(sites.position_n + self._row * n, sites.feature_n)
         columns: dict[str, pa.Array] = {"layer": pa.array([layer] * len(sites.position_n), pa.int32())}
         columns |= {"position": _array(sites.position_n, pa.int32()), "feature": _array(sites.feature_n, pa.int32())}
         for name, chunk in zip(("activation_before", "activation_after"), self._both, strict=True):
@@ -247,35 +260,37 @@ class Intervened:
             columns[name] = pa.array(values.cpu().numpy(), mask=values.isnan().cpu().numpy())
         return pa.table(columns)
 
-    def _read_besides(self, layer: int, sites: Sites) -> Tensor:
+    def _read_besides(self, layer: int, sites: FeatureIndex) -> Tensor:
         """What features read of the stream's difference, (n,)."""
         before, after = (chunk.passes[layer] for chunk in self._both)
         readers_nD = self._prompt.transcoders.readers(before, self._prompt.weights, sites)
         return ((after.mlp_in_PD - before.mlp_in_PD)[sites.position_n] * readers_nD).sum(-1)
 
 
-class Prepared(NamedTuple):
+class InterventionBatch(NamedTuple):
     """Interventions on one prompt, checked, before anything is read."""
 
-    prompt: Prompt
-    rows: list[Changes]
-    how: list[How]
+    prompt: PreparedPrompt
+    rows: list[EditPlan]
+    how: list[LayerMode]
 
 
-def prepare(prompt: Prompt, interventions: Sequence[Intervention], setting: Setting) -> Prepared:
+def prepare(
+    prompt: PreparedPrompt, interventions: Sequence[Intervention], setting: InterventionConfig
+) -> InterventionBatch:
     """Check interventions. Raises ValueError for those that cannot be made, or are at no position of the prompt."""
     how = setting.how(prompt.weights.architecture, prompt.transcoders)
-    rows = [Changes(intervention, prompt.place) for intervention in interventions]
+    rows = [EditPlan(intervention, prompt.place) for intervention in interventions]
     for placed in (placed for changes in rows for placed in changes):
         if not placed.positions:
             raise ValueError(
                 f"{placed.node} is at no position of this prompt, so this would change nothing; model.generate changes "
                 "what comes after it"
             )
-    return Prepared(prompt, rows, how)
+    return InterventionBatch(prompt, rows, how)
 
 
-def require_memory(asked: Sequence[Prepared]) -> None:
+def require_memory(asked: Sequence[InterventionBatch]) -> None:
     """Raise ValueError if all results together, and what it takes to read one, do not fit into memory."""
     if not asked:
         return
@@ -287,7 +302,7 @@ def require_memory(asked: Sequence[Prepared]) -> None:
     require(needed, free_memory(asked[0].prompt.weights.device), what, cure)
 
 
-def intervene(prepared: Prepared) -> Iterator[Intervened]:
+def intervene(prepared: InterventionBatch) -> Iterator[InterventionResult]:
     """The prompt with each intervention by itself, several at once; see `Model.intervene`."""
     prompt, rows, how = prepared
     at_once = prompt.rows_at_once(how)
@@ -295,7 +310,7 @@ def intervene(prepared: Prepared) -> Iterator[Intervened]:
         part = rows[start : start + at_once]
         outcome = outcomes(prompt, part, how)
         for row, changes in enumerate(part):
-            yield Intervened(prompt, outcome, row, how, changes)
+            yield InterventionResult(prompt, outcome, row, how, changes)
 
 
 def divergence(before_V: Tensor, after_V: Tensor) -> float:
@@ -303,12 +318,14 @@ def divergence(before_V: Tensor, after_V: Tensor) -> float:
     return float(torch.where(before_V > 0, before_V * (before_V / after_V).log(), 0).sum())
 
 
-def most_moved(tokens: Tokens, before_V: Tensor, after_V: Tensor, count: int) -> list[Moved]:
+def top_probability_changes(
+    tokens: PromptTokenizer, before_V: Tensor, after_V: Tensor, count: int
+) -> list[ProbabilityChange]:
     """The tokens whose probabilities differ most, the largest difference first."""
     if as_index(count, "count") < 1:
         raise ValueError(f"count is {count}; ask for at least one token")
     top = (after_V - before_V).abs().topk(min(count, len(before_V))).indices.tolist()
-    return [Moved(t, tokens.text(t), float(before_V[t]), float(after_V[t])) for t in top]
+    return [ProbabilityChange(t, tokens.text(t), float(before_V[t]), float(after_V[t])) for t in top]
 
 
 def _of_row(active: Active, row: int, n_positions: int) -> Active:
@@ -319,13 +336,13 @@ def _of_row(active: Active, row: int, n_positions: int) -> Active:
     return Active(active.position_n[mine] - row * n_positions, *(column[mine] for column in active[1:]))
 
 
-def _either(before: Active, after: Active) -> Sites:
+def _either(before: Active, after: Active) -> FeatureIndex:
     """Sites of both, sorted, each once."""
     pairs = torch.cat([torch.stack([a.position_n, a.feature_n], 1) for a in (before, after)])
-    return Sites(*pairs.unique(dim=0).T)
+    return FeatureIndex(*pairs.unique(dim=0).T)
 
 
-def _known(active: Active, sites: Sites) -> Tensor:
+def _known(active: Active, sites: FeatureIndex) -> Tensor:
     """Pre-activations (n,), NaN where they are not known."""
     return look_up(active._replace(activation_n=active.pre_activation_n), sites, torch.nan)
 

@@ -7,18 +7,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cotrace.attribution.models.masking import Masked
-from cotrace.kernels.active import Sites
+from cotrace.attribution.models.masking import MaskedPositions
+from cotrace.kernels.active import FeatureIndex
 
-from .edits import Change, Changes, Direction, Error, Feature, Place, Supernode, ablate, set_to
-from .forward import Chunk
-from .intervene import Intervened, Prepared, Prompt, Setting, intervene, prepare, require_memory
+from .edits import Direction, Edit, EditPlan, ErrorNode, Feature, Place, Supernode, ablate, set_to
+from .forward import ForwardOutput
+from .intervene import (
+    InterventionBatch,
+    InterventionConfig,
+    InterventionResult,
+    PreparedPrompt,
+    intervene,
+    prepare,
+    require_memory,
+)
 
 
-class Patched(Intervened):
+class PatchResult(InterventionResult):
     """The corrupted prompt without (`logits_before`) and with (`logits`) what the clean one has at some nodes."""
 
-    def __init__(self, patched: Intervened, clean: Chunk):
+    def __init__(self, patched: InterventionResult, clean: ForwardOutput):
         super().__init__(patched._prompt, patched._outcome, patched._row, patched._how, patched._changes)
         self._clean = clean
 
@@ -36,7 +44,7 @@ class Patched(Intervened):
         single = self._prompt.tokens.single
         rows = [single(token)] + ([] if other is None else [single(other)])
 
-        def read(chunk: Chunk) -> float:
+        def read(chunk: ForwardOutput) -> float:
             logits_V = self._logits_at(chunk, position)
             return float(logits_V[rows[0]] - (logits_V.mean() if other is None else logits_V[rows[1]]))
 
@@ -46,7 +54,9 @@ class Patched(Intervened):
         return (patched - corrupted) / (clean - corrupted)
 
 
-def patch(clean: Prompt, corrupted: Prompt, nodes: Iterable[Any], setting: Setting) -> Patched:
+def patch(
+    clean: PreparedPrompt, corrupted: PreparedPrompt, nodes: Iterable[Any], setting: InterventionConfig
+) -> PatchResult:
     """Set nodes of the corrupted prompt to what they are in the clean one; see `Model.patch`."""
     if len(clean.ids_P) != len(corrupted.ids_P):
         raise ValueError(
@@ -58,39 +68,39 @@ def patch(clean: Prompt, corrupted: Prompt, nodes: Iterable[Any], setting: Setti
     named = [member for node in nodes for member in (node.members if isinstance(node, Supernode) else (node,))]
     if any(isinstance(node, Direction) for node in named):
         raise ValueError("a direction cannot be patched; name features and error nodes")
-    placed = Changes({node: ablate() for node in named}, _both_places(clean, corrupted))
+    placed = EditPlan({node: ablate() for node in named}, _both_places(clean, corrupted))
     how = setting.how(clean.weights.architecture, clean.transcoders)
-    require_memory([Prepared(prompt, [placed], how) for prompt in (clean, corrupted)])
+    require_memory([InterventionBatch(prompt, [placed], how) for prompt in (clean, corrupted)])
     if not any(one.positions for one in placed):
         raise ValueError(
             "nothing would be patched: name at least one node, at a position of the prompts, which generated ones are not"
         )
     read = clean.stream(error_layers=placed.errors, report=placed.features).read(clean.ids_P[None])
     taken = _taken(placed, read, clean)
-    read.let_go()
+    read.free()
     (patched,) = intervene(prepare(corrupted, [taken], setting))
-    return Patched(patched, read)
+    return PatchResult(patched, read)
 
 
-def _both_places(clean: Prompt, corrupted: Prompt) -> Place:
+def _both_places(clean: PreparedPrompt, corrupted: PreparedPrompt) -> Place:
     """Where both prompts have nodes: a chat has fewer open positions than a text."""
     masked = [prompt.masked for prompt in (clean, corrupted)]
     positions = sorted({position for each in masked for position in each.positions})
-    return clean.place._replace(masked=Masked(tuple(positions), max(each.constant_prefix for each in masked)))
+    return clean.place._replace(masked=MaskedPositions(tuple(positions), max(each.constant_prefix for each in masked)))
 
 
-def _taken(placed: Changes, chunk: Chunk, prompt: Prompt) -> dict[Any, Change]:
+def _taken(placed: EditPlan, chunk: ForwardOutput, prompt: PreparedPrompt) -> dict[Any, Edit]:
     """The clean prompt's activations, as changes of single nodes."""
-    taken: dict[Any, Change] = {}
+    taken: dict[Any, Edit] = {}
     for layer, features in placed.features.items():
         for one in features:
             position_n = torch.tensor(one.positions, device=prompt.ids_P.device)
-            sites = Sites(position_n, torch.full_like(position_n, one.node.feature))
+            sites = FeatureIndex(position_n, torch.full_like(position_n, one.node.feature))
             values_n = chunk.active[layer].of(sites, prompt.transcoders, prompt.weights)
             for position, value in zip(one.positions, values_n.tolist(), strict=True):
                 taken[Feature(layer, one.node.feature, at=position)] = set_to(value)
     for layer, errors in placed.errors.items():
         for error in errors:
             for position in error.positions:
-                taken[Error(layer, at=position)] = set_to(chunk.errors[layer][position])
+                taken[ErrorNode(layer, at=position)] = set_to(chunk.errors[layer][position])
     return taken

@@ -9,43 +9,45 @@ from torch import Tensor
 QUERIES = 256  # of a block: large products, and little that is hidden from all of them
 
 
-class Span(NamedTuple):
+class PatternSpan(NamedTuple):
     """A block's queries and the keys that any of them attends to: ranges of positions."""
 
     queries: slice
     keys: slice
 
 
-class Block(NamedTuple):
+class PatternBlock(NamedTuple):
     """Pattern of a block, (H, queries, keys); of several sequences (B, H, queries, keys)."""
 
-    span: Span
+    span: PatternSpan
     pattern_Hqk: Tensor
 
 
-def spans(n_positions: int, window: int | None, first: int = 0) -> Iterator[Span]:
+def spans(n_positions: int, window: int | None, first: int = 0) -> Iterator[PatternSpan]:
     """Blocks of a causal pattern, of queries from the `first` on; with a window, a query attends to its `window` last positions."""
     for start in range(first, n_positions, QUERIES):
         stop = min(start + QUERIES, n_positions)
-        yield Span(slice(start, stop), slice(0 if window is None else max(0, start - window + 1), stop))
+        yield PatternSpan(slice(start, stop), slice(0 if window is None else max(0, start - window + 1), stop))
 
 
-def hidden(span: Span, window: int | None, device: torch.device) -> Tensor:
+def hidden(span: PatternSpan, window: int | None, device: torch.device) -> Tensor:
     """Which keys of a block are hidden from which of its queries, (queries, keys) bool."""
     queries = torch.arange(span.queries.start, span.queries.stop, device=device)
     distance = queries[:, None] - torch.arange(span.keys.start, span.keys.stop, device=device)
     return (distance < 0) if window is None else (distance < 0) | (distance >= window)
 
 
-class Pattern:
+class AttentionPattern:
     """One layer's attention pattern (H, P, P), [head, query, key], zero outside of its blocks."""
 
-    def __init__(self, blocks: list[Block]):
+    def __init__(self, blocks: list[PatternBlock]):
         self.blocks = blocks
 
-    def scaled(self, of_query_P: Tensor, of_key_P: Tensor) -> "Pattern":
+    def scaled(self, of_query_P: Tensor, of_key_P: Tensor) -> "AttentionPattern":
         """The pattern with factors for its queries and keys."""
-        return Pattern([Block(s, of_query_P[s.queries, None] * b * of_key_P[s.keys]) for s, b in self.blocks])
+        return AttentionPattern(
+            [PatternBlock(s, of_query_P[s.queries, None] * b * of_key_P[s.keys]) for s, b in self.blocks]
+        )
 
     def of_queries(self, position_T: Tensor, reach: int) -> Tensor:
         """What the queries at some positions attend to among the first `reach`, (H, T, reach)."""

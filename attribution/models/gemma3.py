@@ -11,14 +11,14 @@ from torch.nn import functional as F
 from transformers.activations import ACT2FN
 
 from .architecture import Architecture, read_architecture
-from .attention_pattern import Block, Pattern, Span, hidden, spans
+from .attention_pattern import AttentionPattern, PatternBlock, PatternSpan, hidden, spans
 
 
-class LayerPass(NamedTuple):
+class LayerCache(NamedTuple):
     """What one layer did on one prompt. P positions, D width, H heads; several sequences have one more dimension in front."""
 
     layer: int
-    pattern: Pattern  # attention probabilities
+    pattern: AttentionPattern  # attention probabilities
     rms_attn_in_P: Tensor  # reciprocal RMS of each norm's input
     rms_attn_out_P: Tensor
     rms_mlp_in_P: Tensor
@@ -27,7 +27,7 @@ class LayerPass(NamedTuple):
     mlp_out_PD: Tensor  # weighted post-feedforward norm output: what transcoders write
 
 
-class Past:
+class KVCache:
     """Keys and values of the positions that were read, by layer, as far back as the next ones attend."""
 
     def __init__(self) -> None:
@@ -53,11 +53,11 @@ class Past:
         return new_KPd
 
 
-class Attended(NamedTuple):
+class AttentionOutput(NamedTuple):
     """The residual stream (…, P, D) after a layer's attention, and what the attention did."""
 
     resid_PD: Tensor
-    pattern: Pattern
+    pattern: AttentionPattern
     rms_in_P: Tensor
     rms_out_P: Tensor
 
@@ -84,7 +84,7 @@ class LayerWeights:
     w_down: Tensor  # (D, d_mlp)
 
 
-class Gemma3Weights:
+class Gemma3:
     """A Hugging Face Gemma 3 used as a container of weights, and its forward pass on one prompt.
 
     The pass is our own because every reciprocal RMS and attention pattern is needed, in float64
@@ -173,8 +173,8 @@ class Gemma3Weights:
         """Reciprocal RMS of the final norm, (P,)."""
         return self.rms_norm(resid_PD, self.final_norm_D)[1]
 
-    def run(self, token_ids: Tensor) -> Iterator[LayerPass | Tensor]:
-        """Run one prompt (P,): yields a `LayerPass` for each layer, then the final residual (P, D)."""
+    def run(self, token_ids: Tensor) -> Iterator[LayerCache | Tensor]:
+        """Run one prompt (P,): yields a `LayerCache` for each layer, then the final residual (P, D)."""
         resid_PD = self.embed(token_ids)
         for index in range(self.architecture.n_layers):
             done, resid_PD = self._run_layer(index, resid_PD)
@@ -225,23 +225,23 @@ class Gemma3Weights:
             ids_BP, cache = torch.cat([ids_BP, drawn_B1], 1), out.past_key_values
         return ids_BP
 
-    def _run_layer(self, index: int, resid_PD: Tensor) -> tuple[LayerPass, Tensor]:
+    def _run_layer(self, index: int, resid_PD: Tensor) -> tuple[LayerCache, Tensor]:
         weights = self.layer(index)
         resid_PD, pattern, rms_attn_in, rms_attn_out = self.attend(index, weights, resid_PD)
         mlp_in, rms_mlp_in = self.rms_norm(resid_PD, weights.norm_mlp_in_D)
         mlp_out, rms_mlp_out = self.mlp(weights, mlp_in)
         scales = rms_attn_in, rms_attn_out, rms_mlp_in, rms_mlp_out
-        return LayerPass(index, pattern, *scales, mlp_in, mlp_out), resid_PD + mlp_out
+        return LayerCache(index, pattern, *scales, mlp_in, mlp_out), resid_PD + mlp_out
 
     def attend(
         self,
         index: int,
         weights: LayerWeights,
         resid_PD: Tensor,
-        past: Past | None = None,
-        pattern: Pattern | None = None,
+        past: KVCache | None = None,
+        pattern: AttentionPattern | None = None,
         rms: tuple[Tensor, Tensor] | None = None,
-    ) -> Attended:
+    ) -> AttentionOutput:
         """A layer's attention on residual streams (…, P, D), with its norms.
 
         `past` has the positions before, and takes these up. A pattern and reciprocal RMS that are given are used
@@ -257,7 +257,7 @@ class Gemma3Weights:
         v_HPd = v_KPd.repeat_interleave(self._group, -3)
         mixed_PE = pattern.forward(v_HPd).transpose(-2, -3).flatten(-2)
         attn_out, rms_out = self.rms_norm(mixed_PE @ weights.w_o.T, weights.norm_attn_out_D, rms_out)
-        return Attended(resid_PD + attn_out, pattern, rms_in, rms_out)
+        return AttentionOutput(resid_PD + attn_out, pattern, rms_in, rms_out)
 
     def mlp(self, weights: LayerWeights, mlp_in_PD: Tensor, added_PM: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Output (…, P, D) of an MLP after its norm, and the norm's reciprocal RMS; `added_PM` is added to its neurons."""
@@ -266,7 +266,7 @@ class Gemma3Weights:
             hidden_PM = hidden_PM + added_PM
         return self.rms_norm(hidden_PM @ weights.w_down.T, weights.norm_mlp_out_D)
 
-    def _pattern(self, index: int, weights: LayerWeights, normed_PD: Tensor, past: Past | None) -> Pattern:
+    def _pattern(self, index: int, weights: LayerWeights, normed_PD: Tensor, past: KVCache | None) -> AttentionPattern:
         """A layer's attention pattern, of queries that come after the past."""
         arch = self.architecture
         first = 0 if past is None else past.length
@@ -285,8 +285,8 @@ class Gemma3Weights:
             keys = slice(span.keys.start - gone, span.keys.stop - gone)  # of those that are kept
             scores_Hqk = q_HPd[..., queries, :] @ k_HPd[..., keys, :].mT * arch.attention_scale
             scores_Hqk.masked_fill_(hidden(span, window, scores_Hqk.device), float("-inf"))
-            blocks.append(Block(Span(span.queries, keys), F.softmax(scores_Hqk, dim=-1)))
-        return Pattern(blocks)
+            blocks.append(PatternBlock(PatternSpan(span.queries, keys), F.softmax(scores_Hqk, dim=-1)))
+        return AttentionPattern(blocks)
 
     @property
     def _group(self) -> int:

@@ -10,14 +10,14 @@ from cotrace.common.checks import as_index
 
 
 @dataclass(frozen=True)
-class Masked:
+class MaskedPositions:
     """Positions without features: a constant prefix, and others whose error nodes keep edges."""
 
     positions: tuple[int, ...]
     constant_prefix: int
 
     @classmethod
-    def choose(cls, requested: Sequence[int] | None, prefix: int, n_positions: int) -> "Masked":
+    def choose(cls, requested: Sequence[int] | None, prefix: int, n_positions: int) -> "MaskedPositions":
         """Default: the constant prefix. Position 0 is always masked.
 
         Raises ValueError for positions outside the prompt.

@@ -12,7 +12,7 @@ from torch import Tensor
 from cotrace.common.files import free_disk
 
 from .architecture import Architecture
-from .attention_pattern import Span, spans
+from .attention_pattern import PatternSpan, spans
 
 GIB = 2**30
 TIMES_INSIDE = 3  # tensors as large as a pattern, or as a layer's neurons, that are there at once while it is computed
@@ -95,7 +95,7 @@ def _attended(arch: Architecture, n_positions: int) -> list[int]:
     return [arch.n_heads * sum(sizes) for sizes in of_layers]
 
 
-def _size(span: Span) -> int:
+def _size(span: PatternSpan) -> int:
     return (span.queries.stop - span.queries.start) * (span.keys.stop - span.keys.start)
 
 

@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from cotrace.common.files import replacing
+from cotrace.common.files import atomic_write
 
 
 def cache_folder() -> Path:
@@ -69,7 +69,7 @@ def _read_remembered() -> dict[str, str]:
 
 def _write_remembered(remembered: dict[str, str]) -> None:
     # a read-only cache only means hashing again
-    with suppress(OSError), replacing(cache_folder() / "hashes.json") as temporary:
+    with suppress(OSError), atomic_write(cache_folder() / "hashes.json") as temporary:
         temporary.write_text(json.dumps(remembered, indent=0))
 
 

@@ -26,7 +26,7 @@ def check_segmentation(tokenizer: Any) -> None:
             )
 
 
-class Tokens:
+class PromptTokenizer:
     """A model's tokenizer, or none: then prompts and targets must be given as token ids."""
 
     def __init__(self, tokenizer: Any | None, vocab_size: int, bos_id: int | None):

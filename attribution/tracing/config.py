@@ -6,7 +6,7 @@ from typing import Any
 
 from cotrace.common.checks import as_index
 
-from .row_selection import Limits
+from .row_selection import RowBudget
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Options:
             raise ValueError(f"memory is {self.memory}; it is a number of bytes, or None for what is free")
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> RowBudget:
         """What ends the expansion."""
-        return Limits(self.coverage, self.max_features, self.max_seconds)
+        return RowBudget(self.coverage, self.max_features, self.max_seconds)
 
     def positions(self, n_positions: int) -> list[int]:
         """Where targets are read, counted from the start, ascending, each once."""

@@ -9,8 +9,8 @@ from cotrace.attribution.models.memory import GIB, free_memory, require_disk
 
 from .decoder_vectors import AT_ONCE
 from .flops import Sizes, product_rate, useful_operations, written_entries
-from .replacement import Survey
-from .row_selection import Limits
+from .replacement import PromptActivations
+from .row_selection import RowBudget
 from .sweep import BatchSize, best_targets
 from .targets import TargetRequest
 
@@ -24,7 +24,7 @@ SPARE = 2**28  # compiled code, threads, buffers of libraries
 
 
 @dataclass(frozen=True)
-class Plan:
+class TracePlan:
     """An estimate of one trace, from its active features; sizes are bytes.
 
     Memory is that of the device that computes: what is `loaded` already, `tables` for the whole trace, and a `batch`
@@ -67,8 +67,8 @@ class Plan:
 
 
 def make_plan(
-    survey: Survey, request: TargetRequest | None, limits: Limits, batch_size: int | None, memory: int
-) -> Plan:
+    survey: PromptActivations, request: TargetRequest | None, limits: RowBudget, batch_size: int | None, memory: int
+) -> TracePlan:
     """Plan a trace of a prompt whose active features are known, to stay within a total of bytes.
 
     What can be made again is not held, and batches get smaller, until it fits. Raises ValueError where nothing
@@ -95,7 +95,9 @@ def make_plan(
     return plan
 
 
-def _largest(survey: Survey, target_rows: int, named: int, limits: Limits, batch_size: int | None) -> Plan:
+def _largest(
+    survey: PromptActivations, target_rows: int, named: int, limits: RowBudget, batch_size: int | None
+) -> TracePlan:
     """The plan for speed: batches as large as they run best, and what is not too much is held."""
     features, arch, size = survey.features, survey.weights.architecture, survey.weights.dtype.itemsize
     n_positions = len(survey.token_ids_P)
@@ -105,7 +107,7 @@ def _largest(survey: Survey, target_rows: int, named: int, limits: Limits, batch
     edges += target_rows * nodes
     hold = survey.n_vectors * arch.d_model * size <= HELD
     targets = batch_size or best_targets(survey.weights.device.type, n_positions, hold)
-    return Plan(
+    return TracePlan(
         tokens=n_positions,
         features=len(features),
         nodes=nodes,
@@ -123,12 +125,12 @@ def _largest(survey: Survey, target_rows: int, named: int, limits: Limits, batch
     )
 
 
-def _bytes(survey: Survey) -> int:
+def _bytes(survey: PromptActivations) -> int:
     """Of an edge: its source and its weight."""
     return 4 + survey.weights.dtype.itemsize
 
 
-def _operations(survey: Survey) -> int:
+def _operations(survey: PromptActivations) -> int:
     """Useful operations of all features' rows."""
     features, arch = survey.features, survey.weights.architecture
     counts_LP = features.counts(arch.n_layers, len(survey.token_ids_P)).cpu().numpy()
@@ -137,7 +139,7 @@ def _operations(survey: Survey) -> int:
     return useful_operations(Sizes.of(arch, survey.transcoders), entries_LP, *sites)
 
 
-def _table_bytes(survey: Survey, hold: bool) -> int:
+def _table_bytes(survey: PromptActivations, hold: bool) -> int:
     """Everything that a replacement keeps beside what the survey has."""
     encoded, arch, size = survey.encoded, survey.weights.architecture, survey.weights.dtype.itemsize
     read = sum(e.encoder_UD.numel() for e in encoded)
@@ -149,7 +151,7 @@ def _table_bytes(survey: Survey, hold: bool) -> int:
     return size * (read + by_position + patterns + attention + held) + ENTRY_BYTES * vectors
 
 
-def _batch_bytes(survey: Survey, targets: int, nodes: int) -> int:
+def _batch_bytes(survey: PromptActivations, targets: int, nodes: int) -> int:
     """One batch of targets at the last position: gradients, one head's part of them, and its rows."""
     arch, size = survey.weights.architecture, survey.weights.dtype.itemsize
     gradients = 3 * arch.d_model + (1 + arch.n_kv_heads) * arch.d_head

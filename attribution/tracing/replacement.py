@@ -6,19 +6,19 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from cotrace.attribution.models.gemma3 import Gemma3Weights, LayerPass
-from cotrace.attribution.models.masking import Masked
+from cotrace.attribution.models.gemma3 import Gemma3, LayerCache
+from cotrace.attribution.models.masking import MaskedPositions
 from cotrace.attribution.models.memory import count_edges
 from cotrace.attribution.transcoders import Encoded, Transcoders
 from cotrace.common.progress import Progress
 from cotrace.kernels.decode import decode
 
 from .decoder_table import DecoderTable
-from .decoder_vectors import Writes
+from .decoder_vectors import DecoderVectors
 
 
 @dataclass(frozen=True)
-class Features:
+class ActiveFeatures:
     """Active features of one prompt, sorted by (layer, position, feature). N entries."""
 
     layer_N: Tensor
@@ -42,7 +42,7 @@ class Features:
         return torch.bincount(sites, minlength=n_layers * n_positions).view(n_layers, n_positions)
 
 
-class Survey:
+class PromptActivations:
     """What one forward pass saw: frozen constants, active features, inputs and outputs of MLPs.
 
     `room` is for decoders of active features, in bytes (`DecoderTable`).
@@ -50,22 +50,22 @@ class Survey:
 
     def __init__(
         self,
-        weights: Gemma3Weights,
+        weights: Gemma3,
         transcoders: Transcoders,
         token_ids: Tensor,
-        masked: Masked,
+        masked: MaskedPositions,
         room: int,
         progress: Progress,
     ):
         self.weights, self.transcoders, self.masked = weights, transcoders, masked
         self.token_ids_P = token_ids
-        self.passes: list[LayerPass] = []
+        self.passes: list[LayerCache] = []
         self.encoded: list[Encoded] = []
         self.decoders = DecoderTable(room)
         positions = masked.open_positions(len(token_ids), token_ids.device)
         with progress.phase("reading active features", weights.architecture.n_layers) as step:
             for done in weights.run(token_ids):
-                if isinstance(done, LayerPass):
+                if isinstance(done, LayerCache):
                     self.passes.append(done)
                     self._take(transcoders.encode(done, weights, positions))
                     step()
@@ -80,12 +80,12 @@ class Survey:
         self.encoded.append(replace(encoded, decoder_UJD=encoded.decoder_UJD.new_empty(0)))
 
     @cached_property
-    def features(self) -> Features:
+    def features(self) -> ActiveFeatures:
         """All active features of the prompt."""
         layers = [torch.full_like(e.position_n, layer) for layer, e in enumerate(self.encoded)]
         names = ("position_n", "feature_n", "activation_n", "pre_activation_n", "bias_n")
         columns = [torch.cat([getattr(e, name) for e in self.encoded]) for name in names]
-        return Features(torch.cat(layers), *columns)
+        return ActiveFeatures(torch.cat(layers), *columns)
 
     @cached_property
     def most_edges(self) -> int:
@@ -105,7 +105,7 @@ class Replacement:
     is written at one layer and position is one consecutive range of columns.
     """
 
-    def __init__(self, survey: Survey, hold: bool = True):
+    def __init__(self, survey: PromptActivations, hold: bool = True):
         weights, arch = survey.weights, survey.weights.architecture
         self.weights = weights
         self.features = survey.features
@@ -163,7 +163,7 @@ class Replacement:
         column_N[order] = torch.arange(len(order), device=order.device)
         return column_N, first_LP
 
-    def _writes(self, layer: int, survey: Survey, rows_JU: list[Tensor], hold: bool) -> Writes:
+    def _writes(self, layer: int, survey: PromptActivations, rows_JU: list[Tensor], hold: bool) -> DecoderVectors:
         """All that features write at one layer's MLP output, grouped by position."""
         encoded = survey.encoded
         writers = [s for s in range(layer + 1) if layer - s < len(rows_JU[s])]
@@ -172,9 +172,9 @@ class Replacement:
         row_E = torch.cat([rows_JU[s][layer - s, encoded[s].row_n] for s in writers])[order]
         scale_E = torch.cat([encoded[s].write_scale_n for s in writers])[order]
         offsets = [0, *torch.bincount(position_E, minlength=self.n_positions).cumsum(0).tolist()]
-        return Writes(survey.table_RD, row_E, scale_E, offsets, self.first_column_LP[writers[0]].tolist(), hold)
+        return DecoderVectors(survey.table_RD, row_E, scale_E, offsets, self.first_column_LP[writers[0]].tolist(), hold)
 
-    def _split_remainder(self, layer: int, survey: Survey) -> None:
+    def _split_remainder(self, layer: int, survey: PromptActivations) -> None:
         """Split what features and skip leave of the MLP's output into constants and error nodes."""
         done, (error_PD, constant_PD) = survey.passes[layer], self.rest_LKPD[layer]
         rest_PD = done.mlp_out_PD - self.decoded_LPD[layer]
@@ -213,7 +213,7 @@ class Replacement:
         return (mixed_HPd @ output_HDd.mT).sum(0)
 
 
-def _attention_maps(weights: Gemma3Weights, layer: int) -> tuple[Tensor, Tensor]:
+def _attention_maps(weights: Gemma3, layer: int) -> tuple[Tensor, Tensor]:
     """Value maps (KV, d_head, D) and output maps (H, D, d_head) with the norm weights folded in."""
     arch, w = weights.architecture, weights.layer(layer)
     value = (w.w_v * w.norm_attn_in_D).unflatten(0, (arch.n_kv_heads, arch.d_head))

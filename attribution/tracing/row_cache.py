@@ -14,7 +14,7 @@ import numpy as np
 from cotrace.graphs import NodeOrder
 from cotrace.graphs.rows import SparseRows, edges_of_rows
 
-from .replacement import Features, Replacement
+from .replacement import ActiveFeatures, Replacement
 
 EDGES_AT_ONCE = 2**22  # that are read from a file at once
 BITS = 24, 20  # of a feature's number and of a position in a key
@@ -65,7 +65,7 @@ def traced_prompt(
     )
 
 
-class PrefixCache:
+class RowCache:
     """Traced prompts, up to so many bytes of edges; those that were of no use for longest go first."""
 
     def __init__(self, max_bytes: int):
@@ -166,7 +166,7 @@ class KnownRows:
         return new_M
 
 
-def feature_keys(features: Features) -> np.ndarray:
+def feature_keys(features: ActiveFeatures) -> np.ndarray:
     """Layer, position and feature in one ascending number, (N,) int64."""
     of_feature, of_position = BITS
     layer, position, feature = (

@@ -18,14 +18,14 @@ from cotrace.common.checks import as_index
 from cotrace.graphs import NodeOrder
 from cotrace.graphs.rows import SparseRows
 
-from .replacement import Features
+from .replacement import ActiveFeatures
 from .sweep import Batch, Rows
 
 FIRST_ROWS = 32  # of a layer when nothing is known yet of how long rows take
 
 
 @dataclass(frozen=True)
-class Limits:
+class RowBudget:
     """What ends the expansion of a layer: coverage reached, or features or seconds used up.
 
     Raises ValueError for limits that make no sense.
@@ -55,7 +55,7 @@ class Limits:
         return self.coverage == 1 and self.max_features is None and self.max_seconds is None
 
 
-class Expansion:
+class RowSelection:
     """The state of one prompt's expansion: influence so far, what was skipped, what is left of the limits.
 
     Each layer may skip its share of the influence that may be skipped in all: equal shares, and what a
@@ -65,10 +65,10 @@ class Expansion:
 
     def __init__(
         self,
-        features: Features,
+        features: ActiveFeatures,
         order: NodeOrder,
         target_weights_M: np.ndarray,
-        limits: Limits,
+        limits: RowBudget,
         known_N: np.ndarray | None = None,
     ):
         device = features.layer_N.device
@@ -144,7 +144,7 @@ def _work(layer: Tensor | int, position: Tensor) -> Tensor:
 
 
 def influence_bound(
-    features: Features,
+    features: ActiveFeatures,
     order: NodeOrder,
     mass_M: np.ndarray,
     computed_N: np.ndarray,

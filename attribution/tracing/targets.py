@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cotrace.attribution.models.gemma3 import Gemma3Weights
-from cotrace.attribution.models.tokenizer import Tokens
+from cotrace.attribution.models.gemma3 import Gemma3
+from cotrace.attribution.models.tokenizer import PromptTokenizer
 from cotrace.common.checks import as_index
 
 from .config import Options
-from .replacement import Features, Replacement
+from .replacement import ActiveFeatures, Replacement
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class TargetRequest:
     named: tuple[Target, ...]
     positions: tuple[int, ...]
     token_ids: tuple[int, ...]
-    tokens: Tokens
+    tokens: PromptTokenizer
     max_targets: int
     target_mass: float
 
     @classmethod
     def parse(
-        cls, targets: Any, options: Options, token_ids: Sequence[int], tokens: Tokens, d_model: int
+        cls, targets: Any, options: Options, token_ids: Sequence[int], tokens: PromptTokenizer, d_model: int
     ) -> "TargetRequest":
         """Read what `Model.trace` takes. Raises ValueError for what cannot be a target, and where it cannot be read."""
         positions = options.positions(len(token_ids))
@@ -101,7 +101,7 @@ class TargetRequest:
         return [target for target in self.named if target.site is None]
 
 
-def parse_targets(requests: Sequence[Any], tokens: Tokens, d_model: int) -> list[Target]:
+def parse_targets(requests: Sequence[Any], tokens: PromptTokenizer, d_model: int) -> list[Target]:
     """Read explicit targets: token, pair of tokens, direction (D,), ("feature", layer, position, id).
 
     Needs the tokenizer only, so that mistakes show before anything is computed. Raises ValueError
@@ -118,7 +118,7 @@ def parse_targets(requests: Sequence[Any], tokens: Tokens, d_model: int) -> list
     return targets
 
 
-def _parse(request: Any, tokens: Tokens, d_model: int) -> Target:
+def _parse(request: Any, tokens: PromptTokenizer, d_model: int) -> Target:
     if isinstance(request, Tensor | np.ndarray) and request.ndim > 0:
         return _direction(torch.as_tensor(request), d_model)
     if isinstance(request, tuple | list):
@@ -135,11 +135,11 @@ def _parse(request: Any, tokens: Tokens, d_model: int) -> Target:
     )
 
 
-def _token(token: int, tokens: Tokens) -> Target:
+def _token(token: int, tokens: PromptTokenizer) -> Target:
     return Target("token", tokens.text(token), token_ids=(token,))
 
 
-def _difference(first: int, second: int, tokens: Tokens) -> Target:
+def _difference(first: int, second: int, tokens: PromptTokenizer) -> Target:
     if first == second:
         raise ValueError(f"the difference of {tokens.text(first)!r} and itself is zero; name two different tokens")
     return Target("difference", f"{tokens.text(first)} − {tokens.text(second)}", token_ids=(first, second))
@@ -153,14 +153,14 @@ def _direction(direction_D: Tensor, d_model: int) -> Target:
     return Target("direction", "direction", direction_D=direction_D)
 
 
-def most_likely(logits_V: Tensor, tokens: Tokens, max_targets: int, target_mass: float) -> list[Target]:
+def most_likely(logits_V: Tensor, tokens: PromptTokenizer, max_targets: int, target_mass: float) -> list[Target]:
     """The likeliest tokens that together reach `target_mass`, at most `max_targets`."""
     probability, ids = torch.softmax(logits_V.double(), dim=-1).topk(min(max_targets, len(logits_V)))
     reached = int(torch.searchsorted(probability.cumsum(0), target_mass)) + 1
     return [_token(token, tokens) for token in ids[:reached].tolist()]
 
 
-def _resolve(target: Target, weights: Gemma3Weights, probability_V: Tensor) -> Target:
+def _resolve(target: Target, weights: Gemma3, probability_V: Tensor) -> Target:
     if target.direction_D is not None:
         return replace(target, direction_D=target.direction_D.to(weights.device, weights.dtype))
     rows = weights.unembedding(torch.tensor(target.token_ids, device=weights.device))
@@ -171,7 +171,7 @@ def _resolve(target: Target, weights: Gemma3Weights, probability_V: Tensor) -> T
     return replace(target, direction_D=centred_D, probability=probability, weight=probability)
 
 
-def _find(target: Target, features: Features) -> Target:
+def _find(target: Target, features: ActiveFeatures) -> Target:
     assert target.site is not None
     layer, position, feature = target.site
     number = features.find(layer, position, feature)

@@ -10,16 +10,16 @@ from torch import Tensor
 
 from cotrace.attribution.models.memory import give_back_freed
 from cotrace.common.progress import Progress
-from cotrace.graphs import Graph, NodeOrder, RowSpool
+from cotrace.graphs import Graph, NodeOrder, RowWriter
 from cotrace.graphs.influence import node_influence, weights_of_targets
-from cotrace.graphs.rows import SparseRows, in_node_order, let_go_of_pages, rows_of_block
+from cotrace.graphs.rows import SparseRows, free_mapped_pages, in_node_order, rows_of_block
 from cotrace.graphs.schema import build_table
 from cotrace.graphs.scores import graph_scores
 
-from .plan import Plan
+from .plan import TracePlan
 from .replacement import Replacement
-from .row_cache import KnownRows, PrefixCache, traced_prompt
-from .row_selection import Expansion, Limits, influence_bound
+from .row_cache import KnownRows, RowCache, traced_prompt
+from .row_selection import RowBudget, RowSelection, influence_bound
 from .sweep import Batch, BatchSize, NodeColumns, Rows, feature_batches, sweep, target_batches
 from .targets import Target
 
@@ -28,7 +28,7 @@ class RowCollector:
     """Streams finished rows to the spool and keeps what becomes columns of the node table."""
 
     def __init__(self, order: NodeOrder, most_edges: int, value_type: np.dtype):
-        self.spool = RowSpool(value_type, order.n_nodes, most_edges)
+        self.spool = RowWriter(value_type, order.n_nodes, most_edges)
         self.bias_M = np.ma.masked_array(np.zeros(order.n_nodes, value_type), mask=True)
 
     def add(self, batch: Batch, rows: Rows, known: Iterator[SparseRows]) -> None:
@@ -53,7 +53,12 @@ class Run:
     """The rows of one prompt on their way: computed, or known from a prompt that begins the same."""
 
     def __init__(
-        self, replacement: Replacement, order: NodeOrder, expansion: Expansion, most_edges: int, known: KnownRows | None
+        self,
+        replacement: Replacement,
+        order: NodeOrder,
+        expansion: RowSelection,
+        most_edges: int,
+        known: KnownRows | None,
     ):
         self.replacement, self.expansion, self.known = replacement, expansion, known
         self.collector = RowCollector(order, most_edges, _numpy_type(replacement.dtype))
@@ -93,10 +98,10 @@ def trace(
     replacement: Replacement,
     targets: list[Target],
     info: dict[str, Any],
-    limits: Limits,
-    plan: Plan,
+    limits: RowBudget,
+    plan: TracePlan,
     *,
-    prefixes: PrefixCache | None,
+    prefixes: RowCache | None,
     progress: Progress,
 ) -> Graph:
     """Compute the rows of one prompt's graph that the limits ask for, from the top, and assemble it.
@@ -112,7 +117,7 @@ def trace(
     records = _target_records(targets, order)
     weights_M = weights_of_targets(records, order.n_nodes)
     known = None if prefixes is None else prefixes.known_rows(replacement, order)
-    expansion = Expansion(features, order, weights_M, limits, None if known is None else known.known_N)
+    expansion = RowSelection(features, order, weights_M, limits, None if known is None else known.known_N)
     run = Run(replacement, order, expansion, replacement.most_edges + len(own_rows) * order.n_nodes, known)
     none = np.empty(0, np.int64)
     for batch in target_batches(replacement, _read_by(replacement, own_rows), order.logits.start, plan.size):
@@ -130,7 +135,7 @@ def trace(
                 traced_prompt(replacement, order, computed_N, bias_M[order.features].filled(0).copy(), csr)
             )
         graph = _assemble(replacement, targets, records, weights_M, order, csr, bias_M, computed_N, info)
-        let_go_of_pages(*csr)
+        free_mapped_pages(*csr)
         return graph
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from cotrace.attribution.models.gemma3 import Gemma3Weights, LayerPass
-from cotrace.kernels.active import Active, Sites, look_up
+from cotrace.attribution.models.gemma3 import Gemma3, LayerCache
+from cotrace.kernels.active import Active, FeatureIndex, look_up
 
 
 @dataclass(frozen=True)
@@ -49,31 +49,31 @@ class Transcoders(ABC):
     inside = False  # whether the features are parts of the MLP, where the model itself writes what they write
 
     @abstractmethod
-    def encode(self, done: LayerPass, weights: Gemma3Weights, positions: Tensor) -> Encoded:
+    def encode(self, done: LayerCache, weights: Gemma3, positions: Tensor) -> Encoded:
         """Active features of one layer at the given positions (ascending)."""
 
     @abstractmethod
-    def active_at(self, done: LayerPass, weights: Gemma3Weights, positions: Tensor) -> Active:
+    def active_at(self, done: LayerCache, weights: Gemma3, positions: Tensor) -> Active:
         """As `encode`, without what the features read and write."""
 
-    def activations(self, active: Active, done: LayerPass, weights: Gemma3Weights, sites: Sites) -> Tensor:
+    def activations(self, active: Active, done: LayerCache, weights: Gemma3, sites: FeatureIndex) -> Tensor:
         """Activations (n,) of any features, by what `active` returned: zero where they are not active."""
         return look_up(active, sites)
 
     @abstractmethod
-    def readers(self, done: LayerPass, weights: Gemma3Weights, sites: Sites) -> Tensor:
+    def readers(self, done: LayerCache, weights: Gemma3, sites: FeatureIndex) -> Tensor:
         """What features read at the layer's MLP input, (n, D)."""
 
     @abstractmethod
-    def decoders(self, layer: int, feature_U: Tensor, weights: Gemma3Weights) -> Tensor:
+    def decoders(self, layer: int, feature_U: Tensor, weights: Gemma3) -> Tensor:
         """What features write at a layer and, in a CLT, each later one, (U, J, D)."""
 
-    def write_scale(self, done: LayerPass, position_n: Tensor) -> Tensor | None:
+    def write_scale(self, done: LayerCache, position_n: Tensor) -> Tensor | None:
         """What multiplies an activation besides the decoder, (n,); None is 1."""
         return None
 
     @abstractmethod
-    def width(self, layer: int, weights: Gemma3Weights) -> int:
+    def width(self, layer: int, weights: Gemma3) -> int:
         """Features of a layer."""
 
     def skip(self, layer: int, like: Tensor) -> Tensor | None:

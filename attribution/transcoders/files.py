@@ -9,13 +9,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from cotrace.attribution.models.architecture import Architecture
-from cotrace.attribution.models.gemma3 import Gemma3Weights, LayerPass
+from cotrace.attribution.models.gemma3 import Gemma3, LayerCache
 from cotrace.attribution.models.provenance import content_hash
-from cotrace.kernels.active import Active, Sites
+from cotrace.kernels.active import Active, FeatureIndex
 from cotrace.kernels.encode import encode
 
 from .base import Encoded, Transcoders
-from .formats import Activation, Format, LayerTensors
+from .formats import Activation, FileFormat, LayerTensors
 
 
 class ActiveDecoders(NamedTuple):
@@ -36,7 +36,7 @@ class FileTranscoders(Transcoders):
     """
 
     def __init__(
-        self, name: str, layout: Format, files: list[list[Path]], *, revision: str | None, activation: Activation
+        self, name: str, layout: FileFormat, files: list[list[Path]], *, revision: str | None, activation: Activation
     ):
         self.name, self.kind, self.revision = name, layout.kind, revision
         self._layout, self._files, self.activation = layout, files, activation
@@ -82,7 +82,7 @@ class FileTranscoders(Transcoders):
         """Active features of one layer for inputs (P, D), with their decoders."""
         return self._active(layer, self.tensors(layer), x_PD)
 
-    def encode(self, done: LayerPass, weights: Gemma3Weights, positions: Tensor) -> Encoded:
+    def encode(self, done: LayerCache, weights: Gemma3, positions: Tensor) -> Encoded:
         """Active features of one layer; reads its encoder and the decoder rows in use."""
         tensors = self.tensors(done.layer)
         x_pD = done.mlp_in_PD[positions]
@@ -100,22 +100,22 @@ class FileTranscoders(Transcoders):
             write_scale_n=active.activation_n,
         )
 
-    def active_at(self, done: LayerPass, weights: Gemma3Weights, positions: Tensor) -> Active:
+    def active_at(self, done: LayerCache, weights: Gemma3, positions: Tensor) -> Active:
         """Active features of one layer; reads its encoder only."""
         active = self._encode(done.layer, self.tensors(done.layer), done.mlp_in_PD[positions])
         return active._replace(position_n=positions[active.position_n])
 
-    def readers(self, done: LayerPass, weights: Gemma3Weights, sites: Sites) -> Tensor:
+    def readers(self, done: LayerCache, weights: Gemma3, sites: FeatureIndex) -> Tensor:
         """Encoder vectors, (n, D)."""
         feature_U, row_n = sites.feature_n.unique(return_inverse=True)
         return self.tensors(done.layer).w_enc_DF[:, feature_U.cpu()].T.to(done.mlp_in_PD)[row_n]
 
-    def decoders(self, layer: int, feature_U: Tensor, weights: Gemma3Weights) -> Tensor:
+    def decoders(self, layer: int, feature_U: Tensor, weights: Gemma3) -> Tensor:
         """Decoder rows, (U, J, D)."""
         like = torch.empty(0, device=weights.device, dtype=weights.dtype)
         return self._decoders(layer, self.tensors(layer), feature_U, like)
 
-    def width(self, layer: int, weights: Gemma3Weights) -> int:
+    def width(self, layer: int, weights: Gemma3) -> int:
         """Features of a layer."""
         return self._widths[layer]
 

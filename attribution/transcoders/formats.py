@@ -64,7 +64,7 @@ def _circuit_tracer_per_layer(t: Tensors, layer: int) -> LayerTensors:
 
 
 @dataclass(frozen=True)
-class Format:
+class FileFormat:
     """A layout of files. `path` matches a file's path below the set's folder's parent folders."""
 
     name: str
@@ -84,7 +84,7 @@ _SCOPE = {"w_enc": "DF", "b_enc": "F", "b_dec": "D", "threshold": "F", "affine_s
 _SCOPE_REQUIRED = ("w_enc", "w_dec", "b_enc", "b_dec", "threshold")
 
 FORMATS = (
-    Format(
+    FileFormat(
         name="Gemma Scope 2 CLT",
         kind="clt",
         path=re.compile(r"(?:(?P<set>.*)/)?params_layer_(?P<layer>\d+)\.safetensors"),
@@ -93,7 +93,7 @@ FORMATS = (
         shapes={**_SCOPE, "w_dec": "FLD"},
         files_per_layer=("params_layer_{i}.safetensors",),
     ),
-    Format(  # Gemma Scope 2's tensors, w_dec without the zeros of earlier layers, in whatever precision
+    FileFormat(  # Gemma Scope 2's tensors, w_dec without the zeros of earlier layers, in whatever precision
         name="packed CLT",
         kind="clt",
         path=re.compile(r"(?:(?P<set>.*)/)?packed_layer_(?P<layer>\d+)\.safetensors"),
@@ -102,7 +102,7 @@ FORMATS = (
         shapes={**_SCOPE, "w_dec": "FJD"},
         files_per_layer=("packed_layer_{i}.safetensors",),
     ),
-    Format(
+    FileFormat(
         name="Gemma Scope 2 per layer",
         kind="per-layer",
         path=re.compile(r"(?:(?P<set>.*)/)?layer_(?P<layer>\d+)_(?P<variant>[^/]+)/params\.safetensors"),
@@ -111,7 +111,7 @@ FORMATS = (
         shapes={**_SCOPE, "w_dec": "FD"},
         files_per_layer=("layer_{i}_{variant}/params.safetensors",),
     ),
-    Format(
+    FileFormat(
         name="circuit-tracer CLT",
         kind="clt",
         path=re.compile(r"(?:(?P<set>.*)/)?W_(?:enc|dec)_(?P<layer>\d+)\.safetensors"),
@@ -127,7 +127,7 @@ FORMATS = (
         },
         files_per_layer=("W_enc_{i}.safetensors", "W_dec_{i}.safetensors"),
     ),
-    Format(
+    FileFormat(
         name="circuit-tracer per layer",
         kind="per-layer",
         path=re.compile(r"(?:(?P<set>.*)/)?layer_(?P<layer>\d+)\.safetensors"),
@@ -151,7 +151,7 @@ class TranscoderSet:
     """The files of one set, by layer; paths are relative to where they were listed."""
 
     name: str
-    format: Format
+    format: FileFormat
     variant: str = ""
     files: dict[int, list[str]] = field(default_factory=dict)
 

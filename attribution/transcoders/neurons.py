@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from cotrace.attribution.models.gemma3 import Gemma3Weights, LayerPass, LayerWeights
-from cotrace.kernels.active import Active, Sites, look_up
+from cotrace.attribution.models.gemma3 import Gemma3, LayerCache, LayerWeights
+from cotrace.kernels.active import Active, FeatureIndex, look_up
 
 from .base import Encoded, Transcoders
 
@@ -29,7 +29,7 @@ class NeuronTranscoders(Transcoders):
         self.k = k
         self.name = f"neurons:{k}"
 
-    def encode(self, done: LayerPass, weights: Gemma3Weights, positions: Tensor) -> Encoded:
+    def encode(self, done: LayerCache, weights: Gemma3, positions: Tensor) -> Encoded:
         """The strongest k neurons of each position; see the class."""
         layer = weights.layer(done.layer)
         active, gate_n = self._strongest(done, weights, positions)
@@ -44,11 +44,11 @@ class NeuronTranscoders(Transcoders):
             write_scale_n=active.activation_n * done.rms_mlp_out_P[active.position_n],
         )
 
-    def active_at(self, done: LayerPass, weights: Gemma3Weights, positions: Tensor) -> Active:
+    def active_at(self, done: LayerCache, weights: Gemma3, positions: Tensor) -> Active:
         """The strongest k neurons of each position."""
         return self._strongest(done, weights, positions)[0]
 
-    def activations(self, active: Active, done: LayerPass, weights: Gemma3Weights, sites: Sites) -> Tensor:
+    def activations(self, active: Active, done: LayerCache, weights: Gemma3, sites: FeatureIndex) -> Tensor:
         """Activations of any neurons, also of those that are not among the strongest."""
         x_nD, layer = done.mlp_in_PD[sites.position_n], weights.layer(done.layer)
         up_n = (x_nD * layer.w_up[sites.feature_n]).sum(-1)
@@ -56,29 +56,29 @@ class NeuronTranscoders(Transcoders):
         found_n = look_up(active, sites)  # the same bits as there
         return torch.where(found_n != 0, found_n, exact_n)
 
-    def readers(self, done: LayerPass, weights: Gemma3Weights, sites: Sites) -> Tensor:
+    def readers(self, done: LayerCache, weights: Gemma3, sites: FeatureIndex) -> Tensor:
         """What neurons read, with their gates as they are, (n, D)."""
         layer = weights.layer(done.layer)
         gate_n = self._gates(layer, weights, done.mlp_in_PD[sites.position_n], sites.feature_n)
         return gate_n[:, None] * layer.w_up[sites.feature_n]
 
-    def decoders(self, layer: int, feature_U: Tensor, weights: Gemma3Weights) -> Tensor:
+    def decoders(self, layer: int, feature_U: Tensor, weights: Gemma3) -> Tensor:
         """What neurons write, before the norm's scale, (U, 1, D)."""
         of_layer = weights.layer(layer)
         return (of_layer.w_down.T[feature_U] * of_layer.norm_mlp_out_D)[:, None]
 
-    def write_scale(self, done: LayerPass, position_n: Tensor) -> Tensor:
+    def write_scale(self, done: LayerCache, position_n: Tensor) -> Tensor:
         """The post-feedforward norm's scale, (n,)."""
         return done.rms_mlp_out_P[position_n]
 
-    def width(self, layer: int, weights: Gemma3Weights) -> int:
+    def width(self, layer: int, weights: Gemma3) -> int:
         """Neurons of a layer."""
         return weights.architecture.d_mlp
 
-    def _gates(self, layer: LayerWeights, weights: Gemma3Weights, x_nD: Tensor, feature_n: Tensor) -> Tensor:
+    def _gates(self, layer: LayerWeights, weights: Gemma3, x_nD: Tensor, feature_n: Tensor) -> Tensor:
         return weights.activation((x_nD * layer.w_gate[feature_n]).sum(-1))
 
-    def _strongest(self, done: LayerPass, weights: Gemma3Weights, positions: Tensor) -> tuple[Active, Tensor]:
+    def _strongest(self, done: LayerCache, weights: Gemma3, positions: Tensor) -> tuple[Active, Tensor]:
         """The strongest k neurons of each position, and their gates (n,)."""
         layer = weights.layer(done.layer)
         x_pD = done.mlp_in_PD[positions]

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cotrace.attribution.interventions.edits import Changes, ablate
-from cotrace.attribution.interventions.forward import HELD, Chunk, How
-from cotrace.attribution.interventions.intervene import Prompt, outcomes
+from cotrace.attribution.interventions.edits import EditPlan, ablate
+from cotrace.attribution.interventions.forward import HELD, ForwardOutput, LayerMode
+from cotrace.attribution.interventions.intervene import PreparedPrompt, outcomes
 from cotrace.graphs import Graph
-from cotrace.kernels.active import Sites
+from cotrace.kernels.active import FeatureIndex
 
 Key = tuple[int, int, int]  # layer, position and id of a feature
 NEAREST = 10  # in size: among so many a control is drawn
@@ -19,7 +19,7 @@ TINY = 1e-30  # of what writes nothing, so that its logarithm is there
 LOGITS_AT_ONCE = 32  # rows, each of the whole vocabulary
 
 
-class Measured(NamedTuple):
+class AblationEffects(NamedTuple):
     """What ablations did: K of them, T targets, N features of the graph."""
 
     target_KT: np.ndarray  # change of what each target reads
@@ -30,7 +30,7 @@ class Measured(NamedTuple):
 class Ablations:
     """A graph, the prompt that it was made of, and the model: ablates sets of nodes and measures."""
 
-    def __init__(self, prompt: Prompt, graph: Graph):
+    def __init__(self, prompt: PreparedPrompt, graph: Graph):
         self.prompt, self.graph = prompt, graph
         self.keys, self.n_positions = feature_keys(graph), len(prompt.ids_P)
         self.sites = [self._sites(layer) for layer in range(prompt.weights.architecture.n_layers)]
@@ -38,7 +38,7 @@ class Ablations:
         self.weight_T = np.array([target["weight"] for target in graph.info["targets"]])
         self.position = max(target.position for target in self.targets)
         self.before = prompt.read()
-        self.before.let_go()
+        self.before.free()
         self.active, self.sizes = active_features(prompt, self.before)
         self.number = {key: n for n, key in enumerate(self.active)}
         self.position_N = np.array([position for _, position, _ in self.active])
@@ -49,40 +49,44 @@ class Ablations:
                 "trace the prompt again on this device, in this dtype"
             )
 
-    def _sites(self, layer: int) -> Sites:
+    def _sites(self, layer: int) -> FeatureIndex:
         mine = [(position, feature) for at, position, feature in self.keys if at == layer]
         pairs_n2 = torch.tensor(mine, dtype=torch.long, device=self.prompt.ids_P.device).view(-1, 2)
-        return Sites(*pairs_n2.T)
+        return FeatureIndex(*pairs_n2.T)
 
     def measure(
         self,
         removed: Sequence[Iterable[Any]],
-        how: Sequence[How],
+        how: Sequence[LayerMode],
         step: Any = None,
         features: bool = True,
-    ) -> Measured:
+    ) -> AblationEffects:
         """Ablate each set of nodes by itself. Without `features` activations are looked at for targets only."""
         features = features or any(target.feature is not None for target in self.targets)
         n_targets, n_features = len(self.targets), len(self.keys)
-        parts = [Measured(np.empty((0, n_targets)), np.empty(0), np.empty((0, n_features)))]
+        parts = [AblationEffects(np.empty((0, n_targets)), np.empty(0), np.empty((0, n_features)))]
         for start in range(0, len(removed), at_once := self.prompt.rows_at_once(how)):
             sets = removed[start : start + at_once]
-            rows = [Changes({node: ablate() for node in nodes}, self.prompt.place) for nodes in sets]
+            rows = [EditPlan({node: ablate() for node in nodes}, self.prompt.place) for nodes in sets]
             before, after = self._read_rows(rows, how, features)
             parts.append(self._compare(before, after, len(sets), features, how))
             if step is not None:
                 step(len(sets))
-        return Measured(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        return AblationEffects(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
-    def _read_rows(self, rows: Sequence[Changes], how: Sequence[How], features: bool) -> tuple[Chunk, Chunk]:
+    def _read_rows(
+        self, rows: Sequence[EditPlan], how: Sequence[LayerMode], features: bool
+    ) -> tuple[ForwardOutput, ForwardOutput]:
         """The rows without and with changes; where nothing is held, one row without serves all."""
-        if any(h != How() for h in how):
+        if any(h != LayerMode() for h in how):
             return outcomes(self.prompt, rows, how, features)[:2]
         error_layers = {layer for changes in rows for layer in changes.errors}
         stream = self.prompt.stream(how, rows, error_layers=error_layers, report=range(len(how)) if features else ())
         return self.before, stream.read(self.prompt.ids_P.expand(len(rows), -1))
 
-    def _compare(self, before: Chunk, after: Chunk, n_rows: int, features: bool, how: Sequence[How]) -> Measured:
+    def _compare(
+        self, before: ForwardOutput, after: ForwardOutput, n_rows: int, features: bool, how: Sequence[LayerMode]
+    ) -> AblationEffects:
         feature_KN = np.zeros((n_rows, len(self.keys)))
         if features:
             feature_KN += self._activations(after, n_rows, how) - self._activations(before, len(before.resid_BPD))
@@ -93,15 +97,15 @@ class Ablations:
                 target_KT[:, column] = (
                     self._read_feature(before, after, target.feature) if held else feature_KN[:, target.feature]
                 )
-        return Measured(target_KT, self._kl(before, after), feature_KN)
+        return AblationEffects(target_KT, self._kl(before, after), feature_KN)
 
-    def _activations(self, chunk: Chunk, n_rows: int, how: Sequence[How] = ()) -> np.ndarray:
+    def _activations(self, chunk: ForwardOutput, n_rows: int, how: Sequence[LayerMode] = ()) -> np.ndarray:
         """Activations of the graph's features, (K, N); where they are held, what they would be by what they read."""
         transcoders, weights, columns = self.prompt.transcoders, self.prompt.weights, []
         open_p = self.prompt.stream().open_positions(n_rows, 0, self.n_positions)
         for layer, mine in enumerate(self.sites):
             row_K1 = torch.arange(n_rows, device=mine.position_n.device)[:, None] * self.n_positions
-            sites = Sites((row_K1 + mine.position_n).flatten(), mine.feature_n.repeat(n_rows))
+            sites = FeatureIndex((row_K1 + mine.position_n).flatten(), mine.feature_n.repeat(n_rows))
             if how and how[layer].mlp == HELD:
                 done = chunk.passes[layer]
                 value_n = transcoders.activations(transcoders.active_at(done, weights, open_p), done, weights, sites)
@@ -110,17 +114,17 @@ class Ablations:
             columns.append(value_n.view(n_rows, -1))
         return torch.cat(columns, 1).double().cpu().numpy()
 
-    def _read_feature(self, before: Chunk, after: Chunk, node: int) -> np.ndarray:
+    def _read_feature(self, before: ForwardOutput, after: ForwardOutput, node: int) -> np.ndarray:
         """How much more a feature reads, of which nothing comes where activations are held, (K,)."""
         layer, position, feature = self.keys[node]
         row_K = torch.arange(len(after.resid_BPD), device=self.prompt.ids_P.device)
         position_K = row_K * self.n_positions + position
-        sites = Sites(position_K, torch.full_like(position_K, feature))
+        sites = FeatureIndex(position_K, torch.full_like(position_K, feature))
         readers_KD = self.prompt.transcoders.readers(before.passes[layer], self.prompt.weights, sites)
         more_KD = (after.passes[layer].mlp_in_PD - before.passes[layer].mlp_in_PD)[position_K]
         return (more_KD * readers_KD).sum(-1).double().cpu().numpy()
 
-    def _read(self, chunk: Chunk, target: "_ReadOut") -> np.ndarray:
+    def _read(self, chunk: ForwardOutput, target: "_ReadOut") -> np.ndarray:
         """What a target reads in every row, (K,)."""
         if target.direction_D is None:
             return np.zeros(len(chunk.resid_BPD))
@@ -128,7 +132,7 @@ class Ablations:
         normed_KD = self.prompt.weights.final_normed(chunk.resid_BPD[:, at], chunk.rms_BP[:, at])
         return (normed_KD @ target.direction_D).double().cpu().numpy()
 
-    def _kl(self, before: Chunk, after: Chunk) -> np.ndarray:
+    def _kl(self, before: ForwardOutput, after: ForwardOutput) -> np.ndarray:
         """KL(before ‖ after) of the next token at the targets' last position, (K,) in nats."""
         (before_V,) = self._log_probabilities(before, torch.arange(1))
         found = [
@@ -137,7 +141,7 @@ class Ablations:
         ]
         return torch.cat(found).cpu().numpy()
 
-    def _log_probabilities(self, chunk: Chunk, rows: Tensor) -> Tensor:
+    def _log_probabilities(self, chunk: ForwardOutput, rows: Tensor) -> Tensor:
         at = self.position
         return self.prompt.weights.logits(chunk.resid_BPD[rows, at], chunk.rms_BP[rows, at]).double().log_softmax(-1)
 
@@ -170,7 +174,7 @@ class _ReadOut(NamedTuple):
     feature: int | None
 
 
-def _read_out(prompt: Prompt, target: dict[str, Any]) -> _ReadOut:
+def _read_out(prompt: PreparedPrompt, target: dict[str, Any]) -> _ReadOut:
     """How a target that a graph names is read. Raises ValueError for a direction, which no file holds."""
     weights, ids = prompt.weights, target.get("token_ids", [])
     position = target.get("position", len(prompt.ids_P) - 1)
@@ -191,7 +195,7 @@ def feature_keys(graph: Graph) -> list[Key]:
     return list(zip(*columns, strict=True))
 
 
-def active_features(prompt: Prompt, read: Chunk) -> tuple[list[Key], np.ndarray]:
+def active_features(prompt: PreparedPrompt, read: ForwardOutput) -> tuple[list[Key], np.ndarray]:
     """All active features of a prompt that was read, and the length of all that each writes (N,)."""
     keys: list[Key] = []
     sizes = []

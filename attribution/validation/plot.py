@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cotrace.common.files import replacing
+from cotrace.common.files import atomic_write
 from cotrace.graphs.graph import Graph
 
 FORMATS = (".svg", ".png", ".pdf")
@@ -53,7 +53,7 @@ def plot_validation(graph: Graph, path: Path) -> Path:
         axis.set_minor_formatter(NullFormatter())
     figure.legend(loc="outside lower center", ncols=3, fontsize="small", frameon=False)
     figure.suptitle(" ".join(graph.info["prompt"].split())[:90].replace("$", r"\$"))
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:], metadata={"Date": None} if path.suffix == ".svg" else None)
     return path
 

@@ -6,15 +6,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cotrace.attribution.interventions.edits import Changes, Feature, nodes_of
-from cotrace.attribution.interventions.forward import HELD, How
-from cotrace.attribution.interventions.intervene import Prepared, Prompt, Setting, require_memory
+from cotrace.attribution.interventions.edits import EditPlan, Feature, nodes_of
+from cotrace.attribution.interventions.forward import HELD, LayerMode
+from cotrace.attribution.interventions.intervene import (
+    InterventionBatch,
+    InterventionConfig,
+    PreparedPrompt,
+    require_memory,
+)
 from cotrace.common.checks import as_index
 from cotrace.common.progress import Progress
 from cotrace.graphs import Graph, node_label, strongest_paths
 from cotrace.graphs.effects import ablation_effects
 
-from .ablations import Ablations, Measured
+from .ablations import AblationEffects, Ablations
 from .agreement import later, pairs, summary
 
 GROUPS = (3, 10, 30)  # the most influential nodes together
@@ -22,7 +27,7 @@ ERRORS = 10  # error nodes, the most influential
 
 
 @dataclass(frozen=True)
-class Plan:
+class ValidationConfig:
     """How much is measured. Raises ValueError for numbers that make no sense."""
 
     nodes: int = 60
@@ -37,7 +42,7 @@ class Plan:
                 raise ValueError(f"{name} is {getattr(self, name)}; use at least {least}")
 
 
-class Chosen(NamedTuple):
+class AblationSets(NamedTuple):
     """What is ablated of a graph, each set by itself."""
 
     top: list[int]  # the most influential features
@@ -63,7 +68,12 @@ class Chosen(NamedTuple):
 
 
 def validate(
-    prompt: Prompt, graph: Graph, setting: Setting, plan: Plan, groups: Mapping[str, Sequence[int]], progress: Progress
+    prompt: PreparedPrompt,
+    graph: Graph,
+    setting: InterventionConfig,
+    plan: ValidationConfig,
+    groups: Mapping[str, Sequence[int]],
+    progress: Progress,
 ) -> dict[str, Any]:
     """Measure what the graph's most influential nodes do; see `Model.validate`."""
     how = setting.how(prompt.weights.architecture, prompt.transcoders)
@@ -72,9 +82,11 @@ def validate(
     random = np.random.default_rng(plan.seed)
     chosen = _choose(graph, plan, groups, random)
     sources = sorted(chosen.drawn)
-    require_memory([Prepared(prompt, [Changes({}, prompt.place)], how)])
+    require_memory([InterventionBatch(prompt, [EditPlan({}, prompt.place)], how)])
     ablations = Ablations(prompt, graph)
-    kept = [How(mlp=HELD)] * len(how)  # attention and norms respond: with all held it would be true by construction
+    kept = [LayerMode(mlp=HELD)] * len(
+        how
+    )  # attention and norms respond: with all held it would be true by construction
     with_controls = sum(min(nodes) < graph.order.n_features for nodes in chosen.controlled)
     total = len(chosen.sets) + plan.controls * with_controls + len(sources) + len(chosen.paths)
     with progress.phase("ablating", total) as step:
@@ -102,7 +114,9 @@ def validate(
     return record
 
 
-def _choose(graph: Graph, plan: Plan, groups: Mapping[str, Sequence[int]], random: np.random.Generator) -> Chosen:
+def _choose(
+    graph: Graph, plan: ValidationConfig, groups: Mapping[str, Sequence[int]], random: np.random.Generator
+) -> AblationSets:
     """What is ablated. Raises ValueError for groups that cannot be, and where nothing has influence."""
     influence_M = graph.column("influence").astype(np.float64)
     targets = {target["node"] for target in graph.info["targets"]}  # what they read is measured
@@ -113,7 +127,7 @@ def _choose(graph: Graph, plan: Plan, groups: Mapping[str, Sequence[int]], rando
     drawn = random.choice(features, min(plan.sample, len(features)), replace=False).tolist() if features else []
     own = {f"{count} most influential features": tuple(features[:count]) for count in GROUPS if count < len(features)}
     named = own | _checked_groups(groups, own)
-    return Chosen(features[: plan.nodes], errors, named, _feature_paths(graph, plan.paths, targets), set(drawn))
+    return AblationSets(features[: plan.nodes], errors, named, _feature_paths(graph, plan.paths, targets), set(drawn))
 
 
 def _checked_groups(groups: Mapping[str, Sequence[int]], own: Iterable[str]) -> dict[str, tuple[int, ...]]:
@@ -150,7 +164,7 @@ def _feature_paths(graph: Graph, count: int, targets: set[int]) -> list[tuple[tu
 class Controls(NamedTuple):
     """What random features of the sizes of one set's features do, and how long what they write is beside its."""
 
-    measured: Measured
+    measured: AblationEffects
     length: float
 
 
@@ -158,7 +172,7 @@ def _controls(
     ablations: Ablations,
     sets: Sequence[tuple[int, ...]],
     count: int,
-    how: Sequence[How],
+    how: Sequence[LayerMode],
     random: np.random.Generator,
     step: Any,
 ) -> list[Controls | None]:
@@ -178,13 +192,13 @@ def _controls(
             continue
         mine = slice(first, first := first + count)
         lengths = [ablations.length(one) for one in drawn[mine]]
-        part = Measured(*(column[mine] for column in measured))
+        part = AblationEffects(*(column[mine] for column in measured))
         found.append(Controls(part, float(np.mean(lengths) / ablations.length(own))))
     return found
 
 
 def _rest_kept(
-    ablations: Ablations, paths: Sequence[tuple[tuple[int, ...], str]], kept: Sequence[How], step: Any
+    ablations: Ablations, paths: Sequence[tuple[tuple[int, ...], str]], kept: Sequence[LayerMode], step: Any
 ) -> list[dict[str, float]]:
     """What ablating a whole path does while all other features keep their activations, and what edges say it does."""
     graph, sets = ablations.graph, [path for path, _ in paths]
@@ -199,13 +213,13 @@ def _targets(graph: Graph) -> list[int]:
 
 
 class _Table:
-    """Measured and predicted side by side, a row for each set of nodes; the first have controls."""
+    """AblationEffects and predicted side by side, a row for each set of nodes; the first have controls."""
 
     def __init__(
         self,
         graph: Graph,
         sets: Sequence[tuple[int, ...]],
-        measured: Measured,
+        measured: AblationEffects,
         controls: Sequence[Controls | None],
         others_respond: bool,
     ):
@@ -245,7 +259,7 @@ class _Table:
         }
 
 
-def _rows(graph: Graph, chosen: Chosen, table: _Table, paths_kept: Sequence[dict[str, float]]) -> dict[str, Any]:
+def _rows(graph: Graph, chosen: AblationSets, table: _Table, paths_kept: Sequence[dict[str, float]]) -> dict[str, Any]:
     """Nodes, groups and paths with their numbers, as the record has them."""
     rows = [table.row(k) for k in range(len(table.sets))]
     n_single, n_groups = len(chosen.top) + len(chosen.errors), len(chosen.groups)

@@ -4,6 +4,6 @@ import cotrace
 cotrace.trace_many("prompts.jsonl", "traces", model="gemma-3-270m", coverage=0.98)
 """
 
-from .run import Summary, trace_many
+from .run import BatchSummary, trace_many
 
-__all__ = ["Summary", "trace_many"]
+__all__ = ["BatchSummary", "trace_many"]

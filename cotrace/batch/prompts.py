@@ -22,7 +22,7 @@ Source = str | os.PathLike | Sequence[Any]  # a file, or the prompts themselves
 
 
 @dataclass(frozen=True)
-class Prompt:
+class BatchPrompt:
     """One prompt of many: what names its results, what is traced, and its own targets, if it has any."""
 
     id: str | int
@@ -64,12 +64,12 @@ def check_prompts(source: Source) -> dict[str, str]:
     return digests
 
 
-def read_prompts(source: Source) -> Iterator[Prompt]:
+def read_prompts(source: Source) -> Iterator[BatchPrompt]:
     """All prompts, in their order; ValueError as `check_prompts`."""
     return (prompt for _, prompt in _placed(source))
 
 
-def _placed(source: Source) -> Iterator[tuple[str, Prompt]]:
+def _placed(source: Source) -> Iterator[tuple[str, BatchPrompt]]:
     """Each prompt, and where it stands, for messages."""
     for number, (place, row) in enumerate(_rows(source)):
         try:
@@ -120,7 +120,7 @@ def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
 READERS = {".jsonl": _json_lines, ".parquet": _parquet}
 
 
-def _prompt(row: Any, number: int) -> Prompt:
+def _prompt(row: Any, number: int) -> BatchPrompt:
     if not isinstance(row, dict):
         raise ValueError('it is not an object; write {"prompt": …}')
     unknown = [name for name in row if name not in COLUMNS]
@@ -128,7 +128,7 @@ def _prompt(row: Any, number: int) -> Prompt:
         raise ValueError(f"the column {unknown[0]!r} is unknown; leave it out: the columns are {', '.join(COLUMNS)}")
     if row.get("prompt") is None:
         raise ValueError("it has no prompt; fill the column `prompt`")
-    return Prompt(_id(row.get("id"), number), row["prompt"], _targets(row.get("targets")))
+    return BatchPrompt(_id(row.get("id"), number), row["prompt"], _targets(row.get("targets")))
 
 
 def _id(given: Any, number: int) -> str | int:

@@ -15,15 +15,15 @@ from typing import Any
 import numba
 import torch
 
-from .prompts import Prompt
-from .result_store import Outcome
-from .worker import Engine, Job, Spec, failed
+from .prompts import BatchPrompt
+from .result_store import PromptResult
+from .worker import BatchConfig, ModelSpec, Worker, failed
 
 ANSWER_SECONDS = 10  # of a cluster's address
 LOST = "its worker died twice, perhaps out of memory; shorten the prompt, or use fewer workers"
 
 
-class Worker:
+class RayWorker:
     """What runs in each process."""
 
     def __init__(self, threads: int | None, folder: str):
@@ -33,20 +33,20 @@ class Worker:
             torch.set_num_threads(threads)
             numba.set_num_threads(min(threads, numba.get_num_threads()))
 
-    def load(self, spec: Spec, job: Job) -> dict[str, Any]:
+    def load(self, spec: ModelSpec, job: BatchConfig) -> dict[str, Any]:
         """Load the model; returns what decides the results."""
-        self.engine = Engine(spec.load(progress=False), job)
+        self.engine = Worker(spec.load(progress=False), job)
         return self.engine.settings()
 
-    def trace(self, prompt: Prompt) -> Outcome:
+    def trace(self, prompt: BatchPrompt) -> PromptResult:
         """The outcome of one prompt."""
         return self.engine.trace(prompt)
 
 
-class Crew:
+class RayWorkerPool:
     """Workers that take prompts as they become free. One that dies is replaced, and its prompt tried once more."""
 
-    def __init__(self, ray: Any, spec: Spec, job: Job, workers: int | None):
+    def __init__(self, ray: Any, spec: ModelSpec, job: BatchConfig, workers: int | None):
         self._ray, self._job = ray, job
         n_gpus = int(ray.cluster_resources().get("GPU", 0))
         on_gpu = spec.device == "cuda" or (spec.device == "auto" and n_gpus > 0)
@@ -61,7 +61,7 @@ class Crew:
         self._spec = replace(spec, device="cuda" if on_gpu else "cpu")
         self._workers = [self._start() for _ in range(size)]
 
-    def __enter__(self) -> "Crew":
+    def __enter__(self) -> "RayWorkerPool":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -76,11 +76,11 @@ class Crew:
         self._settings = first
         return first
 
-    def outcomes(self, prompts: Iterator[Prompt]) -> Iterator[Outcome]:
+    def outcomes(self, prompts: Iterator[BatchPrompt]) -> Iterator[PromptResult]:
         """The outcome of every prompt, in the order in which they are done."""
-        busy: dict[Any, tuple[Any, Prompt, bool]] = {}
+        busy: dict[Any, tuple[Any, BatchPrompt, bool]] = {}
 
-        def hand_out(worker: Any, prompt: Prompt, again: bool = False) -> None:
+        def hand_out(worker: Any, prompt: BatchPrompt, again: bool = False) -> None:
             busy[worker.trace.remote(prompt)] = worker, prompt, again
 
         for worker, prompt in zip(self._workers, prompts, strict=False):
@@ -97,7 +97,7 @@ class Crew:
                 yield outcome or failed(prompt, LOST, 0.0)
 
     def _start(self) -> Any:
-        return self._ray.remote(Worker).options(**self._needs).remote(self._threads, os.getcwd())
+        return self._ray.remote(RayWorker).options(**self._needs).remote(self._threads, os.getcwd())
 
     def _load(self, workers: list[Any]) -> list[dict[str, Any]]:
         loading = [worker.load.remote(self._spec, self._job) for worker in workers]

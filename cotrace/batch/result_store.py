@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from cotrace.common.files import replacing
+from cotrace.common.files import atomic_write
 from cotrace.graphs.store import save_table
 
 from .file_layout import CIRCUIT_FILE, FULL, FULL_FILE, RECORDS, SETTINGS, partition
@@ -20,7 +20,7 @@ ELSEWHERE = "choose another folder with --out"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PromptResult:
     """What became of one prompt: its record, and its graphs' node tables, if it did not fail."""
 
     record: dict[str, Any]
@@ -28,7 +28,7 @@ class Outcome:
     full: pa.Table | None = None
 
 
-class Folder:
+class ResultStore:
     """An open folder of results; nobody else may write to it meanwhile. Get one from `open_folder`."""
 
     def __init__(self, path: Path, log: BinaryIO, done: dict[str, str]):
@@ -61,10 +61,10 @@ class Folder:
         self.require_same(settings)
         if self._done:
             return
-        with replacing(self.path / SETTINGS) as temporary:
+        with atomic_write(self.path / SETTINGS) as temporary:
             temporary.write_text(json.dumps(settings, indent=2) + "\n")
 
-    def save(self, outcome: Outcome) -> None:
+    def save(self, outcome: PromptResult) -> None:
         """Write a prompt's graphs, then its record: a prompt with a record is done."""
         name = partition(outcome.record["id"])
         for table, path in (
@@ -80,7 +80,7 @@ class Folder:
 
 
 @contextmanager
-def open_folder(path: Path) -> Iterator[Folder]:
+def open_folder(path: Path) -> Iterator[ResultStore]:
     """Open a folder of results, made if it is not there, for this process alone.
 
     Raises ValueError if it holds other things, is in use, or its records are damaged. A last record that was cut
@@ -91,7 +91,7 @@ def open_folder(path: Path) -> Iterator[Folder]:
         raise ValueError(f"{path} holds other files, which would mix with the results; {ELSEWHERE}")
     with (path / RECORDS).open("ab+") as log:
         _lock(log, path)
-        yield Folder(path, log, _read_done(log, path / RECORDS))
+        yield ResultStore(path, log, _read_done(log, path / RECORDS))
 
 
 def _lock(log: BinaryIO, path: Path) -> None:

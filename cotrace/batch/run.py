@@ -12,12 +12,12 @@ from cotrace.model import Model
 
 from .file_layout import RECORDS, partition
 from .prompts import check_prompts, read_prompts
-from .ray_pool import Crew, check_device, cluster
+from .ray_pool import RayWorkerPool, check_device, cluster
 from .result_store import open_folder
-from .worker import Engine, Job, Spec
+from .worker import BatchConfig, ModelSpec, Worker
 
 
-class Summary(NamedTuple):
+class BatchSummary(NamedTuple):
     """How many prompts were traced now, were done before, and failed; and the file with each one's record."""
 
     traced: int
@@ -43,7 +43,7 @@ def trace_many(
     ray: str | None = None,
     progress: bool | None = None,
     **options: Any,
-) -> Summary:
+) -> BatchSummary:
     """Trace many prompts into a folder; the same call goes on where it was stopped.
 
     A prompt that cannot be traced is recorded as failed, with the reason, and the others go on; the next call
@@ -71,14 +71,14 @@ def trace_many(
     check_threshold("node_threshold", node_threshold)
     check_threshold("edge_threshold", edge_threshold)
     pruning = {"node_threshold": node_threshold, "edge_threshold": edge_threshold}
-    job = Job(targets, chat, full, pruning, options)
+    job = BatchConfig(targets, chat, full, pruning, options)
     source = prompts if isinstance(prompts, str | os.PathLike) else list(prompts)  # it is read twice
     settings, digests = job.settings(), check_prompts(source)
     with open_folder(Path(out)) as folder:
         folder.require_same(settings)
         todo = {name for name, digest in digests.items() if not folder.is_done(name, digest)}
         traced = failed = 0
-        with _engine(Spec(model, transcoders, device, dtype), job, workers, ray, progress) as engine:
+        with _engine(ModelSpec(model, transcoders, device, dtype), job, workers, ray, progress) as engine:
             folder.settle(engine.settings())
             waiting = (prompt for prompt in read_prompts(source) if partition(prompt.id) in todo)
             with Progress(progress).phase("tracing", len(todo)) as advance:
@@ -86,19 +86,19 @@ def trace_many(
                     folder.save(outcome)
                     traced, failed = (traced, failed + 1) if outcome.circuit is None else (traced + 1, failed)
                     advance(note=f"({failed} failed)" if failed else "")
-    return Summary(traced, len(digests) - len(todo), failed, folder.path / RECORDS)
+    return BatchSummary(traced, len(digests) - len(todo), failed, folder.path / RECORDS)
 
 
 @contextmanager
 def _engine(
-    spec: Spec, job: Job, workers: int | None, address: str | None, progress: bool | None
-) -> Iterator[Engine | Crew]:
+    spec: ModelSpec, job: BatchConfig, workers: int | None, address: str | None, progress: bool | None
+) -> Iterator[Worker | RayWorkerPool]:
     """What traces: a model in this process, or workers with a model each."""
     if workers is None and address is None:
-        yield Engine(spec.model if isinstance(spec.model, Model) else spec.load(progress), job)
+        yield Worker(spec.model if isinstance(spec.model, Model) else spec.load(progress), job)
         return
     if isinstance(spec.model, Model):
         raise ValueError("each worker loads a model of its own: name it, instead of passing a loaded one")
     check_device(spec.device)
-    with cluster(address or "local") as ray, Crew(ray, spec, job, workers) as crew:
+    with cluster(address or "local") as ray, RayWorkerPool(ray, spec, job, workers) as crew:
         yield crew

@@ -13,8 +13,8 @@ from cotrace.graphs import Graph
 from cotrace.model import Model, load
 
 from .file_layout import CIRCUIT_FILE, partition
-from .prompts import Prompt, as_json
-from .result_store import Outcome
+from .prompts import BatchPrompt, as_json
+from .result_store import PromptResult
 
 # Errors of one prompt: wrong, or too large. Any other is a mistake in the program, and stops the run.
 SURVIVED = (ValueError, MemoryError, torch.OutOfMemoryError)
@@ -23,7 +23,7 @@ INDIFFERENT = ("self", "prompt", "targets", "batch_size", "memory", "progress")
 
 
 @dataclass(frozen=True)
-class Spec:
+class ModelSpec:
     """What to load, as `cotrace.load` takes it."""
 
     model: Any
@@ -37,7 +37,7 @@ class Spec:
 
 
 @dataclass(frozen=True)
-class Job:
+class BatchConfig:
     """What is done with every prompt alike."""
 
     targets: Any  # as Model.trace takes them; of prompts that have none of their own
@@ -55,10 +55,10 @@ class Job:
         return _plain({**options, **alike})
 
 
-class Engine:
+class Worker:
     """A model with a job: gives every prompt's outcome."""
 
-    def __init__(self, model: Model, job: Job):
+    def __init__(self, model: Model, job: BatchConfig):
         self.model, self.job = model, job
 
     def settings(self) -> dict[str, Any]:
@@ -69,11 +69,11 @@ class Engine:
         loaded = {"model": model, "transcoders": self.model.transcoders.describe(), "dtype": dtypes}
         return self.job.settings() | _plain(loaded)
 
-    def outcomes(self, prompts: Iterator[Prompt]) -> Iterator[Outcome]:
+    def outcomes(self, prompts: Iterator[BatchPrompt]) -> Iterator[PromptResult]:
         """The outcome of every prompt, one after the other."""
         return map(self.trace, prompts)
 
-    def trace(self, prompt: Prompt) -> Outcome:
+    def trace(self, prompt: BatchPrompt) -> PromptResult:
         """Trace and prune one prompt; errors of its own become its record."""
         started = time.monotonic()
         try:
@@ -82,9 +82,9 @@ class Engine:
         except SURVIVED as error:
             return failed(prompt, describe(error), time.monotonic() - started)
         record = _record(prompt, "done", time.monotonic() - started) | _found(prompt, circuit)
-        return Outcome(record, circuit.nodes, graph.nodes if self.job.full else None)
+        return PromptResult(record, circuit.nodes, graph.nodes if self.job.full else None)
 
-    def _trace(self, prompt: Prompt) -> Graph:
+    def _trace(self, prompt: BatchPrompt) -> Graph:
         job, content = self.job, prompt.content
         if job.chat and isinstance(content, str):
             content = [{"role": "user", "content": content}]
@@ -92,9 +92,9 @@ class Engine:
         return self.model.trace(content, targets, **{**job.options, "progress": False})
 
 
-def failed(prompt: Prompt, error: str, seconds: float) -> Outcome:
+def failed(prompt: BatchPrompt, error: str, seconds: float) -> PromptResult:
     """The outcome of a prompt that could not be traced."""
-    return Outcome(_record(prompt, "failed", seconds) | {"error": error})
+    return PromptResult(_record(prompt, "failed", seconds) | {"error": error})
 
 
 def describe(error: BaseException) -> str:
@@ -104,11 +104,11 @@ def describe(error: BaseException) -> str:
     return "out of memory; shorten the prompt, or ask for less coverage"
 
 
-def _record(prompt: Prompt, status: str, seconds: float) -> dict[str, Any]:
+def _record(prompt: BatchPrompt, status: str, seconds: float) -> dict[str, Any]:
     return {"id": prompt.id, "status": status, "seconds": round(seconds, 3), "sha256": prompt.digest}
 
 
-def _found(prompt: Prompt, circuit: Graph) -> dict[str, Any]:
+def _found(prompt: BatchPrompt, circuit: Graph) -> dict[str, Any]:
     info = circuit.info
     return {
         "file": f"{partition(prompt.id)}/{CIRCUIT_FILE}",

@@ -12,9 +12,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from cotrace.attribution.interventions import (
-    Change,
     Direction,
-    Error,
+    Edit,
+    ErrorNode,
     Feature,
     Supernode,
     ablate,
@@ -24,7 +24,7 @@ from cotrace.attribution.interventions import (
 )
 from cotrace.attribution.interventions.edits import PLACES
 
-WITH_A_NUMBER: dict[str, Callable[[float], Change]] = {"set": set_to, "add": add, "multiply": multiply}
+WITH_A_NUMBER: dict[str, Callable[[float], Edit]] = {"set": set_to, "add": add, "multiply": multiply}
 NODE = re.compile(
     r"L(?P<layer>[0-9]{1,6})\s*(?:\#(?P<feature>[0-9]{1,9})|(?P<error>error)|:\s*(?P<file>.+\.(?:npy|safetensors)))"
     r"\s*(?:@(?P<at>.+))?",
@@ -34,13 +34,13 @@ NEXT_MEMBER = re.compile(r"\s*\+\s*(?=L[0-9])")
 NUMBERS = re.compile(r"\s*(-?[0-9]{1,6})(?::(-?[0-9]{1,6}))?\s*")
 
 
-def parse_changes(given: Mapping[str, Sequence[str]]) -> dict[Any, Change]:
+def parse_changes(given: Mapping[str, Sequence[str]]) -> dict[Any, Edit]:
     """Read the texts of --ablate, --set, --add and --multiply, by these names without dashes; files are read too.
 
     Raises ValueError for a text that names no node, number or readable direction, for a node that is named twice,
     and where nothing is given.
     """
-    changes: dict[Any, Change] = {}
+    changes: dict[Any, Edit] = {}
     members: set[Any] = set()
     for option, texts in given.items():
         for text in texts:
@@ -68,7 +68,7 @@ def parse_layers(texts: Sequence[str]) -> list[int] | None:
         raise ValueError(f"--layer {error}") from error
 
 
-def _parse(option: str, text: str) -> tuple[Any, Change]:
+def _parse(option: str, text: str) -> tuple[Any, Edit]:
     """One node or supernode, and what becomes of it."""
     if option == "ablate":
         return parse_node(text), ablate()
@@ -77,7 +77,7 @@ def _parse(option: str, text: str) -> tuple[Any, Change]:
         raise ValueError("there is no '='; write NODE=NUMBER, such as L5#123@4=2.5")
     change = WITH_A_NUMBER[option](_number(number))
     node = parse_node(name)
-    if change.shift and any(isinstance(member, Error) for member in _members(node)):
+    if change.shift and any(isinstance(member, ErrorNode) for member in _members(node)):
         raise ValueError("an error node is a vector, not a number; use --ablate or --multiply for it")
     return node, change
 
@@ -96,7 +96,7 @@ def _number(text: str) -> float:
     return number
 
 
-def parse_node(text: str) -> Feature | Error | Direction | Supernode:
+def parse_node(text: str) -> Feature | ErrorNode | Direction | Supernode:
     """Read a node: L5#123, 'L5 error@4', L12:FILE.npy, or several features and errors with + between them.
 
     Raises ValueError for anything else, and for a file that holds no direction.
@@ -110,7 +110,7 @@ def parse_node(text: str) -> Feature | Error | Direction | Supernode:
     return Supernode(members)
 
 
-def _single(text: str) -> Feature | Error | Direction:
+def _single(text: str) -> Feature | ErrorNode | Direction:
     found = NODE.fullmatch(text)
     if found is None:
         raise ValueError(
@@ -121,7 +121,7 @@ def _single(text: str) -> Feature | Error | Direction:
     if found["file"]:
         path = os.path.expanduser(found["file"])
         return Direction(layer, read_direction(path), at=at, name=os.path.basename(path))
-    return Error(layer, at=at) if found["error"] else Feature(layer, int(found["feature"]), at=at)
+    return ErrorNode(layer, at=at) if found["error"] else Feature(layer, int(found["feature"]), at=at)
 
 
 def _place(text: str) -> str | int | list[int]:

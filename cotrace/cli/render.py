@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 
-class Format(StrEnum):
+class PictureFormat(StrEnum):
     """What a graph can be drawn as."""
 
     SVG = "svg"
@@ -18,7 +18,7 @@ class Format(StrEnum):
 
 def render(
     file: Annotated[Path, typer.Argument(help="A graph file, *.arrow.")],
-    to: Annotated[Format | None, typer.Option(help="Kind of picture; default that of --out, else svg.")] = None,
+    to: Annotated[PictureFormat | None, typer.Option(help="Kind of picture; default that of --out, else svg.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write; default FILE with the picture's ending.")] = None,
     max_nodes: Annotated[int, typer.Option(help="At most so many nodes on the picture.", min=2)] = 60,
 ) -> None:
@@ -36,12 +36,12 @@ def render(
     say_written(path)
 
 
-def picture_path(file: Path, to: Format | None, out: Path | None) -> Path:
+def picture_path(file: Path, to: PictureFormat | None, out: Path | None) -> Path:
     """Where the picture goes; ValueError if --to and the ending of --out disagree."""
     if out is None:
-        return file.with_suffix(f".{to or Format.SVG}")
-    if out.suffix[1:] not in list(Format):
-        return out.with_name(f"{out.name}.{to or Format.SVG}")
+        return file.with_suffix(f".{to or PictureFormat.SVG}")
+    if out.suffix[1:] not in list(PictureFormat):
+        return out.with_name(f"{out.name}.{to or PictureFormat.SVG}")
     if to is not None and out.suffix != f".{to}":
         raise ValueError(f"--out {out} ends in {out.suffix} and --to is {to}; leave one of them out")
     return out

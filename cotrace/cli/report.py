@@ -12,7 +12,7 @@ from rich.text import Text
 from cotrace.graphs import Graph, describe_path, node_label, strongest_paths
 
 if TYPE_CHECKING:  # telling a graph needs no torch
-    from cotrace.attribution.tracing.plan import Plan
+    from cotrace.attribution.tracing.plan import TracePlan
 
 GIB = 2**30
 console = Console()
@@ -52,7 +52,7 @@ def print_summary(graph: Graph) -> None:
     print_targets(graph)
 
 
-def print_plan(plan: "Plan") -> None:
+def print_plan(plan: "TracePlan") -> None:
     """What a trace would take."""
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from cotrace.attribution.interventions import Generation
-    from cotrace.attribution.interventions.intervene import Moved
+    from cotrace.attribution.interventions.intervene import ProbabilityChange
 
 HOW_TO_NAME_NODES = (
     "NODE: a feature L5#123, an error node L5error, or L12:FILE, a direction after layer 12 that a .npy or "
@@ -97,14 +97,14 @@ def steer(
     given = {"ablate": ablate or [], "set": set_to or [], "add": add or [], "multiply": multiply or []}
 
     from cotrace.attribution.interventions.generate import Sampling
-    from cotrace.attribution.interventions.intervene import Setting
+    from cotrace.attribution.interventions.intervene import InterventionConfig
 
     from .edit_syntax import parse_changes, parse_layers
 
     changes = parse_changes(given)
     setting: dict[str, Any] = {"freeze": freeze, "layers": parse_layers(layer or []), "errors": errors}
     sampling: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
-    Setting(**setting)
+    InterventionConfig(**setting)
     Sampling(**sampling)
     if out is not None:
         check_target(out)
@@ -131,7 +131,7 @@ class Moves(NamedTuple):
 
     step: int
     kl: float  # KL(without ‖ with), in nats
-    moved: list["Moved"]
+    moved: list["ProbabilityChange"]
 
 
 class Comparison(NamedTuple):
@@ -140,23 +140,25 @@ class Comparison(NamedTuple):
     plain: "Generation"
     changed: "Generation"
     first: Moves
-    parting: Moves | None
+    first_divergence: Moves | None
 
 
 def compare(plain: "Generation", changed: "Generation") -> Comparison:
     """What the changes did."""
-    from cotrace.attribution.interventions.generate import parting
+    from cotrace.attribution.interventions.generate import first_divergence
 
-    step = parting(plain, changed)
+    step = first_divergence(plain, changed)
     return Comparison(plain, changed, moves(plain, changed, 0), None if step is None else moves(plain, changed, step))
 
 
 def moves(plain: "Generation", changed: "Generation", step: int) -> Moves:
     """How the probabilities from which new token `step` was chosen differ."""
-    from cotrace.attribution.interventions.intervene import divergence, most_moved
+    from cotrace.attribution.interventions.intervene import divergence, top_probability_changes
 
     before_V, after_V = (generation.next_probabilities(step) for generation in (plain, changed))
-    return Moves(step, divergence(before_V, after_V), most_moved(plain.prompt.tokens, before_V, after_V, MOST_MOVED))
+    return Moves(
+        step, divergence(before_V, after_V), top_probability_changes(plain.prompt.tokens, before_V, after_V, MOST_MOVED)
+    )
 
 
 def print_comparison(comparison: Comparison) -> None:
@@ -169,11 +171,11 @@ def print_comparison(comparison: Comparison) -> None:
         console.print(said, markup=False, highlight=False)
     print_moves(comparison.first, "the first new token")
     console.print(f"KL(without ‖ with) at the first new token: {comparison.first.kl:.3g} nats", highlight=False)
-    if comparison.parting is not None and comparison.parting.step > 0:
-        common = comparison.plain.prompt.tokens.join(comparison.plain.token_ids[: comparison.parting.step])
+    if comparison.first_divergence is not None and comparison.first_divergence.step > 0:
+        common = comparison.plain.prompt.tokens.join(comparison.plain.token_ids[: comparison.first_divergence.step])
         shown = common if len(common) <= LONGEST_TITLE else f"…{common[1 - LONGEST_TITLE :]}"
         console.print()
-        print_moves(comparison.parting, f"where they part, after {shown!r}")
+        print_moves(comparison.first_divergence, f"where they part, after {shown!r}")
 
 
 def print_texts(comparison: Comparison) -> None:
@@ -183,7 +185,7 @@ def print_texts(comparison: Comparison) -> None:
 
     from .report import console
 
-    step = None if comparison.parting is None else comparison.parting.step
+    step = None if comparison.first_divergence is None else comparison.first_divergence.step
     table = Table(box=box.MINIMAL, expand=True, show_edge=False)
     for name in ("without", "with"):
         table.add_column(name, ratio=1, overflow="fold")
@@ -200,16 +202,18 @@ def same_text(comparison: Comparison) -> str:
     return f"same text without and with the changes; the probabilities of its tokens moved by {most:.2%} at most"
 
 
-def readable(generation: "Generation", parting: int | None) -> "Text":
+def readable(generation: "Generation", first_divergence: int | None) -> "Text":
     """New tokens as text that cannot steer the terminal, with a mark where it parts from another."""
     from rich.text import Text
 
     text = generation.text
-    if parting is None:
+    if first_divergence is None:
         return Text(_lines(text))
     join, ids = generation.prompt.tokens.join, generation.token_ids
-    common = join(ids[:parting])
-    own = text.removeprefix(common) if text.startswith(common) else join(ids[parting:])  # else inside a character
+    common = join(ids[:first_divergence])
+    own = (
+        text.removeprefix(common) if text.startswith(common) else join(ids[first_divergence:])
+    )  # else inside a character
     return Text.assemble((_lines(common), "dim"), (MARK, "yellow"), (_lines(own), "bold"))
 
 
@@ -238,14 +242,14 @@ def print_moves(moves: Moves, where: str) -> None:
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
     """A comparison in JSON's types: both texts, and the moves at the first new token and where they part."""
-    first, parting = comparison.first, comparison.parting
+    first, first_divergence = comparison.first, comparison.first_divergence
     return {
         "prompt_token_ids": comparison.plain.prompt.ids_P.tolist(),
         "without": _generation_json(comparison.plain),
         "with": _generation_json(comparison.changed),
         "idle": [str(node) for node in comparison.changed.idle],
         "first": _moves_json(first),
-        "parting": None if parting is None else _moves_json(parting),
+        "parting": None if first_divergence is None else _moves_json(first_divergence),
     }
 
 
@@ -267,7 +271,7 @@ def _moves_json(moves: Moves) -> dict[str, Any]:
 
 def write(result: dict[str, Any], path: Path) -> None:
     """Write a result as JSON, all or nothing."""
-    from cotrace.common.files import replacing
+    from cotrace.common.files import atomic_write
 
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")

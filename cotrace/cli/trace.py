@@ -148,9 +148,9 @@ def trace_file(prompts: Any, out: Path, **options: Any) -> None:
 
 def check_limits(coverage: float, max_features: int | None, max_seconds: float | None) -> None:
     """Raise ValueError for limits that make no sense."""
-    from cotrace.attribution.tracing.row_selection import Limits
+    from cotrace.attribution.tracing.row_selection import RowBudget
 
-    Limits(coverage, max_features, max_seconds)
+    RowBudget(coverage, max_features, max_seconds)
 
 
 def write(graph: Any, pruning: dict[str, Any], name: Path, full: bool, max_nodes: int) -> None:

@@ -48,7 +48,7 @@ def validate(
     The result is kept in the graph's metadata, where `cotrace show` finds it, and drawn.
     """
     import cotrace
-    from cotrace.attribution.interventions.intervene import Setting
+    from cotrace.attribution.interventions.intervene import InterventionConfig
     from cotrace.attribution.validation.plot import FORMATS, plot_validation
 
     from .edit_syntax import parse_layers
@@ -57,7 +57,7 @@ def validate(
 
     graph = cotrace.open(file)
     setting: dict[str, Any] = {"freeze": freeze, "layers": parse_layers(layer or []), "errors": errors}
-    Setting(**setting)
+    InterventionConfig(**setting)
     groups = parse_groups(group or [], graph)
     target = out or file
     picture = plot or target.with_name(f"{target.name.partition('.arrow')[0]}.validation.svg")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import graphviz
 import numpy as np
 
-from cotrace.common.files import replacing
+from cotrace.common.files import atomic_write
 
 from .layout import (
     AXIS,
@@ -80,7 +80,7 @@ def render(graph: Graph, path: Path, *, max_nodes: int = 60, max_edges: int = 15
         raise ValueError("a picture needs max_nodes of at least 2 and max_edges of at least 1")
     dot = to_dot(graph, max_nodes, max_edges, bitmap=ending == "png")
     data = dot.source.encode() if ending == "dot" else _run_graphviz(dot, ending)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(data)
     return path
 

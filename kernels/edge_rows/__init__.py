@@ -1,5 +1,5 @@
 """Edge rows: gradients of targets against the vectors written at one layer."""
 
-from .api import Written, edge_rows, has_small_groups, position_rows
+from .api import SourceVectors, edge_rows, has_small_groups, position_rows
 
-__all__ = ["Written", "edge_rows", "has_small_groups", "position_rows"]
+__all__ = ["SourceVectors", "edge_rows", "has_small_groups", "position_rows"]

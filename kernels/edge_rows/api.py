@@ -4,12 +4,14 @@ import torch
 from torch import Tensor
 
 from ..backends import implementation, require_alike
-from .written import Written
+from .source_vectors import SourceVectors
 
 SMALL = 2048  # targets x vectors of a group: up to so many products numba outruns the vendor's (docs/benchmarks.md)
 
 
-def edge_rows(grad_QTD: Tensor, first: int, written: Written, rows_TC: Tensor, *, backend: str | None = None) -> None:
+def edge_rows(
+    grad_QTD: Tensor, first: int, written: SourceVectors, rows_TC: Tensor, *, backend: str | None = None
+) -> None:
     """Add each gradient's dot products with the vectors of its position to the rows, in place.
 
     `grad_QTD` holds T targets' gradients at the Q positions first, first + 1, …; `rows_TC` the T
@@ -29,7 +31,7 @@ def edge_rows(grad_QTD: Tensor, first: int, written: Written, rows_TC: Tensor, *
         implementation("edge_rows", backend, grad_QTD.device.type, small)(grad_QTD, first, written, rows_TC)
 
 
-def has_small_groups(written: Written, first: int, n_positions: int, n_targets: int) -> bool:
+def has_small_groups(written: SourceVectors, first: int, n_positions: int, n_targets: int) -> bool:
     """Whether a group is at most `SMALL` products, on average."""
     n_vectors = written.offsets[first + n_positions] - written.offsets[first]
     return n_targets * n_vectors <= SMALL * n_positions

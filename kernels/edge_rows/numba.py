@@ -7,12 +7,12 @@ from torch import Tensor
 
 from cotrace.common.compiled import compiled_for_sums, compiled_in_parallel, shares
 
-from .written import Written
+from .source_vectors import SourceVectors
 
 TARGETS = 32  # of a unit of work: their gradients stay in the cache while the vectors pass by
 
 
-def edge_rows(grad_QTD: Tensor, first: int, written: Written, rows_TC: Tensor) -> None:
+def edge_rows(grad_QTD: Tensor, first: int, written: SourceVectors, rows_TC: Tensor) -> None:
     """Blocks of 4 targets x 4 vectors; see `api.edge_rows`."""
     n_positions, n_targets, _ = grad_QTD.shape
     groups = written.groups_P3.numpy()[first : first + n_positions]

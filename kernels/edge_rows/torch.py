@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from .written import Written
+from .source_vectors import SourceVectors
 
 
-def edge_rows(grad_QTD: Tensor, first: int, written: Written, rows_TC: Tensor) -> None:
+def edge_rows(grad_QTD: Tensor, first: int, written: SourceVectors, rows_TC: Tensor) -> None:
     """A grouped matrix product with groups of any size; see `api.edge_rows`."""
     groups = zip(written.transposed[first:], written.columns[first:], written.sizes[first:], strict=True)
     for grad_TD, (vectors_Dn, column, size) in zip(grad_QTD, groups, strict=False):

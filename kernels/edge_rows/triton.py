@@ -9,12 +9,12 @@ import triton.language as tl
 from torch import Tensor
 
 from ..backends import interpreting
-from .written import Written
+from .source_vectors import SourceVectors
 
 TARGETS, VECTORS, WIDTH = 64, 64, 32  # of a block
 
 
-def edge_rows(grad_QTD: Tensor, first: int, written: Written, rows_TC: Tensor) -> None:
+def edge_rows(grad_QTD: Tensor, first: int, written: SourceVectors, rows_TC: Tensor) -> None:
     """A grouped matrix product with groups of any size; see `api.edge_rows`."""
     n_positions, n_targets, width = grad_QTD.shape
     largest = max(written.sizes[first : first + n_positions], default=0)

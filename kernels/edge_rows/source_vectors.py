@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 
-class Written:
+class SourceVectors:
     """Vectors written at one layer, grouped by position.
 
     Group p holds `vectors[offsets[p]:offsets[p + 1]]`; its products go to the consecutive columns

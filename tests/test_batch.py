@@ -485,7 +485,7 @@ def test_a_worker_that_dies_is_replaced_and_its_prompt_tried_once_more(ray, fold
 
     tried = tmp_path / "tried"
 
-    class Mortal(crew.Worker):  # of no module: Ray sends its code along
+    class Mortal(crew.RayWorker):  # of no module: Ray sends its code along
         def trace(self, prompt):
             if prompt.id == "deadly" or (prompt.id == "once" and not tried.exists()):
                 with tried.open("a") as file:
@@ -505,7 +505,7 @@ def test_a_worker_that_dies_is_replaced_and_its_prompt_tried_once_more(ray, fold
 def test_mistakes_come_back_as_one_line_and_bugs_as_bugs(ray, folder, tmp_path, monkeypatch):
     from cotrace.batch import ray_pool as crew
 
-    class Buggy(crew.Worker):
+    class Buggy(crew.RayWorker):
         def trace(self, prompt):
             raise KeyError("a bug")
 

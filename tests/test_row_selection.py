@@ -10,7 +10,7 @@ from tiny import KINDS, prompt
 
 import cotrace
 from cotrace.attribution.tracing.replacement import Features
-from cotrace.attribution.tracing.row_selection import Limits, influence_bound
+from cotrace.attribution.tracing.row_selection import RowBudget, influence_bound
 from cotrace.graphs.prune import _score_at_share
 from cotrace.graphs.pruning_bounds import certainty
 
@@ -136,7 +136,7 @@ def test_pruning_keeps_influential_features_whose_rows_are_not_there(load):
 )
 def test_limits_that_make_no_sense_are_refused(limits, words):
     with pytest.raises(ValueError, match=words):
-        Limits(**limits)
+        RowBudget(**limits)
 
 
 # On random graphs: some features lose their rows.
