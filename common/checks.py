@@ -3,6 +3,8 @@
 import operator
 from typing import Any
 
+from cotrace.common.errors import CotraceError
+
 
 def as_index(value: Any, what: str) -> int:
     """An integer of any library as an int; ValueError for everything else, booleans included."""
@@ -11,4 +13,4 @@ def as_index(value: Any, what: str) -> int:
             raise TypeError
         return operator.index(value)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{what} is {value!r}; it must be an integer") from error
+        raise CotraceError(f"{what} is {value!r}; it must be an integer") from error

@@ -5,7 +5,7 @@
     graph = model.trace("The opposite of hot is")
     graph.prune().render("circuit.svg")
     cotrace.trace_many("prompts.jsonl", "traces", model=model)
-    model.intervene("The opposite of hot is", {cotrace.Feature(12, 345, at=4): cotrace.ablate()})
+    model.intervene("The opposite of hot is", {cotrace.Feature(12, 345, position=4): cotrace.ablate()})
 
 Opening and drawing graphs needs no torch: it is imported when something that needs it is asked for, not before.
 """

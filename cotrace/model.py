@@ -10,36 +10,40 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from cotrace.attribution.interventions.edits import Intervention
+from cotrace.attribution.interventions.generate import Reader, Sampling, generate
+from cotrace.attribution.interventions.intervene import (
+    InterventionConfig,
+    PreparedPrompt,
+    intervene,
+    prepare,
+    require_memory,
+)
+from cotrace.attribution.interventions.patch import PatchResult, patch
+from cotrace.attribution.models.architecture import Architecture, read_architecture
+from cotrace.attribution.models.language_model import (
+    LanguageModel,
+    find_source,
+    load_language_model,
+    parse_device,
+    parse_dtype,
+)
+from cotrace.attribution.models.masking import MaskedPositions
+from cotrace.attribution.models.memory import give_back_freed, require_for_forward, require_for_logits
+from cotrace.attribution.models.provenance import versions
+from cotrace.attribution.models.tokenizer import several
+from cotrace.attribution.tracing.config import Options
+from cotrace.attribution.tracing.plan import DECODER_SHARE, TracePlan, allowed_memory, make_plan, spare_memory
+from cotrace.attribution.tracing.replacement import PromptActivations, Replacement
+from cotrace.attribution.tracing.row_cache import RowCache
+from cotrace.attribution.tracing.row_selection import RowBudget
+from cotrace.attribution.tracing.targets import TargetRequest
+from cotrace.attribution.tracing.trace import trace
+from cotrace.attribution.transcoders import Transcoders, default_transcoders, find_transcoders, load_transcoders
+from cotrace.attribution.validation.record import ValidationConfig, validate
+from cotrace.common.errors import CotraceError
+from cotrace.common.progress import Progress
 from cotrace.graphs import Graph
-
-from .attribution.interventions.edits import Intervention
-from .attribution.interventions.generate import Reader, Sampling, generate
-from .attribution.interventions.intervene import InterventionConfig, PreparedPrompt, intervene, prepare, require_memory
-from .attribution.interventions.patch import PatchResult, patch
-from .attribution.models.architecture import Architecture, read_architecture
-from .attribution.models.gemma3 import Gemma3
-from .attribution.models.loading import ModelSource, find_model, load_tokenizer, load_weights, quiet_transformers
-from .attribution.models.masking import MaskedPositions
-from .attribution.models.memory import give_back_freed, require_for_forward, require_for_logits
-from .attribution.models.provenance import versions
-from .attribution.models.tokenizer import PromptTokenizer, several
-from .attribution.tracing.config import Options
-from .attribution.tracing.plan import DECODER_SHARE, TracePlan, allowed_memory, make_plan, spare_memory
-from .attribution.tracing.replacement import PromptActivations, Replacement
-from .attribution.tracing.row_cache import RowCache
-from .attribution.tracing.row_selection import RowBudget
-from .attribution.tracing.targets import TargetRequest
-from .attribution.tracing.trace import trace
-from .attribution.transcoders import Transcoders, default_transcoders, find_transcoders, load_transcoders
-from .attribution.validation.record import ValidationConfig, validate
-from .common.progress import Progress
-
-DTYPES = {  # name: (storage of the weights, arithmetic)
-    "auto": (torch.float32, torch.float32),
-    "float32": (torch.float32, torch.float32),
-    "float64": (torch.float64, torch.float64),
-    "bfloat16": (torch.bfloat16, torch.float32),
-}
 
 
 class _Asked(NamedTuple):
@@ -53,16 +57,10 @@ class _Asked(NamedTuple):
 class Model:
     """A Gemma 3 model with its transcoders. Make one with `cotrace.load`."""
 
-    def __init__(
-        self,
-        source: ModelSource,
-        weights: Gemma3,
-        tokens: PromptTokenizer,
-        transcoders: Transcoders,
-        prefixes: RowCache | None = None,
-    ):
-        self.source, self.weights, self.tokens, self.transcoders = source, weights, tokens, transcoders
-        self.prefixes = prefixes
+    def __init__(self, language_model: LanguageModel, transcoders: Transcoders, prefixes: RowCache | None = None):
+        self.language_model, self.transcoders, self.prefixes = language_model, transcoders, prefixes
+        self.source, self.weights = language_model.source, language_model.weights
+        self.tokenizer = language_model.tokenizer
 
     @property
     def architecture(self) -> Architecture:
@@ -88,7 +86,7 @@ class Model:
 
         Raises ValueError for an empty prompt and ids outside the vocabulary.
         """
-        return self.tokens.encode(prompt)
+        return self.tokenizer.encode(prompt)
 
     @torch.no_grad()
     def logits(self, prompt: Any) -> Tensor:
@@ -191,7 +189,7 @@ class Model:
 
         Args:
             prompt: a text, token ids, or a chat; or a list of several of these.
-            interventions: what is changed, `{Feature(layer, id, at=position): ablate(), …}`. Nodes are `Feature`,
+            interventions: what is changed, `{Feature(layer, id, position=position): ablate(), …}`. Nodes are `Feature`,
                 `ErrorNode`, `Direction` and `Supernode`; changes `ablate()`, `set_to(x)`, `add(x)`, `multiply(x)`. A list
                 holds several that are made each by itself, read together; of several prompts, one for each.
             freeze: what is held as it is without changes. "none": nothing, the model responds. "attention":
@@ -342,14 +340,14 @@ class Model:
         for what, name, sha256 in own:
             theirs = graph.info[what]
             if theirs.get("sha256") != sha256 or (sha256 is None and theirs["name"] != name):
-                raise ValueError(
+                raise CotraceError(
                     f"the graph was traced with the {what} {theirs['name']}, and {name} differs from that; load the same"
                 )
 
     def _prompt(self, prompt: Any, masked_positions: Sequence[int] | None) -> PreparedPrompt:
         ids_P = self._ids(prompt)
-        masked = MaskedPositions.choose(masked_positions, self.tokens.constant_prefix(ids_P.tolist()), len(ids_P))
-        return PreparedPrompt(self.weights, self.transcoders, self.tokens, ids_P, masked)
+        masked = MaskedPositions.choose(masked_positions, self.tokenizer.constant_prefix(ids_P.tolist()), len(ids_P))
+        return PreparedPrompt(self.weights, self.transcoders, self.tokenizer, ids_P, masked)
 
     @torch.no_grad()
     def plan(
@@ -363,16 +361,16 @@ class Model:
 
     def _ask(self, prompt: Any, targets: Any, options: Options, progress: Progress) -> "_Asked":
         ids = self._ids(prompt)
-        request = TargetRequest.parse(targets, options, ids.tolist(), self.tokens, self.architecture.d_model)
+        request = TargetRequest.parse(targets, options, ids.tolist(), self.tokenizer, self.architecture.d_model)
         survey = self._survey(ids, options, progress)
         allowed = allowed_memory(options.memory, self.weights.device)
         return _Asked(request, survey, make_plan(survey, request, options.limits, options.batch_size, allowed))
 
     def _ids(self, prompt: Any) -> Tensor:
-        return torch.tensor(self.tokens.encode(prompt), device=self.weights.device)
+        return torch.tensor(self.tokenizer.encode(prompt), device=self.weights.device)
 
     def _survey(self, ids: Tensor, options: Options, progress: Progress) -> PromptActivations:
-        prefix = self.tokens.constant_prefix(ids.tolist())
+        prefix = self.tokenizer.constant_prefix(ids.tolist())
         masked = MaskedPositions.choose(options.masked_positions, prefix, len(ids))
         free = spare_memory(options.memory, self.weights.device)
         require_for_forward(self.architecture, len(ids), self.weights.dtype, free)
@@ -382,7 +380,7 @@ class Model:
         token_ids = list(request.token_ids)
         settings: dict[str, Any] = {"max_targets": options.max_targets, "target_mass": options.target_mass}
         settings |= {"targets": request.what, "positions": list(request.positions), **asdict(options.limits)}
-        texts = [self.tokens.text(token) for token in token_ids]
+        texts = [self.tokenizer.text(token) for token in token_ids]
         return {
             **self.describe(),
             "prompt": prompt if isinstance(prompt, str) else "".join(texts),
@@ -397,7 +395,7 @@ def _one_for_each(interventions: Any, count: int) -> list[Any]:
     if not isinstance(interventions, list | tuple):
         return [interventions] * count
     if len(interventions) != count:
-        raise ValueError(f"{count} prompts and {len(interventions)} interventions; give one, or one for each prompt")
+        raise CotraceError(f"{count} prompts and {len(interventions)} interventions; give one, or one for each prompt")
     return list(interventions)
 
 
@@ -429,42 +427,13 @@ def load(
     Raises:
         ValueError: anything that is missing, damaged, not a Gemma 3 or does not fit; with the cure.
     """
-    prefixes = RowCache(prefix_cache) if prefix_cache else None
+    row_cache = RowCache(prefix_cache) if prefix_cache else None
     transcoders = default_transcoders(model) if transcoders is None else transcoders
-    storage, compute = _parse_dtype(dtype)
-    place = _parse_device(device)
+    parse_dtype(dtype), parse_device(device)
+    find_transcoders(transcoders)  # a misspelt name is reported before anything is loaded
     bars = Progress(progress)
-    find_transcoders(transcoders)
-    with quiet_transformers(), bars.phase(f"finding {model}"):
-        source = find_model(model, bars.say)
-        arch = read_architecture(source.config())
+    source = find_source(model, bars)
     with bars.phase(f"opening transcoders {transcoders}"):
-        opened = load_transcoders(transcoders, arch)
-    source.require_memory(storage, place)
-    with quiet_transformers(), bars.phase(f"loading {source.name}"):
-        tokenizer = load_tokenizer(source, arch)
-        weights = Gemma3(load_weights(source, storage, place), compute)
-    bos = getattr(tokenizer, "bos_token_id", None)
-    return Model(source, weights, PromptTokenizer(tokenizer, arch.vocab_size, bos), opened, prefixes)
-
-
-def _parse_dtype(dtype: str) -> tuple[torch.dtype, torch.dtype]:
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
-    return DTYPES[dtype]
-
-
-def _parse_device(device: str) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        place = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"device {device!r} is not one; use auto, cpu, cuda or cuda:N") from error
-    if place.type not in ("cpu", "cuda"):
-        raise ValueError(f"device {device!r} is not supported; use auto, cpu, cuda or cuda:N")
-    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
-            f"device {device!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices; use cpu"
-        )
-    return place
+        opened = load_transcoders(transcoders, read_architecture(source.config()))
+    language_model = load_language_model(source, device=device, dtype=dtype, progress=progress)
+    return Model(language_model, opened, row_cache)

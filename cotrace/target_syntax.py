@@ -3,6 +3,8 @@
 import re
 from typing import Any
 
+from cotrace.common.errors import CotraceError
+
 
 def parse_target(text: str) -> Any:
     """Read one --target as `Model.trace` wants it; ValueError for a malformed one."""
@@ -12,12 +14,12 @@ def parse_target(text: str) -> Any:
     if kind == "diff":
         pair = tuple(rest.split("|"))
         if len(pair) != 2 or not all(pair):
-            raise ValueError(f"--target {text!r} should be 'diff:FIRST|SECOND', with the exact texts of two tokens")
+            raise CotraceError(f"--target {text!r} should be 'diff:FIRST|SECOND', with the exact texts of two tokens")
         return pair
     if kind == "feature" and rest:
         parts = rest.split(":")
         if len(parts) != 3 or not all(part.isdecimal() for part in parts):
-            raise ValueError(f"--target {text!r} should be feature:LAYER:POSITION:ID, three numbers")
+            raise CotraceError(f"--target {text!r} should be feature:LAYER:POSITION:ID, three numbers")
         return ("feature", *map(int, parts))
     return text
 
@@ -38,9 +40,9 @@ def _positions(text: str) -> range:
     try:
         positions = range(int(first), int(stop) if colon else int(first) + 1)
     except ValueError:
-        raise ValueError(f"--position {text!r} should be a number, or FIRST:STOP, two numbers") from None
+        raise CotraceError(f"--position {text!r} should be a number, or FIRST:STOP, two numbers") from None
     if not positions or positions[0] < 0 <= positions[-1]:
-        raise ValueError(f"--position {text!r} names no position; FIRST:STOP goes from FIRST up to STOP - 1")
+        raise CotraceError(f"--position {text!r} names no position; FIRST:STOP goes from FIRST up to STOP - 1")
     return positions
 
 
@@ -53,5 +55,5 @@ def parse_memory(text: str | None) -> int | None:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip(), re.IGNORECASE)
     if match is None or match[2].upper() not in UNITS:
-        raise ValueError(f"--memory {text!r} should be a number with a unit, such as 8GiB or 500MB")
+        raise CotraceError(f"--memory {text!r} should be a number with a unit, such as 8GiB or 500MB")
     return int(float(match[1]) * UNITS[match[2].upper()])

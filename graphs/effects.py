@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from cotrace.common.compiled import compiled
+from cotrace.common.errors import CotraceError
 
 from .graph import Graph
 from .influence import row_totals
@@ -50,9 +51,9 @@ def _changeable(graph: Graph, nodes: Iterable[int]) -> np.ndarray:
     if not array.size:
         return np.empty(0, np.int64)
     if array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= changeable:
-        raise ValueError(f"only features and errors can be ablated, the nodes 0 … {changeable - 1} of this graph")
+        raise CotraceError(f"only features and errors can be ablated, the nodes 0 … {changeable - 1} of this graph")
     if len(np.unique(array)) < len(array):
-        raise ValueError("a node is named twice; name each once")
+        raise CotraceError("a node is named twice; name each once")
     return array.astype(np.int64)
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from cotrace.common.errors import CotraceError
+
 from .influence import estimated_influence, node_influence, weights_of_targets
 from .order import KINDS, NodeOrder
 from .prune import GraphSelection, check_threshold, dropped_sums, select
@@ -140,7 +142,7 @@ class Graph:
         Tokens and targets stay wherever they are. Raises ValueError for a pruned graph.
         """
         if self.info["pruning"]:
-            raise ValueError("a pruned graph has lost influence; ask the graph that was traced")
+            raise CotraceError("a pruned graph has lost influence; ask the graph that was traced")
         check_threshold("node_threshold", node_threshold)
         return certainty(self.influence(), self.column("influence_bound"), node_threshold)
 

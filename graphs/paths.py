@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cotrace.common.errors import CotraceError
+
 from .graph import Graph
 from .influence import row_totals
 
@@ -34,7 +36,7 @@ def strongest_paths(
     """
     targets = [t["node"] for t in graph.info["targets"]]
     if target is not None and target not in targets:
-        raise ValueError(f"node {target} is not a target of this graph; its targets are the nodes {targets}")
+        raise CotraceError(f"node {target} is not a target of this graph; its targets are the nodes {targets}")
     best_source = _best_completion(graph, through_errors)
     heap: list[tuple[float, int, tuple[int, ...], float, int]] = []
     for node in targets if target is None else [target]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cotrace.common.compiled import compiled
+from cotrace.common.errors import CotraceError
 
 from .influence import node_influence, row_totals
 from .order import NodeOrder
@@ -21,7 +22,7 @@ class GraphSelection:
 def check_threshold(name: str, value: float) -> None:
     """Raise ValueError unless a threshold is a share in [0, 1]."""
     if not 0.0 <= value <= 1.0:
-        raise ValueError(f"{name} is {value}: it is a share and must lie between 0 and 1")
+        raise CotraceError(f"{name} is {value}: it is a share and must lie between 0 and 1")
 
 
 def select(

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from cotrace.common.compiled import compiled
+from cotrace.common.errors import CotraceError
 
 from .graph import Graph
 from .order import KINDS
@@ -22,14 +23,14 @@ def open_graph(path: str | os.PathLike) -> Graph:
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"{path} does not exist or is not a file; `cotrace trace` writes graph files")
+        raise CotraceError(f"{path} does not exist or is not a file; `cotrace trace` writes graph files")
     try:
         return _read(path)
     except pa.ArrowException as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"cannot open {path}: it is damaged ({reason}); trace the prompt again") from error
+        raise CotraceError(f"cannot open {path}: it is damaged ({reason}); trace the prompt again") from error
     except ValueError as error:
-        raise ValueError(f"cannot open {path}: {error}") from error
+        raise CotraceError(f"cannot open {path}: {error}") from error
 
 
 def _read(path: Path) -> Graph:
@@ -49,11 +50,11 @@ def _read(path: Path) -> Graph:
 def _check_types(found: pa.Schema) -> None:
     weights = found.field(found.names.index("weights")).type if "weights" in found.names else pa.null()
     if not (pa.types.is_list(weights) or pa.types.is_large_list(weights)):
-        raise ValueError("its column 'weights' is missing or no list; it was edited, trace the prompt again")
+        raise CotraceError("its column 'weights' is missing or no list; it was edited, trace the prompt again")
     expected = schema(weights.value_type, pa.types.is_large_list(weights))
     if weights.value_type not in (pa.float32(), pa.float64()) or not found.equals(expected):
         wrong = [field.name for field in expected if field not in list(found)] or ["extra ones, or another order"]
-        raise ValueError(f"its columns are not those of a graph ({', '.join(wrong)}); trace the prompt again")
+        raise CotraceError(f"its columns are not those of a graph ({', '.join(wrong)}); trace the prompt again")
 
 
 def _check_values(nodes: pa.Table) -> None:
@@ -62,22 +63,22 @@ def _check_values(nodes: pa.Table) -> None:
     complete = [columns[field.name] for field in nodes.schema if not field.nullable]
     complete += [columns[name].values for name in ("sources", "weights")]
     if any(column.null_count for column in complete):
-        raise ValueError("a column that must be complete has nulls; trace the prompt again")
+        raise CotraceError("a column that must be complete has nulls; trace the prompt again")
     if not all(np.isfinite(columns[name].fill_null(0.0).to_numpy()).all() for name in NULLABLE_VALUES + VALUES):
-        raise ValueError("its nodes have values that are not finite; trace the prompt again")
+        raise CotraceError("its nodes have values that are not finite; trace the prompt again")
     if (columns["influence_bound"].to_numpy() < 0).any():
-        raise ValueError("its nodes have negative bounds of influence; trace the prompt again")
+        raise CotraceError("its nodes have negative bounds of influence; trace the prompt again")
     if columns["kind"].dictionary.to_pylist() != list(KINDS):
-        raise ValueError("its node kinds are not those of a graph; trace the prompt again")
+        raise CotraceError("its node kinds are not those of a graph; trace the prompt again")
 
 
 def _check_nodes(graph: Graph) -> None:
     nodes, order = graph.nodes, graph.order
     codes = nodes["kind"].chunk(0).indices.to_numpy()
     if not np.array_equal(codes, order.kind_codes()):
-        raise ValueError("its nodes are not in the order features, errors, tokens, logits; trace the prompt again")
+        raise CotraceError("its nodes are not in the order features, errors, tokens, logits; trace the prompt again")
     if not np.array_equal(nodes["node"].to_numpy(), np.arange(order.n_nodes)):
-        raise ValueError("its node numbers are not 0, 1, 2, …; trace the prompt again")
+        raise CotraceError("its node numbers are not 0, 1, 2, …; trace the prompt again")
 
 
 def _check_sites(graph: Graph) -> None:
@@ -89,29 +90,29 @@ def _check_sites(graph: Graph) -> None:
     for name, kinds in needs.items():
         wanted = np.isin(codes, kinds)
         if not np.array_equal(sites[name] >= 0, wanted) or graph.nodes[name].null_count != (~wanted).sum():
-            raise ValueError(f"its column {name!r} has values where none belong, or lacks some; trace again")
+            raise CotraceError(f"its column {name!r} has values where none belong, or lacks some; trace again")
     if (sites["layer"] >= n_layers).any() or (sites["position"] >= n_positions).any():
-        raise ValueError("a node lies outside the model's layers or the prompt; trace the prompt again")
+        raise CotraceError("a node lies outside the model's layers or the prompt; trace the prompt again")
     for part in (graph.order.features, graph.order.errors, graph.order.tokens):
         steps = np.diff([sites[name][part].astype(np.int64) for name in ("layer", "position", "feature")])
         first = np.take_along_axis(steps, (steps != 0).argmax(axis=0)[None], axis=0)
         if (first <= 0).any():
-            raise ValueError("its nodes are not sorted by layer, position and feature; trace the prompt again")
+            raise CotraceError("its nodes are not sorted by layer, position and feature; trace the prompt again")
 
 
 def _check_info(graph: Graph) -> None:
     info, order = graph.info, graph.order
     if not len(info["tokens"]) == len(info["token_ids"]) == order.n_tokens > info["position"] >= 0:
-        raise ValueError("its prompt does not fit its nodes; trace the prompt again")
+        raise CotraceError("its prompt does not fit its nodes; trace the prompt again")
     weights = {target["node"]: target["weight"] for target in info["targets"]}
     if not len(weights) == len(info["targets"]) > 0 or any(weight < 0 for weight in weights.values()):
-        raise ValueError("it has no targets, a target twice or one of negative weight; trace the prompt again")
+        raise CotraceError("it has no targets, a target twice or one of negative weight; trace the prompt again")
     for node, weight in weights.items():
         is_feature, is_logit = (part.start <= node < part.stop for part in (order.features, order.logits))
         if not (is_logit or (is_feature and weight > 0)):
-            raise ValueError("a target is no logit and no feature of the graph; trace the prompt again")
+            raise CotraceError("a target is no logit and no feature of the graph; trace the prompt again")
     if abs(sum(weights.values()) - 1) > 1e-3:
-        raise ValueError("its target weights do not sum to 1; trace the prompt again")
+        raise CotraceError("its target weights do not sum to 1; trace the prompt again")
 
 
 def _check_edges(graph: Graph) -> None:
@@ -121,7 +122,7 @@ def _check_edges(graph: Graph) -> None:
     problem = _edge_problem(graph.indptr, graph.indices, graph.weights, layers, codes)
     lengths = np.diff(graph.indptr), np.diff(graph.list_offsets("weights"))
     if problem or not np.array_equal(*lengths):
-        raise ValueError(f"its edges are damaged ({problem or 'sources and weights differ'}); trace the prompt again")
+        raise CotraceError(f"its edges are damaged ({problem or 'sources and weights differ'}); trace the prompt again")
 
 
 @compiled

@@ -7,6 +7,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from cotrace.common.compiled import compiled
+from cotrace.common.errors import CotraceError
 from cotrace.common.files import free_disk
 
 
@@ -76,7 +77,7 @@ class RowWriter:
         self._count_M[rows.node_T] = rows.count_T
         arrays = rows.indices_E, rows.weights_E
         if len(arrays[0]) > self._free:
-            raise ValueError(_no_room(f"{self._most:,} edges"))
+            raise CotraceError(_no_room(f"{self._most:,} edges"))
         self._free -= len(arrays[0])
         try:
             for file, array in zip(self._files, arrays, strict=True):
@@ -84,7 +85,7 @@ class RowWriter:
                 file.write(array.data)
                 file.flush()
         except OSError as error:
-            raise ValueError(_no_room(str(error.strerror))) from error
+            raise CotraceError(_no_room(str(error.strerror))) from error
 
     def finish(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return indptr (M+1,) int64, indices (E,) int32 and weights (E,), the last two file-backed.

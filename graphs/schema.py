@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from cotrace.common.errors import CotraceError
+
 from .order import KINDS, NodeOrder
 
 FORMAT_VERSION = 1
@@ -145,22 +147,22 @@ def _encode(info: dict[str, Any]) -> bytes:
 def decode_info(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
     """Read the metadata of a schema. Raises ValueError for a foreign, newer or damaged one."""
     if not metadata or VERSION_KEY not in metadata or INFO_KEY not in metadata:
-        raise ValueError("it is an Arrow file, but not a cotrace graph; trace a prompt to make one")
+        raise CotraceError("it is an Arrow file, but not a cotrace graph; trace a prompt to make one")
     version = metadata[VERSION_KEY].decode(errors="replace")
     if version.isdecimal() and len(version) < 9 and int(version) > FORMAT_VERSION:
-        raise ValueError(
+        raise CotraceError(
             f"it has format version {version} and this cotrace reads up to {FORMAT_VERSION}; upgrade cotrace to open it"
         )
     try:
         info = json.loads(metadata[INFO_KEY])
         json.dumps(info, allow_nan=False, ensure_ascii=False).encode()  # no infinities, no broken Unicode
     except (ValueError, RecursionError) as error:
-        raise ValueError("its metadata is damaged; trace the prompt again") from error
+        raise CotraceError("its metadata is damaged; trace the prompt again") from error
     if version != str(FORMAT_VERSION) or not isinstance(info, dict):
-        raise ValueError("its metadata is damaged; trace the prompt again")
+        raise CotraceError("its metadata is damaged; trace the prompt again")
     wrong = [key.rstrip("?") for key, shape in INFO.items() if not _fits(info, {key: shape})]
     if wrong:
-        raise ValueError(f"its metadata lacks or has a wrong {', '.join(wrong)}; trace the prompt again")
+        raise CotraceError(f"its metadata lacks or has a wrong {', '.join(wrong)}; trace the prompt again")
     return info
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from cotrace.common.errors import CotraceError
 from cotrace.common.files import atomic_write, free_disk
 
 PACKED = ".zst"
@@ -31,14 +32,14 @@ def read_table(path: Path) -> pa.Table:
         file = _unpacked(path) if path.suffix == PACKED else pa.memory_map(str(path)).read_buffer()
         reader = pa.ipc.open_file(file)
         if reader.num_record_batches != 1:
-            raise ValueError(f"it has {reader.num_record_batches} record batches and a graph file has exactly one")
+            raise CotraceError(f"it has {reader.num_record_batches} record batches and a graph file has exactly one")
         table = reader.read_all()
     except PermissionError as error:
-        raise ValueError("you may not read it; ask its owner for permission") from error
+        raise CotraceError("you may not read it; ask its owner for permission") from error
     except (pa.ArrowException, OSError) as error:
-        raise ValueError("it is truncated or not an Arrow file; copy it again or trace the prompt again") from error
+        raise CotraceError("it is truncated or not an Arrow file; copy it again or trace the prompt again") from error
     if not all(_is_inside(buffer, file) for column in table.columns for buffer in _buffers(column.chunk(0))):
-        raise ValueError("it is compressed inside, so that it cannot be memory-mapped; trace the prompt again")
+        raise CotraceError("it is compressed inside, so that it cannot be memory-mapped; trace the prompt again")
     return table
 
 
@@ -47,7 +48,9 @@ def _unpacked(path: Path) -> pa.Buffer:
     with tempfile.TemporaryFile(prefix="cotrace-") as file, pa.input_stream(str(path), compression="zstd") as source:
         while part := source.read(UNPACKED_AT_ONCE):
             if len(part) > free_disk():
-                raise ValueError(f"unpacked it does not fit into {tempfile.gettempdir()}; set TMPDIR to a larger disk")
+                raise CotraceError(
+                    f"unpacked it does not fit into {tempfile.gettempdir()}; set TMPDIR to a larger disk"
+                )
             file.write(part)
         file.flush()
         return pa.py_buffer(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)) if file.tell() else pa.py_buffer(b"")

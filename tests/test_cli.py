@@ -27,7 +27,7 @@ def run(*arguments, **environment):
 @pytest.fixture(scope="module")
 def prompt():
     """A text that the reference model's tokenizer knows."""
-    return cotrace.load(REFERENCE / "model", device="cpu").tokens.tokenizer.decode([20, 30, 40])
+    return cotrace.load(REFERENCE / "model", device="cpu").tokenizer.hf_tokenizer.decode([20, 30, 40])
 
 
 @pytest.fixture(scope="module")

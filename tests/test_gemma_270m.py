@@ -62,7 +62,7 @@ def graph(model):
 
 
 def test_tokenizer(model):
-    assert model.tokens.tokenizer(" capital", add_special_tokens=False)["input_ids"] == [5279]
+    assert model.tokenizer.hf_tokenizer(" capital", add_special_tokens=False)["input_ids"] == [5279]
     assert model.tokenize(PROMPT) == [2, 818, 11688, 529, 3425, 563]
 
 
@@ -110,7 +110,7 @@ def test_all_tensors_are_converted(quantised, folder):
 
 def test_the_opposite_of_hot_is_cold(model):
     probability = torch.softmax(model.logits(PROMPT)[-1].double(), 0)
-    assert model.tokens.text(int(probability.argmax())) == " cold"
+    assert model.tokenizer.text(int(probability.argmax())) == " cold"
     assert 0.55 < float(probability.max()) < 0.65
 
 

@@ -58,12 +58,14 @@ STEERING = [
     ("direction", 1, direction(3), "ablate", None),
 ]
 CHANGE = {"ablate": lambda _: ablate(), "set_to": set_to, "add": add, "multiply": multiply}
-NODE = {"feature": Feature, "error": lambda layer, _, at: ErrorNode(layer, at=at), "direction": Direction}
+NODE = {"feature": Feature, "error": lambda layer, _, at: ErrorNode(layer, position=at), "direction": Direction}
 
 
 def steer(at):
     """All of STEERING at a place."""
-    return {NODE[kind](layer, what, at=at): CHANGE[change](value) for kind, layer, what, change, value in STEERING}
+    return {
+        NODE[kind](layer, what, position=at): CHANGE[change](value) for kind, layer, what, change, value in STEERING
+    }
 
 
 def equal(one, other) -> bool:
@@ -79,7 +81,7 @@ def equal(one, other) -> bool:
 def test_every_step_is_the_dense_reference(model_of, hf_model, kind, setting, turn):
     model, ids, transcoders = model_of(kind), prompt(7), model_of(kind).transcoders
     steering = [(entry, PLACES[(number + turn) % len(PLACES)]) for number, entry in enumerate(STEERING)]
-    changes = {NODE[k](layer, what, at=at): CHANGE[c](v) for (k, layer, what, c, v), at in steering}
+    changes = {NODE[k](layer, what, position=at): CHANGE[c](v) for (k, layer, what, c, v), at in steering}
     written = model.generate(ids, changes, max_new_tokens=6, temperature=3.0, **SETTINGS[setting])
 
     read = ids + written.token_ids[:-1]
@@ -141,11 +143,11 @@ def test_no_ops_write_the_same_bits(model_of, kind, setting, dtype):
         {},
         {Feature(1, 3): multiply(1), ErrorNode(2): multiply(1), Direction(0, direction()): add(0)},
         {
-            Feature(0, 2, at="generated"): add(0),
-            ErrorNode(1, at="generated"): add(torch.zeros(WIDTH)),
+            Feature(0, 2, position="generated"): add(0),
+            ErrorNode(1, position="generated"): add(torch.zeros(WIDTH)),
             node: multiply(1),
         },
-        {Direction(2, direction(), at="prompt"): multiply(1), ErrorNode(0, at=5): multiply(1)},
+        {Direction(2, direction(), position="prompt"): multiply(1), ErrorNode(0, position=5): multiply(1)},
     ]
     for use_cache in (True, False):
         plain = model.generate(prompt(), use_cache=use_cache, **options)
@@ -176,7 +178,7 @@ def test_the_prompt_reaches_what_is_written_through_attention_only(model_of, set
     model, options = model_of("clt-affine"), SETTINGS[setting]
     for layer, reaches in ((2, False), (0, True)):
         written = model.generate(
-            prompt(), {Direction(layer, direction(), at="prompt"): add(6)}, max_new_tokens=5, **options
+            prompt(), {Direction(layer, direction(), position="prompt"): add(6)}, max_new_tokens=5, **options
         )
         first = model.generate(prompt(), max_new_tokens=1).next_probabilities(0)
         assert not torch.allclose(written.next_probabilities(0), first, rtol=0, atol=1e-3)
@@ -254,12 +256,12 @@ def test_a_token_that_ends_the_text_is_the_last(model_of, monkeypatch):
 def test_texts_and_turns_end(worded, end):
     """A model that is steered to an end stops there; the prompt's own ends do not count."""
     token = SPECIALS.index(end)
-    assert worded.tokens.ends() == {SPECIALS.index("<eos>"), SPECIALS.index("<end_of_turn>")}
+    assert worded.tokenizer.ends() == {SPECIALS.index("<eos>"), SPECIALS.index("<end_of_turn>")}
     towards = worded.weights.unembedding(torch.tensor([token]))[0]
     towards = towards / worded.weights.final_norm_D
     chat = [{"role": "user", "content": "The opposite"}]
     assert SPECIALS.index("<end_of_turn>") in worded.tokenize(chat)
-    written = worded.generate(chat, {Direction(2, towards, at="generated"): set_to(1e4)}, max_new_tokens=NEW)
+    written = worded.generate(chat, {Direction(2, towards, position="generated"): set_to(1e4)}, max_new_tokens=NEW)
     assert written.ended
     assert written.token_ids[-1] == token
     assert len(written.token_ids) in (1, 2)
@@ -271,17 +273,17 @@ def test_texts_and_turns_end(worded, end):
 
 def test_texts_and_chats(worded):
     text, ids = "The opposite of hot is", [SPECIALS.index("<bos>"), *(WORDS.index(w) + 6 for w in WORDS[3:8])]
-    changes = {Feature(1, 3): set_to(3), Direction(1, direction(), at="generated"): add(2)}
+    changes = {Feature(1, 3): set_to(3), Direction(1, direction(), position="generated"): add(2)}
     by_text, by_ids = (worded.generate(p, changes, max_new_tokens=5) for p in (text, ids))
     assert equal(by_text, by_ids)
-    assert by_text.text == worded.tokens.join(by_ids.token_ids)
+    assert by_text.text == worded.tokenizer.join(by_ids.token_ids)
     chat = [{"role": "user", "content": "The opposite"}]
     both = worded.generate([chat, text], changes, max_new_tokens=5)
     assert [one.token_ids for one in both] == [
         worded.generate(p, changes, max_new_tokens=5).token_ids for p in (chat, text)
     ]
-    masked = {Feature(1, 3, at=range(4, len(worded.tokenize(chat)))): set_to(3)}  # not the chat's opening
-    prompted = {Feature(1, 3, at="prompt"): set_to(3)}
+    masked = {Feature(1, 3, position=range(4, len(worded.tokenize(chat)))): set_to(3)}  # not the chat's opening
+    prompted = {Feature(1, 3, position="prompt"): set_to(3)}
     assert equal(*(worded.generate(chat, c, max_new_tokens=5) for c in (masked, prompted)))
 
 
@@ -303,8 +305,8 @@ def test_layers_that_can_be_read_once_hold_for_every_prompt(model_of):
 
 def test_masked_positions_are_left_out(model_of):
     model, node = model_of("clt-affine"), functools.partial(Feature, 0, 5)
-    masked = model.generate(prompt(), {node(at="all"): set_to(3)}, max_new_tokens=4, masked_positions=[3, 6])
-    places = {node(at=(1, 2, 4, 5, 7, 8, 9, 10)): set_to(3), node(at="generated"): set_to(3)}
+    masked = model.generate(prompt(), {node(position="all"): set_to(3)}, max_new_tokens=4, masked_positions=[3, 6])
+    places = {node(position=(1, 2, 4, 5, 7, 8, 9, 10)): set_to(3), node(position="generated"): set_to(3)}
     assert equal(masked, model.generate(prompt(), places, max_new_tokens=4))
 
 
@@ -337,11 +339,11 @@ REFUSED = {
     "no temperature": ({"temperature": None}, "temperature is None; use 0 for the likeliest token"),
     "temperatures": ({"temperature": [1]}, "use 0 for the likeliest token"),
     "true temperature": ({"temperature": True}, "use 0 for the likeliest token"),
-    "later": ({"interventions": {Feature(0, 1, at=11): set_to(1)}}, "outside the prompt of 11 tokens"),
-    "masked": ({"interventions": {Feature(0, 1, at=0): set_to(1)}}, "masked and carries no features"),
-    "number": ({"interventions": {ErrorNode(0, at="generated"): set_to(1)}}, "not a number"),
+    "later": ({"interventions": {Feature(0, 1, position=11): set_to(1)}}, "outside the prompt of 11 tokens"),
+    "masked": ({"interventions": {Feature(0, 1, position=0): set_to(1)}}, "masked and carries no features"),
+    "number": ({"interventions": {ErrorNode(0, position="generated"): set_to(1)}}, "not a number"),
     "conflict": (
-        {"interventions": {ErrorNode(0, at="generated"): ablate(), ErrorNode(0): multiply(2)}},
+        {"interventions": {ErrorNode(0, position="generated"): ablate(), ErrorNode(0): multiply(2)}},
         "at generated positions",
     ),
 }

@@ -19,14 +19,14 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 F, D = functools.partial(Feature, 1, 3), functools.partial(Direction, 1)
 CONFLICTS = {
-    "all": {F(at=4): ablate(), F(at="all"): ablate()},
-    "negative": {F(at=-1): ablate(), F(at=10): add(1)},
-    "several": {F(at=(4, 5)): ablate(), F(at=(5, 6)): ablate()},
-    "supernode": {F(at=4): ablate(), Supernode([F(at=4), Feature(0, 1, at=2)]): add(1)},
-    "supernodes": {Supernode([F(at=4)], "a"): ablate(), Supernode([F(at=4)], "b"): ablate()},
-    "within": {Supernode([F(at=4), F(at=(4, 5))]): ablate()},
-    "error": {ErrorNode(1, at=4): ablate(), ErrorNode(1): multiply(2)},
-    "generated": {F(at="generated"): add(1), F(at="all"): add(2)},
+    "all": {F(position=4): ablate(), F(position="all"): ablate()},
+    "negative": {F(position=-1): ablate(), F(position=10): add(1)},
+    "several": {F(position=(4, 5)): ablate(), F(position=(5, 6)): ablate()},
+    "supernode": {F(position=4): ablate(), Supernode([F(position=4), Feature(0, 1, position=2)]): add(1)},
+    "supernodes": {Supernode([F(position=4)], "a"): ablate(), Supernode([F(position=4)], "b"): ablate()},
+    "within": {Supernode([F(position=4), F(position=(4, 5))]): ablate()},
+    "error": {ErrorNode(1, position=4): ablate(), ErrorNode(1): multiply(2)},
+    "generated": {F(position="generated"): add(1), F(position="all"): add(2)},
 }
 
 
@@ -43,52 +43,55 @@ def test_directions_that_share_something_are_refused(model_of, change):
     for one, other in ((change, add(1)), (change, change)):
         with pytest.raises(ValueError, match=r"L1 mine@4 and L1 direction@3:5 meet at position 4.*torch\.linalg\.qr"):
             model_of("clt").intervene(
-                prompt(), {Direction(1, UNIT, at=4, name="mine"): one, D(direction(), at=(3, 4)): other}
+                prompt(), {Direction(1, UNIT, position=4, name="mine"): one, D(direction(), position=(3, 4)): other}
             )
 
 
 def test_changes_that_only_touch_are_no_conflict(model_of):
     model = model_of("clt")
     changes = {
-        D(UNIT, at=4): add(1),
-        D(direction(), at=4): add(2),
-        F(at=4): set_to(1),
-        ErrorNode(1, at=4): ablate(),
-        F(at=5): set_to(1),
+        D(UNIT, position=4): add(1),
+        D(direction(), position=4): add(2),
+        F(position=4): set_to(1),
+        ErrorNode(1, position=4): ablate(),
+        F(position=5): set_to(1),
     }
     assert (
-        model.intervene(prompt(), changes | {Feature(0, 3, at=4): set_to(1), Feature(1, 2, at=4): set_to(1)}).kl() > 0
+        model.intervene(
+            prompt(), changes | {Feature(0, 3, position=4): set_to(1), Feature(1, 2, position=4): set_to(1)}
+        ).kl()
+        > 0
     )
 
 
 IMPOSSIBLE = {
-    "layer": ({Feature(3, 0, at=4): ablate()}, "no layer 3; its layers are 0 … 2"),
-    "negative layer": ({Feature(-1, 0, at=4): ablate()}, "no layer -1"),
-    "error layer": ({ErrorNode(3, at=4): ablate()}, "no layer 3"),
+    "layer": ({Feature(3, 0, position=4): ablate()}, "no layer 3; its layers are 0 … 2"),
+    "negative layer": ({Feature(-1, 0, position=4): ablate()}, "no layer -1"),
+    "error layer": ({ErrorNode(3, position=4): ablate()}, "no layer 3"),
     "direction layer": ({Direction(7, UNIT): add(1)}, "no layer 7"),
-    "feature": ({Feature(1, 24, at=4): ablate()}, "24 features, 0 … 23"),
-    "negative feature": ({Feature(1, -1, at=4): ablate()}, "24 features, 0 … 23"),
-    "position": ({F(at=11): ablate()}, "outside the prompt of 11 tokens"),
-    "negative position": ({F(at=-12): ablate()}, "outside the prompt of 11 tokens"),
-    "one of several": ({F(at=(4, 11)): ablate()}, "outside the prompt of 11 tokens"),
-    "twice": ({F(at=(4, -7)): ablate()}, "names a position twice"),
-    "masked": ({F(at=0): set_to(1)}, "masked and carries no features"),
-    "error at 0": ({ErrorNode(1, at=0): ablate()}, "without an error node"),
-    "vector": ({F(at=4): set_to(UNIT)}, "its activation is one number"),
-    "direction by a vector": ({D(UNIT, at=4): add(UNIT)}, "its activation is one number"),
-    "number": ({ErrorNode(1, at=4): set_to(2)}, r"of shape \(20,\), not a number"),
-    "added number": ({ErrorNode(1, at=4): add(2.0)}, r"of shape \(20,\), not a number"),
-    "short vector": ({ErrorNode(1, at=4): set_to(UNIT[:-1])}, r"of shape \(20,\)"),
-    "matrix": ({ErrorNode(1, at=4): set_to(UNIT[None])}, r"of shape \(20,\)"),
+    "feature": ({Feature(1, 24, position=4): ablate()}, "24 features, 0 … 23"),
+    "negative feature": ({Feature(1, -1, position=4): ablate()}, "24 features, 0 … 23"),
+    "position": ({F(position=11): ablate()}, "outside the prompt of 11 tokens"),
+    "negative position": ({F(position=-12): ablate()}, "outside the prompt of 11 tokens"),
+    "one of several": ({F(position=(4, 11)): ablate()}, "outside the prompt of 11 tokens"),
+    "twice": ({F(position=(4, -7)): ablate()}, "names a position twice"),
+    "masked": ({F(position=0): set_to(1)}, "masked and carries no features"),
+    "error at 0": ({ErrorNode(1, position=0): ablate()}, "without an error node"),
+    "vector": ({F(position=4): set_to(UNIT)}, "its activation is one number"),
+    "direction by a vector": ({D(UNIT, position=4): add(UNIT)}, "its activation is one number"),
+    "number": ({ErrorNode(1, position=4): set_to(2)}, r"of shape \(20,\), not a number"),
+    "added number": ({ErrorNode(1, position=4): add(2.0)}, r"of shape \(20,\), not a number"),
+    "short vector": ({ErrorNode(1, position=4): set_to(UNIT[:-1])}, r"of shape \(20,\)"),
+    "matrix": ({ErrorNode(1, position=4): set_to(UNIT[None])}, r"of shape \(20,\)"),
     "width": ({D(torch.ones(19)): add(1)}, r"\(19,\) and the model's width is \(20,\)"),
     "token": ({5: ablate()}, "use a Feature, Error, Direction or Supernode"),
-    "number as change": ({F(at=4): 0}, r"use ablate\(\), set_to\(x\), add\(x\) or multiply\(x\)"),
-    "function as change": ({F(at=4): ablate}, r"use ablate\(\)"),
-    "no mapping": ([[F(at=4), ablate()]], "an intervention maps nodes to changes"),
-    "a node": (F(at=4), "an intervention maps nodes to changes"),
+    "number as change": ({F(position=4): 0}, r"use ablate\(\), set_to\(x\), add\(x\) or multiply\(x\)"),
+    "function as change": ({F(position=4): ablate}, r"use ablate\(\)"),
+    "no mapping": ([[F(position=4), ablate()]], "an intervention maps nodes to changes"),
+    "a node": (F(position=4), "an intervention maps nodes to changes"),
     "none": (None, "an intervention maps nodes to changes"),
     "a text": ("ablate", "an intervention maps nodes to changes"),
-    "several, one wrong": ([{}, {F(at=40): ablate()}], "outside the prompt"),
+    "several, one wrong": ([{}, {F(position=40): ablate()}], "outside the prompt"),
 }
 
 
@@ -114,8 +117,8 @@ UNMADE = {
     "complex": (lambda: set_to(torch.ones(3, dtype=torch.complex64)), "give a tensor"),
     "no direction": (lambda: Direction(0, None), r"a direction is a vector \(D,\)"),
     "a direction by name": (lambda: Direction(0, "abc"), r"a direction is a vector \(D,\)"),
-    "open slice": (lambda: F(at=slice(2, None)), "has both ends"),
-    "slice from both sides": (lambda: F(at=slice(2, -1)), "counted from one side"),
+    "open slice": (lambda: F(position=slice(2, None)), "has both ends"),
+    "slice from both sides": (lambda: F(position=slice(2, -1)), "counted from one side"),
     "a word": (lambda: add("much"), "number"),
     "a list": (lambda: set_to([1.0, 2.0]), "number"),
     "a vector as a factor": (lambda: multiply(UNIT), "number"),
@@ -124,15 +127,15 @@ UNMADE = {
     "inf direction": (lambda: D(UNIT / 0), "NaN or infinite"),
     "matrix direction": (lambda: D(UNIT[None]), r"a direction is a vector \(D,\)"),
     "integer direction": (lambda: D(torch.ones(WIDTH, dtype=torch.int64)), "of floats"),
-    "place": (lambda: F(at="everywhere"), "one of all, prompt, generated"),
-    "no position": (lambda: F(at=()), "name at least one"),
-    "half a position": (lambda: F(at=1.5), "must be an integer"),
-    "true": (lambda: F(at=True), "must be an integer"),
+    "place": (lambda: F(position="everywhere"), "one of all, prompt, generated"),
+    "no position": (lambda: F(position=()), "name at least one"),
+    "half a position": (lambda: F(position=1.5), "must be an integer"),
+    "true": (lambda: F(position=True), "must be an integer"),
     "half a feature": (lambda: Feature(1, 0.5), "must be an integer"),
     "layer by name": (lambda: ErrorNode("last"), "must be an integer"),
     "empty supernode": (lambda: Supernode([], "none"), "at least one"),
     "supernode of directions": (lambda: Supernode([D(UNIT)]), "should have features or error nodes"),
-    "supernode of supernodes": (lambda: Supernode([Supernode([F(at=4)])]), "should have features or error nodes"),
+    "supernode of supernodes": (lambda: Supernode([Supernode([F(position=4)])]), "should have features or error nodes"),
 }
 
 
@@ -158,7 +161,7 @@ OPTIONS = {
 @pytest.mark.parametrize("use", ["intervene", "generate", "patch"])
 def test_options_that_make_no_sense_are_refused(model_of, use, options, message):
     model = model_of("clt")
-    arguments = {"intervene": [{}], "generate": [{}], "patch": [prompt(), [F(at=4)]]}[use]
+    arguments = {"intervene": [{}], "generate": [{}], "patch": [prompt(), [F(position=4)]]}[use]
     with pytest.raises(ValueError, match=message):
         getattr(model, use)(prompt(), *arguments, **options)
 
@@ -180,23 +183,23 @@ def unread(monkeypatch):
 
 @pytest.mark.usefixtures("unread")
 def test_all_is_checked_before_anything_is_read(model_of):
-    model, fine = model_of("clt"), {F(at=4): ablate()}
+    model, fine = model_of("clt"), {F(position=4): ablate()}
     for use in (model.intervene, functools.partial(model.generate, max_new_tokens=2)):
         for prompts, changes, message in (
             ([prompt(), []], fine, "the prompt is empty"),
             ([prompt(), [99]], fine, "outside the vocabulary"),
             ([prompt(), prompt(4)], fine, "outside the prompt of 4 tokens"),
-            ([prompt(), SHORT], [fine, {F(at=8): ablate()}], "outside the prompt of 7 tokens"),
-            (prompt(), [fine, {F(at=4): 0}], r"use ablate\(\)"),
+            ([prompt(), SHORT], [fine, {F(position=8): ablate()}], "outside the prompt of 7 tokens"),
+            (prompt(), [fine, {F(position=4): 0}], r"use ablate\(\)"),
         ):
             with pytest.raises(ValueError, match=message):
                 use(prompts, changes)
     with pytest.raises(ValueError, match="at no position of this prompt"):
-        model.intervene(prompt(), [fine, {F(at="generated"): ablate()}])
+        model.intervene(prompt(), [fine, {F(position="generated"): ablate()}])
     with pytest.raises(ValueError, match="no layer 99"):
-        model.patch(prompt(), OTHER, [F(at=4)], freeze="all", layers=[99])
+        model.patch(prompt(), OTHER, [F(position=4)], freeze="all", layers=[99])
     with pytest.raises(ValueError, match="whose other neurons respond"):
-        model_of("neurons").patch(prompt(), OTHER, [F(at=4)], errors="constant")
+        model_of("neurons").patch(prompt(), OTHER, [F(position=4)], errors="constant")
 
 
 @pytest.mark.usefixtures("unread")
@@ -208,7 +211,7 @@ def test_too_little_memory_is_refused_before_anything_is_read(model_of, monkeypa
     for use, cure in (
         (lambda: model.intervene(prompt(), {}), "a prompt of 11 tokens needs about .* shorten the prompt"),
         (lambda: model.generate(prompt(), max_new_tokens=7), "7 new tokens after 11 .* lower max_new_tokens"),
-        (lambda: model.patch(prompt(), OTHER, [F(at=4)]), "shorten the prompt"),
+        (lambda: model.patch(prompt(), OTHER, [F(position=4)]), "shorten the prompt"),
         (lambda: model.validate(graph, progress=False), "shorten the prompt"),
     ):
         with pytest.raises(ValueError, match=cure):
@@ -248,11 +251,11 @@ def test_positions_of_results_are_positions(model_of, position):
 def test_a_refusal_is_short_whatever_is_named(model_of):
     for at in (range(999_999), range(0, 999_999, 2), [4, *range(100_000)]):
         with pytest.raises(ValueError, match=r"L1 #3@") as refused:
-            model_of("clt").intervene(prompt(), {F(at=at): ablate()})
+            model_of("clt").intervene(prompt(), {F(position=at): ablate()})
         assert len(str(refused.value)) < 200
-    assert str(F(at=[4, 6, 7, 8, -1])) == "L1 #3@4,6:9,-1"
-    assert str(F(at=slice(2, 6))) == "L1 #3@2:6"
-    assert F(at=slice(-3, 0)) == F(at=[-3, -2, -1])
+    assert str(F(position=[4, 6, 7, 8, -1])) == "L1 #3@4,6:9,-1"
+    assert str(F(position=slice(2, 6))) == "L1 #3@2:6"
+    assert F(position=slice(-3, 0)) == F(position=[-3, -2, -1])
 
 
 @pytest.mark.parametrize("setting", ["none", "constant", "all"])
@@ -260,7 +263,7 @@ def test_a_refusal_is_short_whatever_is_named(model_of):
 def test_changes_too_large_for_the_dtype_are_refused(model_of, setting, size):
     """Also where only the squares in a norm overflow, which would give the same logits for all tokens."""
     model = model_of("clt-affine", "float32")
-    for node in (Direction(1, UNIT, at=5), Feature(1, 3, at=5)):
+    for node in (Direction(1, UNIT, position=5), Feature(1, 3, position=5)):
         try:
             result = model.intervene(prompt(), {node: set_to(size)}, **SETTINGS[setting])
         except ValueError as error:
@@ -285,12 +288,12 @@ def test_numbers_of_prompts_and_changes_must_fit(model_of):
 def test_patches_that_make_no_sense_are_refused(model_of):
     model = model_of("clt")
     for corrupted, nodes, message in (
-        (SHORT, [F(at=4)], "choose prompts of one length"),
+        (SHORT, [F(position=4)], "choose prompts of one length"),
         (OTHER, [D(UNIT)], "name features and error nodes"),
         (OTHER, [], "name at least one"),
-        (OTHER, [F(at="generated")], "generated"),
-        (OTHER, [F(at=4), F(at="all")], "name each once"),
-        (OTHER, [F(at=0)], "masked"),
+        (OTHER, [F(position="generated")], "generated"),
+        (OTHER, [F(position=4), F(position="all")], "name each once"),
+        (OTHER, [F(position=0)], "masked"),
         (OTHER, [7], "use a Feature"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -302,8 +305,8 @@ def test_only_features_and_errors_of_a_graph_are_nodes(model_of):
     order = graph.order
     feature, error = cotrace.nodes_of(graph, [np.int64(order.n_features - 1), order.n_features + 8])
     assert (feature, error) == (
-        Feature(2, int(graph.column("feature")[order.n_features - 1]), at=6),
-        ErrorNode(1, at=1),
+        Feature(2, int(graph.column("feature")[order.n_features - 1]), position=6),
+        ErrorNode(1, position=1),
     )
     for node in (order.tokens.start, order.n_nodes, -1):
         with pytest.raises(ValueError, match=f"node {node} is no feature and no error"):

@@ -85,14 +85,14 @@ def first(model, layer: int, **options) -> Feature:
     """An active feature in the middle of a layer's."""
     found = active(model, layer, **options)
     position, feature, _ = found[len(found) // 2]
-    return Feature(layer, feature, at=position)
+    return Feature(layer, feature, position=position)
 
 
 def nodes_and_changes(edits):
     """Edits of the reference as the engine takes them."""
-    made = {"feature": Feature, "error": lambda layer, _, at: ErrorNode(layer, at=at), "direction": Direction}
+    made = {"feature": Feature, "error": lambda layer, _, at: ErrorNode(layer, position=at), "direction": Direction}
     changes = {"ablate": lambda _: ablate(), "set_to": set_to, "add": add, "multiply": multiply}
-    return {made[e.kind](e.layer, e.what, at=e.position): changes[e.change](e.value) for e in edits}
+    return {made[e.kind](e.layer, e.what, position=e.position): changes[e.change](e.value) for e in edits}
 
 
 # Edges
@@ -147,7 +147,7 @@ def cases(model, masked):
         return found[number * len(found) // 5]
 
     def silent(layer, position):
-        of_place = {feature for _, feature, _ in active(model, layer, at=position, masked=masked)}
+        of_place = {feature for _, feature, _ in active(model, layer, position=position, masked=masked)}
         return next(f for f in range(tiny.FEATURES) if f not in of_place)
 
     (p0, f0, _), (p1, f1, _), (p2, f2, _) = some(0, 1), some(1, 2), some(2, 3)
@@ -271,7 +271,7 @@ def test_naming_all_layers_is_the_default(model_of, kind, freeze):
 
 
 def test_layers_that_can_be_read_once_hold_for_every_prompt(model_of):
-    model, changes = model_of("clt-affine"), {Direction(0, direction(), at=4): add(3)}
+    model, changes = model_of("clt-affine"), {Direction(0, direction(), position=4): add(3)}
     expected = model.intervene(prompt(), changes, freeze="all").logits
     for result in model.intervene([prompt()] * 2, changes, freeze="all", layers=iter(range(LAYERS))):
         assert torch.equal(result.logits, expected)
@@ -284,21 +284,27 @@ def test_places_name_positions(model_of):
     model, feature = model_of("clt-affine"), first(model_of("clt-affine"), 0).feature
     here = functools.partial(Feature, 0, feature)
     named = [
-        here(at=-1),
-        here(at=10),
-        here(at=(10,)),
-        here(at=np.array([-1])),
-        here(at=torch.tensor([10])),
-        here(at=torch.tensor(10)),
-        Supernode([here(at=10)], "one"),
+        here(position=-1),
+        here(position=10),
+        here(position=(10,)),
+        here(position=np.array([-1])),
+        here(position=torch.tensor([10])),
+        here(position=torch.tensor(10)),
+        Supernode([here(position=10)], "one"),
     ]
-    named.append(Feature(np.int64(0), np.int32(feature), at=np.int64(10)))
+    named.append(Feature(np.int64(0), np.int32(feature), position=np.int64(10)))
     assert_alike(model, [{node: set_to(2)} for node in named])
     places = tuple(p for p in range(11) if p not in (0, 3, 6))
     vectors = functools.partial(ErrorNode, 0), functools.partial(Direction, 0, direction())
     for make, change in ((here, set_to(2)), *((vector, multiply(2)) for vector in vectors)):
-        ways = [make(at="all"), make(), make(at="prompt"), make(at=places), make(at=[p - 11 for p in reversed(places)])]
-        singly = {make(at=p): change for p in places}
+        ways = [
+            make(position="all"),
+            make(),
+            make(position="prompt"),
+            make(position=places),
+            make(position=[p - 11 for p in reversed(places)]),
+        ]
+        singly = {make(position=p): change for p in places}
         assert_alike(model, [singly, *({node: change} for node in ways)], masked_positions=[3, 6])
 
 
@@ -311,7 +317,7 @@ def assert_alike(model, ways, **options):
 
 def test_a_supernode_changes_all_of_its_members(model_of):
     model = model_of("clt")
-    members = [first(model, 0), first(model, 1), ErrorNode(2, at=5)]
+    members = [first(model, 0), first(model, 1), ErrorNode(2, position=5)]
     together = model.intervene(prompt(), {Supernode(members, "a concept"): multiply(3)})
     single = model.intervene(prompt(), {member: multiply(3) for member in members})
     assert torch.equal(together.logits, single.logits)
@@ -321,7 +327,7 @@ def test_what_a_change_can_reach(model_of):
     """Nothing at earlier positions; at its own place the last layer's change reaches the logits only there."""
     model = model_of("clt-affine")
     early, late = model.intervene(
-        prompt(), [{Direction(0, direction(), at=6): add(3)}, {Direction(2, direction(), at=6): add(3)}]
+        prompt(), [{Direction(0, direction(), position=6): add(3)}, {Direction(2, direction(), position=6): add(3)}]
     )
     moved = [(r.logits != r.logits_before).any(-1).tolist() for r in (early, late)]
     assert moved[0] == [False] * 6 + [True] * 5
@@ -334,18 +340,18 @@ def test_what_a_change_can_reach(model_of):
 def no_ops(model):
     """Changes that change nothing, in every way, by name."""
     position, feature, value = active(model, 1)[7]
-    node, everywhere = Feature(1, feature, at=position), Feature(0, active(model, 0)[3][1])
+    node, everywhere = Feature(1, feature, position=position), Feature(0, active(model, 0)[3][1])
     return {
         "nothing": {},
         "multiply": {
             node: multiply(1),
             everywhere: multiply(1),
-            ErrorNode(1, at=5): multiply(1),
+            ErrorNode(1, position=5): multiply(1),
             ErrorNode(2): multiply(1),
         },
         "add": {node: add(0), everywhere: add(0.0), ErrorNode(0): add(torch.zeros(WIDTH))},
         "set_to": {node: set_to(value)},
-        "direction": {Direction(1, direction(), at=4): add(0), Direction(0, direction()): multiply(1)},
+        "direction": {Direction(1, direction(), position=4): add(0), Direction(0, direction()): multiply(1)},
     }
 
 
@@ -388,7 +394,7 @@ def test_a_batch_equals_one_by_one(model_of, monkeypatch, setting):
 
 def test_several_prompts(model_of):
     model, prompts = model_of("per-layer-affine"), [prompt(), SHORT, prompt(2), torch.tensor(OTHER)]
-    each = [{Direction(1, direction(n), at=-1): add(n)} for n in range(4)]
+    each = [{Direction(1, direction(n), position=-1): add(n)} for n in range(4)]
     for changes in (each[3], each):
         found = model.intervene(prompts, changes, freeze="attention")
         for number, result in enumerate(found):
@@ -424,10 +430,10 @@ def test_chats_mask_their_opening(worded, reference_of, setting):
     both = worded.intervene(chats, nodes_and_changes(edits), **SETTINGS[setting])
     assert gap(both[0].logits, expected.logits) < AGREE
     assert both[1].token_ids == worded.tokenize(chats[1])
-    everywhere = [{Feature(0, feature): set_to(1)}, {Feature(0, feature, at=range(4, len(ids))): set_to(1)}]
+    everywhere = [{Feature(0, feature): set_to(1)}, {Feature(0, feature, position=range(4, len(ids))): set_to(1)}]
     one, other = worded.intervene(CHAT, everywhere, **SETTINGS[setting])
     assert gap(one.logits, other.logits) < 1e-12
-    for node in (Feature(0, feature, at=3), ErrorNode(0, at=3)):
+    for node in (Feature(0, feature, position=3), ErrorNode(0, position=3)):
         with pytest.raises(ValueError, match="position 3 is"):
             worded.intervene(CHAT, {node: ablate()}, **SETTINGS[setting])
 
@@ -454,9 +460,9 @@ def test_a_result_says_what_moved(model_of):
 def test_a_result_says_which_changes_did_nothing(model_of):
     """By position, and by row: what is not active is not taken away, unless something before makes it active."""
     model = model_of("clt")
-    here = {f for _, f, _ in active(model, 1, at=5)}
-    silent = Feature(1, next(f for f in range(tiny.FEATURES) if f not in here), at=5)
-    loud = Feature(1, min(here), at=5)
+    here = {f for _, f, _ in active(model, 1, position=5)}
+    silent = Feature(1, next(f for f in range(tiny.FEATURES) if f not in here), position=5)
+    loud = Feature(1, min(here), position=5)
     rows = [{silent: ablate(), loud: ablate()}, {silent: set_to(1)}, {silent: multiply(2)}, {loud: multiply(1)}]
     results = model.intervene(prompt(), rows)
     assert [result.idle for result in results] == [[silent], [], [silent], [loud]]
@@ -497,7 +503,7 @@ def test_results_keep_what_they_say_they_keep(model_of, kind, setting):
     for length in (40, 160):
         ids = [2, *(3 + (7 * n) % 30 for n in range(length - 1))]
         result = model.intervene(
-            ids, {Feature(1, 3, at=5): set_to(1), ErrorNode(0, at=7): ablate()}, **SETTINGS[setting]
+            ids, {Feature(1, 3, position=5): set_to(1), ErrorNode(0, position=7): ablate()}, **SETTINGS[setting]
         )
         counted = result._prompt.row_bytes(result._how)[0]
         assert counted / 6 < kept_bytes(result._outcome.before, result._outcome.after) < counted
@@ -511,7 +517,7 @@ def test_held_attention_looks_at_no_features(model_of, monkeypatch):
 
 
 def test_results_are_shown_in_one_line(model_of):
-    result = model_of("clt").intervene(prompt(), {Feature(1, 3, at=5): set_to(1)})
+    result = model_of("clt").intervene(prompt(), {Feature(1, 3, position=5): set_to(1)})
     assert re.fullmatch(r"<InterventionResult of 11 tokens: KL [^,]+, '<\d+>' [\d.]+% → [\d.]+%>", repr(result))
     assert repr(model_of("clt").patch(prompt(), OTHER, [Feature(0, 3)])).startswith("<PatchResult of 11 tokens")
 
@@ -524,7 +530,7 @@ def test_a_direction_has_no_length(model_of, length):
     for dtype, rounding in (("float32", 1e-4), ("float64", 1e-12)):
         model = model_of("clt", dtype)
         by_any, by_one = (
-            model.intervene(prompt(), {Direction(1, scale * direction(), at=5): multiply(3)}).logits
+            model.intervene(prompt(), {Direction(1, scale * direction(), position=5): multiply(3)}).logits
             for scale in (length, 1)
         )
         assert gap(by_any, by_one) < rounding
@@ -534,14 +540,14 @@ def test_orthogonal_directions_take_a_subspace_away(model_of):
     """Ablating an orthonormal basis is one projection, in whatever order, and at several places."""
     model = model_of("clt-affine")
     basis_Dk = torch.linalg.qr(torch.stack([direction(seed) for seed in range(3)], 1)).Q
-    ablated = {Direction(1, vector, at=[4, 5]): ablate() for vector in basis_Dk.T}
+    ablated = {Direction(1, vector, position=[4, 5]): ablate() for vector in basis_Dk.T}
     before, after, turned = (
         model.intervene(prompt(), changes, freeze="none") for changes in ({}, ablated, dict(reversed(ablated.items())))
     )
     assert gap(after.logits, turned.logits) < 1e-12
     assert gap(after.logits[:4], before.logits[:4]) == 0
     assert gap(after.logits[4:], before.logits[4:]) > 1e-3
-    last = model.intervene(prompt(), {Direction(2, vector, at=[4, 5]): ablate() for vector in basis_Dk.T})
+    last = model.intervene(prompt(), {Direction(2, vector, position=[4, 5]): ablate() for vector in basis_Dk.T})
     assert (last._outcome.after.resid_BPD[0, [4, 5]] @ basis_Dk).abs().max() < 1e-12
 
 
@@ -556,7 +562,7 @@ def test_a_prompt_patched_into_itself_stays_as_it_is(model_of, kind, setting, dt
         first(model, 1),
         Feature(0, first(model, 0).feature),
         ErrorNode(0),
-        Supernode([ErrorNode(1, at=4), ErrorNode(2, at=5)]),
+        Supernode([ErrorNode(1, position=4), ErrorNode(2, position=5)]),
     ]
     result = model.patch(prompt(), prompt(), nodes, **SETTINGS[setting])
     for logits in (result.logits, result.logits_before, result.logits_clean):
@@ -585,13 +591,15 @@ def test_patching_everything_agrees_with_the_dense_reference(model_of, reference
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_patching_is_setting_to_clean_activations(model_of, setting):
     model = model_of("clt-affine")
-    (_, f0, _), *_ = active(model, 0, at=6)
-    (_, f2, _), *_ = active(model, 2, at=10)
+    (_, f0, _), *_ = active(model, 0, position=6)
+    (_, f2, _), *_ = active(model, 2, position=10)
     clean = {(layer, p): a for layer, f in ((0, f0), (2, f2)) for p, g, a in active(model, layer) if g == f}
-    result = model.patch(prompt(), OTHER, [Feature(0, f0), Feature(2, f2, at=(7, -1))], **SETTINGS[setting])
+    result = model.patch(prompt(), OTHER, [Feature(0, f0), Feature(2, f2, position=(7, -1))], **SETTINGS[setting])
     same = {p for p, f, _ in active(model, 0, ids=OTHER) if f == f0}  # set to zero it may be only where it is active
-    changes = {Feature(0, f0, at=p): set_to(clean.get((0, p), 0)) for p in range(1, 11) if (0, p) in clean or p in same}
-    changes |= {Feature(2, f2, at=p): set_to(clean.get((2, p), 0)) for p in (7, 10)}
+    changes = {
+        Feature(0, f0, position=p): set_to(clean.get((0, p), 0)) for p in range(1, 11) if (0, p) in clean or p in same
+    }
+    changes |= {Feature(2, f2, position=p): set_to(clean.get((2, p), 0)) for p in (7, 10)}
     assert torch.equal(result.logits, model.intervene(OTHER, changes, **SETTINGS[setting]).logits)
     assert torch.equal(result.logits_clean, model.logits(prompt()))
     assert torch.equal(result.logits_before, model.logits(OTHER))
@@ -606,13 +614,13 @@ def test_a_chat_and_a_text_are_patched_where_both_have_features(worded):
     for clean, corrupted in ((chat, text), (text, chat)):
         everywhere = worded.patch(clean, corrupted, [Feature(0, 3), ErrorNode(1)])
         singly = [
-            make(at=p)
+            make(position=p)
             for p in range(4, len(ids))
             for make in (functools.partial(Feature, 0, 3), functools.partial(ErrorNode, 1))
         ]
         assert gap(everywhere.logits, worded.patch(clean, corrupted, singly).logits) == 0
         with pytest.raises(ValueError, match="position 2 is masked"):
-            worded.patch(clean, corrupted, [Feature(0, 3, at=2)])
+            worded.patch(clean, corrupted, [Feature(0, 3, position=2)])
 
 
 def test_recovered_is_a_share_of_the_way(model_of):
@@ -626,7 +634,9 @@ def test_recovered_is_a_share_of_the_way(model_of):
         assert abs(found) > 1e-3
     with pytest.raises(ValueError, match="do not differ there"):
         result.recovered(5, 9, position=3)  # before the prompts part
-    late = model.patch(prompt(), OTHER, [Feature(2, f, at=7) for f in range(12)])  # no attention comes after layer 2
+    late = model.patch(
+        prompt(), OTHER, [Feature(2, f, position=7) for f in range(12)]
+    )  # no attention comes after layer 2
     assert late.recovered(5, 9) == 0
     whole = model.patch(
         prompt(), OTHER, [ErrorNode(2), *(Feature(2, f) for f in range(tiny.FEATURES))], freeze="attention"
@@ -685,7 +695,7 @@ def test_transcoders_with_nan_are_refused_and_leave_no_trace(model_folder, tmp_p
     folder = tiny.write_layers(tmp_path, "scope-clt", layers)
     model = cotrace.load(model_folder, folder, dtype="float64", device="cpu")
     before, logits = state(model), model.logits(prompt())
-    for changes in ({Direction(0, UNIT): add(1)}, {Feature(2, 5, at=4): set_to(1)}):
+    for changes in ({Direction(0, UNIT): add(1)}, {Feature(2, 5, position=4): set_to(1)}):
         with pytest.raises(ValueError, match="NaN"):
             model.intervene(prompt(), changes)
         with pytest.raises(ValueError, match="NaN"):
@@ -697,7 +707,11 @@ def test_transcoders_with_nan_are_refused_and_leave_no_trace(model_folder, tmp_p
 def test_what_is_given_is_not_changed(model_of):
     """Neither the model, nor vectors, nor the mapping; and a result does not follow later changes."""
     model, vector, shift = model_of("clt"), direction(), direction(1)
-    changes = {Direction(0, vector): add(2), ErrorNode(1, at=4): set_to(shift), Feature(1, 3, at=5): set_to(1)}
+    changes = {
+        Direction(0, vector): add(2),
+        ErrorNode(1, position=4): set_to(shift),
+        Feature(1, 3, position=5): set_to(1),
+    }
     kept, before = dict(changes), state(model)
     result = model.intervene(prompt(), changes)
     logits = result.logits.clone()
@@ -731,7 +745,7 @@ def test_two_models_at_once(load):
 
 def test_words_are_prompts_too(worded):
     text = "The opposite of hot is"
-    node = Direction(1, UNIT, at=-1)
+    node = Direction(1, UNIT, position=-1)
     ids = [
         SPECIALS.index("<bos>"),
         *(len(SPECIALS) + WORDS.index(w) for w in ("The", " opposite", " of", " hot", " is")),

@@ -79,7 +79,7 @@ def test_interventions(name, freeze):
     model = cotrace.load(REFERENCE / "model", REFERENCE / INTERVENTIONS[name], device="cpu")
     sites, values = expected["changes"][:, :3].astype(int), expected["changes"][:, 3].tolist()
     changes = {
-        cotrace.Feature(layer, feature, at=position): cotrace.set_to(value)
+        cotrace.Feature(layer, feature, position=position): cotrace.set_to(value)
         for (layer, position, feature), value in zip(sites.tolist(), values, strict=True)
     }
     result = model.intervene(expected["input_ids"], changes, freeze=freeze)

@@ -270,4 +270,4 @@ def test_from_the_command_line(tmp_path, prompt_text):
 def prompt_text():
     from test_cli import REFERENCE
 
-    return cotrace.load(REFERENCE / "model", device="cpu").tokens.tokenizer.decode([20, 30, 40])
+    return cotrace.load(REFERENCE / "model", device="cpu").tokenizer.hf_tokenizer.decode([20, 30, 40])

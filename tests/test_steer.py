@@ -50,20 +50,23 @@ def vector(tmp_path):
     ("text", "node"),
     [
         ("L5#123", Feature(5, 123)),
-        ("L5 #123@4", Feature(5, 123, at=4)),
-        (" L5 #123 @ -1 ", Feature(5, 123, at=-1)),
-        ("L5#123@2:6", Feature(5, 123, at=(2, 3, 4, 5))),
-        ("L5#123@-3:0", Feature(5, 123, at=(-3, -2, -1))),
-        ("L5#123@3,5", Feature(5, 123, at=(3, 5))),
-        ("L5#123@7, 2:4", Feature(5, 123, at=(7, 2, 3))),
-        ("L5#123@4:5", Feature(5, 123, at=4)),
-        ("L5#123@prompt", Feature(5, 123, at="prompt")),
-        ("L5#123@generated", Feature(5, 123, at="generated")),
-        ("L5#123@all", Feature(5, 123, at="all")),
-        ("L5 error@4", ErrorNode(5, at=4)),
+        ("L5 #123@4", Feature(5, 123, position=4)),
+        (" L5 #123 @ -1 ", Feature(5, 123, position=-1)),
+        ("L5#123@2:6", Feature(5, 123, position=(2, 3, 4, 5))),
+        ("L5#123@-3:0", Feature(5, 123, position=(-3, -2, -1))),
+        ("L5#123@3,5", Feature(5, 123, position=(3, 5))),
+        ("L5#123@7, 2:4", Feature(5, 123, position=(7, 2, 3))),
+        ("L5#123@4:5", Feature(5, 123, position=4)),
+        ("L5#123@prompt", Feature(5, 123, position="prompt")),
+        ("L5#123@generated", Feature(5, 123, position="generated")),
+        ("L5#123@all", Feature(5, 123, position="all")),
+        ("L5 error@4", ErrorNode(5, position=4)),
         ("L5error", ErrorNode(5)),
-        ("L5#1+L6#2@4", Supernode([Feature(5, 1), Feature(6, 2, at=4)])),
-        ("L5 #1@4 + L6 error@4 + L7#3", Supernode([Feature(5, 1, at=4), ErrorNode(6, at=4), Feature(7, 3)])),
+        ("L5#1+L6#2@4", Supernode([Feature(5, 1), Feature(6, 2, position=4)])),
+        (
+            "L5 #1@4 + L6 error@4 + L7#3",
+            Supernode([Feature(5, 1, position=4), ErrorNode(6, position=4), Feature(7, 3)]),
+        ),
     ],
 )
 def test_nodes_as_users_write_them(text, node):
@@ -75,8 +78,8 @@ places = st.one_of(
     st.integers(-999, 999),
     st.lists(st.integers(-999, 999) | st.integers(-2, 4), min_size=2, max_size=4, unique=True),
 )
-features = st.builds(Feature, st.integers(0, 99), st.integers(0, 10**6), at=places)
-nodes = st.one_of(features, st.builds(ErrorNode, st.integers(0, 99), at=places))
+features = st.builds(Feature, st.integers(0, 99), st.integers(0, 10**6), position=places)
+nodes = st.one_of(features, st.builds(ErrorNode, st.integers(0, 99), position=places))
 
 
 @settings(deadline=None)
@@ -118,11 +121,11 @@ def test_changes_as_users_write_them(vector):
     assert str(direction) == f"L3 {vector.name}@generated"
     assert changes == {
         Feature(1, 1): cotrace.ablate(),
-        Supernode([ErrorNode(2, at=4), Feature(2, 5)]): cotrace.ablate(),
+        Supernode([ErrorNode(2, position=4), Feature(2, 5)]): cotrace.ablate(),
         Feature(1, 2): cotrace.set_to(2.5),
-        Feature(1, 3, at=-1): cotrace.add(-1e-3),
+        Feature(1, 3, position=-1): cotrace.add(-1e-3),
         direction: cotrace.add(4),
-        ErrorNode(2, at=5): cotrace.multiply(0.5),
+        ErrorNode(2, position=5): cotrace.multiply(0.5),
     }
 
 
@@ -356,7 +359,7 @@ def test_both_texts_stand_side_by_side_and_what_moved_below(steer, model):
     columns = next(line for line in lines if MARK in line)
     assert [text.strip() for text in columns.split("│")] == [f"{MARK}t225 t225 t225", f"{MARK}t72 t72 t72"]
     assert PROMPT not in out
-    before_V, after_V = model.intervene(PROMPT, {Feature(3, 5, at=-1): cotrace.set_to(500)}).probabilities()
+    before_V, after_V = model.intervene(PROMPT, {Feature(3, 5, position=-1): cotrace.set_to(500)}).probabilities()
     rows = rows_of(lines, "the first new token")
     assert next(iter(rows)) in ("t225", "t72")
     for token, (before, after, difference) in rows.items():
@@ -435,7 +438,7 @@ def test_json_has_texts_tokens_probabilities_moves_and_settings(steer, model, tm
         "dtype": "float32",
     }
     sampling = {"max_new_tokens": 4, "temperature": 0.5, "seed": 3}
-    change = {Feature(3, 5, at="generated"): cotrace.set_to(500)}
+    change = {Feature(3, 5, position="generated"): cotrace.set_to(500)}
     plain, changed = (
         model.generate(PROMPT, **sampling),
         model.generate(PROMPT, change, **sampling, freeze="attention", layers=[1, 2]),
@@ -469,7 +472,7 @@ def test_a_direction_steers(steer, vector, tmp_path):
     path = tmp_path / "steered.json"
     add = f"L2:{vector}@-1=300"
     assert steer(PROMPT, *MODEL, "--add", add, "--max-new-tokens", "1", "--out", path)[0] == 0
-    change = {Direction(2, np.arange(1.0, WIDTH + 1), at=-1): cotrace.add(300)}
+    change = {Direction(2, np.arange(1.0, WIDTH + 1), position=-1): cotrace.add(300)}
     model = cotrace.load(REFERENCE / "model", TRANSCODERS, device="cpu")
     expected = model.intervene(PROMPT, change)
     assert expected.kl() > 0.1

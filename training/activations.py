@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cotrace.model import Model
+from cotrace.attribution.models.language_model import LanguageModel
 
 # Tokens of a forward pass: on the CPU few enough that no temporary is large enough to be mapped anew each time.
 AT_ONCE, AT_ONCE_ELSEWHERE = {"cpu": 1024}, 16_384
@@ -19,7 +19,7 @@ class Examples(NamedTuple):
     y_LND: Tensor
 
     @classmethod
-    def empty(cls, model: Model, n_tokens: int) -> "Examples":
+    def empty(cls, model: LanguageModel, n_tokens: int) -> "Examples":
         """Room for so many tokens."""
         arch = model.architecture
         return cls(*torch.empty(2, arch.n_layers, n_tokens, arch.d_model, device=model.weights.device))
@@ -27,7 +27,12 @@ class Examples(NamedTuple):
 
 @torch.no_grad()
 def examples(
-    model: Model, sequences_SP: np.ndarray, kind: str, advance=lambda steps=1: None, *, in_bfloat16: bool = False
+    model: LanguageModel,
+    sequences_SP: np.ndarray,
+    kind: str,
+    advance=lambda steps=1: None,
+    *,
+    in_bfloat16: bool = False,
 ) -> Examples:
     """What transcoders read and write on the sequences, without the positions that are masked when tracing.
 
@@ -46,7 +51,7 @@ def examples(
     return found
 
 
-def watch(model: Model, ids_BP: Tensor, open_BP: Tensor, into: Examples, kind: str = "transcoder") -> Tensor:
+def watch(model: LanguageModel, ids_BP: Tensor, open_BP: Tensor, into: Examples, kind: str = "transcoder") -> Tensor:
     """Run the model and note what its MLPs read and write at open positions; returns what its unembedding reads."""
 
     def note(layer: int, x_BPD: Tensor, y_BPD: Tensor) -> None:
@@ -56,15 +61,15 @@ def watch(model: Model, ids_BP: Tensor, open_BP: Tensor, into: Examples, kind: s
     return model.weights.run_library(ids_BP, note)
 
 
-def on_device(model: Model, sequences_SP: np.ndarray) -> Tensor:
+def on_device(model: LanguageModel, sequences_SP: np.ndarray) -> Tensor:
     """Token ids as the model takes them."""
     return torch.from_numpy(sequences_SP.astype(np.int64)).to(model.weights.device)
 
 
-def open_positions(model: Model, ids_SP: Tensor) -> Tensor:
+def open_positions(model: LanguageModel, ids_SP: Tensor) -> Tensor:
     """Where features may be active, (S, P) bool: not at BOS, nor in the opening of a chat."""
-    bos_id = model.tokens.bos_id
+    bos_id = model.tokenizer.bos_id
     open_SP = torch.ones_like(ids_SP, dtype=torch.bool) if bos_id is None else ids_SP != bos_id
-    prefix = [model.tokens.constant_prefix(ids) for ids in ids_SP.tolist()]
+    prefix = [model.tokenizer.constant_prefix(ids) for ids in ids_SP.tolist()]
     position_P = torch.arange(ids_SP.shape[1], device=ids_SP.device)
     return open_SP & (position_P >= torch.tensor(prefix, device=ids_SP.device)[:, None])

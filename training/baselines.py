@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cotrace.model import Model
+from cotrace.attribution.models.language_model import LanguageModel
 
 from .activations import examples
 from .initialize import RIDGE
@@ -34,7 +34,9 @@ class Affine:
 
 
 @torch.no_grad()
-def fit_baselines(model: Model, sequences_SP: np.ndarray, advance=lambda steps=1: None) -> tuple[Affine, Affine]:
+def fit_baselines(
+    model: LanguageModel, sequences_SP: np.ndarray, advance=lambda steps=1: None
+) -> tuple[Affine, Affine]:
     """Mean ablation and affine map, fitted to the sequences; sums in float64, so any number of them."""
     arch, device = model.architecture, model.weights.device
     sums = torch.zeros(2, arch.n_layers, arch.d_model, dtype=torch.float64, device=device)

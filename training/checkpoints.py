@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from cotrace.attribution.models.provenance import versions
+from cotrace.common.errors import CotraceError
 from cotrace.common.files import atomic_write
 
 from .config import Config
@@ -51,7 +52,7 @@ def read_config(folder: Path) -> Config:
     try:
         return Config.from_json(json.loads((folder / CONFIG).read_text()))
     except (OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"{folder} holds no training run ({error}); name the folder of one") from error
+        raise CotraceError(f"{folder} holds no training run ({error}); name the folder of one") from error
 
 
 def is_run(folder: Path) -> bool:
@@ -64,11 +65,11 @@ def restore(trainer: "Trainer", folder: Path) -> None:
     path = folder / file_name(trainer.shard.rank)
     values = _values(path)
     if values["shards"] != trainer.shard.size:
-        raise ValueError(
+        raise CotraceError(
             f"{folder} was trained by {values['shards']} processes and here are {trainer.shard.size}; start as many"
         )
     if Config.from_json(values["config"]) != trainer.config:
-        raise ValueError(f"{path} was written with other settings; choose another folder, or restore them")
+        raise CotraceError(f"{path} was written with other settings; choose another folder, or restore them")
     with safe_open(path, framework="pt", device=str(trainer.idle_LF.device)) as file:
         trainer.restore({name: file.get_tensor(name) for name in file.keys()}, values)
     history = folder / HISTORY
@@ -91,4 +92,4 @@ def _values(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             return json.loads(file.metadata()["state"])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no checkpoint of a training run ({error}); name the folder of one") from error
+        raise CotraceError(f"{path} is no checkpoint of a training run ({error}); name the folder of one") from error

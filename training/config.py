@@ -4,6 +4,8 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from cotrace.common.errors import CotraceError
+
 KINDS = ("clt", "transcoder", "skip-transcoder", "sae")
 PRECISIONS = ("auto", "float32", "bfloat16")
 ACTIVATIONS = ("batchtopk", "topk", "jumprelu")
@@ -47,25 +49,25 @@ class Config:
         _one_of("precision", self.precision, PRECISIONS)
         for name in ("width", "tokens", "batch_tokens", "buffer_tokens", "passes", "fit_tokens", "revive_after"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+                raise CotraceError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.context < 2:
-            raise ValueError(f"context is {self.context}; a sequence needs BOS and a token")
+            raise CotraceError(f"context is {self.context}; a sequence needs BOS and a token")
         if not 0 < self.target_l0 <= self.width:
-            raise ValueError(f"target_l0 is {self.target_l0}; it must be above 0 and at most the width, {self.width}")
+            raise CotraceError(f"target_l0 is {self.target_l0}; it must be above 0 and at most the width, {self.width}")
         if self.learning_rate <= 0 or self.bandwidth <= 0 or self.frequent <= 0 or self.sparsity < 0:
-            raise ValueError("learning_rate, bandwidth and frequent must be above 0, sparsity at least 0")
+            raise CotraceError("learning_rate, bandwidth and frequent must be above 0, sparsity at least 0")
         if not 0 <= self.held_out < 1 or self.warm_up < 0 or self.decay < 0 or self.warm_up + self.decay > 1:
-            raise ValueError("held_out, warm_up and decay are shares, and the last two are at most 1 together")
+            raise CotraceError("held_out, warm_up and decay are shares, and the last two are at most 1 together")
         if self.activation != "jumprelu" and self.target_l0 != int(self.target_l0):
-            raise ValueError(f"{self.activation} keeps a whole number of features a token, not {self.target_l0}")
+            raise CotraceError(f"{self.activation} keeps a whole number of features a token, not {self.target_l0}")
         if isinstance(self.data, str):
-            raise ValueError(f"data is a list of sources; write [{self.data!r}]")
+            raise CotraceError(f"data is a list of sources; write [{self.data!r}]")
         if any(not 0 < size < self.width for size in self.matryoshka) or list(self.matryoshka) != sorted(
             set(self.matryoshka)
         ):
-            raise ValueError(f"matryoshka prefixes must ascend and be smaller than the width, {self.width}")
+            raise CotraceError(f"matryoshka prefixes must ascend and be smaller than the width, {self.width}")
         if not self.data:
-            raise ValueError("there is no data; name a text file, a folder, a data set, or samples")
+            raise CotraceError("there is no data; name a text file, a folder, a data set, or samples")
 
     @property
     def has_skip(self) -> bool:
@@ -105,7 +107,9 @@ class Config:
         """From plain values; ValueError for settings that this version does not know."""
         unknown = set(values) - {field.name for field in fields(cls)}
         if unknown:
-            raise ValueError(f"unknown training settings {', '.join(sorted(unknown))}; use the version that wrote them")
+            raise CotraceError(
+                f"unknown training settings {', '.join(sorted(unknown))}; use the version that wrote them"
+            )
         settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**settings)
 
@@ -115,4 +119,4 @@ class Config:
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        raise ValueError(f"{name} {value!r} is not one of {', '.join(known)}")
+        raise CotraceError(f"{name} {value!r} is not one of {', '.join(known)}")

@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
+from cotrace.attribution.models.language_model import LanguageModel
+from cotrace.common.errors import CotraceError
 from cotrace.common.files import atomic_write
 from cotrace.common.progress import Progress
-from cotrace.model import Model
 
 from .config import Config
 from .samples import sampled
@@ -23,7 +24,7 @@ PIECE = 4096  # bytes
 FILE = "tokens.npy"
 
 
-def sequences(config: Config, model: Model, folder: Path, bars: Progress, shard: Shard = WHOLE) -> np.ndarray:
+def sequences(config: Config, model: LanguageModel, folder: Path, bars: Progress, shard: Shard = WHOLE) -> np.ndarray:
     """A run's sequences (S, context) of token ids, each starting with BOS, in the order they are trained on.
 
     They are made once, by the first process, and kept in `folder`; S is what the run and its
@@ -37,7 +38,7 @@ def sequences(config: Config, model: Model, folder: Path, bars: Progress, shard:
     ids_SP = np.load(path, mmap_mode="r")
     made_of = path.with_suffix(".json")
     if not made_of.is_file() or json.loads(made_of.read_text()) != _made_of(config) or len(ids_SP) != needed:
-        raise ValueError(f"{path} is of other data or settings; remove it, or choose another folder")
+        raise CotraceError(f"{path} is of other data or settings; remove it, or choose another folder")
     return ids_SP
 
 
@@ -55,7 +56,7 @@ def _made_of(config: Config) -> dict[str, Any]:
 
 def read(
     data: Sequence[str],
-    model: Model,
+    model: LanguageModel,
     context: int,
     needed: int,
     seed: int,
@@ -73,7 +74,7 @@ def read(
             advance()
     packed = np.concatenate(parts)
     if len(packed) < needed:
-        raise ValueError(
+        raise CotraceError(
             f"the data has {len(packed):,} sequences of {context} tokens and {needed:,} are needed; "
             "add data, or ask for fewer tokens"
         )
@@ -110,22 +111,22 @@ def _n_buffer(config: Config) -> int:
 
 
 def _packed(
-    source: str, needed: int, model: Model, context: int, seed: int, bars: Progress, samples: Path | None
+    source: str, needed: int, model: LanguageModel, context: int, seed: int, bars: Progress, samples: Path | None
 ) -> np.ndarray:
     """At most `needed` sequences of one source."""
     kind, _, n = source.partition(":")
     if kind == "samples":
         if (n and not n.isdecimal()) or n == "0" or samples is None:
-            raise ValueError(f"{source!r} should be samples or samples:N, with the number of sequences, to train on")
+            raise CotraceError(f"{source!r} should be samples or samples:N, with the number of sequences, to train on")
         return sampled(model, min(needed, int(n or needed)), _bos(model), context, seed, samples, bars)
     documents = pieces(Path(source), seed) if Path(source).exists() else _data_set(source)
-    return pack(documents, model.tokens.plain, _bos(model), context, needed)
+    return pack(documents, model.tokenizer.plain, _bos(model), context, needed)
 
 
-def _bos(model: Model) -> int:
-    if model.tokens.bos_id is None:
-        raise ValueError(f"{model.source.name} has no token that opens a text (BOS); training needs one")
-    return model.tokens.bos_id
+def _bos(model: LanguageModel) -> int:
+    if model.tokenizer.bos_id is None:
+        raise CotraceError(f"{model.source.name} has no token that opens a text (BOS); training needs one")
+    return model.tokenizer.bos_id
 
 
 def pack(
@@ -158,7 +159,7 @@ def pieces(source: Path, seed: int) -> Iterator[str]:
     """
     files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.suffix in SUFFIXES)
     if not files:
-        raise ValueError(f"{source} holds no text: none of {', '.join('*' + suffix for suffix in SUFFIXES)}")
+        raise CotraceError(f"{source} holds no text: none of {', '.join('*' + suffix for suffix in SUFFIXES)}")
     starts = [(path, start) for path in files for start in _starts(path)]
     for index in np.random.default_rng(seed).permutation(len(starts)):
         path, start = starts[index]
@@ -166,7 +167,7 @@ def pieces(source: Path, seed: int) -> Iterator[str]:
             found = [_lines(path, start)] if start is not None else _rows(path)
             yield from (text for text in found if text)
         except (KeyError, TypeError, ValueError, OSError, pa.ArrowException) as error:
-            raise ValueError(f"{path} cannot be read as text ({error}); convert or remove it") from error
+            raise CotraceError(f"{path} cannot be read as text ({error}); convert or remove it") from error
 
 
 def _starts(path: Path) -> Iterable[int | None]:
@@ -203,11 +204,11 @@ def _data_set(source: str) -> Iterator[str]:
     try:
         import datasets
     except ImportError as error:
-        raise ValueError(
+        raise CotraceError(
             f"{source} is no file or folder here; reading it as a Hugging Face data set needs `pip install datasets`"
         ) from error
     rows: Any = datasets.load_dataset(name, split=split or "train", streaming=True)
     for row in rows:
         if (column or "text") not in row:
-            raise ValueError(f"{source} has no column {column or 'text'!r}; it has {', '.join(row)}")
+            raise CotraceError(f"{source} has no column {column or 'text'!r}; it has {', '.join(row)}")
         yield row[column or "text"] or ""

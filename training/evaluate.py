@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cotrace.attribution.models.language_model import LanguageModel
 from cotrace.attribution.transcoders.files import FileTranscoders
+from cotrace.common.errors import CotraceError
 from cotrace.common.progress import Progress
 from cotrace.kernels.active import Active
 from cotrace.kernels.decode import decode
@@ -100,7 +102,9 @@ class Result:
 
 
 @torch.no_grad()
-def evaluate(model: Model, stand_ins: Sequence[StandIn], sequences_SP: np.ndarray, bars: Progress) -> list[Result]:
+def evaluate(
+    model: LanguageModel, stand_ins: Sequence[StandIn], sequences_SP: np.ndarray, bars: Progress
+) -> list[Result]:
     """Measure stand-ins on the same sequences (S, P) of token ids.
 
     FVU, the fraction of variance unexplained (normalised MSE), compares what a stand-in writes for
@@ -108,7 +112,7 @@ def evaluate(model: Model, stand_ins: Sequence[StandIn], sequences_SP: np.ndarra
     Masked positions keep the model's own outputs and are not counted in FVU.
     """
     if not len(sequences_SP):
-        raise ValueError("there is no text to evaluate on; name more data, or a run that held some out")
+        raise CotraceError("there is no text to evaluate on; name more data, or a run that held some out")
     tallies = [Tally(stand_in, model) for stand_in in stand_ins]
     batches = range(0, len(sequences_SP), AT_ONCE)
     with bars.phase("evaluating", len(batches)) as advance:
@@ -129,7 +133,7 @@ def evaluate(model: Model, stand_ins: Sequence[StandIn], sequences_SP: np.ndarra
 class Tally:
     """Sums over tokens for one stand-in."""
 
-    def __init__(self, stand_in: StandIn, model: Model):
+    def __init__(self, stand_in: StandIn, model: LanguageModel):
         self.stand_in, self.model = stand_in, model
         arch, device = model.architecture, model.weights.device
         self.error_L, self.square_L = torch.zeros(2, arch.n_layers, dtype=torch.float64, device=device)
@@ -186,9 +190,11 @@ class Tally:
         return result
 
 
-def _compare(model: Model, tallies: Sequence[Tally], ids_BP: Tensor, real_BPD: Tensor, replaced: list[Tensor]) -> None:
+def _compare(
+    model: LanguageModel, tallies: Sequence[Tally], ids_BP: Tensor, real_BPD: Tensor, replaced: list[Tensor]
+) -> None:
     """Let every tally see the predictions of the next token; the model's own are computed once."""
-    follows_BP = ids_BP[:, 1:] != (-1 if model.tokens.bos_id is None else model.tokens.bos_id)
+    follows_BP = ids_BP[:, 1:] != (-1 if model.tokenizer.bos_id is None else model.tokenizer.bos_id)
     next_n = ids_BP[:, 1:][follows_BP]
     sides = [normed_BPD[:, :-1][follows_BP].split(LOGITS_AT_ONCE) for normed_BPD in (real_BPD, *replaced)]
     for next_p, *sides_pD in zip(next_n.split(LOGITS_AT_ONCE), *sides, strict=True):
@@ -197,7 +203,7 @@ def _compare(model: Model, tallies: Sequence[Tally], ids_BP: Tensor, real_BPD: T
             tally.predict(next_p, real_pV, _log_probabilities(model, replaced_pD))
 
 
-def _log_probabilities(model: Model, normed_pD: Tensor) -> Tensor:
+def _log_probabilities(model: LanguageModel, normed_pD: Tensor) -> Tensor:
     return F.log_softmax(model.weights.logits_of_normed(normed_pD).float(), -1)
 
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from cotrace.attribution.models.language_model import LanguageModel
 from cotrace.attribution.models.provenance import versions
-from cotrace.model import Model
 
 from .config import Config
 
@@ -27,7 +27,7 @@ provided under and subject to the Gemma Terms of Use found at https://ai.google.
 """
 
 
-def write_card(folder: Path, config: Config, model: Model, history: list[dict[str, float]]) -> None:
+def write_card(folder: Path, config: Config, model: LanguageModel, history: list[dict[str, float]]) -> None:
     """Write README.md beside the files."""
     last = history[-50:]
     mean = {name: sum(record[name] for record in last) / len(last) for name in ("fvu", "l0", "dead")}

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from cotrace.attribution.models.language_model import LanguageModel, load_language_model
 from cotrace.attribution.models.provenance import versions
 from cotrace.attribution.transcoders.files import FileTranscoders
+from cotrace.common.errors import CotraceError
 from cotrace.common.files import atomic_write
 from cotrace.common.progress import Progress
-from cotrace.model import Model, load
+from cotrace.model import load
 
 from .baselines import fit_baselines
 from .checkpoints import begin_run, has_state, is_run, read_config, restore
@@ -33,7 +35,7 @@ def train_run(config: Config, out: str | os.PathLike, *, device: str = "auto", p
     """
     folder = Path(out)
     if is_run(folder) and Shard.here(device_of_process(device)).rank == 0:
-        raise ValueError(f"{folder} holds a run already; continue it with --resume, or choose another folder")
+        raise CotraceError(f"{folder} holds a run already; continue it with --resume, or choose another folder")
     return _run(config, folder, device, progress)
 
 
@@ -47,7 +49,7 @@ def _run(config: Config, folder: Path, device: str, progress: bool | None) -> Pa
     device = device_of_process(device)
     shard = Shard.here(device)
     progress = progress if shard.rank == 0 else False
-    model = load(config.model, "neurons", device=device, progress=progress)
+    model = load_language_model(config.model, device=device, progress=progress)
     arch = model.architecture
     trainer = Trainer(config, arch.n_layers, arch.d_model, model.weights.device, shard)
     if has_state(folder):
@@ -58,7 +60,7 @@ def _run(config: Config, folder: Path, device: str, progress: bool | None) -> Pa
     return finish(trainer, model, folder)
 
 
-def finish(trainer: Trainer, model: Model, folder: Path) -> Path:
+def finish(trainer: Trainer, model: LanguageModel, folder: Path) -> Path:
     """Write a trained dictionary's files, card and curves; returns the folder of the set."""
     result = export(trainer, folder, model.source.name)
     if trainer.shard.rank == 0:
@@ -102,21 +104,23 @@ def measure(
     Raises ValueError for what cannot be loaded, and for too little text.
     """
     if not transcoders:
-        raise ValueError("there is nothing to evaluate; name a folder or Hub id of transcoders")
+        raise CotraceError("there is nothing to evaluate; name a folder or Hub id of transcoders")
     if (run is None) == (not data):
-        raise ValueError("name text to evaluate on: either data, or the folder of a training run")
+        raise CotraceError("name text to evaluate on: either data, or the folder of a training run")
     bars = Progress(progress)
     models = [load(model, spec, device=device, progress=progress) for spec in transcoders]
-    held_out, fit = _evaluation_text(models[0], data, run, tokens, fit_tokens if baselines else 0, context, seed, bars)
+    held_out, fit = _evaluation_text(
+        models[0].language_model, data, run, tokens, fit_tokens if baselines else 0, context, seed, bars
+    )
     stand_ins: list[StandIn] = []
     for loaded in models:
         if not isinstance(loaded.transcoders, FileTranscoders):
-            raise ValueError(f"{loaded.transcoders.name} cannot stand in for MLPs; name transcoders in files")
+            raise CotraceError(f"{loaded.transcoders.name} cannot stand in for MLPs; name transcoders in files")
         stand_ins.append(TranscoderStandIn(loaded.transcoders, loaded.architecture.n_layers))
     if baselines:
         with bars.phase("fitting baselines", len(fit)) as advance:
-            stand_ins += fit_baselines(models[0], fit, advance)
-    results = evaluate(models[0], stand_ins, held_out, bars)
+            stand_ins += fit_baselines(models[0].language_model, fit, advance)
+    results = evaluate(models[0].language_model, stand_ins, held_out, bars)
     source = {"run": os.fspath(run)} if run is not None else {"data": list(data), "seed": seed}
     for result in results:
         result.settings |= {
@@ -138,7 +142,7 @@ def save_results(results: Sequence[Result], path: Path) -> None:
 
 
 def _evaluation_text(
-    model: Model,
+    model: LanguageModel,
     data: Sequence[str],
     run: str | os.PathLike | None,
     tokens: int,

@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cotrace.attribution.models.language_model import LanguageModel
 from cotrace.common.files import atomic_write
 from cotrace.common.progress import Progress
-from cotrace.model import Model
 
 AT_ONCE = 128  # sequences
 
 
 def sampled(
-    model: Model, n_sequences: int, bos_id: int, context: int, seed: int, folder: Path, bars: Progress
+    model: LanguageModel, n_sequences: int, bos_id: int, context: int, seed: int, folder: Path, bars: Progress
 ) -> np.ndarray:
     """Sequences (n, context) from BOS at temperature 1, over the whole vocabulary.
 

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from cotrace.common.errors import CotraceError
 from cotrace.kernels.active import Active
 
 from .estimators import sum_over_ranks
@@ -54,7 +55,7 @@ class Shard:
     def part(self, width: int) -> range:
         """Features of this process. Raises ValueError where they cannot be divided evenly."""
         if width % self.size:
-            raise ValueError(f"{width} features cannot be divided among {self.size} processes; choose another width")
+            raise CotraceError(f"{width} features cannot be divided among {self.size} processes; choose another width")
         n = width // self.size
         return range(self.rank * n, (self.rank + 1) * n)
 

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cotrace.attribution.models.language_model import LanguageModel
+from cotrace.common.errors import CotraceError
 from cotrace.common.progress import Progress
-from cotrace.model import Model
 
 from .activations import Examples, examples
 from .checkpoints import save
@@ -57,7 +58,7 @@ class Trainer:
         written = self.dictionary(x_LPD)
         parts = losses(written, y_LPD, self.config, self.shard)
         if not parts.total.isfinite():
-            raise ValueError(
+            raise CotraceError(
                 f"the loss is {parts.total.item()} at step {self.step}; go on from the checkpoint with a lower learning rate"
             )
         self.optimizer.zero_grad()
@@ -152,7 +153,7 @@ def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(f"{prefix}."): t for name, t in tensors.items() if name.startswith(f"{prefix}.")}
 
 
-def train(trainers: Sequence[Trainer], model: Model, folders: Sequence[Path], bars: Progress) -> None:
+def train(trainers: Sequence[Trainer], model: LanguageModel, folders: Sequence[Path], bars: Progress) -> None:
     """Train dictionaries side by side, each on the same tokens, each in a folder of its own.
 
     They share what their configurations say of data: they must say the same. Continues from the
@@ -161,7 +162,7 @@ def train(trainers: Sequence[Trainer], model: Model, folders: Sequence[Path], ba
     config, shard = trainers[0].config, trainers[0].shard
     steps = {int(step) for trainer in trainers for step in shard.whole(trainer.idle_LF.new_tensor([trainer.step]))}
     if len(steps) > 1:
-        raise ValueError(f"the checkpoints are of different steps ({sorted(steps)}): remove them, and begin again")
+        raise CotraceError(f"the checkpoints are of different steps ({sorted(steps)}): remove them, and begin again")
     ids_SP = sequences(config, model, folders[0], bars, shard)
     how: dict[str, Any] = {"kind": config.kind, "in_bfloat16": config.in_bfloat16(model.weights.device.type)}
     if trainers[0].units is None:
@@ -195,7 +196,7 @@ def _batches(config: Config, buffer: int, n_tokens: int) -> list[Tensor]:
     Raises ValueError for a buffer without any.
     """
     if not n_tokens:
-        raise ValueError("the text has no tokens beside those that open one; add data")
+        raise CotraceError("the text has no tokens beside those that open one; add data")
     generator = torch.Generator().manual_seed((config.seed << 32) + (1 << 31) + buffer)
     size = config.batch_tokens
     n_passes = max(config.passes, -(-size * config.steps_per_buffer // n_tokens))

@@ -14,13 +14,13 @@ from cotrace.attribution.models.gemma3 import Gemma3
 from cotrace.attribution.models.masking import MaskedPositions
 from cotrace.attribution.transcoders import Transcoders
 from cotrace.common.checks import as_index
+from cotrace.common.errors import CotraceError
 from cotrace.graphs import Graph
+from cotrace.graphs.nodes import ErrorNode, Feature, format_position, normalized_position
 from cotrace.kernels.active import FeatureIndex
 
-PLACES = ("all", "prompt", "generated")
 GENERATED = -1  # in the place of a position: every one after the prompt
 ORTHOGONAL = 1e-5  # cosine of two directions up to which neither changes what lies along the other
-MOST_RANGES = 4  # of positions that are shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class Edit:
     def __post_init__(self) -> None:
         finite = self.shift.isfinite().all() if isinstance(self.shift, Tensor) else math.isfinite(self.shift)
         if not (math.isfinite(self.scale) and finite):
-            raise ValueError("a change is NaN or infinite; give a finite number")
+            raise CotraceError("a change is NaN or infinite; give a finite number")
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Edit):
@@ -70,7 +70,7 @@ def _value(value: Any) -> float | Tensor:
         if vector.is_complex() or vector.dtype == torch.bool:
             raise TypeError
     except TypeError as error:  # of arrays of texts or objects
-        raise ValueError(f"a change by an array of {value.dtype} is none by numbers; give a tensor (D,)") from error
+        raise CotraceError(f"a change by an array of {value.dtype} is none by numbers; give a tensor (D,)") from error
     return vector
 
 
@@ -80,41 +80,9 @@ def _number(value: Any) -> float:
             raise TypeError
         return float(value.detach() if isinstance(value, Tensor) else value)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # of tensors with several values
-        raise ValueError(f"a change by {value!r} is no number; give one, or for an error node a tensor (D,)") from error
-
-
-@dataclass(frozen=True)
-class Feature:
-    """A transcoder's feature, or with `neurons` a neuron.
-
-    `at` is a position (negative counts from the prompt's end), several, as a list, range or slice, or "all", "prompt"
-    or "generated" positions. These three leave out masked positions, which carry no features.
-    """
-
-    layer: int
-    feature: int
-    at: Any = field(default="all", kw_only=True)
-
-    def __post_init__(self) -> None:
-        _check_site(self)
-        object.__setattr__(self, "feature", as_index(self.feature, "a feature"))
-
-    def __str__(self) -> str:
-        return f"L{self.layer} #{self.feature}{_at(self.at)}"
-
-
-@dataclass(frozen=True)
-class ErrorNode:
-    """The error node of a layer: what its transcoder leaves of the MLP's output, a vector (D,)."""
-
-    layer: int
-    at: Any = field(default="all", kw_only=True)
-
-    def __post_init__(self) -> None:
-        _check_site(self)
-
-    def __str__(self) -> str:
-        return f"L{self.layer} error{_at(self.at)}"
+        raise CotraceError(
+            f"a change by {value!r} is no number; give one, or for an error node a tensor (D,)"
+        ) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,24 +94,25 @@ class Direction:
 
     layer: int
     vector: Any
-    at: Any = field(default="all", kw_only=True)
+    position: Any = "all"
     name: str = field(default="direction", kw_only=True)
 
     def __post_init__(self) -> None:
-        _check_site(self)
+        object.__setattr__(self, "layer", as_index(self.layer, "a layer"))
+        object.__setattr__(self, "position", normalized_position(self.position))
         try:
             vector_D = torch.as_tensor(self.vector).detach()
         except (TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"a direction is a vector (D,) of floats, not {self.vector!r}") from error
+            raise CotraceError(f"a direction is a vector (D,) of floats, not {self.vector!r}") from error
         if vector_D.ndim != 1 or not vector_D.is_floating_point():
-            raise ValueError(f"a direction is a vector (D,) of floats, not {vector_D.dtype} {tuple(vector_D.shape)}")
+            raise CotraceError(f"a direction is a vector (D,) of floats, not {vector_D.dtype} {tuple(vector_D.shape)}")
         if not vector_D.isfinite().all() or not vector_D.any():
-            raise ValueError("a direction is zero, or has NaN or infinite values; give a finite direction")
+            raise CotraceError("a direction is zero, or has NaN or infinite values; give a finite direction")
         vector_D = vector_D.double() / vector_D.abs().max()  # so that no square is out of range
         object.__setattr__(self, "vector", vector_D / vector_D.norm())
 
     def __str__(self) -> str:
-        return f"L{self.layer} {self.name}{_at(self.at)}"
+        return f"L{self.layer} {self.name}{format_position(self.position)}"
 
 
 @dataclass(frozen=True)
@@ -156,7 +125,7 @@ class Supernode:
     def __post_init__(self) -> None:
         members = tuple(self.members) if isinstance(self.members, Iterable) else ()
         if not members or not all(isinstance(member, Feature | ErrorNode) for member in members):
-            raise ValueError(f"the supernode {self.name!r} should have features or error nodes, at least one")
+            raise CotraceError(f"the supernode {self.name!r} should have features or error nodes, at least one")
         object.__setattr__(self, "members", members)
 
     def __str__(self) -> str:
@@ -165,42 +134,6 @@ class Supernode:
 
 Node = Feature | ErrorNode | Direction
 Intervention = Mapping[Feature | ErrorNode | Direction | Supernode, Edit]
-
-
-def _check_site(node: Any) -> None:
-    """Normalise layer and positions, so that a node can be a key."""
-    object.__setattr__(node, "layer", as_index(node.layer, "a layer"))
-    at = node.at
-    if isinstance(at, str):
-        if at not in PLACES:
-            raise ValueError(f"{at!r} is no place; use a position, several, or one of {', '.join(PLACES)}")
-        return
-    if isinstance(at, slice):
-        start = at.start or 0
-        if at.stop is None or start >= 0 > at.stop:
-            raise ValueError("a slice of positions has both ends, counted from one side: slice(2, 6), slice(-3, 0)")
-        at = range(start, at.stop, at.step or 1)
-    if isinstance(at, Iterable) and getattr(at, "ndim", 1) > 0:
-        at = tuple(as_index(position, "a position") for position in at)
-        if not at:
-            raise ValueError("a node is changed at no position; name at least one")
-    else:
-        at = as_index(at, "a position")
-    object.__setattr__(node, "at", at)
-
-
-def _at(at: Any) -> str:
-    """Positions in short: @4, @2:6, @3,5,8:99."""
-    if not isinstance(at, tuple):
-        return "" if at == "all" else f"@{at}"
-    ranges: list[list[int]] = []
-    for position in at:
-        if ranges and position == ranges[-1][1] != 0:  # which is the first, not what comes after the last
-            ranges[-1][1] += 1
-        else:
-            ranges.append([position, position + 1])
-    shown = [str(first) if stop == first + 1 else f"{first}:{stop}" for first, stop in ranges[:MOST_RANGES]]
-    return "@" + ",".join(shown + ["…"] * (len(ranges) > MOST_RANGES))
 
 
 N = TypeVar("N", bound=Node)
@@ -249,7 +182,7 @@ class EditPlan:
 
     def __init__(self, intervention: Intervention, place: Place):
         if not isinstance(intervention, Mapping):
-            raise ValueError(f"an intervention maps nodes to changes, {{Feature(…): ablate()}}, not {intervention!r}")
+            raise CotraceError(f"an intervention maps nodes to changes, {{Feature(…): ablate()}}, not {intervention!r}")
         self.n_prompt = place.n_prompt
         self.features: defaultdict[int, list[ResolvedEdit[Feature]]] = defaultdict(list)
         self.errors: defaultdict[int, list[ResolvedEdit[ErrorNode]]] = defaultdict(list)
@@ -262,9 +195,9 @@ class EditPlan:
     def _take(self, key: Any, node: Any, change: Any, place: Place, taken: "_Taken") -> None:
         kinds: dict[type, Any] = {Feature: self.features, ErrorNode: self.errors, Direction: self.directions}
         if type(node) not in kinds:
-            raise ValueError(f"{node!r} cannot be changed; use a Feature, Error, Direction or Supernode")
+            raise CotraceError(f"{node!r} cannot be changed; use a Feature, Error, Direction or Supernode")
         if not isinstance(change, Edit):
-            raise ValueError(f"the change of {key} is {change!r}; use ablate(), set_to(x), add(x) or multiply(x)")
+            raise CotraceError(f"the change of {key} is {change!r}; use ablate(), set_to(x), add(x) or multiply(x)")
         placed, apart = _place(node, change, place), set[int]()
         for position in (*placed.positions, *([GENERATED] if placed.generated else ())):
             what = node.feature if isinstance(node, Feature) else None
@@ -272,11 +205,11 @@ class EditPlan:
             for other_key, other, other_change in taken[site]:
                 where = "generated positions" if position == GENERATED else f"position {position}"
                 if not isinstance(node, Direction):
-                    raise ValueError(f"{other_key} and {key} both change {_name(node)} at {where}; name each once")
+                    raise CotraceError(f"{other_key} and {key} both change {_name(node)} at {where}; name each once")
                 if id(other) in apart or (_only_adds(change) and _only_adds(other_change)):
                     continue
                 if not _orthogonal(node, other):
-                    raise ValueError(
+                    raise CotraceError(
                         f"{other_key} and {key} meet at {where}: directions of one layer and place are only added to, or "
                         "orthogonal (torch.linalg.qr in float32 makes them so)"
                     )
@@ -318,40 +251,42 @@ def _place(node: N, change: Edit, place: Place) -> ResolvedEdit[N]:
     """Find the positions that are meant, and check that the node can be there."""
     arch = place.weights.architecture
     if not 0 <= node.layer < arch.n_layers:
-        raise ValueError(f"{node}: the model has no layer {node.layer}; its layers are 0 … {arch.n_layers - 1}")
+        raise CotraceError(f"{node}: the model has no layer {node.layer}; its layers are 0 … {arch.n_layers - 1}")
     if isinstance(node, Feature):
         width = place.transcoders.width(node.layer, place.weights)
         if not 0 <= node.feature < width:
-            raise ValueError(f"{node}: layer {node.layer} has {width:,} features, 0 … {width - 1}")
+            raise CotraceError(f"{node}: layer {node.layer} has {width:,} features, 0 … {width - 1}")
     shift = change.shift.shape if isinstance(change.shift, Tensor) else ()
     if isinstance(node, ErrorNode) and (change.shift != 0 if shift == () else shift != (arch.d_model,)):
-        raise ValueError(
+        raise CotraceError(
             f"{node} is a vector: ablate or multiply it, or set it to one of shape ({arch.d_model},), not a number"
         )
     if not isinstance(node, ErrorNode) and shift != ():
-        raise ValueError(f"the change of {node} has shape {tuple(shift)}, and its activation is one number")
+        raise CotraceError(f"the change of {node} has shape {tuple(shift)}, and its activation is one number")
     if isinstance(node, Direction) and node.vector.shape != (arch.d_model,):
-        raise ValueError(f"{node} has shape {tuple(node.vector.shape)} and the model's width is ({arch.d_model},)")
-    if isinstance(node.at, str):
-        prompt = range(place.n_prompt) if node.at != "generated" else range(0)
+        raise CotraceError(f"{node} has shape {tuple(node.vector.shape)} and the model's width is ({arch.d_model},)")
+    if isinstance(node.position, str):
+        prompt = range(place.n_prompt) if node.position != "generated" else range(0)
         positions = tuple(p for p in prompt if place.open(p))
-        return ResolvedEdit(node, positions, node.at != "prompt", change)
-    named = node.at if isinstance(node.at, tuple) else (node.at,)
+        return ResolvedEdit(node, positions, node.position != "prompt", change)
+    named = node.position if isinstance(node.position, tuple) else (node.position,)
     positions = tuple(sorted(_position(p, node, place) for p in named))
     if len(set(positions)) < len(positions):
-        raise ValueError(f"{node} names a position twice; name each once")
+        raise CotraceError(f"{node} names a position twice; name each once")
     return ResolvedEdit(node, positions, False, change)
 
 
 def _position(position: int, node: Node, place: Place) -> int:
     n = place.n_prompt
     if not -n <= position < n:
-        raise ValueError(f"{node}: position {position} is outside the prompt of {n} tokens ({-n} … {n - 1})")
+        raise CotraceError(f"{node}: position {position} is outside the prompt of {n} tokens ({-n} … {n - 1})")
     position %= n
     if isinstance(node, Feature) and not place.open(position):
-        raise ValueError(f"{node}: position {position} is masked and carries no features; choose another")
+        raise CotraceError(f"{node}: position {position} is masked and carries no features; choose another")
     if isinstance(node, ErrorNode) and position < place.masked.constant_prefix:
-        raise ValueError(f"{node}: position {position} is the same for every prompt, a constant without an error node")
+        raise CotraceError(
+            f"{node}: position {position} is the same for every prompt, a constant without an error node"
+        )
     return position
 
 
@@ -429,12 +364,14 @@ def nodes_of(graph: Graph, nodes: Iterable[int]) -> list[Feature | ErrorNode]:
     for node in nodes:
         node = as_index(node, "a node")
         if not 0 <= node < changeable:
-            raise ValueError(
+            raise CotraceError(
                 f"node {node} is no feature and no error of this graph: those are the nodes 0 … {changeable - 1}"
             )
         at = int(position[node])
         is_feature = node < graph.order.n_features
         found.append(
-            Feature(int(layer[node]), int(feature[node]), at=at) if is_feature else ErrorNode(int(layer[node]), at=at)
+            Feature(int(layer[node]), int(feature[node]), position=at)
+            if is_feature
+            else ErrorNode(int(layer[node]), position=at)
         )
     return found

@@ -10,6 +10,7 @@ from torch import Tensor
 from cotrace.attribution.models.attention_pattern import AttentionPattern
 from cotrace.attribution.models.gemma3 import Gemma3, KVCache, LayerCache, LayerWeights
 from cotrace.attribution.transcoders import Transcoders
+from cotrace.common.errors import CotraceError
 from cotrace.kernels.active import Active, FeatureIndex, difference, look_up, replaced, with_activations, without_zeros
 from cotrace.kernels.decode import decode
 
@@ -126,7 +127,7 @@ class _Reading:
         for layer in range(weights.architecture.n_layers):
             resid_BPD = self._layer(layer, how[layer], resid_BPD)
             if self.stream.rows and not resid_BPD.square().mean(-1).isfinite().all():  # as norms take it
-                raise ValueError(TOO_LARGE)
+                raise CotraceError(TOO_LARGE)
         chunk.resid_BPD = resid_BPD
         frozen = self.reference is not None and all(h.norms for h in how)
         chunk.rms_BP = self.reference.rms_BP if self.reference and frozen else weights.final_rms(resid_BPD)

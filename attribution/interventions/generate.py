@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cotrace.attribution.models.memory import free_memory, require, values_of_past
 from cotrace.common.checks import as_index
+from cotrace.common.errors import CotraceError
 from cotrace.common.progress import Progress
 
 from .edits import EditedPositions, EditPlan, Feature, Intervention
@@ -31,14 +32,14 @@ class Sampling:
         object.__setattr__(self, "max_new_tokens", as_index(self.max_new_tokens, "max_new_tokens"))
         object.__setattr__(self, "seed", as_index(self.seed, "seed"))
         if self.max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens is {self.max_new_tokens}; ask for at least 1")
+            raise CotraceError(f"max_new_tokens is {self.max_new_tokens}; ask for at least 1")
         is_number = isinstance(self.temperature, Real) and not isinstance(self.temperature, bool)
         if not is_number or not (self.temperature == 0 or LEAST_TEMPERATURE <= self.temperature < math.inf):
-            raise ValueError(
+            raise CotraceError(
                 f"temperature is {self.temperature!r}; use 0 for the likeliest token, or at least {LEAST_TEMPERATURE}"
             )
         if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed is {self.seed}; it is an integer from 0 to 2^63 - 1")
+            raise CotraceError(f"seed is {self.seed}; it is an integer from 0 to 2^63 - 1")
 
 
 @dataclass
@@ -55,14 +56,14 @@ class Generation:
     @property
     def text(self) -> str:
         """The new tokens as text."""
-        return self.prompt.tokens.join(self.token_ids)
+        return self.prompt.tokenizer.join(self.token_ids)
 
     @torch.no_grad()
     def next_probabilities(self, step: int) -> Tensor:
         """Probabilities (V,) in float64, at a temperature of 1, of what may be new token `step`."""
         step, n = as_index(step, "a step"), len(self._states)
         if not -n <= step < n:
-            raise ValueError(f"step {step} is outside the {n} tokens that were written ({-n} … {n - 1})")
+            raise CotraceError(f"step {step} is outside the {n} tokens that were written ({-n} … {n - 1})")
         resid_1D, rms_1 = self._states[step]
         return self.prompt.weights.logits(resid_1D, rms_1)[0].double().softmax(-1)
 
@@ -116,7 +117,7 @@ def generate(reader: Reader, sampling: Sampling, progress: Progress) -> Generati
     """Go on with a prompt, with changes; see `Model.generate`."""
     prompt = reader.prompt
     generator = torch.Generator(device=prompt.weights.device).manual_seed(sampling.seed)
-    result, ends, ids_P = Generation(prompt), prompt.tokens.ends(), prompt.ids_P
+    result, ends, ids_P = Generation(prompt), prompt.tokenizer.ends(), prompt.ids_P
     edited_positions: EditedPositions = {}
     with progress.phase("generating", sampling.max_new_tokens) as step:
         while len(result.token_ids) < sampling.max_new_tokens and not result.ended:

@@ -22,6 +22,7 @@ from cotrace.attribution.models.memory import (
 from cotrace.attribution.models.tokenizer import PromptTokenizer
 from cotrace.attribution.transcoders import Transcoders
 from cotrace.common.checks import as_index
+from cotrace.common.errors import CotraceError
 from cotrace.kernels.active import Active, FeatureIndex, look_up
 
 from .edits import EditedPositions, EditPlan, Feature, Intervention, Place
@@ -46,20 +47,20 @@ class InterventionConfig:
 
     def __post_init__(self) -> None:
         if self.freeze not in FREEZE:
-            raise ValueError(f"freeze={self.freeze!r} is not one of {', '.join(FREEZE)}")
+            raise CotraceError(f"freeze={self.freeze!r} is not one of {', '.join(FREEZE)}")
         if self.errors not in ERRORS:
-            raise ValueError(f"errors={self.errors!r} is not one of {', '.join(ERRORS)}")
+            raise CotraceError(f"errors={self.errors!r} is not one of {', '.join(ERRORS)}")
         if self.layers is not None:
             if not isinstance(self.layers, Iterable):
-                raise ValueError(f"layers={self.layers!r} is not a list of layers; write layers=[…], also for one")
+                raise CotraceError(f"layers={self.layers!r} is not a list of layers; write layers=[…], also for one")
             object.__setattr__(self, "layers", tuple(as_index(layer, "a layer") for layer in self.layers))
         if self.layers is not None and self.freeze == "none":
-            raise ValueError('layers= says where freeze= holds, and freeze is "none"; use "attention" or "all"')
+            raise CotraceError('layers= says where freeze= holds, and freeze is "none"; use "attention" or "all"')
 
     def how(self, arch: Architecture, transcoders: Transcoders) -> list[LayerMode]:
         """What each layer does."""
         if self.errors == "constant" and transcoders.inside:
-            raise ValueError(
+            raise CotraceError(
                 'errors="constant" is for transcoders: neurons are the MLPs themselves, whose other neurons respond'
             )
         free = LayerMode(mlp=ERRORS[self.errors])
@@ -74,7 +75,7 @@ class InterventionConfig:
         layers = set(self.layers)
         outside = [layer for layer in layers if not 0 <= layer < arch.n_layers]
         if outside:
-            raise ValueError(f"the model has no layer {outside[0]}; its layers are 0 … {arch.n_layers - 1}")
+            raise CotraceError(f"the model has no layer {outside[0]}; its layers are 0 … {arch.n_layers - 1}")
         return layers
 
 
@@ -92,7 +93,7 @@ class PreparedPrompt(NamedTuple):
 
     weights: Gemma3
     transcoders: Transcoders
-    tokens: PromptTokenizer
+    tokenizer: PromptTokenizer
     ids_P: Tensor
     masked: MaskedPositions
 
@@ -213,7 +214,7 @@ class InterventionResult:
     def moved(self, position: int = -1, count: int = 10) -> list[ProbabilityChange]:
         """The tokens whose probabilities moved most at a position, the largest move first."""
         before_V, after_V = self.probabilities(position)
-        return top_probability_changes(self._prompt.tokens, before_V, after_V, count)
+        return top_probability_changes(self._prompt.tokenizer, before_V, after_V, count)
 
     @cached_property
     def features(self) -> pa.Table:
@@ -238,7 +239,7 @@ class InterventionResult:
     def _logits_at(self, chunk: ForwardOutput, position: int) -> Tensor:
         n, position = len(self._prompt.ids_P), as_index(position, "a position")
         if not -n <= position < n:
-            raise ValueError(f"position {position} is outside the prompt of {n} tokens ({-n} … {n - 1})")
+            raise CotraceError(f"position {position} is outside the prompt of {n} tokens ({-n} … {n - 1})")
         resid_PD, rms_P = chunk.resid_BPD[self._row], chunk.rms_BP[self._row]
         return self._prompt.weights.logits(resid_PD[[position]], rms_P[[position]])[0]
 
@@ -283,7 +284,7 @@ def prepare(
     rows = [EditPlan(intervention, prompt.place) for intervention in interventions]
     for placed in (placed for changes in rows for placed in changes):
         if not placed.positions:
-            raise ValueError(
+            raise CotraceError(
                 f"{placed.node} is at no position of this prompt, so this would change nothing; model.generate changes "
                 "what comes after it"
             )
@@ -319,13 +320,13 @@ def divergence(before_V: Tensor, after_V: Tensor) -> float:
 
 
 def top_probability_changes(
-    tokens: PromptTokenizer, before_V: Tensor, after_V: Tensor, count: int
+    tokenizer: PromptTokenizer, before_V: Tensor, after_V: Tensor, count: int
 ) -> list[ProbabilityChange]:
     """The tokens whose probabilities differ most, the largest difference first."""
     if as_index(count, "count") < 1:
-        raise ValueError(f"count is {count}; ask for at least one token")
+        raise CotraceError(f"count is {count}; ask for at least one token")
     top = (after_V - before_V).abs().topk(min(count, len(before_V))).indices.tolist()
-    return [ProbabilityChange(t, tokens.text(t), float(before_V[t]), float(after_V[t])) for t in top]
+    return [ProbabilityChange(t, tokenizer.text(t), float(before_V[t]), float(after_V[t])) for t in top]
 
 
 def _of_row(active: Active, row: int, n_positions: int) -> Active:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cotrace.attribution.models.masking import MaskedPositions
+from cotrace.common.errors import CotraceError
 from cotrace.kernels.active import FeatureIndex
 
 from .edits import Direction, Edit, EditPlan, ErrorNode, Feature, Place, Supernode, ablate, set_to
@@ -41,7 +42,7 @@ class PatchResult(InterventionResult):
         0 is the corrupted prompt, 1 the clean one. Without `other` the logit is centred. Raises ValueError where
         the two prompts do not differ.
         """
-        single = self._prompt.tokens.single
+        single = self._prompt.tokenizer.single
         rows = [single(token)] + ([] if other is None else [single(other)])
 
         def read(chunk: ForwardOutput) -> float:
@@ -50,7 +51,7 @@ class PatchResult(InterventionResult):
 
         corrupted, patched, clean = map(read, (*self._both, self._clean))
         if clean == corrupted:
-            raise ValueError("the two prompts do not differ there, so nothing can be recovered; read another token")
+            raise CotraceError("the two prompts do not differ there, so nothing can be recovered; read another token")
         return (patched - corrupted) / (clean - corrupted)
 
 
@@ -59,20 +60,20 @@ def patch(
 ) -> PatchResult:
     """Set nodes of the corrupted prompt to what they are in the clean one; see `Model.patch`."""
     if len(clean.ids_P) != len(corrupted.ids_P):
-        raise ValueError(
+        raise CotraceError(
             f"the clean prompt has {len(clean.ids_P)} tokens and the corrupted one {len(corrupted.ids_P)}; patching goes "
             "position by position, so choose prompts of one length"
         )
     if not isinstance(nodes, Iterable):
-        raise ValueError(f"nodes is {nodes!r} and should be a list; write [node], also for one")
+        raise CotraceError(f"nodes is {nodes!r} and should be a list; write [node], also for one")
     named = [member for node in nodes for member in (node.members if isinstance(node, Supernode) else (node,))]
     if any(isinstance(node, Direction) for node in named):
-        raise ValueError("a direction cannot be patched; name features and error nodes")
+        raise CotraceError("a direction cannot be patched; name features and error nodes")
     placed = EditPlan({node: ablate() for node in named}, _both_places(clean, corrupted))
     how = setting.how(clean.weights.architecture, clean.transcoders)
     require_memory([InterventionBatch(prompt, [placed], how) for prompt in (clean, corrupted)])
     if not any(one.positions for one in placed):
-        raise ValueError(
+        raise CotraceError(
             "nothing would be patched: name at least one node, at a position of the prompts, which generated ones are not"
         )
     read = clean.stream(error_layers=placed.errors, report=placed.features).read(clean.ids_P[None])
@@ -98,9 +99,9 @@ def _taken(placed: EditPlan, chunk: ForwardOutput, prompt: PreparedPrompt) -> di
             sites = FeatureIndex(position_n, torch.full_like(position_n, one.node.feature))
             values_n = chunk.active[layer].of(sites, prompt.transcoders, prompt.weights)
             for position, value in zip(one.positions, values_n.tolist(), strict=True):
-                taken[Feature(layer, one.node.feature, at=position)] = set_to(value)
+                taken[Feature(layer, one.node.feature, position=position)] = set_to(value)
     for layer, errors in placed.errors.items():
         for error in errors:
             for position in error.positions:
-                taken[ErrorNode(layer, at=position)] = set_to(chunk.errors[layer][position])
+                taken[ErrorNode(layer, position=position)] = set_to(chunk.errors[layer][position])
     return taken

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from cotrace.common.errors import CotraceError
+
 SUPPORTED = ("gemma3_text", "gemma3")
 
 
@@ -40,7 +42,7 @@ def read_architecture(config: Any) -> Architecture:
         ValueError: another model family, or a switch that the frozen replacement does not model.
     """
     if getattr(config, "model_type", None) not in SUPPORTED:
-        raise ValueError(
+        raise CotraceError(
             f"this is a {getattr(config, 'model_type', 'unknown')!r} checkpoint and cotrace traces Gemma 3 only; "
             "pass a Gemma 3 model such as gemma-3-270m or google/gemma-3-1b-it"
         )
@@ -74,12 +76,12 @@ def _refuse_unmodelled(text: Any) -> None:
     }
     for name, consequence in unmodelled.items():
         if getattr(text, name, None):
-            raise ValueError(
+            raise CotraceError(
                 f"the model's config sets {name}={getattr(text, name)!r}, so {consequence}; "
                 "no released Gemma 3 does, and cotrace does not model it: use an unmodified Gemma 3"
             )
     unknown = set(text.layer_types) - {"sliding_attention", "full_attention"}
     if unknown or len(text.layer_types) != text.num_hidden_layers:
-        raise ValueError(
+        raise CotraceError(
             f"the model's layer_types {text.layer_types} are not those of a Gemma 3; check its config.json"
         )

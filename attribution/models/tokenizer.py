@@ -7,6 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from cotrace.common.checks import as_index
+from cotrace.common.errors import CotraceError
 
 # Gemma 3's tokenizer is one for all sizes. Some versions of its conversion split words wrongly,
 # and then every graph would be of another prompt than the user's.
@@ -20,7 +21,7 @@ def check_segmentation(tokenizer: Any) -> None:
     for text, expected in KNOWN_SEGMENTATIONS.items():
         found = tokenizer(text, add_special_tokens=False)["input_ids"]
         if found != expected:
-            raise ValueError(
+            raise CotraceError(
                 f"the tokenizer splits {text!r} into {found} instead of {expected}: this version of transformers "
                 "builds it wrongly; 5.18 and newer are right: `pip install -U transformers`"
             )
@@ -29,8 +30,8 @@ def check_segmentation(tokenizer: Any) -> None:
 class PromptTokenizer:
     """A model's tokenizer, or none: then prompts and targets must be given as token ids."""
 
-    def __init__(self, tokenizer: Any | None, vocab_size: int, bos_id: int | None):
-        self.tokenizer, self.vocab_size, self.bos_id = tokenizer, vocab_size, bos_id
+    def __init__(self, hf_tokenizer: Any | None, vocab_size: int, bos_id: int | None):
+        self.hf_tokenizer, self.vocab_size, self.bos_id = hf_tokenizer, vocab_size, bos_id
 
     def encode(self, prompt: Any) -> list[int]:
         """Token ids of a text (BOS once), a chat (list of role/content), a list or 1-D tensor of ids.
@@ -45,10 +46,10 @@ class PromptTokenizer:
         else:
             ids = _plain_ids(prompt)
         if not ids:
-            raise ValueError("the prompt is empty; give it at least one token")
+            raise CotraceError("the prompt is empty; give it at least one token")
         bad = [token for token in ids if not 0 <= token < self.vocab_size]
         if bad:
-            raise ValueError(
+            raise CotraceError(
                 f"token id {bad[0]} is outside the vocabulary of {self.vocab_size} tokens (0 … {self.vocab_size - 1})"
             )
         return ids
@@ -59,7 +60,7 @@ class PromptTokenizer:
 
     def _encode_text(self, text: str) -> list[int]:
         if not text:
-            raise ValueError("the prompt is empty; write some text")
+            raise CotraceError("the prompt is empty; write some text")
         ids = self.plain(text)
         starts_with_bos = bool(ids) and ids[0] == self.bos_id
         return ids if starts_with_bos or self.bos_id is None else [self.bos_id, *ids]
@@ -67,67 +68,69 @@ class PromptTokenizer:
     def _encode_chat(self, chat: list[dict[str, str]]) -> list[int]:
         tokenizer = self._require_tokenizer("a chat prompt")
         if not getattr(tokenizer, "chat_template", None):
-            raise ValueError(
+            raise CotraceError(
                 "the model's tokenizer has no chat template: use an instruction-tuned model, or a text prompt"
             )
         if not all(message.get("role") and "content" in message for message in chat):
-            raise ValueError("each message of a chat needs a role and content: {'role': 'user', 'content': …}")
+            raise CotraceError("each message of a chat needs a role and content: {'role': 'user', 'content': …}")
         unfinished = chat[-1]["role"] == "assistant"
         try:
             return tokenizer.apply_chat_template(
                 chat, add_generation_prompt=not unfinished, continue_final_message=unfinished, return_dict=False
             )
         except Exception as error:  # templates raise their own errors for wrong roles and orders
-            raise ValueError(f"the chat does not fit the model's template: {error}") from error
+            raise CotraceError(f"the chat does not fit the model's template: {error}") from error
 
     def single(self, token: Any) -> int:
         """The id of a token given by id or by exact text; ValueError if the text is not one token."""
         if not isinstance(token, str):
             token = as_index(token, "a target's token")
             if not 0 <= token < self.vocab_size:
-                raise ValueError(f"token id {token} is outside the vocabulary of {self.vocab_size} tokens")
+                raise CotraceError(f"token id {token} is outside the vocabulary of {self.vocab_size} tokens")
             return token
         ids = self._require_tokenizer("a target given as text")(token, add_special_tokens=False)["input_ids"]
         if len(ids) != 1:
             pieces = ", ".join(f"{self.text(piece)!r} ({piece})" for piece in ids) or "no token"
-            raise ValueError(f"the target {token!r} is not one token but {pieces}; choose one of them, by text or id")
+            raise CotraceError(f"the target {token!r} is not one token but {pieces}; choose one of them, by text or id")
         return ids[0]
 
     def text(self, token_id: int) -> str:
         """Text of one token, leading space included; `<id>` without a tokenizer."""
-        if self.tokenizer is None:
+        if self.hf_tokenizer is None:
             return f"<{token_id}>"
-        decoded = self.tokenizer.decode([token_id])
+        decoded = self.hf_tokenizer.decode([token_id])
         if decoded and "\ufffd" not in decoded:
             return decoded
-        return str(self.tokenizer.convert_ids_to_tokens(token_id) or f"<{token_id}>")  # a piece of a character
+        return str(self.hf_tokenizer.convert_ids_to_tokens(token_id) or f"<{token_id}>")  # a piece of a character
 
     def join(self, ids: list[int]) -> str:
         """Text of several tokens."""
-        return "".join(map(self.text, ids)) if self.tokenizer is None else self.tokenizer.decode(ids)
+        return "".join(map(self.text, ids)) if self.hf_tokenizer is None else self.hf_tokenizer.decode(ids)
 
     def ends(self) -> set[int]:
         """Tokens that end a text or a turn of a chat."""
-        if self.tokenizer is None:
+        if self.hf_tokenizer is None:
             return set()
-        turn = self.tokenizer.convert_tokens_to_ids(TURN_END)
-        known = turn is not None and self.tokenizer.convert_ids_to_tokens(turn) == TURN_END  # else that of unknown ones
-        return {self.tokenizer.eos_token_id, turn if known else None} - {None}
+        turn = self.hf_tokenizer.convert_tokens_to_ids(TURN_END)
+        known = (
+            turn is not None and self.hf_tokenizer.convert_ids_to_tokens(turn) == TURN_END
+        )  # else that of unknown ones
+        return {self.hf_tokenizer.eos_token_id, turn if known else None} - {None}
 
     def constant_prefix(self, ids: list[int]) -> int:
         """How many leading positions are the same for every prompt: 4 in a chat, else 1.
 
         Transcoders were not trained on them; they carry no features.
         """
-        if self.tokenizer is None or len(ids) <= len(CHAT_PREFIX) or ids[0] != self.bos_id:
+        if self.hf_tokenizer is None or len(ids) <= len(CHAT_PREFIX) or ids[0] != self.bos_id:
             return 1
-        opening = self.tokenizer.convert_ids_to_tokens(ids[1 : 1 + len(CHAT_PREFIX)])
+        opening = self.hf_tokenizer.convert_ids_to_tokens(ids[1 : 1 + len(CHAT_PREFIX)])
         return 1 + len(CHAT_PREFIX) if tuple(opening) == CHAT_PREFIX else 1
 
     def _require_tokenizer(self, what: str) -> Any:
-        if self.tokenizer is None:
-            raise ValueError(f"the model has no tokenizer, so {what} cannot be read; give token ids")
-        return self.tokenizer
+        if self.hf_tokenizer is None:
+            raise CotraceError(f"the model has no tokenizer, so {what} cannot be read; give token ids")
+        return self.hf_tokenizer
 
 
 def several(prompt: Any) -> list[Any] | None:
@@ -141,13 +144,13 @@ def several(prompt: Any) -> list[Any] | None:
 def _plain_ids(prompt: Any) -> list[int]:
     if isinstance(prompt, Tensor | np.ndarray):
         if prompt.ndim != 1 or "int" not in str(prompt.dtype):
-            raise ValueError(
+            raise CotraceError(
                 f"a tensor prompt must be 1-D token ids; this one is {prompt.dtype} of shape {tuple(prompt.shape)}"
             )
         return prompt.tolist()
     if isinstance(prompt, Sequence) and not isinstance(prompt, bytes) and all(map(_is_id, prompt)):
         return [int(item) for item in prompt]
-    raise ValueError(
+    raise CotraceError(
         f"a prompt is a text, a list or 1-D tensor of token ids, or a list of chat messages, not {type(prompt).__name__}"
     )
 

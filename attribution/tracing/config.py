@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cotrace.common.checks import as_index
+from cotrace.common.errors import CotraceError
 
 from .row_selection import RowBudget
 
@@ -26,15 +27,15 @@ class Options:
     def __post_init__(self) -> None:
         self.limits  # noqa: B018 - raises
         if as_index(self.max_targets, "max_targets") < 1:
-            raise ValueError(f"max_targets is {self.max_targets}; ask for at least 1")
+            raise CotraceError(f"max_targets is {self.max_targets}; ask for at least 1")
         if not 0 < self.target_mass <= 1:
-            raise ValueError(
+            raise CotraceError(
                 f"target_mass is {self.target_mass}: it is a share of the probability, above 0 and at most 1"
             )
         if self.batch_size is not None and as_index(self.batch_size, "batch_size") < 1:
-            raise ValueError(f"batch_size is {self.batch_size}; use at least 1, or None")
+            raise CotraceError(f"batch_size is {self.batch_size}; use at least 1, or None")
         if self.memory is not None and as_index(self.memory, "memory") < 1:
-            raise ValueError(f"memory is {self.memory}; it is a number of bytes, or None for what is free")
+            raise CotraceError(f"memory is {self.memory}; it is a number of bytes, or None for what is free")
 
     @property
     def limits(self) -> RowBudget:
@@ -49,14 +50,14 @@ class Options:
             _resolve(self.position[0], n_positions), _resolve(self.position[-1], n_positions)
         found = sorted({_resolve(one, n_positions) for one in self.position})
         if not found:
-            raise ValueError("position is an empty list; name at least one, or leave it out for the last")
+            raise CotraceError("position is an empty list; name at least one, or leave it out for the last")
         return found
 
 
 def _resolve(position: int, n_positions: int) -> int:
     position = as_index(position, "position")
     if not -n_positions <= position < n_positions:
-        raise ValueError(
+        raise CotraceError(
             f"position {position} is outside the prompt of {n_positions} tokens ({-n_positions} … {n_positions - 1})"
         )
     return position % n_positions

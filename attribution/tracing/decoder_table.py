@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cotrace.attribution.models.memory import give_back_freed
+from cotrace.common.errors import CotraceError
 from cotrace.common.files import free_disk
 
 
@@ -79,7 +80,7 @@ class DecoderTable:
                 file.write(part.numpy().data)
             file.flush()
         except OSError as error:
-            raise ValueError(
+            raise CotraceError(
                 f"the decoders of the active features do not fit into {tempfile.gettempdir()} ({free_disk():,} bytes are "
                 "free); set TMPDIR to a larger disk, or allow more memory"
             ) from error

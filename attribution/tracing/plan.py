@@ -6,6 +6,7 @@ import psutil
 import torch
 
 from cotrace.attribution.models.memory import GIB, free_memory, require_disk
+from cotrace.common.errors import CotraceError
 
 from .decoder_vectors import AT_ONCE
 from .flops import Sizes, product_rate, useful_operations, written_entries
@@ -84,7 +85,7 @@ def make_plan(
             plan = replace(plan, size=size)
             plan = replace(plan, batch=_batch_bytes(survey, plan.targets, plan.nodes))
         else:
-            raise ValueError(
+            raise CotraceError(
                 f"this trace needs about {plan.memory / GIB:.2f} GiB of memory and {memory / GIB:.2f} GiB are allowed or "
                 "free; shorten the prompt, allow more with memory=, leave out batch_size= or make it smaller, or use "
                 "transcoders with fewer active features"

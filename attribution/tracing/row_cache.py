@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cotrace.common.errors import CotraceError
 from cotrace.graphs import NodeOrder
 from cotrace.graphs.rows import SparseRows, edges_of_rows
 
@@ -70,7 +71,7 @@ class RowCache:
 
     def __init__(self, max_bytes: int):
         if max_bytes < 0:
-            raise ValueError(f"prefix_cache is {max_bytes}; it is a number of bytes, 0 for none")
+            raise CotraceError(f"prefix_cache is {max_bytes}; it is a number of bytes, 0 for none")
         self.max_bytes = max_bytes
         self._traced: OrderedDict[tuple[tuple[int, ...], tuple[int, ...]], TracedPrompt] = OrderedDict()
 

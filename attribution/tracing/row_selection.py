@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from cotrace.common.checks import as_index
+from cotrace.common.errors import CotraceError
 from cotrace.graphs import NodeOrder
 from cotrace.graphs.rows import SparseRows
 
@@ -39,15 +40,15 @@ class RowBudget:
         # As Python's own numbers, since they are written into the file.
         object.__setattr__(self, "coverage", float(self.coverage))
         if not 0 < self.coverage <= 1:
-            raise ValueError(f"coverage is {self.coverage}: it is a share of the influence, above 0 and at most 1")
+            raise CotraceError(f"coverage is {self.coverage}: it is a share of the influence, above 0 and at most 1")
         if self.max_features is not None:
             object.__setattr__(self, "max_features", as_index(self.max_features, "max_features"))
             if self.max_features < 0:
-                raise ValueError(f"max_features is {self.max_features}; it must be at least 0")
+                raise CotraceError(f"max_features is {self.max_features}; it must be at least 0")
         if self.max_seconds is not None:
             object.__setattr__(self, "max_seconds", float(self.max_seconds))
             if not 0 < self.max_seconds < math.inf:
-                raise ValueError(f"max_seconds is {self.max_seconds}; it must be above 0, or left out for no limit")
+                raise CotraceError(f"max_seconds is {self.max_seconds}; it must be above 0, or left out for no limit")
 
     @property
     def all_rows(self) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor
 from cotrace.attribution.models.gemma3 import Gemma3
 from cotrace.attribution.models.tokenizer import PromptTokenizer
 from cotrace.common.checks import as_index
+from cotrace.common.errors import CotraceError
 
 from .config import Options
 from .replacement import ActiveFeatures, Replacement
@@ -43,7 +44,7 @@ class TargetRequest:
     named: tuple[Target, ...]
     positions: tuple[int, ...]
     token_ids: tuple[int, ...]
-    tokens: PromptTokenizer
+    tokenizer: PromptTokenizer
     max_targets: int
     target_mass: float
 
@@ -55,7 +56,7 @@ class TargetRequest:
         positions = options.positions(len(token_ids))
         what = "likeliest" if targets is None else "next" if isinstance(targets, str) and targets == "next" else "named"
         if what == "next" and positions[-1] + 1 == len(token_ids):
-            raise ValueError(
+            raise CotraceError(
                 f'nothing follows position {positions[-1]}, the last of the prompt: targets="next" needs others'
             )
         named = parse_targets(targets, tokens, d_model) if what == "named" else ()
@@ -89,15 +90,15 @@ class TargetRequest:
             found = [replace(target, weight=1.0) for target in found]
         total = sum(target.weight for target in found)
         if total == 0:
-            raise ValueError("the targets' probabilities underflow to 0; trace the difference of two tokens instead")
+            raise CotraceError("the targets' probabilities underflow to 0; trace the difference of two tokens instead")
         return [replace(target, weight=target.weight / total) for target in found]
 
     def _at(self, position: int, logits_V: Tensor) -> list[Target]:
         """The targets of a position that add a row of their own."""
         if self.what == "next":
-            return [_token(self.token_ids[position + 1], self.tokens)]
+            return [_token(self.token_ids[position + 1], self.tokenizer)]
         if self.what == "likeliest":
-            return most_likely(logits_V, self.tokens, self.max_targets, self.target_mass)
+            return most_likely(logits_V, self.tokenizer, self.max_targets, self.target_mass)
         return [target for target in self.named if target.site is None]
 
 
@@ -108,13 +109,13 @@ def parse_targets(requests: Sequence[Any], tokens: PromptTokenizer, d_model: int
     for anything else, texts that are not one token, duplicates and directions of the wrong shape.
     """
     if not isinstance(requests, list | tuple):
-        raise ValueError('targets is a list, or "next"; write targets=[…], also for one target')
+        raise CotraceError('targets is a list, or "next"; write targets=[…], also for one target')
     targets = [_parse(request, tokens, d_model) for request in requests]
     if not targets:
-        raise ValueError("targets is empty; name at least one, or leave it out for the likeliest tokens")
+        raise CotraceError("targets is empty; name at least one, or leave it out for the likeliest tokens")
     named = [(t.kind, t.token_ids, t.site) for t in targets if t.kind != "direction"]
     if len(set(named)) < len(named):
-        raise ValueError("a target is named twice; name each once")
+        raise CotraceError("a target is named twice; name each once")
     return targets
 
 
@@ -129,7 +130,7 @@ def _parse(request: Any, tokens: PromptTokenizer, d_model: int) -> Target:
             return _difference(tokens.single(request[0]), tokens.single(request[1]), tokens)
     elif isinstance(request, str) or hasattr(request, "__index__"):
         return _token(tokens.single(request), tokens)
-    raise ValueError(
+    raise CotraceError(
         f"cannot read the target {request!r}: use a token (text or id), a pair of tokens, a direction of shape "
         '(D,), or ("feature", layer, position, id)'
     )
@@ -141,15 +142,15 @@ def _token(token: int, tokens: PromptTokenizer) -> Target:
 
 def _difference(first: int, second: int, tokens: PromptTokenizer) -> Target:
     if first == second:
-        raise ValueError(f"the difference of {tokens.text(first)!r} and itself is zero; name two different tokens")
+        raise CotraceError(f"the difference of {tokens.text(first)!r} and itself is zero; name two different tokens")
     return Target("difference", f"{tokens.text(first)} − {tokens.text(second)}", token_ids=(first, second))
 
 
 def _direction(direction_D: Tensor, d_model: int) -> Target:
     if direction_D.shape != (d_model,):
-        raise ValueError(f"a direction has shape {tuple(direction_D.shape)} and the model's width is ({d_model},)")
+        raise CotraceError(f"a direction has shape {tuple(direction_D.shape)} and the model's width is ({d_model},)")
     if not direction_D.isfinite().all() or not direction_D.any():
-        raise ValueError("a direction is zero, or has NaN or infinite values; give a finite direction")
+        raise CotraceError("a direction is zero, or has NaN or infinite values; give a finite direction")
     return Target("direction", "direction", direction_D=direction_D)
 
 
@@ -176,7 +177,7 @@ def _find(target: Target, features: ActiveFeatures) -> Target:
     layer, position, feature = target.site
     number = features.find(layer, position, feature)
     if number is None:
-        raise ValueError(
+        raise CotraceError(
             f"feature {feature} of layer {layer} is not active at position {position}; "
             "model.active_features(prompt) lists those that are"
         )

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from cotrace.common.errors import CotraceError
 from cotrace.common.progress import Progress
 
 from .files import FileTranscoders
@@ -58,9 +59,9 @@ def packed_tensors(layer: LayerTensors) -> dict[str, Tensor]:
 def check_layout(layout: str, out: Path) -> None:
     """Raise ValueError unless there is such a layout, and nothing where it is to be written."""
     if layout not in LAYOUTS:
-        raise ValueError(f"there is no layout {layout!r}; choose one of {', '.join(LAYOUTS)}")
+        raise CotraceError(f"there is no layout {layout!r}; choose one of {', '.join(LAYOUTS)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} is there already; choose a new folder")
+        raise CotraceError(f"{out} is there already; choose a new folder")
 
 
 def write_layout(transcoders: FileTranscoders, n_layers: int, out: Path, layout: str, bars: Progress) -> None:
@@ -71,7 +72,7 @@ def write_layout(transcoders: FileTranscoders, n_layers: int, out: Path, layout:
     """
     check_layout(layout, out)
     if layout == "packed" and (transcoders.kind != "clt" or transcoders.activation.k is not None):
-        raise ValueError(f"{transcoders.name} cannot be packed: only cross-layer transcoders without TopK are")
+        raise CotraceError(f"{transcoders.name} cannot be packed: only cross-layer transcoders without TopK are")
     out.parent.mkdir(parents=True, exist_ok=True)
     scratch = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
@@ -81,7 +82,7 @@ def write_layout(transcoders: FileTranscoders, n_layers: int, out: Path, layout:
                 advance()
         os.replace(scratch, out)
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{out} cannot be written: {error}; choose a folder on a disk with more space") from error
+        raise CotraceError(f"{out} cannot be written: {error}; choose a folder on a disk with more space") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -93,7 +94,7 @@ def _write_layer(transcoders: FileTranscoders, index: int, n_layers: int, folder
     packed = layout == "packed"
     tensors = packed_tensors(layer) if packed else scope_tensors(layer, index, n_layers, transcoders.kind)
     if not all(tensor.float().isfinite().all() for tensor in tensors.values()):
-        raise ValueError(f"layer {index} of {transcoders.name} has NaN or infinite values; get the file again")
+        raise CotraceError(f"layer {index} of {transcoders.name} has NaN or infinite values; get the file again")
     save_layer(folder / layer_file(layout, transcoders.kind, index), tensors, _config(transcoders, index))
 
 

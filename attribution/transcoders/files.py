@@ -11,6 +11,7 @@ from torch import Tensor
 from cotrace.attribution.models.architecture import Architecture
 from cotrace.attribution.models.gemma3 import Gemma3, LayerCache
 from cotrace.attribution.models.provenance import content_hash
+from cotrace.common.errors import CotraceError
 from cotrace.kernels.active import Active, FeatureIndex
 from cotrace.kernels.encode import encode
 
@@ -53,7 +54,7 @@ class FileTranscoders(Transcoders):
             for name, letters in self._layout.expected(layer).items():
                 expected = [sizes[letter] for letter in letters]
                 if name in shapes and shapes[name] != expected:
-                    raise ValueError(
+                    raise CotraceError(
                         f"{self.name} does not fit the model ({arch}): {name} of {self._where(layer)} has shape "
                         f"{tuple(shapes[name])} and the model needs {tuple(expected)}; choose transcoders made for it"
                     )
@@ -65,9 +66,9 @@ class FileTranscoders(Transcoders):
         required = [r.format(i=layer) for r in self._layout.required if self._has_threshold or r != "threshold"]
         absent = [name for name in required if name not in shapes]
         if absent:
-            raise ValueError(f"{self._where(layer)} has no tensor {', '.join(absent)}; it has {', '.join(shapes)}")
+            raise CotraceError(f"{self._where(layer)} has no tensor {', '.join(absent)}; it has {', '.join(shapes)}")
         if "k" in shapes and self.activation.k is None:  # circuit-tracer saves TopK so
-            raise ValueError(
+            raise CotraceError(
                 f"{self._where(layer)} is a TopK transcoder; add a config.yaml with activation: topk and its k"
             )
 
@@ -76,7 +77,7 @@ class FileTranscoders(Transcoders):
         for name in ("b_enc_F", "b_dec_D", "threshold_F", "skip_DD"):
             tensor = getattr(tensors, name)
             if tensor is not None and not tensor.isfinite().all():
-                raise ValueError(f"{name} of {self._where(layer)} has NaN or infinite values; get the file again")
+                raise CotraceError(f"{name} of {self._where(layer)} has NaN or infinite values; get the file again")
 
     def active(self, layer: int, x_PD: Tensor) -> ActiveDecoders:
         """Active features of one layer for inputs (P, D), with their decoders."""
@@ -136,7 +137,7 @@ class FileTranscoders(Transcoders):
         try:
             return encode(x_PD, tensors.w_enc_DF, tensors.b_enc_F, threshold_F=tensors.threshold_F, k=self.activation.k)
         except ValueError as error:
-            raise ValueError(f"{error} at layer {layer}: check the encoder in {self._where(layer)}") from error
+            raise CotraceError(f"{error} at layer {layer}: check the encoder in {self._where(layer)}") from error
 
     def _active(self, layer: int, tensors: LayerTensors, x_PD: Tensor) -> ActiveDecoders:
         active = self._encode(layer, tensors, x_PD)
@@ -146,7 +147,7 @@ class FileTranscoders(Transcoders):
     def _decoders(self, layer: int, tensors: LayerTensors, feature_U: Tensor, like: Tensor) -> Tensor:
         decoder_UJD = tensors.w_dec_FJD[feature_U.cpu()].to(like)  # files are read on the CPU
         if not decoder_UJD.isfinite().all():
-            raise ValueError(f"decoder rows in {self._where(layer)} are NaN or infinite; get the file again")
+            raise CotraceError(f"decoder rows in {self._where(layer)} are NaN or infinite; get the file again")
         return decoder_UJD
 
     def _where(self, layer: int) -> str:
@@ -176,4 +177,4 @@ def _open(path: Path):
     try:
         return safe_open(path, framework="pt", device="cpu")
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is truncated or not a safetensors file ({error}); download it again") from error
+        raise CotraceError(f"{path} is truncated or not a safetensors file ({error}); download it again") from error

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from cotrace.common.errors import CotraceError
+
 
 class LayerTensors(NamedTuple):
     """One layer's transcoder in one orientation; memory-mapped views, never copies.
@@ -183,7 +185,7 @@ def find_sets(paths: Iterable[str]) -> dict[str, TranscoderSet]:
                 name = "/".join(part for part in (parts["set"], variant) if part)
                 found = sets.setdefault(name, TranscoderSet(name, candidate, variant))
                 if found.format is not candidate:
-                    raise ValueError(
+                    raise CotraceError(
                         f"{name or 'the folder'} mixes files of {found.format.name} and {candidate.name}; "
                         "keep each set in a folder of its own"
                     )

@@ -9,6 +9,7 @@ import yaml
 
 from cotrace.attribution.models.architecture import Architecture
 from cotrace.attribution.models.provenance import HubName, download, list_hub
+from cotrace.common.errors import CotraceError
 
 from .base import Transcoders
 from .files import FileTranscoders
@@ -84,7 +85,7 @@ def _from_hub(text: str, hub: HubName, arch: Architecture) -> FileTranscoders:
 def _neuron_count(text: str) -> int:
     count = text.partition(":")[2] or str(DEFAULT_K)
     if not count.isdecimal():
-        raise ValueError(f"{text!r} should be neurons or neurons:K, with K features for each layer and position")
+        raise CotraceError(f"{text!r} should be neurons or neurons:K, with K features for each layer and position")
     return int(count)
 
 
@@ -93,7 +94,7 @@ def _shipped(text: str) -> tuple[Path, str] | None:
         return None
     folder = SHIPPED_FOLDER / text
     if not folder.is_dir():
-        raise ValueError(f"{folder} is missing from this installation; install cotrace again, or pass a folder")
+        raise CotraceError(f"{folder} is missing from this installation; install cotrace again, or pass a folder")
     return folder, ""
 
 
@@ -103,11 +104,11 @@ def _local(text: str) -> tuple[Path | None, str]:
     if path.is_dir():
         return path, ""
     if path.is_file():
-        raise ValueError(f"{text} is a file; pass the folder that holds all layers ({LAYOUTS})")
+        raise CotraceError(f"{text} is a file; pass the folder that holds all layers ({LAYOUTS})")
     if any(path.parent.glob("*/*.safetensors")):
         return path.parent, path.name
     if text.startswith(("/", ".", "~")):
-        raise ValueError(f"{text} does not exist; pass an existing folder, a Hub id, or neurons")
+        raise CotraceError(f"{text} does not exist; pass an existing folder, a Hub id, or neurons")
     return None, ""
 
 
@@ -117,11 +118,11 @@ def _choose(text: str, sets: dict[str, TranscoderSet], selection: str) -> Transc
     if not inside:
         there = sorted(name for name in sets if not _other_site(name))
         has = f"; the sets there are {', '.join(there)}" if there else ""
-        raise ValueError(f"{text} holds no transcoders: none of {LAYOUTS}{has}")
+        raise CotraceError(f"{text} holds no transcoders: none of {LAYOUTS}{has}")
     if selection in inside:
         return inside[selection]
     if len(inside) > 1:
-        raise ValueError(
+        raise CotraceError(
             f"{text} holds several sets of transcoders; add one of these to the path: {', '.join(sorted(inside))}"
         )
     return next(iter(inside.values()))
@@ -135,12 +136,12 @@ def _check_set(text: str, place: str, chosen: TranscoderSet, arch: Architecture)
     """Refuse what file names tell: dictionaries of other sites, missing layers, too many layers."""
     site = _other_site(place)
     if site and chosen.format.name.startswith("Gemma Scope 2"):
-        raise ValueError(f"{text} is a dictionary of {site}, not of MLPs; tracing needs clt or transcoder_all")
+        raise CotraceError(f"{text} is a dictionary of {site}, not of MLPs; tracing needs clt or transcoder_all")
     missing = chosen.missing(arch.n_layers)
     if missing:
-        raise ValueError(f"{text} lacks files for some of the model's {arch.n_layers} layers: {', '.join(missing)}")
+        raise CotraceError(f"{text} lacks files for some of the model's {arch.n_layers} layers: {', '.join(missing)}")
     if max(chosen.files) >= arch.n_layers:
-        raise ValueError(
+        raise CotraceError(
             f"{text} has {max(chosen.files) + 1} layers and the model has {arch.n_layers}; choose transcoders made for it"
         )
 
@@ -170,7 +171,7 @@ def _check_configs(text: str, folders: set[Path]) -> Activation:
             _check_site(text, path, config.get("hf_hook_point_out", config.get("feature_output_hook")), WRITES)
             named[_activation(path, config)] = path
     if len(named) > 1:
-        raise ValueError(
+        raise CotraceError(
             f"{text} mixes activations: {', '.join(map(str, named.values()))} differ; use one for all layers"
         )
     return next(iter(named), Activation())
@@ -180,13 +181,13 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text()) if path.suffix == ".json" else yaml.safe_load(path.read_text())
     except (ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"{path} is not valid {path.suffix[1:].upper()}; get the file again or remove it") from error
+        raise CotraceError(f"{path} is not valid {path.suffix[1:].upper()}; get the file again or remove it") from error
     return config if isinstance(config, dict) else {}
 
 
 def _check_site(text: str, path: Path, hook: Any, allowed: tuple[str, ...]) -> None:
     if hook is not None and not str(hook).endswith(allowed):
-        raise ValueError(
+        raise CotraceError(
             f"{text} was trained at {hook!r} ({path.name}); tracing needs transcoders that read "
             f"{READS[1]} and write {WRITES[1]}"
         )
@@ -198,8 +199,8 @@ def _activation(path: Path, config: dict[str, Any]) -> Activation:
     k = config.get("k")
     if name == "topk":
         if not isinstance(k, int) or k < 1:
-            raise ValueError(f"{path} says TopK and its k is {k!r}; give the number of features for each position")
+            raise CotraceError(f"{path} says TopK and its k is {k!r}; give the number of features for each position")
         return Activation(name, k)
     if name not in ("", "jumprelu", "relu"):
-        raise ValueError(f"{path} names the activation {value!r}; JumpReLU, ReLU and TopK can be traced")
+        raise CotraceError(f"{path} names the activation {value!r}; JumpReLU, ReLU and TopK can be traced")
     return Activation(name)

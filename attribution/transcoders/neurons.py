@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from cotrace.attribution.models.gemma3 import Gemma3, LayerCache, LayerWeights
+from cotrace.common.errors import CotraceError
 from cotrace.kernels.active import Active, FeatureIndex, look_up
 
 from .base import Encoded, Transcoders
@@ -25,7 +26,7 @@ class NeuronTranscoders(Transcoders):
 
     def __init__(self, k: int = DEFAULT_K):
         if k < 1:
-            raise ValueError(f"neurons:{k} asks for no neuron at all; ask for at least 1 per layer and position")
+            raise CotraceError(f"neurons:{k} asks for no neuron at all; ask for at least 1 per layer and position")
         self.k = k
         self.name = f"neurons:{k}"
 

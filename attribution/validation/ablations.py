@@ -10,6 +10,7 @@ from torch import Tensor
 from cotrace.attribution.interventions.edits import EditPlan, ablate
 from cotrace.attribution.interventions.forward import HELD, ForwardOutput, LayerMode
 from cotrace.attribution.interventions.intervene import PreparedPrompt, outcomes
+from cotrace.common.errors import CotraceError
 from cotrace.graphs import Graph
 from cotrace.kernels.active import FeatureIndex
 
@@ -44,7 +45,7 @@ class Ablations:
         self.position_N = np.array([position for _, position, _ in self.active])
         missing = next((key for key in self.keys if key not in self.number), None)
         if missing is not None:
-            raise ValueError(
+            raise CotraceError(
                 f"feature {missing[2]} of layer {missing[0]} at position {missing[1]} is in the graph and not active here; "
                 "trace the prompt again on this device, in this dtype"
             )
@@ -154,7 +155,7 @@ class Ablations:
             here_N = free_N & (self.position_N == key[1])
             candidates = np.flatnonzero(here_N if here_N.sum() >= NEAREST else free_N)
             if len(candidates) == 0:
-                raise ValueError("the prompt has too few active features for controls; ablate fewer nodes")
+                raise CotraceError("the prompt has too few active features for controls; ablate fewer nodes")
             apart = np.abs(np.log(self.sizes[candidates] / self.sizes[self.number[key]]))
             chosen = int(random.choice(candidates[np.argsort(apart)[:NEAREST]]))
             free_N[chosen] = False
@@ -181,7 +182,7 @@ def _read_out(prompt: PreparedPrompt, target: dict[str, Any]) -> _ReadOut:
     if target["kind"] == "feature":
         return _ReadOut(position, None, target["node"])
     if target["kind"] not in ("token", "difference") or not ids:
-        raise ValueError(
+        raise CotraceError(
             f"the graph's target {target['label']!r} is a {target['kind']}, which the file does not hold; "
             "validate a graph of tokens, differences or features"
         )

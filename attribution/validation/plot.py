@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from cotrace.common.errors import CotraceError
 from cotrace.common.files import atomic_write
 from cotrace.graphs.graph import Graph
 
@@ -22,9 +23,9 @@ def plot_validation(graph: Graph, path: Path) -> Path:
     from matplotlib.ticker import NullFormatter
 
     if "validation" not in graph.info:
-        raise ValueError("the graph was not validated; `cotrace validate FILE` does it")
+        raise CotraceError("the graph was not validated; `cotrace validate FILE` does it")
     if path.suffix not in FORMATS:
-        raise ValueError(f"{path.name} should end in {', '.join(FORMATS)}")
+        raise CotraceError(f"{path.name} should end in {', '.join(FORMATS)}")
     record = graph.info["validation"]
     top, others, errors = _kinds(graph, record["nodes"])
     figure = Figure(figsize=(10, 5), layout="constrained")

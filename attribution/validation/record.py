@@ -15,6 +15,7 @@ from cotrace.attribution.interventions.intervene import (
     require_memory,
 )
 from cotrace.common.checks import as_index
+from cotrace.common.errors import CotraceError
 from cotrace.common.progress import Progress
 from cotrace.graphs import Graph, node_label, strongest_paths
 from cotrace.graphs.effects import ablation_effects
@@ -39,7 +40,7 @@ class ValidationConfig:
     def __post_init__(self) -> None:
         for name, least in (("nodes", 1), ("sample", 1), ("controls", 1), ("paths", 0), ("seed", 0)):
             if as_index(getattr(self, name), name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; use at least {least}")
+                raise CotraceError(f"{name} is {getattr(self, name)}; use at least {least}")
 
 
 class AblationSets(NamedTuple):
@@ -78,7 +79,7 @@ def validate(
     """Measure what the graph's most influential nodes do; see `Model.validate`."""
     how = setting.how(prompt.weights.architecture, prompt.transcoders)
     if setting.freeze == "all" and any(h.mlp != HELD for h in how):
-        raise ValueError('edges predict what all layers do: with freeze="all" leave layers= out')
+        raise CotraceError('edges predict what all layers do: with freeze="all" leave layers= out')
     random = np.random.default_rng(plan.seed)
     chosen = _choose(graph, plan, groups, random)
     sources = sorted(chosen.drawn)
@@ -123,7 +124,7 @@ def _choose(
     features = [n for n in _ranked(influence_M, range(graph.order.n_features)) if n not in targets]
     errors = _ranked(influence_M, range(graph.order.errors.start, graph.order.errors.stop))[:ERRORS]
     if not features and not errors:
-        raise ValueError("the graph has no feature and no error node with influence; prune it less, or not at all")
+        raise CotraceError("the graph has no feature and no error node with influence; prune it less, or not at all")
     drawn = random.choice(features, min(plan.sample, len(features)), replace=False).tolist() if features else []
     own = {f"{count} most influential features": tuple(features[:count]) for count in GROUPS if count < len(features)}
     named = own | _checked_groups(groups, own)
@@ -134,11 +135,13 @@ def _checked_groups(groups: Mapping[str, Sequence[int]], own: Iterable[str]) -> 
     """Groups that users name. Raises ValueError for one without nodes, with a node twice, or with a name that is taken."""
     for name, members in groups.items():
         if not isinstance(members, Iterable) or not list(members):
-            raise ValueError(f"the group {name!r} has no nodes; give a list with at least one, or leave the group out")
+            raise CotraceError(
+                f"the group {name!r} has no nodes; give a list with at least one, or leave the group out"
+            )
         if len(set(members)) < len(list(members)):
-            raise ValueError(f"the group {name!r} names a node twice; name each once")
+            raise CotraceError(f"the group {name!r} names a node twice; name each once")
         if name in own:
-            raise ValueError(f"{name!r} is what is ablated in any case; give the group another name")
+            raise CotraceError(f"{name!r} is what is ablated in any case; give the group another name")
     return {name: tuple(members) for name, members in groups.items()}
 
 
@@ -182,7 +185,7 @@ def _controls(
     taken = {ablations.keys[n] for n in singly | {n for n in _targets(ablations.graph) if n < n_features}}
     keys = [[ablations.keys[n] for n in members if n < n_features] for members in sets]
     drawn = [ablations.alike(own, random, taken | set(own)) for own in keys if own for _ in range(count)]
-    changes = [[Feature(layer, feature, at=position) for layer, position, feature in one] for one in drawn]
+    changes = [[Feature(layer, feature, position=position) for layer, position, feature in one] for one in drawn]
     measured = ablations.measure(changes, how, step, features=False)
     found: list[Controls | None] = []
     first = 0

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
+from cotrace.common.errors import CotraceError
 from cotrace.target_syntax import parse_target
 
 from .file_layout import MOST_BYTES, NULL, partition
@@ -45,7 +46,7 @@ def _plain(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, range):
         return list(value)
-    raise ValueError(f"{value!r} is neither text nor numbers; give texts, numbers or lists of them")
+    raise CotraceError(f"{value!r} is neither text nor numbers; give texts, numbers or lists of them")
 
 
 def check_prompts(source: Source) -> dict[str, str]:
@@ -57,10 +58,14 @@ def check_prompts(source: Source) -> dict[str, str]:
     for place, prompt in _placed(source):
         name = partition(prompt.id)
         if name in digests:
-            raise ValueError(f"{place}: the id {prompt.id!r} is there twice; give each prompt its own, as results need")
+            raise CotraceError(
+                f"{place}: the id {prompt.id!r} is there twice; give each prompt its own, as results need"
+            )
         digests[name] = prompt.digest
     if not digests:
-        raise ValueError(f"{source if isinstance(source, str | os.PathLike) else 'the list'} has no prompts; add some")
+        raise CotraceError(
+            f"{source if isinstance(source, str | os.PathLike) else 'the list'} has no prompts; add some"
+        )
     return digests
 
 
@@ -75,7 +80,7 @@ def _placed(source: Source) -> Iterator[tuple[str, BatchPrompt]]:
         try:
             yield place, _prompt(row, number)
         except ValueError as error:
-            raise ValueError(f"{place}: {error}") from error
+            raise CotraceError(f"{place}: {error}") from error
 
 
 def _rows(source: Source) -> Iterator[tuple[str, Any]]:
@@ -85,9 +90,11 @@ def _rows(source: Source) -> Iterator[tuple[str, Any]]:
         return
     path = Path(source)
     if not path.is_file():
-        raise ValueError(f"{path} is not a file; name one of JSON lines (.jsonl) or Parquet with a column `prompt`")
+        raise CotraceError(f"{path} is not a file; name one of JSON lines (.jsonl) or Parquet with a column `prompt`")
     if path.suffix not in READERS:
-        raise ValueError(f"{path} should end in {' or '.join(READERS)}: JSON lines or Parquet, with a column `prompt`")
+        raise CotraceError(
+            f"{path} should end in {' or '.join(READERS)}: JSON lines or Parquet, with a column `prompt`"
+        )
     yield from READERS[path.suffix](path)
 
 
@@ -100,7 +107,7 @@ def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested without end
-                raise ValueError(
+                raise CotraceError(
                     f"{place} is not JSON ({getattr(error, 'msg', error)}); write one object a line"
                 ) from error
             yield place, row
@@ -114,7 +121,7 @@ def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
                 yield f"{path}, row {number}", row
                 number += 1
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path} cannot be read as Parquet ({_one_line(error)}); write it again") from error
+        raise CotraceError(f"{path} cannot be read as Parquet ({_one_line(error)}); write it again") from error
 
 
 READERS = {".jsonl": _json_lines, ".parquet": _parquet}
@@ -122,12 +129,12 @@ READERS = {".jsonl": _json_lines, ".parquet": _parquet}
 
 def _prompt(row: Any, number: int) -> BatchPrompt:
     if not isinstance(row, dict):
-        raise ValueError('it is not an object; write {"prompt": …}')
+        raise CotraceError('it is not an object; write {"prompt": …}')
     unknown = [name for name in row if name not in COLUMNS]
     if unknown:
-        raise ValueError(f"the column {unknown[0]!r} is unknown; leave it out: the columns are {', '.join(COLUMNS)}")
+        raise CotraceError(f"the column {unknown[0]!r} is unknown; leave it out: the columns are {', '.join(COLUMNS)}")
     if row.get("prompt") is None:
-        raise ValueError("it has no prompt; fill the column `prompt`")
+        raise CotraceError("it has no prompt; fill the column `prompt`")
     return BatchPrompt(_id(row.get("id"), number), row["prompt"], _targets(row.get("targets")))
 
 
@@ -135,11 +142,11 @@ def _id(given: Any, number: int) -> str | int:
     if given is None:
         return number
     if isinstance(given, bool) or not isinstance(given, int | str):
-        raise ValueError(f"the id {given!r} is neither a text nor an integer; make it one, or leave ids out")
+        raise CotraceError(f"the id {given!r} is neither a text nor an integer; make it one, or leave ids out")
     if given in ("", NULL):
-        raise ValueError(f"the id {given!r} stands for none in a data set; choose another")
+        raise CotraceError(f"the id {given!r} stands for none in a data set; choose another")
     if len(partition(given)) > MOST_BYTES:
-        raise ValueError(f"the id {str(given)[:20]!r}… is too long for the name of a folder; shorten it")
+        raise CotraceError(f"the id {str(given)[:20]!r}… is too long for the name of a folder; shorten it")
     return given
 
 
@@ -147,7 +154,7 @@ def _targets(given: Any) -> list[Any] | None:
     if given is None:
         return None
     if not isinstance(given, list) or not given or not all(isinstance(text, str) for text in given):
-        raise ValueError("targets should be a list of texts as --target takes them, or left out")
+        raise CotraceError("targets should be a list of texts as --target takes them, or left out")
     return [parse_target(text) for text in given]
 
 

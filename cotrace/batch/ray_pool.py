@@ -15,6 +15,8 @@ from typing import Any
 import numba
 import torch
 
+from cotrace.common.errors import CotraceError
+
 from .prompts import BatchPrompt
 from .result_store import PromptResult
 from .worker import BatchConfig, ModelSpec, Worker, failed
@@ -52,7 +54,7 @@ class RayWorkerPool:
         on_gpu = spec.device == "cuda" or (spec.device == "auto" and n_gpus > 0)
         size = workers or (n_gpus if on_gpu else 1)
         if on_gpu and not 0 < size <= n_gpus:
-            raise ValueError(
+            raise CotraceError(
                 f"each worker needs a GPU of its own and Ray sees {n_gpus}; use fewer workers, or device cpu"
             )
         cpus = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
@@ -103,7 +105,7 @@ class RayWorkerPool:
         loading = [worker.load.remote(self._spec, self._job) for worker in workers]
         found = [self._result(one) for one in loading]
         if None in found:
-            raise ValueError("a worker died while it loaded the model, perhaps out of memory; use fewer workers")
+            raise CotraceError("a worker died while it loaded the model, perhaps out of memory; use fewer workers")
         return found
 
     def _replace(self, dead: Any) -> Any:
@@ -136,7 +138,7 @@ def cluster(address: str) -> Iterator[Any]:
     try:
         import ray
     except ImportError as error:
-        raise ValueError(
+        raise CotraceError(
             'several workers need Ray: `pip install "cotrace[ray]"`, or leave --workers and --ray out'
         ) from error
     if ray.is_initialized():
@@ -147,7 +149,7 @@ def cluster(address: str) -> Iterator[Any]:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(
+        raise CotraceError(
             f"no Ray cluster can be joined at {address} ({reason}); start one with `ray start --head`"
         ) from error
     try:
@@ -162,17 +164,19 @@ def _require_answer(address: str) -> None:
         return
     host, _, port = address.rpartition(":")
     if "/" in address or not host or not port.isdecimal():
-        raise ValueError(f"{address!r} is no address of a Ray cluster: use local, auto or HOST:PORT")
+        raise CotraceError(f"{address!r} is no address of a Ray cluster: use local, auto or HOST:PORT")
     try:
         socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
     except (OSError, OverflowError) as error:
-        raise ValueError(f"nothing answers at {address} ({error}); start a cluster with `ray start --head`") from error
+        raise CotraceError(
+            f"nothing answers at {address} ({error}); start a cluster with `ray start --head`"
+        ) from error
 
 
 def check_device(device: str) -> None:
     """Raise ValueError for one GPU of many: Ray gives each worker its own."""
     if device not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"with workers, the device is auto, cpu or cuda, and not {device!r}: Ray gives each its own")
+        raise CotraceError(f"with workers, the device is auto, cpu or cuda, and not {device!r}: Ray gives each its own")
 
 
 def share_of_cpus(cpus: list[float], workers: int) -> int:
@@ -180,10 +184,10 @@ def share_of_cpus(cpus: list[float], workers: int) -> int:
     for share in range(int(sum(cpus)) // workers, 0, -1):
         if sum(int(machine) // share for machine in cpus) >= workers:
             return share
-    raise ValueError(f"{workers} workers need as many CPUs and Ray sees {int(sum(cpus))}; use fewer workers")
+    raise CotraceError(f"{workers} workers need as many CPUs and Ray sees {int(sum(cpus))}; use fewer workers")
 
 
 def _require_same(first: dict[str, Any], other: dict[str, Any]) -> None:
     differing = [name for name in first if first[name] != other.get(name)]
     if differing:
-        raise ValueError(f"machines of the cluster differ in {', '.join(differing)}; give all the same files")
+        raise CotraceError(f"machines of the cluster differ in {', '.join(differing)}; give all the same files")

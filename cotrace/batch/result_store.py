@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
+from cotrace.common.errors import CotraceError
 from cotrace.common.files import atomic_write
 from cotrace.graphs.store import save_table
 
@@ -40,7 +41,9 @@ class ResultStore:
         if recorded is None or not (self.path / name / CIRCUIT_FILE).is_file():
             return False
         if recorded != digest:
-            raise ValueError(f"{self.path / name} is of another prompt or other targets; {ELSEWHERE}, or change the id")
+            raise CotraceError(
+                f"{self.path / name} is of another prompt or other targets; {ELSEWHERE}, or change the id"
+            )
         return True
 
     def require_same(self, settings: Mapping[str, Any]) -> None:
@@ -52,12 +55,12 @@ class ResultStore:
             recorded = json.loads(path.read_text())
             differing = sorted(name for name, value in settings.items() if recorded.get(name) != value)
         except (ValueError, AttributeError) as error:
-            raise ValueError(f"{path} is damaged; {ELSEWHERE}") from error
+            raise CotraceError(f"{path} is damaged; {ELSEWHERE}") from error
         if differing:
-            raise ValueError(f"{self.path} holds results of other settings ({', '.join(differing)}); {ELSEWHERE}")
+            raise CotraceError(f"{self.path} holds results of other settings ({', '.join(differing)}); {ELSEWHERE}")
 
     def settle(self, settings: Mapping[str, Any]) -> None:
-        """Record the settings, or raise ValueError if results that are there were made with others."""
+        """Record the settings, or raise CotraceError if results that are there were made with others."""
         self.require_same(settings)
         if self._done:
             return
@@ -88,7 +91,7 @@ def open_folder(path: Path) -> Iterator[ResultStore]:
     """
     path.mkdir(parents=True, exist_ok=True)
     if not (path / SETTINGS).is_file() and any(entry.name[0] not in "_." for entry in path.iterdir()):
-        raise ValueError(f"{path} holds other files, which would mix with the results; {ELSEWHERE}")
+        raise CotraceError(f"{path} holds other files, which would mix with the results; {ELSEWHERE}")
     with (path / RECORDS).open("ab+") as log:
         _lock(log, path)
         yield ResultStore(path, log, _read_done(log, path / RECORDS))
@@ -103,7 +106,7 @@ def _lock(log: BinaryIO, path: Path) -> None:
     try:
         fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise ValueError(f"another process is writing to {path}; wait for it, or {ELSEWHERE}") from error
+        raise CotraceError(f"another process is writing to {path}; wait for it, or {ELSEWHERE}") from error
 
 
 def _read_done(log: BinaryIO, path: Path) -> dict[str, str]:
@@ -119,7 +122,9 @@ def _read_done(log: BinaryIO, path: Path) -> dict[str, str]:
             record = json.loads(line)
             name, is_done, digest = partition(record["id"]), record["status"] == "done", record["sha256"]
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}, line {number} is damaged; remove it, and its prompt is traced again") from error
+            raise CotraceError(
+                f"{path}, line {number} is damaged; remove it, and its prompt is traced again"
+            ) from error
         if is_done:
             done[name] = digest
     log.truncate(whole)

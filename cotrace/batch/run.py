@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cotrace.common.errors import CotraceError
 from cotrace.common.progress import Progress
 from cotrace.graphs.prune import check_threshold
 from cotrace.model import Model
@@ -98,7 +99,7 @@ def _engine(
         yield Worker(spec.model if isinstance(spec.model, Model) else spec.load(progress), job)
         return
     if isinstance(spec.model, Model):
-        raise ValueError("each worker loads a model of its own: name it, instead of passing a loaded one")
+        raise CotraceError("each worker loads a model of its own: name it, instead of passing a loaded one")
     check_device(spec.device)
     with cluster(address or "local") as ray, RayWorkerPool(ray, spec, job, workers) as crew:
         yield crew

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from cotrace.common.errors import CotraceError
+
 
 def convert(
     transcoders: Annotated[str, typer.Argument(help="A folder, a Hub id or the name of a shipped set.")],
@@ -33,6 +35,6 @@ def convert(
     arch = read_architecture(find_config(model))
     loaded = load_transcoders(transcoders, arch)
     if not isinstance(loaded, FileTranscoders):
-        raise ValueError(f"{loaded.name} are in no file that could be converted; name a folder or Hub id")
+        raise CotraceError(f"{loaded.name} are in no file that could be converted; name a folder or Hub id")
     write_layout(loaded, arch.n_layers, out, to, Progress())
     say_written(out)

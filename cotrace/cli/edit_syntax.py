@@ -22,16 +22,14 @@ from cotrace.attribution.interventions import (
     multiply,
     set_to,
 )
-from cotrace.attribution.interventions.edits import PLACES
+from cotrace.common.errors import CotraceError
+from cotrace.graphs.nodes import parse_integers, parse_node, parse_position
 
 WITH_A_NUMBER: dict[str, Callable[[float], Edit]] = {"set": set_to, "add": add, "multiply": multiply}
-NODE = re.compile(
-    r"L(?P<layer>[0-9]{1,6})\s*(?:\#(?P<feature>[0-9]{1,9})|(?P<error>error)|:\s*(?P<file>.+\.(?:npy|safetensors)))"
-    r"\s*(?:@(?P<at>.+))?",
-    re.DOTALL,
+DIRECTION = re.compile(
+    r"L(?P<layer>[0-9]{1,6})\s*:\s*(?P<file>.+\.(?:npy|safetensors))\s*(?:@(?P<position>.+))?", re.DOTALL
 )
 NEXT_MEMBER = re.compile(r"\s*\+\s*(?=L[0-9])")
-NUMBERS = re.compile(r"\s*(-?[0-9]{1,6})(?::(-?[0-9]{1,6}))?\s*")
 
 
 def parse_changes(given: Mapping[str, Sequence[str]]) -> dict[Any, Edit]:
@@ -48,13 +46,13 @@ def parse_changes(given: Mapping[str, Sequence[str]]) -> dict[Any, Edit]:
                 key, change = _parse(option, text)
                 for member in _members(key):
                     if member in members:
-                        raise ValueError(f"{member} is named twice; name each node once, with one change")
+                        raise CotraceError(f"{member} is named twice; name each node once, with one change")
                     members.add(member)
             except ValueError as error:
-                raise ValueError(f"--{option} {text!r}: {error}") from error
+                raise CotraceError(f"--{option} {text!r}: {error}") from error
             changes[key] = change
     if not changes:
-        raise ValueError("there is nothing to change; name a node with --ablate, --set, --add or --multiply")
+        raise CotraceError("there is nothing to change; name a node with --ablate, --set, --add or --multiply")
     return changes
 
 
@@ -63,22 +61,22 @@ def parse_layers(texts: Sequence[str]) -> list[int] | None:
     if not texts:
         return None
     try:
-        return _numbers(",".join(texts))
+        return list(parse_integers(",".join(texts)))
     except ValueError as error:
-        raise ValueError(f"--layer {error}") from error
+        raise CotraceError(f"--layer {error}") from error
 
 
 def _parse(option: str, text: str) -> tuple[Any, Edit]:
     """One node or supernode, and what becomes of it."""
     if option == "ablate":
-        return parse_node(text), ablate()
+        return parse_edited(text), ablate()
     name, equals, number = text.rpartition("=")
     if not equals:
-        raise ValueError("there is no '='; write NODE=NUMBER, such as L5#123@4=2.5")
+        raise CotraceError("there is no '='; write NODE=NUMBER, such as L5#123@4=2.5")
     change = WITH_A_NUMBER[option](_number(number))
-    node = parse_node(name)
+    node = parse_edited(name)
     if change.shift and any(isinstance(member, ErrorNode) for member in _members(node)):
-        raise ValueError("an error node is a vector, not a number; use --ablate or --multiply for it")
+        raise CotraceError("an error node is a vector, not a number; use --ablate or --multiply for it")
     return node, change
 
 
@@ -90,66 +88,33 @@ def _number(text: str) -> float:
     try:
         number = float(text)
     except ValueError:
-        raise ValueError(f"{text!r} is not a number; write NODE=NUMBER, such as L5#123@4=2.5") from None
+        raise CotraceError(f"{text!r} is not a number; write NODE=NUMBER, such as L5#123@4=2.5") from None
     if not math.isfinite(number):
-        raise ValueError(f"{text.strip()} is not finite; give a finite number")
+        raise CotraceError(f"{text.strip()} is not finite; give a finite number")
     return number
 
 
-def parse_node(text: str) -> Feature | ErrorNode | Direction | Supernode:
-    """Read a node: L5#123, 'L5 error@4', L12:FILE.npy, or several features and errors with + between them.
+def parse_edited(text: str) -> Feature | ErrorNode | Direction | Supernode:
+    """Return the node that a text names: `L5#123@4`, `L5#error@4`, `L12:FILE.npy`, or several joined with `+`.
 
-    Raises ValueError for anything else, and for a file that holds no direction.
+    Raises CotraceError for anything else, and for a file that does not hold one direction.
     """
     nodes = [_single(part) for part in NEXT_MEMBER.split(text.strip())]
     if len(nodes) == 1:
         return nodes[0]
     members = [node for node in nodes if not isinstance(node, Direction)]
     if len(members) < len(nodes):
-        raise ValueError("a direction cannot be joined to others with +; give it an option of its own")
+        raise CotraceError("a direction cannot be joined to other nodes with +; give it a separate option")
     return Supernode(members)
 
 
 def _single(text: str) -> Feature | ErrorNode | Direction:
-    found = NODE.fullmatch(text)
-    if found is None:
-        raise ValueError(
-            f"{text!r} is no node; write L5#123 for a feature, L5error for an error node, L12:FILE for a direction in a "
-            ".npy or .safetensors file, and @4, @2:6, @prompt or @generated behind it for where"
-        )
-    layer, at = int(found["layer"]), "all" if found["at"] is None else _place(found["at"].strip())
-    if found["file"]:
-        path = os.path.expanduser(found["file"])
-        return Direction(layer, read_direction(path), at=at, name=os.path.basename(path))
-    return ErrorNode(layer, at=at) if found["error"] else Feature(layer, int(found["feature"]), at=at)
-
-
-def _place(text: str) -> str | int | list[int]:
-    """What stands behind @, as nodes take it."""
-    if text in PLACES:
-        return text
-    try:
-        positions = _numbers(text)
-    except ValueError as error:
-        raise ValueError(f"@{error}; or write @prompt, @generated or @all") from error
-    return positions if len(positions) > 1 else positions[0]
-
-
-def _numbers(text: str) -> list[int]:
-    """All numbers of a list of numbers and FIRST:STOP. Raises ValueError for another text, and numbers named twice."""
-    found: list[int] = []
-    for part in text.split(","):
-        match = NUMBERS.fullmatch(part)
-        if match is None:
-            raise ValueError(f"{text!r} should be a number, FIRST:STOP, or several of them with commas")
-        first = int(match[1])
-        stop = first + 1 if match[2] is None else int(match[2])
-        if stop <= first or first < 0 < stop:
-            raise ValueError(f"{part.strip()!r} names none; FIRST:STOP goes from FIRST up to STOP - 1")
-        found += range(first, stop)
-    if len(set(found)) < len(found):
-        raise ValueError(f"{text!r} names a number twice; name each once")
-    return found
+    match = DIRECTION.fullmatch(text)
+    if match is None:
+        return parse_node(text)
+    path = os.path.expanduser(match["file"])
+    position = "all" if match["position"] is None else parse_position(match["position"])
+    return Direction(int(match["layer"]), read_direction(path), position, name=os.path.basename(path))
 
 
 def read_direction(path: str | os.PathLike) -> Tensor:
@@ -159,10 +124,10 @@ def read_direction(path: str | os.PathLike) -> Tensor:
     """
     path = os.fspath(path)
     if not os.path.isfile(path):  # unlike pathlib's, false for names that are too long
-        raise ValueError(f"{path!r} is not a file; name one with a direction")
+        raise CotraceError(f"{path!r} is not a file; name one with a direction")
     vector_D = _read_numpy(path) if path.endswith(".npy") else _read_safetensors(path)
     if not vector_D.isfinite().all() or not vector_D.any():
-        raise ValueError(f"{path!r} is zero, or has NaN or infinite values; give a finite direction")
+        raise CotraceError(f"{path!r} is zero, or has NaN or infinite values; give a finite direction")
     return vector_D
 
 
@@ -170,12 +135,12 @@ def _read_numpy(path: str) -> Tensor:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped, so that a header cannot ask for memory
     except Exception as error:  # numpy raises whatever comes up when it parses a damaged header
-        raise ValueError(
+        raise CotraceError(
             f"{path!r} is not a .npy file of numbers; write one with numpy.save(FILE, vector, allow_pickle=False)"
         ) from error
     if not isinstance(array, np.ndarray):
         array.close()
-        raise ValueError(f"{path!r} is an archive of arrays; write one array with numpy.save")
+        raise CotraceError(f"{path!r} is an archive of arrays; write one array with numpy.save")
     _check_vector(path, array.dtype.kind == "f", str(array.dtype), array.shape)
     return torch.from_numpy(array.astype(np.float64))
 
@@ -185,14 +150,14 @@ def _read_safetensors(path: str) -> Tensor:
         with safe_open(path, framework="pt", device="cpu") as file:
             names = list(file.keys())
             if len(names) != 1:
-                raise ValueError(f"{path!r} holds {len(names)} tensors; write one that holds only the direction")
+                raise CotraceError(f"{path!r} holds {len(names)} tensors; write one that holds only the direction")
             tensor = file.get_tensor(names[0])
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path!r} is truncated or not a safetensors file ({error}); write it again") from error
+        raise CotraceError(f"{path!r} is truncated or not a safetensors file ({error}); write it again") from error
     _check_vector(path, tensor.is_floating_point(), str(tensor.dtype), tensor.shape)
     return tensor.double()
 
 
 def _check_vector(path: str, is_float: bool, dtype: str, shape: Sequence[int]) -> None:
     if not is_float or len(shape) != 1:
-        raise ValueError(f"{path!r} holds {dtype} of shape {tuple(shape)}; a direction is a vector (D,) of floats")
+        raise CotraceError(f"{path!r} holds {dtype} of shape {tuple(shape)}; a direction is a vector (D,) of floats")

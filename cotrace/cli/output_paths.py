@@ -3,11 +3,13 @@
 import tempfile
 from pathlib import Path
 
+from cotrace.common.errors import CotraceError
+
 
 def check_target(path: Path, option: str = "--out") -> None:
     """Raise ValueError if a file cannot be written under a name, which `option` chooses."""
     if path.is_dir():
-        raise ValueError(f"{path} is a folder; name a file with {option}")
+        raise CotraceError(f"{path} is a folder; name a file with {option}")
     check_writable(path.parent, option)
 
 
@@ -18,4 +20,6 @@ def check_writable(folder: Path, option: str = "--out") -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise ValueError(f"cannot write to {folder} ({error.strerror}); choose another folder with {option}") from error
+        raise CotraceError(
+            f"cannot write to {folder} ({error.strerror}); choose another folder with {option}"
+        ) from error

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from cotrace.common.errors import CotraceError
+
 
 class PictureFormat(StrEnum):
     """What a graph can be drawn as."""
@@ -43,5 +45,5 @@ def picture_path(file: Path, to: PictureFormat | None, out: Path | None) -> Path
     if out.suffix[1:] not in list(PictureFormat):
         return out.with_name(f"{out.name}.{to or PictureFormat.SVG}")
     if to is not None and out.suffix != f".{to}":
-        raise ValueError(f"--out {out} ends in {out.suffix} and --to is {to}; leave one of them out")
+        raise CotraceError(f"--out {out} ends in {out.suffix} and --to is {to}; leave one of them out")
     return out

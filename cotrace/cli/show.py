@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from cotrace.common.errors import CotraceError
+
 
 def show(
     file: Annotated[Path, typer.Argument(help="A graph file, *.arrow.")],
@@ -34,5 +36,5 @@ def find_target(targets: list[dict], wanted: str) -> int:
         return found[0]
     names = ", ".join(f"{target['label']!r} ({target['node']})" for target in targets)
     if found:
-        raise ValueError(f"several targets are {wanted!r}; name one by its number: {names}")
-    raise ValueError(f"the graph has no target {wanted!r}; its targets are {names}")
+        raise CotraceError(f"several targets are {wanted!r}; name one by its number: {names}")
+    raise CotraceError(f"the graph has no target {wanted!r}; its targets are {names}")

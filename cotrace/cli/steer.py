@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from cotrace.common.errors import CotraceError
+
 from .trace import HOW_TO_NAME_TRANSCODERS
 
 if TYPE_CHECKING:
@@ -91,9 +93,9 @@ def steer(
     from .output_paths import check_target
 
     if not prompt:
-        raise ValueError("the prompt is empty; write some text")
+        raise CotraceError("the prompt is empty; write some text")
     if layer and freeze == "none":
-        raise ValueError("--layer says where --freeze holds; add --freeze attention or --freeze all")
+        raise CotraceError("--layer says where --freeze holds; add --freeze attention or --freeze all")
     given = {"ablate": ablate or [], "set": set_to or [], "add": add or [], "multiply": multiply or []}
 
     from cotrace.attribution.interventions.generate import Sampling
@@ -157,7 +159,9 @@ def moves(plain: "Generation", changed: "Generation", step: int) -> Moves:
 
     before_V, after_V = (generation.next_probabilities(step) for generation in (plain, changed))
     return Moves(
-        step, divergence(before_V, after_V), top_probability_changes(plain.prompt.tokens, before_V, after_V, MOST_MOVED)
+        step,
+        divergence(before_V, after_V),
+        top_probability_changes(plain.prompt.tokenizer, before_V, after_V, MOST_MOVED),
     )
 
 
@@ -172,7 +176,7 @@ def print_comparison(comparison: Comparison) -> None:
     print_moves(comparison.first, "the first new token")
     console.print(f"KL(without ‖ with) at the first new token: {comparison.first.kl:.3g} nats", highlight=False)
     if comparison.first_divergence is not None and comparison.first_divergence.step > 0:
-        common = comparison.plain.prompt.tokens.join(comparison.plain.token_ids[: comparison.first_divergence.step])
+        common = comparison.plain.prompt.tokenizer.join(comparison.plain.token_ids[: comparison.first_divergence.step])
         shown = common if len(common) <= LONGEST_TITLE else f"…{common[1 - LONGEST_TITLE :]}"
         console.print()
         print_moves(comparison.first_divergence, f"where they part, after {shown!r}")
@@ -209,7 +213,7 @@ def readable(generation: "Generation", first_divergence: int | None) -> "Text":
     text = generation.text
     if first_divergence is None:
         return Text(_lines(text))
-    join, ids = generation.prompt.tokens.join, generation.token_ids
+    join, ids = generation.prompt.tokenizer.join, generation.token_ids
     common = join(ids[:first_divergence])
     own = (
         text.removeprefix(common) if text.startswith(common) else join(ids[first_divergence:])
@@ -258,7 +262,7 @@ def _generation_json(generation: "Generation") -> dict[str, Any]:
     return {
         "text": generation.text,
         "token_ids": ids,
-        "tokens": [generation.prompt.tokens.text(token) for token in ids],
+        "tokens": [generation.prompt.tokenizer.text(token) for token in ids],
         "probabilities": generation.probabilities,
         "ended": generation.ended,
     }

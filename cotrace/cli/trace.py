@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cotrace.common.errors import CotraceError
 from cotrace.target_syntax import parse_memory, parse_positions, parse_target
 
 HOW_TO_NAME_TARGETS = (
@@ -84,7 +85,7 @@ def trace(
     check_threshold("--target-mass", target_mass)
     check_limits(coverage, max_features, max_seconds)
     if target and next_tokens:
-        raise ValueError("--next says what the targets are, and so does --target; use one of them")
+        raise CotraceError("--next says what the targets are, and so does --target; use one of them")
     targets = "next" if next_tokens else [parse_target(text) for text in target] if target else None
     check_writable(out)
 
@@ -119,13 +120,13 @@ def trace(
 def check_what(prompt: str | None, prompts: Path | None, workers: int | None, ray: str | None, dry_run: bool) -> None:
     """Raise ValueError unless there is one prompt or a file of them, and workers for a file only."""
     if (prompt is None) == (prompts is None):
-        raise ValueError("give a PROMPT, or a file of many with --prompts; one of the two")
+        raise CotraceError("give a PROMPT, or a file of many with --prompts; one of the two")
     if prompt == "":
-        raise ValueError("the prompt is empty; write some text")
+        raise CotraceError("the prompt is empty; write some text")
     if prompts is not None and dry_run:
-        raise ValueError("--dry-run is for one PROMPT; leave it out for --prompts")
+        raise CotraceError("--dry-run is for one PROMPT; leave it out for --prompts")
     if prompt is not None and (workers or ray):
-        raise ValueError("--workers and --ray are for --prompts; leave them out for one prompt")
+        raise CotraceError("--workers and --ray are for --prompts; leave them out for one prompt")
 
 
 def trace_file(prompts: Any, out: Path, **options: Any) -> None:

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from cotrace.common.errors import CotraceError
+
 DATA = (
     "A text file (.txt, .md, .rst, .jsonl or .parquet with a column `text`), a folder of them, a Hugging Face data "
     "set as NAME[:SPLIT[:COLUMN]], or samples[:N], so many sequences that the model writes itself. Repeatable."
@@ -67,7 +69,7 @@ def train(
     settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if resume and settings:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in settings)
-        raise ValueError(f"--resume goes on with the run's own settings: leave out {names}")
+        raise CotraceError(f"--resume goes on with the run's own settings: leave out {names}")
 
     from .output_paths import check_writable
 

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from cotrace.common.errors import CotraceError
+
 from .steer import HOW_TO_FREEZE, HOW_TO_TREAT_ERRORS, WHERE_IT_HOLDS
 
 HOW_TO_NAME_GROUPS = (
@@ -62,7 +64,7 @@ def validate(
     target = out or file
     picture = plot or target.with_name(f"{target.name.partition('.arrow')[0]}.validation.svg")
     if picture.suffix not in FORMATS:
-        raise ValueError(f"--plot {picture} should end in {', '.join(FORMATS)}")
+        raise CotraceError(f"--plot {picture} should end in {', '.join(FORMATS)}")
     check_target(target)
     check_target(picture, "--plot")
     info = graph.info
@@ -85,14 +87,14 @@ def parse_groups(texts: list[str], graph: Any) -> dict[str, list[int]]:
         name, _, numbers = text.rpartition("=")
         parts = numbers.split(",")
         if not name or not all(part.strip().isdecimal() for part in parts):
-            raise ValueError(f"--group {text!r} should be NAME=12,45,77, with numbers of nodes")
+            raise CotraceError(f"--group {text!r} should be NAME=12,45,77, with numbers of nodes")
         nodes = [int(part) for part in parts]
         if max(nodes) >= changeable or len(set(nodes)) < len(nodes):
-            raise ValueError(
+            raise CotraceError(
                 f"--group {text!r} should name features and error nodes, each once: the nodes 0 … {changeable - 1} of "
                 "this graph"
             )
         if name in found:
-            raise ValueError(f"--group {name!r} is given twice; give each group a name of its own")
+            raise CotraceError(f"--group {name!r} is given twice; give each group a name of its own")
         found[name] = nodes
     return found

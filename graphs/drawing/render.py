@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import graphviz
 import numpy as np
 
+from cotrace.common.errors import CotraceError
 from cotrace.common.files import atomic_write
 
 from .layout import (
@@ -75,9 +76,9 @@ def render(graph: Graph, path: Path, *, max_nodes: int = 60, max_edges: int = 15
     path = Path(path)
     ending = path.suffix.lower().removeprefix(".")
     if ending not in FORMATS:
-        raise ValueError(f"cannot draw {path.name!r}: give the picture's name the ending .svg, .png, .pdf or .dot")
+        raise CotraceError(f"cannot draw {path.name!r}: give the picture's name the ending .svg, .png, .pdf or .dot")
     if max_nodes < 2 or max_edges < 1:
-        raise ValueError("a picture needs max_nodes of at least 2 and max_edges of at least 1")
+        raise CotraceError("a picture needs max_nodes of at least 2 and max_edges of at least 1")
     dot = to_dot(graph, max_nodes, max_edges, bitmap=ending == "png")
     data = dot.source.encode() if ending == "dot" else _run_graphviz(dot, ending)
     with atomic_write(path) as temporary:
@@ -103,14 +104,14 @@ def _run_graphviz(dot: graphviz.Digraph, ending: str) -> bytes:
     try:
         data = dot.pipe(format=ending, engine="neato", neato_no_op=2, quiet=True)
     except graphviz.ExecutableNotFound as error:
-        raise ValueError(
+        raise CotraceError(
             f"drawing .{ending} needs the program `dot` of Graphviz; install Graphviz (apt install graphviz, "
             "brew install graphviz or conda install graphviz), or render to .dot"
         ) from error
     except (graphviz.CalledProcessError, BrokenPipeError) as error:  # it may stop before it has read all
         said = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip()
         reason = (said or "it stopped without a word").splitlines()[-1]
-        raise ValueError(f"Graphviz cannot draw .{ending} ({reason}); render to .svg or .dot") from error
+        raise CotraceError(f"Graphviz cannot draw .{ending} ({reason}); render to .svg or .dot") from error
     # The day of drawing is the one part of a PDF that differs from run to run; same length, so offsets stay.
     return re.sub(rb"(/CreationDate \(D:)\d{14}", rb"\g<1>20000101000000", data) if ending == "pdf" else data
 

@@ -1,0 +1,33 @@
+"""Errors that a user can cure.
+
+Everything in this file is a `ValueError`. The command line and batch tracing catch `CotraceError` and nothing
+else: any other exception is a bug, and shows its traceback.
+"""
+
+
+class CotraceError(ValueError):
+    """A mistake or an obstacle that the user can remove; the message is one line and says how."""
+
+
+class ArgumentError(CotraceError):
+    """An option or argument has the wrong type, is out of range, or contradicts another one."""
+
+
+class PromptError(CotraceError):
+    """A prompt or a chat cannot be tokenized as it was given."""
+
+
+class FileError(CotraceError):
+    """A file is missing, damaged, in another format, or cannot be written."""
+
+
+class ResourceError(CotraceError):
+    """Too little memory or disk space for what was asked."""
+
+
+class HubError(CotraceError):
+    """The Hugging Face Hub refused a request, or cannot be reached."""
+
+
+class DependencyError(CotraceError):
+    """An optional package or a program is not installed."""
