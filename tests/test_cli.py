@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import cotrace
-from cotrace.cli.render import Format, picture_path
+from cotrace.cli.render import PictureFormat, picture_path
 from cotrace.cli.trace import slug
 from cotrace.target_syntax import parse_memory, parse_positions, parse_target
 
@@ -206,11 +206,11 @@ def test_prune_touches_nothing_when_it_fails(traced, prompt, tmp_path):
     ("to", "out", "path"),
     [
         (None, None, "g.svg"),
-        (Format.PNG, None, "g.png"),
+        (PictureFormat.PNG, None, "g.png"),
         (None, "pic.pdf", "pic.pdf"),
-        (Format.DOT, "pic.dot", "pic.dot"),
+        (PictureFormat.DOT, "pic.dot", "pic.dot"),
         (None, "circuit.v1", "circuit.v1.svg"),
-        (Format.PNG, "circuit.v1", "circuit.v1.png"),
+        (PictureFormat.PNG, "circuit.v1", "circuit.v1.png"),
     ],
 )
 def test_pictures_go_where_they_are_told(to, out, path):
@@ -219,7 +219,7 @@ def test_pictures_go_where_they_are_told(to, out, path):
 
 def test_a_picture_cannot_be_of_two_kinds():
     with pytest.raises(ValueError, match="leave one of them out"):
-        picture_path(Path("g.arrow"), Format.PNG, Path("pic.svg"))
+        picture_path(Path("g.arrow"), PictureFormat.PNG, Path("pic.svg"))
 
 
 def test_slugs_are_file_names_and_tell_long_prompts_apart():

@@ -9,7 +9,7 @@ from random_graphs import dense, graphs
 from tiny import KINDS, prompt
 
 import cotrace
-from cotrace.attribution.tracing.replacement import Features
+from cotrace.attribution.tracing.replacement import ActiveFeatures
 from cotrace.attribution.tracing.row_selection import RowBudget, influence_bound
 from cotrace.graphs.prune import _score_at_share
 from cotrace.graphs.pruning_bounds import certainty
@@ -169,7 +169,7 @@ def test_what_is_certain_is_true_of_the_whole_graph(graph, random, share):
     mass = np.zeros(every.n_nodes)
     mass[every.features] = (found + graph.target_weights)[graph.order.features]
     none = torch.zeros(graph.order.n_features)
-    features = Features(*sites, none, none, none, none)
+    features = ActiveFeatures(*sites, none, none, none, none)
     bound = influence_bound(features, everywhere(graph), mass, ~skipped, n_layers, n_positions)
     bound = of_nodes(graph, bound, n_positions)
     assert (true - found >= -1e-12).all()
