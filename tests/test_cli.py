@@ -7,21 +7,12 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.cli import MODEL, REFERENCE, run
 
 import cotrace
 from cotrace.cli.render import PictureFormat, picture_path
 from cotrace.cli.trace import slug
 from cotrace.target_syntax import parse_memory, parse_positions, parse_target
-
-REFERENCE = Path(__file__).parent / "reference"
-MODEL = ["--model", str(REFERENCE / "model"), "--device", "cpu"]
-
-
-def run(*arguments, **environment):
-    import os
-
-    command = [sys.executable, "-c", "from cotrace.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from test_cli import run as command
+from helpers.cli import run as command
 from test_training import CONFIG, write_tokens
 from tiny_checkpoints import write_tokenizer
 from torch import Tensor

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_identities import conservation_gap, relative
+from helpers.identities import conservation_gap, relative
 from tiny import KINDS, prompt
 
 import cotrace

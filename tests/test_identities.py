@@ -3,26 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from helpers.identities import conservation_gap, relative
 from linear_reference import carry, run_frozen
 from tiny import KINDS, prompt
 from transformers import Gemma3ForCausalLM
 
 TOLERANCE = {"float64": 1e-9, "float32": 1e-4}
-
-
-def relative(found, expected) -> float:
-    """Largest difference in units of each row's largest entry."""
-    size = np.abs(expected).max(-1, keepdims=True)
-    return float((np.abs(found - expected) / np.where(size > 0, size, 1)).max())
-
-
-def conservation_gap(graph) -> np.ndarray:
-    """|incoming edges + dropped + bias - pre-activation| over the row's absolute mass, for computed rows."""
-    computed = graph.column("computed").astype(bool)
-    matrix = graph.adjacency()
-    total = matrix.sum(1) + graph.column("dropped") + graph.column("bias")
-    mass = np.abs(matrix).sum(1) + np.abs(graph.column("bias"))
-    return (np.abs(total - graph.column("pre_activation")) / mass)[computed]
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)

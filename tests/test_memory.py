@@ -7,7 +7,7 @@ import tempfile
 import numpy as np
 import pytest
 import torch
-from test_identities import conservation_gap
+from helpers.identities import conservation_gap
 from tiny import KINDS, prompt, write_model
 
 import cotrace.attribution.models.attention_pattern as pattern

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_identities import conservation_gap
+from helpers.identities import conservation_gap
 from tiny import KINDS, prompt
 
 import cotrace

@@ -255,7 +255,7 @@ def test_certainty_at_the_ends():
 
 
 def test_from_the_command_line(tmp_path, prompt_text):
-    from test_cli import MODEL, run
+    from helpers.cli import MODEL, run
 
     result = run("trace", prompt_text, *MODEL, "--coverage", "0.7", "--out", tmp_path)
     assert result.returncode == 0, result.stderr
@@ -268,6 +268,6 @@ def test_from_the_command_line(tmp_path, prompt_text):
 
 @pytest.fixture
 def prompt_text():
-    from test_cli import REFERENCE
+    from helpers.cli import REFERENCE
 
     return cotrace.load(REFERENCE / "model", device="cpu").tokenizer.hf_tokenizer.decode([20, 30, 40])

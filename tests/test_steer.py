@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from helpers.cli import REFERENCE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
-from test_cli import REFERENCE
 
 import cotrace
 from cotrace import Direction, ErrorNode, Feature, Supernode

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from test_identities import conservation_gap
+from helpers.identities import conservation_gap
 from tiny import WIDTH, prompt
 
 from cotrace.cli.show import find_target

@@ -501,7 +501,7 @@ def test_conversion_refuses_before_it_writes(tmp_path, arch):
 
 
 def test_conversion_from_the_command_line(tmp_path, model_folder, arch):
-    from test_cli import run
+    from helpers.cli import run
 
     source, model = write_layers(tmp_path / "source", "scope-clt", random_layers()), ["--model", model_folder]
     done = run("convert", source, "--to", "packed", "--out", tmp_path / "packed", *model)

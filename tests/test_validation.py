@@ -6,9 +6,9 @@ import re
 import numpy as np
 import pytest
 import tiny
+from helpers.cli import MODEL, run
 from hypothesis import given, settings
 from random_graphs import dense, graphs, random_graph
-from test_cli import MODEL, run
 
 import cotrace
 from cotrace.attribution.interventions.forward import HELD, LayerMode

@@ -1,0 +1,15 @@
+"""Run the command line in a separate process, on the reference model."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+REFERENCE = Path(__file__).parents[1] / "reference"
+MODEL = ["--model", str(REFERENCE / "model"), "--device", "cpu"]
+
+
+def run(*arguments, **environment):
+    """Run `cotrace ARGUMENTS` in another process and return what it printed and its exit status."""
+    command = [sys.executable, "-c", "from cotrace.cli import main; main()", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
