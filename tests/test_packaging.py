@@ -40,8 +40,8 @@ def tracked() -> set[str]:
 
 
 def is_installed(path: str) -> bool:
-    """Whether a tracked file of a room belongs into the packages: code, and the transcoders that ship."""
-    return path.endswith(".py") or Path(path).name == "py.typed" or "/shipped/" in path
+    """Whether a tracked file of a room belongs into the packages: code and the mark of typed packages."""
+    return path.endswith(".py") or Path(path).name == "py.typed"
 
 
 def installed_name(path: str) -> str:
@@ -107,6 +107,23 @@ def test_the_wheel_holds_what_is_tracked_and_nothing_else(wheel):
     assert names == wanted
     assert {name.partition("/")[0] for name in names} == {"cotrace"}
     assert "cotrace/kernels/encode/api.py" in names
+
+
+@pytest.mark.parametrize("part", sorted(path.name for path in (ROOT / "data").iterdir() if path.is_dir()))
+def test_the_data_packages_fit_a_package_index_and_hold_their_layers(part, tmp_path):
+    """Package indexes take files of 100 MB; a data package is built from a copy, and its wheel is opened."""
+    source = tmp_path / part
+    shutil.copytree(ROOT / "data" / part, source, ignore=shutil.ignore_patterns("*.egg-info", "build", "__pycache__"))
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, source)
+    (path,) = tmp_path.glob("*.whl")
+    assert path.stat().st_size <= 95e6
+    names = {name for name in zipfile.ZipFile(path).namelist() if ".dist-info/" not in name}
+    folder = part.replace("-", "_")
+    assert names == {f"{folder}/{file.name}" for file in (ROOT / "data" / part / folder).iterdir() if file.is_file()}
+
+
+def test_the_wheel_fits_a_package_index(wheel):
+    assert wheel.stat().st_size <= 5e6
 
 
 def test_the_wheel_carries_its_licence_and_its_command(wheel):

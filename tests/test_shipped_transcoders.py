@@ -1,4 +1,4 @@
-"""The transcoders that come with the package: complete, small, licensed, and the default."""
+"""The transcoders that ship in data packages: complete, small, licensed, found, and the default."""
 
 import json
 from pathlib import Path
@@ -9,12 +9,13 @@ import torch
 import cotrace
 from cotrace.attribution.models.architecture import Architecture, read_architecture
 from cotrace.attribution.models.loading import find_model
-from cotrace.attribution.transcoders import default_transcoders, load_transcoders
-from cotrace.attribution.transcoders.loading import SHIPPED, SHIPPED_FOLDER
+from cotrace.attribution.transcoders import default_transcoders, load_transcoders, shipped
+from cotrace.attribution.transcoders.shipped import SHIPPED_SETS, package_folder
+from cotrace.common.errors import DependencyError
 
 ROOT = Path(__file__).parent.parent
 NAME = "gemma-3-270m-clt"
-FOLDER = SHIPPED_FOLDER / NAME
+FOLDERS = [package_folder(package) for package in SHIPPED_SETS[NAME].packages]
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +52,9 @@ def test_every_layer_is_there_and_fits_the_model(clt, arch):
         assert (tensors.threshold_F > 0).all()
 
 
-def test_it_is_small_enough_to_come_with_the_package():
-    assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 130e6
+def test_each_part_is_small_enough_for_a_package_index():
+    for folder in FOLDERS:
+        assert sum(path.stat().st_size for path in folder.iterdir() if path.is_file()) <= 95e6
 
 
 def test_features_are_active_where_they_should_be_and_write_finite_vectors(clt, arch):
@@ -65,9 +67,10 @@ def test_features_are_active_where_they_should_be_and_write_finite_vectors(clt, 
 
 
 def test_it_comes_with_its_card_licence_and_evaluation():
-    assert "Gemma is provided under and subject to the Gemma Terms of Use" in (FOLDER / "NOTICE").read_text()
-    assert "Prohibited Use Policy" in (FOLDER / "GEMMA_TERMS.txt").read_text()
-    card = (FOLDER / "README.md").read_text()
+    for folder in FOLDERS:
+        assert "Gemma is provided under and subject to the Gemma Terms of Use" in (folder / "NOTICE").read_text()
+        assert "Prohibited Use Policy" in (folder / "GEMMA_TERMS.txt").read_text()
+    card = (FOLDERS[0] / "README.md").read_text()
     results = json.loads((ROOT / "benchmarks" / "results" / "transcoders.json").read_text())
     assert results[0]["name"] == NAME
     for result in results:
@@ -78,7 +81,7 @@ def test_it_comes_with_its_card_licence_and_evaluation():
 
 
 def test_it_is_what_its_model_is_traced_with():
-    assert default_transcoders("gemma-3-270m") == SHIPPED["gemma-3-270m"] == NAME
+    assert default_transcoders("gemma-3-270m") == shipped.shipped_for("gemma-3-270m") == NAME
     assert default_transcoders("google/gemma-3-1b-pt") == "neurons"
 
 
@@ -90,10 +93,21 @@ def test_a_folder_of_that_name_does_not_take_its_place(tmp_path, monkeypatch, ar
         load_transcoders(f"./{NAME}", arch)
 
 
-def test_an_installation_without_it_says_so(monkeypatch, arch, tmp_path):
-    monkeypatch.setattr("cotrace.attribution.transcoders.loading.SHIPPED_FOLDER", tmp_path)
-    with pytest.raises(ValueError, match="is missing from this installation; install cotrace again"):
+def test_an_installation_without_a_part_names_the_extra(monkeypatch, arch, tmp_path):
+    first = SHIPPED_SETS[NAME].packages[0]
+    monkeypatch.setattr(shipped, "package_folder", lambda package: FOLDERS[0] if package == first else None)
+    with pytest.raises(DependencyError, match=r"clt-2 missing\): `pip install 'cotrace\[gemma\]'`") as refused:
         load_transcoders(NAME, arch)
+    assert first.replace("_", "-") not in str(refused.value)
+
+
+def test_installed_packages_are_found_where_there_is_no_checkout(monkeypatch, tmp_path, arch):
+    for folder in FOLDERS:
+        (tmp_path / folder.name).symlink_to(folder)
+    monkeypatch.setattr(shipped, "CHECKOUT_DATA", tmp_path / "nothing")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert load_transcoders(NAME, arch).n_features == 832
+    assert package_folder(FOLDERS[0].name).parent == tmp_path
 
 
 @pytest.mark.gemma

