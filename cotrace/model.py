@@ -32,7 +32,7 @@ from cotrace.attribution.models.masking import MaskedPositions
 from cotrace.attribution.models.memory import give_back_freed, require_for_forward, require_for_logits
 from cotrace.attribution.models.provenance import versions
 from cotrace.attribution.models.tokenizer import several
-from cotrace.attribution.tracing.config import Options
+from cotrace.attribution.tracing.config import TraceConfig
 from cotrace.attribution.tracing.plan import DECODER_SHARE, TracePlan, allowed_memory, make_plan, spare_memory
 from cotrace.attribution.tracing.replacement import PromptActivations, Replacement
 from cotrace.attribution.tracing.row_cache import RowCache
@@ -100,7 +100,9 @@ class Model:
     @torch.no_grad()
     def active_features(self, prompt: Any, *, masked_positions: Sequence[int] | None = None) -> pa.Table:
         """Active features, sorted: layer, position, feature, activation, pre_activation (N rows)."""
-        features = self._survey(self._ids(prompt), Options(masked_positions=masked_positions), Progress(False)).features
+        features = self._survey(
+            self._ids(prompt), TraceConfig(masked_positions=masked_positions), Progress(False)
+        ).features
         names = ("layer", "position", "feature")
         columns = {name: pa.array(getattr(features, f"{name}_N").cpu().numpy(), pa.int32()) for name in names}
         for name in ("activation", "pre_activation"):
@@ -113,7 +115,7 @@ class Model:
     ) -> Replacement:
         """The local replacement model of a prompt; its `forward()` gives the real logits (P, V)."""
         bars = Progress(progress)
-        survey = self._survey(self._ids(prompt), Options(masked_positions=masked_positions), bars)
+        survey = self._survey(self._ids(prompt), TraceConfig(masked_positions=masked_positions), bars)
         plan = make_plan(survey, None, RowBudget(), None, allowed_memory(None, self.weights.device))
         with bars.phase("collecting what features write"):
             return Replacement(survey, plan.hold)
@@ -162,7 +164,7 @@ class Model:
             ValueError: bad input of any kind, or too little memory; the message names the cure.
         """
         limits = coverage, max_features, max_seconds
-        options = Options(position, max_targets, target_mass, *limits, masked_positions, batch_size, memory)
+        options = TraceConfig(position, max_targets, target_mass, *limits, masked_positions, batch_size, memory)
         bars = Progress(progress)
         request, survey, plan = self._ask(prompt, targets, options, bars)
         with bars.phase("hashing the weights, once"):
@@ -172,7 +174,7 @@ class Model:
         del survey  # and with it what only the forward pass needed
         give_back_freed()
         chosen = request.resolve(replacement)
-        return trace(replacement, chosen, info, options.limits, plan, prefixes=self.prefixes, progress=bars)
+        return trace(replacement, chosen, info, options.row_budget, plan, prefixes=self.prefixes, progress=bars)
 
     @torch.no_grad()
     def intervene(
@@ -357,29 +359,29 @@ class Model:
 
         Reads the prompt's active features, and computes no row. Raises ValueError as `trace` does.
         """
-        return self._ask(prompt, targets, Options(**options), Progress(progress)).plan
+        return self._ask(prompt, targets, TraceConfig(**options), Progress(progress)).plan
 
-    def _ask(self, prompt: Any, targets: Any, options: Options, progress: Progress) -> "_Asked":
+    def _ask(self, prompt: Any, targets: Any, options: TraceConfig, progress: Progress) -> "_Asked":
         ids = self._ids(prompt)
         request = TargetRequest.parse(targets, options, ids.tolist(), self.tokenizer, self.architecture.d_model)
         survey = self._survey(ids, options, progress)
         allowed = allowed_memory(options.memory, self.weights.device)
-        return _Asked(request, survey, make_plan(survey, request, options.limits, options.batch_size, allowed))
+        return _Asked(request, survey, make_plan(survey, request, options.row_budget, options.batch_size, allowed))
 
     def _ids(self, prompt: Any) -> Tensor:
         return torch.tensor(self.tokenizer.encode(prompt), device=self.weights.device)
 
-    def _survey(self, ids: Tensor, options: Options, progress: Progress) -> PromptActivations:
+    def _survey(self, ids: Tensor, options: TraceConfig, progress: Progress) -> PromptActivations:
         prefix = self.tokenizer.constant_prefix(ids.tolist())
         masked = MaskedPositions.choose(options.masked_positions, prefix, len(ids))
         free = spare_memory(options.memory, self.weights.device)
         require_for_forward(self.architecture, len(ids), self.weights.dtype, free)
         return PromptActivations(self.weights, self.transcoders, ids, masked, int(DECODER_SHARE * free), progress)
 
-    def _describe(self, prompt: Any, request: TargetRequest, options: Options) -> dict[str, Any]:
+    def _describe(self, prompt: Any, request: TargetRequest, options: TraceConfig) -> dict[str, Any]:
         token_ids = list(request.token_ids)
         settings: dict[str, Any] = {"max_targets": options.max_targets, "target_mass": options.target_mass}
-        settings |= {"targets": request.what, "positions": list(request.positions), **asdict(options.limits)}
+        settings |= {"targets": request.what, "positions": list(request.positions), **asdict(options.row_budget)}
         texts = [self.tokenizer.text(token) for token in token_ids]
         return {
             **self.describe(),

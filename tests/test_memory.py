@@ -14,7 +14,7 @@ import cotrace.attribution.models.attention_pattern as pattern
 import cotrace.attribution.tracing.decoder_table as decoders
 import cotrace.attribution.tracing.decoder_vectors as writes
 import cotrace.attribution.tracing.plan as planning
-from cotrace.attribution.tracing.config import Options
+from cotrace.attribution.tracing.config import TraceConfig
 from cotrace.attribution.tracing.decoder_table import DecoderTable
 from cotrace.common.progress import Progress
 
@@ -112,7 +112,7 @@ def test_decoders_may_live_in_a_file(load, monkeypatch, tmp_path, kind, room):
     model, made = load(kind), decoders.DecoderTable.__init__
     expected = model.trace(prompt())
     monkeypatch.setattr(decoders.DecoderTable, "__init__", lambda table, _: made(table, room))
-    survey = model._survey(torch.tensor(prompt()), Options(), Progress(False))
+    survey = model._survey(torch.tensor(prompt()), TraceConfig(), Progress(False))
     assert survey.decoders.on_disk == (room < 10**9)
     assert not list(tmp_path.iterdir())
     storages = {e.decoder_UJD.untyped_storage().data_ptr() for e in survey.encoded if len(e.decoder_UJD)}

@@ -1,63 +1,94 @@
-"""What can be asked of a trace, checked before anything is computed."""
+"""The options of a trace: each default exists here and nowhere else."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cotrace.common.checks import as_index
-from cotrace.common.errors import CotraceError
+from cotrace.common.errors import ArgumentError
 
 from .row_selection import RowBudget
 
 
 @dataclass(frozen=True)
-class Options:
-    """The options of `Model.trace`, with its defaults. Raises ValueError for those that make no sense."""
+class TraceConfig:
+    """Options of `Model.trace`, with their defaults.
 
-    position: Any = -1  # an integer or several
+    Attributes:
+        position: position at which the targets are read, or several (list, range, 1-D array). Negative positions count
+            from the end of the prompt. The targets of all positions are traced together, in one graph.
+        max_targets: largest number of target tokens per position when no targets are given.
+        target_mass: stop adding target tokens once they hold this share of the next-token probability, in (0, 1]. Only
+            used when no targets are given.
+        coverage: compute rows until the features without a row hold at most `1 - coverage` of the influence, in
+            (0, 1]. 1 computes every row.
+        max_features: largest number of features whose rows are computed; None for no limit. Features that are targets
+            always get their row.
+        max_seconds: stop computing rows after about this many seconds; None for no limit. Which rows are computed then
+            depends on the speed of the machine.
+        masked_positions: positions without features. None masks position 0, and the first four positions of a chat.
+            Position 0 is always masked.
+        batch_size: number of rows that are computed at once; None chooses the fastest that fits into memory. It changes
+            results by rounding only.
+        memory: limit for the memory of the process (on a GPU: of the device) in bytes; None for all that is free. A
+            trace that needs more uses smaller batches and recomputes vectors instead of storing them.
+
+    Raises:
+        ArgumentError: an option has the wrong type or is out of range.
+    """
+
+    position: int | Sequence[int] = -1
     max_targets: int = 10
     target_mass: float = 0.95
-    coverage: float = 1.0
-    max_features: int | None = None
-    max_seconds: float | None = None
+    coverage: float = RowBudget.coverage
+    max_features: int | None = RowBudget.max_features
+    max_seconds: float | None = RowBudget.max_seconds
     masked_positions: Sequence[int] | None = None
     batch_size: int | None = None
     memory: int | None = None
 
     def __post_init__(self) -> None:
-        self.limits  # noqa: B018 - raises
+        self.row_budget  # noqa: B018 - raises
         if as_index(self.max_targets, "max_targets") < 1:
-            raise CotraceError(f"max_targets is {self.max_targets}; ask for at least 1")
+            raise ArgumentError(f"max_targets is {self.max_targets}: it must be at least 1")
         if not 0 < self.target_mass <= 1:
-            raise CotraceError(
+            raise ArgumentError(
                 f"target_mass is {self.target_mass}: it is a share of the probability, above 0 and at most 1"
             )
         if self.batch_size is not None and as_index(self.batch_size, "batch_size") < 1:
-            raise CotraceError(f"batch_size is {self.batch_size}; use at least 1, or None")
+            raise ArgumentError(f"batch_size is {self.batch_size}: it must be at least 1, or None to choose for speed")
         if self.memory is not None and as_index(self.memory, "memory") < 1:
-            raise CotraceError(f"memory is {self.memory}; it is a number of bytes, or None for what is free")
+            raise ArgumentError(f"memory is {self.memory}: it must be a number of bytes, or None for all that is free")
 
     @property
-    def limits(self) -> RowBudget:
-        """What ends the expansion."""
+    def row_budget(self) -> RowBudget:
+        """Limits of the number of rows: coverage, features and seconds."""
         return RowBudget(self.coverage, self.max_features, self.max_seconds)
 
-    def positions(self, n_positions: int) -> list[int]:
-        """Where targets are read, counted from the start, ascending, each once."""
-        if not isinstance(self.position, Iterable) or getattr(self.position, "ndim", 1) == 0:
-            return [_resolve(self.position, n_positions)]
-        if isinstance(self.position, range) and self.position:  # may be far longer than any prompt
-            _resolve(self.position[0], n_positions), _resolve(self.position[-1], n_positions)
-        found = sorted({_resolve(one, n_positions) for one in self.position})
-        if not found:
-            raise CotraceError("position is an empty list; name at least one, or leave it out for the last")
-        return found
+    def target_positions(self, n_positions: int) -> list[int]:
+        """Return the positions of the targets in a prompt of `n_positions` tokens, ascending, without duplicates.
+
+        Raises ArgumentError for a position outside the prompt, and for an empty list.
+        """
+        position: Any = self.position
+        if not isinstance(position, Iterable) or getattr(position, "ndim", 1) == 0:
+            return [resolve_position(position, n_positions)]
+        if isinstance(position, range) and position:  # may be far longer than any prompt
+            resolve_position(position[0], n_positions), resolve_position(position[-1], n_positions)
+        positions = sorted({resolve_position(each, n_positions) for each in position})
+        if not positions:
+            raise ArgumentError("position is an empty list: name at least one, or omit it for the last position")
+        return positions
 
 
-def _resolve(position: int, n_positions: int) -> int:
+def resolve_position(position: Any, n_positions: int) -> int:
+    """Return a position counted from the start of the prompt; a negative one counts from the end.
+
+    Raises ArgumentError for a position outside the prompt, and for anything that is not an integer.
+    """
     position = as_index(position, "position")
     if not -n_positions <= position < n_positions:
-        raise CotraceError(
+        raise ArgumentError(
             f"position {position} is outside the prompt of {n_positions} tokens ({-n_positions} … {n_positions - 1})"
         )
     return position % n_positions

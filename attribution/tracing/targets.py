@@ -13,7 +13,7 @@ from cotrace.attribution.models.tokenizer import PromptTokenizer
 from cotrace.common.checks import as_index
 from cotrace.common.errors import CotraceError
 
-from .config import Options
+from .config import TraceConfig
 from .replacement import ActiveFeatures, Replacement
 
 
@@ -50,10 +50,10 @@ class TargetRequest:
 
     @classmethod
     def parse(
-        cls, targets: Any, options: Options, token_ids: Sequence[int], tokens: PromptTokenizer, d_model: int
+        cls, targets: Any, options: TraceConfig, token_ids: Sequence[int], tokens: PromptTokenizer, d_model: int
     ) -> "TargetRequest":
         """Read what `Model.trace` takes. Raises ValueError for what cannot be a target, and where it cannot be read."""
-        positions = options.positions(len(token_ids))
+        positions = options.target_positions(len(token_ids))
         what = "likeliest" if targets is None else "next" if isinstance(targets, str) and targets == "next" else "named"
         if what == "next" and positions[-1] + 1 == len(token_ids):
             raise CotraceError(
