@@ -32,9 +32,10 @@ from cotrace.attribution.models.masking import MaskedPositions
 from cotrace.attribution.models.memory import give_back_freed, require_for_forward, require_for_logits
 from cotrace.attribution.models.provenance import versions
 from cotrace.attribution.models.tokenizer import several
+from cotrace.attribution.tracing.activations import PromptActivations
 from cotrace.attribution.tracing.config import TraceConfig
 from cotrace.attribution.tracing.plan import DECODER_SHARE, TracePlan, allowed_memory, make_plan, spare_memory
-from cotrace.attribution.tracing.replacement import PromptActivations, Replacement
+from cotrace.attribution.tracing.replacement import LocalReplacementModel
 from cotrace.attribution.tracing.row_cache import RowCache
 from cotrace.attribution.tracing.row_selection import RowBudget
 from cotrace.attribution.tracing.targets import TargetRequest
@@ -112,13 +113,13 @@ class Model:
     @torch.no_grad()
     def replacement(
         self, prompt: Any, *, masked_positions: Sequence[int] | None = None, progress: bool | None = False
-    ) -> Replacement:
+    ) -> LocalReplacementModel:
         """The local replacement model of a prompt; its `forward()` gives the real logits (P, V)."""
         bars = Progress(progress)
         survey = self._survey(self._ids(prompt), TraceConfig(masked_positions=masked_positions), bars)
         plan = make_plan(survey, None, RowBudget(), None, allowed_memory(None, self.weights.device))
         with bars.phase("collecting what features write"):
-            return Replacement(survey, plan.hold)
+            return LocalReplacementModel(survey, plan.hold)
 
     @torch.no_grad()
     def trace(
@@ -170,7 +171,7 @@ class Model:
         with bars.phase("hashing the weights, once"):
             info = self._describe(prompt, request, options)
         with bars.phase("collecting what features write"):
-            replacement = Replacement(survey, plan.hold)
+            replacement = LocalReplacementModel(survey, plan.hold)
         del survey  # and with it what only the forward pass needed
         give_back_freed()
         chosen = request.resolve(replacement)

@@ -9,7 +9,7 @@ from random_graphs import dense, graphs
 from tiny import KINDS, prompt
 
 import cotrace
-from cotrace.attribution.tracing.replacement import ActiveFeatures
+from cotrace.attribution.tracing.activations import ActiveFeatures
 from cotrace.attribution.tracing.row_selection import RowBudget, influence_bound
 from cotrace.graphs.prune import _score_at_share
 from cotrace.graphs.pruning_bounds import certainty

@@ -8,9 +8,9 @@ import torch
 from cotrace.attribution.models.memory import GIB, free_memory, require_disk
 from cotrace.common.errors import CotraceError
 
+from .activations import PromptActivations
 from .decoder_vectors import AT_ONCE
 from .flops import Sizes, product_rate, useful_operations, written_entries
-from .replacement import PromptActivations
 from .row_selection import RowBudget
 from .sweep import BatchSize, best_targets
 from .targets import TargetRequest

@@ -15,7 +15,8 @@ from cotrace.common.errors import CotraceError
 from cotrace.graphs import NodeOrder
 from cotrace.graphs.rows import SparseRows, edges_of_rows
 
-from .replacement import ActiveFeatures, Replacement
+from .activations import ActiveFeatures
+from .replacement import LocalReplacementModel
 
 EDGES_AT_ONCE = 2**22  # that are read from a file at once
 BITS = 24, 20  # of a feature's number and of a position in a key
@@ -47,7 +48,7 @@ class TracedPrompt(NamedTuple):
 
 
 def traced_prompt(
-    replacement: Replacement,
+    replacement: LocalReplacementModel,
     order: NodeOrder,
     computed_N: np.ndarray,
     bias_N: np.ndarray,
@@ -99,7 +100,7 @@ class RowCache:
         while self.nbytes > self.max_bytes:
             self._traced.popitem(last=False)
 
-    def known_rows(self, replacement: Replacement, order: NodeOrder) -> "KnownRows | None":
+    def known_rows(self, replacement: LocalReplacementModel, order: NodeOrder) -> "KnownRows | None":
         """The rows of the traced prompt that has most of those of a prompt; None if none has any."""
         found = [(KnownRows(traced, replacement, order), key) for key, traced in self._traced.items()]
         if not found:
@@ -114,7 +115,7 @@ class RowCache:
 class KnownRows:
     """What a traced prompt knows of another one: rows of features at the positions at which both are the same."""
 
-    def __init__(self, traced: TracedPrompt, replacement: Replacement, order: NodeOrder):
+    def __init__(self, traced: TracedPrompt, replacement: LocalReplacementModel, order: NodeOrder):
         self._traced = traced
         key_N = feature_keys(replacement.features)
         self.reach = _common(traced, replacement, key_N)
@@ -181,7 +182,7 @@ def _positions(key_N: np.ndarray) -> np.ndarray:
     return (key_N >> of_feature) & (2**of_position - 1)
 
 
-def _common(traced: TracedPrompt, replacement: Replacement, key_N: np.ndarray) -> int:
+def _common(traced: TracedPrompt, replacement: LocalReplacementModel, key_N: np.ndarray) -> int:
     """Number of positions at which both prompts have the same tokens, constants and active features.
 
     Forward passes of other lengths are rounded otherwise, so that a feature may be active in one of them only.

@@ -19,7 +19,7 @@ from cotrace.common.errors import CotraceError
 from cotrace.graphs import NodeOrder
 from cotrace.graphs.rows import SparseRows
 
-from .replacement import ActiveFeatures
+from .activations import ActiveFeatures
 from .sweep import Batch, Rows
 
 FIRST_ROWS = 32  # of a layer when nothing is known yet of how long rows take

@@ -14,7 +14,7 @@ from torch import Tensor
 from cotrace.graphs import NodeOrder
 from cotrace.kernels.edge_rows import edge_rows, position_rows
 
-from .replacement import Replacement
+from .replacement import LocalReplacementModel
 
 # Gradient vectors (targets x positions) at once: full-speed products, and little beyond a target's
 # reach. A GPU needs more work in each launch, and a long prompt more targets in each product.
@@ -58,7 +58,7 @@ class BatchSize(NamedTuple):
 
 
 def target_batches(
-    replacement: Replacement, read: tuple[Tensor, Tensor], first_node: int, size: BatchSize
+    replacement: LocalReplacementModel, read: tuple[Tensor, Tensor], first_node: int, size: BatchSize
 ) -> Iterator[Batch]:
     """Targets at the unembedding, given by ascending positions and what they read, in batches from the last."""
     position_T, read_TD = read
@@ -67,7 +67,7 @@ def target_batches(
         yield Batch(replacement.n_layers, node_T, position_T[part], read_TD[part])
 
 
-def feature_batches(replacement: Replacement, layer: int, chosen: Tensor, size: BatchSize) -> Iterator[Batch]:
+def feature_batches(replacement: LocalReplacementModel, layer: int, chosen: Tensor, size: BatchSize) -> Iterator[Batch]:
     """Features of a layer, by ascending number, in batches from the last to the first."""
     position_T = replacement.features.position_N[chosen]
     for part in _batches(position_T, size):
@@ -83,7 +83,7 @@ def _batches(position_T: Tensor, size: BatchSize) -> Iterator[slice]:
         stop = start
 
 
-def sweep(replacement: Replacement, batch: Batch, node_columns: "NodeColumns") -> Rows:
+def sweep(replacement: LocalReplacementModel, batch: Batch, node_columns: "NodeColumns") -> Rows:
     """Compute one batch's rows; exact up to rounding, in the replacement's dtype."""
     return _Sweep(replacement, batch).run(node_columns)
 
@@ -91,7 +91,7 @@ def sweep(replacement: Replacement, batch: Batch, node_columns: "NodeColumns") -
 class NodeColumns:
     """Which node numbers a batch's columns are, in node order."""
 
-    def __init__(self, replacement: Replacement, order: NodeOrder):
+    def __init__(self, replacement: LocalReplacementModel, order: NodeOrder):
         self._features = replacement.features
         self._column_N = replacement.column_N
         self._n_positions = replacement.n_positions
@@ -115,7 +115,7 @@ class NodeColumns:
 
 
 class _Sweep:
-    def __init__(self, replacement: Replacement, batch: Batch):
+    def __init__(self, replacement: LocalReplacementModel, batch: Batch):
         self.r, self.batch = replacement, batch
         self.reach = int(batch.position_T.max()) + 1
         size, like = len(batch.read_TD), batch.read_TD

@@ -13,8 +13,9 @@ from cotrace.attribution.models.tokenizer import PromptTokenizer
 from cotrace.common.checks import as_index
 from cotrace.common.errors import CotraceError
 
+from .activations import ActiveFeatures
 from .config import TraceConfig
-from .replacement import ActiveFeatures, Replacement
+from .replacement import LocalReplacementModel
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class TargetRequest:
         """Targets that are features, whose rows are their own."""
         return sum(target.site is not None for target in self.named)
 
-    def resolve(self, replacement: Replacement) -> list[Target]:
+    def resolve(self, replacement: LocalReplacementModel) -> list[Target]:
         """All targets with directions, probabilities and weights that sum to 1: features, then by position.
 
         Weights are the probabilities for the likeliest and for named tokens, equal for all else. Raises

@@ -17,7 +17,7 @@ from cotrace.graphs.schema import build_table
 from cotrace.graphs.scores import graph_scores
 
 from .plan import TracePlan
-from .replacement import Replacement
+from .replacement import LocalReplacementModel
 from .row_cache import KnownRows, RowCache, traced_prompt
 from .row_selection import RowBudget, RowSelection, influence_bound
 from .sweep import Batch, BatchSize, NodeColumns, Rows, feature_batches, sweep, target_batches
@@ -54,7 +54,7 @@ class Run:
 
     def __init__(
         self,
-        replacement: Replacement,
+        replacement: LocalReplacementModel,
         order: NodeOrder,
         expansion: RowSelection,
         most_edges: int,
@@ -95,7 +95,7 @@ class Run:
 
 
 def trace(
-    replacement: Replacement,
+    replacement: LocalReplacementModel,
     targets: list[Target],
     info: dict[str, Any],
     limits: RowBudget,
@@ -143,7 +143,7 @@ def _numpy_type(dtype: torch.dtype) -> np.dtype:
     return torch.empty(0, dtype=dtype).numpy().dtype
 
 
-def _read_by(replacement: Replacement, targets: list[Target]) -> tuple[Tensor, Tensor]:
+def _read_by(replacement: LocalReplacementModel, targets: list[Target]) -> tuple[Tensor, Tensor]:
     """Positions (T,) and read vectors (T, D) of targets at the final residual stream, through the frozen norm."""
     position_T = torch.tensor([t.position for t in targets], dtype=torch.long, device=replacement.device)
     if not targets:
@@ -154,7 +154,7 @@ def _read_by(replacement: Replacement, targets: list[Target]) -> tuple[Tensor, T
 
 
 def _assemble(
-    replacement: Replacement,
+    replacement: LocalReplacementModel,
     targets: list[Target],
     records: list[dict[str, Any]],
     target_weights: np.ndarray,
@@ -219,7 +219,7 @@ def _target_records(targets: list[Target], order: NodeOrder) -> list[dict[str, A
 
 
 def _node_columns(
-    replacement: Replacement,
+    replacement: LocalReplacementModel,
     targets: list[Target],
     order: NodeOrder,
     tokens: list[str],
@@ -248,7 +248,7 @@ def _node_columns(
     }
 
 
-def _read_out(replacement: Replacement, target: Target) -> float:
+def _read_out(replacement: LocalReplacementModel, target: Target) -> float:
     """The centred logit, or the direction's value, that a target's row adds up to."""
     normed = replacement.final_resid_PD[target.position] * replacement.final_rms_P[target.position]
     assert target.direction_D is not None
