@@ -29,9 +29,9 @@ from cotrace.attribution.models.language_model import (
     parse_dtype,
 )
 from cotrace.attribution.models.masking import MaskedPositions
-from cotrace.attribution.models.memory import give_back_freed, require_for_forward, require_for_logits
-from cotrace.attribution.models.provenance import versions
-from cotrace.attribution.models.tokenizer import several
+from cotrace.attribution.models.memory import check_forward_memory, check_logits_memory, release_freed_memory
+from cotrace.common.versions import package_versions
+from cotrace.attribution.models.tokenizer import as_prompt_list
 from cotrace.attribution.tracing.activations import PromptActivations
 from cotrace.attribution.tracing.config import TraceConfig
 from cotrace.attribution.tracing.plan import DECODER_SHARE, TracePlan, allowed_memory, make_plan, spare_memory
@@ -93,7 +93,7 @@ class Model:
     def logits(self, prompt: Any) -> Tensor:
         """The real model's logits at every position, (P, V), in the compute dtype."""
         ids = self._ids(prompt)
-        require_for_logits(self.architecture, len(ids), self.weights.dtype, self.weights.device)
+        check_logits_memory(self.architecture, len(ids), self.weights.dtype, self.weights.device)
         resid_PD = deque(self.weights.run(ids), maxlen=1).pop()  # what layers froze is dropped at once
         assert isinstance(resid_PD, Tensor)
         return self.weights.logits(resid_PD)
@@ -173,7 +173,7 @@ class Model:
         with bars.phase("collecting what features write"):
             replacement = LocalReplacementModel(survey, plan.hold)
         del survey  # and with it what only the forward pass needed
-        give_back_freed()
+        release_freed_memory()
         chosen = request.resolve(replacement)
         return trace(replacement, chosen, info, options.row_budget, plan, prefixes=self.prefixes, progress=bars)
 
@@ -210,7 +210,7 @@ class Model:
         Raises:
             ValueError: changes that conflict, or cannot be made; bad input of any kind, with the cure.
         """
-        setting, prompts = InterventionConfig(freeze, layers, errors), several(prompt)
+        setting, prompts = InterventionConfig(freeze, layers, errors), as_prompt_list(prompt)
         single = prompts is None and not isinstance(interventions, list | tuple)
         if prompts is None and isinstance(interventions, list | tuple):
             prepared = [prepare(self._prompt(prompt, masked_positions), interventions, setting)]
@@ -258,7 +258,7 @@ class Model:
         `intervene` does.
         """
         setting, sampling = InterventionConfig(freeze, layers, errors), Sampling(max_new_tokens, temperature, seed)
-        prompts, bars = several(prompt), Progress(progress)
+        prompts, bars = as_prompt_list(prompt), Progress(progress)
         interventions = {} if interventions is None else interventions
         several_of_one = prompts is None and isinstance(interventions, list | tuple)
         asked = [prompt] * (len(interventions) if several_of_one else 1) if prompts is None else prompts
@@ -349,7 +349,9 @@ class Model:
 
     def _prompt(self, prompt: Any, masked_positions: Sequence[int] | None) -> PreparedPrompt:
         ids_P = self._ids(prompt)
-        masked = MaskedPositions.choose(masked_positions, self.tokenizer.constant_prefix(ids_P.tolist()), len(ids_P))
+        masked = MaskedPositions.choose(
+            masked_positions, self.tokenizer.constant_prefix_length(ids_P.tolist()), len(ids_P)
+        )
         return PreparedPrompt(self.weights, self.transcoders, self.tokenizer, ids_P, masked)
 
     @torch.no_grad()
@@ -373,17 +375,17 @@ class Model:
         return torch.tensor(self.tokenizer.encode(prompt), device=self.weights.device)
 
     def _survey(self, ids: Tensor, options: TraceConfig, progress: Progress) -> PromptActivations:
-        prefix = self.tokenizer.constant_prefix(ids.tolist())
+        prefix = self.tokenizer.constant_prefix_length(ids.tolist())
         masked = MaskedPositions.choose(options.masked_positions, prefix, len(ids))
         free = spare_memory(options.memory, self.weights.device)
-        require_for_forward(self.architecture, len(ids), self.weights.dtype, free)
+        check_forward_memory(self.architecture, len(ids), self.weights.dtype, free)
         return PromptActivations(self.weights, self.transcoders, ids, masked, int(DECODER_SHARE * free), progress)
 
     def _describe(self, prompt: Any, request: TargetRequest, options: TraceConfig) -> dict[str, Any]:
         token_ids = list(request.token_ids)
         settings: dict[str, Any] = {"max_targets": options.max_targets, "target_mass": options.target_mass}
         settings |= {"targets": request.what, "positions": list(request.positions), **asdict(options.row_budget)}
-        texts = [self.tokenizer.text(token) for token in token_ids]
+        texts = [self.tokenizer.decode_token(token) for token in token_ids]
         return {
             **self.describe(),
             "prompt": prompt if isinstance(prompt, str) else "".join(texts),

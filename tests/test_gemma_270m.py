@@ -110,7 +110,7 @@ def test_all_tensors_are_converted(quantised, folder):
 
 def test_the_opposite_of_hot_is_cold(model):
     probability = torch.softmax(model.logits(PROMPT)[-1].double(), 0)
-    assert model.tokenizer.text(int(probability.argmax())) == " cold"
+    assert model.tokenizer.decode_token(int(probability.argmax())) == " cold"
     assert 0.55 < float(probability.max()) < 0.65
 
 

@@ -256,7 +256,7 @@ def test_a_token_that_ends_the_text_is_the_last(model_of, monkeypatch):
 def test_texts_and_turns_end(worded, end):
     """A model that is steered to an end stops there; the prompt's own ends do not count."""
     token = SPECIALS.index(end)
-    assert worded.tokenizer.ends() == {SPECIALS.index("<eos>"), SPECIALS.index("<end_of_turn>")}
+    assert worded.tokenizer.end_token_ids() == {SPECIALS.index("<eos>"), SPECIALS.index("<end_of_turn>")}
     towards = worded.weights.unembedding(torch.tensor([token]))[0]
     towards = towards / worded.weights.final_norm_D
     chat = [{"role": "user", "content": "The opposite"}]
@@ -276,7 +276,7 @@ def test_texts_and_chats(worded):
     changes = {Feature(1, 3): set_to(3), Direction(1, direction(), position="generated"): add(2)}
     by_text, by_ids = (worded.generate(p, changes, max_new_tokens=5) for p in (text, ids))
     assert equal(by_text, by_ids)
-    assert by_text.text == worded.tokenizer.join(by_ids.token_ids)
+    assert by_text.text == worded.tokenizer.decode(by_ids.token_ids)
     chat = [{"role": "user", "content": "The opposite"}]
     both = worded.generate([chat, text], changes, max_new_tokens=5)
     assert [one.token_ids for one in both] == [

@@ -40,9 +40,9 @@ def test_patterns_may_be_cut_anywhere(load, monkeypatch, kind, queries):
 def test_blocks_hold_all_that_is_attended_to_and_little_else(monkeypatch, window):
     monkeypatch.setattr(pattern, "QUERIES", 4)
     seen = torch.zeros(11, 11, dtype=torch.bool)
-    for span in pattern.spans(11, window):
+    for span in pattern.query_blocks(11, window):
         assert span.queries.stop - span.queries.start <= 4
-        seen[span.queries, span.keys] = ~pattern.hidden(span, window, torch.device("cpu"))
+        seen[span.queries, span.keys] = ~pattern.causal_mask(span, window, torch.device("cpu"))
         assert seen[span.queries, span.keys].any(0).all()
     distance = torch.arange(11)[:, None] - torch.arange(11)
     assert torch.equal(seen, (distance >= 0) & (distance < (window or 11)))

@@ -156,4 +156,4 @@ def test_a_target_is_one_token(model):
 
 def test_tokens_have_texts(model):
     assert model.trace(TEXT).info["tokens"] == ["<bos>", "The", " opposite", " of", " hot", " is"]
-    assert model.tokenizer.text(39) == "<39>"  # the model has more tokens than its tokenizer
+    assert model.tokenizer.decode_token(39) == "<39>"  # the model has more tokens than its tokenizer

@@ -70,6 +70,6 @@ def open_positions(model: LanguageModel, ids_SP: Tensor) -> Tensor:
     """Where features may be active, (S, P) bool: not at BOS, nor in the opening of a chat."""
     bos_id = model.tokenizer.bos_id
     open_SP = torch.ones_like(ids_SP, dtype=torch.bool) if bos_id is None else ids_SP != bos_id
-    prefix = [model.tokenizer.constant_prefix(ids) for ids in ids_SP.tolist()]
+    prefix = [model.tokenizer.constant_prefix_length(ids) for ids in ids_SP.tolist()]
     position_P = torch.arange(ids_SP.shape[1], device=ids_SP.device)
     return open_SP & (position_P >= torch.tensor(prefix, device=ids_SP.device)[:, None])

@@ -8,7 +8,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from cotrace.attribution.models.memory import free_memory, require, values_of_past
+from cotrace.attribution.models.memory import check_memory, free_memory, kv_cache_numel
 from cotrace.common.checks import as_index
 from cotrace.common.errors import CotraceError
 from cotrace.common.progress import Progress
@@ -56,7 +56,7 @@ class Generation:
     @property
     def text(self) -> str:
         """The new tokens as text."""
-        return self.prompt.tokenizer.join(self.token_ids)
+        return self.prompt.tokenizer.decode(self.token_ids)
 
     @torch.no_grad()
     def next_probabilities(self, step: int) -> Tensor:
@@ -106,18 +106,18 @@ class Reader:
     def _require_memory(self, max_new_tokens: int) -> None:
         weights, n_prompt = self.prompt.weights, len(self.prompt.ids_P)
         runs = 2 if any(how != LayerMode() for how in self.how) else 1
-        past = values_of_past(weights.architecture, n_prompt + max_new_tokens) * weights.dtype.itemsize
+        past = kv_cache_numel(weights.architecture, n_prompt + max_new_tokens) * weights.dtype.itemsize
         kept, passing = self.prompt.row_bytes(self.how, n_prompt + (0 if self.use_cache else max_new_tokens))
         what = f"{max_new_tokens} new tokens after {n_prompt}"
         cure = "lower max_new_tokens or shorten the prompt"
-        require(runs * past + kept + passing, free_memory(weights.device), what, cure)
+        check_memory(runs * past + kept + passing, free_memory(weights.device), what, cure)
 
 
 def generate(reader: Reader, sampling: Sampling, progress: Progress) -> Generation:
     """Go on with a prompt, with changes; see `Model.generate`."""
     prompt = reader.prompt
     generator = torch.Generator(device=prompt.weights.device).manual_seed(sampling.seed)
-    result, ends, ids_P = Generation(prompt), prompt.tokenizer.ends(), prompt.ids_P
+    result, ends, ids_P = Generation(prompt), prompt.tokenizer.end_token_ids(), prompt.ids_P
     edited_positions: EditedPositions = {}
     with progress.phase("generating", sampling.max_new_tokens) as step:
         while len(result.token_ids) < sampling.max_new_tokens and not result.ended:

@@ -13,11 +13,11 @@ from cotrace.attribution.models.architecture import Architecture
 from cotrace.attribution.models.gemma3 import Gemma3
 from cotrace.attribution.models.masking import MaskedPositions
 from cotrace.attribution.models.memory import (
+    check_logits_memory,
+    check_memory,
     free_memory,
-    require,
-    require_for_logits,
-    values_of_layer,
-    values_of_patterns,
+    layer_numel,
+    patterns_numel,
 )
 from cotrace.attribution.models.tokenizer import PromptTokenizer
 from cotrace.attribution.transcoders import Transcoders
@@ -125,9 +125,9 @@ class PreparedPrompt(NamedTuple):
         width = max(self.transcoders.width(layer, self.weights) for layer in range(arch.n_layers))
         stream = n_positions * arch.d_model * size
         active = min(width, ACTIVE) * arch.n_layers * n_positions * (2 * INDEX + 2 * size)
-        passing = PER_LAYER * arch.n_layers * stream + size * values_of_layer(arch, n_positions)
+        passing = PER_LAYER * arch.n_layers * stream + size * layer_numel(arch, n_positions)
         if any(h.attention for h in how):
-            passing += size * values_of_patterns(arch, n_positions)
+            passing += size * patterns_numel(arch, n_positions)
         if any(h.mlp == TRANSCODERS for h in how):  # decoders of all that is active in a layer
             outputs = arch.n_layers if self.transcoders.kind == "clt" else 1
             passing += min(width, ACTIVE * n_positions) * outputs * arch.d_model * size
@@ -233,7 +233,7 @@ class InterventionResult:
 
     def _logits(self, chunk: ForwardOutput) -> Tensor:
         weights = self._prompt.weights
-        require_for_logits(weights.architecture, len(self.token_ids), weights.dtype, weights.device)
+        check_logits_memory(weights.architecture, len(self.token_ids), weights.dtype, weights.device)
         return weights.logits(chunk.resid_BPD[self._row], chunk.rms_BP[self._row])
 
     def _logits_at(self, chunk: ForwardOutput, position: int) -> Tensor:
@@ -300,7 +300,7 @@ def require_memory(asked: Sequence[InterventionBatch]) -> None:
     count, longest = sum(rows for rows, *_ in each), max(len(one.prompt.ids_P) for one in asked)
     what = f"{count} interventions on up to {longest} tokens" if count > 1 else f"a prompt of {longest} tokens"
     cure = "make fewer at a time, or shorten the prompt" if count > 1 else "shorten the prompt"
-    require(needed, free_memory(asked[0].prompt.weights.device), what, cure)
+    check_memory(needed, free_memory(asked[0].prompt.weights.device), what, cure)
 
 
 def intervene(prepared: InterventionBatch) -> Iterator[InterventionResult]:
@@ -326,7 +326,7 @@ def top_probability_changes(
     if as_index(count, "count") < 1:
         raise CotraceError(f"count is {count}; ask for at least one token")
     top = (after_V - before_V).abs().topk(min(count, len(before_V))).indices.tolist()
-    return [ProbabilityChange(t, tokenizer.text(t), float(before_V[t]), float(after_V[t])) for t in top]
+    return [ProbabilityChange(t, tokenizer.decode_token(t), float(before_V[t]), float(after_V[t])) for t in top]
 
 
 def _of_row(active: Active, row: int, n_positions: int) -> Active:

@@ -42,7 +42,7 @@ class PatchResult(InterventionResult):
         0 is the corrupted prompt, 1 the clean one. Without `other` the logit is centred. Raises ValueError where
         the two prompts do not differ.
         """
-        single = self._prompt.tokenizer.single
+        single = self._prompt.tokenizer.token_id
         rows = [single(token)] + ([] if other is None else [single(other)])
 
         def read(chunk: ForwardOutput) -> float:

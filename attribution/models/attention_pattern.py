@@ -9,7 +9,7 @@ from torch import Tensor
 QUERIES = 256  # of a block: large products, and little that is hidden from all of them
 
 
-class PatternSpan(NamedTuple):
+class QueryBlock(NamedTuple):
     """A block's queries and the keys that any of them attends to: ranges of positions."""
 
     queries: slice
@@ -19,18 +19,18 @@ class PatternSpan(NamedTuple):
 class PatternBlock(NamedTuple):
     """Pattern of a block, (H, queries, keys); of several sequences (B, H, queries, keys)."""
 
-    span: PatternSpan
+    span: QueryBlock
     pattern_Hqk: Tensor
 
 
-def spans(n_positions: int, window: int | None, first: int = 0) -> Iterator[PatternSpan]:
+def query_blocks(n_positions: int, window: int | None, first: int = 0) -> Iterator[QueryBlock]:
     """Blocks of a causal pattern, of queries from the `first` on; with a window, a query attends to its `window` last positions."""
     for start in range(first, n_positions, QUERIES):
         stop = min(start + QUERIES, n_positions)
-        yield PatternSpan(slice(start, stop), slice(0 if window is None else max(0, start - window + 1), stop))
+        yield QueryBlock(slice(start, stop), slice(0 if window is None else max(0, start - window + 1), stop))
 
 
-def hidden(span: PatternSpan, window: int | None, device: torch.device) -> Tensor:
+def causal_mask(span: QueryBlock, window: int | None, device: torch.device) -> Tensor:
     """Which keys of a block are hidden from which of its queries, (queries, keys) bool."""
     queries = torch.arange(span.queries.start, span.queries.stop, device=device)
     distance = queries[:, None] - torch.arange(span.keys.start, span.keys.stop, device=device)
@@ -49,7 +49,7 @@ class AttentionPattern:
             [PatternBlock(s, of_query_P[s.queries, None] * b * of_key_P[s.keys]) for s, b in self.blocks]
         )
 
-    def of_queries(self, position_T: Tensor, reach: int) -> Tensor:
+    def query_rows(self, position_T: Tensor, reach: int) -> Tensor:
         """What the queries at some positions attend to among the first `reach`, (H, T, reach)."""
         n_heads = len(self.blocks[0].pattern_Hqk)
         found_HTP = self.blocks[0].pattern_Hqk.new_zeros(n_heads, len(position_T), reach)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from transformers.activations import ACT2FN
 
 from .architecture import Architecture, read_architecture
-from .attention_pattern import AttentionPattern, PatternBlock, PatternSpan, hidden, spans
+from .attention_pattern import AttentionPattern, PatternBlock, QueryBlock, causal_mask, query_blocks
 
 
 class LayerCache(NamedTuple):
@@ -280,12 +280,12 @@ class Gemma3:
         if past is not None:
             k_KPd = past.add_keys(index, k_KPd, window)
         k_HPd, gone, blocks = k_KPd.repeat_interleave(self._group, -3), stop - k_KPd.shape[-2], []
-        for span in spans(stop, window, first):
+        for span in query_blocks(stop, window, first):
             queries = slice(span.queries.start - first, span.queries.stop - first)
             keys = slice(span.keys.start - gone, span.keys.stop - gone)  # of those that are kept
             scores_Hqk = q_HPd[..., queries, :] @ k_HPd[..., keys, :].mT * arch.attention_scale
-            scores_Hqk.masked_fill_(hidden(span, window, scores_Hqk.device), float("-inf"))
-            blocks.append(PatternBlock(PatternSpan(span.queries, keys), F.softmax(scores_Hqk, dim=-1)))
+            scores_Hqk.masked_fill_(causal_mask(span, window, scores_Hqk.device), float("-inf"))
+            blocks.append(PatternBlock(QueryBlock(span.queries, keys), F.softmax(scores_Hqk, dim=-1)))
         return AttentionPattern(blocks)
 
     @property

@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 from cotrace.common.errors import CotraceError
 
 from .architecture import Architecture, read_architecture
-from .memory import require_for_weights
+from .memory import check_weights_memory
 from .provenance import HubName, cache_folder, content_hash, download, list_hub
 from .tokenizer import check_segmentation
 
@@ -52,7 +52,7 @@ class ModelSource(NamedTuple):
         config = self.config()
         stored = getattr(config, "dtype", None) or getattr(config.get_text_config(), "dtype", None) or torch.float32
         stored = getattr(torch, stored) if isinstance(stored, str) else stored
-        require_for_weights(list(self.folder.glob("*.safetensors")), stored, dtype, device)
+        check_weights_memory(list(self.folder.glob("*.safetensors")), stored, dtype, device)
 
     def content_hash(self) -> str:
         """SHA-256 over the weights."""

@@ -13,7 +13,7 @@ from cotrace.common.errors import CotraceError
 from cotrace.common.files import free_disk
 
 from .architecture import Architecture
-from .attention_pattern import PatternSpan, spans
+from .attention_pattern import QueryBlock, query_blocks
 
 GIB = 2**30
 TIMES_INSIDE = 3  # tensors as large as a pattern, or as a layer's neurons, that are there at once while it is computed
@@ -27,14 +27,14 @@ def free_memory(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0] + kept
 
 
-def give_back_freed() -> None:
+def release_freed_memory() -> None:
     """Return memory that was freed to the system: glibc keeps blocks of less than 32 MB otherwise."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)
 
 
-def require(needed: float, free: int, what: str, cure: str) -> None:
+def check_memory(needed: float, free: int, what: str, cure: str) -> None:
     """Raise ValueError if there are fewer free bytes than needed."""
     if needed > free:
         raise CotraceError(
@@ -42,45 +42,45 @@ def require(needed: float, free: int, what: str, cure: str) -> None:
         )
 
 
-def require_for_forward(arch: Architecture, n_positions: int, dtype: torch.dtype, free: int) -> None:
+def check_forward_memory(arch: Architecture, n_positions: int, dtype: torch.dtype, free: int) -> None:
     """Check room for the frozen patterns, MLP inputs and outputs, and the logits of one position."""
     attended = _attended(arch, n_positions)
     patterns = sum(attended) + max(attended)  # one layer's are made of scores of their size
     values = patterns + arch.n_layers * n_positions * 4 * arch.d_model + 2 * arch.vocab_size
-    require(values * dtype.itemsize, free, f"a prompt of {n_positions} tokens", "shorten the prompt or allow more")
+    check_memory(values * dtype.itemsize, free, f"a prompt of {n_positions} tokens", "shorten the prompt or allow more")
 
 
-def values_of_layer(arch: Architecture, n_positions: int) -> int:
+def layer_numel(arch: Architecture, n_positions: int) -> int:
     """Numbers that are there at once while one layer is computed, or the logits of one position."""
     largest = max(*_attended(arch, n_positions), n_positions * arch.d_mlp)
     return max(TIMES_INSIDE * largest, 2 * arch.vocab_size)
 
 
-def values_of_patterns(arch: Architecture, n_positions: int) -> int:
+def patterns_numel(arch: Architecture, n_positions: int) -> int:
     """Numbers in the attention patterns of all layers."""
     return sum(_attended(arch, n_positions))
 
 
-def values_of_past(arch: Architecture, n_positions: int) -> int:
+def kv_cache_numel(arch: Architecture, n_positions: int) -> int:
     """Numbers in the keys and values of so many positions, as far back as later ones attend."""
     windows = (arch.window(layer) for layer in range(arch.n_layers))
     kept = sum(n_positions if window is None else min(n_positions, window) for window in windows)
     return 2 * arch.n_kv_heads * arch.d_head * kept
 
 
-def require_for_logits(arch: Architecture, n_positions: int, dtype: torch.dtype, device: torch.device) -> None:
+def check_logits_memory(arch: Architecture, n_positions: int, dtype: torch.dtype, device: torch.device) -> None:
     """Check room for the logits of every position."""
     what = f"logits of {n_positions} positions over {arch.vocab_size:,} tokens"
-    require(n_positions * arch.vocab_size * dtype.itemsize, free_memory(device), what, "shorten the prompt")
+    check_memory(n_positions * arch.vocab_size * dtype.itemsize, free_memory(device), what, "shorten the prompt")
 
 
-def require_for_weights(files: list[Path], stored: torch.dtype, wanted: torch.dtype, device: torch.device) -> None:
+def check_weights_memory(files: list[Path], stored: torch.dtype, wanted: torch.dtype, device: torch.device) -> None:
     """Check room for a model's weights in the wanted dtype, by the size of its files."""
     needed = sum(path.stat().st_size for path in files) * wanted.itemsize / stored.itemsize
-    require(needed, free_memory(device), "the model's weights", "use dtype bfloat16 or a smaller model")
+    check_memory(needed, free_memory(device), "the model's weights", "use dtype bfloat16 or a smaller model")
 
 
-def require_disk(needed: int, what: str, cure: str) -> None:
+def check_disk_space(needed: int, what: str, cure: str) -> None:
     """Raise ValueError if the temporary folder has less room than `needed` bytes."""
     free = free_disk()
     if needed > free:
@@ -92,15 +92,17 @@ def require_disk(needed: int, what: str, cure: str) -> None:
 
 def _attended(arch: Architecture, n_positions: int) -> list[int]:
     """Numbers in each layer's attention pattern."""
-    of_layers = ([_size(span) for span in spans(n_positions, arch.window(layer))] for layer in range(arch.n_layers))
+    of_layers = (
+        [_size(span) for span in query_blocks(n_positions, arch.window(layer))] for layer in range(arch.n_layers)
+    )
     return [arch.n_heads * sum(sizes) for sizes in of_layers]
 
 
-def _size(span: PatternSpan) -> int:
+def _size(span: QueryBlock) -> int:
     return (span.queries.stop - span.queries.start) * (span.keys.stop - span.keys.start)
 
 
-def count_edges(counts_LP: Tensor) -> int:
+def max_edges(counts_LP: Tensor) -> int:
     """Edges of a trace at most: every feature from all features, errors and tokens that can reach it."""
     n_layers, n_positions = counts_LP.shape
     reach = torch.arange(1, n_positions + 1, device=counts_LP.device)

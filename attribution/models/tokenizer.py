@@ -54,14 +54,14 @@ class PromptTokenizer:
             )
         return ids
 
-    def plain(self, text: str) -> list[int]:
-        """Token ids of a text without BOS."""
+    def encode_without_bos(self, text: str) -> list[int]:
+        """Return the token ids of a text, without BOS."""
         return self._require_tokenizer("a text")(text, add_special_tokens=False)["input_ids"]
 
     def _encode_text(self, text: str) -> list[int]:
         if not text:
             raise CotraceError("the prompt is empty; write some text")
-        ids = self.plain(text)
+        ids = self.encode_without_bos(text)
         starts_with_bos = bool(ids) and ids[0] == self.bos_id
         return ids if starts_with_bos or self.bos_id is None else [self.bos_id, *ids]
 
@@ -81,7 +81,7 @@ class PromptTokenizer:
         except Exception as error:  # templates raise their own errors for wrong roles and orders
             raise CotraceError(f"the chat does not fit the model's template: {error}") from error
 
-    def single(self, token: Any) -> int:
+    def token_id(self, token: Any) -> int:
         """The id of a token given by id or by exact text; ValueError if the text is not one token."""
         if not isinstance(token, str):
             token = as_index(token, "a target's token")
@@ -90,11 +90,11 @@ class PromptTokenizer:
             return token
         ids = self._require_tokenizer("a target given as text")(token, add_special_tokens=False)["input_ids"]
         if len(ids) != 1:
-            pieces = ", ".join(f"{self.text(piece)!r} ({piece})" for piece in ids) or "no token"
+            pieces = ", ".join(f"{self.decode_token(piece)!r} ({piece})" for piece in ids) or "no token"
             raise CotraceError(f"the target {token!r} is not one token but {pieces}; choose one of them, by text or id")
         return ids[0]
 
-    def text(self, token_id: int) -> str:
+    def decode_token(self, token_id: int) -> str:
         """Text of one token, leading space included; `<id>` without a tokenizer."""
         if self.hf_tokenizer is None:
             return f"<{token_id}>"
@@ -103,11 +103,11 @@ class PromptTokenizer:
             return decoded
         return str(self.hf_tokenizer.convert_ids_to_tokens(token_id) or f"<{token_id}>")  # a piece of a character
 
-    def join(self, ids: list[int]) -> str:
+    def decode(self, ids: list[int]) -> str:
         """Text of several tokens."""
-        return "".join(map(self.text, ids)) if self.hf_tokenizer is None else self.hf_tokenizer.decode(ids)
+        return "".join(map(self.decode_token, ids)) if self.hf_tokenizer is None else self.hf_tokenizer.decode(ids)
 
-    def ends(self) -> set[int]:
+    def end_token_ids(self) -> set[int]:
         """Tokens that end a text or a turn of a chat."""
         if self.hf_tokenizer is None:
             return set()
@@ -117,7 +117,7 @@ class PromptTokenizer:
         )  # else that of unknown ones
         return {self.hf_tokenizer.eos_token_id, turn if known else None} - {None}
 
-    def constant_prefix(self, ids: list[int]) -> int:
+    def constant_prefix_length(self, ids: list[int]) -> int:
         """How many leading positions are the same for every prompt: 4 in a chat, else 1.
 
         Transcoders were not trained on them; they carry no features.
@@ -133,7 +133,7 @@ class PromptTokenizer:
         return self.hf_tokenizer
 
 
-def several(prompt: Any) -> list[Any] | None:
+def as_prompt_list(prompt: Any) -> list[Any] | None:
     """The prompts of a list of texts, of lists of ids or of chats; None for one prompt."""
     if not isinstance(prompt, list | tuple) or not prompt:
         return None

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cotrace.attribution.models.memory import give_back_freed
+from cotrace.attribution.models.memory import release_freed_memory
 from cotrace.common.errors import CotraceError
 from cotrace.common.files import free_disk
 
@@ -70,7 +70,7 @@ class DecoderTable:
         """The layers in one tensor; each goes when it is there: pages that are not written to yet take no memory."""
         for first, stop in itertools.pairwise(self._firsts):
             table_RD[first:stop] = self._parts.pop(0)
-            give_back_freed()
+            release_freed_memory()
         return table_RD
 
     def _write(self, file: IO[bytes]) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import psutil
 import torch
 
-from cotrace.attribution.models.memory import GIB, free_memory, require_disk
+from cotrace.attribution.models.memory import GIB, check_disk_space, free_memory
 from cotrace.common.errors import CotraceError
 
 from .activations import PromptActivations
@@ -92,7 +92,7 @@ def make_plan(
             )
     if limits.all_rows and request is not None:
         fewer = "compute fewer rows with max_seconds=, max_features= or coverage="
-        require_disk(plan.disk - _bytes(survey) * target_rows * plan.nodes, f"{plan.edges:,} edges", fewer)
+        check_disk_space(plan.disk - _bytes(survey) * target_rows * plan.nodes, f"{plan.edges:,} edges", fewer)
     return plan
 
 

@@ -168,7 +168,7 @@ class _Sweep:
         """Take gradients that live at one position each to all earlier ones, (P, T, D)."""
         value, output = self.r.attention[layer]
         targets = torch.arange(len(read_TD), device=read_TD.device)
-        coefficient_HTP = self.r.pattern[layer].of_queries(self.batch.position_T, self.reach)
+        coefficient_HTP = self.r.pattern[layer].query_rows(self.batch.position_T, self.reach)
         head_HTd = read_TD @ output
         group = len(output) // len(value)
         grad_PTD = read_TD.new_zeros(self.reach, *read_TD.shape)

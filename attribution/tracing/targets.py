@@ -128,9 +128,9 @@ def _parse(request: Any, tokens: PromptTokenizer, d_model: int) -> Target:
             layer, position, feature = (as_index(part, "a part of a feature target") for part in request[1:])
             return Target("feature", f"L{layer} #{feature} @{position}", site=(layer, position, feature))
         if len(request) == 2:
-            return _difference(tokens.single(request[0]), tokens.single(request[1]), tokens)
+            return _difference(tokens.token_id(request[0]), tokens.token_id(request[1]), tokens)
     elif isinstance(request, str) or hasattr(request, "__index__"):
-        return _token(tokens.single(request), tokens)
+        return _token(tokens.token_id(request), tokens)
     raise CotraceError(
         f"cannot read the target {request!r}: use a token (text or id), a pair of tokens, a direction of shape "
         '(D,), or ("feature", layer, position, id)'
@@ -138,13 +138,17 @@ def _parse(request: Any, tokens: PromptTokenizer, d_model: int) -> Target:
 
 
 def _token(token: int, tokens: PromptTokenizer) -> Target:
-    return Target("token", tokens.text(token), token_ids=(token,))
+    return Target("token", tokens.decode_token(token), token_ids=(token,))
 
 
 def _difference(first: int, second: int, tokens: PromptTokenizer) -> Target:
     if first == second:
-        raise CotraceError(f"the difference of {tokens.text(first)!r} and itself is zero; name two different tokens")
-    return Target("difference", f"{tokens.text(first)} − {tokens.text(second)}", token_ids=(first, second))
+        raise CotraceError(
+            f"the difference of {tokens.decode_token(first)!r} and itself is zero; name two different tokens"
+        )
+    return Target(
+        "difference", f"{tokens.decode_token(first)} − {tokens.decode_token(second)}", token_ids=(first, second)
+    )
 
 
 def _direction(direction_D: Tensor, d_model: int) -> Target:

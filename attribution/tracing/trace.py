@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cotrace.attribution.models.memory import give_back_freed
+from cotrace.attribution.models.memory import release_freed_memory
 from cotrace.common.progress import Progress
 from cotrace.graphs import Graph, NodeOrder, RowWriter
 from cotrace.graphs.influence import node_influence, weights_of_targets
@@ -126,7 +126,7 @@ def trace(
         for layer in reversed(range(replacement.n_layers)):
             run.layer(layer, plan.size, step)
     replacement.written.clear()
-    give_back_freed()
+    release_freed_memory()
     with progress.phase("finishing the graph"):
         csr = run.collector.spool.finish()
         computed_N, bias_M = expansion.computed_N.cpu().numpy(), run.collector.bias_M

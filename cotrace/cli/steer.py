@@ -176,7 +176,9 @@ def print_comparison(comparison: Comparison) -> None:
     print_moves(comparison.first, "the first new token")
     console.print(f"KL(without ‖ with) at the first new token: {comparison.first.kl:.3g} nats", highlight=False)
     if comparison.first_divergence is not None and comparison.first_divergence.step > 0:
-        common = comparison.plain.prompt.tokenizer.join(comparison.plain.token_ids[: comparison.first_divergence.step])
+        common = comparison.plain.prompt.tokenizer.decode(
+            comparison.plain.token_ids[: comparison.first_divergence.step]
+        )
         shown = common if len(common) <= LONGEST_TITLE else f"…{common[1 - LONGEST_TITLE :]}"
         console.print()
         print_moves(comparison.first_divergence, f"where they part, after {shown!r}")
@@ -213,7 +215,7 @@ def readable(generation: "Generation", first_divergence: int | None) -> "Text":
     text = generation.text
     if first_divergence is None:
         return Text(_lines(text))
-    join, ids = generation.prompt.tokenizer.join, generation.token_ids
+    join, ids = generation.prompt.tokenizer.decode, generation.token_ids
     common = join(ids[:first_divergence])
     own = (
         text.removeprefix(common) if text.startswith(common) else join(ids[first_divergence:])
@@ -262,7 +264,7 @@ def _generation_json(generation: "Generation") -> dict[str, Any]:
     return {
         "text": generation.text,
         "token_ids": ids,
-        "tokens": [generation.prompt.tokenizer.text(token) for token in ids],
+        "tokens": [generation.prompt.tokenizer.decode_token(token) for token in ids],
         "probabilities": generation.probabilities,
         "ended": generation.ended,
     }
