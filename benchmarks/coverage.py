@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import cotrace
-from cotrace.attribution.models.provenance import versions
+from cotrace.common.versions import package_versions
 from cotrace.training import EVERYDAY_PROMPTS
 
 from .measure import machine
@@ -90,7 +90,12 @@ def main() -> None:
             f"{prompt!r}: " + ", ".join(f"{p['coverage']}: {p['jaccard']:.3f}" for p in cases[-1]["parts"]), flush=True
         )
     settings = {"model": args.model, "transcoders": model.transcoders.name}
-    result = {"benchmark": "coverage", "date": time.strftime("%Y-%m-%d"), "machine": machine(), "versions": versions()}
+    result = {
+        "benchmark": "coverage",
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": machine(),
+        "versions": package_versions(),
+    }
     result |= {"settings": settings, "summary": summary(cases), "cases": cases}
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(result, indent=1) + "\n")

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 import cotrace
-from cotrace.attribution.models.provenance import versions
 from cotrace.attribution.validation.record import Plan
+from cotrace.common.versions import package_versions
 
 from .coverage import PROMPTS
 from .measure import machine
@@ -80,7 +80,7 @@ def interval(values: list[float]) -> dict[str, float]:
 def measured_before(args: argparse.Namespace) -> list[dict[str, Any]]:
     """What the file has of the same settings and versions."""
     result = json.loads(args.out.read_text())
-    return result["cases"] if (result["settings"], result["versions"]) == (settings(args), versions()) else []
+    return result["cases"] if (result["settings"], result["versions"]) == (settings(args), package_versions()) else []
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def write(args: argparse.Namespace, cases: list[dict[str, Any]]) -> None:
         "benchmark": "validation",
         "date": time.strftime("%Y-%m-%d"),
         "machine": machine(),
-        "versions": versions(),
+        "versions": package_versions(),
     }
     result |= {"settings": settings(args), "published": PUBLISHED}
     result |= {"summary": overall(cases), "cases": cases}

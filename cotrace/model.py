@@ -44,6 +44,7 @@ from cotrace.attribution.transcoders import Transcoders, default_transcoders, fi
 from cotrace.attribution.validation.record import ValidationConfig, validate
 from cotrace.common.errors import CotraceError
 from cotrace.common.progress import Progress
+from cotrace.common.versions import package_versions
 from cotrace.graphs import Graph
 
 
@@ -80,7 +81,7 @@ class Model:
             "n_layers": self.architecture.n_layers,
             "d_model": self.architecture.d_model,
         }
-        return {"model": model, "transcoders": self.transcoders.describe(), "versions": versions()}
+        return {"model": model, "transcoders": self.transcoders.describe(), "versions": package_versions()}
 
     def tokenize(self, prompt: Any) -> list[int]:
         """Token ids of a prompt: a text (BOS once), token ids as given, or a chat.

@@ -17,7 +17,8 @@ from tiny_checkpoints import edit, edit_config, truncate, write_multimodal, writ
 from transformers import AutoModelForCausalLM, Gemma3ForCausalLM
 
 import cotrace
-from cotrace.attribution.models import loading as sources
+from cotrace.attribution.models import gguf
+from cotrace.attribution.models.model_source import find_model
 
 PROMPT = tiny.prompt(11)  # the window is 4
 
@@ -233,23 +234,23 @@ def test_a_damaged_tokenizer_is_refused(copy):
 @pytest.mark.parametrize("path", ["missing", "missing.gguf", "a/b/c"])
 def test_paths_that_do_not_exist(path, tmp_path):
     with pytest.raises(ValueError, match="existing"):
-        sources.find_model(tmp_path / path)
+        find_model(tmp_path / path)
 
 
 @pytest.mark.parametrize("text", ["./missing/model", "../missing", "~/missing", "missing"])
 def test_relative_paths_are_not_taken_for_hub_names(text):
     with pytest.raises(ValueError, match="neither an existing file or folder nor a Hub id"):
-        sources.find_model(text)
+        find_model(text)
 
 
 def test_one_file_is_not_a_model(model_folder):
     with pytest.raises(ValueError, match="is one file; pass the folder"):
-        sources.find_model(model_folder / "model.safetensors")
+        find_model(model_folder / "model.safetensors")
 
 
 def write_gguf(path: Path, architecture: str) -> Path:
-    gguf = pytest.importorskip("gguf")
-    writer = gguf.GGUFWriter(path, architecture)
+    library = pytest.importorskip("gguf")
+    writer = library.GGUFWriter(path, architecture)
     writer.add_block_count(1)
     writer.add_tensor("token_embd.weight", torch.ones(4, 8).numpy())
     writer.write_header_to_file()
@@ -280,7 +281,7 @@ def conversion(monkeypatch, tmp_path, model_folder):
         calls.append(path)
         shutil.copytree(model_folder, folder)
 
-    monkeypatch.setattr(sources, "_convert_gguf", convert)
+    monkeypatch.setattr(gguf, "_convert_gguf", convert)
     return calls
 
 
@@ -296,47 +297,47 @@ def left_over(folder: Path) -> list[str]:
 
 def test_conversion_happens_once_and_leaves_the_users_file(conversion, tmp_path):
     path = write_file(tmp_path / "cotrace-models")
-    first, second = sources.find_model(path), sources.find_model(path)
+    first, second = find_model(path), find_model(path)
     assert first.folder == second.folder
     assert conversion == [path]
     assert "Gemma Terms of Use" in (first.folder / "NOTICE").read_text()
     assert len(left_over(tmp_path)) == 1
     assert path.is_file()
     os.utime(path, (1, 1))  # another file under the same name
-    assert sources.find_model(path).folder != first.folder
+    assert find_model(path).folder != first.folder
 
 
 def test_a_conversion_that_fails_leaves_nothing(conversion, tmp_path, monkeypatch):
     path = write_file(tmp_path / "models")
-    whole = sources._convert_gguf
+    whole = gguf._convert_gguf
 
     def fail(path, folder):
         whole(path, folder)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sources, "_convert_gguf", fail)
+    monkeypatch.setattr(gguf, "_convert_gguf", fail)
     with pytest.raises(KeyboardInterrupt):
-        sources.find_model(path)
+        find_model(path)
     assert left_over(tmp_path) == []
-    monkeypatch.setattr(sources, "_convert_gguf", whole)
-    assert (sources.find_model(path).folder / "config.json").is_file()
+    monkeypatch.setattr(gguf, "_convert_gguf", whole)
+    assert (find_model(path).folder / "config.json").is_file()
 
 
 def test_a_full_disk_names_the_cure(conversion, tmp_path, monkeypatch):
     def fail(path, folder):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(sources, "_convert_gguf", fail)
+    monkeypatch.setattr(gguf, "_convert_gguf", fail)
     with pytest.raises(ValueError, match=r"No space left.*COTRACE_CACHE"):
-        sources.find_model(write_file(tmp_path / "models"))
+        find_model(write_file(tmp_path / "models"))
 
 
 def test_a_folder_left_without_its_notice_is_converted_again(conversion, tmp_path):
     path = write_file(tmp_path / "models")
-    folder = sources.find_model(path).folder
+    folder = find_model(path).folder
     (folder / "NOTICE").unlink()
     (folder / "config.json").unlink()
-    assert (sources.find_model(path).folder / "config.json").is_file()
+    assert (find_model(path).folder / "config.json").is_file()
     assert len(conversion) == 2
 
 
@@ -345,13 +346,14 @@ def test_a_killed_conversion_leaves_no_usable_folder(conversion, tmp_path):
     path = write_file(tmp_path / "models")
     script = """
         import os, sys
-        from cotrace.attribution import sources
+        from cotrace.attribution.models import gguf
+        from cotrace.attribution.models.model_source import find_model
         def die(path, folder):
             folder.mkdir()
             (folder / "config.json").write_text("{}")
             os._exit(9)
-        sources._convert_gguf = die
-        sources.find_model(sys.argv[1])
+        gguf._convert_gguf = die
+        find_model(sys.argv[1])
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script), str(path)], env=os.environ, check=False)
     assert done.returncode == 9

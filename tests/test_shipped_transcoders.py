@@ -8,7 +8,7 @@ import torch
 
 import cotrace
 from cotrace.attribution.models.architecture import Architecture, read_architecture
-from cotrace.attribution.models.loading import find_model
+from cotrace.attribution.models.model_source import find_model
 from cotrace.attribution.transcoders import default_transcoders, load_transcoders, shipped
 from cotrace.attribution.transcoders.shipped import SHIPPED_SETS, package_folder
 from cotrace.common.errors import DependencyError

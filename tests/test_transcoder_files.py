@@ -13,7 +13,8 @@ from tiny_checkpoints import edit, truncate
 
 from cotrace.attribution.models.architecture import read_architecture
 from cotrace.attribution.models.gemma3 import Gemma3
-from cotrace.attribution.models.loading import find_model, load_weights
+from cotrace.attribution.models.loading import load_weights
+from cotrace.attribution.models.model_source import find_model
 from cotrace.attribution.transcoders import load_transcoders
 from cotrace.attribution.transcoders.export import write_layout
 from cotrace.common.progress import Progress

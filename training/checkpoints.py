@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from cotrace.attribution.models.provenance import versions
 from cotrace.common.errors import CotraceError
 from cotrace.common.files import atomic_write
+from cotrace.common.versions import package_versions
 
 from .config import Config
 
@@ -38,7 +38,7 @@ def save(trainers: Sequence["Trainer"], folders: Sequence[Path]) -> None:
             if trainer.shard.rank == 0:
                 with atomic_write(folder / HISTORY) as temporary:
                     temporary.write_text("".join(json.dumps(record) + "\n" for record in trainer.history))
-            metadata = {"state": json.dumps({**values, "shards": trainer.shard.size, "versions": versions()})}
+            metadata = {"state": json.dumps({**values, "shards": trainer.shard.size, "versions": package_versions()})}
             tensors = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
             for abandoned in folder.glob(f".{file_name(trainer.shard.rank)}.*.part"):  # by a process that was killed
                 abandoned.unlink()

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cotrace.attribution.models.language_model import LanguageModel
-from cotrace.attribution.models.provenance import versions
+from cotrace.common.versions import package_versions
 
 from .config import Config
 
@@ -35,7 +35,7 @@ def write_card(folder: Path, config: Config, model: LanguageModel, history: list
         model=model.source.name,
         kind=config.kind,
         width=config.width,
-        version=versions()["cotrace"],
+        version=package_versions()["cotrace"],
         activation=config.activation,
         l0=config.target_l0,
         skip=", with an affine skip" if config.has_skip else "",

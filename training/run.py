@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from cotrace.attribution.models.language_model import LanguageModel, load_language_model
-from cotrace.attribution.models.provenance import versions
 from cotrace.attribution.transcoders.files import FileTranscoders
 from cotrace.common.errors import CotraceError
 from cotrace.common.files import atomic_write
 from cotrace.common.progress import Progress
+from cotrace.common.versions import package_versions
 from cotrace.model import load
 
 from .baselines import fit_baselines
@@ -126,7 +126,7 @@ def measure(
         result.settings |= {
             "model": models[0].source.name,
             "context": held_out.shape[1],
-            "versions": versions(),
+            "versions": package_versions(),
             **source,
         }
     for loaded, result in zip(models, results, strict=False):

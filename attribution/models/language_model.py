@@ -10,7 +10,8 @@ from cotrace.common.progress import Progress
 
 from .architecture import Architecture, read_architecture
 from .gemma3 import Gemma3
-from .loading import ModelSource, find_model, load_tokenizer, load_weights, quiet_transformers
+from .loading import load_tokenizer, load_weights, quiet_transformers
+from .model_source import ModelSource, find_model
 from .tokenizer import PromptTokenizer
 
 DTYPES = {  # name: (dtype of the stored weights, dtype of the arithmetic)

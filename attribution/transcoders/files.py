@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cotrace.attribution.models.architecture import Architecture
 from cotrace.attribution.models.gemma3 import Gemma3, LayerCache
-from cotrace.attribution.models.provenance import content_hash
+from cotrace.attribution.models.hashing import content_hash
 from cotrace.common.errors import CotraceError
 from cotrace.kernels.active import Active, FeatureIndex
 from cotrace.kernels.encode import encode

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from cotrace.attribution.models.architecture import Architecture
-from cotrace.attribution.models.provenance import HubName, download, list_hub
+from cotrace.attribution.models.hub import HubName, download, list_repo_files
 from cotrace.common.errors import CotraceError
 
 from .base import Transcoders
@@ -70,7 +70,7 @@ def find_transcoders(spec: str | os.PathLike) -> NeuronTranscoders | HubName | t
 
 def _from_hub(text: str, hub: HubName, arch: Architecture) -> FileTranscoders:
     """Check names and configs before any large file is downloaded."""
-    listed = list_hub(hub)
+    listed = list_repo_files(hub)
     chosen = _choose(text, find_sets(listed), hub.folder)
     _check_set(text, chosen.name, chosen, arch)
     wanted = [path for paths in chosen.files.values() for path in paths]

@@ -21,7 +21,7 @@ def convert(
     Packed files hold a cross-layer transcoder in a quarter of the bytes; only cotrace reads them.
     """
     from cotrace.attribution.models.architecture import read_architecture
-    from cotrace.attribution.models.loading import find_config
+    from cotrace.attribution.models.model_source import find_config
     from cotrace.attribution.transcoders import load_transcoders
     from cotrace.attribution.transcoders.export import check_layout, write_layout
     from cotrace.attribution.transcoders.files import FileTranscoders

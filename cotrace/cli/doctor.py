@@ -98,7 +98,7 @@ def _used(operation: str, device: str) -> str:
 
 
 def _models() -> list[tuple[str, str]]:
-    from cotrace.attribution.models.provenance import cache_folder
+    from cotrace.attribution.models.cache import cache_folder
     from cotrace.attribution.transcoders.shipped import SHIPPED_SETS, package_folder
 
     def _shipped_state(packages: tuple[str, ...]) -> str:

@@ -1,0 +1,51 @@
+"""Content hashes of model and transcoder files."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from cotrace.common.files import atomic_write
+
+from .cache import cache_folder
+
+
+def content_hash(paths: Iterable[Path]) -> str:
+    """Return the SHA-256 over the SHA-256 of each file, in the order given.
+
+    Files in the Hub's cache are named by their hash. Hashes of local files are cached by path, size and
+    modification time, so that a large model is read once.
+    """
+    hashes = _read_cached_hashes()
+    before = dict(hashes)
+    combined = hashlib.sha256()
+    for path in paths:
+        combined.update(_file_hash(path.resolve(), hashes).encode())
+    if hashes != before:
+        _write_cached_hashes(hashes)
+    return combined.hexdigest()
+
+
+def _file_hash(path: Path, hashes: dict[str, str]) -> str:
+    if path.parent.name == "blobs" and len(path.name) == 64:
+        return path.name
+    stat = path.stat()
+    key = f"{path}:{stat.st_size}:{stat.st_mtime_ns}"
+    if key not in hashes:
+        with path.open("rb") as file:
+            hashes[key] = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashes[key]
+
+
+def _read_cached_hashes() -> dict[str, str]:
+    try:
+        return json.loads((cache_folder() / "hashes.json").read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def _write_cached_hashes(hashes: dict[str, str]) -> None:
+    # with a read-only cache the files are hashed again next time
+    with suppress(OSError), atomic_write(cache_folder() / "hashes.json") as temporary:
+        temporary.write_text(json.dumps(hashes, indent=0))
