@@ -120,7 +120,7 @@ def _packed(
             raise CotraceError(f"{source!r} should be samples or samples:N, with the number of sequences, to train on")
         return sampled(model, min(needed, int(n or needed)), _bos(model), context, seed, samples, bars)
     documents = pieces(Path(source), seed) if Path(source).exists() else _data_set(source)
-    return pack(documents, model.tokenizer.plain, _bos(model), context, needed)
+    return pack(documents, model.tokenizer.encode_without_bos, _bos(model), context, needed)
 
 
 def _bos(model: LanguageModel) -> int:
