@@ -30,7 +30,6 @@ from cotrace.attribution.models.language_model import (
 )
 from cotrace.attribution.models.masking import MaskedPositions
 from cotrace.attribution.models.memory import check_forward_memory, check_logits_memory, release_freed_memory
-from cotrace.common.versions import package_versions
 from cotrace.attribution.models.tokenizer import as_prompt_list
 from cotrace.attribution.tracing.activations import PromptActivations
 from cotrace.attribution.tracing.config import TraceConfig

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cotrace.attribution.models.gemma3 import Gemma3, LayerCache
 from cotrace.attribution.models.masking import MaskedPositions
-from cotrace.attribution.models.memory import count_edges
+from cotrace.attribution.models.memory import max_edges
 from cotrace.attribution.transcoders import Encoded, Transcoders
 from cotrace.common.progress import Progress
 
@@ -88,7 +88,7 @@ class PromptActivations:
     @cached_property
     def most_edges(self) -> int:
         """Edges that features' rows have together at most."""
-        return count_edges(self.features.counts(len(self.passes), len(self.token_ids_P)))
+        return max_edges(self.features.counts(len(self.passes), len(self.token_ids_P)))
 
     @property
     def n_vectors(self) -> int:
