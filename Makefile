@@ -7,7 +7,7 @@ export PROMPT
 TRACE_OPTIONS ?=
 READY := $(VENV)/.ready
 
-.PHONY: trace test test-gpu check format typecheck bench bench-kernels bench-train bench-coverage bench-validate clean
+.PHONY: trace test test-gpu check format typecheck docs bench bench-kernels bench-train bench-coverage bench-validate clean
 
 trace: $(READY)
 	@$(BIN)/cotrace trace $(TRACE_OPTIONS) -- "$$PROMPT"
@@ -18,12 +18,17 @@ test: $(READY)
 test-gpu: $(READY)
 	@$(BIN)/python -m pytest -m gpu
 
-check: $(READY) typecheck
+# Lint, types of the package, types as a user's script sees them, and the documentation without warnings.
+check: $(READY) typecheck docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 typecheck: $(READY)
 	$(BIN)/mypy -p cotrace
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
