@@ -143,7 +143,7 @@ class Model:
         Args:
             prompt: a text, token ids (list or 1-D tensor), or a chat (list of role/content).
             targets: tokens (text or id), pairs of tokens (logit differences), directions (D,) at
-                the unembedding's input, or ("feature", layer, position, id). Default: the likeliest
+                the unembedding's input, or Feature(layer, feature, position). Default: the likeliest
                 tokens, at most `max_targets`, until they hold `target_mass` of the probability.
                 "next" is the token that the prompt itself has next, each with the same weight.
             position: where the targets are read, or a list of several places; negative counts from the
@@ -384,7 +384,7 @@ class Model:
     def _describe(self, prompt: Any, request: TargetRequest, options: TraceConfig) -> dict[str, Any]:
         token_ids = list(request.token_ids)
         settings: dict[str, Any] = {"max_targets": options.max_targets, "target_mass": options.target_mass}
-        settings |= {"targets": request.what, "positions": list(request.positions), **asdict(options.row_budget)}
+        settings |= {"targets": request.mode, "positions": list(request.positions), **asdict(options.row_budget)}
         texts = [self.tokenizer.decode_token(token) for token in token_ids]
         return {
             **self.describe(),

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from cotrace.common.errors import CotraceError
+from cotrace.graphs.nodes import Feature
 
 
 def parse_target(text: str) -> Any:
@@ -20,7 +21,8 @@ def parse_target(text: str) -> Any:
         parts = rest.split(":")
         if len(parts) != 3 or not all(part.isdecimal() for part in parts):
             raise CotraceError(f"--target {text!r} should be feature:LAYER:POSITION:ID, three numbers")
-        return ("feature", *map(int, parts))
+        layer, position, feature = map(int, parts)
+        return Feature(layer, feature, position)
     return text
 
 

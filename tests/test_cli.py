@@ -112,7 +112,7 @@ def test_a_mistake_is_one_line_and_a_non_zero_exit(arguments, message, tmp_path)
         (" cold", " cold"),
         ("id:12", 12),
         ("diff: cold| hot", (" cold", " hot")),
-        ("feature:3:2:99", ("feature", 3, 2, 99)),
+        ("feature:3:2:99", cotrace.Feature(3, 99, 2)),
         ("id:x", "id:x"),
     ],
 )

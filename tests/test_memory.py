@@ -10,6 +10,7 @@ import torch
 from helpers.identities import conservation_gap
 from tiny import KINDS, prompt, write_model
 
+import cotrace
 import cotrace.attribution.models.attention_pattern as pattern
 import cotrace.attribution.tracing.decoder_table as decoders
 import cotrace.attribution.tracing.decoder_vectors as writes
@@ -91,7 +92,7 @@ def test_a_plan_tells_nodes_rows_and_edges(load, options):
 def test_a_plan_counts_features_that_are_targets(load):
     model = load("clt")
     active = model.active_features(prompt()).to_pylist()[-1]
-    site = ("feature", active["layer"], active["position"], active["feature"])
+    site = cotrace.Feature(active["layer"], active["feature"], active["position"])
     plan = model.plan(prompt(), [site], max_features=0)
     assert plan.rows == 1
     assert plan.seconds() > 0

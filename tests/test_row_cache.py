@@ -138,7 +138,7 @@ def test_a_model_remembers_nothing_unless_asked_to(load, model_folder):
 def test_feature_targets_and_limits_with_known_rows(load, remembering, swept):
     model, plain = remembering("clt"), load("clt")
     active = model.active_features(prompt()).to_pylist()[-1]
-    site = ("feature", active["layer"], active["position"], active["feature"])
+    site = cotrace.Feature(active["layer"], active["feature"], active["position"])
     model.trace(prompt(), max_features=20)
     for options in (
         {"targets": [site]},

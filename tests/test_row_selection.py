@@ -88,12 +88,13 @@ def test_a_time_that_is_over_leaves_a_valid_graph(load, tmp_path):
 def test_feature_targets_are_always_expanded(load):
     model = load("clt-affine")
     table = model.active_features(prompt())
-    named = [tuple(table[name][i].as_py() for name in ("layer", "position", "feature")) for i in (-1, len(table) // 2)]
-    graph = model.trace(prompt(), [("feature", *site) for site in named], max_features=0)
+    rows = [{name: table[name][i].as_py() for name in ("layer", "feature", "position")} for i in (-1, len(table) // 2)]
+    named = [cotrace.Feature(**row) for row in rows]
+    graph = model.trace(prompt(), named, max_features=0)
     assert computed_features(graph).sum() == 2
     nodes = [target["node"] for target in graph.info["targets"]]
     assert computed_features(graph)[nodes].all()
-    whole = model.trace(prompt(), [("feature", *site) for site in named])
+    whole = model.trace(prompt(), named)
     assert (whole.influence() - graph.influence() <= graph.column("influence_bound") + ROUNDING).all()
 
 

@@ -6,6 +6,7 @@ import torch
 from helpers.identities import conservation_gap
 from tiny import WIDTH, prompt
 
+from cotrace import Feature
 from cotrace.cli.show import find_target
 from cotrace.graphs.drawing.layout import strongest_nodes
 from cotrace.graphs.paths import node_label
@@ -49,8 +50,9 @@ def test_a_direction_reads_where_an_unembedding_row_stands(model):
 
 def test_a_feature_target_is_its_own_row(model):
     active = model.active_features(prompt()).to_pylist()[-1]
-    graph = model.trace(prompt(), [("feature", active["layer"], active["position"], active["feature"])])
+    graph = model.trace(prompt(), [Feature(active["layer"], active["feature"], active["position"])])
     assert graph.order.n_logits == 0
+    assert graph.info["targets"][0]["label"] == f"L{active['layer']}#{active['feature']}@{active['position']}"
     assert graph.target_weights[graph.order.n_features - 1] == 1
     circuit = graph.prune()
     assert circuit.target_weights.sum() == 1
@@ -83,12 +85,17 @@ def test_active_features_are_the_nodes_of_the_graph(model):
         ([torch.ones(WIDTH + 1)], "width"),
         ([torch.full((WIDTH,), torch.nan)], "NaN"),
         ([torch.zeros(WIDTH)], "zero"),
-        ([("feature", 0, 0, 1)], "not active"),
-        ([3.5], "cannot read the target"),
+        ([Feature(0, 1, 0)], "not active"),
+        ([Feature(0, 1)], "needs one position"),
+        ([Feature(0, 1, [2])], "needs one position"),
+        ([Feature(0, 1, "prompt")], "needs one position"),
+        ([Feature(0, 1, 11)], "outside the prompt of 11 tokens"),
+        ([Feature(0, 1, 5), Feature(0, 1, -6)], "named twice"),
+        ([("feature", 0, 0, 1)], "invalid target"),
+        ([3.5], "invalid target"),
         ([True], "must be an integer"),
         ([torch.tensor(1.5)], "must be an integer"),
         ([(5, 6.0)], "must be an integer"),
-        ([("feature", "a", 1, 2)], "must be an integer"),
         (5, "is a list"),
         (np.int64(5), "is a list"),
         (["text"], "no tokenizer"),
@@ -197,10 +204,21 @@ def test_the_likeliest_tokens_of_several_positions(model):
 
 def test_feature_targets_are_named_once_for_all_positions(model):
     active = model.active_features(prompt()).to_pylist()[0]
-    site = ("feature", active["layer"], active["position"], active["feature"])
+    site = Feature(active["layer"], active["feature"], active["position"])
     graph = model.trace(prompt(), [site, (5, 6)], position=[3, 7])
     assert np.allclose(weights(graph), 1 / 3)
     assert [target["position"] for target in graph.info["targets"]] == [active["position"], 3, 7]
+
+
+def test_the_position_of_a_feature_target_may_count_from_the_end(model):
+    active = model.active_features(prompt()).to_pylist()[0]
+    graphs = [
+        model.trace(prompt(), [Feature(active["layer"], active["feature"], position)])
+        for position in (active["position"], active["position"] - len(prompt()))
+    ]
+    assert graphs[0].info["targets"] == graphs[1].info["targets"]
+    with pytest.raises(ValueError, match="must be an integer"):
+        Feature("a", 1, 2)
 
 
 def test_a_position_may_be_any_integer(model):

@@ -220,7 +220,7 @@ def test_what_cannot_be_plotted_is_refused(validated, whole, tmp_path):
 @pytest.mark.parametrize("errors", ["recomputed", "constant"])
 def test_a_circuit_of_every_kind(load, kind, errors):
     model = load(kind)
-    circuit = model.trace(tiny.prompt(), [("feature", 2, 9, feature_at(model, 2, 9)), 5, (3, 4)]).prune()
+    circuit = model.trace(tiny.prompt(), [cotrace.Feature(2, feature_at(model, 2, 9), 9), 5, (3, 4)]).prune()
     if kind == "neurons" and errors == "constant":
         with pytest.raises(ValueError, match="neurons are the MLPs themselves"):
             model.validate(circuit, errors=errors, **FEW)
@@ -239,7 +239,7 @@ def feature_at(model, layer, position):
 def test_targets_that_are_features_are_read_and_not_ablated(load, kind, monkeypatch):
     model = load(kind)
     feature = feature_at(model, 2, 9)
-    graph = model.trace(tiny.prompt(), [("feature", 2, 9, feature)])
+    graph = model.trace(tiny.prompt(), [cotrace.Feature(2, feature, 9)])
     (node,) = (target["node"] for target in graph.info["targets"])
     held = model.validate(graph, freeze="all", **FEW).info["validation"]
     free = model.validate(graph, groups={"target": [node]}, **FEW).info["validation"]

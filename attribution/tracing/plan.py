@@ -75,7 +75,7 @@ def make_plan(
     What can be made again is not held, and batches get smaller, until it fits. Raises ValueError where nothing
     does, and where the temporary folder is too small.
     """
-    target_rows, named = (0, 0) if request is None else (request.most_rows, request.named_features)
+    target_rows, named = (0, 0) if request is None else (request.max_rows, request.n_features)
     plan = _largest(survey, target_rows, named, limits, batch_size)
     while plan.memory > memory:
         if plan.hold:

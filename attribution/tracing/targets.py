@@ -1,4 +1,4 @@
-"""Targets: what the traced paths end in, and how much each counts."""
+"""Targets of a trace: the nodes in which paths end, and the weight of each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,38 +10,38 @@ from torch import Tensor
 
 from cotrace.attribution.models.gemma3 import Gemma3
 from cotrace.attribution.models.tokenizer import PromptTokenizer
-from cotrace.common.checks import as_index
-from cotrace.common.errors import CotraceError
+from cotrace.common.errors import ArgumentError
+from cotrace.graphs.nodes import Feature
 
 from .activations import ActiveFeatures
-from .config import TraceConfig
+from .config import TraceConfig, resolve_position
 from .replacement import LocalReplacementModel
 
 
 @dataclass(frozen=True)
 class Target:
-    """One target. A feature target is a feature's own row; every other one adds a row of its own."""
+    """One target. A feature target uses the row of its feature; every other target adds a row to the graph."""
 
     kind: str  # "token", "difference", "direction" or "feature"
     label: str
     token_ids: tuple[int, ...] = ()
-    direction_D: Tensor | None = None  # read at the unembedding's input; of tokens, filled in later
-    site: tuple[int, int, int] | None = None  # of a feature: layer, position, feature
-    feature: int | None = None  # number of the active feature
-    position: int | None = None  # where it is read
+    direction_D: Tensor | None = None  # at the unembedding's input; `resolve` fills it in for tokens
+    feature: Feature | None = None
+    feature_index: int | None = None  # into the active features; filled in by `resolve`
+    position: int | None = None  # filled in by `resolve`
     probability: float | None = None
     weight: float = 1.0
 
 
 @dataclass(frozen=True)
 class TargetRequest:
-    """Targets as they were asked for: checked before anything is computed, and found in the prompt afterwards.
+    """The targets that the user asked for, checked before anything is computed. `resolve` finds them in a prompt.
 
-    Without `named`, every position has the token that comes next (`what` is "next") or its likeliest
-    tokens ("likeliest").
+    `mode` is "named" for explicit targets, "next" for the next token of the prompt at every position, and "likeliest"
+    for the most probable next tokens at every position.
     """
 
-    what: str
+    mode: str
     named: tuple[Target, ...]
     positions: tuple[int, ...]
     token_ids: tuple[int, ...]
@@ -51,122 +51,133 @@ class TargetRequest:
 
     @classmethod
     def parse(
-        cls, targets: Any, options: TraceConfig, token_ids: Sequence[int], tokens: PromptTokenizer, d_model: int
+        cls, targets: Any, config: TraceConfig, token_ids: Sequence[int], tokenizer: PromptTokenizer, d_model: int
     ) -> "TargetRequest":
-        """Read what `Model.trace` takes. Raises ValueError for what cannot be a target, and where it cannot be read."""
-        positions = options.target_positions(len(token_ids))
-        what = "likeliest" if targets is None else "next" if isinstance(targets, str) and targets == "next" else "named"
-        if what == "next" and positions[-1] + 1 == len(token_ids):
-            raise CotraceError(
-                f'nothing follows position {positions[-1]}, the last of the prompt: targets="next" needs others'
+        """Return the request for the `targets` argument of `Model.trace`.
+
+        Raises ArgumentError for invalid targets, and for positions at which they cannot be read.
+        """
+        positions = config.target_positions(len(token_ids))
+        mode = "likeliest" if targets is None else "next" if isinstance(targets, str) and targets == "next" else "named"
+        if mode == "next" and positions[-1] + 1 == len(token_ids):
+            raise ArgumentError(
+                f'nothing follows position {positions[-1]}, the last of the prompt: use earlier positions with targets="next"'
             )
-        named = parse_targets(targets, tokens, d_model) if what == "named" else ()
-        likeliest = options.max_targets, options.target_mass
-        return cls(what, tuple(named), tuple(positions), tuple(token_ids), tokens, *likeliest)
+        named = parse_targets(targets, tokenizer, len(token_ids), d_model) if mode == "named" else ()
+        limits = config.max_targets, config.target_mass
+        return cls(mode, tuple(named), tuple(positions), tuple(token_ids), tokenizer, *limits)
 
     @property
-    def most_rows(self) -> int:
-        """Rows of their own that the targets have together, at most."""
-        of_position = {"next": 1, "likeliest": self.max_targets, "named": sum(t.site is None for t in self.named)}
-        return len(self.positions) * of_position[self.what]
+    def max_rows(self) -> int:
+        """Largest number of rows that the targets add to the graph."""
+        per_position = {"next": 1, "likeliest": self.max_targets, "named": len(self.named) - self.n_features}
+        return len(self.positions) * per_position[self.mode]
 
     @property
-    def named_features(self) -> int:
-        """Targets that are features, whose rows are their own."""
-        return sum(target.site is not None for target in self.named)
+    def n_features(self) -> int:
+        """Number of targets that are features: they add no row."""
+        return sum(target.feature is not None for target in self.named)
 
     def resolve(self, replacement: LocalReplacementModel) -> list[Target]:
-        """All targets with directions, probabilities and weights that sum to 1: features, then by position.
+        """Return all targets with directions, probabilities and weights: features first, then by position.
 
-        Weights are the probabilities for the likeliest and for named tokens, equal for all else. Raises
-        ValueError for a feature that is not active.
+        Weights sum to 1. They are proportional to the probabilities of tokens, with 1 for every other target; with
+        "next" they are equal. Raises ArgumentError for a feature that is not active.
         """
-        found = [_find(target, replacement.features) for target in self.named if target.site is not None]
+        targets = [_find_feature(target, replacement.features) for target in self.named if target.feature is not None]
         for position in self.positions:
             logits_V = replacement.weights.logits(replacement.final_resid_PD[[position]])[0]
             probability_V = torch.softmax(logits_V.double(), dim=-1)
-            here = (_resolve(target, replacement.weights, probability_V) for target in self._at(position, logits_V))
-            found += [replace(target, position=position) for target in here]
-        if self.what == "next":
-            found = [replace(target, weight=1.0) for target in found]
-        total = sum(target.weight for target in found)
+            for target in self._at_position(position, logits_V):
+                resolved = _resolve(target, replacement.weights, probability_V)
+                targets.append(replace(resolved, position=position))
+        if self.mode == "next":
+            targets = [replace(target, weight=1.0) for target in targets]
+        total = sum(target.weight for target in targets)
         if total == 0:
-            raise CotraceError("the targets' probabilities underflow to 0; trace the difference of two tokens instead")
-        return [replace(target, weight=target.weight / total) for target in found]
+            raise ArgumentError("the probabilities of all targets underflow to 0: use the difference of two tokens")
+        return [replace(target, weight=target.weight / total) for target in targets]
 
-    def _at(self, position: int, logits_V: Tensor) -> list[Target]:
-        """The targets of a position that add a row of their own."""
-        if self.what == "next":
+    def _at_position(self, position: int, logits_V: Tensor) -> list[Target]:
+        """Return the targets of a position that add a row."""
+        if self.mode == "next":
             return [_token(self.token_ids[position + 1], self.tokenizer)]
-        if self.what == "likeliest":
-            return most_likely(logits_V, self.tokenizer, self.max_targets, self.target_mass)
-        return [target for target in self.named if target.site is None]
+        if self.mode == "likeliest":
+            return likeliest_tokens(logits_V, self.tokenizer, self.max_targets, self.target_mass)
+        return [target for target in self.named if target.feature is None]
 
 
-def parse_targets(requests: Sequence[Any], tokens: PromptTokenizer, d_model: int) -> list[Target]:
-    """Read explicit targets: token, pair of tokens, direction (D,), ("feature", layer, position, id).
+def parse_targets(requests: Sequence[Any], tokenizer: PromptTokenizer, n_positions: int, d_model: int) -> list[Target]:
+    """Return explicit targets: tokens, pairs of tokens, directions (D,) and `Feature`s with one position.
 
-    Needs the tokenizer only, so that mistakes show before anything is computed. Raises ValueError
-    for anything else, texts that are not one token, duplicates and directions of the wrong shape.
+    Needs no weights, so that mistakes are reported before anything is computed. Raises ArgumentError for anything
+    else: texts that are not one token, duplicates, directions of the wrong shape, positions outside the prompt.
     """
     if not isinstance(requests, list | tuple):
-        raise CotraceError('targets is a list, or "next"; write targets=[…], also for one target')
-    targets = [_parse(request, tokens, d_model) for request in requests]
+        raise ArgumentError('targets is a list, or "next": write targets=[…], also for one target')
+    targets = [_parse(request, tokenizer, n_positions, d_model) for request in requests]
     if not targets:
-        raise CotraceError("targets is empty; name at least one, or leave it out for the likeliest tokens")
-    named = [(t.kind, t.token_ids, t.site) for t in targets if t.kind != "direction"]
-    if len(set(named)) < len(named):
-        raise CotraceError("a target is named twice; name each once")
+        raise ArgumentError("targets is empty: name at least one, or omit it for the likeliest tokens")
+    identities = [(t.kind, t.token_ids, t.feature) for t in targets if t.kind != "direction"]
+    if len(set(identities)) < len(identities):
+        raise ArgumentError("a target is named twice: name each once")
     return targets
 
 
-def _parse(request: Any, tokens: PromptTokenizer, d_model: int) -> Target:
+def _parse(request: Any, tokenizer: PromptTokenizer, n_positions: int, d_model: int) -> Target:
+    if isinstance(request, Feature):
+        return _feature(request, n_positions)
     if isinstance(request, Tensor | np.ndarray) and request.ndim > 0:
         return _direction(torch.as_tensor(request), d_model)
-    if isinstance(request, tuple | list):
-        if len(request) == 4 and request[0] == "feature":
-            layer, position, feature = (as_index(part, "a part of a feature target") for part in request[1:])
-            return Target("feature", f"L{layer} #{feature} @{position}", site=(layer, position, feature))
-        if len(request) == 2:
-            return _difference(tokens.token_id(request[0]), tokens.token_id(request[1]), tokens)
-    elif isinstance(request, str) or hasattr(request, "__index__"):
-        return _token(tokens.token_id(request), tokens)
-    raise CotraceError(
-        f"cannot read the target {request!r}: use a token (text or id), a pair of tokens, a direction of shape "
-        '(D,), or ("feature", layer, position, id)'
+    if isinstance(request, tuple | list) and len(request) == 2:
+        return _difference(tokenizer.token_id(request[0]), tokenizer.token_id(request[1]), tokenizer)
+    if isinstance(request, str) or hasattr(request, "__index__"):
+        return _token(tokenizer.token_id(request), tokenizer)
+    raise ArgumentError(
+        f"invalid target {request!r}: expected a token (text or id), a pair of tokens, a direction of shape (D,), or "
+        "Feature(layer, feature, position)"
     )
 
 
-def _token(token: int, tokens: PromptTokenizer) -> Target:
-    return Target("token", tokens.decode_token(token), token_ids=(token,))
-
-
-def _difference(first: int, second: int, tokens: PromptTokenizer) -> Target:
-    if first == second:
-        raise CotraceError(
-            f"the difference of {tokens.decode_token(first)!r} and itself is zero; name two different tokens"
+def _feature(feature: Feature, n_positions: int) -> Target:
+    if not isinstance(feature.position, int):
+        raise ArgumentError(
+            f"the target {feature} needs one position: use Feature({feature.layer}, {feature.feature}, position) with an int"
         )
-    return Target(
-        "difference", f"{tokens.decode_token(first)} − {tokens.decode_token(second)}", token_ids=(first, second)
-    )
+    feature = replace(feature, position=resolve_position(feature.position, n_positions))
+    return Target("feature", str(feature), feature=feature)
+
+
+def _token(token: int, tokenizer: PromptTokenizer) -> Target:
+    return Target("token", tokenizer.decode_token(token), token_ids=(token,))
+
+
+def _difference(first: int, second: int, tokenizer: PromptTokenizer) -> Target:
+    texts = tokenizer.decode_token(first), tokenizer.decode_token(second)
+    if first == second:
+        raise ArgumentError(f"the difference of {texts[0]!r} and itself is zero: name two different tokens")
+    return Target("difference", f"{texts[0]} − {texts[1]}", token_ids=(first, second))
 
 
 def _direction(direction_D: Tensor, d_model: int) -> Target:
     if direction_D.shape != (d_model,):
-        raise CotraceError(f"a direction has shape {tuple(direction_D.shape)} and the model's width is ({d_model},)")
+        raise ArgumentError(f"a direction has shape {tuple(direction_D.shape)}: the model's width is ({d_model},)")
     if not direction_D.isfinite().all() or not direction_D.any():
-        raise CotraceError("a direction is zero, or has NaN or infinite values; give a finite direction")
+        raise ArgumentError("a direction is zero, or has NaN or infinite values: use a finite direction")
     return Target("direction", "direction", direction_D=direction_D)
 
 
-def most_likely(logits_V: Tensor, tokens: PromptTokenizer, max_targets: int, target_mass: float) -> list[Target]:
-    """The likeliest tokens that together reach `target_mass`, at most `max_targets`."""
+def likeliest_tokens(
+    logits_V: Tensor, tokenizer: PromptTokenizer, max_targets: int, target_mass: float
+) -> list[Target]:
+    """Return the most probable tokens that together reach `target_mass`, at most `max_targets`."""
     probability, ids = torch.softmax(logits_V.double(), dim=-1).topk(min(max_targets, len(logits_V)))
-    reached = int(torch.searchsorted(probability.cumsum(0), target_mass)) + 1
-    return [_token(token, tokens) for token in ids[:reached].tolist()]
+    count = int(torch.searchsorted(probability.cumsum(0), target_mass)) + 1
+    return [_token(token, tokenizer) for token in ids[:count].tolist()]
 
 
 def _resolve(target: Target, weights: Gemma3, probability_V: Tensor) -> Target:
+    """Return a target with its direction at the unembedding's input and, for a token, its probability as weight."""
     if target.direction_D is not None:
         return replace(target, direction_D=target.direction_D.to(weights.device, weights.dtype))
     rows = weights.unembedding(torch.tensor(target.token_ids, device=weights.device))
@@ -177,13 +188,10 @@ def _resolve(target: Target, weights: Gemma3, probability_V: Tensor) -> Target:
     return replace(target, direction_D=centred_D, probability=probability, weight=probability)
 
 
-def _find(target: Target, features: ActiveFeatures) -> Target:
-    assert target.site is not None
-    layer, position, feature = target.site
-    number = features.find(layer, position, feature)
-    if number is None:
-        raise CotraceError(
-            f"feature {feature} of layer {layer} is not active at position {position}; "
-            "model.active_features(prompt) lists those that are"
-        )
-    return replace(target, feature=number, position=position)
+def _find_feature(target: Target, features: ActiveFeatures) -> Target:
+    assert target.feature is not None
+    feature = target.feature
+    index = features.find(feature.layer, feature.position, feature.feature)
+    if index is None:
+        raise ArgumentError(f"{feature} is not active: model.active_features(prompt) lists the active features")
+    return replace(target, feature_index=index, position=feature.position)

@@ -110,7 +110,7 @@ def trace(
     knows are not computed again, and those of this prompt are remembered there.
     """
     features = replacement.features
-    own_rows = [target for target in targets if target.feature is None]
+    own_rows = [target for target in targets if target.feature_index is None]
     order = NodeOrder(
         len(features), replacement.n_layers * replacement.n_positions, replacement.n_positions, len(own_rows)
     )
@@ -201,7 +201,7 @@ def _target_records(targets: list[Target], order: NodeOrder) -> list[dict[str, A
     """What the file records of the targets, each with its node."""
     records, next_row = [], order.logits.start
     for target in targets:
-        node = target.feature
+        node = target.feature_index
         if node is None:
             node, next_row = next_row, next_row + 1
         records.append(
@@ -227,7 +227,7 @@ def _node_columns(
 ) -> dict[str, Any]:
     """Every column but influence and edges, masked where a kind of node has no value."""
     features = replacement.features
-    own = [target for target in targets if target.feature is None]
+    own = [target for target in targets if target.feature_index is None]
     bias_M[order.features] += features.bias_N.cpu().numpy()
     sites = torch.cartesian_prod(torch.arange(replacement.n_layers), torch.arange(replacement.n_positions))
     token_ids = [t.token_ids[0] if t.kind == "token" else None for t in own]
