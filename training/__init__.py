@@ -1,12 +1,13 @@
-"""Train transcoders on a model's own activations, and measure how well they stand in for its MLPs.
+"""Train transcoders on a model's own activations, and measure how well they replace its MLPs.
 
-from cotrace.training import Config, measure, resume_run, train_run
-folder = train_run(Config(data=("texts/",), width=1024), "run")
-print(measure([folder], run="run"))
+    from cotrace.training import TrainingConfig, resume_training, train_transcoders
+    folder = train_transcoders(TrainingConfig(data=("texts/",), width=1024), "run")
+
+`cotrace.evaluate_transcoders` measures the result.
 """
 
-from .config import Config
-from .evaluate import EVERYDAY_PROMPTS, Result
-from .run import measure, resume_run, save_results, train_run
+from .config import TrainingConfig
+from .replacement_metrics import TranscoderEvaluation
+from .run import resume_training, train_transcoders
 
-__all__ = ["EVERYDAY_PROMPTS", "Config", "Result", "measure", "resume_run", "save_results", "train_run"]
+__all__ = ["TrainingConfig", "TranscoderEvaluation", "resume_training", "train_transcoders"]

@@ -1,4 +1,4 @@
-"""What the MLPs of every layer read and write on sequences of tokens: the examples that are learned from."""
+"""MLP inputs and outputs of every layer on sequences of tokens: the data that transcoders are trained on."""
 
 from typing import NamedTuple
 
@@ -8,68 +8,76 @@ from torch import Tensor
 
 from cotrace.attribution.models.language_model import LanguageModel
 
-# Tokens of a forward pass: on the CPU few enough that no temporary is large enough to be mapped anew each time.
-AT_ONCE, AT_ONCE_ELSEWHERE = {"cpu": 1024}, 16_384
+# On the CPU a forward pass is small, so that the allocator reuses memory instead of mapping new pages each time.
+BATCH_TOKENS, DEFAULT_BATCH_TOKENS = {"cpu": 1024}, 16_384
 
 
-class Examples(NamedTuple):
-    """Inputs and outputs at every layer, of the tokens that are learned from."""
+class MLPActivations(NamedTuple):
+    """Inputs and outputs of the MLPs for N tokens: x (L, N, D) and y (L, N, D)."""
 
     x_LND: Tensor
     y_LND: Tensor
 
     @classmethod
-    def empty(cls, model: LanguageModel, n_tokens: int) -> "Examples":
-        """Room for so many tokens."""
+    def empty(cls, model: LanguageModel, n_tokens: int) -> "MLPActivations":
+        """Allocate float32 memory for `n_tokens` tokens on the model's device."""
         arch = model.architecture
         return cls(*torch.empty(2, arch.n_layers, n_tokens, arch.d_model, device=model.weights.device))
 
 
 @torch.no_grad()
-def examples(
+def collect_activations(
     model: LanguageModel,
     sequences_SP: np.ndarray,
     kind: str,
     advance=lambda steps=1: None,
     *,
-    in_bfloat16: bool = False,
-) -> Examples:
-    """What transcoders read and write on the sequences, without the positions that are masked when tracing.
+    bfloat16: bool = False,
+) -> MLPActivations:
+    """Return MLP inputs and outputs at the unmasked positions of sequences of token ids (S, P).
 
-    An SAE reads what it writes: the MLP's output. In bfloat16 are the model's matrix products, not its weights.
+    Args:
+        model: the model to run.
+        sequences_SP: token ids.
+        kind: `sae` returns the outputs as inputs too: an SAE reconstructs what it reads.
+        advance: called with the number of sequences after each batch.
+        bfloat16: compute matrix products in bfloat16; the weights keep their dtype.
     """
-    ids_SP = on_device(model, sequences_SP)
-    open_SP = open_positions(model, ids_SP)
-    found = Examples.empty(model, int(open_SP.sum()))
-    start, at_once = 0, max(1, AT_ONCE.get(ids_SP.device.type, AT_ONCE_ELSEWHERE) // ids_SP.shape[1])
-    for ids_BP, open_BP in zip(ids_SP.split(at_once), open_SP.split(at_once), strict=True):
-        stop = start + int(open_BP.sum())
-        with torch.autocast(ids_BP.device.type, torch.bfloat16, enabled=in_bfloat16):
-            watch(model, ids_BP, open_BP, Examples(*(side_LND[:, start:stop] for side_LND in found)), kind)
+    ids_SP = to_device(model, sequences_SP)
+    unmasked_SP = unmasked_positions(model, ids_SP)
+    activations = MLPActivations.empty(model, int(unmasked_SP.sum()))
+    start, batch_size = 0, max(1, BATCH_TOKENS.get(ids_SP.device.type, DEFAULT_BATCH_TOKENS) // ids_SP.shape[1])
+    for ids_BP, unmasked_BP in zip(ids_SP.split(batch_size), unmasked_SP.split(batch_size), strict=True):
+        stop = start + int(unmasked_BP.sum())
+        batch = MLPActivations(*(side_LND[:, start:stop] for side_LND in activations))
+        with torch.autocast(ids_BP.device.type, torch.bfloat16, enabled=bfloat16):
+            record_activations(model, ids_BP, unmasked_BP, batch, kind)
         advance(len(ids_BP))
         start = stop
-    return found
+    return activations
 
 
-def watch(model: LanguageModel, ids_BP: Tensor, open_BP: Tensor, into: Examples, kind: str = "transcoder") -> Tensor:
-    """Run the model and note what its MLPs read and write at open positions; returns what its unembedding reads."""
+def record_activations(
+    model: LanguageModel, ids_BP: Tensor, unmasked_BP: Tensor, into: MLPActivations, kind: str = "transcoder"
+) -> Tensor:
+    """Run the model, copy MLP inputs and outputs at unmasked positions; return the unembedding's input (B, P, D)."""
 
-    def note(layer: int, x_BPD: Tensor, y_BPD: Tensor) -> None:
-        into.y_LND[layer] = y_BPD[open_BP].float()
-        into.x_LND[layer] = into.y_LND[layer] if kind == "sae" else x_BPD[open_BP].float()
+    def record(layer: int, x_BPD: Tensor, y_BPD: Tensor) -> None:
+        into.y_LND[layer] = y_BPD[unmasked_BP].float()
+        into.x_LND[layer] = into.y_LND[layer] if kind == "sae" else x_BPD[unmasked_BP].float()
 
-    return model.weights.run_library(ids_BP, note)
+    return model.weights.run_library(ids_BP, record)
 
 
-def on_device(model: LanguageModel, sequences_SP: np.ndarray) -> Tensor:
-    """Token ids as the model takes them."""
+def to_device(model: LanguageModel, sequences_SP: np.ndarray) -> Tensor:
+    """Return token ids as an int64 tensor on the model's device."""
     return torch.from_numpy(sequences_SP.astype(np.int64)).to(model.weights.device)
 
 
-def open_positions(model: LanguageModel, ids_SP: Tensor) -> Tensor:
-    """Where features may be active, (S, P) bool: not at BOS, nor in the opening of a chat."""
+def unmasked_positions(model: LanguageModel, ids_SP: Tensor) -> Tensor:
+    """Return the positions where features may be active, (S, P) bool: neither BOS nor the opening of a chat."""
     bos_id = model.tokenizer.bos_id
-    open_SP = torch.ones_like(ids_SP, dtype=torch.bool) if bos_id is None else ids_SP != bos_id
+    unmasked_SP = torch.ones_like(ids_SP, dtype=torch.bool) if bos_id is None else ids_SP != bos_id
     prefix = [model.tokenizer.constant_prefix_length(ids) for ids in ids_SP.tolist()]
     position_P = torch.arange(ids_SP.shape[1], device=ids_SP.device)
-    return open_SP & (position_P >= torch.tensor(prefix, device=ids_SP.device)[:, None])
+    return unmasked_SP & (position_P >= torch.tensor(prefix, device=ids_SP.device)[:, None])

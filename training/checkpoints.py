@@ -1,95 +1,98 @@
-"""A run's folder: its state in one file that is there whole or not at all, and its history."""
+"""The folder of a training run: its settings, its checkpoint (one file per process) and its history."""
 
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from cotrace.common.errors import CotraceError
+from cotrace.common.errors import ArgumentError, FileError
 from cotrace.common.files import atomic_write
 from cotrace.common.versions import package_versions
 
-from .config import Config
+from .config import TrainingConfig
+from .trainer import Trainer
 
-if TYPE_CHECKING:
-    from .trainer import Trainer
-
-HISTORY, CONFIG = "history.jsonl", "run.json"
+HISTORY_FILE, CONFIG_FILE = "history.jsonl", "run.json"
 
 
-def begin_run(folder: Path, config: Config) -> None:
-    """Make a folder that of a run."""
-    with atomic_write(folder / CONFIG) as temporary:
+def create_run(folder: Path, config: TrainingConfig) -> None:
+    """Write the settings of a new run into a folder."""
+    with atomic_write(folder / CONFIG_FILE) as temporary:
         temporary.write_text(str(config) + "\n")
 
 
-def save(trainers: Sequence["Trainer"], folders: Sequence[Path]) -> None:
-    """Write states beside the old ones; when all processes have, let them take their places.
+def save_checkpoints(trainers: Sequence[Trainer], folders: Sequence[Path]) -> None:
+    """Write the state of every trainer; the new files replace the old ones after every process has written its own.
 
-    The history goes first: it may be ahead.
+    The history is written first: it may be longer than the checkpoint, never shorter.
     """
-    with ExitStack() as all_or_none:
+    with ExitStack() as files:
         for trainer, folder in zip(trainers, folders, strict=True):
             tensors, values = trainer.state()
             if trainer.shard.rank == 0:
-                with atomic_write(folder / HISTORY) as temporary:
+                with atomic_write(folder / HISTORY_FILE) as temporary:
                     temporary.write_text("".join(json.dumps(record) + "\n" for record in trainer.history))
             metadata = {"state": json.dumps({**values, "shards": trainer.shard.size, "versions": package_versions()})}
             tensors = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
-            for abandoned in folder.glob(f".{file_name(trainer.shard.rank)}.*.part"):  # by a process that was killed
-                abandoned.unlink()
-            temporary = all_or_none.enter_context(atomic_write(folder / file_name(trainer.shard.rank)))
-            save_file(tensors, temporary, metadata)
-        trainers[0].shard.wait()
+            name = checkpoint_file(trainer.shard.rank)
+            for leftover in folder.glob(f".{name}.*.part"):  # of a process that was killed
+                leftover.unlink()
+            save_file(tensors, files.enter_context(atomic_write(folder / name)), metadata)
+        trainers[0].shard.barrier()
 
 
-def read_config(folder: Path) -> Config:
-    """Settings of the run in a folder. Raises ValueError if there is none."""
+def read_config(folder: Path) -> TrainingConfig:
+    """Return the settings of the run in a folder. Raises FileError if there is no run."""
     try:
-        return Config.from_json(json.loads((folder / CONFIG).read_text()))
+        return TrainingConfig.from_json(json.loads((folder / CONFIG_FILE).read_text()))
     except (OSError, json.JSONDecodeError) as error:
-        raise CotraceError(f"{folder} holds no training run ({error}); name the folder of one") from error
+        raise FileError(f"{folder} holds no training run ({error}): name the folder of one") from error
 
 
 def is_run(folder: Path) -> bool:
-    """Whether the folder is that of a run, begun or done."""
-    return (folder / CONFIG).is_file()
+    """Return whether a folder holds a training run, finished or not."""
+    return (folder / CONFIG_FILE).is_file()
 
 
-def restore(trainer: "Trainer", folder: Path) -> None:
-    """Continue from the folder's checkpoint. Raises ValueError if it is damaged or of another number of processes."""
-    path = folder / file_name(trainer.shard.rank)
-    values = _values(path)
+def restore(trainer: Trainer, folder: Path) -> None:
+    """Continue from the checkpoint in a folder.
+
+    Raises FileError if the checkpoint is damaged or has other settings, ArgumentError if the number of processes
+    differs from that of the run.
+    """
+    path = folder / checkpoint_file(trainer.shard.rank)
+    values = _read_values(path)
     if values["shards"] != trainer.shard.size:
-        raise CotraceError(
-            f"{folder} was trained by {values['shards']} processes and here are {trainer.shard.size}; start as many"
+        raise ArgumentError(
+            f"{folder} was trained by {values['shards']} processes, not {trainer.shard.size}: "
+            f"start {values['shards']} processes"
         )
-    if Config.from_json(values["config"]) != trainer.config:
-        raise CotraceError(f"{path} was written with other settings; choose another folder, or restore them")
-    with safe_open(path, framework="pt", device=str(trainer.idle_LF.device)) as file:
+    if TrainingConfig.from_json(values["config"]) != trainer.config:
+        raise FileError(f"{path} was written with other settings: choose another folder, or restore the settings")
+    with safe_open(path, framework="pt", device=str(trainer.idle_tokens_LF.device)) as file:
         trainer.restore({name: file.get_tensor(name) for name in file.keys()}, values)
-    history = folder / HISTORY
+    history = folder / HISTORY_FILE
     records = [json.loads(line) for line in history.read_text().splitlines()] if history.is_file() else []
     trainer.history = records[: trainer.step]
 
 
-def has_state(folder: Path) -> bool:
-    """Whether there is a state to continue from."""
-    return (folder / file_name(0)).is_file()
+def has_checkpoint(folder: Path) -> bool:
+    """Return whether a folder has a checkpoint to continue from."""
+    return (folder / checkpoint_file(0)).is_file()
 
 
-def file_name(rank: int) -> str:
-    """Of the state of one process."""
+def checkpoint_file(rank: int) -> str:
+    """Return the file name of the checkpoint of one process."""
     return f"checkpoint-{rank}.safetensors"
 
 
-def _values(path: Path) -> dict[str, Any]:
+def _read_values(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="pt") as file:
             return json.loads(file.metadata()["state"])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise CotraceError(f"{path} is no checkpoint of a training run ({error}); name the folder of one") from error
+        raise FileError(f"{path} is not a checkpoint of a training run ({error}): name the folder of a run") from error

@@ -1,4 +1,4 @@
-"""Activations of features with gradients: what costs does so for active features only."""
+"""Differentiable feature activations, computed for active features only."""
 
 import torch
 from torch import Tensor
@@ -10,32 +10,35 @@ from cotrace.kernels.decode import decode
 def pre_activations(
     x_PD: Tensor, w_enc_FD: Tensor, b_enc_F: Tensor, position_n: Tensor, feature_n: Tensor, z_n: Tensor
 ) -> Tensor:
-    """`z[n] = x[position] . w_enc[feature] + b_enc[feature]`, which encode has computed, with a gradient, (n,).
+    """Return the pre-activations `z[n] = x[position] . w_enc[feature] + b_enc[feature]`, (n,), with gradients.
 
-    Inputs get none. An encoder's is a sum of input vectors for each feature: a decode whose
-    features are positions.
+    The values are those that `encode` computed. Gradients flow to the encoder and its bias, not to the inputs. The
+    encoder's gradient is a sum of input vectors for each feature: a decode in which positions take the place of features.
     """
     return _PreActivations.apply(x_PD, w_enc_FD, b_enc_F, position_n, feature_n, z_n)
 
 
 def jump_relu(z_n: Tensor, threshold_n: Tensor, bandwidth: float) -> Tensor:
-    """`z * (z > threshold)`, whose gradient for the threshold is estimated straight through a window.
+    """Return `z * (z > threshold)`, (n,), with a straight-through estimate of the threshold's gradient.
 
-    Rajamanoharan et al. 2024, "Jumping Ahead", equation 11, with the rectangle kernel.
+    Source: Rajamanoharan et al. 2024, "Jumping Ahead", equation 11, with the rectangle kernel.
     """
     return _JumpReLU.apply(z_n, threshold_n, bandwidth)
 
 
-def step(z_n: Tensor, threshold_n: Tensor, bandwidth: float) -> Tensor:
-    """`z > threshold` as 0 or 1, with the same estimate of its gradient for the threshold; none for z.
+def heaviside(z_n: Tensor, threshold_n: Tensor, bandwidth: float) -> Tensor:
+    """Return `z > threshold` as 0 or 1, (n,), with a straight-through estimate of the threshold's gradient.
 
-    Rajamanoharan et al. 2024, equation 12.
+    No gradient flows to z. Source: Rajamanoharan et al. 2024, equation 12.
     """
-    return _Step.apply(z_n, threshold_n, bandwidth)
+    return _Heaviside.apply(z_n, threshold_n, bandwidth)
 
 
 def sum_over_ranks(partial: Tensor) -> Tensor:
-    """A sum over the processes that share a dictionary. Each computes the same loss of it: its gradient is theirs."""
+    """Return the sum over the processes that share a dictionary, with a gradient.
+
+    Every process computes the same loss from the sum, so the backward pass needs no communication.
+    """
     return _SumOverRanks.apply(partial)
 
 
@@ -65,11 +68,11 @@ class _JumpReLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_n):
         z_n, threshold_n = ctx.saved_tensors
-        near_n = (z_n - threshold_n).abs() < ctx.bandwidth / 2
-        return grad_n * (z_n > threshold_n), -grad_n * near_n * threshold_n / ctx.bandwidth, None
+        in_window_n = (z_n - threshold_n).abs() < ctx.bandwidth / 2
+        return grad_n * (z_n > threshold_n), -grad_n * in_window_n * threshold_n / ctx.bandwidth, None
 
 
-class _Step(torch.autograd.Function):
+class _Heaviside(torch.autograd.Function):
     @staticmethod
     def forward(ctx, z_n, threshold_n, bandwidth):
         ctx.save_for_backward(z_n, threshold_n)
@@ -79,8 +82,8 @@ class _Step(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_n):
         z_n, threshold_n = ctx.saved_tensors
-        near_n = (z_n - threshold_n).abs() < ctx.bandwidth / 2
-        return None, -grad_n * near_n / ctx.bandwidth, None
+        in_window_n = (z_n - threshold_n).abs() < ctx.bandwidth / 2
+        return None, -grad_n * in_window_n / ctx.bandwidth, None
 
 
 class _SumOverRanks(torch.autograd.Function):

@@ -1,4 +1,4 @@
-"""A trained dictionary as files in the layout of Gemma Scope 2, which every tool of the field reads."""
+"""Export of a trained dictionary in the file layout of Gemma Scope 2."""
 
 import os
 import shutil
@@ -11,74 +11,75 @@ from torch import Tensor
 from cotrace.attribution.transcoders.export import hook_points, layer_file, save_layer, scope_tensors
 from cotrace.attribution.transcoders.formats import LayerTensors
 
-from .config import Config
-from .dictionary import Units
+from .config import TrainingConfig
+from .dictionary import Normalization
 from .trainer import Trainer
 
 SITES = {"clt": "clt", "transcoder": "transcoder_all", "skip-transcoder": "transcoder_all", "sae": "mlp_out_all"}
-L0_NAMES = ((25, "small"), (75, "medium"), (float("inf"), "big"))  # of Gemma Scope 2
+L0_NAMES = ((25, "small"), (75, "medium"), (float("inf"), "big"))  # largest L0 of each name of Gemma Scope 2
 
 
-def layers(trainer: Trainer) -> Iterator[LayerTensors]:
-    """Layer by layer, float64: the same function with the units folded in, each feature's decoder of length 1."""
-    assert trainer.units is not None
-    dictionary, units = trainer.dictionary, Units(*(tensor.cpu().double() for tensor in trainer.units))
+def layer_tensors(trainer: Trainer) -> Iterator[LayerTensors]:
+    """Yield the float64 tensors of each layer: the same function of unnormalized inputs, with decoders of length 1."""
+    assert trainer.normalization is not None, "call initialize first"
+    dictionary = trainer.dictionary
+    norm = Normalization(*(tensor.cpu().double() for tensor in trainer.normalization))
     for layer in range(dictionary.n_layers):
         last = layer + dictionary.w_dec[layer].shape[1]
-        w_dec_FJD = _whole(trainer, dictionary.w_dec[layer]) * units.y_scale_L[layer:last, None]
+        w_dec_FJD = _gather_float64(trainer, dictionary.w_dec[layer]) * norm.y_scale_L[layer:last, None]
         length_F = w_dec_FJD.flatten(1).norm(dim=1)
         length_F = torch.where(length_F > 0, length_F, 1.0)
-        w_enc_DF = _whole(trainer, dictionary.w_enc[layer]).T / units.x_scale_LD[layer][:, None] * length_F
-        b_enc_F = _whole(trainer, dictionary.b_enc[layer]) * length_F - units.x_mean_LD[layer] @ w_enc_DF
-        b_dec_D = dictionary.b_dec[layer].detach().cpu().double() * units.y_scale_L[layer] + units.y_mean_LD[layer]
+        w_enc_DF = _gather_float64(trainer, dictionary.w_enc[layer]).T / norm.x_scale_LD[layer][:, None] * length_F
+        b_enc_F = _gather_float64(trainer, dictionary.b_enc[layer]) * length_F - norm.x_mean_LD[layer] @ w_enc_DF
+        b_dec_D = dictionary.b_dec[layer].detach().cpu().double() * norm.y_scale_L[layer] + norm.y_mean_LD[layer]
         skip_DD = None
         if dictionary.skip is not None:
-            skip_DD = dictionary.skip[layer].detach().cpu().double() / units.x_scale_LD[layer][:, None]
-            skip_DD = skip_DD * units.y_scale_L[layer]
-            b_dec_D = b_dec_D - units.x_mean_LD[layer] @ skip_DD
-        threshold_F = _whole(trainer, trainer.threshold_LF[layer]) * length_F
+            skip_DD = dictionary.skip[layer].detach().cpu().double() / norm.x_scale_LD[layer][:, None]
+            skip_DD = skip_DD * norm.y_scale_L[layer]
+            b_dec_D = b_dec_D - norm.x_mean_LD[layer] @ skip_DD
+        threshold_F = _gather_float64(trainer, trainer.threshold_LF[layer]) * length_F
         yield LayerTensors(w_enc_DF, b_enc_F, w_dec_FJD / length_F[:, None, None], b_dec_D, threshold_F, skip_DD)
 
 
-def export(trainer: Trainer, folder: Path, model_name: str) -> Path:
-    """Write the result into a run's folder, all or nothing; returns the folder of the set.
+def export_transcoders(trainer: Trainer, folder: Path, model_name: str) -> Path:
+    """Write the transcoders into a run's folder, replacing older ones when all files are written; return their folder.
 
-    A CLT's decoders are stored as (features, all layers, width), zero for layers before its own.
+    A CLT's decoders are stored as (features, all layers, width) with zeros for layers before the feature's own.
     """
     config, n_layers = trainer.config, trainer.dictionary.n_layers
     target = folder / SITES[config.kind]
     result = target / set_name(config) if config.kind == "clt" else target
     if trainer.shard.rank:
-        for _ in layers(trainer):  # the first process gathers and writes them
+        for _ in layer_tensors(trainer):  # takes part in the gathers; the first process writes the files
             pass
         return result
     scratch = folder / f".{SITES[config.kind]}.unfinished"
     shutil.rmtree(scratch, ignore_errors=True)
-    for index, layer in enumerate(layers(trainer)):
+    for index, layer in enumerate(layer_tensors(trainer)):
         tensors = scope_tensors(layer, index, n_layers, config.kind)
-        save_layer(scratch / file_name(config, index), tensors, describe(config, index, model_name))
+        save_layer(scratch / layer_path(config, index), tensors, layer_config(config, index, model_name))
     shutil.rmtree(target, ignore_errors=True)
     os.replace(scratch, target)
     return result
 
 
-def file_name(config: Config, layer: int) -> str:
-    """A layer's file below the site's folder."""
+def layer_path(config: TrainingConfig, layer: int) -> str:
+    """Return the path of a layer's file below the site's folder."""
     variant = set_name(config)
     if config.kind == "clt":
         return f"{variant}/{layer_file('gemma-scope-2', 'clt', layer)}"
     return layer_file("gemma-scope-2", config.kind, layer, variant)
 
 
-def set_name(config: Config) -> str:
-    """Width, L0 and skip as Gemma Scope 2 spells them."""
+def set_name(config: TrainingConfig) -> str:
+    """Return Gemma Scope 2's name for the width, L0 and skip, such as `width_16k_l0_medium_affine`."""
     width = f"{config.width // 1024}k" if config.width % 1024 == 0 else str(config.width)
-    l0 = next(name for most, name in L0_NAMES if config.target_l0 <= most)
+    l0 = next(name for largest, name in L0_NAMES if config.target_l0 <= largest)
     return f"width_{width}_l0_{l0}{'_affine' if config.has_skip else ''}"
 
 
-def describe(config: Config, layer: int, model_name: str) -> dict:
-    """Gemma Scope 2's config of a layer, and how it was trained."""
+def layer_config(config: TrainingConfig, layer: int, model_name: str) -> dict:
+    """Return the `config.json` of a layer: Gemma Scope 2's entries, and all training settings."""
     return {
         "model_name": model_name,
         "architecture": "jump_relu",
@@ -91,5 +92,5 @@ def describe(config: Config, layer: int, model_name: str) -> dict:
     }
 
 
-def _whole(trainer: Trainer, part: Tensor) -> Tensor:
-    return trainer.shard.whole(part.detach()).cpu().double()
+def _gather_float64(trainer: Trainer, part: Tensor) -> Tensor:
+    return trainer.shard.gather(part.detach()).cpu().double()

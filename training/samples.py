@@ -1,4 +1,4 @@
-"""Text that the model writes itself: what it was trained on, as far as it remembers."""
+"""Training text that the model generates itself."""
 
 from pathlib import Path
 
@@ -9,25 +9,25 @@ from cotrace.attribution.models.language_model import LanguageModel
 from cotrace.common.files import atomic_write
 from cotrace.common.progress import Progress
 
-AT_ONCE = 128  # sequences
+BATCH_SEQUENCES = 128
 
 
-def sampled(
+def sample_sequences(
     model: LanguageModel, n_sequences: int, bos_id: int, context: int, seed: int, folder: Path, bars: Progress
 ) -> np.ndarray:
-    """Sequences (n, context) from BOS at temperature 1, over the whole vocabulary.
+    """Return sequences (n_sequences, context) sampled from BOS at temperature 1 over the whole vocabulary.
 
-    Kept in `folder` batch by batch: what was written before an interruption is not written again.
+    Each batch is saved in `folder`; after an interruption the finished batches are read from there.
     """
-    n_batches, batches = -(-n_sequences // AT_ONCE), []
-    with bars.phase("the model writes samples", n_batches) as step:
+    n_batches, batches = -(-n_sequences // BATCH_SEQUENCES), []
+    with bars.phase("sampling text from the model", n_batches) as advance:
         for number in range(n_batches):
             path = folder / f"{number:05}.npy"
             if not path.is_file():
                 generator = torch.Generator(model.weights.device).manual_seed((seed << 32) + number)
-                ids_BP = model.weights.sample(AT_ONCE, context, bos_id, generator)
+                ids_BP = model.weights.sample(BATCH_SEQUENCES, context, bos_id, generator)
                 with atomic_write(path) as temporary, temporary.open("wb") as file:
                     np.save(file, ids_BP.cpu().numpy().astype(np.int32))
             batches.append(np.load(path))
-            step()
+            advance()
     return np.concatenate(batches)[:n_sequences]
