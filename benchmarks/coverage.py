@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 import cotrace
+from cotrace.attribution.validation.graph_scores import EVERYDAY_PROMPTS
 from cotrace.common.versions import package_versions
-from cotrace.training import EVERYDAY_PROMPTS
 
 from .measure import machine
 

@@ -22,13 +22,15 @@ Step = Callable[[Tensor, Tensor], float]
 
 def sparse(args: argparse.Namespace) -> Step:
     """One step of cotrace's own trainer."""
-    from cotrace.training import Config
-    from cotrace.training.activations import Examples
+    from cotrace.training import TrainingConfig
+    from cotrace.training.activations import MLPActivations
     from cotrace.training.trainer import Trainer
 
-    config = Config(width=args.width, target_l0=args.active, batch_tokens=args.batch, affine=False, tokens=10**9)
+    config = TrainingConfig(
+        width=args.width, target_l0=args.active, batch_tokens=args.batch, affine=False, tokens=10**9
+    )
     run = Trainer(config, args.layers, args.d_model, torch.device(args.device))
-    run.begin(Examples(*examples(args, 4 * args.batch)))
+    run.initialize(MLPActivations(*examples(args, 4 * args.batch)))
     return lambda x_LPD, y_LPD: run.train_step(x_LPD, y_LPD)["loss"]
 
 

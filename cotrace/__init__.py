@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         set_to,
     )
     from cotrace.batch import trace_many
+    from cotrace.evaluation import evaluate_transcoders
     from cotrace.model import Model, load
 
 __version__ = "0.1.0"
@@ -46,6 +47,7 @@ __all__ = [
     "__version__",
     "ablate",
     "add",
+    "evaluate_transcoders",
     "load",
     "multiply",
     "nodes_of",
@@ -65,6 +67,7 @@ ROOMS = {
     "Model": "cotrace.model",
     "load": "cotrace.model",
     "trace_many": "cotrace.batch",
+    "evaluate_transcoders": "cotrace.evaluation",
     **dict.fromkeys(("Feature", "ErrorNode", "Direction", "Supernode", "Edit", "nodes_of"), INTERVENTIONS),
     **dict.fromkeys(("ablate", "set_to", "add", "multiply"), INTERVENTIONS),
 }

@@ -10,29 +10,29 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
 
-from cotrace.training import Config, export
-from cotrace.training.activations import Examples
+from cotrace.training import TrainingConfig, export
+from cotrace.training.activations import MLPActivations
 from cotrace.training.shards import Shard
 from cotrace.training.trainer import Trainer
 
 L, D, P = 3, 10, 32
 
 
-def batch(seed: int, n_tokens: int = P) -> Examples:
+def batch(seed: int, n_tokens: int = P) -> MLPActivations:
     generator = torch.Generator().manual_seed(seed)
-    return Examples(*(torch.randn(L, n_tokens, D, generator=generator) for _ in range(2)))
+    return MLPActivations(*(torch.randn(L, n_tokens, D, generator=generator) for _ in range(2)))
 
 
-def main(rank: int, size: int, rendezvous: str, out: str, config: Config) -> None:
+def main(rank: int, size: int, rendezvous: str, out: str, config: TrainingConfig) -> None:
     torch.set_num_threads(1)
     if size > 1:
         dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=size)
-    run = Trainer(config, L, D, torch.device("cpu"), Shard.here())
-    run.begin(batch(0, 200))
+    run = Trainer(config, L, D, torch.device("cpu"), Shard.current())
+    run.initialize(batch(0, 200))
     history = [run.train_step(*batch(seed)) for seed in range(1, 9)]
     tensors = {
         f"{name}.{layer}": tensor.contiguous()
-        for layer, tensors in enumerate(export.layers(run))
+        for layer, tensors in enumerate(export.layer_tensors(run))
         for name, tensor in tensors._asdict().items()
         if tensor is not None
     }
@@ -44,4 +44,6 @@ def main(rank: int, size: int, rendezvous: str, out: str, config: Config) -> Non
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4], Config.from_json(json.loads(sys.argv[5])))
+    main(
+        int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4], TrainingConfig.from_json(json.loads(sys.argv[5]))
+    )

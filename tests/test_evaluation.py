@@ -1,4 +1,4 @@
-"""Evaluation: measured against stand-ins whose quality is known, and against the replacement model of tracing."""
+"""Evaluation: measured against MLP replacements whose quality is known, and against the replacement model of tracing."""
 
 import json
 import math
@@ -8,17 +8,17 @@ import pytest
 import tiny
 import torch
 from helpers.cli import run as command
-from test_training import CONFIG, write_tokens
+from helpers.training import CONFIG, write_tokens
 from tiny_checkpoints import write_tokenizer
 from torch import Tensor
 
 import cotrace
 import cotrace.training
 from cotrace.common.progress import Progress
-from cotrace.training import evaluate, measure
-from cotrace.training.activations import examples
+from cotrace.training.activations import collect_activations
 from cotrace.training.baselines import fit_baselines
-from cotrace.training.evaluate import TranscoderStandIn
+from cotrace.training.mlp_replacements import TranscoderReplacement
+from cotrace.training.replacement_metrics import DENSE_RATE, evaluate_replacements
 
 QUIET = Progress(False)
 
@@ -37,7 +37,7 @@ class RealMLP:
     def __init__(self, model):
         self.weights = model.weights
 
-    def begin(self, n_positions: int) -> None:
+    def reset(self, n_positions: int) -> None:
         pass
 
     def output(self, layer: int, x_PD: Tensor) -> Tensor:
@@ -48,9 +48,9 @@ class RealMLP:
         return out * rms * w.norm_mlp_out_D
 
 
-def test_the_real_mlps_are_a_perfect_stand_in(load):
+def test_the_real_mlps_are_a_perfect_replacement(load):
     model = load("neurons", "float32")
-    (result,) = evaluate.evaluate(model, [RealMLP(model)], sequences(6), QUIET)
+    (result,) = evaluate_replacements(model, [RealMLP(model)], sequences(6), QUIET)
     assert result.fvu < 1e-8
     assert abs(result.kl) < 1e-6
     assert result.top1_agreement == 1
@@ -60,7 +60,7 @@ def test_the_real_mlps_are_a_perfect_stand_in(load):
 
 def test_loss_is_that_of_the_models_own_logits(load):
     model, ids_SP = load("neurons", "float32"), sequences(5)
-    (result,) = evaluate.evaluate(model, [RealMLP(model)], ids_SP, QUIET)
+    (result,) = evaluate_replacements(model, [RealMLP(model)], ids_SP, QUIET)
     losses = []
     for ids in torch.from_numpy(ids_SP).long():
         log_p = model.logits(ids).log_softmax(-1)
@@ -72,9 +72,9 @@ def test_baselines_are_least_squares(load):
     """On the text they are fitted to, mean ablation leaves all of the variance, an affine map what it must."""
     model, ids_SP = load("neurons", "float32"), sequences(30)
     mean, affine = fit_baselines(model, ids_SP)
-    results = evaluate.evaluate(model, [mean, affine], ids_SP, QUIET)
+    results = evaluate_replacements(model, [mean, affine], ids_SP, QUIET)
     assert results[0].fvu_by_layer == pytest.approx([1.0] * tiny.LAYERS, rel=1e-5)
-    found = examples(model, ids_SP, "clt")
+    found = collect_activations(model, ids_SP, "clt")
     for layer, fvu in enumerate(results[1].fvu_by_layer):
         x_ND, y_ND = found.x_LND[layer].double(), found.y_LND[layer].double()
         x_ND = torch.cat([x_ND, torch.ones(len(x_ND), 1)], 1)
@@ -88,7 +88,7 @@ def test_an_input_that_the_norm_switches_off_does_not_stop_the_affine_map(tmp_pa
     for layer in model.weights._text.layers:
         layer.pre_feedforward_layernorm.weight.data[3] = -1
     mean, affine = fit_baselines(model, sequences(40))
-    results = evaluate.evaluate(model, [mean, affine], sequences(40), QUIET)
+    results = evaluate_replacements(model, [mean, affine], sequences(40), QUIET)
     assert 0 < results[1].fvu < results[0].fvu
 
 
@@ -98,18 +98,18 @@ def test_transcoders_stand_in_as_they_do_in_tracing(load, kind):
     model = load(kind, "float32")
     ids = tiny.prompt(9)
     frozen = model.replacement(ids)
-    stand_in = TranscoderStandIn(model.transcoders, tiny.LAYERS)
-    stand_in.begin(len(ids) - 1)
+    replacement = TranscoderReplacement(model.transcoders, tiny.LAYERS)
+    replacement.reset(len(ids) - 1)
     for done in model.weights.run(torch.tensor(ids)):
         if not isinstance(done, Tensor):
-            y_PD = stand_in.output(done.layer, done.mlp_in_PD[1:])
+            y_PD = replacement.output(done.layer, done.mlp_in_PD[1:])
             expected = done.mlp_out_PD[1:] - frozen.rest_LKPD[done.layer, 0, 1:]
             torch.testing.assert_close(y_PD, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_activity_is_counted(load):
     model, ids_SP = load("clt", "float32"), sequences(7)
-    (result,) = evaluate.evaluate(model, [TranscoderStandIn(model.transcoders, tiny.LAYERS)], ids_SP, QUIET)
+    (result,) = evaluate_replacements(model, [TranscoderReplacement(model.transcoders, tiny.LAYERS)], ids_SP, QUIET)
     tables = [model.active_features(ids) for ids in ids_SP]
     layers = np.concatenate([table["layer"].to_numpy() for table in tables])
     features = np.concatenate([table["feature"].to_numpy() for table in tables])
@@ -117,16 +117,16 @@ def test_activity_is_counted(load):
     assert result.l0_by_layer == pytest.approx([(layers == layer).sum() / n_tokens for layer in range(tiny.LAYERS)])
     rates = np.bincount(layers * tiny.FEATURES + features, minlength=tiny.LAYERS * tiny.FEATURES) / n_tokens
     assert result.dead == pytest.approx((rates == 0).mean())
-    assert result.dense == pytest.approx((rates > evaluate.DENSE).mean())
+    assert result.dense == pytest.approx((rates > DENSE_RATE).mean())
 
 
 def test_what_cannot_be_measured_is_refused(load, model_folder, transcoder_spec):
-    with pytest.raises(ValueError, match="nothing to evaluate"):
-        measure([], model=model_folder, data=["x"])
+    with pytest.raises(ValueError, match="no transcoders to evaluate"):
+        cotrace.evaluate_transcoders([], model=model_folder, data=["x"])
     with pytest.raises(ValueError, match="either data, or the folder"):
-        measure([transcoder_spec("clt")], model=model_folder)
+        cotrace.evaluate_transcoders([transcoder_spec("clt")], model=model_folder)
     with pytest.raises(ValueError, match="holds no training run"):
-        measure([transcoder_spec("clt")], model=model_folder, run=model_folder, device="cpu")
+        cotrace.evaluate_transcoders([transcoder_spec("clt")], model=model_folder, run=model_folder, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def test_train_from_the_command_line(with_tokenizer, text, tmp_path):
 def test_measurements_of_a_run(with_tokenizer, tmp_path):
     config = CONFIG.from_json({**CONFIG.to_json(), "model": str(with_tokenizer), "tokens": 68})
     write_tokens(tmp_path / "run", config)
-    folder = cotrace.training.train_run(config, tmp_path / "run", device="cpu", progress=False)
+    folder = cotrace.training.train_transcoders(config, tmp_path / "run", device="cpu", progress=False)
     json_file = tmp_path / "results.json"
     arguments = ["--model", with_tokenizer, "--run", tmp_path / "run", "--fit-tokens", "40", "--tokens", "60"]
     done = command("evaluate", folder, *arguments, "--out", json_file, "--no-trace-prompts", "--device", "cpu")

@@ -8,25 +8,34 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from helpers.training import BATCH_TOKENS, CONFIG, FEATURES, write_tokens
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 import cotrace
 from cotrace.common.progress import Progress
-from cotrace.training import Config, checkpoints, export, train_run, trainer
-from cotrace.training import data as texts
-from cotrace.training import initialize as start
-from cotrace.training.activations import Examples, examples, open_positions
+from cotrace.training import (
+    TrainingConfig,
+    checkpoints,
+    data,
+    export,
+    initialize,
+    loop,
+    text_sources,
+    train_transcoders,
+    trainer,
+)
+from cotrace.training.activations import MLPActivations, collect_activations, unmasked_positions
 from cotrace.training.dictionary import Dictionary
-from cotrace.training.losses import losses
-from cotrace.training.shards import WHOLE
-from cotrace.training.trainer import Trainer, train
+from cotrace.training.loop import train
+from cotrace.training.losses import compute_losses
+from cotrace.training.shards import SINGLE_PROCESS
+from cotrace.training.trainer import Trainer
 
-L, D, F, P = 3, 10, 24, 17
+L, D, F, P = 3, 10, FEATURES, BATCH_TOKENS
 QUIET = Progress(False)
 CPU = torch.device("cpu")
-CONFIG = Config(width=F, target_l0=3, batch_tokens=P, buffer_tokens=4 * P, tokens=8 * P, fit_tokens=40, context=9)
 ACTIVATIONS = {
     "batchtopk": {},
     "topk": {"activation": "topk"},
@@ -39,7 +48,7 @@ def gaussian(*shape: int, seed: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def random_dictionary(config: Config) -> Dictionary:
+def random_dictionary(config: TrainingConfig) -> Dictionary:
     dictionary = Dictionary(config, L, D).double()
     with torch.no_grad():
         for seed, parameter in enumerate(dictionary.parameters()):
@@ -80,7 +89,7 @@ def dense_loss(dictionary: Dictionary, x_LPD: Tensor, y_LPD: Tensor) -> Tensor:
             active.append(DenseStep.apply(z_PF, z_PF, threshold_F, width))
             on_F = DenseStep.apply(torch.ones_like(z_PF), z_PF, threshold_F, width).mean(0)
             total = total + config.sparsity * (on_F.sum() / config.target_l0 - 1) ** 2
-            total = total + config.sparsity * on_F.square().sum() / config.frequent / config.target_l0
+            total = total + config.sparsity * on_F.square().sum() / config.frequency_scale / config.target_l0
         elif config.activation == "topk":
             kept = torch.zeros_like(z_PF).scatter(1, z_PF.topk(int(config.target_l0)).indices, 1.0)
             active.append(z_PF.relu() * kept)
@@ -106,7 +115,7 @@ def test_loss_and_gradients_are_those_of_dense_algebra(activation, kind, matryos
     config = replace(CONFIG, kind=kind, matryoshka=matryoshka, **ACTIVATIONS[activation])
     dictionary = random_dictionary(config)
     x_LPD, y_LPD = gaussian(L, P, D, seed=100), gaussian(L, P, D, seed=101)
-    loss = losses(dictionary(x_LPD), y_LPD, config, WHOLE).total
+    loss = compute_losses(dictionary(x_LPD), y_LPD, config, SINGLE_PROCESS).total
     dense = dense_loss(dictionary, x_LPD, y_LPD)
     torch.testing.assert_close(loss, dense, rtol=1e-12, atol=1e-12)
     names = [name for name, _ in dictionary.named_parameters()]
@@ -125,7 +134,7 @@ def test_bfloat16_is_of_products_only(activation):
         config = replace(CONFIG, precision=precision, **ACTIVATIONS[activation])
         dictionary = random_dictionary(config).float()
         x_LPD, y_LPD = (gaussian(L, P, D, seed=seed).float() for seed in (100, 101))
-        loss = losses(dictionary(x_LPD), y_LPD, config, WHOLE).total
+        loss = compute_losses(dictionary(x_LPD), y_LPD, config, SINGLE_PROCESS).total
         found.append((loss, torch.autograd.grad(loss, dictionary.parameters())))
     (exact, gradients), (rounded, others) = found
     assert rounded.dtype == torch.float32
@@ -136,51 +145,51 @@ def test_bfloat16_is_of_products_only(activation):
 
 
 def test_auto_is_bfloat16_on_a_gpu_alone():
-    assert [CONFIG.in_bfloat16(device) for device in ("cpu", "cuda")] == [False, True]
-    assert not replace(CONFIG, precision="float32").in_bfloat16("cuda")
+    assert [CONFIG.uses_bfloat16(device) for device in ("cpu", "cuda")] == [False, True]
+    assert not replace(CONFIG, precision="float32").uses_bfloat16("cuda")
 
 
 # Learning
 
 
-def planted(n_tokens: int, seed: int) -> tuple[Examples, Tensor]:
-    """Examples that a few directions explain, each rarely present; and the directions that are written."""
+def planted(n_tokens: int, seed: int) -> tuple[MLPActivations, Tensor]:
+    """MLPActivations that a few directions explain, each rarely present; and the directions that are written."""
     reads, writes = (torch.nn.functional.normalize(gaussian(L, 8, D, seed=s), dim=-1) for s in (1, 2))
     generator = torch.Generator().manual_seed(seed)
     amount = torch.rand(L, n_tokens, 8, generator=generator, dtype=torch.float64) + 1
     amount *= torch.rand(L, n_tokens, 8, generator=generator) < 0.15
-    return Examples((amount @ reads).float(), (amount @ writes).float()), writes
+    return MLPActivations((amount @ reads).float(), (amount @ writes).float()), writes
 
 
 @pytest.mark.parametrize("activation", ["batchtopk", "jumprelu"])
 def test_a_planted_dictionary_is_recovered(activation):
-    config = Config(
+    config = TrainingConfig(
         kind="transcoder",
         width=16,
         target_l0=1.2 if activation == "jumprelu" else 2,
         tokens=60_000,
         batch_tokens=256,
         learning_rate=1e-2,
-        revive_after=5_000,
+        dead_after_tokens=5_000,
         activation=activation,
         sparsity=0.02,
         bandwidth=0.2,
     )
     run = Trainer(config, L, D, CPU)
     found, writes = planted(4096, seed=3)
-    run.begin(found)
+    run.initialize(found)
     for seed in range(250):
         seen = run.train_step(*planted(256, seed=10 + seed)[0])
     assert seen["fvu"] < 0.1
-    learned = [layer.w_dec_FJD[:, 0].float() for layer in export.layers(run)]
+    learned = [layer.w_dec_FJD[:, 0].float() for layer in export.layer_tensors(run)]
     for layer in range(L):
         alike = torch.nn.functional.cosine_similarity(writes[layer].float()[:, None], learned[layer][None], dim=-1)
         assert (alike.max(1).values > 0.9).float().mean() >= 0.75, alike.max(1).values
 
 
-def trained(config: Config, steps: int = 6) -> tuple[Trainer, Examples]:
+def trained(config: TrainingConfig, steps: int = 6) -> tuple[Trainer, MLPActivations]:
     run, found = Trainer(config, L, D, CPU), planted(300, seed=1)[0]
-    run.begin(found)
+    run.initialize(found)
     for seed in range(steps):
         run.train_step(*planted(P, seed=50 + seed)[0])
     return run, found
@@ -192,8 +201,8 @@ def test_files_stand_for_the_same_function(activation, kind, tmp_path, model_fol
     """What is exported, in the model's own units and with features scaled, writes what the dictionary writes."""
     config = replace(CONFIG, kind=kind, **ACTIVATIONS[activation])
     run, found = trained(config)
-    x_LPD = run.units.of_inputs(found.x_LND[:, :40])
-    for layer, tensors in enumerate(export.layers(run)):
+    x_LPD = run.normalization.normalize_inputs(found.x_LND[:, :40])
+    for layer, tensors in enumerate(export.layer_tensors(run)):
         z_PF = found.x_LND[layer, :40].double() @ tensors.w_enc_DF + tensors.b_enc_F
         here_PF = x_LPD[layer] @ run.dictionary.w_enc[layer].T + run.dictionary.b_enc[layer]
         on_PF = here_PF > run.threshold_LF[layer]
@@ -201,12 +210,12 @@ def test_files_stand_for_the_same_function(activation, kind, tmp_path, model_fol
         assert torch.equal((z_PF > tensors.threshold_F)[clear_PF], on_PF[clear_PF])
         y_PJD = torch.einsum("pf,fjd->pjd", z_PF * on_PF, tensors.w_dec_FJD)
         last = layer + y_PJD.shape[1]
-        scale_J = run.units.y_scale_L[layer:last]
+        scale_J = run.normalization.y_scale_L[layer:last]
         here_PJD = torch.einsum("pf,fjd->pjd", here_PF * on_PF, run.dictionary.w_dec[layer]) * scale_J[:, None]
         torch.testing.assert_close(y_PJD.float(), here_PJD, rtol=1e-4, atol=1e-5)
         rest_PD = found.x_LND[layer, :40].double() @ tensors.skip_DD + tensors.b_dec_D
         here_PD = x_LPD[layer] @ run.dictionary.skip[layer] + run.dictionary.b_dec[layer]
-        here_PD = here_PD * run.units.y_scale_L[layer] + run.units.y_mean_LD[layer]
+        here_PD = here_PD * run.normalization.y_scale_L[layer] + run.normalization.y_mean_LD[layer]
         torch.testing.assert_close(rest_PD.float(), here_PD, rtol=1e-4, atol=1e-5)
         lengths = tensors.w_dec_FJD.flatten(1).norm(dim=1)
         assert torch.allclose(lengths[lengths > 0], torch.ones_like(lengths[lengths > 0]))
@@ -216,16 +225,16 @@ def test_files_stand_for_the_same_function(activation, kind, tmp_path, model_fol
 def test_thresholds_of_topk_keep_its_function(activation):
     """On one batch, JumpReLU with the least kept activation as its threshold is BatchTopK, and near TopK."""
     config = replace(CONFIG, **ACTIVATIONS[activation])
-    batch = Examples(*(gaussian(L, P, D, seed=seed).float() for seed in (7, 8)))
+    batch = MLPActivations(*(gaussian(L, P, D, seed=seed).float() for seed in (7, 8)))
     run, before = (Trainer(config, L, D, CPU) for _ in range(2))
     for one in (run, before):
-        one.begin(Examples(gaussian(L, 300, D, seed=5).float(), gaussian(L, 300, D, seed=6).float()))
+        one.initialize(MLPActivations(gaussian(L, 300, D, seed=5).float(), gaussian(L, 300, D, seed=6).float()))
     run.train_step(*batch)
-    x_LPD = before.units.of_inputs(batch.x_LND)
-    for layer, found in enumerate(before.dictionary(x_LPD).entries):
+    x_LPD = before.normalization.normalize_inputs(batch.x_LND)
+    for layer, found in enumerate(before.dictionary(x_LPD).active):
         z_PF = x_LPD[layer] @ before.dictionary.w_enc[layer].T + before.dictionary.b_enc[layer]
-        torch.testing.assert_close(run.least_L[layer], found.activation_n.min().detach())
-        n_on = int((z_PF >= run.least_L[layer] - 1e-6).sum())
+        torch.testing.assert_close(run.min_activation_L[layer], found.activation_n.min().detach())
+        n_on = int((z_PF >= run.min_activation_L[layer] - 1e-6).sum())
         assert n_on == len(found.position_n) if activation == "batchtopk" else n_on >= len(found.position_n)
 
 
@@ -235,7 +244,7 @@ def test_thresholds_of_topk_keep_its_function(activation):
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.text(st.characters(codec="ascii"), max_size=30), max_size=12), st.integers(2, 9), st.integers(0, 9))
 def test_packing_keeps_every_token_in_order(documents, context, needed):
-    packed = texts.pack(documents, lambda text: [ord(c) + 2 for c in text], 1, context, needed)
+    packed = data.pack_documents(documents, lambda text: [ord(c) + 2 for c in text], 1, context, needed)
     assert packed.shape[1] == context
     assert len(packed) <= needed
     assert (packed[:, 0] == 1).all()
@@ -259,8 +268,8 @@ def test_pieces_of_a_file_are_all_of_it_once(tmp_path_factory, lines):
     text = "\n".join(lines)
     path.write_bytes(text.encode())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(texts, "PIECE", 16)
-        assert sorted("".join(texts.pieces(path, seed=1))) == sorted(text)
+        patch.setattr(text_sources, "CHUNK_BYTES", 16)
+        assert sorted("".join(text_sources.read_files(path, seed=1))) == sorted(text)
 
 
 def test_texts_in_rows_are_read(tmp_path):
@@ -269,15 +278,15 @@ def test_texts_in_rows_are_read(tmp_path):
 
     (tmp_path / "a.jsonl").write_text('{"text": "one"}\n\n{"text": "two"}\n')
     parquet.write_table(pa.table({"text": ["three", "four"]}), tmp_path / "b.parquet")
-    assert sorted(texts.pieces(tmp_path, 0)) == ["four", "one", "three", "two"]
+    assert sorted(text_sources.read_files(tmp_path, 0)) == ["four", "one", "three", "two"]
     (tmp_path / "a.jsonl").write_text('{"other": "one"}\n')
     with pytest.raises(ValueError, match=r"a\.jsonl cannot be read as text"):
-        list(texts.pieces(tmp_path / "a.jsonl", 0))
+        list(text_sources.read_files(tmp_path / "a.jsonl", 0))
     (tmp_path / "c.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError, match=r"c\.txt cannot be read as text"):
-        list(texts.pieces(tmp_path / "c.txt", 0))
+        list(text_sources.read_files(tmp_path / "c.txt", 0))
     with pytest.raises(ValueError, match="holds no text"):
-        list(texts.pieces(tmp_path_empty(tmp_path), 0))
+        list(text_sources.read_files(tmp_path_empty(tmp_path), 0))
 
 
 def tmp_path_empty(tmp_path: Path) -> Path:
@@ -289,17 +298,17 @@ def test_examples_are_what_tracing_sees(load):
     """Inputs and outputs of every MLP are those of our own forward pass, without BOS."""
     model = load("neurons", "float32")
     ids_SP = np.array([tiny.prompt(9), tiny.prompt(9)[::-1]], np.int32)
-    found = examples(model, ids_SP, "clt")
+    found = collect_activations(model, ids_SP, "clt")
     for row, ids in enumerate(ids_SP):
         for done in model.weights.run(torch.tensor(ids, dtype=torch.long)):
             if not isinstance(done, Tensor):
                 here = slice(row * 8, row * 8 + 8)
                 torch.testing.assert_close(found.x_LND[done.layer, here], done.mlp_in_PD[1:], rtol=2e-4, atol=2e-5)
                 torch.testing.assert_close(found.y_LND[done.layer, here], done.mlp_out_PD[1:], rtol=2e-4, atol=2e-5)
-    assert open_positions(model, torch.from_numpy(ids_SP).long())[:, 0].logical_not().all()
-    sae = examples(model, ids_SP, "sae")
+    assert unmasked_positions(model, torch.from_numpy(ids_SP).long())[:, 0].logical_not().all()
+    sae = collect_activations(model, ids_SP, "sae")
     assert torch.equal(sae.x_LND, found.y_LND)
-    rounded = examples(model, ids_SP, "clt", in_bfloat16=True)
+    rounded = collect_activations(model, ids_SP, "clt", bfloat16=True)
     assert rounded.y_LND.dtype == torch.float32
     assert 0 < (rounded.y_LND - found.y_LND).norm() < 0.1 * found.y_LND.norm()
 
@@ -307,21 +316,11 @@ def test_examples_are_what_tracing_sees(load):
 # Runs
 
 
-def write_tokens(folder: Path, config: Config) -> None:
-    """A run's sequences, without a tokenizer."""
-    folder.mkdir(parents=True, exist_ok=True)
-    shape = (texts.needed_sequences(config), config.context)
-    ids_SP = np.random.default_rng(0).integers(3, tiny.VOCABULARY, shape, dtype=np.int32)
-    ids_SP[:, 0] = 2
-    ids_SP[:, 4] = np.where(ids_SP[:, 4] < 12, 2, ids_SP[:, 4])  # a document ends here and there
-    texts.keep(folder / texts.FILE, ids_SP, config)
-
-
-def start_run(config: Config, model, folder: Path) -> Trainer:
-    if not (folder / texts.FILE).exists():
+def start_run(config: TrainingConfig, model, folder: Path) -> Trainer:
+    if not (folder / data.TOKENS_FILE).exists():
         write_tokens(folder, config)
     run = Trainer(config, model.architecture.n_layers, model.architecture.d_model, CPU)
-    if checkpoints.has_state(folder):
+    if checkpoints.has_checkpoint(folder):
         checkpoints.restore(run, folder)
     return run
 
@@ -329,9 +328,9 @@ def start_run(config: Config, model, folder: Path) -> Trainer:
 @every_activation
 def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(activation, load, tmp_path, monkeypatch):
     model = load("neurons", "float32")
-    monkeypatch.setattr(trainer, "SAVE_SECONDS", 0.0)
-    monkeypatch.setattr(trainer, "REVIVE_EVERY", 2)
-    config = replace(CONFIG, tokens=16 * P, revive_after=3 * P, **ACTIVATIONS[activation])
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(trainer, "RESAMPLE_EVERY_STEPS", 2)
+    config = replace(CONFIG, tokens=16 * P, dead_after_tokens=3 * P, **ACTIVATIONS[activation])
     whole = start_run(config, model, tmp_path / "whole")
     train([whole], model, [tmp_path / "whole"], QUIET)
 
@@ -356,7 +355,7 @@ def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(activation, load, tm
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(load, tmp_path, monkeypatch):
     model = load("neurons", "float32")
-    monkeypatch.setattr(trainer, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
     run = start_run(replace(CONFIG, tokens=16 * P), model, tmp_path)
     train_step = run.train_step
 
@@ -375,10 +374,10 @@ def test_checkpoints_that_are_not_are_refused(tmp_path):
     with pytest.raises(ValueError, match="holds no training run"):
         checkpoints.read_config(tmp_path)
     run, _ = trained(CONFIG, steps=1)
-    (tmp_path / checkpoints.file_name(0)).write_bytes(b"\x08\0\0\0\0\0\0\0{}      ")
-    with pytest.raises(ValueError, match="is no checkpoint"):
+    (tmp_path / checkpoints.checkpoint_file(0)).write_bytes(b"\x08\0\0\0\0\0\0\0{}      ")
+    with pytest.raises(ValueError, match="is not a checkpoint"):
         checkpoints.restore(run, tmp_path)
-    checkpoints.save([run], [tmp_path])
+    checkpoints.save_checkpoints([run], [tmp_path])
     checkpoints.restore(run, tmp_path)
     other = Trainer(replace(CONFIG, learning_rate=1.0), L, D, CPU)
     with pytest.raises(ValueError, match="other settings"):
@@ -388,27 +387,27 @@ def test_checkpoints_that_are_not_are_refused(tmp_path):
 def test_text_of_other_settings_is_refused(load, tmp_path):
     model = load("neurons", "float32")
     write_tokens(tmp_path, CONFIG)
-    texts.sequences(CONFIG, model, tmp_path, QUIET)
+    data.prepare_sequences(CONFIG, model, tmp_path, QUIET)
     with pytest.raises(ValueError, match="other data or settings"):
-        texts.sequences(replace(CONFIG, data=("elsewhere",)), model, tmp_path, QUIET)
+        data.prepare_sequences(replace(CONFIG, data=("elsewhere",)), model, tmp_path, QUIET)
 
 
 def test_a_buffer_of_few_tokens_begins_anew():
     """BOS within sequences leaves fewer tokens than steps: every batch is full all the same."""
-    batches = trainer._batches(CONFIG, 0, 3 * P + 1)
+    batches = loop.shuffled_batches(CONFIG, 0, 3 * P + 1)
     assert [len(batch) for batch in batches] == [P] * CONFIG.steps_per_buffer
     assert torch.cat(batches).unique().numel() == 3 * P + 1
     with pytest.raises(ValueError, match="no tokens"):
-        trainer._batches(CONFIG, 0, 0)
+        loop.shuffled_batches(CONFIG, 0, 0)
 
 
 @pytest.mark.parametrize("kind", ["clt", "transcoder", "skip-transcoder", "sae"])
 def test_a_run_ends_in_files_that_can_be_traced(kind, model_folder, tmp_path):
     config = replace(CONFIG, kind=kind, model=str(model_folder), tokens=4 * P)
     write_tokens(tmp_path / "run", config)
-    folder = train_run(config, tmp_path / "run", device="cpu", progress=False)
+    folder = train_transcoders(config, tmp_path / "run", device="cpu", progress=False)
     card = (tmp_path / "run" / "README.md").read_text()
-    assert f"{F} features a layer" in card
+    assert f"{F} features per layer" in card
     assert "Gemma Terms of Use" in card
     assert "<svg" in (tmp_path / "run" / "training.svg").read_text()
     if kind == "sae":
@@ -419,7 +418,7 @@ def test_a_run_ends_in_files_that_can_be_traced(kind, model_folder, tmp_path):
     assert len(model.active_features(tiny.prompt())) > 0
     model.trace(tiny.prompt(), progress=False).prune()
     with pytest.raises(ValueError, match="holds a run already"):
-        train_run(config, tmp_path / "run", device="cpu", progress=False)
+        train_transcoders(config, tmp_path / "run", device="cpu", progress=False)
 
 
 # Settings
@@ -428,10 +427,10 @@ def test_a_run_ends_in_files_that_can_be_traced(kind, model_folder, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"kind": "lorsa"}, "kind 'lorsa' is not one of clt"),
+        ({"kind": "lorsa"}, "invalid kind 'lorsa': expected one of clt"),
         ({"activation": "gelu"}, "activation 'gelu'"),
         ({"precision": "float16"}, "precision 'float16'"),
-        ({"width": 0}, "width is 0"),
+        ({"width": 0}, "invalid width 0"),
         ({"target_l0": 25}, "at most the width"),
         ({"target_l0": 2.5}, "whole number"),
         ({"data": "texts"}, "list of sources"),
@@ -439,8 +438,8 @@ def test_a_run_ends_in_files_that_can_be_traced(kind, model_folder, tmp_path):
         ({"matryoshka": (24,)}, "smaller than the width"),
         ({"learning_rate": 0}, "above 0"),
         ({"held_out": 1.0}, "shares"),
-        ({"context": 1}, "context is 1"),
-        ({"data": ()}, "there is no data"),
+        ({"context": 1}, "invalid context 1"),
+        ({"data": ()}, "no data"),
     ],
 )
 def test_settings_that_cannot_be_trained_are_refused(changes, message):
@@ -450,12 +449,12 @@ def test_settings_that_cannot_be_trained_are_refused(changes, message):
 
 def test_settings_survive_a_file():
     config = replace(CONFIG, matryoshka=(4, 8), data=("a", "b"))
-    assert Config.from_json(json.loads(str(config))) == config
+    assert TrainingConfig.from_json(json.loads(str(config))) == config
     with pytest.raises(ValueError, match="unknown training settings nonsense"):
-        Config.from_json({"nonsense": 1})
+        TrainingConfig.from_json({"nonsense": 1})
 
 
 def test_the_affine_map_is_the_least_squared_one():
     x_ND, y_ND = gaussian(200, D, seed=5), gaussian(200, D, seed=6)
     expected = torch.linalg.lstsq(x_ND, y_ND).solution
-    torch.testing.assert_close(start.fit_affine(x_ND, y_ND), expected, rtol=1e-2, atol=1e-4)
+    torch.testing.assert_close(initialize.fit_affine(x_ND, y_ND), expected, rtol=1e-2, atol=1e-4)

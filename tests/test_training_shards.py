@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from helpers.training import write_tokens
 from safetensors.torch import load_file
-from test_training import write_tokens
 
 import cotrace
-from cotrace.training import Config
+from cotrace.training import TrainingConfig
 from cotrace.training.shards import Shard
 
 SETTINGS = {
@@ -21,7 +21,7 @@ SETTINGS = {
 }
 
 
-def learned(folder: Path, size: int, config: Config) -> dict[str, torch.Tensor]:
+def learned(folder: Path, size: int, config: TrainingConfig) -> dict[str, torch.Tensor]:
     script = Path(__file__).parent / "sharded_run.py"
     out = folder / f"{size}.safetensors"
     arguments = [str(size), str(folder / f"meet-{size}"), str(out), str(config)]
@@ -32,7 +32,7 @@ def learned(folder: Path, size: int, config: Config) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("activation", SETTINGS)
 def test_two_processes_learn_what_one_learns(activation, tmp_path):
-    config = Config(width=24, target_l0=3, batch_tokens=32, revive_after=60, **SETTINGS[activation])
+    config = TrainingConfig(width=24, target_l0=3, batch_tokens=32, dead_after_tokens=60, **SETTINGS[activation])
     one, two = (learned(tmp_path, size, config) for size in (1, 2))
     assert one.keys() == two.keys()
     for name, tensor in one.items():
@@ -41,7 +41,7 @@ def test_two_processes_learn_what_one_learns(activation, tmp_path):
 
 def test_torchrun_trains_into_one_set(model_folder, tmp_path):
     """Two processes on one run's folder end in files that one process could have written; also when resumed."""
-    config = Config(width=24, target_l0=3, tokens=68, batch_tokens=17, context=9, model=str(model_folder))
+    config = TrainingConfig(width=24, target_l0=3, tokens=68, batch_tokens=17, context=9, model=str(model_folder))
     write_tokens(tmp_path / "run", config)
     flags = ["--width", "24", "--target-l0", "3", "--tokens", "68", "--batch-tokens", "17", "--context", "9"]
     command = ["train", "--out", tmp_path / "run", "--model", model_folder, "--learning-rate", "0.001", *flags]

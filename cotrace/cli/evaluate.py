@@ -9,7 +9,7 @@ import typer
 from .train import DATA
 
 if TYPE_CHECKING:
-    from cotrace.training import Result
+    from cotrace.training import TranscoderEvaluation
 
 
 def evaluate(
@@ -31,11 +31,13 @@ def evaluate(
 
     if out is not None:
         check_writable(out.parent)
-    from cotrace.training import EVERYDAY_PROMPTS, measure, save_results
+    from cotrace.attribution.validation.graph_scores import EVERYDAY_PROMPTS
+    from cotrace.evaluation import evaluate_transcoders
+    from cotrace.training.evaluate import save_evaluations
 
     from .report import say_written
 
-    results = measure(
+    results = evaluate_transcoders(
         transcoders,
         model=model,
         data=tuple(data or ()),
@@ -50,11 +52,11 @@ def evaluate(
     )
     print_results(results)
     if out is not None:
-        save_results(results, out)
+        save_evaluations(results, out)
         say_written(out)
 
 
-def print_results(results: Sequence["Result"]) -> None:
+def print_results(results: Sequence["TranscoderEvaluation"]) -> None:
     """Stand-ins side by side, and their reconstruction by layer."""
     from rich.table import Table
 

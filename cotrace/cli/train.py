@@ -75,9 +75,12 @@ def train(
 
     check_writable(out)
 
-    from cotrace.training import Config, resume_run, train_run
+    from cotrace.training import TrainingConfig, resume_training, train_transcoders
 
     from .report import console
 
-    result = resume_run(out, device=device) if resume else train_run(Config(**settings), out, device=device)
+    if resume:
+        result = resume_training(out, device=device)
+    else:
+        result = train_transcoders(TrainingConfig(**settings), out, device=device)
     console.print(f"transcoders in {result}", markup=False, highlight=False, soft_wrap=True)

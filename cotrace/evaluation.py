@@ -1,0 +1,75 @@
+"""Evaluate transcoders: reconstruction and predictions on held-out text, and scores of graphs traced with them."""
+
+import os
+from collections.abc import Iterator, Sequence
+
+from cotrace.attribution.models.architecture import read_architecture
+from cotrace.attribution.models.language_model import find_source, load_language_model
+from cotrace.attribution.transcoders import load_transcoders
+from cotrace.attribution.validation.graph_scores import EVERYDAY_PROMPTS, mean_graph_scores
+from cotrace.common.errors import ArgumentError
+from cotrace.common.progress import Progress
+from cotrace.graphs import Graph
+from cotrace.training.evaluate import EvaluationText, evaluate
+from cotrace.training.replacement_metrics import TranscoderEvaluation
+
+from .model import Model
+
+
+def evaluate_transcoders(
+    transcoders: Sequence[str | os.PathLike],
+    *,
+    model: str | os.PathLike = "gemma-3-270m",
+    data: Sequence[str] = EvaluationText.data,
+    run: str | os.PathLike | None = EvaluationText.run,
+    tokens: int = EvaluationText.tokens,
+    fit_tokens: int = EvaluationText.fit_tokens,
+    context: int = EvaluationText.context,
+    seed: int = EvaluationText.seed,
+    prompts: Sequence[str] = EVERYDAY_PROMPTS,
+    baselines: bool = True,
+    device: str = "auto",
+    progress: bool | None = None,
+) -> list[TranscoderEvaluation]:
+    """Measure sets of transcoders on the same text, followed by mean ablation and an affine map.
+
+    Args:
+        transcoders: folders or Hub ids, as `cotrace.load` takes them.
+        model: the model they were trained for.
+        data: text sources, as in `TrainingConfig.data`; or
+        run: the folder of a training run, whose held-out text is used.
+        tokens: number of tokens to measure on.
+        fit_tokens: number of other tokens to fit the baselines to.
+        context: tokens per sequence, with `data`.
+        seed: seed of the choice of text, with `data`.
+        prompts: prompts that are traced for the mean graph scores; an empty list skips them.
+        baselines: measure mean ablation and an affine map too.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        progress: show progress; None shows it on a terminal.
+
+    Raises:
+        ArgumentError: no transcoders or no text, or transcoders that are not in files.
+        CotraceError: the model, transcoders or text cannot be loaded, or there is too little text.
+    """
+    if not transcoders:
+        raise ArgumentError("no transcoders to evaluate: name a folder or Hub id")
+    text = EvaluationText(tuple(data), run, tokens, fit_tokens, context, seed)
+    bars = Progress(progress)
+    source = find_source(model, bars)
+    arch = read_architecture(source.config())
+    sets = [load_transcoders(spec, arch) for spec in transcoders]
+    language_model = load_language_model(source, device=device, progress=progress)
+    evaluations = evaluate(language_model, sets, text, bars, baselines=baselines)
+    if prompts:
+        for one, evaluation in zip(sets, evaluations, strict=False):  # baselines follow, and have no graphs
+            graphs = _trace_prompts(Model(language_model, one), prompts, bars)
+            evaluation.replacement_score, evaluation.completeness_score = mean_graph_scores(graphs)
+    return evaluations
+
+
+def _trace_prompts(model: Model, prompts: Sequence[str], bars: Progress) -> Iterator[Graph]:
+    """Yield the whole graph of each prompt."""
+    with bars.phase("tracing prompts", len(prompts)) as advance:
+        for prompt in prompts:
+            yield model.trace(prompt, progress=False)
+            advance()
