@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cotrace.attribution.tracing.flops import Sizes, product_rate
+from cotrace.attribution.tracing.flops import SweepShape, matmul_flops_per_second
 
 from .measure import timed
 from .work import sweep_operations
@@ -39,12 +39,12 @@ def trace(args: argparse.Namespace) -> dict[str, Any]:
     load = lambda: cotrace.load(args.model, args.transcoders, device=args.device, dtype="float32")  # noqa: E731
     model, load_seconds = timed(load)
     limits = {name: getattr(args, name) for name in ("coverage", "max_seconds") if getattr(args, name)}
-    rate = product_rate(args.device)
+    rate = matmul_flops_per_second(args.device)
     with phases_timed() as phases:
         graph, seconds = timed(lambda: model.trace(args.tokens, progress=False, **limits))
-    rate = max(rate, product_rate(args.device))
+    rate = max(rate, matmul_flops_per_second(args.device))
     _, save_seconds = timed(lambda: graph.save(args.graph))
-    operations = sweep_operations(graph, Sizes.of(model.architecture, model.transcoders))
+    operations = sweep_operations(graph, SweepShape.of(model.architecture, model.transcoders))
     return {
         "seconds": seconds,
         "load_seconds": load_seconds,

@@ -33,7 +33,7 @@ from cotrace.attribution.models.memory import check_forward_memory, check_logits
 from cotrace.attribution.models.tokenizer import as_prompt_list
 from cotrace.attribution.tracing.activations import PromptActivations
 from cotrace.attribution.tracing.config import TraceConfig
-from cotrace.attribution.tracing.plan import DECODER_SHARE, TracePlan, allowed_memory, make_plan, spare_memory
+from cotrace.attribution.tracing.plan import DECODER_MEMORY_SHARE, TracePlan, allowed_memory, make_plan, spare_memory
 from cotrace.attribution.tracing.replacement import LocalReplacementModel
 from cotrace.attribution.tracing.row_cache import RowCache
 from cotrace.attribution.tracing.row_selection import RowBudget
@@ -119,7 +119,7 @@ class Model:
         survey = self._survey(self._ids(prompt), TraceConfig(masked_positions=masked_positions), bars)
         plan = make_plan(survey, None, RowBudget(), None, allowed_memory(None, self.weights.device))
         with bars.phase("collecting what features write"):
-            return LocalReplacementModel(survey, plan.hold)
+            return LocalReplacementModel(survey, plan.keep_vectors)
 
     @torch.no_grad()
     def trace(
@@ -171,7 +171,7 @@ class Model:
         with bars.phase("hashing the weights, once"):
             info = self._describe(prompt, request, options)
         with bars.phase("collecting what features write"):
-            replacement = LocalReplacementModel(survey, plan.hold)
+            replacement = LocalReplacementModel(survey, plan.keep_vectors)
         del survey  # and with it what only the forward pass needed
         release_freed_memory()
         chosen = request.resolve(replacement)
@@ -379,7 +379,9 @@ class Model:
         masked = MaskedPositions.choose(options.masked_positions, prefix, len(ids))
         free = spare_memory(options.memory, self.weights.device)
         check_forward_memory(self.architecture, len(ids), self.weights.dtype, free)
-        return PromptActivations(self.weights, self.transcoders, ids, masked, int(DECODER_SHARE * free), progress)
+        return PromptActivations(
+            self.weights, self.transcoders, ids, masked, int(DECODER_MEMORY_SHARE * free), progress
+        )
 
     def _describe(self, prompt: Any, request: TargetRequest, options: TraceConfig) -> dict[str, Any]:
         token_ids = list(request.token_ids)

@@ -14,7 +14,7 @@ from benchmarks.ours import rows_needed
 from benchmarks.trace import is_measured
 from benchmarks.trace_tables import trace_table
 from benchmarks.trace_targets import GOALS, targets, times_as_fast
-from cotrace.attribution.tracing.flops import Sizes, useful_operations, written_entries
+from cotrace.attribution.tracing.flops import SweepShape, count_vectors, row_flops
 
 WINDOWS = ([None, None, None], [2, None, 3], [2, 2, 2], [1, 4, 9])
 
@@ -39,17 +39,17 @@ def counted(sizes, entries_LP, layer, position):
 @pytest.mark.parametrize("cross_layer", [True, False])
 def test_useful_operations_are_those_counted_one_by_one(windows, cross_layer):
     random = np.random.default_rng(0)
-    sizes = Sizes(d_model=5, query_width=8, value_width=4, windows=windows, skips=[True, False, True])
+    sizes = SweepShape(d_model=5, query_width=8, value_width=4, windows=windows, skips=[True, False, True])
     counts_LP = random.integers(0, 4, (3, 7))
     layers, positions = (np.repeat(index, counts_LP.ravel()) for index in np.indices(counts_LP.shape).reshape(2, -1))
-    entries_LP = written_entries(counts_LP, cross_layer)
+    entries_LP = count_vectors(counts_LP, cross_layer)
     expected = sum(counted(sizes, entries_LP, *row) for row in zip(layers, positions, strict=True))
-    assert useful_operations(sizes, entries_LP, layers, positions) == expected
+    assert row_flops(sizes, entries_LP, layers, positions) == expected
 
 
 def test_no_rows_are_no_work():
-    sizes = Sizes(d_model=5, query_width=8, value_width=4, windows=[None], skips=[False])
-    assert useful_operations(sizes, np.zeros((1, 3), int), np.array([], int), np.array([], int)) == 0
+    sizes = SweepShape(d_model=5, query_width=8, value_width=4, windows=[None], skips=[False])
+    assert row_flops(sizes, np.zeros((1, 3), int), np.array([], int), np.array([], int)) == 0
 
 
 def test_ratio_against_a_run_that_ended():

@@ -13,8 +13,8 @@ from tiny import KINDS, prompt, write_model
 import cotrace
 import cotrace.attribution.models.attention_pattern as pattern
 import cotrace.attribution.tracing.decoder_table as decoders
-import cotrace.attribution.tracing.decoder_vectors as writes
 import cotrace.attribution.tracing.plan as planning
+from cotrace.attribution.tracing import decoder_vectors
 from cotrace.attribution.tracing.config import TraceConfig
 from cotrace.attribution.tracing.decoder_table import DecoderTable
 from cotrace.common.progress import Progress
@@ -53,22 +53,22 @@ def test_blocks_hold_all_that_is_attended_to_and_little_else(monkeypatch, window
 @pytest.mark.parametrize("kind", KINDS)
 def test_vectors_that_are_made_again_give_the_same_rows(load, monkeypatch, kind, at_once):
     expected = load(kind).trace(prompt())
-    monkeypatch.setattr(planning, "HELD", 0)
-    monkeypatch.setattr(writes, "AT_ONCE", at_once)
+    monkeypatch.setattr(planning, "KEPT_VECTORS_BYTES", 0)
+    monkeypatch.setattr(decoder_vectors, "CHUNK_BYTES", at_once)
     model = load(kind)
-    assert not model.plan(prompt()).hold
+    assert not model.plan(prompt()).keep_vectors
     assert_same_rows(model.trace(prompt(), batch_size=3), expected)
 
 
 def test_little_memory_makes_batches_smaller_and_too_little_is_refused(load, monkeypatch):
-    monkeypatch.setattr(planning, "_in_use", lambda device: 10**6)
+    monkeypatch.setattr(planning, "_bytes_in_use", lambda device: 10**6)
     model = load("clt-affine")
     free = model.plan(prompt())
-    assert free.hold
-    tight = model.plan(prompt(), memory=free.memory - free.batch // 2)
-    assert tight.memory <= free.memory - free.batch // 2
-    assert not tight.hold
-    assert tight.targets < free.targets
+    assert free.keep_vectors
+    tight = model.plan(prompt(), memory=free.memory_bytes - free.batch_bytes // 2)
+    assert tight.memory_bytes <= free.memory_bytes - free.batch_bytes // 2
+    assert not tight.keep_vectors
+    assert tight.batch_targets < free.batch_targets
     with pytest.raises(ValueError, match="shorten the prompt") as error:
         model.trace(prompt(), memory=1000)
     assert "\n" not in str(error.value)
@@ -85,8 +85,8 @@ def test_a_plan_tells_nodes_rows_and_edges(load, options):
     assert 0 <= plan.nodes - graph.order.n_nodes <= 9
     assert plan.rows >= graph.info["traced"]["rows"]
     assert graph.n_edges <= plan.edges <= max(10 * graph.n_edges, 5 * plan.nodes)
-    assert plan.disk == plan.edges * (4 + 8)
-    assert 0 < plan.seconds() < 60
+    assert plan.disk_bytes == plan.edges * (4 + 8)
+    assert 0 < plan.seconds < 60
 
 
 def test_a_plan_counts_features_that_are_targets(load):
@@ -95,7 +95,7 @@ def test_a_plan_counts_features_that_are_targets(load):
     site = cotrace.Feature(active["layer"], active["feature"], active["position"])
     plan = model.plan(prompt(), [site], max_features=0)
     assert plan.rows == 1
-    assert plan.seconds() > 0
+    assert plan.seconds > 0
 
 
 def test_plans_take_what_traces_take(load):
@@ -106,18 +106,18 @@ def test_plans_take_what_traces_take(load):
         model.plan(prompt(), position=99)
 
 
-@pytest.mark.parametrize("room", [0, 3000, 10**9])
+@pytest.mark.parametrize("max_bytes", [0, 3000, 10**9])
 @pytest.mark.parametrize("kind", ["clt-affine", "per-layer", "neurons"])
-def test_decoders_may_live_in_a_file(load, monkeypatch, tmp_path, kind, room):
+def test_decoders_may_live_in_a_file(load, monkeypatch, tmp_path, kind, max_bytes):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     model, made = load(kind), decoders.DecoderTable.__init__
     expected = model.trace(prompt())
-    monkeypatch.setattr(decoders.DecoderTable, "__init__", lambda table, _: made(table, room))
-    survey = model._survey(torch.tensor(prompt()), TraceConfig(), Progress(False))
-    assert survey.decoders.on_disk == (room < 10**9)
+    monkeypatch.setattr(decoders.DecoderTable, "__init__", lambda table, _: made(table, max_bytes))
+    activations = model._survey(torch.tensor(prompt()), TraceConfig(), Progress(False))
+    assert activations.decoders.on_disk == (max_bytes < 10**9)
     assert not list(tmp_path.iterdir())
-    storages = {e.decoder_UJD.untyped_storage().data_ptr() for e in survey.encoded if len(e.decoder_UJD)}
-    assert storages == {survey.table_RD.untyped_storage().data_ptr()}
+    storages = {e.decoder_UJD.untyped_storage().data_ptr() for e in activations.encoded if len(e.decoder_UJD)}
+    assert storages == {activations.table_RD.untyped_storage().data_ptr()}
     found = model.trace(prompt())
     assert np.array_equal(found.adjacency().toarray(), expected.adjacency().toarray())
 
@@ -128,7 +128,7 @@ def test_too_small_a_disk_for_decoders_is_one_clear_line(monkeypatch):
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Full())
-    table = DecoderTable(room=10)
+    table = DecoderTable(max_bytes=10)
     with pytest.raises(ValueError, match="do not fit into"):
         table.add(torch.ones(4, 2, 3))
 
@@ -145,7 +145,7 @@ ids = [2, *(3 + i % 30 for i in range(1499))]
 model.trace(ids[:20])  # compiles
 plan = model.plan(ids, max_features=900)
 model.trace(ids, max_features=900).prune()
-print(plan.loaded, plan.memory, resident("VmHWM"))
+print(plan.loaded_bytes, plan.memory_bytes, resident("VmHWM"))
 """
 
 
@@ -170,12 +170,12 @@ def test_the_same_input_gives_the_same_bytes(load, tmp_path, kind):
 
 @pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 7}, {"memory": "tight"}])
 def test_batches_change_rows_by_rounding_only(load, monkeypatch, options):
-    monkeypatch.setattr(planning, "_in_use", lambda device: 10**6)
+    monkeypatch.setattr(planning, "_bytes_in_use", lambda device: 10**6)
     model = load("clt-affine", "float32")
     whole = model.trace(prompt())
     if options == {"memory": "tight"}:
         plan = model.plan(prompt())
-        options = {"memory": plan.memory - plan.batch // 2}
+        options = {"memory": plan.memory_bytes - plan.batch_bytes // 2}
     other = model.trace(prompt(), **options)
     left, right = whole.adjacency().toarray(), other.adjacency().toarray()
     assert np.abs(left - right).max() <= 1e-5 * np.abs(left).max()

@@ -25,13 +25,13 @@ def remembering(model_folder, transcoder_spec):
 @pytest.fixture
 def swept(monkeypatch):
     """How many rows were computed, in a list that grows with every batch."""
-    counts, sweep = [], engine.sweep
+    counts, sweep = [], engine.compute_rows
 
     def counting(replacement, batch, columns):
         counts.append(len(batch.node_T))
         return sweep(replacement, batch, columns)
 
-    monkeypatch.setattr(engine, "sweep", counting)
+    monkeypatch.setattr(engine, "compute_rows", counting)
     return counts
 
 

@@ -155,7 +155,7 @@ def test_an_interrupted_trace_leaves_nothing(model, monkeypatch, tmp_path):
         calls.append(arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(engine, "sweep", interrupt)
+    monkeypatch.setattr(engine, "compute_rows", interrupt)
     with pytest.raises(KeyboardInterrupt):
         model.trace(prompt())
     assert calls

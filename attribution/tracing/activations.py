@@ -29,21 +29,30 @@ class ActiveFeatures:
     def __len__(self) -> int:
         return len(self.layer_N)
 
+    def __repr__(self) -> str:
+        return f"<ActiveFeatures: {len(self):,} in {len(self.layer_N.unique())} layers>"
+
     def find(self, layer: int, position: int, feature: int) -> int | None:
-        """Number of an active feature, or None."""
+        """Return the index of an active feature, or None if it is not active."""
         hit = (self.layer_N == layer) & (self.position_N == position) & (self.feature_N == feature)
         return int(hit.nonzero()[0]) if hit.any() else None
 
     def counts(self, n_layers: int, n_positions: int) -> Tensor:
-        """Active features by layer and position, (L, P) int64."""
+        """Return the number of active features at each layer and position, (L, P) int64."""
         sites = self.layer_N * n_positions + self.position_N
         return torch.bincount(sites, minlength=n_layers * n_positions).view(n_layers, n_positions)
 
 
 class PromptActivations:
-    """What one forward pass saw: frozen constants, active features, inputs and outputs of MLPs.
+    """Activations of one forward pass: attention patterns, norm scales, inputs and outputs of MLPs, active features.
 
-    `room` is for decoders of active features, in bytes (`DecoderTable`).
+    Args:
+        weights: the model.
+        transcoders: its transcoders.
+        token_ids: the prompt, (P,).
+        masked: positions without features.
+        decoder_bytes: memory for the decoders of active features; more go to a temporary file (`DecoderTable`).
+        progress: progress bars.
     """
 
     def __init__(
@@ -52,28 +61,31 @@ class PromptActivations:
         transcoders: Transcoders,
         token_ids: Tensor,
         masked: MaskedPositions,
-        room: int,
+        decoder_bytes: int,
         progress: Progress,
     ):
         self.weights, self.transcoders, self.masked = weights, transcoders, masked
         self.token_ids_P = token_ids
-        self.passes: list[LayerCache] = []
+        self.layer_caches: list[LayerCache] = []
         self.encoded: list[Encoded] = []
-        self.decoders = DecoderTable(room)
+        self.decoders = DecoderTable(decoder_bytes)
         positions = masked.open_positions(len(token_ids), token_ids.device)
         with progress.phase("reading active features", weights.architecture.n_layers) as step:
             for done in weights.run(token_ids):
                 if isinstance(done, LayerCache):
-                    self.passes.append(done)
-                    self._take(transcoders.encode(done, weights, positions))
+                    self.layer_caches.append(done)
+                    self._add(transcoders.encode(done, weights, positions))
                     step()
                 else:
                     self.final_resid_PD = done
         self.table_RD, decoders = self.decoders.finish()
         self.encoded = [replace(e, decoder_UJD=d) for e, d in zip(self.encoded, decoders, strict=True)]
 
-    def _take(self, encoded: Encoded) -> None:
-        """One layer's features; its decoders go into the table, of which it has a view in the end."""
+    def __repr__(self) -> str:
+        return f"<PromptActivations: {len(self.token_ids_P):,} tokens, {len(self.features):,} active features>"
+
+    def _add(self, encoded: Encoded) -> None:
+        """Add one layer's features; their decoders go into the table, of which they become views at the end."""
         self.decoders.add(encoded.decoder_UJD)
         self.encoded.append(replace(encoded, decoder_UJD=encoded.decoder_UJD.new_empty(0)))
 
@@ -86,11 +98,11 @@ class PromptActivations:
         return ActiveFeatures(torch.cat(layers), *columns)
 
     @cached_property
-    def most_edges(self) -> int:
-        """Edges that features' rows have together at most."""
-        return max_edges(self.features.counts(len(self.passes), len(self.token_ids_P)))
+    def max_edges(self) -> int:
+        """Upper bound for the number of edges in the rows of all features."""
+        return max_edges(self.features.counts(len(self.layer_caches), len(self.token_ids_P)))
 
     @property
     def n_vectors(self) -> int:
-        """Vectors that features write: one for each layer."""
+        """Number of source vectors of all features: one for each layer to which a feature's decoder writes."""
         return sum(len(e.position_n) * e.decoder_UJD.shape[1] for e in self.encoded)

@@ -1,35 +1,52 @@
-"""What a trace will take, worked out before its expensive part, and how it is made to fit."""
+"""The resources that a trace needs, estimated before its expensive part, and how it is made to fit into memory."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import psutil
 import torch
 
 from cotrace.attribution.models.memory import GIB, check_disk_space, free_memory
-from cotrace.common.errors import CotraceError
+from cotrace.common.errors import ResourceError
 
 from .activations import PromptActivations
-from .decoder_vectors import AT_ONCE
-from .flops import Sizes, product_rate, useful_operations, written_entries
+from .batches import BatchSize, fastest_batch
+from .decoder_vectors import CHUNK_BYTES
+from .flops import SweepShape, count_vectors, matmul_flops_per_second, row_flops
 from .row_selection import RowBudget
-from .sweep import BatchSize, best_targets
 from .targets import TargetRequest
 
-NODE_BYTES = 200  # of a node's columns; pruning marks each edge with one byte more
-DECODER_SHARE = 0.25  # of the memory that is not in use yet: decoders that need more go to a file
-ENTRY_BYTES = 64  # of a vector's place in its layer's table, and of the sort that finds it
-BLOCK_COPIES = 5  # of a batch's rows: as they grow, in node order, as shares of influence, as edges on their way
-HELD = 2**28  # of vectors that features write: more are made again for every batch, which takes a tenth longer
-REACHED = 0.55  # of the rate of a large product that the sweep reaches (docs/benchmarks.md)
-SPARE = 2**28  # compiled code, threads, buffers of libraries
+DECODER_MEMORY_SHARE = 0.25  # of the free memory; decoders that need more go to a file
+KEPT_VECTORS_BYTES = 2**28  # recomputing more than this for every batch takes about a tenth longer
+NODE_BYTES = 200  # the columns of one node; pruning marks each edge with one more byte
+VECTOR_INDEX_BYTES = 64  # a vector's entry in its layer's index, and the sort that builds it
+BLOCK_COPIES = 5  # of a batch's rows: while computed, in node order, as shares of influence, as edges being written
+SWEEP_EFFICIENCY = 0.55  # share of the rate of a large matrix product that the sweep reaches (docs/benchmarks.md)
+OVERHEAD_BYTES = 2**28  # compiled code, threads, buffers of libraries
 
 
 @dataclass(frozen=True)
 class TracePlan:
-    """An estimate of one trace, from its active features; sizes are bytes.
+    """Estimate of the resources of one trace, from its active features. `print(plan)` shows it as a table.
 
-    Memory is that of the device that computes: what is `loaded` already, `tables` for the whole trace, and a `batch`
-    of rows or the `ending`. `rows`, `edges`, `disk` and `operations` are those of all rows that `max_features` allows.
+    Memory is that of the device that computes. `rows`, `edges`, `disk_bytes` and `flops` are upper bounds: those of all
+    rows that `max_features` allows.
+
+    Attributes:
+        tokens: tokens of the prompt.
+        features: active features.
+        nodes: nodes of the graph.
+        rows: rows to compute, those of targets included.
+        edges: edges of these rows.
+        batch_size: how many rows are computed together, and whether decoder vectors are stored.
+        loaded_bytes: memory in use before the trace: mostly the model.
+        table_bytes: memory for the whole trace.
+        batch_bytes: memory for one batch of rows.
+        assembly_bytes: memory for the node table and pruning; it is needed after the last batch.
+        disk_bytes: temporary files, as large as the unpruned graph.
+        decoders_on_disk: whether the decoders of active features are in a temporary file.
+        flops: floating-point operations for the rows.
+        device: where they are computed.
     """
 
     tokens: int
@@ -37,140 +54,182 @@ class TracePlan:
     nodes: int
     rows: int
     edges: int
-    size: BatchSize
-    loaded: int
-    tables: int
-    batch: int
-    ending: int
-    disk: int
+    batch_size: BatchSize
+    loaded_bytes: int
+    table_bytes: int
+    batch_bytes: int
+    assembly_bytes: int
+    disk_bytes: int
     decoders_on_disk: bool
-    operations: float
+    flops: float
     device: torch.device
 
-    @property
-    def hold(self) -> bool:
-        """Whether the vectors that features write are held."""
-        return self.size.hold
+    def __repr__(self) -> str:
+        sizes = f"{self.memory_bytes / GIB:.2f} GiB of memory, {self.disk_bytes / GIB:.2f} GiB of disk"
+        return f"<TracePlan: {self.tokens:,} tokens, at most {self.rows:,} rows and {self.edges:,} edges, {sizes}>"
+
+    def __str__(self) -> str:
+        width = max(map(len, self.table()))
+        return "\n".join(f"{name:<{width}}  {text}" for name, text in self.table().items())
+
+    def table(self) -> dict[str, str]:
+        """Return the estimate as text, by name: prompt, rows, memory, disk, time, batches.
+
+        The time is based on the rate of a matrix product, measured once (about a second).
+        """
+        batches = f"{self.batch_targets:,} targets each at the last position"
+        if not self.keep_vectors:
+            batches += "; decoder vectors are recomputed for each batch"
+        rows = {
+            "prompt": f"{self.tokens:,} tokens, {self.features:,} active features, at most {self.nodes:,} nodes",
+            "rows": f"at most {self.rows:,}, with at most {self.edges:,} edges",
+            "memory": f"{self.memory_bytes / GIB:.2f} GiB, of which {self.loaded_bytes / GIB:.2f} GiB are in use already",
+            "disk": f"at most {self.disk_bytes / GIB:.2f} GiB of temporary files, the size of the unpruned graph",
+            "time": f"about {self.seconds:,.0f} s for these rows, by this machine's rate of matrix products",
+            "batches": batches,
+        }
+        return {**rows, "decoders": "in a temporary file"} if self.decoders_on_disk else rows
 
     @property
-    def targets(self) -> int:
-        """Targets of a batch that ends at the last position."""
-        return self.size.exactly or self.size.most_vectors // self.tokens
+    def keep_vectors(self) -> bool:
+        """Whether decoder vectors are stored, and not recomputed for every batch."""
+        return self.batch_size.keep_vectors
 
     @property
-    def memory(self) -> int:
-        """The most that the process will hold at once."""
-        return self.loaded + self.tables + max(self.batch, self.ending) + SPARE
+    def batch_targets(self) -> int:
+        """Number of targets of a batch at the last position."""
+        return self.batch_size.requested or self.batch_size.max_gradients // self.tokens
 
+    @property
+    def memory_bytes(self) -> int:
+        """Peak memory of the process (on a GPU: of the device)."""
+        return self.loaded_bytes + self.table_bytes + max(self.batch_bytes, self.assembly_bytes) + OVERHEAD_BYTES
+
+    @cached_property
     def seconds(self) -> float:
-        """Estimate of the time for all rows, by the rate of a matrix product that is measured now."""
-        return self.operations / (REACHED * product_rate(self.device))
+        """Time for all rows, by the rate of a matrix product, which is measured at the first use."""
+        return self.flops / (SWEEP_EFFICIENCY * matmul_flops_per_second(self.device))
 
 
 def make_plan(
-    survey: PromptActivations, request: TargetRequest | None, limits: RowBudget, batch_size: int | None, memory: int
+    activations: PromptActivations,
+    request: TargetRequest | None,
+    row_budget: RowBudget,
+    batch_size: int | None,
+    max_bytes: int,
 ) -> TracePlan:
-    """Plan a trace of a prompt whose active features are known, to stay within a total of bytes.
+    """Return the plan of a trace whose peak memory is at most `max_bytes`.
 
-    What can be made again is not held, and batches get smaller, until it fits. Raises ValueError where nothing
-    does, and where the temporary folder is too small.
+    Until it fits, decoder vectors are recomputed instead of stored, then batches get smaller. Raises ResourceError
+    where nothing fits, and where the temporary folder is too small.
     """
-    target_rows, named = (0, 0) if request is None else (request.max_rows, request.n_features)
-    plan = _largest(survey, target_rows, named, limits, batch_size)
-    while plan.memory > memory:
-        if plan.hold:
-            plan = replace(plan, size=plan.size._replace(hold=False), tables=_table_bytes(survey, False))
-        elif plan.targets > 1 and not batch_size:
-            size = plan.size._replace(most_vectors=plan.size.most_vectors // 2)
-            plan = replace(plan, size=size)
-            plan = replace(plan, batch=_batch_bytes(survey, plan.targets, plan.nodes))
+    target_rows, target_features = (0, 0) if request is None else (request.max_rows, request.n_features)
+    plan = _fastest_plan(activations, target_rows, target_features, row_budget, batch_size)
+    while plan.memory_bytes > max_bytes:
+        if plan.keep_vectors:
+            smaller = plan.batch_size._replace(keep_vectors=False)
+            plan = replace(plan, batch_size=smaller, table_bytes=_table_bytes(activations, False))
+        elif plan.batch_targets > 1 and not batch_size:
+            smaller = plan.batch_size._replace(max_gradients=plan.batch_size.max_gradients // 2)
+            plan = replace(plan, batch_size=smaller)
+            plan = replace(plan, batch_bytes=_batch_bytes(activations, plan.batch_targets, plan.nodes))
         else:
-            raise CotraceError(
-                f"this trace needs about {plan.memory / GIB:.2f} GiB of memory and {memory / GIB:.2f} GiB are allowed or "
-                "free; shorten the prompt, allow more with memory=, leave out batch_size= or make it smaller, or use "
-                "transcoders with fewer active features"
+            raise ResourceError(
+                f"this trace needs about {plan.memory_bytes / GIB:.2f} GiB of memory and {max_bytes / GIB:.2f} GiB are "
+                "allowed or free; shorten the prompt, allow more with memory=, leave out batch_size= or make it smaller, "
+                "or use transcoders with fewer active features"
             )
-    if limits.all_rows and request is not None:
-        fewer = "compute fewer rows with max_seconds=, max_features= or coverage="
-        check_disk_space(plan.disk - _bytes(survey) * target_rows * plan.nodes, f"{plan.edges:,} edges", fewer)
+    if row_budget.all_rows and request is not None:
+        cure = "compute fewer rows with max_seconds=, max_features= or coverage="
+        needed = plan.disk_bytes - _edge_bytes(activations) * target_rows * plan.nodes
+        check_disk_space(needed, f"{plan.edges:,} edges", cure)
     return plan
 
 
-def _largest(
-    survey: PromptActivations, target_rows: int, named: int, limits: RowBudget, batch_size: int | None
+def _fastest_plan(
+    activations: PromptActivations,
+    target_rows: int,
+    target_features: int,
+    row_budget: RowBudget,
+    batch_size: int | None,
 ) -> TracePlan:
-    """The plan for speed: batches as large as they run best, and what is not too much is held."""
-    features, arch, size = survey.features, survey.weights.architecture, survey.weights.dtype.itemsize
-    n_positions = len(survey.token_ids_P)
+    """Return the plan with the fastest batches, with decoder vectors stored unless they are too many."""
+    features, weights = activations.features, activations.weights
+    arch, n_positions = weights.architecture, len(activations.token_ids_P)
     nodes = len(features) + (arch.n_layers + 1) * n_positions + target_rows
-    rows = len(features) if limits.max_features is None else min(limits.max_features + named, len(features))
-    edges = survey.most_edges if rows == len(features) else min(survey.most_edges, rows * nodes)
+    limit = row_budget.max_features
+    rows = len(features) if limit is None else min(limit + target_features, len(features))
+    edges = activations.max_edges if rows == len(features) else min(activations.max_edges, rows * nodes)
     edges += target_rows * nodes
-    hold = survey.n_vectors * arch.d_model * size <= HELD
-    targets = batch_size or best_targets(survey.weights.device.type, n_positions, hold)
+    keep_vectors = activations.n_vectors * arch.d_model * weights.dtype.itemsize <= KEPT_VECTORS_BYTES
+    targets = batch_size or fastest_batch(weights.device.type, n_positions, keep_vectors)
+    pruning = edges if row_budget.max_seconds is None and row_budget.coverage == 1 else 0
     return TracePlan(
         tokens=n_positions,
         features=len(features),
         nodes=nodes,
         rows=rows + target_rows,
         edges=edges,
-        size=BatchSize(batch_size, hold, targets * n_positions),
-        loaded=_in_use(survey.weights.device),
-        tables=_table_bytes(survey, hold),
-        batch=_batch_bytes(survey, targets, nodes),
-        ending=nodes * NODE_BYTES + (edges if limits.max_seconds is None and limits.coverage == 1 else 0),
-        disk=edges * _bytes(survey),
-        decoders_on_disk=survey.decoders.on_disk,
-        operations=_operations(survey) * (rows + target_rows) / max(1, len(features)),
-        device=survey.weights.device,
+        batch_size=BatchSize(batch_size, keep_vectors, targets * n_positions),
+        loaded_bytes=_bytes_in_use(weights.device),
+        table_bytes=_table_bytes(activations, keep_vectors),
+        batch_bytes=_batch_bytes(activations, targets, nodes),
+        assembly_bytes=nodes * NODE_BYTES + pruning,
+        disk_bytes=edges * _edge_bytes(activations),
+        decoders_on_disk=activations.decoders.on_disk,
+        flops=_all_rows_flops(activations) * (rows + target_rows) / max(1, len(features)),
+        device=weights.device,
     )
 
 
-def _bytes(survey: PromptActivations) -> int:
-    """Of an edge: its source and its weight."""
-    return 4 + survey.weights.dtype.itemsize
+def _edge_bytes(activations: PromptActivations) -> int:
+    """Return the size of an edge in the file: its source and its weight."""
+    return 4 + activations.weights.dtype.itemsize
 
 
-def _operations(survey: PromptActivations) -> int:
-    """Useful operations of all features' rows."""
-    features, arch = survey.features, survey.weights.architecture
-    counts_LP = features.counts(arch.n_layers, len(survey.token_ids_P)).cpu().numpy()
-    entries_LP = written_entries(counts_LP, survey.transcoders.kind == "clt")
-    sites = features.layer_N.cpu().numpy(), features.position_N.cpu().numpy()
-    return useful_operations(Sizes.of(arch, survey.transcoders), entries_LP, *sites)
+def _all_rows_flops(activations: PromptActivations) -> int:
+    """Return the operations for the rows of all features."""
+    features, arch = activations.features, activations.weights.architecture
+    counts_LP = features.counts(arch.n_layers, len(activations.token_ids_P)).cpu().numpy()
+    vectors_LP = count_vectors(counts_LP, activations.transcoders.kind == "clt")
+    layer_N, position_N = features.layer_N.cpu().numpy(), features.position_N.cpu().numpy()
+    return row_flops(SweepShape.of(arch, activations.transcoders), vectors_LP, layer_N, position_N)
 
 
-def _table_bytes(survey: PromptActivations, hold: bool) -> int:
-    """Everything that a replacement keeps beside what the survey has."""
-    encoded, arch, size = survey.encoded, survey.weights.architecture, survey.weights.dtype.itemsize
-    read = sum(e.encoder_UD.numel() for e in encoded)
-    by_position = 6 * arch.n_layers * len(survey.token_ids_P) * arch.d_model
-    patterns = sum(block.pattern_Hqk.numel() for done in survey.passes for block in done.pattern.blocks)
+def _table_bytes(activations: PromptActivations, keep_vectors: bool) -> int:
+    """Return the size of a local replacement model, without what it shares with the activations."""
+    arch, itemsize = activations.weights.architecture, activations.weights.dtype.itemsize
+    encoders = sum(e.encoder_UD.numel() for e in activations.encoded)
+    by_position = 6 * arch.n_layers * len(activations.token_ids_P) * arch.d_model
+    blocks = (block for cache in activations.layer_caches for block in cache.pattern.blocks)
+    patterns = sum(block.pattern_Hqk.numel() for block in blocks)
     attention = arch.n_layers * (arch.n_heads + arch.n_kv_heads) * arch.d_head * arch.d_model
-    vectors = survey.n_vectors
-    held = vectors * arch.d_model if hold else min(vectors * arch.d_model, AT_ONCE // size)
-    return size * (read + by_position + patterns + attention + held) + ENTRY_BYTES * vectors
+    vectors = activations.n_vectors * arch.d_model
+    stored = vectors if keep_vectors else min(vectors, CHUNK_BYTES // itemsize)
+    return (
+        itemsize * (encoders + by_position + patterns + attention + stored) + VECTOR_INDEX_BYTES * activations.n_vectors
+    )
 
 
-def _batch_bytes(survey: PromptActivations, targets: int, nodes: int) -> int:
-    """One batch of targets at the last position: gradients, one head's part of them, and its rows."""
-    arch, size = survey.weights.architecture, survey.weights.dtype.itemsize
+def _batch_bytes(activations: PromptActivations, targets: int, nodes: int) -> int:
+    """Return the size of one batch at the last position: gradients, buffers for attention heads, and rows."""
+    arch, itemsize = activations.weights.architecture, activations.weights.dtype.itemsize
     gradients = 3 * arch.d_model + (1 + arch.n_kv_heads) * arch.d_head
-    return targets * (len(survey.token_ids_P) * gradients + BLOCK_COPIES * nodes) * size
+    return targets * (len(activations.token_ids_P) * gradients + BLOCK_COPIES * nodes) * itemsize
 
 
-def _in_use(device: torch.device) -> int:
+def _bytes_in_use(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
     return psutil.Process().memory_info().rss
 
 
 def allowed_memory(memory: int | None, device: torch.device) -> int:
-    """Bytes that the process may hold: what it holds and what is free, or less where that is asked for."""
-    room = _in_use(device) + free_memory(device)
-    return room if memory is None else min(memory, room)
+    """Return the bytes that the process may use in all: those in use and those free, or `memory` if that is less."""
+    available = _bytes_in_use(device) + free_memory(device)
+    return available if memory is None else min(memory, available)
 
 
 def spare_memory(memory: int | None, device: torch.device) -> int:
-    """Bytes that the process may hold beside what it holds."""
-    return max(0, allowed_memory(memory, device) - _in_use(device))
+    """Return the bytes that the process may use in addition to those in use."""
+    return max(0, allowed_memory(memory, device) - _bytes_in_use(device))

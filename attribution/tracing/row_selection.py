@@ -20,7 +20,8 @@ from cotrace.graphs import NodeOrder
 from cotrace.graphs.rows import SparseRows
 
 from .activations import ActiveFeatures
-from .sweep import Batch, Rows
+from .batches import TargetBatch
+from .sweep import DenseRows
 
 FIRST_ROWS = 32  # of a layer when nothing is known yet of how long rows take
 
@@ -83,7 +84,7 @@ class RowSelection:
         self.may_skip = 1 - limits.coverage
         self.work_done, self.seconds_done = 0, 0.0
 
-    def add(self, batch: Batch, rows: Rows, seconds: float) -> None:
+    def add(self, batch: TargetBatch, rows: DenseRows, seconds: float) -> None:
         """Take finished rows, in whatever order above their layer, and the time they took."""
         self.computed_N[batch.node_T[batch.node_T < len(self.computed_N)]] = True
         if self.limits.all_rows:

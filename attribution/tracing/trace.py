@@ -16,11 +16,12 @@ from cotrace.graphs.rows import SparseRows, free_mapped_pages, in_node_order, ro
 from cotrace.graphs.schema import build_table
 from cotrace.graphs.scores import graph_scores
 
+from .batches import BatchSize, TargetBatch, feature_batches, unembedding_batches
 from .plan import TracePlan
 from .replacement import LocalReplacementModel
 from .row_cache import KnownRows, RowCache, traced_prompt
 from .row_selection import RowBudget, RowSelection, influence_bound
-from .sweep import Batch, BatchSize, NodeColumns, Rows, feature_batches, sweep, target_batches
+from .sweep import DenseRows, SourceColumns, compute_rows
 from .targets import Target
 
 
@@ -31,7 +32,7 @@ class RowCollector:
         self.spool = RowWriter(value_type, order.n_nodes, most_edges)
         self.bias_M = np.ma.masked_array(np.zeros(order.n_nodes, value_type), mask=True)
 
-    def add(self, batch: Batch, rows: Rows, known: Iterator[SparseRows]) -> None:
+    def add(self, batch: TargetBatch, rows: DenseRows, known: Iterator[SparseRows]) -> None:
         """Take a batch of finished rows, and known ones between and behind them; the last batch comes first."""
         node_T = batch.node_T.cpu().numpy()
         block = rows.block_TC.cpu().contiguous().numpy()
@@ -62,12 +63,12 @@ class Run:
     ):
         self.replacement, self.expansion, self.known = replacement, expansion, known
         self.collector = RowCollector(order, most_edges, _numpy_type(replacement.dtype))
-        self.columns = NodeColumns(replacement, order)
+        self.columns = SourceColumns(replacement, order)
 
-    def compute(self, batch: Batch, known_T: np.ndarray) -> None:
+    def compute(self, batch: TargetBatch, known_T: np.ndarray) -> None:
         """Compute a batch, and take the known rows of features between and behind its own."""
         started = time.monotonic()
-        rows = sweep(self.replacement, batch, self.columns)
+        rows = compute_rows(self.replacement, batch, self.columns)
         self.collector.add(batch, rows, self._taken(known_T))
         self.expansion.add(batch, rows, time.monotonic() - started)
 
@@ -118,14 +119,15 @@ def trace(
     weights_M = weights_of_targets(records, order.n_nodes)
     known = None if prefixes is None else prefixes.known_rows(replacement, order)
     expansion = RowSelection(features, order, weights_M, limits, None if known is None else known.known_N)
-    run = Run(replacement, order, expansion, replacement.most_edges + len(own_rows) * order.n_nodes, known)
+    run = Run(replacement, order, expansion, replacement.max_edges + len(own_rows) * order.n_nodes, known)
     none = np.empty(0, np.int64)
-    for batch in target_batches(replacement, _read_by(replacement, own_rows), order.logits.start, plan.size):
+    reads = _read_by(replacement, own_rows)
+    for batch in unembedding_batches(*reads, replacement.n_layers, order.logits.start, plan.batch_size):
         run.compute(batch, none)
     with progress.phase("computing rows", len(features)) as step:
         for layer in reversed(range(replacement.n_layers)):
-            run.layer(layer, plan.size, step)
-    replacement.written.clear()
+            run.layer(layer, plan.batch_size, step)
+    replacement.decoder_vectors.clear()
     release_freed_memory()
     with progress.phase("finishing the graph"):
         csr = run.collector.spool.finish()

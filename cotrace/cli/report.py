@@ -14,7 +14,6 @@ from cotrace.graphs import Graph, describe_path, node_label, strongest_paths
 if TYPE_CHECKING:  # telling a graph needs no torch
     from cotrace.attribution.tracing.plan import TracePlan
 
-GIB = 2**30
 console = Console()
 
 
@@ -53,18 +52,11 @@ def print_summary(graph: Graph) -> None:
 
 
 def print_plan(plan: "TracePlan") -> None:
-    """What a trace would take."""
+    """Print the estimate of what a trace needs."""
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold")
-    facts.add_row("prompt", f"{plan.tokens:,} tokens, {plan.features:,} active features, {plan.nodes:,} nodes at most")
-    facts.add_row("rows", f"{plan.rows:,} at most, of {plan.edges:,} edges")
-    facts.add_row("memory", f"{plan.memory / GIB:.2f} GiB, of which {plan.loaded / GIB:.2f} GiB are in use already")
-    facts.add_row("disk", f"{plan.disk / GIB:.2f} GiB of temporary files at most, as large as the unpruned graph")
-    facts.add_row("time", f"{plan.seconds():,.0f} s for these rows, by this machine's rate of matrix products")
-    batches = f"{plan.targets} targets at the last position"
-    facts.add_row("batches", batches if plan.hold else f"{batches}; what features write is made again for each")
-    if plan.decoders_on_disk:
-        facts.add_row("decoders", "of active features in a temporary file")
+    for name, text in plan.table().items():
+        facts.add_row(name, text)
     console.print(facts)
 
 

@@ -1,0 +1,82 @@
+"""Batches of targets whose rows are computed together."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .replacement import LocalReplacementModel
+
+# Targets x positions of a batch: large enough for matrix products at full speed, small enough that few gradients are
+# computed beyond the position of their target. A GPU needs more work per launch.
+BATCH_GRADIENTS = {"cpu": 2048, "cuda": 32768}
+MIN_BATCH_TARGETS = 32  # a long prompt needs more targets in each product
+
+
+class TargetBatch(NamedTuple):
+    """T targets that read the residual stream before the same MLP; layer L is the unembedding."""
+
+    layer: int
+    node_T: Tensor  # ascending
+    position_T: Tensor  # ascending
+    read_TD: Tensor  # read vectors
+
+
+class BatchSize(NamedTuple):
+    """Number of targets per batch: the user's, or the fastest that fits into memory."""
+
+    requested: int | None
+    keep_vectors: bool  # whether decoder vectors are stored, and not recomputed for every batch
+    max_gradients: int  # targets x positions that fit into memory
+
+    def targets_at(self, last_position: int, device: str) -> int:
+        """Return the number of targets of a batch whose last target is at this position."""
+        if self.requested:
+            return self.requested
+        fitting = max(1, self.max_gradients // (last_position + 1))
+        return min(fastest_batch(device, last_position + 1, self.keep_vectors), fitting)
+
+
+def fastest_batch(device: str, n_positions: int, keep_vectors: bool) -> int:
+    """Return the number of targets per batch that runs fastest for gradients over `n_positions` positions.
+
+    It is doubled where decoder vectors are recomputed for every batch.
+    """
+    return max(MIN_BATCH_TARGETS, BATCH_GRADIENTS[device] // n_positions) * (1 if keep_vectors else 2)
+
+
+def unembedding_batches(
+    position_T: Tensor, read_TD: Tensor, layer: int, first_node: int, size: BatchSize
+) -> Iterator[TargetBatch]:
+    """Yield batches of targets at the unembedding, from the last to the first.
+
+    Args:
+        position_T: their positions, ascending.
+        read_TD: their read vectors at the final residual stream.
+        layer: the number of layers L.
+        first_node: node number of the first target; the others follow.
+        size: the number of targets per batch.
+    """
+    for part in _slices(position_T, size):
+        node_T = torch.arange(first_node + part.start, first_node + part.stop, device=position_T.device)
+        yield TargetBatch(layer, node_T, position_T[part], read_TD[part])
+
+
+def feature_batches(
+    replacement: LocalReplacementModel, layer: int, feature_T: Tensor, size: BatchSize
+) -> Iterator[TargetBatch]:
+    """Yield batches of features of a layer, given by ascending index, from the last to the first."""
+    position_T = replacement.features.position_N[feature_T]
+    for part in _slices(position_T, size):
+        nodes = feature_T[part]
+        yield TargetBatch(layer, nodes, position_T[part], replacement.read_vectors(layer, nodes))
+
+
+def _slices(position_T: Tensor, size: BatchSize) -> Iterator[slice]:
+    """Yield ranges of targets, from the last to the first."""
+    positions, stop = position_T.tolist(), len(position_T)
+    while stop:
+        start = max(0, stop - size.targets_at(positions[stop - 1], position_T.device.type))
+        yield slice(start, stop)
+        stop = start
