@@ -1,22 +1,5 @@
-"""Interventions: what a model does when features, errors or directions in it are changed."""
+"""Run a model with features, error nodes or directions edited, and compare it with the run without edits.
 
-from .edits import Direction, Edit, ErrorNode, Feature, Supernode, ablate, add, multiply, nodes_of, set_to
-from .generate import Generation
-from .intervene import InterventionResult
-from .patch import PatchResult
-
-__all__ = [
-    "Direction",
-    "Edit",
-    "ErrorNode",
-    "Feature",
-    "Generation",
-    "InterventionResult",
-    "PatchResult",
-    "Supernode",
-    "ablate",
-    "add",
-    "multiply",
-    "nodes_of",
-    "set_to",
-]
+Edits that users write are in `edits.py`; `edit_plan.py` resolves them for one prompt; `forward.py` runs the model with
+them. `intervene.py`, `generate.py` and `patch.py` are what `cotrace.Model` calls.
+"""

@@ -10,27 +10,16 @@ from torch import Tensor
 from cotrace.attribution.models.attention_pattern import AttentionPattern
 from cotrace.attribution.models.gemma3 import Gemma3, KVCache, LayerCache, LayerWeights
 from cotrace.attribution.transcoders import Transcoders
-from cotrace.common.errors import CotraceError
+from cotrace.common.errors import ArgumentError
 from cotrace.kernels.active import Active, FeatureIndex, difference, look_up, replaced, with_activations, without_zeros
 from cotrace.kernels.decode import decode
 
-from .edits import EditedPositions, EditPlan, FeatureEditTensors, error_edit, feature_edit
+from .edit_plan import EditedPositions, EditPlan
+from .edit_tensors import FeatureEditTensors, error_edit, feature_edit
+from .layer_modes import FROZEN, MODEL, TRANSCODERS, LayerMode
 
-TOO_LARGE = "the changes are so large that the model's values are no longer finite; use smaller ones"
-MODEL, TRANSCODERS, HELD = "model", "transcoders", "held"
+TOO_LARGE = "the edits are so large that the model's values are no longer finite; use smaller ones"
 NO_PATTERN = AttentionPattern([])  # in the place of one that nothing asks for again
-
-
-class LayerMode(NamedTuple):
-    """What a layer does: which parts are held as they are without changes, and what gives the MLP's output.
-
-    MODEL: the MLP itself; errors are recomputed. TRANSCODERS: what the transcoders make of the changed stream, with
-    the errors of the run without changes. HELD: the activations of that run, and its errors.
-    """
-
-    attention: bool = False
-    norms: bool = False
-    mlp: str = MODEL
 
 
 class Activations(NamedTuple):
@@ -74,7 +63,7 @@ def _read_side(done: LayerCache) -> LayerCache:
 class InterventionRunner:
     """Rows of one length that are read on from where they were left, with changes of their own.
 
-    Anything but `LayerMode()` needs, for every chunk, that of a stream over the same tokens without changes, `PreparedPrompt.reference`.
+    Anything but `LayerMode()` needs, for every chunk, that of a stream over the same tokens without changes, `reference_runner`.
     `report` are layers whose activations are asked for; `edited_positions` tells where features were changed.
     """
 
@@ -94,7 +83,7 @@ class InterventionRunner:
         self.error_layers, self.report, self.keep_patterns = set(error_layers), set(report), keep_patterns
         self._masked = set(masked)
 
-    def read(self, ids_BP: Tensor, reference: ForwardOutput | None = None) -> ForwardOutput:
+    def forward(self, ids_BP: Tensor, reference: ForwardOutput | None = None) -> ForwardOutput:
         """Read the next positions of every row."""
         return _Reading(self, ids_BP, reference).run()
 
@@ -127,9 +116,9 @@ class _Reading:
         for layer in range(weights.architecture.n_layers):
             resid_BPD = self._layer(layer, how[layer], resid_BPD)
             if self.stream.rows and not resid_BPD.square().mean(-1).isfinite().all():  # as norms take it
-                raise CotraceError(TOO_LARGE)
+                raise ArgumentError(TOO_LARGE)
         chunk.resid_BPD = resid_BPD
-        frozen = self.reference is not None and all(h.norms for h in how)
+        frozen = self.reference is not None and all(h.freeze_norms for h in how)
         chunk.rms_BP = self.reference.rms_BP if self.reference and frozen else weights.final_rms(resid_BPD)
         self.stream.past.length = self.stop
         return chunk
@@ -138,10 +127,10 @@ class _Reading:
         weights, w, shape = self.weights, self.weights.layer(layer), resid_BPD.shape[:2]
         ref = None if self.reference is None else self.reference.passes[layer]
         pattern = rms_attn = rms_mlp = None
-        if how.attention:
+        if how.freeze_attention:
             assert ref is not None
             pattern = ref.pattern
-        if how.norms:
+        if how.freeze_norms:
             assert ref is not None
             rms_attn = ref.rms_attn_in_P.view(shape), ref.rms_attn_out_P.view(shape)
             rms_mlp = ref.rms_mlp_in_P.view(shape)
@@ -177,14 +166,14 @@ class _Reading:
         errors = error_edit(rows, layer, self.first, self.stop, out_PD)
         if errors is not None:
             assert error_PD is not None
-            moved_nD = errors.moved(error_PD)
+            moved_nD = errors.change(error_PD)
             if moved_nD.any():
                 out_PD = out_PD.index_add(0, errors.position_n, moved_nD)
         return done._replace(mlp_out_PD=out_PD)
 
     def _without_changes(self, how: LayerMode, done: LayerCache) -> tuple[Active, LayerCache]:
         """Activations that the layer's features have by themselves, and the pass that gave them."""
-        if how.mlp == HELD:
+        if how.mlp == FROZEN:
             assert self.reference is not None
             return self.reference.active[done.layer][:2]
         return self.transcoders.active_at(done, self.weights, self.open_p), _read_side(done)
@@ -202,7 +191,7 @@ class _Reading:
         activations, moved = Activations(natural, seen, natural, None, None), None
         if edit is not None:
             old_n = self.transcoders.activations(natural, seen, self.weights, edit.sites)
-            new_n = edit.of(old_n)
+            new_n = edit.apply(old_n)
             changed = replaced(natural, edit.sites, new_n)
             activations = Activations(natural, seen, changed, edit.sites, new_n)
             moved = without_zeros(with_activations(edit.sites, new_n - old_n))
@@ -263,11 +252,11 @@ class _Reading:
     def _along_directions(self, layer: int, resid_BPD: Tensor) -> Tensor:
         for row, changes in enumerate(self.stream.rows):
             for placed in changes.directions.get(layer, ()):
-                at = [p - self.first for p in placed.between(self.first, self.stop, changes.n_prompt)]
+                at = [p - self.first for p in placed.positions_in(self.first, self.stop, changes.n_prompt)]
                 if at:
                     unit_D = placed.node.vector.to(resid_BPD)
                     old_p = resid_BPD[row, at] @ unit_D
-                    moved_p = placed.change.scale * old_p + placed.change.shift - old_p
+                    moved_p = placed.edit.scale * old_p + placed.edit.shift - old_p
                     if moved_p.any():
                         resid_BPD[row, at] += moved_p[:, None] * unit_D
         return resid_BPD

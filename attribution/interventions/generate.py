@@ -1,56 +1,44 @@
-"""What a model writes while it is steered."""
+"""Generate text with edits; `Model.generate` calls this."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from numbers import Real
 
 import torch
 from torch import Tensor
 
 from cotrace.attribution.models.memory import check_memory, free_memory, kv_cache_numel
 from cotrace.common.checks import as_index
-from cotrace.common.errors import CotraceError
+from cotrace.common.errors import ArgumentError
 from cotrace.common.progress import Progress
+from cotrace.graphs.nodes import Feature
 
-from .edits import EditedPositions, EditPlan, Feature, Intervention
-from .forward import ForwardOutput, LayerMode
-from .intervene import InterventionConfig, PreparedPrompt
-
-LEAST_TEMPERATURE = 1e-3  # below, nothing but the likeliest token is drawn
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How tokens are chosen, and how many. Raises ValueError for numbers that make no sense."""
-
-    max_new_tokens: int = 40
-    temperature: float = 0.0  # 0 takes the likeliest
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "max_new_tokens", as_index(self.max_new_tokens, "max_new_tokens"))
-        object.__setattr__(self, "seed", as_index(self.seed, "seed"))
-        if self.max_new_tokens < 1:
-            raise CotraceError(f"max_new_tokens is {self.max_new_tokens}; ask for at least 1")
-        is_number = isinstance(self.temperature, Real) and not isinstance(self.temperature, bool)
-        if not is_number or not (self.temperature == 0 or LEAST_TEMPERATURE <= self.temperature < math.inf):
-            raise CotraceError(
-                f"temperature is {self.temperature!r}; use 0 for the likeliest token, or at least {LEAST_TEMPERATURE}"
-            )
-        if not 0 <= self.seed < 2**63:
-            raise CotraceError(f"seed is {self.seed}; it is an integer from 0 to 2^63 - 1")
+from .config import InterventionConfig, SamplingConfig
+from .context import PromptContext
+from .edit_plan import EditedPositions, EditPlan
+from .edits import Intervention
+from .forward import ForwardOutput
+from .html import table_html
+from .layer_modes import any_frozen, layer_modes
+from .runs import reference_runner, row_memory, runner
 
 
-@dataclass
+@dataclass(repr=False)
 class Generation:
-    """What a model wrote: tokens, and the probability that each had, at a temperature of 1."""
+    """Generated tokens. `Model.generate` returns it.
 
-    prompt: PreparedPrompt
+    Attributes:
+        prompt: the prompt that was continued.
+        token_ids: the new tokens.
+        probabilities: the probability of each new token, at temperature 1.
+        ended: whether the last token ends the text or the turn.
+        idle: edited features whose activation did not change at any position.
+    """
+
+    prompt: PromptContext
     token_ids: list[int] = field(default_factory=list)
     probabilities: list[float] = field(default_factory=list)
-    ended: bool = False  # by a token that ends a text or a turn, which is the last of token_ids
-    idle: list[Feature] = field(default_factory=list)  # features whose change did nothing, wherever they are changed
+    ended: bool = False
+    idle: list[Feature] = field(default_factory=list)
     _states: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     @property
@@ -60,95 +48,105 @@ class Generation:
 
     @torch.no_grad()
     def next_probabilities(self, step: int) -> Tensor:
-        """Probabilities (V,) in float64, at a temperature of 1, of what may be new token `step`."""
+        """Return the probabilities (V,) in float64, at temperature 1, from which new token `step` was chosen.
+
+        Raises ArgumentError for a step outside the new tokens.
+        """
         step, n = as_index(step, "a step"), len(self._states)
         if not -n <= step < n:
-            raise CotraceError(f"step {step} is outside the {n} tokens that were written ({-n} … {n - 1})")
+            raise ArgumentError(f"step {step} is outside the {n} new tokens ({-n} … {n - 1})")
         resid_1D, rms_1 = self._states[step]
         return self.prompt.weights.logits(resid_1D, rms_1)[0].double().softmax(-1)
 
     def __repr__(self) -> str:
         return f"<Generation of {len(self.token_ids)} tokens: {self.text!r}>"
 
+    def _repr_html_(self) -> str:
+        texts = map(self.prompt.tokenizer.decode_token, self.token_ids)
+        rows = ((repr(text), p) for text, p in zip(texts, self.probabilities, strict=True))
+        return table_html(f"{len(self.token_ids)} new tokens", ("token", "probability"), rows)
 
-class Reader:
-    """The stream with changes, and where something of it is held, one without over the same tokens.
 
-    Raises ValueError for changes that cannot be made, before anything is read, and for too little memory.
+class GenerationRunner:
+    """Runs a growing text with edits and, where something is frozen, the same text without edits beside it.
+
+    Without `use_cache`, every step runs all positions again.
+
+    Raises:
+        ArgumentError: edits that are impossible, before anything runs.
+        ResourceError: too little memory.
     """
 
     def __init__(
         self,
-        prompt: PreparedPrompt,
+        context: PromptContext,
         intervention: Intervention,
-        setting: InterventionConfig,
+        config: InterventionConfig,
         max_new_tokens: int,
         use_cache: bool = True,
     ):
-        self.prompt, self.changes, self.use_cache = prompt, EditPlan(intervention, prompt.place), use_cache
-        self.how = setting.how(prompt.weights.architecture, prompt.transcoders)
+        self.context, self.plan, self.use_cache = context, EditPlan(intervention, context), use_cache
+        self.modes = layer_modes(config, context.weights.architecture, context.transcoders)
         self._require_memory(max_new_tokens)
-        self.start()
+        self.restart()
 
-    def start(self) -> None:
-        """Begin again at the first token."""
-        held, errors = any(how != LayerMode() for how in self.how), self.changes.errors.keys()
-        self.plain = self.prompt.reference(self.how, errors) if held else None
-        self.steered = self.prompt.stream(self.how, [self.changes], error_layers=errors)
+    def restart(self) -> None:
+        """Forget all keys and values, and start again at the first token."""
+        errors = self.plan.errors.keys()
+        self.plain = reference_runner(self.context, self.modes, errors) if any_frozen(self.modes) else None
+        self.edited = runner(self.context, self.modes, [self.plan], error_layers=errors)
 
-    def read(self, ids_P: Tensor) -> ForwardOutput:
-        """Read what was not read yet; without a cache all."""
+    def forward(self, ids_P: Tensor) -> ForwardOutput:
+        """Run the tokens that have not run yet; without a cache, all of them."""
         if not self.use_cache:
-            self.start()
-        new_BP = ids_P[None, self.steered.past.length :]
-        return self.steered.read(new_BP, self.plain.read(new_BP) if self.plain else None)
+            self.restart()
+        new_BP = ids_P[None, self.edited.past.length :]
+        return self.edited.forward(new_BP, self.plain.forward(new_BP) if self.plain else None)
 
     def _require_memory(self, max_new_tokens: int) -> None:
-        weights, n_prompt = self.prompt.weights, len(self.prompt.ids_P)
-        runs = 2 if any(how != LayerMode() for how in self.how) else 1
-        past = kv_cache_numel(weights.architecture, n_prompt + max_new_tokens) * weights.dtype.itemsize
-        kept, passing = self.prompt.row_bytes(self.how, n_prompt + (0 if self.use_cache else max_new_tokens))
+        weights, n_prompt = self.context.weights, self.context.n_positions
+        n_runs = 2 if any_frozen(self.modes) else 1
+        cache = kv_cache_numel(weights.architecture, n_prompt + max_new_tokens) * weights.dtype.itemsize
+        row = row_memory(self.context, self.modes, n_prompt + (0 if self.use_cache else max_new_tokens))
         what = f"{max_new_tokens} new tokens after {n_prompt}"
         cure = "lower max_new_tokens or shorten the prompt"
-        check_memory(runs * past + kept + passing, free_memory(weights.device), what, cure)
+        check_memory(n_runs * cache + sum(row), free_memory(weights.device), what, cure)
 
 
-def generate(reader: Reader, sampling: Sampling, progress: Progress) -> Generation:
-    """Go on with a prompt, with changes; see `Model.generate`."""
-    prompt = reader.prompt
+def generate(generation_runner: GenerationRunner, sampling: SamplingConfig, progress: Progress) -> Generation:
+    """Continue the runner's prompt token by token."""
+    prompt = generation_runner.context
     generator = torch.Generator(device=prompt.weights.device).manual_seed(sampling.seed)
-    result, ends, ids_P = Generation(prompt), prompt.tokenizer.end_token_ids(), prompt.ids_P
+    result, end_tokens, ids_P = Generation(prompt), prompt.tokenizer.end_token_ids(), prompt.ids_P
     edited_positions: EditedPositions = {}
     with progress.phase("generating", sampling.max_new_tokens) as step:
         while len(result.token_ids) < sampling.max_new_tokens and not result.ended:
-            chunk = reader.read(ids_P)
-            edited_positions |= reader.steered.edited_positions
-            result._states.append(
-                (chunk.resid_BPD[0, -1:].clone(), chunk.rms_BP[0, -1:].clone())
-            )  # no view of the whole
+            output = generation_runner.forward(ids_P)
+            edited_positions |= generation_runner.edited.edited_positions
+            state = output.resid_BPD[0, -1:].clone(), output.rms_BP[0, -1:].clone()  # no view of the whole
+            result._states.append(state)
             probability_V = result.next_probabilities(-1)
             token = choose(probability_V, sampling.temperature, generator)
             result.token_ids.append(token)
             result.probabilities.append(float(probability_V[token]))
-            result.ended = token in ends
+            result.ended = token in end_tokens
             ids_P = torch.cat([ids_P, ids_P.new_tensor([token])])
             step()
-    result.idle = reader.changes.idle(edited_positions)
+    result.idle = generation_runner.plan.idle(edited_positions)
     return result
 
 
 def choose(probability_V: Tensor, temperature: float, generator: torch.Generator) -> int:
-    """The likeliest token, or one drawn at a temperature."""
+    """Return the most likely token at temperature 0, otherwise a token drawn from softmax(log p / temperature)."""
     if temperature == 0:
         return int(probability_V.argmax())
     cumulative_V = (probability_V.log() / temperature).softmax(-1).cumsum(-1)
     uniform = torch.rand(1, generator=generator, device=cumulative_V.device, dtype=cumulative_V.dtype)
-    return int(
-        torch.searchsorted(cumulative_V, uniform * cumulative_V[-1], right=True).clamp_(max=len(cumulative_V) - 1)
-    )
+    token = torch.searchsorted(cumulative_V, uniform * cumulative_V[-1], right=True)
+    return int(token.clamp_(max=len(cumulative_V) - 1))
 
 
 def first_divergence(one: Generation, other: Generation) -> int | None:
-    """The first step at which two generations differ; None where neither goes on differently."""
-    both: Iterator[tuple[int, int]] = zip(one.token_ids, other.token_ids, strict=False)
-    return next((step for step, (a, b) in enumerate(both) if a != b), None)
+    """Return the first step at which two generations have different tokens; None if one begins with the other."""
+    pairs: Iterator[tuple[int, int]] = zip(one.token_ids, other.token_ids, strict=False)
+    return next((step for step, (a, b) in enumerate(pairs) if a != b), None)

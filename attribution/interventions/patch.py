@@ -1,107 +1,124 @@
-"""Activation patching: what one prompt's activations do in another."""
+"""Activation patching: run one prompt with nodes set to their values in another; `Model.patch` calls this."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from cotrace.attribution.models.masking import MaskedPositions
-from cotrace.common.errors import CotraceError
+from cotrace.common.errors import ArgumentError
+from cotrace.graphs.nodes import ErrorNode, Feature
 from cotrace.kernels.active import FeatureIndex
 
-from .edits import Direction, Edit, EditPlan, ErrorNode, Feature, Place, Supernode, ablate, set_to
+from .config import InterventionConfig
+from .context import PromptContext
+from .edit_plan import EditPlan
+from .edits import Direction, Edit, Supernode, ablate, set_to
 from .forward import ForwardOutput
-from .intervene import (
-    InterventionBatch,
-    InterventionConfig,
-    InterventionResult,
-    PreparedPrompt,
-    intervene,
-    prepare,
-    require_memory,
-)
+from .intervene import InterventionBatch, intervene, prepare, require_memory
+from .layer_modes import layer_modes
+from .result import InterventionResult
+from .runs import runner
 
 
 class PatchResult(InterventionResult):
-    """The corrupted prompt without (`logits_before`) and with (`logits`) what the clean one has at some nodes."""
+    """The corrupted prompt without (`logits_before`) and with (`logits`) nodes set to their values in the clean one."""
 
     def __init__(self, patched: InterventionResult, clean: ForwardOutput):
-        super().__init__(patched._prompt, patched._outcome, patched._row, patched._how, patched._changes)
+        super().__init__(patched._context, patched._outcome, patched._row, patched._modes, patched._plan)
         self._clean = clean
 
     @cached_property
     def logits_clean(self) -> Tensor:
-        """The clean prompt's logits, (P, V)."""
+        """Logits (P, V) of the clean prompt. Raises ResourceError if they do not fit into memory."""
         return self._logits(self._clean)
 
-    def recovered(self, token: Any, other: Any = None, position: int = -1) -> float:
-        """Share of the way from the corrupted to the clean prompt that a logit, or a difference of two, goes.
+    def recovered(self, token: str | int, other: str | int | None = None, position: int = -1) -> float:
+        """Return the share of the difference between the two prompts that the patch restores.
 
-        0 is the corrupted prompt, 1 the clean one. Without `other` the logit is centred. Raises ValueError where
-        the two prompts do not differ.
+        Args:
+            token: the token, as text or id, whose logit is compared; without `other`, minus the mean logit.
+            other: a token whose logit is subtracted instead.
+            position: where the logits are read.
+
+        Returns 0 for the corrupted prompt's value and 1 for the clean one's. Raises ArgumentError where the two prompts
+        do not differ.
         """
-        single = self._prompt.tokenizer.token_id
-        rows = [single(token)] + ([] if other is None else [single(other)])
+        single = self._context.tokenizer.token_id
+        token_id, other_id = single(token), None if other is None else single(other)
 
-        def read(chunk: ForwardOutput) -> float:
-            logits_V = self._logits_at(chunk, position)
-            return float(logits_V[rows[0]] - (logits_V.mean() if other is None else logits_V[rows[1]]))
+        def value(output: ForwardOutput) -> float:
+            logits_V = self._logits_at(output, position)
+            return float(logits_V[token_id] - (logits_V.mean() if other_id is None else logits_V[other_id]))
 
-        corrupted, patched, clean = map(read, (*self._both, self._clean))
+        corrupted, patched, clean = map(value, (*self._both, self._clean))
         if clean == corrupted:
-            raise CotraceError("the two prompts do not differ there, so nothing can be recovered; read another token")
+            raise ArgumentError("the two prompts do not differ there, so nothing can be recovered; use another token")
         return (patched - corrupted) / (clean - corrupted)
 
 
 def patch(
-    clean: PreparedPrompt, corrupted: PreparedPrompt, nodes: Iterable[Any], setting: InterventionConfig
+    clean: PromptContext,
+    corrupted: PromptContext,
+    nodes: Iterable[Feature | ErrorNode | Supernode],
+    config: InterventionConfig,
 ) -> PatchResult:
-    """Set nodes of the corrupted prompt to what they are in the clean one; see `Model.patch`."""
-    if len(clean.ids_P) != len(corrupted.ids_P):
-        raise CotraceError(
-            f"the clean prompt has {len(clean.ids_P)} tokens and the corrupted one {len(corrupted.ids_P)}; patching goes "
-            "position by position, so choose prompts of one length"
+    """Run the corrupted prompt with nodes set to their values in the clean one.
+
+    Raises ArgumentError for prompts of different lengths, for directions, and where nothing would be patched.
+    """
+    if clean.n_positions != corrupted.n_positions:
+        raise ArgumentError(
+            f"the clean prompt has {clean.n_positions} tokens and the corrupted one {corrupted.n_positions}; patching "
+            "goes position by position, so choose prompts of one length"
         )
+    plan = EditPlan({node: ablate() for node in _members(nodes)}, _shared_context(clean, corrupted))
+    modes = layer_modes(config, clean.weights.architecture, clean.transcoders)
+    require_memory([InterventionBatch(context, [plan], modes) for context in (clean, corrupted)])
+    if not any(resolved.positions for resolved in plan):
+        raise ArgumentError(
+            "nothing would be patched: name at least one node at a position of the prompts; generated ones do not count"
+        )
+    output = runner(clean, error_layers=plan.errors, report=plan.features).forward(clean.ids_P[None])
+    edits = _clean_values(plan, output, clean)
+    output.free()
+    (patched,) = intervene(prepare(corrupted, [edits], config))
+    return PatchResult(patched, output)
+
+
+def _members(nodes: Iterable[Feature | ErrorNode | Supernode]) -> list[Feature | ErrorNode]:
+    """Return single nodes, with supernodes taken apart."""
     if not isinstance(nodes, Iterable):
-        raise CotraceError(f"nodes is {nodes!r} and should be a list; write [node], also for one")
-    named = [member for node in nodes for member in (node.members if isinstance(node, Supernode) else (node,))]
-    if any(isinstance(node, Direction) for node in named):
-        raise CotraceError("a direction cannot be patched; name features and error nodes")
-    placed = EditPlan({node: ablate() for node in named}, _both_places(clean, corrupted))
-    how = setting.how(clean.weights.architecture, clean.transcoders)
-    require_memory([InterventionBatch(prompt, [placed], how) for prompt in (clean, corrupted)])
-    if not any(one.positions for one in placed):
-        raise CotraceError(
-            "nothing would be patched: name at least one node, at a position of the prompts, which generated ones are not"
-        )
-    read = clean.stream(error_layers=placed.errors, report=placed.features).read(clean.ids_P[None])
-    taken = _taken(placed, read, clean)
-    read.free()
-    (patched,) = intervene(prepare(corrupted, [taken], setting))
-    return PatchResult(patched, read)
+        raise ArgumentError(f"nodes is {nodes!r} and should be a list; write [node], also for one")
+    members = [member for node in nodes for member in (node.members if isinstance(node, Supernode) else (node,))]
+    if any(isinstance(node, Direction) for node in members):
+        raise ArgumentError("a direction cannot be patched; name features and error nodes")
+    return members
 
 
-def _both_places(clean: PreparedPrompt, corrupted: PreparedPrompt) -> Place:
-    """Where both prompts have nodes: a chat has fewer open positions than a text."""
-    masked = [prompt.masked for prompt in (clean, corrupted)]
+def _shared_context(clean: PromptContext, corrupted: PromptContext) -> PromptContext:
+    """Return the clean prompt with the masked positions of both: a chat masks more than a text."""
+    masked = [context.masked for context in (clean, corrupted)]
     positions = sorted({position for each in masked for position in each.positions})
-    return clean.place._replace(masked=MaskedPositions(tuple(positions), max(each.constant_prefix for each in masked)))
+    prefix = max(each.constant_prefix for each in masked)
+    return replace(clean, masked=MaskedPositions(tuple(positions), prefix))
 
 
-def _taken(placed: EditPlan, chunk: ForwardOutput, prompt: PreparedPrompt) -> dict[Any, Edit]:
-    """The clean prompt's activations, as changes of single nodes."""
-    taken: dict[Any, Edit] = {}
-    for layer, features in placed.features.items():
-        for one in features:
-            position_n = torch.tensor(one.positions, device=prompt.ids_P.device)
-            sites = FeatureIndex(position_n, torch.full_like(position_n, one.node.feature))
-            values_n = chunk.active[layer].of(sites, prompt.transcoders, prompt.weights)
-            for position, value in zip(one.positions, values_n.tolist(), strict=True):
-                taken[Feature(layer, one.node.feature, position=position)] = set_to(value)
-    for layer, errors in placed.errors.items():
+def _clean_values(plan: EditPlan, output: ForwardOutput, clean: PromptContext) -> dict[Feature | ErrorNode, Edit]:
+    """Return edits that set each node, position by position, to its value in the clean prompt."""
+    edits: dict[Feature | ErrorNode, Edit] = {}
+    for layer, features in plan.features.items():
+        for resolved in features:
+            feature = resolved.node.feature
+            position_n = torch.tensor(resolved.positions, device=clean.ids_P.device)
+            sites = FeatureIndex(position_n, torch.full_like(position_n, feature))
+            values_n = output.active[layer].of(sites, clean.transcoders, clean.weights)
+            for position, value in zip(resolved.positions, values_n.tolist(), strict=True):
+                edits[Feature(layer, feature, position)] = set_to(value)
+    for layer, errors in plan.errors.items():
         for error in errors:
             for position in error.positions:
-                taken[ErrorNode(layer, position=position)] = set_to(chunk.errors[layer][position])
-    return taken
+                edits[ErrorNode(layer, position)] = set_to(output.errors[layer][position])
+    return edits

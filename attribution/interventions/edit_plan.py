@@ -1,0 +1,210 @@
+"""Edits of one run: resolved to positions of a prompt, checked, and free of conflicts."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from torch import Tensor
+
+from cotrace.common.errors import ArgumentError
+from cotrace.graphs.nodes import ErrorNode, Feature
+
+from .context import PromptContext
+from .edits import Direction, Edit, Intervention, Node, Supernode
+
+GENERATED = -1  # the position number of a site that means every generated position
+MAX_COSINE = 1e-5  # of two directions, up to which neither edit changes the component along the other
+
+EditedPositions = dict[tuple[int, int, int], set[int]]
+"""Positions where activations were changed, by (row, layer, feature)."""
+
+N = TypeVar("N", bound=Node)
+
+
+class ResolvedEdit(NamedTuple, Generic[N]):
+    """One edit of one node in one prompt.
+
+    Attributes:
+        positions: positions of the prompt, ascending.
+        generated: whether the edit also applies at every generated position.
+    """
+
+    node: N
+    positions: tuple[int, ...]
+    generated: bool
+    edit: Edit
+
+    def positions_in(self, first: int, stop: int, n_prompt: int) -> list[int]:
+        """Return the positions from `first` up to `stop` where the edit applies, after a prompt of `n_prompt`."""
+        generated = range(max(first, n_prompt), stop) if self.generated else ()
+        return [*(p for p in self.positions if first <= p < stop), *generated]
+
+    def applies_at(self, position: int, n_prompt: int) -> bool:
+        """Return whether the edit applies at a position."""
+        return bool(self.positions_in(position, position + 1, n_prompt))
+
+
+class EditPlan:
+    """The edits of one run, by kind of node and layer.
+
+    Raises:
+        ArgumentError: an edit that is impossible in this model and prompt, or two edits that conflict.
+    """
+
+    def __init__(self, intervention: Intervention, context: PromptContext):
+        if not isinstance(intervention, Mapping):
+            raise ArgumentError(
+                f"an intervention is a dict from nodes to edits, {{Feature(…): ablate()}}, not {intervention!r}"
+            )
+        self.n_prompt = context.n_positions
+        self.features: defaultdict[int, list[ResolvedEdit[Feature]]] = defaultdict(list)
+        self.errors: defaultdict[int, list[ResolvedEdit[ErrorNode]]] = defaultdict(list)
+        self.directions: defaultdict[int, list[ResolvedEdit[Direction]]] = defaultdict(list)
+        conflicts = _ConflictCheck()
+        for key, edit in intervention.items():
+            for node in key.members if isinstance(key, Supernode) else (key,):
+                by_layer = self._by_layer(node)
+                if not isinstance(edit, Edit):
+                    raise ArgumentError(
+                        f"invalid edit of {key}: {edit!r}; use ablate(), set_to(x), add(x) or multiply(x)"
+                    )
+                resolved = resolve(node, edit, context)
+                conflicts.add(key, resolved)
+                by_layer[node.layer].append(resolved)
+
+    def _by_layer(self, node: Any) -> Any:
+        """Return the lists in which edits of a node's kind belong."""
+        kinds: dict[type, Any] = {Feature: self.features, ErrorNode: self.errors, Direction: self.directions}
+        if type(node) not in kinds:
+            raise ArgumentError(f"{node!r} cannot be edited; use a Feature, ErrorNode, Direction or Supernode")
+        return kinds[type(node)]
+
+    def __iter__(self) -> Iterator[ResolvedEdit[Any]]:
+        for by_layer in (self.features, self.errors, self.directions):
+            for edits in by_layer.values():
+                yield from edits
+
+    def __repr__(self) -> str:
+        kinds = (("features", self.features), ("error nodes", self.errors), ("directions", self.directions))
+        counts = ", ".join(f"{sum(map(len, by_layer.values()))} {name}" for name, by_layer in kinds)
+        return f"<EditPlan of {counts} in a prompt of {self.n_prompt} tokens>"
+
+    def idle(self, edited_positions: EditedPositions, row: int = 0) -> list[Feature]:
+        """Return the features whose activation changed nowhere: ablated where they are not active, for example."""
+        return [
+            resolved.node
+            for layer, edits in self.features.items()
+            for resolved in edits
+            if not any(
+                resolved.applies_at(position, self.n_prompt)
+                for position in edited_positions.get((row, layer, resolved.node.feature), ())
+            )
+        ]
+
+
+class _Claim(NamedTuple):
+    """An edit of a site, under the key that the user wrote: the node itself, or its supernode."""
+
+    key: Any
+    node: Any
+    edit: Edit
+
+
+class _ConflictCheck:
+    """Finds edits that change the same site."""
+
+    def __init__(self) -> None:
+        self._claims: defaultdict[tuple[Any, ...], list[_Claim]] = defaultdict(list)
+
+    def add(self, key: Any, resolved: ResolvedEdit[Any]) -> None:
+        """Note an edit. Raises ArgumentError where it conflicts with an earlier one."""
+        node, checked = resolved.node, set[int]()
+        feature = node.feature if isinstance(node, Feature) else None
+        for position in (*resolved.positions, *([GENERATED] if resolved.generated else ())):
+            claims = self._claims[type(node), node.layer, feature, position]
+            claim = _Claim(key, node, resolved.edit)
+            for other in claims:
+                if id(other.node) in checked:
+                    continue
+                _require_compatible(other, claim, position)
+                checked.add(id(other.node))
+            claims.append(claim)
+
+
+def _require_compatible(one: _Claim, other: _Claim, position: int) -> None:
+    """Raise ArgumentError for two edits of one site, unless both are of directions and their order does not matter."""
+    where = "generated positions" if position == GENERATED else f"position {position}"
+    if not isinstance(one.node, Direction):
+        raise ArgumentError(f"{one.key} and {other.key} both edit {_describe(one.node)} at {where}; name each once")
+    if (one.edit.only_adds and other.edit.only_adds) or _orthogonal(one.node, other.node):
+        return
+    raise ArgumentError(
+        f"{one.key} and {other.key} overlap at {where}: directions in one layer must be orthogonal (see "
+        "torch.linalg.qr, in float32 or better) or only added to"
+    )
+
+
+def _orthogonal(a: Direction, b: Direction) -> bool:
+    """Return whether edits along two directions commute; EditPlan refuses different widths elsewhere."""
+    return a.vector.shape == b.vector.shape and bool((a.vector @ b.vector.to(a.vector)).abs() <= MAX_COSINE)
+
+
+def _describe(node: Feature | ErrorNode) -> str:
+    return f"{f'feature {node.feature}' if isinstance(node, Feature) else 'the error node'} of layer {node.layer}"
+
+
+def resolve(node: N, edit: Edit, context: PromptContext) -> ResolvedEdit[N]:
+    """Return an edit with its positions in a prompt.
+
+    Raises ArgumentError for a node that the model does not have, an edit of the wrong shape, and a position outside
+    the prompt or without such nodes.
+    """
+    _require_in_model(node, context)
+    _require_shapes(node, edit, context.weights.architecture.d_model)
+    if isinstance(node.position, str):
+        prompt = range(context.n_positions) if node.position != "generated" else range(0)
+        positions = tuple(p for p in prompt if context.is_open(p))
+        return ResolvedEdit(node, positions, node.position != "prompt", edit)
+    named = node.position if isinstance(node.position, tuple) else (node.position,)
+    positions = tuple(sorted(_position(p, node, context) for p in named))
+    if len(set(positions)) < len(positions):
+        raise ArgumentError(f"{node} names a position twice; name each once")
+    return ResolvedEdit(node, positions, False, edit)
+
+
+def _require_in_model(node: Node, context: PromptContext) -> None:
+    if not 0 <= node.layer < context.n_layers:
+        raise ArgumentError(f"{node}: the model has no layer {node.layer}; its layers are 0 … {context.n_layers - 1}")
+    if isinstance(node, Feature):
+        width = context.transcoders.width(node.layer, context.weights)
+        if not 0 <= node.feature < width:
+            raise ArgumentError(f"{node}: layer {node.layer} has {width:,} features, 0 … {width - 1}")
+
+
+def _require_shapes(node: Node, edit: Edit, d_model: int) -> None:
+    shift = tuple(edit.shift.shape) if isinstance(edit.shift, Tensor) else ()
+    if isinstance(node, ErrorNode):
+        if edit.shift != 0 if shift == () else shift != (d_model,):
+            raise ArgumentError(
+                f"{node} is a vector: ablate or multiply it, or set it to a tensor of shape ({d_model},), not a number"
+            )
+    elif shift != ():
+        raise ArgumentError(f"the edit of {node} has shape {shift}, but its activation is one number")
+    if isinstance(node, Direction) and node.vector.shape != (d_model,):
+        raise ArgumentError(f"{node} has shape {tuple(node.vector.shape)} and the model's width is ({d_model},)")
+
+
+def _position(position: int, node: Node, context: PromptContext) -> int:
+    """Return a position counted from the start of the prompt."""
+    n = context.n_positions
+    if not -n <= position < n:
+        raise ArgumentError(f"{node}: position {position} is outside the prompt of {n} tokens ({-n} … {n - 1})")
+    position %= n
+    if isinstance(node, Feature) and not context.is_open(position):
+        raise ArgumentError(f"{node}: position {position} is masked and carries no features; choose another")
+    if isinstance(node, ErrorNode) and position < context.masked.constant_prefix:
+        raise ArgumentError(
+            f"{node}: position {position} belongs to the constant prefix, a constant without an error node; choose a "
+            "later one"
+        )
+    return position
