@@ -17,13 +17,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cotrace.graphs import Graph, open_graph
+from cotrace.graphs.nodes import ErrorNode, Feature
 
 if TYPE_CHECKING:
-    from cotrace.attribution.interventions import (
+    from cotrace.attribution.interventions.edits import (
         Direction,
         Edit,
-        ErrorNode,
-        Feature,
         Supernode,
         ablate,
         add,
@@ -62,14 +61,14 @@ def open(path: str | os.PathLike) -> Graph:
     return open_graph(path)
 
 
-INTERVENTIONS = "cotrace.attribution.interventions"
+EDITS = "cotrace.attribution.interventions.edits"
 ROOMS = {
     "Model": "cotrace.model",
     "load": "cotrace.model",
     "trace_many": "cotrace.batch",
     "evaluate_transcoders": "cotrace.evaluation",
-    **dict.fromkeys(("Feature", "ErrorNode", "Direction", "Supernode", "Edit", "nodes_of"), INTERVENTIONS),
-    **dict.fromkeys(("ablate", "set_to", "add", "multiply"), INTERVENTIONS),
+    **dict.fromkeys(("Direction", "Supernode", "Edit", "nodes_of"), EDITS),
+    **dict.fromkeys(("ablate", "set_to", "add", "multiply"), EDITS),
 }
 
 

@@ -10,15 +10,11 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from cotrace.attribution.interventions.config import InterventionConfig, SamplingConfig
+from cotrace.attribution.interventions.context import PromptContext
 from cotrace.attribution.interventions.edits import Intervention
-from cotrace.attribution.interventions.generate import Reader, Sampling, generate
-from cotrace.attribution.interventions.intervene import (
-    InterventionConfig,
-    PreparedPrompt,
-    intervene,
-    prepare,
-    require_memory,
-)
+from cotrace.attribution.interventions.generate import GenerationRunner, generate
+from cotrace.attribution.interventions.intervene import intervene, prepare, require_memory
 from cotrace.attribution.interventions.patch import PatchResult, patch
 from cotrace.attribution.models.architecture import Architecture, read_architecture
 from cotrace.attribution.models.language_model import (
@@ -257,13 +253,16 @@ class Model:
         Returns a `Generation`, or a list of them where `prompt` or `interventions` is one. Raises ValueError as
         `intervene` does.
         """
-        setting, sampling = InterventionConfig(freeze, layers, errors), Sampling(max_new_tokens, temperature, seed)
+        setting, sampling = (
+            InterventionConfig(freeze, layers, errors),
+            SamplingConfig(max_new_tokens, temperature, seed),
+        )
         prompts, bars = as_prompt_list(prompt), Progress(progress)
         interventions = {} if interventions is None else interventions
         several_of_one = prompts is None and isinstance(interventions, list | tuple)
         asked = [prompt] * (len(interventions) if several_of_one else 1) if prompts is None else prompts
         readers = [
-            Reader(self._prompt(one, masked_positions), changes, setting, sampling.max_new_tokens, use_cache)
+            GenerationRunner(self._prompt(one, masked_positions), changes, setting, sampling.max_new_tokens, use_cache)
             for one, changes in zip(asked, _one_for_each(interventions, len(asked)), strict=True)
         ]
         found = []
@@ -347,12 +346,11 @@ class Model:
                     f"the graph was traced with the {what} {theirs['name']}, and {name} differs from that; load the same"
                 )
 
-    def _prompt(self, prompt: Any, masked_positions: Sequence[int] | None) -> PreparedPrompt:
+    def _prompt(self, prompt: Any, masked_positions: Sequence[int] | None) -> PromptContext:
         ids_P = self._ids(prompt)
-        masked = MaskedPositions.choose(
-            masked_positions, self.tokenizer.constant_prefix_length(ids_P.tolist()), len(ids_P)
-        )
-        return PreparedPrompt(self.weights, self.transcoders, self.tokenizer, ids_P, masked)
+        prefix = self.tokenizer.constant_prefix_length(ids_P.tolist())
+        masked = MaskedPositions.choose(masked_positions, prefix, len(ids_P))
+        return PromptContext(self.weights, self.transcoders, self.tokenizer, ids_P, masked)
 
     @torch.no_grad()
     def plan(

@@ -11,8 +11,8 @@ from tiny_checkpoints import SPECIALS, WORDS, write_tokenizer
 
 import cotrace
 from cotrace import Direction, ErrorNode, Feature, ablate, add, multiply, set_to
-from cotrace.attribution.interventions.generate import Reader, choose, first_divergence
-from cotrace.attribution.interventions.intervene import InterventionConfig
+from cotrace.attribution.interventions.config import InterventionConfig
+from cotrace.attribution.interventions.generate import GenerationRunner, choose, first_divergence
 from cotrace.attribution.models import attention_pattern as pattern
 from cotrace.attribution.models.tokenizer import PromptTokenizer
 
@@ -112,13 +112,13 @@ def test_a_cache_only_changes_rounding(model_of, monkeypatch, kind, setting, que
 
 def test_a_cache_goes_back_as_far_as_attention_does(model_of):
     model, ids = model_of("clt"), prompt()
-    reader = Reader(model._prompt(ids, None), {}, InterventionConfig(), 3)
+    reader = GenerationRunner(model._prompt(ids, None), {}, InterventionConfig(), 3)
     for length in range(len(ids), len(ids) + 3):
-        reader.read(torch.tensor([*ids, 5, 6, 7][:length]))
+        reader.forward(torch.tensor([*ids, 5, 6, 7][:length]))
     for layer in range(LAYERS):
         window = model.architecture.window(layer)
         kept = length if window is None else window
-        for tensors in (reader.steered.past._keys, reader.steered.past._values):
+        for tensors in (reader.edited.past._keys, reader.edited.past._values):
             assert tensors[layer].shape[-2] == kept
     assert {model.architecture.window(layer) for layer in range(LAYERS)} == {None, 4}
 

@@ -10,9 +10,10 @@ from tiny import LAYERS, WIDTH, prompt
 
 import cotrace
 from cotrace import Direction, ErrorNode, Feature, Supernode, ablate, add, multiply, set_to
-from cotrace.attribution.interventions import generate
-from cotrace.attribution.interventions import intervene as run
-from cotrace.attribution.interventions.forward import InterventionRunner, LayerMode
+from cotrace.attribution.interventions import generate, intervene
+from cotrace.attribution.interventions.forward import InterventionRunner
+from cotrace.attribution.interventions.layer_modes import LayerMode
+from cotrace.attribution.interventions.runs import row_memory
 from cotrace.attribution.models import memory
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -41,7 +42,9 @@ def test_conflicting_changes_are_refused(model_of, changes):
 @pytest.mark.parametrize("change", [ablate(), set_to(1)], ids=["ablate", "set"])
 def test_directions_that_share_something_are_refused(model_of, change):
     for one, other in ((change, add(1)), (change, change)):
-        with pytest.raises(ValueError, match=r"L1 mine@4 and L1 direction@3:5 meet at position 4.*torch\.linalg\.qr"):
+        with pytest.raises(
+            ValueError, match=r"L1 mine@4 and L1 direction@3:5 overlap at position 4.*torch\.linalg\.qr"
+        ):
             model_of("clt").intervene(
                 prompt(), {Direction(1, UNIT, position=4, name="mine"): one, D(direction(), position=(3, 4)): other}
             )
@@ -84,13 +87,13 @@ IMPOSSIBLE = {
     "short vector": ({ErrorNode(1, position=4): set_to(UNIT[:-1])}, r"of shape \(20,\)"),
     "matrix": ({ErrorNode(1, position=4): set_to(UNIT[None])}, r"of shape \(20,\)"),
     "width": ({D(torch.ones(19)): add(1)}, r"\(19,\) and the model's width is \(20,\)"),
-    "token": ({5: ablate()}, "use a Feature, Error, Direction or Supernode"),
+    "token": ({5: ablate()}, "use a Feature, ErrorNode, Direction or Supernode"),
     "number as change": ({F(position=4): 0}, r"use ablate\(\), set_to\(x\), add\(x\) or multiply\(x\)"),
     "function as change": ({F(position=4): ablate}, r"use ablate\(\)"),
-    "no mapping": ([[F(position=4), ablate()]], "an intervention maps nodes to changes"),
-    "a node": (F(position=4), "an intervention maps nodes to changes"),
-    "none": (None, "an intervention maps nodes to changes"),
-    "a text": ("ablate", "an intervention maps nodes to changes"),
+    "no mapping": ([[F(position=4), ablate()]], "an intervention is a dict from nodes to edits"),
+    "a node": (F(position=4), "an intervention is a dict from nodes to edits"),
+    "none": (None, "an intervention is a dict from nodes to edits"),
+    "a text": ("ablate", "an intervention is a dict from nodes to edits"),
     "several, one wrong": ([{}, {F(position=40): ablate()}], "outside the prompt"),
 }
 
@@ -108,34 +111,34 @@ UNMADE = {
     "nan vector": (lambda: set_to(torch.tensor([1.0, float("nan")])), "NaN or infinite"),
     "inf array": (lambda: add(np.array([1.0, np.inf])), "NaN or infinite"),
     "nothing": (lambda: set_to(None), "number"),
-    "out of range": (lambda: set_to(10**400), "is no number"),
-    "bytes": (lambda: set_to(b"3"), "is no number"),
-    "numpy bool": (lambda: set_to(np.bool_(True)), "is no number"),
-    "torch bool": (lambda: multiply(torch.tensor(True)), "is no number"),
-    "texts": (lambda: set_to(np.array(["a"])), "give a tensor"),
-    "objects": (lambda: set_to(np.array([None])), "give a tensor"),
-    "complex": (lambda: set_to(torch.ones(3, dtype=torch.complex64)), "give a tensor"),
-    "no direction": (lambda: Direction(0, None), r"a direction is a vector \(D,\)"),
-    "a direction by name": (lambda: Direction(0, "abc"), r"a direction is a vector \(D,\)"),
-    "open slice": (lambda: F(position=slice(2, None)), "has both ends"),
-    "slice from both sides": (lambda: F(position=slice(2, -1)), "counted from one side"),
+    "out of range": (lambda: set_to(10**400), "expected a number"),
+    "bytes": (lambda: set_to(b"3"), "expected a number"),
+    "numpy bool": (lambda: set_to(np.bool_(True)), "expected a number"),
+    "torch bool": (lambda: multiply(torch.tensor(True)), "expected a number"),
+    "texts": (lambda: set_to(np.array(["a"])), "expected a tensor"),
+    "objects": (lambda: set_to(np.array([None])), "expected a tensor"),
+    "complex": (lambda: set_to(torch.ones(3, dtype=torch.complex64)), "expected a tensor"),
+    "no direction": (lambda: Direction(0, None), r"invalid direction .*expected a vector \(D,\)"),
+    "a direction by name": (lambda: Direction(0, "abc"), r"invalid direction .*expected a vector \(D,\)"),
+    "open slice": (lambda: F(position=slice(2, None)), "needs both ends"),
+    "slice from both sides": (lambda: F(position=slice(2, -1)), "counted from the same side"),
     "a word": (lambda: add("much"), "number"),
     "a list": (lambda: set_to([1.0, 2.0]), "number"),
     "a vector as a factor": (lambda: multiply(UNIT), "number"),
     "zero direction": (lambda: D(torch.zeros(WIDTH)), "a direction is zero"),
     "nan direction": (lambda: D(torch.full((WIDTH,), float("nan"))), "NaN or infinite"),
     "inf direction": (lambda: D(UNIT / 0), "NaN or infinite"),
-    "matrix direction": (lambda: D(UNIT[None]), r"a direction is a vector \(D,\)"),
+    "matrix direction": (lambda: D(UNIT[None]), r"invalid direction .*expected a vector \(D,\)"),
     "integer direction": (lambda: D(torch.ones(WIDTH, dtype=torch.int64)), "of floats"),
-    "place": (lambda: F(position="everywhere"), "one of all, prompt, generated"),
+    "place": (lambda: F(position="everywhere"), "expected int, list, range, slice"),
     "no position": (lambda: F(position=()), "name at least one"),
     "half a position": (lambda: F(position=1.5), "must be an integer"),
     "true": (lambda: F(position=True), "must be an integer"),
     "half a feature": (lambda: Feature(1, 0.5), "must be an integer"),
     "layer by name": (lambda: ErrorNode("last"), "must be an integer"),
     "empty supernode": (lambda: Supernode([], "none"), "at least one"),
-    "supernode of directions": (lambda: Supernode([D(UNIT)]), "should have features or error nodes"),
-    "supernode of supernodes": (lambda: Supernode([Supernode([F(position=4)])]), "should have features or error nodes"),
+    "supernode of directions": (lambda: Supernode([D(UNIT)]), "each a Feature or ErrorNode"),
+    "supernode of supernodes": (lambda: Supernode([Supernode([F(position=4)])]), "each a Feature or ErrorNode"),
 }
 
 
@@ -149,7 +152,7 @@ OPTIONS = {
     "freeze": ({"freeze": "everything"}, "freeze='everything' is not one of none, attention, all"),
     "freeze is none": ({"freeze": None}, "freeze=None is not one of"),
     "errors": ({"errors": "zero"}, "errors='zero' is not one of recomputed, constant"),
-    "layers": ({"layers": [0]}, 'use "attention" or "all"'),
+    "layers": ({"layers": [0]}, 'use freeze="attention" or freeze="all"'),
     "no such layer": ({"layers": [0, 3], "freeze": "all"}, "no layer 3; its layers are 0 … 2"),
     "half a layer": ({"layers": [0.5], "freeze": "all"}, "must be an integer"),
     "one layer": ({"layers": 1, "freeze": "all"}, "layer"),
@@ -178,7 +181,7 @@ def unread(monkeypatch):
     def fail(*_arguments):
         raise AssertionError("a prompt was read")
 
-    monkeypatch.setattr(InterventionRunner, "read", fail)
+    monkeypatch.setattr(InterventionRunner, "forward", fail)
 
 
 @pytest.mark.usefixtures("unread")
@@ -206,7 +209,7 @@ def test_all_is_checked_before_anything_is_read(model_of):
 def test_too_little_memory_is_refused_before_anything_is_read(model_of, monkeypatch):
     model = model_of("clt")
     graph = model.trace(SHORT)
-    for module in (run, generate):
+    for module in (intervene, generate):
         monkeypatch.setattr(module, "free_memory", lambda _device: 10_000)
     for use, cure in (
         (lambda: model.intervene(prompt(), {}), "a prompt of 11 tokens needs about .* shorten the prompt"),
@@ -221,8 +224,8 @@ def test_too_little_memory_is_refused_before_anything_is_read(model_of, monkeypa
 @pytest.mark.usefixtures("unread")
 def test_results_of_a_list_must_fit_together(model_of, monkeypatch):
     model = model_of("clt")
-    kept, passing = model._prompt(prompt(), None).row_bytes([LayerMode()] * LAYERS)
-    monkeypatch.setattr(run, "free_memory", lambda _device: passing + 4 * kept)
+    kept, passing = row_memory(model._prompt(prompt(), None), [LayerMode()] * LAYERS)
+    monkeypatch.setattr(intervene, "free_memory", lambda _device: passing + 4 * kept)
     for prompts, changes in ((prompt(), [{}] * 5), ([prompt()] * 5, {})):
         with pytest.raises(ValueError, match=r"5 interventions on up to 11 tokens .* make fewer at a time"):
             model.intervene(prompts, changes)
@@ -241,20 +244,20 @@ def test_logits_that_do_not_fit_are_refused(model_of, monkeypatch):
 @pytest.mark.parametrize("position", [None, 1.5, True, "a", 11, -12])
 def test_positions_of_results_are_positions(model_of, position):
     result = model_of("clt").intervene(prompt(), {})
-    for read in (result.probabilities, result.kl, result.moved):
+    for read in (result.probabilities, result.kl, result.top_changes):
         with pytest.raises(ValueError, match=r"must be an integer|outside the prompt of 11 tokens"):
             read(position)
     with pytest.raises(ValueError, match="at least one token"):
-        result.moved(count=0)
+        result.top_changes(count=0)
 
 
 def test_a_refusal_is_short_whatever_is_named(model_of):
     for at in (range(999_999), range(0, 999_999, 2), [4, *range(100_000)]):
-        with pytest.raises(ValueError, match=r"L1 #3@") as refused:
+        with pytest.raises(ValueError, match=r"L1#3@") as refused:
             model_of("clt").intervene(prompt(), {F(position=at): ablate()})
         assert len(str(refused.value)) < 200
-    assert str(F(position=[4, 6, 7, 8, -1])) == "L1 #3@4,6:9,-1"
-    assert str(F(position=slice(2, 6))) == "L1 #3@2:6"
+    assert str(F(position=[4, 6, 7, 8, -1])) == "L1#3@4,6:9,-1"
+    assert str(F(position=slice(2, 6))) == "L1#3@2:6"
     assert F(position=slice(-3, 0)) == F(position=[-3, -2, -1])
 
 
@@ -309,5 +312,5 @@ def test_only_features_and_errors_of_a_graph_are_nodes(model_of):
         ErrorNode(1, position=1),
     )
     for node in (order.tokens.start, order.n_nodes, -1):
-        with pytest.raises(ValueError, match=f"node {node} is no feature and no error"):
+        with pytest.raises(ValueError, match=f"node {node} is not a feature or an error node"):
             cotrace.nodes_of(graph, [node])

@@ -15,7 +15,7 @@ from tiny_checkpoints import SPECIALS, WORDS, write_tokenizer
 
 import cotrace
 from cotrace import Direction, ErrorNode, Feature, Supernode, ablate, add, multiply, set_to
-from cotrace.attribution.interventions import intervene as run
+from cotrace.attribution.interventions import runs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 MASKED = {"default": None, "masked": [3, 6]}
@@ -239,7 +239,7 @@ def test_freezing_some_layers_agrees_with_the_dense_reference(model_of, referenc
     assert gap(result.logits, expected.logits) < AGREE
 
 
-def test_held_layers_keep_their_activations_and_others_respond(model_of):
+def test_frozen_layers_keep_their_activations_and_others_respond(model_of):
     model = model_of("clt-affine")
     changes = {first(model, 0): multiply(4)}
 
@@ -380,7 +380,7 @@ def test_a_batch_equals_one_by_one(model_of, monkeypatch, setting):
     """Also one that is read in several parts."""
     model = model_of("clt-affine")
     changes = list(map(nodes_and_changes, cases(model, None)))
-    monkeypatch.setattr(run, "AT_ONCE", 3 * len(prompt()))
+    monkeypatch.setattr(runs, "BATCH_POSITIONS", 3 * len(prompt()))
     results = model.intervene(prompt(), changes, **SETTINGS[setting])
     assert len(results) == len(changes) == 4
     for result, change in zip(results, changes, strict=True):
@@ -449,7 +449,7 @@ def test_a_result_says_what_moved(model_of):
         assert torch.allclose(before, result.logits_before[position].softmax(-1), rtol=1e-12)
         assert torch.allclose(after, result.logits[position].softmax(-1), rtol=1e-12)
         assert result.kl(position) == pytest.approx(float((before * (before.log() - after.log())).sum()))
-        moved = result.moved(position, 3)
+        moved = result.top_changes(position, 3)
         assert [m.token for m in moved] == (before - after).abs().topk(3).indices.tolist()
         assert [m.after for m in moved] == [float(after[m.token]) for m in moved]
     for position in (11, -12):
@@ -505,11 +505,11 @@ def test_results_keep_what_they_say_they_keep(model_of, kind, setting):
         result = model.intervene(
             ids, {Feature(1, 3, position=5): set_to(1), ErrorNode(0, position=7): ablate()}, **SETTINGS[setting]
         )
-        counted = result._prompt.row_bytes(result._how)[0]
+        counted = runs.row_memory(result._context, result._modes).result
         assert counted / 6 < kept_bytes(result._outcome.before, result._outcome.after) < counted
 
 
-def test_held_attention_looks_at_no_features(model_of, monkeypatch):
+def test_frozen_attention_looks_at_no_features(model_of, monkeypatch):
     model, calls = model_of("clt"), []
     monkeypatch.setattr(model.transcoders, "active_at", lambda *arguments: calls.append(arguments))
     model.generate(prompt(), {Direction(0, UNIT): add(1)}, freeze="attention", max_new_tokens=3)

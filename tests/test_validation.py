@@ -11,13 +11,15 @@ from hypothesis import given, settings
 from random_graphs import dense, graphs, random_graph
 
 import cotrace
-from cotrace.attribution.interventions.forward import HELD, LayerMode
-from cotrace.attribution.interventions.intervene import InterventionConfig
-from cotrace.attribution.validation.ablations import Ablations, Measured
+from cotrace.attribution.interventions.config import InterventionConfig
+from cotrace.attribution.interventions.layer_modes import FROZEN, LayerMode
+from cotrace.attribution.tracing.config import TraceConfig
+from cotrace.attribution.validation.ablations import AblationEffects, Ablations
 from cotrace.attribution.validation.agreement import correlation, pairs
 from cotrace.attribution.validation.plot import plot_validation
 from cotrace.attribution.validation.record import _controls
 from cotrace.cli.report import print_validation
+from cotrace.common.progress import Progress
 from cotrace.graphs.effects import ablation_effects, pair_influence
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -149,9 +151,7 @@ def test_sizes_are_the_lengths_of_what_is_written(load):
         model = load(kind)
         prompt = model._prompt(tiny.prompt(), None)
         ablations = Ablations(prompt, model.trace(tiny.prompt()))
-        survey = model._survey(
-            prompt.ids_P, cotrace.attribution.options.Options(), cotrace.attribution.progress.Progress(False)
-        )
+        survey = model._survey(prompt.ids_P, TraceConfig(), Progress(False))
         squares = [sum(e.written(j).square().sum(1) for j in range(e.decoder_UJD.shape[1])) for e in survey.encoded]
         expected = np.concatenate([part.sqrt().numpy() for part in squares])
         assert np.allclose(ablations.sizes, expected)
@@ -248,7 +248,7 @@ def test_targets_that_are_features_are_read_and_not_ablated(load, kind, monkeypa
     prompt = model._prompt(graph.info["token_ids"], graph.info["masked_positions"])
     ablations, random = Ablations(prompt, graph), np.random.default_rng(0)
     monkeypatch.setattr(ablations, "measure", lambda changes, *_arguments, **_options: drawn.extend(changes) or nothing)
-    drawn, nothing = [], Measured(*(np.zeros((999, 1)) for _ in range(3)))
+    drawn, nothing = [], AblationEffects(*(np.zeros((999, 1)) for _ in range(3)))
     _controls(ablations, [(n,) for n in range(8)], 20, [LayerMode()] * 3, random, None)
     assert len(drawn) == 160
     assert not {f for one in drawn for f in one} & {cotrace.nodes_of(graph, [n])[0] for n in (*range(8), node)}
@@ -267,10 +267,10 @@ def test_with_mlps_clamped_features_are_what_they_would_be_by_what_they_read(loa
     layer_N = graph.column("layer")[graph.order.features]
     node = int(np.flatnonzero(layer_N == 0)[3])
     ablations = Ablations(model._prompt(ids, None), graph)
-    clamped = ablations.measure([cotrace.nodes_of(graph, [node])], [LayerMode(mlp=HELD)] * 3)
+    clamped = ablations.measure([cotrace.nodes_of(graph, [node])], [LayerMode(mlp=FROZEN)] * 3)
     below = [
-        LayerMode(mlp=HELD),
-        LayerMode(mlp=HELD),
+        LayerMode(mlp=FROZEN),
+        LayerMode(mlp=FROZEN),
         LayerMode(),
     ]  # so that layer 2 is what it would be, whatever it writes
     responding = ablations.measure([cotrace.nodes_of(graph, [node])], below)
@@ -278,7 +278,9 @@ def test_with_mlps_clamped_features_are_what_they_would_be_by_what_they_read(loa
     assert np.allclose(clamped.feature_KN[0][mine], responding.feature_KN[0][mine], atol=1e-12)
     assert np.abs(clamped.feature_KN[0][mine]).max() > 1e-6
     if kind != "neurons":  # with all held, exactly what edges say, where that does not make a feature inactive
-        change_N = ablations.measure([cotrace.nodes_of(graph, [node])], [LayerMode(True, True, HELD)] * 3).feature_KN[0]
+        change_N = ablations.measure([cotrace.nodes_of(graph, [node])], [LayerMode(True, True, FROZEN)] * 3).feature_KN[
+            0
+        ]
         on = (layer_N > 0) & ~np.isclose(change_N, -graph.column("activation")[graph.order.features])
         edges_N = graph.adjacency().toarray()[: len(layer_N), node]
         assert on.sum() > 20

@@ -180,7 +180,8 @@ class Supernode:
 
 
 Node = Feature | ErrorNode | Direction
-Intervention = Mapping[Feature | ErrorNode | Direction | Supernode, Edit]
+# Keys are nodes or supernodes. Any, since the key type of a Mapping is invariant: a dict[Feature, Edit] would not fit.
+Intervention = Mapping[Any, Edit]
 
 
 def nodes_of(graph: Graph, nodes: Iterable[int]) -> list[Feature | ErrorNode]:

@@ -7,9 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cotrace.attribution.interventions.edits import EditPlan, ablate
-from cotrace.attribution.interventions.forward import HELD, ForwardOutput, LayerMode
-from cotrace.attribution.interventions.intervene import PreparedPrompt, outcomes
+from cotrace.attribution.interventions.context import PromptContext
+from cotrace.attribution.interventions.edit_plan import EditPlan
+from cotrace.attribution.interventions.edits import ablate
+from cotrace.attribution.interventions.forward import ForwardOutput
+from cotrace.attribution.interventions.layer_modes import FROZEN, LayerMode, any_frozen
+from cotrace.attribution.interventions.runs import rows_per_batch, run_with_edits, run_without_edits, runner
 from cotrace.common.errors import CotraceError
 from cotrace.graphs import Graph
 from cotrace.kernels.active import FeatureIndex
@@ -31,14 +34,14 @@ class AblationEffects(NamedTuple):
 class Ablations:
     """A graph, the prompt that it was made of, and the model: ablates sets of nodes and measures."""
 
-    def __init__(self, prompt: PreparedPrompt, graph: Graph):
+    def __init__(self, prompt: PromptContext, graph: Graph):
         self.prompt, self.graph = prompt, graph
         self.keys, self.n_positions = feature_keys(graph), len(prompt.ids_P)
         self.sites = [self._sites(layer) for layer in range(prompt.weights.architecture.n_layers)]
         self.targets = [_read_out(prompt, target) for target in graph.info["targets"]]
         self.weight_T = np.array([target["weight"] for target in graph.info["targets"]])
         self.position = max(target.position for target in self.targets)
-        self.before = prompt.read()
+        self.before = run_without_edits(prompt)
         self.before.free()
         self.active, self.sizes = active_features(prompt, self.before)
         self.number = {key: n for n, key in enumerate(self.active)}
@@ -66,9 +69,9 @@ class Ablations:
         features = features or any(target.feature is not None for target in self.targets)
         n_targets, n_features = len(self.targets), len(self.keys)
         parts = [AblationEffects(np.empty((0, n_targets)), np.empty(0), np.empty((0, n_features)))]
-        for start in range(0, len(removed), at_once := self.prompt.rows_at_once(how)):
+        for start in range(0, len(removed), at_once := rows_per_batch(self.prompt, how)):
             sets = removed[start : start + at_once]
-            rows = [EditPlan({node: ablate() for node in nodes}, self.prompt.place) for nodes in sets]
+            rows = [EditPlan({node: ablate() for node in nodes}, self.prompt) for nodes in sets]
             before, after = self._read_rows(rows, how, features)
             parts.append(self._compare(before, after, len(sets), features, how))
             if step is not None:
@@ -79,11 +82,12 @@ class Ablations:
         self, rows: Sequence[EditPlan], how: Sequence[LayerMode], features: bool
     ) -> tuple[ForwardOutput, ForwardOutput]:
         """The rows without and with changes; where nothing is held, one row without serves all."""
-        if any(h != LayerMode() for h in how):
-            return outcomes(self.prompt, rows, how, features)[:2]
+        if any_frozen(how):
+            return run_with_edits(self.prompt, rows, how, features)[:2]
         error_layers = {layer for changes in rows for layer in changes.errors}
-        stream = self.prompt.stream(how, rows, error_layers=error_layers, report=range(len(how)) if features else ())
-        return self.before, stream.read(self.prompt.ids_P.expand(len(rows), -1))
+        layers = range(len(how)) if features else ()
+        edited = runner(self.prompt, how, rows, error_layers=error_layers, report=layers)
+        return self.before, edited.forward(self.prompt.ids_P.expand(len(rows), -1))
 
     def _compare(
         self, before: ForwardOutput, after: ForwardOutput, n_rows: int, features: bool, how: Sequence[LayerMode]
@@ -94,7 +98,7 @@ class Ablations:
         target_KT = np.stack([self._read(after, target) - self._read(before, target) for target in self.targets], 1)
         for column, target in enumerate(self.targets):
             if target.feature is not None:
-                held = how[self.keys[target.feature][0]].mlp == HELD
+                held = how[self.keys[target.feature][0]].mlp == FROZEN
                 target_KT[:, column] = (
                     self._read_feature(before, after, target.feature) if held else feature_KN[:, target.feature]
                 )
@@ -103,11 +107,11 @@ class Ablations:
     def _activations(self, chunk: ForwardOutput, n_rows: int, how: Sequence[LayerMode] = ()) -> np.ndarray:
         """Activations of the graph's features, (K, N); where they are held, what they would be by what they read."""
         transcoders, weights, columns = self.prompt.transcoders, self.prompt.weights, []
-        open_p = self.prompt.stream().open_positions(n_rows, 0, self.n_positions)
+        open_p = runner(self.prompt).open_positions(n_rows, 0, self.n_positions)
         for layer, mine in enumerate(self.sites):
             row_K1 = torch.arange(n_rows, device=mine.position_n.device)[:, None] * self.n_positions
             sites = FeatureIndex((row_K1 + mine.position_n).flatten(), mine.feature_n.repeat(n_rows))
-            if how and how[layer].mlp == HELD:
+            if how and how[layer].mlp == FROZEN:
                 done = chunk.passes[layer]
                 value_n = transcoders.activations(transcoders.active_at(done, weights, open_p), done, weights, sites)
             else:
@@ -175,7 +179,7 @@ class _ReadOut(NamedTuple):
     feature: int | None
 
 
-def _read_out(prompt: PreparedPrompt, target: dict[str, Any]) -> _ReadOut:
+def _read_out(prompt: PromptContext, target: dict[str, Any]) -> _ReadOut:
     """How a target that a graph names is read. Raises ValueError for a direction, which no file holds."""
     weights, ids = prompt.weights, target.get("token_ids", [])
     position = target.get("position", len(prompt.ids_P) - 1)
@@ -196,7 +200,7 @@ def feature_keys(graph: Graph) -> list[Key]:
     return list(zip(*columns, strict=True))
 
 
-def active_features(prompt: PreparedPrompt, read: ForwardOutput) -> tuple[list[Key], np.ndarray]:
+def active_features(prompt: PromptContext, read: ForwardOutput) -> tuple[list[Key], np.ndarray]:
     """All active features of a prompt that was read, and the length of all that each writes (N,)."""
     keys: list[Key] = []
     sizes = []

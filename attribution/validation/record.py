@@ -6,19 +6,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cotrace.attribution.interventions.edits import EditPlan, Feature, nodes_of
-from cotrace.attribution.interventions.forward import HELD, LayerMode
-from cotrace.attribution.interventions.intervene import (
-    InterventionBatch,
-    InterventionConfig,
-    PreparedPrompt,
-    require_memory,
-)
+from cotrace.attribution.interventions.config import InterventionConfig
+from cotrace.attribution.interventions.context import PromptContext
+from cotrace.attribution.interventions.edit_plan import EditPlan
+from cotrace.attribution.interventions.edits import nodes_of
+from cotrace.attribution.interventions.intervene import InterventionBatch, require_memory
+from cotrace.attribution.interventions.layer_modes import FROZEN, LayerMode, layer_modes
 from cotrace.common.checks import as_index
 from cotrace.common.errors import CotraceError
 from cotrace.common.progress import Progress
 from cotrace.graphs import Graph, node_label, strongest_paths
 from cotrace.graphs.effects import ablation_effects
+from cotrace.graphs.nodes import Feature
 
 from .ablations import AblationEffects, Ablations
 from .agreement import later, pairs, summary
@@ -69,7 +68,7 @@ class AblationSets(NamedTuple):
 
 
 def validate(
-    prompt: PreparedPrompt,
+    prompt: PromptContext,
     graph: Graph,
     setting: InterventionConfig,
     plan: ValidationConfig,
@@ -77,15 +76,15 @@ def validate(
     progress: Progress,
 ) -> dict[str, Any]:
     """Measure what the graph's most influential nodes do; see `Model.validate`."""
-    how = setting.how(prompt.weights.architecture, prompt.transcoders)
-    if setting.freeze == "all" and any(h.mlp != HELD for h in how):
+    how = layer_modes(setting, prompt.weights.architecture, prompt.transcoders)
+    if setting.freeze == "all" and any(h.mlp != FROZEN for h in how):
         raise CotraceError('edges predict what all layers do: with freeze="all" leave layers= out')
     random = np.random.default_rng(plan.seed)
     chosen = _choose(graph, plan, groups, random)
     sources = sorted(chosen.drawn)
-    require_memory([InterventionBatch(prompt, [EditPlan({}, prompt.place)], how)])
+    require_memory([InterventionBatch(prompt, [EditPlan({}, prompt)], how)])
     ablations = Ablations(prompt, graph)
-    kept = [LayerMode(mlp=HELD)] * len(
+    kept = [LayerMode(mlp=FROZEN)] * len(
         how
     )  # attention and norms respond: with all held it would be true by construction
     with_controls = sum(min(nodes) < graph.order.n_features for nodes in chosen.controlled)

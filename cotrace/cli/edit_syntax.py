@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from cotrace.attribution.interventions import (
+from cotrace.attribution.interventions.edits import (
     Direction,
     Edit,
     ErrorNode,

@@ -14,8 +14,8 @@ from .trace import HOW_TO_NAME_TRANSCODERS
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from cotrace.attribution.interventions import Generation
-    from cotrace.attribution.interventions.intervene import ProbabilityChange
+    from cotrace.attribution.interventions.generate import Generation
+    from cotrace.attribution.interventions.result import ProbabilityChange
 
 HOW_TO_NAME_NODES = (
     "NODE: a feature L5#123, an error node L5error, or L12:FILE, a direction after layer 12 that a .npy or "
@@ -98,8 +98,7 @@ def steer(
         raise CotraceError("--layer says where --freeze holds; add --freeze attention or --freeze all")
     given = {"ablate": ablate or [], "set": set_to or [], "add": add or [], "multiply": multiply or []}
 
-    from cotrace.attribution.interventions.generate import Sampling
-    from cotrace.attribution.interventions.intervene import InterventionConfig
+    from cotrace.attribution.interventions.config import InterventionConfig, SamplingConfig
 
     from .edit_syntax import parse_changes, parse_layers
 
@@ -107,7 +106,7 @@ def steer(
     setting: dict[str, Any] = {"freeze": freeze, "layers": parse_layers(layer or []), "errors": errors}
     sampling: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
     InterventionConfig(**setting)
-    Sampling(**sampling)
+    SamplingConfig(**sampling)
     if out is not None:
         check_target(out)
 
@@ -155,7 +154,7 @@ def compare(plain: "Generation", changed: "Generation") -> Comparison:
 
 def moves(plain: "Generation", changed: "Generation", step: int) -> Moves:
     """How the probabilities from which new token `step` was chosen differ."""
-    from cotrace.attribution.interventions.intervene import divergence, top_probability_changes
+    from cotrace.attribution.interventions.result import divergence, top_probability_changes
 
     before_V, after_V = (generation.next_probabilities(step) for generation in (plain, changed))
     return Moves(

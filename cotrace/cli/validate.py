@@ -50,7 +50,7 @@ def validate(
     The result is kept in the graph's metadata, where `cotrace show` finds it, and drawn.
     """
     import cotrace
-    from cotrace.attribution.interventions.intervene import InterventionConfig
+    from cotrace.attribution.interventions.config import InterventionConfig
     from cotrace.attribution.validation.plot import FORMATS, plot_validation
 
     from .edit_syntax import parse_layers
