@@ -1,15 +1,15 @@
 """What a model writes while it is steered: against a dense reference, without a cache, and by the library."""
 
 import functools
-import shutil
 
 import pytest
 import torch
+from helpers import interventions
+from helpers.interventions import EDITS, NODES, direction, load_with_tokenizer
 from intervention_reference import Edit, Reference, dense_layers
 from tiny import KINDS, LAYERS, WIDTH, prompt
-from tiny_checkpoints import SPECIALS, WORDS, write_tokenizer
+from tiny_checkpoints import SPECIALS, WORDS
 
-import cotrace
 from cotrace import Direction, ErrorNode, Feature, ablate, add, multiply, set_to
 from cotrace.attribution.interventions.config import InterventionConfig
 from cotrace.attribution.interventions.generate import GenerationRunner, choose, first_divergence
@@ -17,33 +17,20 @@ from cotrace.attribution.models import attention_pattern as pattern
 from cotrace.attribution.models.tokenizer import PromptTokenizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-SETTINGS = {
-    "none": {},
-    "constant": {"errors": "constant"},
-    "attention": {"freeze": "attention"},
-    "attention-constant": {"freeze": "attention", "errors": "constant"},
-    "all": {"freeze": "all"},
-    "some-layers": {"freeze": "all", "layers": [0, 2]},
-}
+SETTINGS = {**interventions.SETTINGS, "some-layers": {"freeze": "all", "layers": [0, 2]}}
 NEW = 9  # tokens: with the prompt's 11 more than twice the sliding window of 4
 PLACES = ["generated", "all", "prompt", 4]
 
 
 @pytest.fixture(scope="module")
 def worded(model_folder, transcoder_spec, tmp_path_factory):
-    """A model with a tokenizer, whose tokens 1 and 5 end a text and a turn."""
-    folder = shutil.copytree(model_folder, tmp_path_factory.mktemp("worded") / "model")
-    return cotrace.load(write_tokenizer(folder), transcoder_spec("clt-affine"), dtype="float64", device="cpu")
+    return load_with_tokenizer(model_folder, transcoder_spec, tmp_path_factory.mktemp("worded"))
 
 
 def with_settings(kinds):
     return pytest.mark.parametrize(
         ("kind", "setting"), [(k, s) for k in kinds for s in SETTINGS if k != "neurons" or "errors" not in SETTINGS[s]]
     )
-
-
-def direction(seed: int = 0) -> torch.Tensor:
-    return torch.randn(WIDTH, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 # Nodes of every kind with changes, as the reference names them: kind, layer, what, change, value.
@@ -57,14 +44,12 @@ STEERING = [
     ("direction", 0, direction(2), "add", 1.5),
     ("direction", 1, direction(3), "ablate", None),
 ]
-CHANGE = {"ablate": lambda _: ablate(), "set_to": set_to, "add": add, "multiply": multiply}
-NODE = {"feature": Feature, "error": lambda layer, _, at: ErrorNode(layer, position=at), "direction": Direction}
 
 
 def steer(at):
     """All of STEERING at a place."""
     return {
-        NODE[kind](layer, what, position=at): CHANGE[change](value) for kind, layer, what, change, value in STEERING
+        NODES[kind](layer, what, position=at): EDITS[change](value) for kind, layer, what, change, value in STEERING
     }
 
 
@@ -81,7 +66,7 @@ def equal(one, other) -> bool:
 def test_every_step_is_the_dense_reference(model_of, hf_model, kind, setting, turn):
     model, ids, transcoders = model_of(kind), prompt(7), model_of(kind).transcoders
     steering = [(entry, PLACES[(number + turn) % len(PLACES)]) for number, entry in enumerate(STEERING)]
-    changes = {NODE[k](layer, what, position=at): CHANGE[c](v) for (k, layer, what, c, v), at in steering}
+    changes = {NODES[k](layer, what, position=at): EDITS[c](v) for (k, layer, what, c, v), at in steering}
     written = model.generate(ids, changes, max_new_tokens=6, temperature=3.0, **SETTINGS[setting])
 
     read = ids + written.token_ids[:-1]
@@ -233,7 +218,7 @@ def test_at_most_so_many_tokens(model_of, count):
     assert written.text == "".join(f"<{token}>" for token in written.token_ids)
     assert not written.ended
     for step in (count, -count - 1):
-        with pytest.raises(ValueError, match=f"step {step} is outside the {count} tokens"):
+        with pytest.raises(ValueError, match=f"step {step} is outside the {count} new tokens"):
             written.next_probabilities(step)
     assert written.next_probabilities(-1).equal(longer.next_probabilities(count - 1))
 
@@ -243,7 +228,7 @@ def test_a_token_that_ends_the_text_is_the_last(model_of, monkeypatch):
     free = model.generate(prompt(), max_new_tokens=NEW, temperature=1.0)
     end = free.token_ids[4]
     stop = free.token_ids.index(end) + 1
-    monkeypatch.setattr(PromptTokenizer, "ends", lambda self: {end, 999})
+    monkeypatch.setattr(PromptTokenizer, "end_token_ids", lambda self: {end, 999})
     written = model.generate(prompt(), max_new_tokens=NEW, temperature=1.0)
     assert written.ended
     assert written.token_ids == free.token_ids[:stop]
@@ -327,18 +312,18 @@ REFUSED = {
     "fewer": ({"max_new_tokens": -3}, "ask for at least 1"),
     "half": ({"max_new_tokens": 2.5}, "max_new_tokens is 2.5; it must be an integer"),
     "true": ({"max_new_tokens": True}, "must be an integer"),
-    "cold": ({"temperature": -1.0}, "use 0 for the likeliest token, or at least 0.001"),
-    "nearly zero": ({"temperature": 1e-30}, "use 0 for the likeliest token"),
-    "nan": ({"temperature": float("nan")}, "use 0 for the likeliest token"),
-    "hot": ({"temperature": float("inf")}, "use 0 for the likeliest token"),
+    "cold": ({"temperature": -1.0}, "use 0 for the most likely token, or at least 0.001"),
+    "nearly zero": ({"temperature": 1e-30}, "use 0 for the most likely token"),
+    "nan": ({"temperature": float("nan")}, "use 0 for the most likely token"),
+    "hot": ({"temperature": float("inf")}, "use 0 for the most likely token"),
     "seed": ({"seed": "a"}, "seed is 'a'; it must be an integer"),
     "negative seed": ({"seed": -1}, "an integer from 0 to"),
     "large seed": ({"seed": 2**63}, "an integer from 0 to"),
-    "pairs": ({"interventions": [[Feature(0, 1), set_to(1)]]}, "an intervention maps nodes to changes"),
-    "false": ({"interventions": False}, "an intervention maps nodes to changes"),
-    "no temperature": ({"temperature": None}, "temperature is None; use 0 for the likeliest token"),
-    "temperatures": ({"temperature": [1]}, "use 0 for the likeliest token"),
-    "true temperature": ({"temperature": True}, "use 0 for the likeliest token"),
+    "pairs": ({"interventions": [[Feature(0, 1), set_to(1)]]}, "an intervention is a dict from nodes to edits"),
+    "false": ({"interventions": False}, "an intervention is a dict from nodes to edits"),
+    "no temperature": ({"temperature": None}, "temperature is None; use 0 for the most likely token"),
+    "temperatures": ({"temperature": [1]}, "use 0 for the most likely token"),
+    "true temperature": ({"temperature": True}, "use 0 for the most likely token"),
     "later": ({"interventions": {Feature(0, 1, position=11): set_to(1)}}, "outside the prompt of 11 tokens"),
     "masked": ({"interventions": {Feature(0, 1, position=0): set_to(1)}}, "masked and carries no features"),
     "number": ({"interventions": {ErrorNode(0, position="generated"): set_to(1)}}, "not a number"),

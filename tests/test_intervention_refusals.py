@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import pytest
 import torch
-from test_interventions import OTHER, SETTINGS, SHORT, UNIT, direction
+from helpers.interventions import OTHER, SETTINGS, SHORT, UNIT, direction
 from tiny import LAYERS, WIDTH, prompt
 
 import cotrace

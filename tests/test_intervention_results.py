@@ -1,0 +1,263 @@
+"""Results of interventions: what they report and keep, directions, and that the model stays as it is."""
+
+import functools
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import tiny
+import torch
+from helpers.interventions import (
+    OTHER,
+    SETTINGS,
+    SHORT,
+    UNIT,
+    active_at,
+    direction,
+    edit_cases,
+    gap,
+    intervention_of,
+    load_with_tokenizer,
+)
+from tiny import prompt
+from tiny_checkpoints import SPECIALS, WORDS
+
+import cotrace
+from cotrace import Direction, ErrorNode, Feature, ablate, add, multiply, set_to
+from cotrace.attribution.interventions import runs
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def worded(model_folder, transcoder_spec, tmp_path_factory):
+    return load_with_tokenizer(model_folder, transcoder_spec, tmp_path_factory.mktemp("worded"))
+
+
+# Results
+
+
+def test_a_result_says_what_moved(model_of):
+    model = model_of("clt-affine")
+    result = model.intervene(prompt(), {Direction(1, direction()): add(5)})
+    for position in (-1, 4):
+        before, after = result.probabilities(position)
+        assert torch.allclose(before, result.logits_before[position].softmax(-1), rtol=1e-12)
+        assert torch.allclose(after, result.logits[position].softmax(-1), rtol=1e-12)
+        assert result.kl(position) == pytest.approx(float((before * (before.log() - after.log())).sum()))
+        moved = result.top_changes(position, 3)
+        assert [m.token for m in moved] == (before - after).abs().topk(3).indices.tolist()
+        assert [m.after for m in moved] == [float(after[m.token]) for m in moved]
+    for position in (11, -12):
+        with pytest.raises(ValueError, match="outside the prompt of 11 tokens"):
+            result.kl(position)
+
+
+def test_a_result_says_which_changes_did_nothing(model_of):
+    """By position, and by row: what is not active is not taken away, unless something before makes it active."""
+    model = model_of("clt")
+    here = {f for _, f, _ in active_at(model, 1, position=5)}
+    silent = Feature(1, next(f for f in range(tiny.FEATURES) if f not in here), position=5)
+    loud = Feature(1, min(here), position=5)
+    rows = [{silent: ablate(), loud: ablate()}, {silent: set_to(1)}, {silent: multiply(2)}, {loud: multiply(1)}]
+    results = model.intervene(prompt(), rows)
+    assert [result.idle for result in results] == [[silent], [], [silent], [loud]]
+    assert gap(results[2].logits, results[2].logits_before) == 0
+    (generated,) = model.generate(prompt(), [rows[0]], max_new_tokens=2)
+    assert generated.idle == [silent]
+    everywhere = Feature(1, loud.feature)
+    for use_cache in (True, False):
+        assert model.generate(prompt(), {everywhere: ablate()}, max_new_tokens=2, use_cache=use_cache).idle == []
+
+
+def kept_bytes(*roots) -> int:
+    """Of all tensors that are reachable, each once."""
+    storages, seen, left = {}, set(), list(roots)
+    while left:
+        one = left.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, torch.Tensor):
+            storages[one.untyped_storage().data_ptr()] = one.untyped_storage().nbytes()
+        elif isinstance(one, dict):
+            left += one.values()
+        elif isinstance(one, list | tuple | set):
+            left += one
+        elif hasattr(one, "__dict__"):
+            left += vars(one).values()
+    return sum(storages.values())
+
+
+@pytest.mark.parametrize("kind", ["clt", "neurons"])
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_results_keep_what_they_say_they_keep(model_of, kind, setting):
+    """No attention patterns, which grow with the square of a prompt, and no more than was counted before it was read."""
+    if kind == "neurons" and "errors" in SETTINGS[setting]:
+        return
+    model = model_of(kind)
+    for length in (40, 160):
+        ids = [2, *(3 + (7 * n) % 30 for n in range(length - 1))]
+        result = model.intervene(
+            ids, {Feature(1, 3, position=5): set_to(1), ErrorNode(0, position=7): ablate()}, **SETTINGS[setting]
+        )
+        counted = runs.row_memory(result._context, result._modes).result
+        assert counted / 6 < kept_bytes(result._outcome.before, result._outcome.after) < counted
+
+
+def test_frozen_attention_looks_at_no_features(model_of, monkeypatch):
+    model, calls = model_of("clt"), []
+    monkeypatch.setattr(model.transcoders, "active_at", lambda *arguments: calls.append(arguments))
+    model.generate(prompt(), {Direction(0, UNIT): add(1)}, freeze="attention", max_new_tokens=3)
+    assert not calls
+
+
+def test_results_are_shown_in_one_line(model_of):
+    result = model_of("clt").intervene(prompt(), {Feature(1, 3, position=5): set_to(1)})
+    assert re.fullmatch(r"<InterventionResult of 11 tokens: KL [^,]+, '<\d+>' [\d.]+% → [\d.]+%>", repr(result))
+    assert repr(model_of("clt").patch(prompt(), OTHER, [Feature(0, 3)])).startswith("<PatchResult of 11 tokens")
+
+
+# Directions
+
+
+@pytest.mark.parametrize("length", [1e-170, 1e160])
+def test_a_direction_has_no_length(model_of, length):
+    for dtype, rounding in (("float32", 1e-4), ("float64", 1e-12)):
+        model = model_of("clt", dtype)
+        by_any, by_one = (
+            model.intervene(prompt(), {Direction(1, scale * direction(), position=5): multiply(3)}).logits
+            for scale in (length, 1)
+        )
+        assert gap(by_any, by_one) < rounding
+
+
+def test_orthogonal_directions_take_a_subspace_away(model_of):
+    """Ablating an orthonormal basis is one projection, in whatever order, and at several places."""
+    model = model_of("clt-affine")
+    basis_Dk = torch.linalg.qr(torch.stack([direction(seed) for seed in range(3)], 1)).Q
+    ablated = {Direction(1, vector, position=[4, 5]): ablate() for vector in basis_Dk.T}
+    before, after, turned = (
+        model.intervene(prompt(), changes, freeze="none") for changes in ({}, ablated, dict(reversed(ablated.items())))
+    )
+    assert gap(after.logits, turned.logits) < 1e-12
+    assert gap(after.logits[:4], before.logits[:4]) == 0
+    assert gap(after.logits[4:], before.logits[4:]) > 1e-3
+    last = model.intervene(prompt(), {Direction(2, vector, position=[4, 5]): ablate() for vector in basis_Dk.T})
+    assert (last._outcome.after.resid_BPD[0, [4, 5]] @ basis_Dk).abs().max() < 1e-12
+
+
+# The model stays as it is
+
+
+def state(model):
+    """Bytes of all weights, and how many hooks there are."""
+    text = model.weights._text
+    weights = {name: tensor.clone() for name, tensor in text.state_dict().items()}
+    weights["unembedding"] = model.weights._unembedding_VD.clone()
+    hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in text.modules())
+    return weights, hooks
+
+
+def assert_untouched(model, before):
+    weights, hooks = state(model)
+    assert hooks == before[1] == 0
+    assert weights.keys() == before[0].keys()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in before[0].items())
+
+
+@pytest.mark.parametrize("setting", ["none", "all", "constant"])
+@pytest.mark.parametrize("broken", ["decoders", "active_at", "skip"])
+def test_an_error_in_the_middle_leaves_no_trace(model_of, monkeypatch, broken, setting):
+    model, options = model_of("clt-affine"), SETTINGS[setting]
+    changes = intervention_of(edit_cases(model, None)[3])
+    before, expected = state(model), model.intervene(prompt(), changes, **options).logits
+    whole, calls = getattr(model.transcoders, broken), 0
+
+    def fail(*arguments):
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise RuntimeError("in the middle")
+        return whole(*arguments)
+
+    for use in (model.intervene, functools.partial(model.generate, max_new_tokens=2)):
+        calls = 0
+        monkeypatch.setattr(model.transcoders, broken, fail)
+        with pytest.raises(RuntimeError, match="in the middle"):
+            use(prompt(), changes, **options)
+        monkeypatch.undo()
+        assert_untouched(model, before)
+    assert torch.equal(model.intervene(prompt(), changes, **options).logits, expected)
+
+
+def test_transcoders_with_nan_are_refused_and_leave_no_trace(model_folder, tmp_path):
+    layers = tiny.random_layers()
+    layers[1]["w_enc"][3, 4] = float("nan")
+    layers[2]["w_dec"][5] = float("nan")
+    folder = tiny.write_layers(tmp_path, "scope-clt", layers)
+    model = cotrace.load(model_folder, folder, dtype="float64", device="cpu")
+    before, logits = state(model), model.logits(prompt())
+    for changes in ({Direction(0, UNIT): add(1)}, {Feature(2, 5, position=4): set_to(1)}):
+        with pytest.raises(ValueError, match="NaN"):
+            model.intervene(prompt(), changes)
+        with pytest.raises(ValueError, match="NaN"):
+            model.generate(prompt(), changes, errors="constant", max_new_tokens=1)
+    assert_untouched(model, before)
+    assert torch.equal(model.logits(prompt()), logits)
+
+
+def test_what_is_given_is_not_changed(model_of):
+    """Neither the model, nor vectors, nor the mapping; and a result does not follow later changes."""
+    model, vector, shift = model_of("clt"), direction(), direction(1)
+    changes = {
+        Direction(0, vector): add(2),
+        ErrorNode(1, position=4): set_to(shift),
+        Feature(1, 3, position=5): set_to(1),
+    }
+    kept, before = dict(changes), state(model)
+    result = model.intervene(prompt(), changes)
+    logits = result.logits.clone()
+    assert changes == kept
+    assert torch.equal(vector, direction())
+    assert torch.equal(shift, direction(1))
+    assert_untouched(model, before)
+    model.intervene(prompt(), {Direction(0, vector): add(9)}, freeze="all")
+    assert torch.equal(result.logits, logits)
+    assert not result.logits.requires_grad
+
+
+def test_two_models_at_once(load):
+    """Threads that use a model each do not disturb each other."""
+
+    def work(model):
+        changes = list(map(intervention_of, edit_cases(model, None)))
+        found = []
+        for setting in ("none", "all", "attention") * 2:
+            found += [r.logits for r in model.intervene(prompt(), changes, **SETTINGS[setting])]
+            written = model.generate(SHORT, {Direction(1, UNIT): add(3)}, max_new_tokens=5, **SETTINGS[setting])
+            found += [torch.tensor(written.token_ids), torch.tensor(written.probabilities)]
+        return found
+
+    models = [load("clt-affine"), load("neurons")]
+    alone = list(map(work, models))
+    with ThreadPoolExecutor(2) as pool:
+        for found, expected in zip(pool.map(work, models), alone, strict=True):
+            assert all(map(torch.equal, found, expected))
+
+
+def test_words_are_prompts_too(worded):
+    text = "The opposite of hot is"
+    node = Direction(1, UNIT, position=-1)
+    ids = [
+        SPECIALS.index("<bos>"),
+        *(len(SPECIALS) + WORDS.index(w) for w in ("The", " opposite", " of", " hot", " is")),
+    ]
+    by_text, by_ids = worded.intervene(text, {node: add(2)}), worded.intervene(ids, {node: add(2)})
+    assert torch.equal(by_text.logits, by_ids.logits)
+    both = worded.intervene([text, "hot"], {node: add(2)})
+    assert torch.equal(both[0].logits, by_ids.logits)
+    patched = worded.patch("The opposite of hot", "The opposite of cold", [ErrorNode(1), ErrorNode(2)])
+    assert patched.recovered(" hot", " cold") == pytest.approx(
+        patched.recovered(WORDS.index(" hot") + 6, WORDS.index(" cold") + 6)
+    )
