@@ -7,7 +7,7 @@
     cotrace.trace_many("prompts.jsonl", "traces", model=model)
     model.intervene("The opposite of hot is", {cotrace.Feature(12, 345, position=4): cotrace.ablate()})
 
-Opening and drawing graphs needs no torch: it is imported when something that needs it is asked for, not before.
+Opening and drawing graphs does not import torch. The names below that need it are imported when they are first used.
 """
 
 from __future__ import annotations
@@ -16,6 +16,15 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from cotrace.common.errors import (
+    ArgumentError,
+    CotraceError,
+    DependencyError,
+    FileError,
+    HubError,
+    PromptError,
+    ResourceError,
+)
 from cotrace.graphs import Graph, open_graph
 from cotrace.graphs.nodes import ErrorNode, Feature
 
@@ -30,19 +39,36 @@ if TYPE_CHECKING:
         nodes_of,
         set_to,
     )
-    from cotrace.batch import trace_many
+    from cotrace.attribution.interventions.generate import Generation
+    from cotrace.attribution.interventions.patch import PatchResult
+    from cotrace.attribution.interventions.result import InterventionResult
+    from cotrace.attribution.tracing.plan import TracePlan
+    from cotrace.batch import BatchSummary, trace_many
     from cotrace.evaluation import evaluate_transcoders
-    from cotrace.model import Model, load
+    from cotrace.loading import load
+    from cotrace.model import Model
 
 __version__ = "0.1.0"
 __all__ = [
+    "ArgumentError",
+    "BatchSummary",
+    "CotraceError",
+    "DependencyError",
     "Direction",
     "Edit",
     "ErrorNode",
     "Feature",
+    "FileError",
+    "Generation",
     "Graph",
+    "HubError",
+    "InterventionResult",
     "Model",
+    "PatchResult",
+    "PromptError",
+    "ResourceError",
     "Supernode",
+    "TracePlan",
     "__version__",
     "ablate",
     "add",
@@ -55,26 +81,37 @@ __all__ = [
     "trace_many",
 ]
 
-
-def open(path: str | os.PathLike) -> Graph:
-    """Memory-map a graph file and validate it; raises ValueError for anything that is not one."""
-    return open_graph(path)
-
-
 EDITS = "cotrace.attribution.interventions.edits"
-ROOMS = {
+LAZY_IMPORTS = {  # name: the module that defines it and imports torch
+    "BatchSummary": "cotrace.batch",
+    "Generation": "cotrace.attribution.interventions.generate",
+    "InterventionResult": "cotrace.attribution.interventions.result",
     "Model": "cotrace.model",
-    "load": "cotrace.model",
-    "trace_many": "cotrace.batch",
+    "PatchResult": "cotrace.attribution.interventions.patch",
+    "TracePlan": "cotrace.attribution.tracing.plan",
     "evaluate_transcoders": "cotrace.evaluation",
-    **dict.fromkeys(("Direction", "Supernode", "Edit", "nodes_of"), EDITS),
-    **dict.fromkeys(("ablate", "set_to", "add", "multiply"), EDITS),
+    "load": "cotrace.loading",
+    "trace_many": "cotrace.batch",
+    **dict.fromkeys(("Direction", "Edit", "Supernode", "ablate", "add", "multiply", "nodes_of", "set_to"), EDITS),
 }
 
 
+def open(path: str | os.PathLike[str]) -> Graph:
+    """Open a graph file: check it and map it into memory.
+
+    Raises FileError for a file that is missing, damaged, or not a graph.
+    """
+    return open_graph(path)
+
+
 def __getattr__(name: str) -> Any:
-    """Import what needs torch when it is first asked for."""
-    room = ROOMS.get(name)
-    if room is not None:
-        return getattr(import_module(room), name)
-    raise AttributeError(f"module 'cotrace' has no attribute {name!r}")
+    """Import a name that needs torch."""
+    module = LAZY_IMPORTS.get(name)
+    if module is None:
+        raise AttributeError(f"module 'cotrace' has no attribute {name!r}")
+    return getattr(import_module(module), name)
+
+
+def __dir__() -> list[str]:
+    """Return the public names, those that are not imported yet included."""
+    return sorted({*globals(), *__all__})

@@ -22,7 +22,9 @@ GROUPS, DRAWS = (1, 3, 10, 30), 20
 def probabilities_without(model: cotrace.Model, graph: cotrace.Graph, sets: list[list[int]], token: int) -> list[float]:
     """Probability of the next token when some features, by number, are ablated: of each set by itself."""
     changes = [dict.fromkeys(cotrace.nodes_of(graph, nodes), cotrace.ablate()) for nodes in sets]
-    return [float(result.probabilities()[1][token]) for result in model.intervene(graph.info["token_ids"], changes)]
+    return [
+        float(result.probabilities()[1][token]) for result in model.intervene_many(graph.info["token_ids"], changes)
+    ]
 
 
 def alike(size_N: np.ndarray, chosen: np.ndarray, random: np.random.Generator) -> list[int]:
@@ -42,7 +44,7 @@ def main(transcoders: str) -> None:
     model = cotrace.load("gemma-3-270m", transcoders, device="cpu")
     graph = model.trace(PROMPT, [TARGET], progress=False)
     ((token,),) = (target["token_ids"] for target in graph.info["targets"])
-    prompt = model._prompt(PROMPT, None)
+    prompt = model._prepare_prompt(PROMPT, None)
     _, size_N = active_features(prompt, prompt.read())
     effect_N = -ablation_effects(graph, [[n] for n in range(graph.order.n_features)])[
         :, graph.info["targets"][0]["node"]

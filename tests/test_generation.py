@@ -97,7 +97,7 @@ def test_a_cache_only_changes_rounding(model_of, monkeypatch, kind, setting, que
 
 def test_a_cache_goes_back_as_far_as_attention_does(model_of):
     model, ids = model_of("clt"), prompt()
-    reader = GenerationRunner(model._prompt(ids, None), {}, InterventionConfig(), 3)
+    reader = GenerationRunner(model._prompt_context(ids, None), {}, InterventionConfig(), 3)
     for length in range(len(ids), len(ids) + 3):
         reader.forward(torch.tensor([*ids, 5, 6, 7][:length]))
     for layer in range(LAYERS):
@@ -263,7 +263,7 @@ def test_texts_and_chats(worded):
     assert equal(by_text, by_ids)
     assert by_text.text == worded.tokenizer.decode(by_ids.token_ids)
     chat = [{"role": "user", "content": "The opposite"}]
-    both = worded.generate([chat, text], changes, max_new_tokens=5)
+    both = worded.generate_many([chat, text], changes, max_new_tokens=5)
     assert [one.token_ids for one in both] == [
         worded.generate(p, changes, max_new_tokens=5).token_ids for p in (chat, text)
     ]
@@ -275,7 +275,7 @@ def test_texts_and_chats(worded):
 def test_several_prompts(model_of):
     model, prompts = model_of("per-layer"), [prompt(), [2], torch.tensor(prompt(6))]
     for options in ({}, {"freeze": "all"}):
-        found = model.generate(prompts, steer("generated"), max_new_tokens=4, **options)
+        found = model.generate_many(prompts, steer("generated"), max_new_tokens=4, **options)
         for one, ids in zip(found, prompts, strict=True):
             assert equal(one, model.generate(ids, steer("generated"), max_new_tokens=4, **options))
             assert one.prompt.ids_P.tolist() == list(ids)
@@ -284,7 +284,7 @@ def test_several_prompts(model_of):
 def test_layers_that_can_be_read_once_hold_for_every_prompt(model_of):
     model, changes = model_of("clt-affine"), steer("all")
     expected = model.generate(prompt(), changes, max_new_tokens=2, freeze="all")
-    for one in model.generate([prompt()] * 2, changes, max_new_tokens=2, freeze="all", layers=iter(range(LAYERS))):
+    for one in model.generate_many([prompt()] * 2, changes, max_new_tokens=2, freeze="all", layers=iter(range(LAYERS))):
         assert equal(one, expected)
 
 
@@ -337,7 +337,7 @@ REFUSED = {
 @pytest.mark.parametrize(("options", "message"), REFUSED.values(), ids=REFUSED)
 def test_what_makes_no_sense_is_refused(model_of, options, message):
     with pytest.raises(ValueError, match=message):
-        model_of("clt").generate(prompt(), **{"interventions": {}, **options})
+        model_of("clt").generate(prompt(), **{"edits": {}, **options})
 
 
 def test_empty_prompts_and_neurons_with_constant_errors_are_refused(model_of):

@@ -90,7 +90,7 @@ IMPOSSIBLE = {
     "token": ({5: ablate()}, "use a Feature, ErrorNode, Direction or Supernode"),
     "number as change": ({F(position=4): 0}, r"use ablate\(\), set_to\(x\), add\(x\) or multiply\(x\)"),
     "function as change": ({F(position=4): ablate}, r"use ablate\(\)"),
-    "no mapping": ([[F(position=4), ablate()]], "an intervention is a dict from nodes to edits"),
+    "no mapping": ([[F(position=4), ablate()]], "use intervene_many"),
     "a node": (F(position=4), "an intervention is a dict from nodes to edits"),
     "none": (None, "an intervention is a dict from nodes to edits"),
     "a text": ("ablate", "an intervention is a dict from nodes to edits"),
@@ -198,7 +198,7 @@ def test_all_is_checked_before_anything_is_read(model_of):
             with pytest.raises(ValueError, match=message):
                 use(prompts, changes)
     with pytest.raises(ValueError, match="at no position of this prompt"):
-        model.intervene(prompt(), [fine, {F(position="generated"): ablate()}])
+        model.intervene_many(prompt(), [fine, {F(position="generated"): ablate()}])
     with pytest.raises(ValueError, match="no layer 99"):
         model.patch(prompt(), OTHER, [F(position=4)], freeze="all", layers=[99])
     with pytest.raises(ValueError, match="whose other neurons respond"):
@@ -224,13 +224,13 @@ def test_too_little_memory_is_refused_before_anything_is_read(model_of, monkeypa
 @pytest.mark.usefixtures("unread")
 def test_results_of_a_list_must_fit_together(model_of, monkeypatch):
     model = model_of("clt")
-    kept, passing = row_memory(model._prompt(prompt(), None), [LayerMode()] * LAYERS)
+    kept, passing = row_memory(model._prompt_context(prompt(), None), [LayerMode()] * LAYERS)
     monkeypatch.setattr(intervene, "free_memory", lambda _device: passing + 4 * kept)
     for prompts, changes in ((prompt(), [{}] * 5), ([prompt()] * 5, {})):
         with pytest.raises(ValueError, match=r"5 interventions on up to 11 tokens .* make fewer at a time"):
-            model.intervene(prompts, changes)
+            model.intervene_many(prompts, changes)
         with pytest.raises(AssertionError, match="was read"):
-            model.intervene(prompts[:4] if changes == {} else prompts, changes if changes == {} else changes[:4])
+            model.intervene_many(prompts[:4] if changes == {} else prompts, changes if changes == {} else changes[:4])
 
 
 def test_logits_that_do_not_fit_are_refused(model_of, monkeypatch):
@@ -278,12 +278,12 @@ def test_changes_too_large_for_the_dtype_are_refused(model_of, setting, size):
 
 def test_numbers_of_prompts_and_changes_must_fit(model_of):
     model = model_of("clt")
-    with pytest.raises(ValueError, match="2 prompts and 3 interventions; give one, or one for each"):
-        model.intervene([prompt(), SHORT], [{}, {}, {}])
+    with pytest.raises(ValueError, match="2 prompts and 3 edits: give the same edits"):
+        model.intervene_many([prompt(), SHORT], [{}, {}, {}])
     with pytest.raises(ValueError, match="the prompt is empty"):
-        model.intervene([], {})
+        model.intervene_many([], {})
     with pytest.raises(ValueError, match="the prompt is empty"):
-        model.intervene([prompt(), []], {})
+        model.intervene_many([prompt(), []], {})
     with pytest.raises(ValueError, match="outside the vocabulary"):
         model.intervene([2, 99], {})
 

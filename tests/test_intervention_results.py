@@ -60,10 +60,10 @@ def test_a_result_says_which_changes_did_nothing(model_of):
     silent = Feature(1, next(f for f in range(tiny.FEATURES) if f not in here), position=5)
     loud = Feature(1, min(here), position=5)
     rows = [{silent: ablate(), loud: ablate()}, {silent: set_to(1)}, {silent: multiply(2)}, {loud: multiply(1)}]
-    results = model.intervene(prompt(), rows)
+    results = model.intervene_many(prompt(), rows)
     assert [result.idle for result in results] == [[silent], [], [silent], [loud]]
     assert gap(results[2].logits, results[2].logits_before) == 0
-    (generated,) = model.generate(prompt(), [rows[0]], max_new_tokens=2)
+    (generated,) = model.generate_many(prompt(), [rows[0]], max_new_tokens=2)
     assert generated.idle == [silent]
     everywhere = Feature(1, loud.feature)
     for use_cache in (True, False):
@@ -234,7 +234,7 @@ def test_two_models_at_once(load):
         changes = list(map(intervention_of, edit_cases(model, None)))
         found = []
         for setting in ("none", "all", "attention") * 2:
-            found += [r.logits for r in model.intervene(prompt(), changes, **SETTINGS[setting])]
+            found += [r.logits for r in model.intervene_many(prompt(), changes, **SETTINGS[setting])]
             written = model.generate(SHORT, {Direction(1, UNIT): add(3)}, max_new_tokens=5, **SETTINGS[setting])
             found += [torch.tensor(written.token_ids), torch.tensor(written.probabilities)]
         return found
@@ -255,7 +255,7 @@ def test_words_are_prompts_too(worded):
     ]
     by_text, by_ids = worded.intervene(text, {node: add(2)}), worded.intervene(ids, {node: add(2)})
     assert torch.equal(by_text.logits, by_ids.logits)
-    both = worded.intervene([text, "hot"], {node: add(2)})
+    both = worded.intervene_many([text, "hot"], {node: add(2)})
     assert torch.equal(both[0].logits, by_ids.logits)
     patched = worded.patch("The opposite of hot", "The opposite of cold", [ErrorNode(1), ErrorNode(2)])
     assert patched.recovered(" hot", " cold") == pytest.approx(

@@ -80,7 +80,9 @@ def test_a_change_moves_every_node_by_exactly_its_edge(model_of, kind, masked):
     changes.append({node: ablate() for node in cotrace.nodes_of(graph, together)})
     moves.append(-edges[:, together].sum(1))
 
-    for result, move in zip(model.intervene(ids, changes, freeze="all", masked_positions=masked), moves, strict=True):
+    for result, move in zip(
+        model.intervene_many(ids, changes, freeze="all", masked_positions=masked), moves, strict=True
+    ):
         after, before = (
             result.features[f"pre_activation_{side}"].to_numpy(zero_copy_only=False) for side in ("after", "before")
         )
@@ -99,7 +101,9 @@ def test_a_change_moves_every_node_by_exactly_its_edge(model_of, kind, masked):
 def test_logits_are_those_of_the_dense_reference(model_of, reference_of, kind, setting, masked):
     model, reference = model_of(kind), reference_of(kind, tuple(masked or ()))
     edits = edit_cases(model, masked)
-    results = model.intervene(prompt(), list(map(intervention_of, edits)), masked_positions=masked, **SETTINGS[setting])
+    results = model.intervene_many(
+        prompt(), list(map(intervention_of, edits)), masked_positions=masked, **SETTINGS[setting]
+    )
     for result, edit in zip(results, edits, strict=True):
         assert gap(result.logits_before, reference.plain.logits) < RELATIVE_TOLERANCE
         assert gap(result.logits, reference.run(edit, **SETTINGS[setting]).logits) < RELATIVE_TOLERANCE
@@ -188,7 +192,7 @@ def test_naming_all_layers_is_the_default(model_of, kind, freeze):
 def test_layers_that_can_be_read_once_hold_for_every_prompt(model_of):
     model, changes = model_of("clt-affine"), {Direction(0, direction(), position=4): add(3)}
     expected = model.intervene(prompt(), changes, freeze="all").logits
-    for result in model.intervene([prompt()] * 2, changes, freeze="all", layers=iter(range(LAYERS))):
+    for result in model.intervene_many([prompt()] * 2, changes, freeze="all", layers=iter(range(LAYERS))):
         assert torch.equal(result.logits, expected)
 
 
@@ -225,7 +229,7 @@ def test_places_name_positions(model_of):
 
 def assert_alike(model, ways, **options):
     """Several ways to say the same; rows of a batch differ in rounding."""
-    results = model.intervene(prompt(), ways, **options)
+    results = model.intervene_many(prompt(), ways, **options)
     assert gap(results[0].logits, results[0].logits_before) > 1e-3
     assert all(gap(other.logits, results[0].logits) < 1e-12 for other in results)
 
@@ -241,7 +245,7 @@ def test_a_supernode_changes_all_of_its_members(model_of):
 def test_what_a_change_can_reach(model_of):
     """Nothing at earlier positions; at its own place the last layer's change reaches the logits only there."""
     model = model_of("clt-affine")
-    early, late = model.intervene(
+    early, late = model.intervene_many(
         prompt(), [{Direction(0, direction(), position=6): add(3)}, {Direction(2, direction(), position=6): add(3)}]
     )
     moved = [(r.logits != r.logits_before).any(-1).tolist() for r in (early, late)]
@@ -283,7 +287,7 @@ def test_no_ops_change_no_bit(model_of, kind, setting, dtype):
         assert before.equals(after), name
         assert result.kl() == 0
     del changes["set_to"]  # of a batch, activations can differ in the last bit
-    for result in model.intervene(prompt(), list(changes.values()), **SETTINGS[setting]):
+    for result in model.intervene_many(prompt(), list(changes.values()), **SETTINGS[setting]):
         assert torch.equal(result.logits, result.logits_before)
 
 
@@ -296,7 +300,7 @@ def test_a_batch_equals_one_by_one(model_of, monkeypatch, setting):
     model = model_of("clt-affine")
     changes = list(map(intervention_of, edit_cases(model, None)))
     monkeypatch.setattr(runs, "BATCH_POSITIONS", 3 * len(prompt()))
-    results = model.intervene(prompt(), changes, **SETTINGS[setting])
+    results = model.intervene_many(prompt(), changes, **SETTINGS[setting])
     assert len(results) == len(changes) == 4
     for result, change in zip(results, changes, strict=True):
         single = model.intervene(prompt(), change, **SETTINGS[setting])
@@ -311,13 +315,13 @@ def test_several_prompts(model_of):
     model, prompts = model_of("per-layer-affine"), [prompt(), SHORT, prompt(2), torch.tensor(OTHER)]
     each = [{Direction(1, direction(n), position=-1): add(n)} for n in range(4)]
     for changes in (each[3], each):
-        found = model.intervene(prompts, changes, freeze="attention")
+        found = model.intervene_many(prompts, changes, freeze="attention")
         for number, result in enumerate(found):
             change = changes if changes is each[3] else each[number]
             alone = model.intervene(prompts[number], change, freeze="attention")
             assert result.token_ids == alone.token_ids == model.tokenize(prompts[number])
             assert torch.equal(result.logits, alone.logits)
-    assert model.intervene(prompt(), []) == []
+    assert model.intervene_many(prompt(), []) == []
 
 
 CHAT = [{"role": "user", "content": "The opposite"}]
@@ -339,7 +343,7 @@ def test_chats_mask_their_opening(worded, reference_of, setting):
     assert gap(both[0].logits, expected.logits) < RELATIVE_TOLERANCE
     assert both[1].token_ids == worded.tokenize(chats[1])
     everywhere = [{Feature(0, feature): set_to(1)}, {Feature(0, feature, position=range(4, len(ids))): set_to(1)}]
-    one, other = worded.intervene(CHAT, everywhere, **SETTINGS[setting])
+    one, other = worded.intervene_many(CHAT, everywhere, **SETTINGS[setting])
     assert gap(one.logits, other.logits) < 1e-12
     for node in (Feature(0, feature, position=3), ErrorNode(0, position=3)):
         with pytest.raises(ValueError, match="position 3 is"):

@@ -113,7 +113,7 @@ def test_decoders_may_live_in_a_file(load, monkeypatch, tmp_path, kind, max_byte
     model, made = load(kind), decoders.DecoderTable.__init__
     expected = model.trace(prompt())
     monkeypatch.setattr(decoders.DecoderTable, "__init__", lambda table, _: made(table, max_bytes))
-    activations = model._survey(torch.tensor(prompt()), TraceConfig(), Progress(False))
+    activations = model._activations(torch.tensor(prompt()), TraceConfig(), Progress(False))
     assert activations.decoders.on_disk == (max_bytes < 10**9)
     assert not list(tmp_path.iterdir())
     storages = {e.decoder_UJD.untyped_storage().data_ptr() for e in activations.encoded if len(e.decoder_UJD)}

@@ -17,7 +17,7 @@ def remembering(model_folder, transcoder_spec):
     """Function from a kind to a model that remembers rows."""
 
     def load(kind, room=10**9):
-        return cotrace.load(model_folder, transcoder_spec(kind), dtype="float64", device="cpu", prefix_cache=room)
+        return cotrace.load(model_folder, transcoder_spec(kind), dtype="float64", device="cpu", row_cache_bytes=room)
 
     return load
 
@@ -74,7 +74,7 @@ def test_the_same_prompt_again_computes_its_targets_only(remembering, swept):
 
 def cotrace_trace(model, *arguments, **options):
     """A trace without what the model remembers."""
-    model.prefixes.clear()
+    model.row_cache.clear()
     return model.trace(prompt(), *arguments, **options)
 
 
@@ -120,19 +120,19 @@ def test_the_cache_is_bounded_and_can_be_cleared(remembering):
     model = remembering("clt", room)
     for last in range(20, 25):
         model.trace([*prompt()[:-1], last])
-        assert model.prefixes.nbytes <= room
-    assert 1 <= len(model.prefixes) <= 3
-    model.prefixes.clear()
-    assert (len(model.prefixes), model.prefixes.nbytes) == (0, 0)
+        assert model.row_cache.nbytes <= room
+    assert 1 <= len(model.row_cache) <= 3
+    model.row_cache.clear()
+    assert (len(model.row_cache), model.prefixes.nbytes) == (0, 0)
     small = remembering("clt", 10)
     small.trace(prompt())
-    assert len(small.prefixes) == 0
+    assert len(small.row_cache) == 0
 
 
 def test_a_model_remembers_nothing_unless_asked_to(load, model_folder):
-    assert load("clt").prefixes is None
-    with pytest.raises(ValueError, match="prefix_cache"):
-        cotrace.load(model_folder, "neurons", prefix_cache=-1)
+    assert load("clt").row_cache is None
+    with pytest.raises(ValueError, match="row_cache_bytes"):
+        cotrace.load(model_folder, "neurons", row_cache_bytes=-1)
 
 
 def test_feature_targets_and_limits_with_known_rows(load, remembering, swept):
@@ -183,7 +183,7 @@ def test_the_longest_shared_beginning_is_taken(remembering, swept):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_known_rows_in_other_types(model_folder, transcoder_spec, dtype):
     models = [
-        cotrace.load(model_folder, transcoder_spec("clt"), dtype=dtype, device="cpu", prefix_cache=room)
+        cotrace.load(model_folder, transcoder_spec("clt"), dtype=dtype, device="cpu", row_cache_bytes=room)
         for room in (0, 10**9)
     ]
     models[1].trace(prompt())

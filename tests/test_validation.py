@@ -112,7 +112,7 @@ def test_with_all_held_what_is_measured_is_what_the_edges_say(load, kind):
 
 
 def test_later_activations_are_those_of_an_intervention(model, whole):
-    prompt = model._prompt(whole.info["token_ids"], whole.info["masked_positions"])
+    prompt = model._prompt_context(whole.info["token_ids"], whole.info["masked_positions"])
     ablations = Ablations(prompt, whole)
     nodes = [0, whole.order.errors.start + 12]
     measured = ablations.measure([cotrace.nodes_of(whole, [node]) for node in nodes], [LayerMode()] * 3)
@@ -128,7 +128,7 @@ def test_later_activations_are_those_of_an_intervention(model, whole):
 
 
 def test_controls_are_other_features_of_nearly_the_same_size(model, whole):
-    prompt = model._prompt(whole.info["token_ids"], whole.info["masked_positions"])
+    prompt = model._prompt_context(whole.info["token_ids"], whole.info["masked_positions"])
     ablations = Ablations(prompt, whole)
     chosen = ablations.keys[:6]
     drawn = ablations.alike(chosen, np.random.default_rng(0), set(chosen))
@@ -149,9 +149,9 @@ def test_controls_are_other_features_of_nearly_the_same_size(model, whole):
 def test_sizes_are_the_lengths_of_what_is_written(load):
     for kind in ("clt", "per-layer", "neurons"):
         model = load(kind)
-        prompt = model._prompt(tiny.prompt(), None)
+        prompt = model._prompt_context(tiny.prompt(), None)
         ablations = Ablations(prompt, model.trace(tiny.prompt()))
-        survey = model._survey(prompt.ids_P, TraceConfig(), Progress(False))
+        survey = model._activations(prompt.ids_P, TraceConfig(), Progress(False))
         squares = [sum(e.written(j).square().sum(1) for j in range(e.decoder_UJD.shape[1])) for e in survey.encoded]
         expected = np.concatenate([part.sqrt().numpy() for part in squares])
         assert np.allclose(ablations.sizes, expected)
@@ -245,7 +245,7 @@ def test_targets_that_are_features_are_read_and_not_ablated(load, kind, monkeypa
     free = model.validate(graph, groups={"target": [node]}, **FEW).info["validation"]
     assert node not in {n for record in (held, free) for row in record["nodes"] for n in (row["node"],)}
     assert all(node not in path["nodes"] for record in (held, free) for path in record["paths"])
-    prompt = model._prompt(graph.info["token_ids"], graph.info["masked_positions"])
+    prompt = model._prompt_context(graph.info["token_ids"], graph.info["masked_positions"])
     ablations, random = Ablations(prompt, graph), np.random.default_rng(0)
     monkeypatch.setattr(ablations, "measure", lambda changes, *_arguments, **_options: drawn.extend(changes) or nothing)
     drawn, nothing = [], AblationEffects(*(np.zeros((999, 1)) for _ in range(3)))
@@ -266,7 +266,7 @@ def test_with_mlps_clamped_features_are_what_they_would_be_by_what_they_read(loa
     graph = model.trace(ids)
     layer_N = graph.column("layer")[graph.order.features]
     node = int(np.flatnonzero(layer_N == 0)[3])
-    ablations = Ablations(model._prompt(ids, None), graph)
+    ablations = Ablations(model._prompt_context(ids, None), graph)
     clamped = ablations.measure([cotrace.nodes_of(graph, [node])], [LayerMode(mlp=FROZEN)] * 3)
     below = [
         LayerMode(mlp=FROZEN),

@@ -1,15 +1,18 @@
 """Estimates before the expensive part: what a trace will need, and whether it is there."""
 
 import ctypes
+import errno
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import torch
 from torch import Tensor
 
-from cotrace.common.errors import CotraceError
+from cotrace.common.errors import CotraceError, ResourceError
 from cotrace.common.files import free_disk
 
 from .architecture import Architecture
@@ -109,3 +112,25 @@ def max_edges(counts_LP: Tensor) -> int:
     below_LP = counts_LP.cumsum(1).cumsum(0) - counts_LP.cumsum(1)
     errors_LP = torch.arange(n_layers, device=counts_LP.device)[:, None] * reach
     return int((counts_LP * (below_LP + errors_LP + reach)).sum())
+
+
+@contextmanager
+def out_of_memory(cure: str = "shorten the prompt or use a smaller model") -> Iterator[None]:
+    """Raise ResourceError in place of the errors with which Python, torch and the file system run out of room.
+
+    Also a decorator: `@out_of_memory()`.
+    """
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise ResourceError(f"out of memory: {cure}") from error
+    except RuntimeError as error:
+        if "DefaultCPUAllocator" not in str(error):  # torch has no class for the CPU's
+            raise
+        raise ResourceError(f"out of memory: {cure}") from error
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise ResourceError(
+            f"no space left on {error.filename or tempfile.gettempdir()}: free some, or set TMPDIR to a larger disk"
+        ) from error

@@ -72,7 +72,7 @@ class RowCache:
 
     def __init__(self, max_bytes: int):
         if max_bytes < 0:
-            raise CotraceError(f"prefix_cache is {max_bytes}; it is a number of bytes, 0 for none")
+            raise CotraceError(f"row_cache_bytes is {max_bytes}; it is a number of bytes, 0 for none")
         self.max_bytes = max_bytes
         self._traced: OrderedDict[tuple[tuple[int, ...], tuple[int, ...]], TracedPrompt] = OrderedDict()
 

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from cotrace.graphs import Graph
-from cotrace.model import Model, load
+from cotrace.loading import load
+from cotrace.model import Model
 
 from .file_layout import CIRCUIT_FILE, partition
 from .prompts import BatchPrompt, as_json

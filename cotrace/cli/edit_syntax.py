@@ -11,19 +11,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from cotrace.attribution.interventions.edits import (
-    Direction,
-    Edit,
-    ErrorNode,
-    Feature,
-    Supernode,
-    ablate,
-    add,
-    multiply,
-    set_to,
-)
+from cotrace.attribution.interventions.edits import Direction, Edit, Supernode, ablate, add, multiply, set_to
 from cotrace.common.errors import CotraceError
-from cotrace.graphs.nodes import parse_integers, parse_node, parse_position
+from cotrace.graphs.nodes import ErrorNode, Feature, parse_integers, parse_node, parse_position
 
 WITH_A_NUMBER: dict[str, Callable[[float], Edit]] = {"set": set_to, "add": add, "multiply": multiply}
 DIRECTION = re.compile(

@@ -1,0 +1,55 @@
+"""The metadata of results: which model, transcoders, prompt and settings they come from."""
+
+from dataclasses import asdict
+from typing import Any
+
+from cotrace.attribution.models.language_model import LanguageModel
+from cotrace.attribution.tracing.config import TraceConfig
+from cotrace.attribution.tracing.targets import TargetRequest
+from cotrace.attribution.transcoders import Transcoders
+from cotrace.common.errors import ArgumentError
+from cotrace.common.versions import package_versions
+from cotrace.graphs import Graph
+
+
+def describe_model(language_model: LanguageModel, transcoders: Transcoders) -> dict[str, Any]:
+    """Return names, revisions and SHA-256 hashes of a model and its transcoders, and the versions of packages."""
+    source, arch = language_model.source, language_model.architecture
+    model = {
+        "name": source.name,
+        "revision": source.revision,
+        "sha256": source.content_hash(),
+        "n_layers": arch.n_layers,
+        "d_model": arch.d_model,
+    }
+    return {"model": model, "transcoders": transcoders.describe(), "versions": package_versions()}
+
+
+def describe_trace(
+    language_model: LanguageModel, prompt: Any, request: TargetRequest, config: TraceConfig
+) -> dict[str, Any]:
+    """Return a trace's prompt, tokens and settings."""
+    token_ids = list(request.token_ids)
+    tokens = [language_model.tokenizer.decode_token(token) for token in token_ids]
+    settings: dict[str, Any] = {"max_targets": config.max_targets, "target_mass": config.target_mass}
+    settings |= {"targets": request.mode, "positions": list(request.positions), **asdict(config.row_budget)}
+    return {
+        "prompt": prompt if isinstance(prompt, str) else "".join(tokens),
+        "token_ids": token_ids,
+        "tokens": tokens,
+        "settings": {**settings, "dtype": str(language_model.weights.dtype).removeprefix("torch.")},
+    }
+
+
+def check_same_model(graph: Graph, language_model: LanguageModel, transcoders: Transcoders) -> None:
+    """Raise ArgumentError for a graph of another model or other transcoders."""
+    source = language_model.source
+    for part, name, sha256 in (
+        ("model", source.name, source.content_hash()),
+        ("transcoders", transcoders.name, transcoders.content_hash()),
+    ):
+        recorded = graph.info[part]
+        if recorded.get("sha256") != sha256 or (sha256 is None and recorded["name"] != name):
+            raise ArgumentError(
+                f"the graph was traced with the {part} {recorded['name']}, and {name} differs from that; load the same"
+            )
