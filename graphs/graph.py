@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from cotrace.common.errors import CotraceError
 
+from .drawing.config import DrawingConfig
 from .influence import estimated_influence, node_influence, weights_of_targets
 from .order import KINDS, NodeOrder
 from .prune import GraphSelection, check_threshold, dropped_sums, select
@@ -230,11 +231,17 @@ class Graph:
         save_table(self.nodes, path)
         return path
 
-    def render(self, path: str | os.PathLike, **options: Any) -> Path:
-        """Draw the graph as SVG, PNG, PDF or DOT, by the path's ending; see `graphs.render.render`."""
+    def render(
+        self,
+        path: str | os.PathLike,
+        *,
+        max_nodes: int = DrawingConfig.max_nodes,
+        max_edges: int = DrawingConfig.max_edges,
+    ) -> Path:
+        """Draw the graph as SVG, PNG, PDF or DOT, by the suffix of `path`; see `graphs.drawing.render.render`."""
         from .drawing.render import render
 
-        return render(self, Path(path), **options)
+        return render(self, path, max_nodes=max_nodes, max_edges=max_edges)
 
     def to_networkx(self) -> networkx.DiGraph:
         """A NetworkX DiGraph with edges from source to target; see `graphs.convert`."""

@@ -2,26 +2,30 @@
 
 import re
 import shutil
+import subprocess
+import sys
 from xml.etree import ElementTree
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from cotrace.graphs.drawing.layout import (
-    edges_among,
-    positions,
-    shorten,
-    spread,
-    strongest_edges,
-    strongest_nodes,
-    text_width,
-    visible,
-    wrap,
-)
-from cotrace.graphs.drawing.render import percent, render, to_dot
+from cotrace.common.errors import ArgumentError, DependencyError
+from cotrace.graphs.drawing.caption import picture_text
+from cotrace.graphs.drawing.config import DrawingConfig
+from cotrace.graphs.drawing.dot import scene_to_dot
+from cotrace.graphs.drawing.layout import compute_layout, pack_boxes
+from cotrace.graphs.drawing.picture_nodes import picture_nodes
+from cotrace.graphs.drawing.render import render, svg_text
+from cotrace.graphs.drawing.scene import Scene, SceneText, build_scene
+from cotrace.graphs.drawing.select import edges_among, node_positions, strongest_edges, strongest_nodes
+from cotrace.graphs.drawing.svg import scene_to_svg
+from cotrace.graphs.drawing.text import format_percent, shorten, text_width, visible, wrap
 from cotrace.graphs.graph import Graph
 from cotrace.graphs.influence import node_influence
+from cotrace.graphs.nodes import Feature
 from cotrace.graphs.order import NodeOrder
 from cotrace.graphs.schema import build_table
 
@@ -29,6 +33,7 @@ needs_graphviz = pytest.mark.skipif(
     shutil.which("dot") is None, reason="NOT TESTED: Graphviz is missing (apt install graphviz)"
 )
 
+SVG = "{http://www.w3.org/2000/svg}"
 TOKENS = ["<bos>", "The", " opposite", " of", " hot", " is"]
 ANSWERS = [(" cold", 0.452), (" not", 0.121), (" warm", 0.061), (" freezing", 0.034), (" the", 0.0004)]
 
@@ -103,17 +108,52 @@ def large_graph():
 
 def texts(path):
     """All visible texts of an SVG file."""
-    return [element.text or "" for element in ElementTree.parse(path).iter("{http://www.w3.org/2000/svg}text")]
+    return [element.text or "" for element in ElementTree.parse(path).iter(f"{SVG}text")]
 
 
-def boxes(graph, **options):
-    """Places of all nodes in a picture's DOT, as name -> (x, y, width, height) in points."""
+def dot_of(graph, **limits):
+    """The picture as DOT."""
+    return scene_to_dot(build_scene(graph, DrawingConfig(**limits)))
+
+
+def dot_boxes(graph, **limits):
+    """Boxes of the shapes and labels of all nodes in DOT, as name -> (x, y, width, height) in points, and the page."""
     found = {}
-    for line in to_dot(graph, **options).source.splitlines():
+    for line in dot_of(graph, **limits).source.splitlines():
         if match := re.match(r'\t"?([^"\[]+?)"? \[.*height=(\S+) pos="(\S+),(\S+?)".* width=([0-9.]+)', line):
             name, height, x, y, width = match.groups()
             found[name] = (float(x), float(y), 72 * float(width), 72 * float(height))
-    return found
+    page = found.pop("far_corner")[:2]
+    return {name: box for name, box in found.items() if name.startswith("node")}, page
+
+
+def svg_boxes(graph, **limits):
+    """The same from SVG, with y upwards as in DOT."""
+    root = ElementTree.fromstring(svg_text(graph, **limits))
+    page = tuple(float(root.get(side).removesuffix("pt")) for side in ("width", "height"))
+    found = {}
+    for group in root.iter(f"{SVG}g"):
+        if row := group.get("data-node"):
+            outlines = [child for child in group if child.tag not in (f"{SVG}title", f"{SVG}text")]
+            for name, outline in zip((f"node {row}", f"node {row} label"), outlines, strict=False):
+                x, y, width, height = _svg_box(outline)
+                found[name] = (x, page[1] - y, width, height)
+    return found, page
+
+
+def _svg_box(outline):
+    """Centre and size of a circle, a diamond or a rectangle."""
+    if outline.tag == f"{SVG}circle":
+        x, y, radius = (float(outline.get(name)) for name in ("cx", "cy", "r"))
+        return x, y, 2 * radius, 2 * radius
+    if outline.tag == f"{SVG}polygon":
+        corners = np.array([corner.split(",") for corner in outline.get("points").split()], float)
+        return *corners.mean(axis=0), *np.ptp(corners, axis=0)
+    x, y, width, height = (float(outline.get(name)) for name in ("x", "y", "width", "height"))
+    return x + width / 2, y + height / 2, width, height
+
+
+both_writers = pytest.mark.parametrize("boxes", [svg_boxes, dot_boxes])
 
 
 # --- files ----------------------------------------------------------------------------------
@@ -132,18 +172,40 @@ def test_every_format_is_written_and_the_same_twice(tmp_path, ending):
     assert [path.name for path in first.parent.iterdir()] == [first.name]
 
 
-def test_dot_needs_no_graphviz(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("ending", "last"), [("svg", "</svg>"), ("dot", "}")])
+def test_svg_and_dot_need_no_graphviz(tmp_path, monkeypatch, ending, last):
+    with_graphviz = render(make_graph(), tmp_path / f"with.{ending}").read_text()
     monkeypatch.setenv("PATH", str(tmp_path))
-    path = render(make_graph(), tmp_path / "graph.dot")
-    assert path.read_text().rstrip().endswith("}")
+    path = render(make_graph(), tmp_path / f"graph.{ending}")
+    assert path.read_text().rstrip().endswith(last)
+    assert path.read_text() == with_graphviz
 
 
-@pytest.mark.parametrize("ending", ["svg", "png", "pdf"])
+def test_svg_needs_no_package_either():
+    code = (
+        "import sys; sys.modules['graphviz'] = None\n"
+        "from cotrace.graphs.drawing.render import svg_text; import cotrace.graphs.graph\n"
+        "print(sorted(set(sys.modules) & {'graphviz', 'torch', 'matplotlib'}))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "['graphviz']"
+
+
+@pytest.mark.parametrize("ending", ["png", "pdf"])
 def test_missing_graphviz_names_the_cure_and_leaves_nothing(tmp_path, monkeypatch, ending):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ValueError, match=r"apt install graphviz, brew install graphviz or conda install .*\.dot"):
+    cure = r"apt install graphviz, brew install graphviz or conda install graphviz; \.svg and \.dot need no Graphviz"
+    with pytest.raises(DependencyError, match=cure):
         render(make_graph(n_features=5), tmp_path / f"graph.{ending}")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_text_for_notebooks_is_the_file_without_its_declaration(tmp_path):
+    path = render(make_graph(), tmp_path / "graph.svg", max_nodes=40)
+    text = svg_text(make_graph(), max_nodes=40)
+    declaration, rest = path.read_text().split("\n", 1)
+    assert (declaration, rest) == ('<?xml version="1.0" encoding="UTF-8"?>', text)
+    assert text.startswith("<svg ")
+    assert not re.search(r"<style|<script|\bid=|href=", text)  # these would change or reach out of an HTML page
 
 
 @pytest.mark.parametrize(
@@ -157,7 +219,7 @@ def test_failing_graphviz_leaves_the_old_picture(tmp_path, monkeypatch, first, m
     monkeypatch.setenv("PATH", f"{program.parent}:/bin:/usr/bin")
     path = tmp_path / "graph.png"
     path.write_bytes(b"old")
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(DependencyError, match=message):
         render(make_graph(n_features=5), path)
     assert path.read_bytes() == b"old"
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["bin", "graph.png"]
@@ -165,20 +227,19 @@ def test_failing_graphviz_leaves_the_old_picture(tmp_path, monkeypatch, first, m
 
 @pytest.mark.parametrize("name", ["graph.jpg", "graph", "svg", "graph.svg.gz"])
 def test_other_endings_are_refused(tmp_path, name):
-    with pytest.raises(ValueError, match=r"\.svg, \.png, \.pdf or \.dot"):
+    with pytest.raises(ArgumentError, match=r"\.svg, \.png, \.pdf or \.dot"):
         render(make_graph(n_features=5), tmp_path / name)
 
 
 @pytest.mark.parametrize("limits", [{"max_nodes": 1}, {"max_edges": 0}])
 def test_limits_too_small_are_refused(tmp_path, limits):
-    with pytest.raises(ValueError, match="at least"):
+    with pytest.raises(ArgumentError, match="at least"):
         render(make_graph(n_features=5), tmp_path / "graph.dot", **limits)
 
 
 # --- what is said ---------------------------------------------------------------------------
 
 
-@needs_graphviz
 def test_everything_is_said(tmp_path):
     graph = make_graph(n_features=40)
     assert graph.order.n_nodes < 60
@@ -196,21 +257,44 @@ def test_everything_is_said(tmp_path):
 
 
 def test_errors_signs_and_sizes_are_visibly_different():
-    lines = to_dot(make_graph(n_features=40)).source.splitlines()
+    lines = dot_of(make_graph(n_features=40)).source.splitlines()
     edges = [line for line in lines if "->" in line]
     assert {match[1] for line in edges if (match := re.search(r'color="(#\w{6})', line))} == {"#0072b2", "#d55e00"}
     assert sum("shape=diamond" in line for line in lines) == 8 + 1  # and one in the legend
-    assert (
-        len({match[1] for line in lines if "shape=circle" in line and (match := re.search(r"width=(\S+)", line))}) > 9
-    )
+    widths = (re.search(r"width=(\S+)", line) for line in lines if "shape=circle" in line)
+    assert len({match[1] for match in widths if match}) > 9
 
 
-@needs_graphviz
+def test_errors_signs_and_sizes_are_visibly_different_in_svg():
+    root = ElementTree.fromstring(svg_text(make_graph(n_features=40)))
+    edges = [path for path in root.iter(f"{SVG}path") if path.get("data-edge")]
+    assert {edge.get("stroke") for edge in edges} == {"#0072b2", "#d55e00"}
+    assert len({edge.get("stroke-width") for edge in edges}) > 9
+    assert len({edge.get("stroke-opacity") for edge in edges}) > 9
+    assert len(list(root.iter(f"{SVG}polygon"))) == 8 + 1  # and one in the legend
+    assert len({circle.get("r") for circle in root.iter(f"{SVG}circle")}) > 9
+
+
+def test_tooltips_name_nodes_in_their_text_form():
+    graph = make_graph(n_features=40)
+    root = ElementTree.fromstring(svg_text(graph))
+    tooltips = {group.get("data-node"): group.findtext(f"{SVG}title") for group in root.iter(f"{SVG}g")}
+    row = graph.nodes.slice(3, 1).to_pylist()[0]
+    feature = Feature(row["layer"], row["feature"], row["position"])
+    assert tooltips["3"] == f"feature {feature}, influence {row['influence']:.4g}"
+    assert tooltips[str(graph.order.errors.start)].startswith("error node L")
+    assert tooltips[str(graph.order.logits.start)].startswith("target ␣cold, position 5")
+    edges = [path.findtext(f"{SVG}title") for path in root.iter(f"{SVG}path") if path.get("data-edge")]
+    assert len(edges) > 100
+    pattern = r"(feature L\d+#\d+@\d|error node L\d+#error@\d|token \S+) → (feature L\d+#\d+@\d|target ␣\w+): "
+    assert all(re.match(pattern + r"[+-][\d.e-]+, \S+% of its input$", text) for text in edges)
+
+
 def test_targets_without_probability_and_target_features(tmp_path):
     graph = make_graph()
     graph.info["targets"] = [
         {**graph.info["targets"][0], "kind": "difference", "label": "cold − hot", "probability": None},
-        {"node": 44, "kind": "feature", "label": "L9 P5 F44", "weight": 0.5, "probability": None},
+        {"node": 44, "kind": "feature", "label": "L9#44@5", "weight": 0.5, "probability": None},
     ]
     graph.info["pruning"] = None
     shown = texts(graph.render(tmp_path / "graph.svg"))
@@ -218,7 +302,6 @@ def test_targets_without_probability_and_target_features(tmp_path):
     assert "not pruned" in " ".join(shown)
 
 
-@needs_graphviz
 @pytest.mark.parametrize("n_features", [0, 1])
 def test_a_single_token(tmp_path, n_features):
     graph = make_graph(["<bos>"], n_features, 0, answers=ANSWERS[:1])
@@ -232,7 +315,7 @@ def test_a_graph_without_edges():
         field = graph.nodes.schema.field(name)
         empty = pa.array([[]] * graph.order.n_nodes, type=field.type)
         graph.nodes = graph.nodes.set_column(graph.nodes.schema.get_field_index(name), field, empty)
-    assert "0 edges" in to_dot(graph).source
+    assert "0 edges" in dot_of(graph).source
 
 
 HOSTILE = ['"quo\\te"', "\\", "\\N\\l", "<b>x</b>", "&lt;&#65;&amp;", "\x00\x07\x1b", "\n\t ", "]; }", "", " ",
@@ -265,10 +348,37 @@ def test_hostile_text_neither_breaks_nor_changes(tmp_path):
         graph.render(tmp_path / f"graph.{ending}", max_nodes=100)
 
 
+# Everything that Python can hold in a string, and what XML and HTML give a meaning.
+ANY_TEXT = st.text(st.characters() | st.sampled_from("<>&\"'\\]\x00\ufffe\u200f\u202e\ud800"), max_size=30)
+
+
+@given(ANY_TEXT, st.booleans())
+def test_any_text_gives_valid_xml(text, raw):
+    """Labels go through `visible`; the writer must give valid XML for texts that do not, too."""
+    shown = text if raw else visible(text)
+    scene = Scene(100, 100, shown, texts=[SceneText("title", 0, 0, shown)])
+    root = ElementTree.fromstring(scene_to_svg(scene).encode())
+    (element,) = root.iter(f"{SVG}text")
+    assert len(root) == 3  # page, edges, texts
+    if not raw:
+        assert (element.text or "").replace("\u00a0", " ") == shown.replace("\u00a0", " ")
+        assert root.get("aria-label") == shown
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(ANY_TEXT, min_size=4, max_size=4))
+def test_any_text_of_a_graph_gives_valid_xml(words):
+    graph = make_graph(words[:2], 3, 1, answers=[(words[2], 0.5)], prompt=words[3])
+    graph.info["model"]["name"] = words[0]
+    graph.info["targets"][0] |= {"kind": words[1], "probability": None}
+    root = ElementTree.fromstring(svg_text(graph).encode())
+    nodes = [group for group in root.iter(f"{SVG}g") if group.get("data-node")]
+    assert len(nodes) == graph.order.n_nodes
+
+
 # --- which part -----------------------------------------------------------------------------
 
 
-@needs_graphviz
 def test_a_large_graph_shows_its_strongest_part_and_says_so(tmp_path):
     graph = large_graph()
     shown = texts(graph.render(tmp_path / "graph.svg", max_nodes=50, max_edges=60))
@@ -285,7 +395,7 @@ def test_limits_hold_and_every_column_has_its_token(max_nodes):
     assert max(2, min(max_nodes, 600) * 0.8) <= len(rows) <= max_nodes
     assert np.array_equal(rows, np.unique(rows))
     assert graph.order.logits.start in rows
-    assert set(positions(graph)[rows]) == set(positions(graph)[rows[(rows >= 531) & (rows < 595)]])
+    assert set(node_positions(graph)[rows]) == set(node_positions(graph)[rows[(rows >= 531) & (rows < 595)]])
 
 
 def test_no_shown_node_of_a_cut_picture_hangs_in_the_air():
@@ -295,7 +405,7 @@ def test_no_shown_node_of_a_cut_picture_hangs_in_the_air():
     edges = strongest_edges(among, 40)
     assert set(rows[rows < graph.order.tokens.start]) <= set(edges.source)
     assert 40 <= len(edges) < len(among)
-    assert (np.diff(edges.carried) >= 0).all()
+    assert (np.diff(edges.influence) >= 0).all()
 
 
 def test_the_most_influential_features_are_shown():
@@ -310,11 +420,41 @@ def test_the_most_influential_features_are_shown():
 # --- where ----------------------------------------------------------------------------------
 
 
+def test_the_picture_shows_the_positions_of_the_layout():
+    graph = make_graph(n_features=40)
+    rows = strongest_nodes(graph, 60)
+    among = edges_among(graph, rows)
+    edges = strongest_edges(among, 150)
+    nodes = picture_nodes(graph, rows)
+    layout = compute_layout(nodes, edges, picture_text(graph, nodes, len(edges), len(among)).footer)
+    in_svg, page = svg_boxes(graph)
+    in_dot, _ = dot_boxes(graph)
+    assert page == pytest.approx((layout.width, layout.height), abs=0.01)
+    assert sum("label" not in name for name in in_svg) == len(nodes) == 59
+    for node in nodes:
+        x, y, half = node.shape(layout.label_beside)
+        assert in_svg[f"node {node.row}"][:2] == pytest.approx((x, y), abs=0.02)
+        assert in_svg[f"node {node.row}"][3] == pytest.approx(2 * half, abs=0.02)
+        assert in_dot[f"node {node.row}"] == pytest.approx(in_svg[f"node {node.row}"], abs=0.03)
+
+
+def test_edges_end_at_their_nodes():
+    root = ElementTree.fromstring(svg_text(make_graph(n_features=40)))
+    places, page = svg_boxes(make_graph(n_features=40))
+    edges = [path for path in root.iter(f"{SVG}path") if path.get("data-edge")]
+    assert len(edges) > 100
+    for edge in edges:
+        source, target = (places[f"node {row}"] for row in edge.get("data-edge").split())
+        numbers = [float(number) for number in re.findall(r"[\d.]+", edge.get("d"))]
+        assert numbers[:2] == pytest.approx([source[0], page[1] - source[1] - source[3] / 2], abs=0.03)
+        assert numbers[-2:] == pytest.approx([target[0], page[1] - target[1] + target[3] / 2], abs=0.03)
+
+
+@both_writers
 @pytest.mark.parametrize("make", [make_graph, large_graph, lambda: make_graph(n_layers=1, n_errors=0)])
-def test_nothing_overlaps_or_leaves_the_page(make):
-    places = boxes(make())
-    page = places.pop("far_corner")[:2]
-    nodes = np.array([place for name, place in places.items() if name.startswith("node")])
+def test_nothing_overlaps_or_leaves_the_page(make, boxes):
+    places, page = boxes(make())
+    nodes = np.array(list(places.values()))
     x, y, width, height = nodes.T
     assert (x - width / 2 > 0).all() and (x + width / 2 < page[0]).all()  # noqa: PT018
     assert (y - height / 2 > 0).all() and (y + height / 2 < page[1]).all()  # noqa: PT018
@@ -325,10 +465,11 @@ def test_nothing_overlaps_or_leaves_the_page(make):
     assert page[0] / page[1] == pytest.approx(16 / 9, rel=1e-3)
 
 
-def test_layers_rise_and_positions_run_to_the_right():
+@both_writers
+def test_layers_rise_and_positions_run_to_the_right(boxes):
     graph = make_graph(n_features=40)
-    places = boxes(graph)
-    layer, position = graph.column("layer", missing=-1), positions(graph)
+    places, _ = boxes(graph)
+    layer, position = graph.column("layer", missing=-1), node_positions(graph)
     rows = range(graph.order.tokens.stop)
     for a in rows:
         for b in rows:
@@ -340,7 +481,7 @@ def test_layers_rise_and_positions_run_to_the_right():
 
 
 def test_a_page_of_sixty_nodes_is_legible_on_a_slide():
-    width, height = boxes(make_graph(n_features=41))["far_corner"][:2]
+    _, (width, height) = svg_boxes(make_graph(n_features=41))
     assert 9 * 960 / width >= 8.5
     assert 9 * 540 / height >= 8.5
 
@@ -352,9 +493,9 @@ def test_small_helpers():
     assert text_width(shorten("abc" * 100, 60)) <= 60
     assert shorten("abc" * 100, 60, keep_end=0.5).endswith("c")
     assert wrap(["aa", "bb", "cc"], 40) == ["aa  ·  bb", "cc"]
-    assert spread([5, 5, 5], [2, 2, 2], 0, 10) == [3, 5, 7]
-    assert spread([9, 9], [2, 4], 0, 10) == [5, 8]
-    assert spread([1, 9], [2, 2], 0, 10) == [1, 9]
-    assert [percent(share) for share in (0.452, 0.0004, 1e-7, 1.0, 0.0, 0.99996)] == [
+    assert pack_boxes([5, 5, 5], [2, 2, 2], 0, 10) == [3, 5, 7]
+    assert pack_boxes([9, 9], [2, 4], 0, 10) == [5, 8]
+    assert pack_boxes([1, 9], [2, 2], 0, 10) == [1, 9]
+    assert [format_percent(share) for share in (0.452, 0.0004, 1e-7, 1.0, 0.0, 0.99996)] == [
         "45.2%", "0.04%", "<0.01%", "100%", "0%", "100%",
     ]  # fmt: skip

@@ -1,1 +1,1 @@
-"""Pictures of graphs."""
+"""Pictures of attribution graphs: SVG with the standard library alone; DOT, PNG and PDF with Graphviz."""

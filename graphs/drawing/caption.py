@@ -1,0 +1,114 @@
+"""Title, caption and legend of a picture."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from .picture_nodes import PictureNode
+from .select import DrawableGraph
+from .style import CAPTION_LINE_PT, LEGEND_LINE_PT, MARGIN_PT
+from .text import format_count, format_percent, text_width, visible, wrap
+
+TITLE_CHARACTERS = 400  # of each end of a prompt that a title can show; measuring a whole book would be slow
+LEGEND = (
+    ("feature", "feature"),
+    ("error", "reconstruction error"),
+    ("size", "area: influence"),
+    ("token", "token"),
+    ("logit", "target"),
+    ("target feature", "target feature"),
+    ("positive", "positive"),
+    ("negative", "negative edge"),
+    ("width", "width: share of input, opacity: influence"),
+)
+
+
+@dataclass(frozen=True)
+class LegendEntry:
+    """One symbol of the legend and its text; `x` is the left end in points."""
+
+    symbol: str
+    text: str
+    x: float
+
+    @property
+    def symbol_width(self) -> float:
+        """Width of the symbol, with the space after it."""
+        return {"size": 44.0, "width": 28.0}.get(self.symbol, 22.0)
+
+    @property
+    def width(self) -> float:
+        """Width of symbol and text, with the space after them."""
+        return self.symbol_width + text_width(self.text) + 16
+
+
+@dataclass(frozen=True)
+class PictureText:
+    """Title, subtitle, caption and legend."""
+
+    title: str
+    subtitle: str
+    cut_note: str
+    """How many of the graph's nodes are shown; empty if all are."""
+    caption: list[str]
+    legend: list[tuple[str, str]]
+    """Symbols and their texts."""
+
+    def footer(self, page_width: float) -> float:
+        """Return the height of legend and caption on a page of this width."""
+        caption, legend = self.caption_lines(page_width), self.legend_lines(page_width)
+        return MARGIN_PT + CAPTION_LINE_PT * len(caption) + LEGEND_LINE_PT * len(legend) + 12
+
+    def caption_lines(self, page_width: float) -> list[str]:
+        """Return the caption, broken into lines for a page of this width."""
+        return wrap(self.caption, page_width - 2 * MARGIN_PT)
+
+    def legend_lines(self, page_width: float) -> list[list[LegendEntry]]:
+        """Return the legend, broken into lines for a page of this width."""
+        lines: list[list[LegendEntry]] = [[]]
+        x = MARGIN_PT
+        for symbol, text in self.legend:
+            entry = LegendEntry(symbol, text, x)
+            if x + entry.width > page_width - MARGIN_PT and lines[-1]:
+                lines.append([])
+                entry = LegendEntry(symbol, text, MARGIN_PT)
+            lines[-1].append(entry)
+            x = entry.x + entry.width
+        return lines
+
+
+def picture_text(graph: DrawableGraph, nodes: list[PictureNode], n_edges: int, n_candidates: int) -> PictureText:
+    """Return the texts of a picture that shows `nodes` and `n_edges` of the `n_candidates` edges between them."""
+    info, total = graph.info, graph.order.n_nodes
+    model, transcoders = (visible(str(info[key]["name"])) for key in ("model", "transcoders"))
+    scores, traced = info["scores"], info["traced"]
+    is_cut = len(nodes) < total
+    caption = [
+        f"Showing {len(nodes):,} of {format_count(total, 'node')}" if is_cut else format_count(total, "node"),
+        f"the strongest {n_edges:,} of {n_candidates:,} edges" if n_edges < n_candidates else format_count(n_edges, "edge"),
+        _pruning(info["pruning"]),
+        f"traced {format_count(traced['nodes'], 'node')}, {format_count(traced['edges'], 'edge')}",
+        f"replacement score {scores['replacement']:.2f}",
+        f"completeness score {scores['completeness']:.2f}",
+    ]  # fmt: skip
+    has_target_feature = any(node.is_target and node.kind == "feature" for node in nodes)
+    return PictureText(
+        title=visible(_both_ends(info["prompt"])),
+        subtitle=f"Attribution graph  ·  model {model}  ·  transcoders {transcoders}",
+        cut_note=f"showing the strongest {len(nodes):,} of {total:,} nodes" if is_cut else "",
+        caption=caption,
+        legend=[entry for entry in LEGEND if entry[0] != "target feature" or has_target_feature],
+    )
+
+
+def _both_ends(prompt: str) -> str:
+    if len(prompt) <= 2 * TITLE_CHARACTERS:
+        return prompt
+    return f"{prompt[:TITLE_CHARACTERS]}…{prompt[-TITLE_CHARACTERS:]}"
+
+
+def _pruning(pruning: dict[str, Any] | None) -> str:
+    if pruning is None:
+        return "not pruned"
+    errors = ", all error nodes kept" if pruning["keep_errors"] else ""
+    nodes, edges = format_percent(pruning["node_threshold"]), format_percent(pruning["edge_threshold"])
+    return f"pruned to {nodes} of node and {edges} of edge influence{errors}"

@@ -1,0 +1,127 @@
+"""Nodes of a picture: labels, sizes and tooltips from the node table."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cotrace.graphs.nodes import ErrorNode, Feature
+
+from .select import DrawableGraph, influence_column, node_positions
+from .style import DIAMETERS_PT, LABEL_PT, LABEL_WIDTHS_PT, TARGET_HEIGHT_PT, TOKEN_HEIGHT_PT
+from .text import format_percent, shorten, text_width, visible
+
+COLUMNS = ["kind", "text", "layer", "position", "feature", "activation", "influence"]
+KIND_NAMES = {"feature": "feature", "error": "error node", "token": "token", "logit": "target"}
+
+
+@dataclass
+class PictureNode:
+    """One node of a picture. `compute_layout` sets `x` and `y`.
+
+    Features and errors are circles and diamonds with a label beside or below them; tokens and targets are boxes with
+    the label inside. Lengths are in points, from the lower left corner of the page.
+    """
+
+    row: int
+    """Number of the node in the graph."""
+    kind: str
+    layer: int
+    """-1 for tokens."""
+    position: int
+    label: str = ""
+    detail: str = ""
+    """Second line of a target: its probability or kind."""
+    diameter: float = 0.0
+    """Of a feature or an error node."""
+    name: str = ""
+    """Full name in tooltips, such as "feature L17#264@5"."""
+    tooltip: str = ""
+    is_target: bool = False
+    x: float = 0.0
+    """Centre of the shape and its label together."""
+    y: float = 0.0
+
+    @property
+    def is_box(self) -> bool:
+        """True for tokens and targets."""
+        return self.kind in ("token", "logit")
+
+    def width(self, label_beside: bool = True) -> float:
+        """Return the width of shape and label together."""
+        text = text_width(self.label)
+        if self.is_box:
+            return max(text * 1.1, text_width(self.detail)) + 10
+        gap = 3.0 if self.label else 0.0
+        return self.diameter + gap + text if label_beside else max(self.diameter, text)
+
+    def height(self, label_beside: bool = True) -> float:
+        """Return the height of shape and label together."""
+        if self.is_box:
+            return TOKEN_HEIGHT_PT if self.kind == "token" else TARGET_HEIGHT_PT
+        line = LABEL_PT * 1.15 if self.label else 0.0
+        return max(self.diameter, line) if label_beside else self.diameter + line
+
+    def shape(self, label_beside: bool = True) -> tuple[float, float, float]:
+        """Return centre x, centre y and half the height of the shape without its label."""
+        if self.is_box:
+            return self.x, self.y, self.height() / 2
+        radius = self.diameter / 2
+        if not self.label:
+            return self.x, self.y, radius
+        if label_beside:
+            return self.x - self.width() / 2 + radius, self.y, radius
+        return self.x, self.y + self.height(False) / 2 - radius, radius
+
+
+def picture_nodes(graph: DrawableGraph, rows: np.ndarray) -> list[PictureNode]:
+    """Return the nodes with the given numbers, without positions on the page."""
+    influence, position = influence_column(graph), node_positions(graph)
+    circles = rows[rows < graph.order.errors.stop]
+    largest = influence[circles].max(initial=0.0) or 1.0
+    targets = {target["node"]: target for target in graph.info["targets"]}
+    nodes = []
+    for row, values in zip(rows.tolist(), graph.nodes.select(COLUMNS).take(rows).to_pylist(), strict=True):
+        values["position"] = int(position[row])
+        node = _node(row, values, targets.get(row))
+        if not node.is_box:  # the area is proportional to the influence
+            node.diameter = max(DIAMETERS_PT[0], DIAMETERS_PT[1] * max(0.0, influence[row] / largest) ** 0.5)
+        nodes.append(node)
+    return nodes
+
+
+def _node(row: int, values: dict[str, Any], target: dict[str, Any] | None) -> PictureNode:
+    kind, layer = values["kind"], values["layer"]
+    node = PictureNode(row, kind, -1 if layer is None else layer, values["position"], is_target=target is not None)
+    node.label = shorten(visible(_label(values, target)), LABEL_WIDTHS_PT[kind])
+    node.name = f"{KIND_NAMES[kind]} {_full_name(values, node.label)}"
+    node.detail = _detail(target) if target else ""
+    node.tooltip = ", ".join([node.name, *_facts(values, node.label)])
+    return node
+
+
+def _label(values: dict[str, Any], target: dict[str, Any] | None) -> str:
+    if values["kind"] == "error":
+        return ""
+    if values["kind"] == "feature":  # layer and position can be read off the axes
+        return values["text"] or str(values["feature"])
+    return (target["label"] if target else "") or values["text"]
+
+
+def _full_name(values: dict[str, Any], label: str) -> str:
+    if values["kind"] == "feature":
+        return str(Feature(values["layer"], values["feature"], values["position"]))
+    return str(ErrorNode(values["layer"], values["position"])) if values["kind"] == "error" else label
+
+
+def _facts(values: dict[str, Any], label: str) -> list[str]:
+    facts = [label] if values["kind"] == "feature" and values["text"] else []
+    if values["kind"] in ("token", "logit"):
+        facts.append(f"position {values['position']}")
+    numbers = ((name, values[name]) for name in ("activation", "influence"))
+    return facts + [f"{name} {value:.4g}" for name, value in numbers if value is not None]
+
+
+def _detail(target: dict[str, Any]) -> str:
+    probability = target["probability"]
+    return visible(str(target["kind"])) if probability is None else format_percent(probability)

@@ -1,0 +1,242 @@
+"""A picture as a list of shapes, curves and lines of text, which the writers of SVG and DOT translate.
+
+Lengths are in points, from the lower left corner of the page.
+"""
+
+import itertools
+from dataclasses import dataclass, field
+
+from .caption import LegendEntry, PictureText, picture_text
+from .config import DrawingConfig
+from .layout import PageLayout, compute_layout
+from .picture_nodes import PictureNode, picture_nodes
+from .select import DrawableGraph, EdgeTable, edges_among, strongest_edges, strongest_nodes
+from .style import (
+    CAPTION_LINE_PT,
+    DETAIL_PT,
+    EDGE_BEND,
+    EDGE_OPACITIES,
+    EDGE_WIDTHS_PT,
+    GREY_LINE,
+    INK,
+    LABEL_PT,
+    LAYER_NAME_PT,
+    LEGEND_LINE_PT,
+    MARGIN_PT,
+    NEGATIVE,
+    NOTE_PT,
+    PALE_INK,
+    POSITIVE,
+    RULE,
+    STYLES,
+    SUBTITLE_PT,
+    TARGET_FEATURE_STYLE,
+    TITLE_PT,
+    TOKEN_HEIGHT_PT,
+    ShapeStyle,
+)
+from .text import format_percent, shorten, text_width
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class SceneText:
+    """One line of text; `y` is the middle of its capital letters."""
+
+    name: str
+    x: float
+    y: float
+    text: str
+    size: float = LABEL_PT
+    color: str = INK
+    anchor: str = "start"
+    """"start", "middle" or "end" of the text is at `x`."""
+    bold: bool = False
+
+
+@dataclass(frozen=True)
+class SceneShape:
+    """A circle, diamond or box; boxes have their lines of text inside, others beside or below."""
+
+    name: str
+    x: float
+    y: float
+    width: float
+    height: float
+    style: ShapeStyle
+    texts: tuple[SceneText, ...] = ()
+    tooltip: str = ""
+
+
+@dataclass(frozen=True)
+class SceneEdge:
+    """A cubic Bézier curve between two shapes."""
+
+    source: str
+    target: str
+    points: tuple[Point, Point, Point, Point]
+    color: str
+    opacity: float
+    width: float
+    tooltip: str
+
+
+@dataclass(frozen=True)
+class SceneLine:
+    """A straight line."""
+
+    start: Point
+    end: Point
+    color: str
+    width: float
+
+
+@dataclass(frozen=True)
+class SceneBand:
+    """A rectangle behind everything else."""
+
+    left: float
+    bottom: float
+    right: float
+    top: float
+
+
+@dataclass
+class Scene:
+    """Everything on a page, in the order in which it is drawn: bands, lines, edges, shapes, texts."""
+
+    width: float
+    height: float
+    title: str
+    bands: list[SceneBand] = field(default_factory=list)
+    lines: list[SceneLine] = field(default_factory=list)
+    edges: list[SceneEdge] = field(default_factory=list)
+    shapes: list[SceneShape] = field(default_factory=list)
+    texts: list[SceneText] = field(default_factory=list)
+
+
+def build_scene(graph: DrawableGraph, config: DrawingConfig) -> Scene:
+    """Return the picture of a graph, cut to the limits of `config`."""
+    rows = strongest_nodes(graph, config.max_nodes)
+    candidates = edges_among(graph, rows)
+    edges = strongest_edges(candidates, config.max_edges)
+    nodes = picture_nodes(graph, rows)
+    text = picture_text(graph, nodes, len(edges), len(candidates))
+    layout = compute_layout(nodes, edges, text.footer)
+    scene = Scene(layout.width, layout.height, text.title)
+    _add_axes(scene, layout)
+    # Small nodes come first: where Graphviz draws the edges, those of influential nodes end up on top.
+    scene.shapes += [_node_shape(node, layout) for node in sorted(nodes, key=lambda node: node.diameter)]
+    _add_edges(scene, layout, {node.row: node for node in nodes}, edges)
+    _add_title(scene, text)
+    _add_caption(scene, text)
+    return scene
+
+
+def _add_axes(scene: Scene, layout: PageLayout) -> None:
+    """Add column bands, layer lines and layer names, and dots where positions are left out."""
+    columns = list(layout.columns.items())
+    left, right = columns[0][1][0], columns[-1][1][1]
+    scene.bands += [SceneBand(start, layout.bottom, end, layout.top) for _, (start, end) in columns]
+    for layer, (bottom, top) in layout.layers.items():
+        scene.lines.append(SceneLine((left - 6, bottom), (right, bottom), RULE, 0.5))
+        name, x, y = f"L{layer}", left - LAYER_NAME_PT, (bottom + top) / 2
+        scene.texts.append(SceneText(f"layer {layer}", x, y, name, color=PALE_INK))
+    for (position, (_, end)), (following, (start, _)) in itertools.pairwise(columns):
+        if following > position + 1:
+            x, y = (end + start) / 2, layout.bottom - TOKEN_HEIGHT_PT / 2
+            scene.texts.append(SceneText(f"gap {position}", x, y, "⋯", anchor="middle"))
+
+
+def _node_shape(node: PictureNode, layout: PageLayout) -> SceneShape:
+    x, y, half = node.shape(layout.label_beside)
+    is_target_feature = node.is_target and not node.is_box
+    style = TARGET_FEATURE_STYLE if is_target_feature else STYLES[node.kind]
+    width = node.width() if node.is_box else 2 * half
+    texts = tuple(text for text in _node_texts(node, layout, x, y, half) if text.text)
+    return SceneShape(_node_name(node.row), x, y, width, 2 * half, style, texts, node.tooltip)
+
+
+def _node_name(row: int) -> str:
+    return f"node {row}"
+
+
+def _node_texts(node: PictureNode, layout: PageLayout, x: float, y: float, half: float) -> list[SceneText]:
+    name = f"{_node_name(node.row)} label"
+    if node.kind == "logit":
+        return [
+            SceneText(name, x, y + 6, node.label, anchor="middle", bold=True),
+            SceneText(f"{name} detail", x, y - 5, node.detail, DETAIL_PT, anchor="middle"),
+        ]
+    if node.is_box:
+        return [SceneText(name, x, y, node.label, anchor="middle")]
+    if layout.label_beside:
+        return [SceneText(name, x + half + 3.5, y, node.label, bold=node.is_target)]
+    return [SceneText(name, x, y - half - LABEL_PT * 0.6, node.label, anchor="middle", bold=node.is_target)]
+
+
+def _add_edges(scene: Scene, layout: PageLayout, nodes: dict[int, PictureNode], edges: EdgeTable) -> None:
+    columns = (edges.source, edges.target, edges.weight, edges.input_share, edges.influence)
+    largest = max(edges.influence, default=0.0) or 1.0
+    for source, target, weight, share, influence in zip(*(column.tolist() for column in columns), strict=True):
+        below, above = nodes[source], nodes[target]
+        edge = SceneEdge(
+            _node_name(source),
+            _node_name(target),
+            _curve(below.shape(layout.label_beside), above.shape(layout.label_beside)),
+            color=POSITIVE if weight > 0 else NEGATIVE,
+            opacity=EDGE_OPACITIES[0] + (EDGE_OPACITIES[1] - EDGE_OPACITIES[0]) * (influence / largest) ** 0.5,
+            width=EDGE_WIDTHS_PT[0] + (EDGE_WIDTHS_PT[1] - EDGE_WIDTHS_PT[0]) * share,
+            tooltip=f"{below.name} → {above.name}: {weight:+.4g}, {format_percent(share)} of its input",
+        )
+        scene.edges.append(edge)
+
+
+def _curve(below: tuple[float, float, float], above: tuple[float, float, float]) -> tuple[Point, Point, Point, Point]:
+    (x0, y0, up), (x1, y1, down) = below, above
+    y0, y1 = y0 + up, y1 - down
+    bend = EDGE_BEND * (y1 - y0)
+    return (x0, y0), (x0, y0 + bend), (x1, y1 - bend), (x1, y1)
+
+
+def _add_title(scene: Scene, text: PictureText) -> None:
+    width, y = scene.width - 2 * MARGIN_PT, scene.height - 22
+    note_width = text_width(text.cut_note, NOTE_PT) * 1.1
+    title = shorten(text.title, width - note_width - 20, TITLE_PT, keep_end=0.6)
+    subtitle = shorten(text.subtitle, width, SUBTITLE_PT)
+    scene.texts.append(SceneText("title", MARGIN_PT, y, title, TITLE_PT))
+    scene.texts.append(SceneText("subtitle", MARGIN_PT, scene.height - 39, subtitle, SUBTITLE_PT, PALE_INK))
+    if text.cut_note:
+        scene.texts.append(SceneText("cut", scene.width - MARGIN_PT, y, text.cut_note, NOTE_PT, anchor="end"))
+
+
+def _add_caption(scene: Scene, text: PictureText) -> None:
+    """Add the legend and, below it, the caption."""
+    lines = text.caption_lines(scene.width)
+    for index, line in enumerate(reversed(lines)):
+        y = MARGIN_PT * 0.8 + CAPTION_LINE_PT * index
+        scene.texts.append(SceneText(f"caption {index}", MARGIN_PT, y, line, color=PALE_INK))
+    base = MARGIN_PT + CAPTION_LINE_PT * len(lines) + 6
+    for index, entries in enumerate(reversed(text.legend_lines(scene.width))):
+        for entry in entries:
+            _add_legend_entry(scene, entry, base + LEGEND_LINE_PT * index)
+
+
+def _add_legend_entry(scene: Scene, entry: LegendEntry, y: float) -> None:
+    symbol, x = entry.symbol, entry.x
+    scene.texts.append(SceneText(f"legend {symbol} text", x + entry.symbol_width, y, entry.text))
+    if symbol in ("positive", "negative"):
+        color = POSITIVE if symbol == "positive" else NEGATIVE
+        scene.lines.append(SceneLine((x, y), (x + 17, y), color, 2.5))
+    elif symbol == "width":
+        for height, width in ((5, 0.8), (0, 2.5), (-5, 5.0)):
+            scene.lines.append(SceneLine((x, y + height), (x + 22, y + height), GREY_LINE, width))
+    elif symbol == "size":
+        for index, size in enumerate((6.0, 10.0, 15.0)):
+            name = f"legend size {index}"
+            scene.shapes.append(SceneShape(name, x + 4 + 13 * index, y, size, size, STYLES["feature"]))
+    else:
+        style = TARGET_FEATURE_STYLE if symbol == "target feature" else STYLES[symbol]
+        width, height = (17, 11) if style.form == "box" else (13, 13)
+        scene.shapes.append(SceneShape(f"legend {symbol}", x + 9, y, width, height, style))

@@ -1,0 +1,86 @@
+"""Text of pictures: visible characters, widths, line breaks, percentages."""
+
+import unicodedata
+from collections.abc import Sequence
+
+from .style import LABEL_PT
+
+# Advance widths of Helvetica in em, by the characters that share them; all others are 0.56 wide.
+_WIDTHS_EM = {"ijl'": 0.22, " !.,:;/\\[]ftI|": 0.28, "()-`r\"{}*": 0.34, "cksvxyzJ": 0.5, "ABEKPSVXY&FTZ": 0.66,
+              "CDHNRUw": 0.72, "GOQ": 0.78, "mM": 0.84, "%": 0.89, "W…@⋯⏎": 1.0}  # fmt: skip
+_CHARACTER_EM = {character: em for characters, em in _WIDTHS_EM.items() for character in characters}
+_VISIBLE = {"\n": "⏎", "\u2028": "⏎", "\u2029": "⏎", "\t": "⇥", "\r": "␍"}
+# Unicode's Bidi_Control characters: overrides would reverse the rest of a line.
+_BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def visible(text: str) -> str:
+    """Return a text with invisible characters made visible.
+
+    Outer spaces become ␣, line breaks ⏎ and tabs ⇥. Control characters, lone surrogates, characters that Unicode does
+    not assign and bidirectional controls become �, so that the result is valid in XML.
+    """
+    shown = "".join(_VISIBLE.get(character) or ("�" if _unprintable(character) else character) for character in text)
+    inner = shown.strip(" ")
+    lead = len(shown) - len(shown.lstrip(" "))
+    return "␣" * lead + inner + "␣" * (len(shown) - lead - len(inner))
+
+
+def _unprintable(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs", "Cn") or character in _BIDI_CONTROLS
+
+
+def text_width(text: str, size: float = LABEL_PT) -> float:
+    """Return the approximate width of a line of Helvetica or Arial, in points."""
+    return size * sum(_CHARACTER_EM.get(character) or _other_em(character) for character in text)
+
+
+def _other_em(character: str) -> float:
+    if unicodedata.combining(character):
+        return 0.0
+    # Emoji and symbols often come from another, wider font.
+    symbol = 1.25 if unicodedata.category(character) == "So" else 0.56
+    return max(symbol, 1.0) if unicodedata.east_asian_width(character) in "WF" else symbol
+
+
+def shorten(text: str, width: float, size: float = LABEL_PT, keep_end: float = 0.0) -> str:
+    """Return a text cut to `width` points with an ellipsis; its end gets the share `keep_end` of the width."""
+    if text_width(text, size) <= width:
+        return text
+    width -= text_width("…", size)
+    head = _prefix(text, width * (1 - keep_end), size)
+    tail = _prefix(text[::-1], width * keep_end, size)[::-1]
+    return f"{head.rstrip()}…{tail.lstrip()}"
+
+
+def _prefix(text: str, width: float, size: float) -> str:
+    used = 0.0
+    for index, character in enumerate(text):
+        used += text_width(character, size)
+        if used > width:
+            return text[:index]
+    return text
+
+
+def wrap(parts: Sequence[str], width: float, size: float = LABEL_PT, separator: str = "  ·  ") -> list[str]:
+    """Return lines of at most `width` points that hold the parts, joined by the separator."""
+    lines: list[str] = []
+    for part in (shorten(part, width, size) for part in parts):
+        joined = f"{lines[-1]}{separator}{part}" if lines else ""
+        if lines and text_width(joined, size) <= width:
+            lines[-1] = joined
+        else:
+            lines.append(part)
+    return lines
+
+
+def format_percent(share: float) -> str:
+    """Return a share as a percentage with three significant digits: 45.2%, 0.08%, <0.01%."""
+    if 0 < share < 1e-4:
+        return "<0.01%"
+    return f"{100 * share:.3g}%" if share < 0.9995 else f"{100 * share:.4g}%"
+
+
+def format_count(number: int, noun: str) -> str:
+    """Return a number and its noun: "1 node", "1,204 nodes"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
