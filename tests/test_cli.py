@@ -39,11 +39,16 @@ def test_trace_writes_a_graph_and_says_where(traced, prompt):
         assert words in result.stdout
 
 
-def test_without_dot_the_graph_is_written_and_the_cure_named(tmp_path, prompt):
+def test_without_dot_graph_and_picture_are_written(tmp_path, prompt):
     result = run("trace", prompt, *MODEL, "--out", tmp_path, PATH="/nowhere")
     assert result.returncode == 0
-    assert "Graphviz" in result.stdout
-    assert [path.suffix for path in tmp_path.iterdir()] == [".arrow"]
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".arrow", ".svg"]
+    assert f"{slug(prompt)}.svg" in result.stdout.splitlines()[-1]
+    file = next(tmp_path.glob("*.arrow"))
+    refused = run("render", file, "--to", "png", PATH="/nowhere")
+    assert refused.returncode != 0
+    assert "apt install graphviz" in refused.stderr
+    assert ".svg and .dot need no Graphviz" in refused.stderr
 
 
 def test_show_prune_and_render(traced, prompt, tmp_path):

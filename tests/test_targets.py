@@ -8,7 +8,7 @@ from tiny import WIDTH, prompt
 
 from cotrace import Feature
 from cotrace.cli.show import find_target
-from cotrace.graphs.drawing.layout import strongest_nodes
+from cotrace.graphs.drawing.select import strongest_nodes
 from cotrace.graphs.paths import node_label
 
 

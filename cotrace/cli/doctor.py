@@ -56,7 +56,7 @@ def _installed(name: str) -> str:
 def _dot() -> str:
     program = shutil.which("dot")
     if program is None:
-        return "not found: graphs are written, pictures are not (apt install graphviz, brew install graphviz)"
+        return "not found: PNG and PDF pictures need it, SVG does not (apt install graphviz, brew install graphviz)"
     found = subprocess.run([program, "-V"], capture_output=True, text=True, check=False)
     return f"{program} ({found.stderr.strip()})"
 

@@ -24,7 +24,7 @@ def render(
     out: Annotated[Path | None, typer.Option(help="Where to write; default FILE with the picture's ending.")] = None,
     max_nodes: Annotated[int, typer.Option(help="At most so many nodes on the picture.", min=2)] = 60,
 ) -> None:
-    """Draw a graph with Graphviz."""
+    """Draw a graph. SVG and DOT need nothing else; PNG and PDF need Graphviz."""
     import cotrace
 
     from .output_paths import check_target

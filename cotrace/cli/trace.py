@@ -167,17 +167,12 @@ def write(graph: Any, pruning: dict[str, Any], name: Path, full: bool, max_nodes
 
 
 def finish(circuit: Any, written: list[Path], picture: Path, max_nodes: int) -> None:
-    """Draw the picture where Graphviz is installed, then tell the circuit and where it is."""
-    from .report import console, print_paths, print_summary, say_written
+    """Print the summary of a circuit, draw it, and print which files were written; the picture comes last."""
+    from .report import print_paths, print_summary, say_written
 
     print_summary(circuit)
     print_paths(circuit, 8)
-    try:
-        written.append(circuit.render(picture, max_nodes=max_nodes))
-    except ValueError as error:
-        picture.unlink(missing_ok=True)  # one of an earlier trace would show another graph
-        console.print(f"no picture: {error}", style="yellow", markup=False)
-    for path in written:
+    for path in [*written, circuit.render(picture, max_nodes=max_nodes)]:
         say_written(path)
 
 
