@@ -1,25 +1,49 @@
-"""Files that are written whole or not at all, and the room for them."""
+"""Atomic file writes, and free disk space."""
 
+import errno
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from cotrace.common.errors import CotraceError, FileError, ResourceError
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` to write to; becomes `path` if nothing fails, and is gone if it does."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Yield a temporary path beside `path` to write to; rename it to `path` at the end, delete it after an error.
+
+    Creates the parent folders.
+
+    Raises:
+        ResourceError: the disk is full.
+        FileError: the file cannot be written for another reason.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        raise _write_error(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _write_error(path: Path, error: OSError) -> CotraceError:
+    if error.errno in FULL_DISK:
+        return ResourceError(
+            f"cannot write {path}: the disk of {path.parent} is full; free space, or use another folder"
+        )
+    reason = error.strerror or " ".join(str(error).split())
+    return FileError(f"cannot write {path}: {reason}; choose a path that you may write to")
 
 
 def free_disk() -> int:
-    """Bytes that are free for temporary files."""
+    """Return the number of bytes that are free for temporary files."""
     return shutil.disk_usage(tempfile.gettempdir()).free

@@ -1,25 +1,32 @@
-"""What a graph predicts of an ablation: signed effects along its edges, where influence has no sign."""
+"""The effects of an ablation that a graph predicts: signed, along its edges, while influence has no sign."""
 
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from cotrace.common.compiled import compiled
-from cotrace.common.errors import CotraceError
+from cotrace.common.errors import ArgumentError
 
-from .graph import Graph
-from .influence import row_totals
+from .data import GraphData
 
 
-def ablation_effects(graph: Graph, removed: Sequence[Iterable[int]], others_respond: bool = True) -> np.ndarray:
-    """How much every node's value changes when features and error nodes are taken out, (K, M) float64.
+def ablation_effects(graph: GraphData, removed: Sequence[Iterable[int]], others_respond: bool = True) -> np.ndarray:
+    """Predict the change of every node's value when nodes are ablated, (K, M) float64.
 
-    A value is a feature's activation or what a target reads; `removed` are K sets of nodes. Along the edges of
-    this graph, everything is linear: a feature that reads less by some share of its activation writes less by that
-    share. Without `others_respond`, features that are not removed keep their activations, and values are what
-    they would read. Of removed nodes it is minus their activation, of errors -1, of tokens 0.
+    A value is a feature's activation or a target's read-out. The prediction is linear in the edges: a feature
+    whose input falls by some share of its activation writes less by the same share.
 
-    Raises ValueError for nodes that are no features and no errors of the graph.
+    Args:
+        graph: the graph.
+        removed: K sets of features and error nodes.
+        others_respond: whether other features respond; if not, they keep their activations, and their values
+            are the changes of their inputs.
+
+    Returns:
+        Changes. For removed nodes, minus the activation of a feature and -1 for an error node; 0 for tokens.
+
+    Raises:
+        ArgumentError: a node is not a feature or error node of the graph.
     """
     sets = [_changeable(graph, nodes) for nodes in removed]
     activation_M = np.nan_to_num(graph.column("activation"), nan=0.0).astype(np.float64)
@@ -27,33 +34,34 @@ def ablation_effects(graph: Graph, removed: Sequence[Iterable[int]], others_resp
     fixed_MK = np.zeros(change_MK.shape, np.bool_)
     for k, nodes in enumerate(sets):
         fixed_MK[nodes, k] = True
-    arrays = graph.indptr, graph.indices, graph.weights, activation_M
-    _spread(*arrays, graph.order.n_features, fixed_MK, others_respond, change_MK)
+    _spread(*graph.csr, activation_M, graph.order.n_features, fixed_MK, others_respond, change_MK)
     return change_MK.T
 
 
-def pair_influence(graph: Graph, sources: Iterable[int]) -> np.ndarray:
-    """Influence of K features or error nodes on every node, (K, M): the share of its paths' weight that begins there.
+def pair_influence(graph: GraphData, sources: Iterable[int]) -> np.ndarray:
+    """Return the influence of K features or error nodes on every node, (K, M).
 
-    Column by column what `Graph.influence` is for the targets: `Ahat + Ahat^2 + ...` with rows that add up to 1
-    (Ameisen et al. 2025, "Evaluating Mechanistic Faithfulness", where it is compared with ablations). Raises
-    ValueError for nodes that are no features and no errors of the graph, and for one that is named twice.
+    That is the share of the weight of all paths into a node that begins at each source, in `Ahat + Ahat^2 + ...`
+    with rows that sum to 1 (Ameisen et al. 2025, "Evaluating Mechanistic Faithfulness", where it is compared
+    with ablations). `Graph.influence` is the same for the targets.
+
+    Raises ArgumentError for a node that is not a feature or error node of the graph, or is named twice.
     """
     nodes = _changeable(graph, sources)
     influence_MK = np.zeros((graph.order.n_nodes, len(nodes)))
-    _reach(graph.indptr, graph.indices, graph.weights, row_totals(graph.indptr, graph.weights), nodes, influence_MK)
+    _reach(*graph.csr, graph.csr.row_totals(), nodes, influence_MK)
     return influence_MK.T
 
 
-def _changeable(graph: Graph, nodes: Iterable[int]) -> np.ndarray:
-    """Numbers of features and errors, each once, as the loops below take them without looking."""
+def _changeable(graph: GraphData, nodes: Iterable[int]) -> np.ndarray:
+    """Return nodes as an array, checked to be features and errors and named once, since compiled loops do not check."""
     array, changeable = np.array(list(nodes)), graph.order.n_features + graph.order.n_errors
     if not array.size:
         return np.empty(0, np.int64)
     if array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= changeable:
-        raise CotraceError(f"only features and errors can be ablated, the nodes 0 … {changeable - 1} of this graph")
+        raise ArgumentError(f"only features and errors can be ablated, the nodes 0 … {changeable - 1} of this graph")
     if len(np.unique(array)) < len(array):
-        raise CotraceError("a node is named twice; name each once")
+        raise ArgumentError("a node is named twice; name each once")
     return array.astype(np.int64)
 
 
@@ -74,7 +82,7 @@ def _reach(indptr, indices, weights, totals, nodes, influence):
 
 @compiled
 def _spread(indptr, indices, weights, activation, n_features, fixed, others_respond, change):
-    """Row by row, sources first: `share` is the change of what a node writes, in parts of what it writes."""
+    """Go through the rows, sources first; `share` is the relative change of a node's output."""
     share = np.where(fixed, -1.0, 0.0)
     for row in range(len(activation)):
         for edge in range(indptr[row], indptr[row + 1]):

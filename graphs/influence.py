@@ -6,6 +6,8 @@ import numpy as np
 
 from cotrace.common.compiled import compiled, compiled_for_sums
 
+from .csr import CSR, sum_of_sizes
+
 RUN = 64  # edges: where their sources are consecutive, as mostly in a graph that is not pruned, no index is looked up
 
 
@@ -17,36 +19,30 @@ def weights_of_targets(targets: list[dict[str, Any]], n_nodes: int) -> np.ndarra
     return weights
 
 
-def node_influence(
-    indptr: np.ndarray, indices: np.ndarray, weights: np.ndarray, target_weights: np.ndarray
-) -> np.ndarray:
-    """Influence of every node: `w (Ahat + Ahat^2 + ...)`, with `|A|` row-normalised to `Ahat`.
+def node_influence(csr: CSR, target_weights: np.ndarray) -> np.ndarray:
+    """Return the influence of every node, (M,) float64: `w (Ahat + Ahat^2 + ...)`, with `|A|` row-normalised to `Ahat`.
 
-    The nodes stand in topological order read backwards (`NodeOrder`), so one pass over the rows
-    gives the whole Neumann series exactly, in O(edges). CSR arrays have row = target; target
-    weights are (M,). Returns (M,) float64. Method: Ameisen et al., "Circuit Tracing" (2025),
-    appendix on pruning, without its matrix inverse.
+    Read backwards, the nodes are in topological order (`NodeOrder`), so one pass over the rows computes
+    the whole Neumann series exactly, in O(edges). `target_weights` w is (M,). Method: Ameisen et al.,
+    "Circuit Tracing" (2025), appendix on pruning, without its matrix inverse.
     """
-    return _propagate(indptr, indices, weights, np.ascontiguousarray(target_weights, np.float64))
+    return _propagate(*csr, np.ascontiguousarray(target_weights, np.float64))
 
 
-def estimated_influence(
-    indptr: np.ndarray,
-    indices: np.ndarray,
-    weights: np.ndarray,
-    target_weights: np.ndarray,
-    computed: np.ndarray,
-    sites: np.ndarray,
-) -> np.ndarray:
-    """Influence of every node if features without a row pass on what the others of their site do, (M,) float64.
+def estimated_influence(csr: CSR, target_weights: np.ndarray, computed: np.ndarray, sites: np.ndarray) -> np.ndarray:
+    """Return an estimate of every node's influence, (M,) float64, for a graph without some of its rows.
 
-    Rows were computed of the nodes in `computed`, (M,) bool; `sites` are the first features of each
-    layer and position, ascending, and the number of features behind them. Where a site has no row,
-    what its features would pass on is lost. With all rows it is `node_influence`; without some, that is
-    a lower bound and this is closer.
+    A site is a layer and position. A feature without a row is taken to pass influence on as the computed
+    features of its site do together; at a site without any row, it is lost. With all rows the estimate
+    equals `node_influence`; otherwise that is a lower bound, and the estimate is closer.
+
+    Args:
+        csr: the edges.
+        target_weights: weight of every node as a target, (M,).
+        computed: mask of the nodes whose rows were computed, (M,) bool.
+        sites: number of the first feature of each site, ascending, then the number of features, (S+1,) int64.
     """
-    weights_of_rows = np.ascontiguousarray(target_weights, np.float64)
-    return _propagate_for_others(indptr, indices, weights, weights_of_rows, computed, sites)
+    return _propagate_for_others(*csr, np.ascontiguousarray(target_weights, np.float64), computed, sites)
 
 
 @compiled
@@ -81,7 +77,7 @@ def _pass_on(row, mass, indptr, indices, weights, influence):
     start, stop = indptr[row], indptr[row + 1]
     if mass == 0.0 or start == stop:
         return
-    total = _sum_of_sizes(weights[start:stop])
+    total = sum_of_sizes(weights[start:stop])
     if total == 0.0:
         return
     if stop - start == 1 or mass / total == np.inf:  # the share of a lone edge is 1 exactly
@@ -99,23 +95,6 @@ def _pass_on(row, mass, indptr, indices, weights, influence):
 
 
 @compiled_for_sums
-def _sum_of_sizes(weights):
-    total = 0.0
-    for edge in range(len(weights)):
-        total += abs(weights[edge])
-    return total
-
-
-@compiled_for_sums
 def _add_sizes(weights, scale, sums):
     for edge in range(len(weights)):
         sums[edge] += scale * abs(weights[edge])
-
-
-@compiled
-def row_totals(indptr, weights):
-    """Sum of absolute weights of every row, (M,) float64."""
-    totals = np.zeros(len(indptr) - 1, np.float64)
-    for row in range(len(totals)):
-        totals[row] = _sum_of_sizes(weights[indptr[row] : indptr[row + 1]])
-    return totals

@@ -1,14 +1,14 @@
-"""The strongest paths through a graph, as people read them."""
+"""The strongest paths through a graph, and their names."""
 
 import heapq
 from typing import NamedTuple
 
 import numpy as np
 
-from cotrace.common.errors import CotraceError
+from cotrace.common.errors import ArgumentError
 
-from .graph import Graph
-from .influence import row_totals
+from .data import GraphData
+from .nodes import ErrorNode, Feature
 
 
 class Path(NamedTuple):
@@ -24,74 +24,78 @@ class Path(NamedTuple):
 
 
 def strongest_paths(
-    graph: Graph, target: int | None = None, count: int = 5, through_errors: bool = False
+    graph: GraphData, target: int | None = None, count: int = 5, through_errors: bool = False
 ) -> list[Path]:
-    """The `count` strongest complete paths that end in one target, or in any.
+    """Return the `count` strongest complete paths that end in one target, or in any.
 
     Paths start at token embeddings, and at error nodes too if `through_errors`. Best-first search
     from the targets backwards: strengths only fall along a path, so the first complete paths found
     are the strongest. `target` is a node number of one of `graph.info["targets"]`.
 
-    Raises ValueError if `target` is not a target of the graph.
+    Raises ArgumentError if `target` is not a target of the graph.
     """
     targets = [t["node"] for t in graph.info["targets"]]
     if target is not None and target not in targets:
-        raise CotraceError(f"node {target} is not a target of this graph; its targets are the nodes {targets}")
+        raise ArgumentError(f"node {target} is not a target of this graph; its targets are the nodes {targets}")
     best_source = _best_completion(graph, through_errors)
     heap: list[tuple[float, int, tuple[int, ...], float, int]] = []
     for node in targets if target is None else [target]:
         weight = float(graph.target_weights[node])
         heapq.heappush(heap, (-weight * best_source[node], 0, (node,), weight, 1))
     found: list[Path] = []
-    totals, ticket = row_totals(graph.indptr, graph.weights), 1
+    totals, ticket = graph.csr.row_totals(), 1
     while heap and len(found) < count:
         bound, _, nodes, strength, sign = heapq.heappop(heap)
         if bound == 0.0:
             break
         head = nodes[0]
-        if graph.indptr[head] == graph.indptr[head + 1]:
+        sources, weights = graph.csr.row(head)
+        if not len(sources):
             found.append(Path(nodes, strength, sign))
             continue
-        row = slice(graph.indptr[head], graph.indptr[head + 1])
-        shares = np.abs(graph.weights[row]) / totals[head] * strength
-        bounds = shares * best_source[graph.indices[row]]
+        shares = np.abs(weights) / totals[head] * strength
+        bounds = shares * best_source[sources]
         for edge in np.argsort(-bounds, kind="stable")[:count]:  # no more of them can be among the best
-            source = int(graph.indices[row][edge])
-            edge_sign = 1 if graph.weights[row][edge] > 0 else -1
-            entry = (-float(bounds[edge]), ticket, (source, *nodes), float(shares[edge]), sign * edge_sign)
+            edge_sign = 1 if weights[edge] > 0 else -1
+            entry = (-float(bounds[edge]), ticket, (int(sources[edge]), *nodes), float(shares[edge]), sign * edge_sign)
             heapq.heappush(heap, entry)
             ticket += 1
     return found
 
 
-def _best_completion(graph: Graph, through_errors: bool) -> np.ndarray:
+def _best_completion(graph: GraphData, through_errors: bool) -> np.ndarray:
     """Largest product of normalised weights from each node down to a start of paths, (M,)."""
     best = np.zeros(graph.order.n_nodes)
     best[graph.order.tokens] = 1.0
     if through_errors:
         best[graph.order.errors] = 1.0
-    totals = row_totals(graph.indptr, graph.weights)
+    totals = graph.csr.row_totals()
     rows = [*range(graph.order.n_features), *range(graph.order.logits.start, graph.order.logits.stop)]
     for node in rows:
-        row = slice(graph.indptr[node], graph.indptr[node + 1])
         if totals[node] > 0:
-            best[node] = (np.abs(graph.weights[row]) * best[graph.indices[row]]).max() / totals[node]
+            sources, weights = graph.csr.row(node)
+            best[node] = (np.abs(weights) * best[sources]).max() / totals[node]
     return best
 
 
-def describe_path(graph: Graph, path: Path) -> str:
-    """One line: ` hot`@4 → L3 #812@4 → … → ` cold`."""
+def describe_path(graph: GraphData, path: Path) -> str:
+    """Return a path in one line: ' hot'@4 → L3#812@4 → … → ' cold'."""
     return " → ".join(node_label(graph, node) for node in path.nodes)
 
 
-def node_label(graph: Graph, node: int) -> str:
-    """Short name of a node: `token`@position, L3 #812@4, L3 error@4, or a target's label."""
+def node_label(graph: GraphData, node: int) -> str:
+    """Return the short name of a node: 'token'@position, L3#812@4, L3#error@4, or a target's label.
+
+    Features and error nodes have their text form (`graphs/nodes.py`), followed by their text if they have any.
+    """
     row = {name: graph.nodes[name][node].as_py() for name in ("kind", "layer", "position", "feature", "text")}
     if row["kind"] == "token":
         return f"{row['text']!r}@{row['position']}"
     if row["kind"] == "logit":
         several = len({target.get("position") for target in graph.info["targets"]}) > 1
         return f"{row['text']!r}@{row['position']}" if several else repr(row["text"])
-    name = f"#{row['feature']}" if row["kind"] == "feature" else "error"
-    label = f" {row['text']!r}" if row["text"] else ""
-    return f"L{row['layer']} {name}{label}@{row['position']}"
+    if row["kind"] == "feature":
+        name = str(Feature(row["layer"], row["feature"], row["position"]))
+    else:
+        name = str(ErrorNode(row["layer"], row["position"]))
+    return f"{name} {row['text']!r}" if row["text"] else name

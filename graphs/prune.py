@@ -1,82 +1,107 @@
-"""Pruning: which nodes and edges carry the stated share of the influence."""
+"""Pruning: the nodes and edges that carry a given share of the influence."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from cotrace.common.compiled import compiled
-from cotrace.common.errors import CotraceError
+from cotrace.common.errors import ArgumentError
 
-from .influence import node_influence, row_totals
+from .csr import CSR
+from .influence import node_influence
 from .order import NodeOrder
 
 
+def check_threshold(name: str, value: float) -> None:
+    """Raise ArgumentError unless a threshold is a share in [0, 1]."""
+    if not 0.0 <= value <= 1.0:
+        raise ArgumentError(f"{name} is {value}: it is a share and must lie between 0 and 1")
+
+
 @dataclass(frozen=True)
+class PruneConfig:
+    """Options of pruning, with their defaults. Raises ArgumentError for thresholds outside [0, 1]."""
+
+    node_threshold: float = 0.8
+    """Keep the most influential nodes until they hold this share of all influence."""
+    edge_threshold: float = 0.98
+    """Keep the strongest edges between these nodes until they hold this share of the influence along edges."""
+    keep_errors: bool = False
+    """Keep all error nodes, whatever their influence."""
+
+    def __post_init__(self) -> None:
+        check_threshold("node_threshold", self.node_threshold)
+        check_threshold("edge_threshold", self.edge_threshold)
+
+
+@dataclass(frozen=True, eq=False)
 class GraphSelection:
-    """What pruning keeps: nodes (M,) bool, edges (E,) bool in CSR order."""
+    """Masks of the nodes and edges that stay in a smaller graph."""
 
     nodes: np.ndarray
+    """(M,) bool."""
     edges: np.ndarray
+    """(E,) bool, in the order of the CSR arrays."""
 
-
-def check_threshold(name: str, value: float) -> None:
-    """Raise ValueError unless a threshold is a share in [0, 1]."""
-    if not 0.0 <= value <= 1.0:
-        raise CotraceError(f"{name} is {value}: it is a share and must lie between 0 and 1")
+    def __repr__(self) -> str:
+        nodes, edges = (f"{mask.sum()} of {len(mask)}" for mask in (self.nodes, self.edges))
+        return f"GraphSelection({nodes} nodes, {edges} edges)"
 
 
 def select(
     order: NodeOrder,
-    indptr: np.ndarray,
-    indices: np.ndarray,
-    weights: np.ndarray,
+    csr: CSR,
     target_weights: np.ndarray,
+    config: PruneConfig,
     *,
-    node_threshold: float,
-    edge_threshold: float,
-    keep_errors: bool = False,
     computed: np.ndarray | None = None,
     influence: np.ndarray | None = None,
 ) -> GraphSelection:
     """Choose nodes and edges by the two thresholds (Ameisen et al. 2025, "Graph pruning").
 
-    Nodes: those whose influence is at least that of the node at which the cumulative share first
-    reaches `node_threshold`; tokens and targets stay, errors too if `keep_errors`. Edges: the same
-    rule on `Ahat[t, s] * (influence + w)[t]`, recomputed on the node-pruned graph. Then features
-    and errors left without an outgoing edge, and features left without an incoming one, are
-    dropped until none is left. Features whose rows were not `computed`, (M,) bool, need no incoming edge.
-    Another estimate of nodes' `influence`, (M,), can take the place of that along the edges.
+    1. Keep the nodes whose influence is at least that of the node at which the cumulative share first reaches
+       the node threshold. Tokens and targets stay in any case, errors with `keep_errors`.
+    2. Apply the same rule to the edges between them, on the scores `Ahat[t, s] * (influence + w)[t]` of the
+       node-pruned graph.
+    3. Drop features and errors without an outgoing edge, and features without an incoming one, until there are
+       none left.
+
+    Args:
+        order: counts of the nodes of each kind.
+        csr: the edges.
+        target_weights: weight w of every node as a target, (M,).
+        config: thresholds.
+        computed: mask of the nodes whose rows were computed, (M,) bool; other features need no incoming edge.
+            All nodes by default.
+        influence: influence of every node for step 1, (M,); computed from the edges by default.
     """
-    check_threshold("node_threshold", node_threshold)
-    check_threshold("edge_threshold", edge_threshold)
     if influence is None:
-        influence = node_influence(indptr, indices, weights, target_weights)
-    nodes = influence >= _score_at_share(influence, node_threshold)
+        influence = node_influence(csr, target_weights)
     pinned = target_weights > 0
     pinned[order.tokens] = pinned[order.logits] = True
-    if keep_errors:
+    if config.keep_errors:
         pinned[order.errors] = True
-    nodes |= pinned
-    edge_K, kept_indptr = _edges_between(indptr, indices, nodes)
-    kept_indices, kept_weights = indices[edge_K], weights[edge_K]
-    kept_K = _edges_above(kept_indptr, kept_indices, kept_weights, target_weights, edge_threshold)
+    nodes = (influence >= _score_at_share(influence, config.node_threshold)) | pinned
+    edge_K, kept_indptr = _edges_between(csr.indptr, csr.indices, nodes)
+    between = CSR(kept_indptr, csr.indices[edge_K], csr.weights[edge_K])
+    kept_K = _edges_above(between, target_weights, config.edge_threshold)
     needs_incoming = np.ones(order.n_features, bool) if computed is None else computed[order.features]
-    _drop_dead_ends(kept_indptr, kept_indices, nodes, kept_K, pinned, needs_incoming)
-    edges = np.zeros(len(indices), bool)
+    _drop_dead_ends(between.indptr, between.indices, nodes, kept_K, pinned, needs_incoming)
+    edges = np.zeros(csr.n_edges, bool)
     edges[edge_K[kept_K]] = True
     return GraphSelection(nodes, edges)
 
 
-def dropped_sums(indptr: np.ndarray, weights: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Signed sum of every row's edges that are not kept, (M,) float64; `kept` is a mask, (E,)."""
-    return _dropped_sums(indptr, weights, kept)
+def dropped_sums(csr: CSR, kept_E: np.ndarray) -> np.ndarray:
+    """Return the signed sum of every row's edges outside a mask (E,), (M,) float64."""
+    return _dropped_sums(csr.indptr, csr.weights, kept_E)
 
 
 def _score_at_share(scores: np.ndarray, share: float) -> float:
-    """Score at which the cumulative share, from the largest down, first reaches `share`.
+    """Return the score at which the cumulative share, from the largest down, first reaches `share`.
 
-    That of the whole is the smallest positive score, however the sum is rounded; without a positive
-    score there is nothing to keep and it is infinite.
+    For a share of 1 that is the smallest positive score, however the sum is rounded. Without any positive
+    score it is infinite: there is nothing to keep.
     """
     descending = np.sort(scores[scores > 0])[::-1]
     if len(descending) == 0:
@@ -86,19 +111,19 @@ def _score_at_share(scores: np.ndarray, share: float) -> float:
     return float(descending[rank])
 
 
-def _edges_above(indptr, indices, weights, target_weights, threshold):
-    """Which edges pass the edge threshold, (E,) bool."""
-    influence = node_influence(indptr, indices, weights, target_weights) + target_weights
-    totals = row_totals(indptr, weights)
+def _edges_above(csr: CSR, target_weights: np.ndarray, threshold: float) -> np.ndarray:
+    """Return a mask of the edges that pass the edge threshold, (E,) bool."""
+    influence = node_influence(csr, target_weights) + target_weights
+    totals = csr.row_totals()
     totals[totals == 0] = 1
-    scores = np.abs(weights) / np.repeat(totals, np.diff(indptr))
-    scores *= np.repeat(influence, np.diff(indptr))
+    scores = np.abs(csr.weights) / np.repeat(totals, csr.row_lengths())
+    scores *= np.repeat(influence, csr.row_lengths())
     return scores >= _score_at_share(scores, threshold)
 
 
 @compiled
 def _edges_between(indptr, indices, nodes):
-    """Numbers of the edges between the nodes of a mask, in order, and their row pointer."""
+    """Return the numbers of the edges between the nodes of a mask, in order, and their row pointer."""
     kept_indptr = np.zeros(len(indptr), np.int64)
     for row in range(len(nodes)):
         kept_indptr[row + 1] = kept_indptr[row]

@@ -1,4 +1,4 @@
-"""Rows on their way to disk: finished rows of the adjacency matrix, streamed to a temporary file."""
+"""Finished rows of the adjacency matrix, and the writer that streams them to temporary files."""
 
 import mmap
 import tempfile
@@ -7,20 +7,27 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from cotrace.common.compiled import compiled
-from cotrace.common.errors import CotraceError
+from cotrace.common.errors import ResourceError
 from cotrace.common.files import free_disk
+
+from .csr import CSR, edges_of_rows, indptr_of
 
 
 class SparseRows(NamedTuple):
-    """Finished rows of ascending nodes; the edges of each stand behind those of the one before, by ascending source."""
+    """Finished rows of some nodes, in ascending order; edges are sorted by row, then by source."""
 
     node_T: np.ndarray
     count_T: np.ndarray
-    indices_E: np.ndarray  # int32
+    """Number of edges of each row."""
+    indices_E: np.ndarray
+    """Sources, int32."""
     weights_E: np.ndarray
 
+    def __repr__(self) -> str:
+        return f"SparseRows({len(self.node_T)} rows, {len(self.indices_E)} edges, {self.weights_E.dtype})"
+
     def only(self, chosen_T: np.ndarray) -> "SparseRows":
-        """The rows that a mask takes."""
+        """Return the rows in a mask (T,)."""
         if chosen_T.all():
             return self
         edge_E = np.repeat(chosen_T, self.count_T)
@@ -28,7 +35,10 @@ class SparseRows(NamedTuple):
 
 
 def rows_of_block(node_T: np.ndarray, block_TC: np.ndarray, columns_C: np.ndarray) -> SparseRows:
-    """Rows given densely over some columns, ascending node numbers (int32); zeros are no edges."""
+    """Return the non-zero entries of dense rows (T, C).
+
+    `columns_C` are the node numbers of the columns, int32, ascending.
+    """
     counts = np.count_nonzero(block_TC, axis=1)
     arrays = np.empty(counts.sum(), np.int32), np.empty(counts.sum(), block_TC.dtype)
     _compress(block_TC, columns_C, *arrays)
@@ -36,29 +46,23 @@ def rows_of_block(node_T: np.ndarray, block_TC: np.ndarray, columns_C: np.ndarra
 
 
 def in_node_order(one: SparseRows, other: SparseRows) -> SparseRows:
-    """The rows of both."""
+    """Return the rows of both, sorted by node."""
     if not len(one.node_T) or not len(other.node_T):
         return one if len(one.node_T) else other
     node_T, count_T, indices_E, weights_E = (np.concatenate(pair) for pair in zip(one, other, strict=True))
     order_T = np.argsort(node_T)
-    edge_E = edges_of_rows(np.concatenate([[0], count_T.cumsum()]), order_T)
+    edge_E = edges_of_rows(indptr_of(count_T), order_T)
     return SparseRows(node_T[order_T], count_T[order_T], indices_E[edge_E], weights_E[edge_E])
 
 
-def edges_of_rows(indptr: np.ndarray, row_T: np.ndarray) -> np.ndarray:
-    """Numbers of the edges of some rows, (E,) int64, row after row."""
-    count_T = indptr[row_T + 1] - indptr[row_T]
-    before_T = count_T.cumsum() - count_T
-    return np.repeat(indptr[row_T] - before_T, count_T) + np.arange(count_T.sum())
-
-
 class RowWriter:
-    """Collects rows as CSR, from the last node to the first; holds one block in memory, the rest in unlinked files.
+    """Collects rows as CSR in temporary files, from the last node to the first.
 
-    A row's influence is known when the rows of later nodes are: so the last come first, and the files,
-    which have a place for every possible edge, fill from their ends. They are sparse: only what is
-    there takes space. They have no name, so nothing is left behind when the process stops, however it
-    stops.
+    The influence of a row is known once the rows of later nodes are, so the last rows come first and the files
+    fill from their ends. The files are sparse: they have room for every possible edge, but only written parts take
+    disk space. They have no name, so they disappear with the process, however it ends.
+
+    Raises ResourceError where the disk for temporary files is full.
     """
 
     def __init__(self, value_type: np.dtype, n_nodes: int, most_edges: int):
@@ -68,8 +72,11 @@ class RowWriter:
         self._most = self._free = min(most_edges, free_disk() // sum(kind.itemsize for kind in self._types))
         self._next = n_nodes
 
+    def __repr__(self) -> str:
+        return f"<RowWriter: {self._most - self._free:,} edges of at most {self._most:,}>"
+
     def prepend(self, rows: SparseRows) -> None:
-        """Add finished rows before all that are there. Raises ValueError where the disk is full."""
+        """Add finished rows before all others. Raises ResourceError where the disk is full."""
         if not len(rows.node_T):
             return
         assert (np.diff(rows.node_T, append=self._next) > 0).all(), "rows come from the last to the first"
@@ -77,7 +84,7 @@ class RowWriter:
         self._count_M[rows.node_T] = rows.count_T
         arrays = rows.indices_E, rows.weights_E
         if len(arrays[0]) > self._free:
-            raise CotraceError(_no_room(f"{self._most:,} edges"))
+            raise ResourceError(_no_room(f"{self._most:,} edges"))
         self._free -= len(arrays[0])
         try:
             for file, array in zip(self._files, arrays, strict=True):
@@ -85,30 +92,27 @@ class RowWriter:
                 file.write(array.data)
                 file.flush()
         except OSError as error:
-            raise CotraceError(_no_room(str(error.strerror))) from error
+            raise ResourceError(_no_room(str(error.strerror))) from error
 
-    def finish(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return indptr (M+1,) int64, indices (E,) int32 and weights (E,), the last two file-backed.
-
-        The arrays keep their files alive; the spool is used up.
-        """
-        indptr = np.concatenate([[0], self._count_M]).cumsum(dtype=np.int64)
+    def finish(self) -> CSR:
+        """Return all rows; indices and weights are memory maps of the files. The writer cannot be used again."""
         size = self._most - self._free
         indices, weights = (
-            _mapped(f, kind, self._free, size) for f, kind in zip(self._files, self._types, strict=True)
+            _mapped(file, kind, self._free, size) for file, kind in zip(self._files, self._types, strict=True)
         )
-        return indptr, indices, weights
+        return CSR(indptr_of(self._count_M), indices, weights)
 
 
 def free_mapped_pages(*arrays: np.ndarray) -> None:
-    """Tell the system that what is mapped of files need not stay in memory: it is read again when it is used."""
+    """Tell the system that it may drop the pages of memory-mapped arrays; they are read again when used."""
     for array in arrays:
         if isinstance(array, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
             array._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
 
 def _no_room(reason: str) -> str:
-    return f"the rows do not fit into {tempfile.gettempdir()} ({reason}); set TMPDIR to a larger disk, or ask for less coverage"
+    folder = tempfile.gettempdir()
+    return f"the rows do not fit into {folder} ({reason}); set TMPDIR to a larger disk, or lower the coverage"
 
 
 def _mapped(file: IO[bytes], kind: np.dtype, first: int, size: int) -> np.ndarray:

@@ -1,55 +1,68 @@
-"""How much of a graph runs through features instead of error nodes."""
+"""Scores of a graph: how much of it runs through features instead of error nodes."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from cotrace.common.compiled import compiled
 
-from .influence import node_influence, row_totals
+from .csr import CSR
+from .influence import node_influence
 from .order import NodeOrder
 
+ScoredGraph = Literal["traced", "pruned"]
 
-class Scores(NamedTuple):
-    """Both are shares in [0, 1]; 1 means that no influence comes from error nodes."""
+
+class GraphScores(NamedTuple):
+    """Shares in [0, 1]; 1 means that no influence comes from error nodes."""
 
     replacement: float
     completeness: float
+    graph: ScoredGraph = "traced"
+    """The graph that was scored: as it was traced, or after pruning."""
 
 
 def graph_scores(
     order: NodeOrder,
-    indptr: np.ndarray,
-    indices: np.ndarray,
-    weights: np.ndarray,
+    csr: CSR,
     target_weights: np.ndarray,
+    *,
     computed: np.ndarray | None = None,
     influence: np.ndarray | None = None,
-) -> Scores:
-    """Replacement and completeness score of a graph (Ameisen et al. 2025, "Evaluating graphs").
+    graph: ScoredGraph = "traced",
+) -> GraphScores:
+    """Return the replacement and completeness score of a graph (Ameisen et al. 2025, "Evaluating graphs").
 
-    Replacement: token influence / (token + error influence). Completeness: mean over all nodes,
-    weighted by influence + target weight, of the share of incoming weight that is not from errors;
-    nodes without incoming edges (errors, tokens) have share 1, and features whose rows were not
-    `computed`, (M,) bool, are left out. A graph without influence has nothing to explain and scores 1.
-    Nodes' `influence` along the edges, (M,), is computed unless it is given.
+    Replacement is token influence / (token + error influence). Completeness is the mean over all nodes,
+    weighted by influence + target weight, of the share of incoming weight that does not come from errors;
+    nodes without incoming edges (errors, tokens) have share 1. Both are 1 in a graph without influence.
+
+    Args:
+        order: counts of the nodes of each kind.
+        csr: the edges.
+        target_weights: weight of every node as a target, (M,).
+        computed: mask of the nodes whose rows were computed, (M,) bool; other features do not count towards
+            completeness. All nodes by default.
+        influence: influence of every node, (M,); computed from the edges by default.
+        graph: recorded in the result.
     """
     if influence is None:
-        influence = node_influence(indptr, indices, weights, target_weights)
+        influence = node_influence(csr, target_weights)
     token, error = influence[order.tokens].sum(), influence[order.errors].sum()
-    totals = row_totals(indptr, weights)
-    from_errors = _weight_from(indptr, indices, weights, order.errors.start, order.errors.stop)
+    totals = csr.row_totals()
+    from_errors = _weight_from(*csr, order.errors.start, order.errors.stop)
     error_share = np.divide(from_errors, totals, out=np.zeros_like(totals), where=totals > 0)
     mass = influence + target_weights
     if computed is not None:
         mass[order.features] *= computed[order.features]
     replacement = token / (token + error) if token + error > 0 else 1.0
     completeness = 1 - error_share @ mass / mass.sum() if mass.sum() > 0 else 1.0
-    return Scores(float(replacement), float(completeness))
+    return GraphScores(float(replacement), float(completeness), graph)
 
 
 @compiled
 def _weight_from(indptr, indices, weights, first, stop):
+    """Sum the absolute weights of every row's edges from the sources first … stop - 1."""
     totals = np.zeros(len(indptr) - 1, np.float64)
     for row in range(len(totals)):
         sources = indices[indptr[row] : indptr[row + 1]]  # ascending

@@ -3,7 +3,8 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from cotrace.graphs import Graph, NodeOrder
+from cotrace.graphs import CSR, Graph, NodeKind, NodeOrder
+from cotrace.graphs.csr import indptr_of
 from cotrace.graphs.schema import build_table
 
 WORDS = ["<bos>", " hot", " cold", "\n", "é", "‏ا", "🜁", '"', "\\", ""]
@@ -78,26 +79,27 @@ def _incoming(rng, order, row, layer, position, density):
 
 def _table(rng, order, sites, rows, info, dtype):
     layer, position, feature = sites
-    codes, size = order.kind_codes(), order.n_nodes
+    codes, size, has_row = order.kind_codes(), order.n_nodes, order.has_kind(NodeKind.FEATURE, NodeKind.LOGIT)
+    not_feature, not_site = codes != NodeKind.FEATURE, codes > NodeKind.ERROR
     texts = [""] * order.n_features + [""] * order.n_errors + info["tokens"]
     columns = {
-        "layer": np.ma.masked_array(layer, codes > 1),
+        "layer": np.ma.masked_array(layer, not_site),
         "position": np.ma.masked_array(position),
-        "feature": np.ma.masked_array(feature, codes > 0),
-        "token": np.ma.masked_array(rng.integers(0, 9, size), codes < 2),
+        "feature": np.ma.masked_array(feature, not_feature),
+        "token": np.ma.masked_array(rng.integers(0, 9, size), ~not_site),
         "text": texts + [f"logit {i}" for i in range(order.n_logits)],
-        "activation": np.ma.masked_array(rng.normal(size=size), codes > 0),
-        "pre_activation": np.ma.masked_array(rng.normal(size=size), codes % 3 != 0),
-        "bias": np.ma.masked_array(rng.normal(size=size), codes % 3 != 0),
-        "probability": np.ma.masked_array(rng.random(size), codes < 3),
+        "activation": np.ma.masked_array(rng.normal(size=size), not_feature),
+        "pre_activation": np.ma.masked_array(rng.normal(size=size), ~has_row),
+        "bias": np.ma.masked_array(rng.normal(size=size), ~has_row),
+        "probability": np.ma.masked_array(rng.random(size), codes != NodeKind.LOGIT),
         "influence": rng.random(size),
         "influence_bound": np.zeros(size),
-        "dropped": np.where(codes % 3 == 0, rng.normal(size=size), 0),
-        "computed": codes % 3 == 0,
+        "dropped": np.where(has_row, rng.normal(size=size), 0),
+        "computed": has_row,
     }
-    indptr = np.concatenate([[0], np.cumsum([len(sources) for sources, _ in rows])])
+    indptr = indptr_of([len(sources) for sources, _ in rows])
     indices, weights = (np.concatenate(parts) for parts in zip(*rows, strict=True))
-    return build_table(order, columns, indptr, indices.astype(np.int32), weights.astype(dtype), info)
+    return build_table(order, columns, CSR(indptr, indices.astype(np.int32), weights.astype(dtype)), info)
 
 
 def _info(rng, order, n_layers, n_positions, feature_targets):
@@ -121,8 +123,12 @@ def _info(rng, order, n_layers, n_positions, feature_targets):
         "settings": {},
         "coverage": 1.0,
         "bound": 0.0,
-        "scores": {"replacement": 0.5, "completeness": 0.75},
-        "traced": {"nodes": order.n_nodes, "edges": 0, "rows": order.n_nodes},
+        "traced": {
+            "nodes": order.n_nodes,
+            "edges": 0,
+            "rows": order.n_nodes,
+            "scores": {"replacement": 0.5, "completeness": 0.75},
+        },
         "pruning": None,
         "versions": {},
     }

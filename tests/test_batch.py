@@ -105,7 +105,7 @@ def test_a_record_tells_what_was_found(model, tmp_path):
     assert (record["id"], record["status"]) == ("text", "done")
     assert (record["nodes"], record["edges"]) == (circuit.order.n_nodes, circuit.n_edges)
     assert record["traced_nodes"] == circuit.info["traced"]["nodes"]
-    assert {name: record[name] for name in ("replacement", "completeness")} == circuit.info["scores"]
+    assert {name: record[name] for name in ("replacement", "completeness")} == circuit.info["traced"]["scores"]
     assert record["coverage"] == circuit.info["coverage"] >= 0.9
     assert record["seconds"] > 0
 
@@ -476,8 +476,8 @@ def test_workers_give_what_one_process_gives(ray, command, model, tmp_path, monk
 
 def same_graph(ours, other):
     assert ours.nodes["sources"].equals(other.nodes["sources"])
-    assert {**ours.info, "scores": 0} == {**other.info, "scores": 0, "targets": ours.info["targets"]}
-    assert abs(ours.weights - other.weights).max() < 1e-5 * abs(other.weights).max()
+    assert {**ours.info, "traced": 0} == {**other.info, "traced": 0, "targets": ours.info["targets"]}
+    assert abs(ours.csr.weights - other.csr.weights).max() < 1e-5 * abs(other.csr.weights).max()
 
 
 def test_a_worker_that_dies_is_replaced_and_its_prompt_tried_once_more(ray, folder, tmp_path, monkeypatch):

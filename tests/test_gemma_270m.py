@@ -116,9 +116,9 @@ def test_the_opposite_of_hot_is_cold(model):
 
 def test_rows_add_up(graph):
     """Incoming edges and the bias part are the pre-activation, of every computed row."""
-    lengths = np.diff(graph.indptr)
+    lengths = graph.csr.row_lengths()
     rows = np.repeat(np.arange(len(lengths)), lengths)
-    weights = graph.weights.astype(np.float64)
+    weights = graph.csr.weights.astype(np.float64)
     total = np.bincount(rows, weights, len(lengths)) + graph.column("bias", 0)
     mass = np.bincount(rows, np.abs(weights), len(lengths)) + np.abs(graph.column("bias", 0))
     computed = graph.column("computed").astype(bool)

@@ -83,8 +83,8 @@ def test_paths_in_words():
     layer, position, feature = (graph.column(name, -1).tolist() for name in ("layer", "position", "feature"))
     error, token, logit = graph.order.errors.start, graph.order.tokens.start, graph.order.logits.start
     names = [
-        f"L{layer[5]} #{feature[5]}@{position[5]}",
-        f"L{layer[error]} error@{position[error]}",
+        f"L{layer[5]}#{feature[5]}@{position[5]}",
+        f"L{layer[error]}#error@{position[error]}",
         f"{texts[token + 1]!r}@1",
         "'logit 0'",
     ]

@@ -7,14 +7,13 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from random_graphs import dense, graphs, random_graph
-from test_graph_influence import graph_arrays, neumann, normalised
+from test_graph_influence import csr_of, neumann, normalised
 
-from cotrace.graphs import NodeOrder, open_graph
+from cotrace.graphs import NodeKind, NodeOrder, PruneConfig, open_graph
 from cotrace.graphs.prune import select
 
 THRESHOLDS = st.sampled_from([0.0, 0.3, 0.5, 0.8, 0.98, 1.0])
 OPTIONS = {"node_threshold": THRESHOLDS, "edge_threshold": THRESHOLDS, "keep_errors": st.booleans()}
-FEATURES, ERRORS, TOKENS, LOGITS = range(4)
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 LOGIT_ONLY = np.array([0, 0, 0, 0, 1.0])
 
@@ -33,22 +32,27 @@ def cut(scores, share):
 def plain_selection(graph, node_threshold, edge_threshold, keep_errors):
     """Nodes (M,) and edges (M, M), word for word as in ARCHITECTURE.md."""
     matrix, weights, kinds = dense(graph), graph.target_weights, graph.order.kind_codes()
-    stays = (weights > 0) | (kinds == TOKENS) | (kinds == LOGITS) | (keep_errors & (kinds == ERRORS))
+    stays = (
+        (weights > 0)
+        | (kinds == NodeKind.TOKEN)
+        | (kinds == NodeKind.LOGIT)
+        | (keep_errors & (kinds == NodeKind.ERROR))
+    )
     influence = neumann(matrix, weights)
     nodes = (influence >= cut(influence, node_threshold)) | stays
     matrix = np.where(nodes[:, None] & nodes[None], matrix, 0)
     scores = normalised(matrix) * (neumann(matrix, weights) + weights)[:, None]
     edges = scores >= cut(scores, edge_threshold)
     for _ in nodes:
-        lonely = ((kinds == FEATURES) | (kinds == ERRORS)) & ~edges.any(0)
-        lonely |= (kinds == FEATURES) & ~edges.any(1)
+        lonely = ((kinds == NodeKind.FEATURE) | (kinds == NodeKind.ERROR)) & ~edges.any(0)
+        lonely |= (kinds == NodeKind.FEATURE) & ~edges.any(1)
         nodes &= ~lonely | stays
         edges &= nodes[:, None] & nodes[None]
     return nodes, edges
 
 
 def edge_rows(graph):
-    return np.repeat(np.arange(graph.order.n_nodes), np.diff(graph.indptr))
+    return graph.csr.edge_targets()
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
@@ -57,15 +61,15 @@ def test_selection_equals_a_plain_dense_implementation(graph, options):
     nodes, edges = plain_selection(graph, **options)
     kept = graph.select(**options)
     assert kept.nodes.tolist() == nodes.tolist()
-    assert kept.edges.tolist() == edges[edge_rows(graph), graph.indices].tolist()
+    assert kept.edges.tolist() == edges[edge_rows(graph), graph.csr.indices].tolist()
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.1, 3.3e-5])
 def test_equal_scores_stay_together(weight):
     # Token 3 → feature 0 → 1 → 2 → logit 4, each edge the only one of its row: all scores are 1.
-    arrays = graph_arrays([{3: -weight}, {0: 0.7 * weight}, {1: weight}, {}, {2: weight / 3}])
+    csr = csr_of([{3: -weight}, {0: 0.7 * weight}, {1: weight}, {}, {2: weight / 3}])
     for share in (0, 0.3, 0.8, 1):
-        kept = select(NodeOrder(3, 0, 1, 1), *arrays, LOGIT_ONLY, node_threshold=share, edge_threshold=share)
+        kept = select(NodeOrder(3, 0, 1, 1), csr, LOGIT_ONLY, PruneConfig(share, share))
         assert kept.nodes.all()
         assert kept.edges.all()
 
@@ -76,7 +80,7 @@ def test_the_pruned_graph_is_what_the_masks_say(graph, options):
     kept, pruned = graph.select(**options), graph.prune(**options)
     old = np.flatnonzero(kept.nodes)
     expected = np.zeros((graph.order.n_nodes,) * 2)
-    expected[edge_rows(graph)[kept.edges], graph.indices[kept.edges]] = graph.weights[kept.edges]
+    expected[edge_rows(graph)[kept.edges], graph.csr.indices[kept.edges]] = graph.csr.weights[kept.edges]
     assert np.array_equal(dense(pruned), expected[np.ix_(old, old)])
     assert pruned.n_edges == kept.edges.sum()
     carried = [name for name in graph.nodes.column_names if name not in ("node", "sources", "weights", "dropped")]
@@ -90,13 +94,13 @@ def test_the_pruned_graph_is_what_the_masks_say(graph, options):
 def test_tokens_and_targets_stay_and_no_dead_end_is_left(graph, options):
     pruned = graph.prune(**options)
     kinds, matrix = pruned.order.kind_codes(), dense(pruned) != 0
-    assert pruned.order.counts[TOKENS:] == graph.order.counts[TOKENS:]
+    assert pruned.order.counts[NodeKind.TOKEN :] == graph.order.counts[NodeKind.TOKEN :]
     if options["keep_errors"]:
         assert pruned.order.n_errors == graph.order.n_errors
     free = pruned.target_weights == 0
-    assert matrix.any(1)[free & (kinds == FEATURES)].all()
-    assert matrix.any(0)[free & (kinds == FEATURES)].all()
-    assert matrix.any(0)[free & (kinds == ERRORS)].all() or options["keep_errors"]
+    assert matrix.any(1)[free & (kinds == NodeKind.FEATURE)].all()
+    assert matrix.any(0)[free & (kinds == NodeKind.FEATURE)].all()
+    assert matrix.any(0)[free & (kinds == NodeKind.ERROR)].all() or options["keep_errors"]
 
 
 @settings(max_examples=60, deadline=None)
@@ -123,7 +127,7 @@ def test_rows_still_add_up_however_often_a_graph_is_pruned(dtype, tolerance):
             graph, total, size = graph.prune(*thresholds), total[kept.nodes], size[kept.nodes]
             found = dense(graph).sum(1) + graph.column("dropped")
             assert (np.abs(found - total) / size).max() < tolerance
-            assert graph.weights.dtype == graph.column("dropped").dtype == dtype
+            assert graph.csr.weights.dtype == graph.column("dropped").dtype == dtype
 
 
 @settings(max_examples=40, deadline=None)
@@ -149,8 +153,8 @@ def test_a_threshold_that_is_no_share_is_refused(name, value):
 @pytest.mark.parametrize("weak", [1e-7, 1e-20, 1e-40])
 def test_thresholds_of_one_keep_what_rounding_hides(weak):
     # Features 0 to 2, token 3, logit 4: all of feature 1's ways to the logit are weak, 2 has no way.
-    arrays = graph_arrays([{3: 1.0}, {0: weak, 3: weak}, {0: 1.0}, {}, {0: 1.0, 1: weak, 3: 1.0}])
-    kept = select(NodeOrder(3, 0, 1, 1), *arrays, LOGIT_ONLY, node_threshold=1, edge_threshold=1)
+    csr = csr_of([{3: 1.0}, {0: weak, 3: weak}, {0: 1.0}, {}, {0: 1.0, 1: weak, 3: 1.0}])
+    kept = select(NodeOrder(3, 0, 1, 1), csr, LOGIT_ONLY, PruneConfig(1, 1))
     assert kept.nodes.tolist() == [True, True, False, True, True]
     assert kept.edges.tolist() == [True, True, True, False, True, True, True]
 
@@ -165,8 +169,8 @@ def test_thresholds_of_zero_keep_the_strongest_alone():
 @pytest.mark.parametrize("share", [0.0, 0.9, 1.0])
 @pytest.mark.parametrize("last", [{}, {0: 0.0}], ids=["no edge", "zero weight"])
 def test_a_graph_without_influence_keeps_tokens_and_targets_alone(share, last):
-    arrays = graph_arrays([{3: 1.0}, {0: 1.0}, {}, {}, last])
-    kept = select(NodeOrder(2, 1, 1, 1), *arrays, LOGIT_ONLY, node_threshold=share, edge_threshold=share)
+    csr = csr_of([{3: 1.0}, {0: 1.0}, {}, {}, last])
+    kept = select(NodeOrder(2, 1, 1, 1), csr, LOGIT_ONLY, PruneConfig(share, share))
     assert kept.nodes.tolist() == [False, False, False, True, True]
     assert not kept.edges.any()
 
@@ -178,8 +182,8 @@ def test_a_feature_target_stays_even_alone():
 
 
 def test_a_logit_without_weight_stays():
-    arrays = graph_arrays([{1: 1.0}, {}, {0: 1.0}, {1: 1.0}])
-    kept = select(NodeOrder(1, 0, 1, 2), *arrays, np.array([0, 0, 1.0, 0]), node_threshold=0.9, edge_threshold=0.9)
+    csr = csr_of([{1: 1.0}, {}, {0: 1.0}, {1: 1.0}])
+    kept = select(NodeOrder(1, 0, 1, 2), csr, np.array([0, 0, 1.0, 0]), PruneConfig(0.9, 0.9))
     assert kept.nodes.all()
     assert kept.edges.tolist() == [True, True, False]
 

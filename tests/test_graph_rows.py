@@ -8,7 +8,8 @@ import pytest
 from scipy.sparse import csr_array
 
 from cotrace.graphs import RowWriter
-from cotrace.graphs.rows import SparseRows, edges_of_rows, in_node_order, rows_of_block
+from cotrace.graphs.csr import CSR, edges_of_rows
+from cotrace.graphs.rows import SparseRows, in_node_order, rows_of_block
 
 
 def temporary_files():
@@ -123,3 +124,5 @@ def test_rows_of_two_kinds_come_in_node_order(seed):
     chosen = np.array([7, 2, 2, 11])
     edges = edges_of_rows(expected.indptr, chosen)
     assert expected.indices[edges].tolist() == [c for row in chosen for c in expected[[row]].indices.tolist()]
+    rows = CSR(expected.indptr, expected.indices, expected.data).select_rows(chosen)
+    assert np.array_equal(csr_array((rows.weights, rows.indices, rows.indptr), (4, 9)).toarray(), whole[chosen])

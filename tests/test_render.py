@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cotrace.common.errors import ArgumentError, DependencyError
+from cotrace.graphs.csr import CSR
 from cotrace.graphs.drawing.caption import picture_text
 from cotrace.graphs.drawing.config import DrawingConfig
 from cotrace.graphs.drawing.dot import scene_to_dot
@@ -65,15 +66,18 @@ def make_graph(tokens=TOKENS, n_features=45, n_errors=8, n_layers=18, answers=AN
     ]
     target_weights = np.zeros(order.n_nodes)
     target_weights[order.logits] = [target["weight"] for target in targets]
-    influence = node_influence(indptr, indices, weights, target_weights)
+    csr = CSR(indptr, indices, weights)
+    influence = node_influence(csr, target_weights)
     metadata = {
         "model": {"name": "google/gemma-3-270m", "revision": None, "sha256": None, "n_layers": n_layers},
         "transcoders": {"name": "gemma-scope-2-270m-pt/clt/width_262k_l0_medium_affine", "kind": "clt"},
         "prompt": "".join(tokens) if prompt is None else prompt,
         "token_ids": list(range(length)), "tokens": list(tokens), "position": length - 1, "masked_positions": [0],
         "targets": targets, "settings": {}, "coverage": 1.0, "bound": 0.0,
-        "scores": {"replacement": 0.6234, "completeness": 0.871},
-        "traced": {"nodes": 3412, "edges": 1204511, "rows": 3000},
+        "traced": {
+            "nodes": 3412, "edges": 1204511, "rows": 3000,
+            "scores": {"replacement": 0.6234, "completeness": 0.871},
+        },
         "pruning": {"node_threshold": 0.8, "edge_threshold": 0.98, "keep_errors": False}, "versions": {}, **info,
     }  # fmt: skip
     codes = order.kind_codes()
@@ -87,7 +91,7 @@ def make_graph(tokens=TOKENS, n_features=45, n_errors=8, n_layers=18, answers=AN
         "influence": influence, "influence_bound": np.zeros(order.n_nodes), "dropped": np.zeros(order.n_nodes),
         "computed": codes % 3 == 0,
     }  # fmt: skip
-    return Graph(build_table(order, columns, indptr, indices, weights, metadata), metadata)
+    return Graph(build_table(order, columns, csr, metadata), metadata)
 
 
 def _incoming(rng, order, row, layer, position):

@@ -120,4 +120,4 @@ def test_a_trace_of_the_real_model_uses_it():
     graph = model.trace("The opposite of hot is", progress=False)
     assert graph.info["transcoders"]["name"] == NAME
     assert " cold" in graph.info["targets"][0]["label"]
-    assert graph.info["scores"]["replacement"] > 0.5
+    assert graph.info["traced"]["scores"]["replacement"] > 0.5

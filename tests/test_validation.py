@@ -190,7 +190,7 @@ def test_it_is_kept_in_the_file_and_goes_when_nodes_are_numbered_anew(validated,
     path = validated.save(tmp_path / "graph.arrow")
     opened = cotrace.open(path)
     assert opened.info["validation"] == json.loads(json.dumps(validated.info["validation"]))
-    assert np.array_equal(opened.weights, validated.weights)
+    assert np.array_equal(opened.csr.weights, validated.csr.weights)
     assert "validation" not in opened.prune().info
 
 

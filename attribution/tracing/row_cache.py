@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from cotrace.common.errors import CotraceError
-from cotrace.graphs import NodeOrder
-from cotrace.graphs.rows import SparseRows, edges_of_rows
+from cotrace.graphs import CSR, NodeOrder
+from cotrace.graphs.rows import SparseRows
 
 from .activations import ActiveFeatures
 from .replacement import LocalReplacementModel
@@ -32,9 +32,7 @@ class TracedPrompt(NamedTuple):
     order: NodeOrder
     computed_N: np.ndarray
     bias_N: np.ndarray  # what constants contribute; the encoder's bias not included
-    indptr: np.ndarray
-    indices: np.ndarray
-    weights: np.ndarray
+    csr: CSR
 
     def has_all_of(self, other: "TracedPrompt") -> bool:
         """Whether every row of another trace of the same prompt is here."""
@@ -44,7 +42,7 @@ class TracedPrompt(NamedTuple):
     @property
     def nbytes(self) -> int:
         """Size of its edges, which are in temporary files."""
-        return self.indices.nbytes + self.weights.nbytes
+        return self.csr.indices.nbytes + self.csr.weights.nbytes
 
 
 def traced_prompt(
@@ -52,7 +50,7 @@ def traced_prompt(
     order: NodeOrder,
     computed_N: np.ndarray,
     bias_N: np.ndarray,
-    csr: tuple[np.ndarray, np.ndarray, np.ndarray],
+    csr: CSR,
 ) -> TracedPrompt:
     """A prompt whose rows are there."""
     return TracedPrompt(
@@ -63,7 +61,7 @@ def traced_prompt(
         order,
         computed_N,
         bias_N,
-        *csr,
+        csr,
     )
 
 
@@ -137,7 +135,7 @@ class KnownRows:
 
     def parts(self, node_T: np.ndarray) -> Iterator[SparseRows]:
         """Known rows of ascending nodes, some at a time, the last first."""
-        indptr, old_T = self._traced.indptr, self._old_N[node_T]
+        indptr, old_T = self._traced.csr.indptr, self._old_N[node_T]
         edges_T = (indptr[old_T + 1] - indptr[old_T])[::-1].cumsum()[::-1]  # from each to the last
         part_T = edges_T // EDGES_AT_ONCE
         for part in np.unique(part_T):
@@ -149,10 +147,10 @@ class KnownRows:
         return self._traced.bias_N[self._old_N[node_T]]
 
     def _rows(self, node_T: np.ndarray, old_T: np.ndarray) -> SparseRows:
-        indptr, edge_E = self._traced.indptr, edges_of_rows(self._traced.indptr, old_T)
-        sources = self._new_M[self._traced.indices[edge_E]].astype(np.int32)
+        rows = self._traced.csr.select_rows(old_T)
+        sources = self._new_M[rows.indices].astype(np.int32)
         assert (sources >= 0).all(), "a row reaches beyond what both prompts share"
-        return SparseRows(node_T, indptr[old_T + 1] - indptr[old_T], sources, self._traced.weights[edge_E])
+        return SparseRows(node_T, rows.row_lengths(), sources, rows.weights)
 
     @cached_property
     def _new_M(self) -> np.ndarray:

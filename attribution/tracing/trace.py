@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cotrace.attribution.models.memory import release_freed_memory
 from cotrace.common.progress import Progress
-from cotrace.graphs import Graph, NodeOrder, RowWriter
+from cotrace.graphs import CSR, Graph, NodeKind, NodeOrder, RowWriter
 from cotrace.graphs.influence import node_influence, weights_of_targets
 from cotrace.graphs.rows import SparseRows, free_mapped_pages, in_node_order, rows_of_block
 from cotrace.graphs.schema import build_table
@@ -136,7 +136,8 @@ def trace(
             prefixes.remember(
                 traced_prompt(replacement, order, computed_N, bias_M[order.features].filled(0).copy(), csr)
             )
-        graph = _assemble(replacement, targets, records, weights_M, order, csr, bias_M, computed_N, info)
+        rows = FinishedRows(order, csr, computed_N, bias_M)
+        graph = _assemble(replacement, targets, records, rows, info)
         free_mapped_pages(*csr)
         return graph
 
@@ -155,25 +156,34 @@ def _read_by(replacement: LocalReplacementModel, targets: list[Target]) -> tuple
     return position_T, directions_TD * replacement.weights.final_norm_D * scale_T[:, None]
 
 
+class FinishedRows(NamedTuple):
+    """All rows of a graph."""
+
+    order: NodeOrder
+    csr: CSR
+    computed_N: np.ndarray
+    """Mask of the features whose rows were computed, (N,) bool."""
+    bias_M: np.ma.MaskedArray
+    """Contributions of constants, (M,), masked for nodes without a row."""
+
+
 def _assemble(
     replacement: LocalReplacementModel,
     targets: list[Target],
     records: list[dict[str, Any]],
-    target_weights: np.ndarray,
-    order: NodeOrder,
-    csr: tuple[np.ndarray, np.ndarray, np.ndarray],
-    bias_M: np.ma.MaskedArray,
-    computed_N: np.ndarray,
+    rows: FinishedRows,
     info: dict[str, Any],
 ) -> Graph:
-    indptr, indices, weights = csr
-    influence = node_influence(indptr, indices, weights, target_weights)
-    computed = np.isin(order.kind_codes(), (0, 3))
+    """Return the graph of finished rows; `records` are the targets as the file records them."""
+    order, csr, computed_N, bias_M = rows
+    target_weights = weights_of_targets(records, order.n_nodes)
+    influence = node_influence(csr, target_weights)
+    computed = order.has_kind(NodeKind.FEATURE, NodeKind.LOGIT)
     computed[order.features] = computed_N
     sizes = replacement.n_layers, replacement.n_positions
     bound = influence_bound(replacement.features, order, influence + target_weights, computed_N, *sizes)
     skipped = float(influence[order.features][~computed_N].sum())
-    scores = graph_scores(order, indptr, indices, weights, target_weights, computed, influence)
+    scores = graph_scores(order, csr, target_weights, computed=computed, influence=influence)
     info = {
         **info,
         "targets": records,
@@ -181,16 +191,20 @@ def _assemble(
         "masked_positions": list(replacement.masked_positions),
         "coverage": 1.0 - skipped,
         "bound": float(bound.max(initial=0.0)),
-        "scores": scores._asdict(),
-        "traced": {"nodes": order.n_nodes, "edges": len(indices), "rows": int(computed.sum())},
+        "traced": {
+            "nodes": order.n_nodes,
+            "edges": csr.n_edges,
+            "rows": int(computed.sum()),
+            "scores": {"replacement": scores.replacement, "completeness": scores.completeness},
+        },
         "pruning": None,
     }
     columns = _node_columns(replacement, targets, order, info["tokens"], bias_M)
     columns["computed"] = computed
-    columns["influence"] = influence.astype(weights.dtype)
-    columns["influence_bound"] = _rounded_up(bound, weights.dtype)
-    columns["dropped"] = np.zeros(order.n_nodes, weights.dtype)
-    return Graph(build_table(order, columns, indptr, indices, weights, info), info)
+    columns["influence"] = influence.astype(csr.weights.dtype)
+    columns["influence_bound"] = _rounded_up(bound, csr.weights.dtype)
+    columns["dropped"] = np.zeros(order.n_nodes, csr.weights.dtype)
+    return Graph(build_table(order, columns, csr, info), info)
 
 
 def _rounded_up(values: np.ndarray, kind: np.dtype) -> np.ndarray:

@@ -117,8 +117,8 @@ def _found(prompt: BatchPrompt, circuit: Graph) -> dict[str, Any]:
         "edges": circuit.n_edges,
         "traced_nodes": info["traced"]["nodes"],
         "traced_edges": info["traced"]["edges"],
-        "replacement": info["scores"]["replacement"],
-        "completeness": info["scores"]["completeness"],
+        "replacement": info["traced"]["scores"]["replacement"],
+        "completeness": info["traced"]["scores"]["completeness"],
         "coverage": info["coverage"],
     }
 

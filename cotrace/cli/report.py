@@ -43,7 +43,7 @@ def print_summary(graph: Graph) -> None:
             facts.add_row("certain", f"at the node threshold, whatever the other rows hold: {words}")
     features, errors, tokens, logits = order.counts
     facts.add_row("nodes", f"{features:,} features, {errors:,} errors, {tokens} tokens, {logits} targets")
-    scores = info["scores"]
+    scores = traced["scores"]
     facts.add_row(
         "scores", f"replacement {scores['replacement']:.3f}, completeness {scores['completeness']:.3f} (traced graph)"
     )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .picture_nodes import PictureNode
-from .select import DrawableGraph
+from .select import GraphData
 from .style import CAPTION_LINE_PT, LEGEND_LINE_PT, MARGIN_PT
 from .text import format_count, format_percent, text_width, visible, wrap
 
@@ -76,11 +76,11 @@ class PictureText:
         return lines
 
 
-def picture_text(graph: DrawableGraph, nodes: list[PictureNode], n_edges: int, n_candidates: int) -> PictureText:
+def picture_text(graph: GraphData, nodes: list[PictureNode], n_edges: int, n_candidates: int) -> PictureText:
     """Return the texts of a picture that shows `nodes` and `n_edges` of the `n_candidates` edges between them."""
     info, total = graph.info, graph.order.n_nodes
     model, transcoders = (visible(str(info[key]["name"])) for key in ("model", "transcoders"))
-    scores, traced = info["scores"], info["traced"]
+    scores, traced = info["traced"]["scores"], info["traced"]
     is_cut = len(nodes) < total
     caption = [
         f"Showing {len(nodes):,} of {format_count(total, 'node')}" if is_cut else format_count(total, "node"),

@@ -7,7 +7,7 @@ import numpy as np
 
 from cotrace.graphs.nodes import ErrorNode, Feature
 
-from .select import DrawableGraph, influence_column, node_positions
+from .select import GraphData, influence_column, node_positions
 from .style import DIAMETERS_PT, LABEL_PT, LABEL_WIDTHS_PT, TARGET_HEIGHT_PT, TOKEN_HEIGHT_PT
 from .text import format_percent, shorten, text_width, visible
 
@@ -74,7 +74,7 @@ class PictureNode:
         return self.x, self.y + self.height(False) / 2 - radius, radius
 
 
-def picture_nodes(graph: DrawableGraph, rows: np.ndarray) -> list[PictureNode]:
+def picture_nodes(graph: GraphData, rows: np.ndarray) -> list[PictureNode]:
     """Return the nodes with the given numbers, without positions on the page."""
     influence, position = influence_column(graph), node_positions(graph)
     circles = rows[rows < graph.order.errors.stop]

@@ -8,14 +8,14 @@ from cotrace.common.files import atomic_write
 
 from .config import DrawingConfig
 from .scene import build_scene
-from .select import DrawableGraph
+from .select import GraphData
 from .svg import DECLARATION, scene_to_svg
 
 FORMATS = ("svg", "png", "pdf", "dot")
 
 
 def svg_text(
-    graph: DrawableGraph, *, max_nodes: int = DrawingConfig.max_nodes, max_edges: int = DrawingConfig.max_edges
+    graph: GraphData, *, max_nodes: int = DrawingConfig.max_nodes, max_edges: int = DrawingConfig.max_edges
 ) -> str:
     """Return the picture of a graph as an `<svg>` element, for a notebook or an HTML page.
 
@@ -25,7 +25,7 @@ def svg_text(
 
 
 def render(
-    graph: DrawableGraph,
+    graph: GraphData,
     path: str | os.PathLike,
     *,
     max_nodes: int = DrawingConfig.max_nodes,

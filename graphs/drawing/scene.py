@@ -10,7 +10,7 @@ from .caption import LegendEntry, PictureText, picture_text
 from .config import DrawingConfig
 from .layout import PageLayout, compute_layout
 from .picture_nodes import PictureNode, picture_nodes
-from .select import DrawableGraph, EdgeTable, edges_among, strongest_edges, strongest_nodes
+from .select import EdgeTable, GraphData, edges_among, strongest_edges, strongest_nodes
 from .style import (
     CAPTION_LINE_PT,
     DETAIL_PT,
@@ -116,7 +116,7 @@ class Scene:
     texts: list[SceneText] = field(default_factory=list)
 
 
-def build_scene(graph: DrawableGraph, config: DrawingConfig) -> Scene:
+def build_scene(graph: GraphData, config: DrawingConfig) -> Scene:
     """Return the picture of a graph, cut to the limits of `config`."""
     rows = strongest_nodes(graph, config.max_nodes)
     candidates = edges_among(graph, rows)

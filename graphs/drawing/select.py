@@ -3,44 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
-import pyarrow as pa
 
-from cotrace.graphs.order import NodeOrder
+from cotrace.graphs.data import GraphData
 
 MANY_TOKENS = 24  # a cut picture of a longer prompt shows only the tokens of columns that it uses
-
-
-class DrawableGraph(Protocol):
-    """The part of `Graph` that pictures read; a protocol, so that drawing does not import `Graph`."""
-
-    nodes: pa.Table
-    info: dict[str, Any]
-
-    @property
-    def order(self) -> NodeOrder:
-        """Counts and offsets of the four kinds of nodes."""
-
-    @property
-    def indptr(self) -> np.ndarray:
-        """CSR row pointer, (M+1,)."""
-
-    @property
-    def indices(self) -> np.ndarray:
-        """CSR columns: the source of every edge, (E,)."""
-
-    @property
-    def weights(self) -> np.ndarray:
-        """Weight of every edge, (E,)."""
-
-    @property
-    def target_weights(self) -> np.ndarray:
-        """Weight of every node as a target, (M,)."""
-
-    def column(self, name: str, missing: float = ...) -> np.ndarray:
-        """Return a column of `nodes`, (M,), with `missing` for nulls."""
 
 
 @dataclass(frozen=True)
@@ -64,17 +32,17 @@ class EdgeTable:
         return EdgeTable(*(column[index] for column in columns))
 
 
-def node_positions(graph: DrawableGraph) -> np.ndarray:
+def node_positions(graph: GraphData) -> np.ndarray:
     """Return the position of every node, (M,) int; that of the last token for a target without one."""
     return graph.column("position", missing=len(graph.info["tokens"]) - 1)
 
 
-def influence_column(graph: DrawableGraph) -> np.ndarray:
+def influence_column(graph: GraphData) -> np.ndarray:
     """Return the column `influence`, (M,), with NaN as 0."""
     return np.nan_to_num(graph.column("influence"))
 
 
-def strongest_nodes(graph: DrawableGraph, max_nodes: int) -> np.ndarray:
+def strongest_nodes(graph: GraphData, max_nodes: int) -> np.ndarray:
     """Return the sorted numbers of at most `max_nodes` nodes: targets, then the most influential nodes.
 
     Every column that is used has its token. Features and error nodes without an edge to a shown node give way to the
@@ -93,7 +61,7 @@ def strongest_nodes(graph: DrawableGraph, max_nodes: int) -> np.ndarray:
         excluded[dangling] = True
 
 
-def _pick(graph: DrawableGraph, max_nodes: int, excluded: np.ndarray) -> np.ndarray:
+def _pick(graph: GraphData, max_nodes: int, excluded: np.ndarray) -> np.ndarray:
     order, position, influence = graph.order, node_positions(graph), influence_column(graph)
     token_at = {int(position[row]): row for row in range(order.tokens.start, order.tokens.stop)}
     shown = _pick_targets(graph, max_nodes, position, token_at)
@@ -109,7 +77,7 @@ def _pick(graph: DrawableGraph, max_nodes: int, excluded: np.ndarray) -> np.ndar
     return np.array(sorted(shown))
 
 
-def _pick_targets(graph: DrawableGraph, max_nodes: int, position: np.ndarray, token_at: dict[int, int]) -> set[int]:
+def _pick_targets(graph: GraphData, max_nodes: int, position: np.ndarray, token_at: dict[int, int]) -> set[int]:
     """Return the heaviest targets and their tokens: at most half of the nodes, the rest is for their sources."""
     shown: set[int] = set()
     for target in sorted(graph.info["targets"], key=lambda target: -target["weight"]):
@@ -120,15 +88,15 @@ def _pick_targets(graph: DrawableGraph, max_nodes: int, position: np.ndarray, to
     return shown
 
 
-def edges_among(graph: DrawableGraph, nodes: np.ndarray) -> EdgeTable:
+def edges_among(graph: GraphData, nodes: np.ndarray) -> EdgeTable:
     """Return all edges between the given nodes; shares are of the target's whole row."""
     inside = np.zeros(graph.order.n_nodes, bool)
     inside[nodes] = True
     mass = influence_column(graph) + graph.target_weights
     parts: list[tuple[np.ndarray, ...]] = []
     for target in nodes.tolist():  # row by row: a traced graph can have far more edges than the picture
-        row = slice(int(graph.indptr[target]), int(graph.indptr[target + 1]))
-        sources, weights = graph.indices[row], graph.weights[row].astype(np.float64)
+        sources, weights = graph.csr.row(target)
+        weights = weights.astype(np.float64)
         keep = inside[sources] & (weights != 0)
         share = np.abs(weights[keep]) / (np.abs(weights).sum() or 1.0)
         parts.append((sources[keep], np.full(keep.sum(), target), weights[keep], share, share * mass[target]))

@@ -1,17 +1,12 @@
-"""Exchange with NetworkX."""
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+"""Graphs as NetworkX graphs."""
 
 import networkx as nx
 
-if TYPE_CHECKING:
-    from cotrace.graphs.graph import Graph
+from cotrace.graphs.data import GraphData
 
 
-def to_networkx(graph: Graph) -> nx.DiGraph:
-    """Convert to a DiGraph whose edges run from source to target with attribute `weight`.
+def to_networkx(graph: GraphData) -> nx.DiGraph:
+    """Return a DiGraph whose edges run from source to target with attribute `weight`.
 
     Nodes are node numbers with the columns of the node table as attributes (nulls are left out);
     the graph's metadata is in `.graph`.

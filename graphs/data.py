@@ -1,0 +1,104 @@
+"""The contents of a graph: its node table, its metadata, and both as arrays."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from .csr import CSR
+from .influence import estimated_influence, node_influence, weights_of_targets
+from .order import KINDS, NodeOrder
+from .scores import GraphScores, ScoredGraph, graph_scores
+
+if TYPE_CHECKING:
+    import scipy.sparse
+
+
+class GraphData:
+    """A node table with incoming edges as list columns, and metadata.
+
+    Row = target, column = source, everywhere. Arrays are read-only views of the table, without a copy.
+    `Graph` adds pruning, files and pictures; what works on graphs without these takes a `GraphData`.
+    """
+
+    def __init__(self, nodes: pa.Table, info: dict[str, Any]):
+        self.nodes = nodes
+        self.info = info
+
+    @cached_property
+    def order(self) -> NodeOrder:
+        """Counts and offsets of the four kinds of nodes."""
+        codes = self.nodes["kind"].chunk(0).indices.to_numpy()
+        return NodeOrder(*np.bincount(codes, minlength=len(KINDS))[: len(KINDS)].tolist())
+
+    @cached_property
+    def csr(self) -> CSR:
+        """The edges: indptr (M+1,), indices (E,) int32 and weights (E,)."""
+        sources, weights = self.nodes["sources"].chunk(0), self.nodes["weights"].chunk(0)
+        return CSR(sources.offsets.to_numpy(), sources.values.to_numpy(), weights.values.to_numpy())
+
+    def column(self, name: str, missing: float | None = None) -> np.ndarray:
+        """Return a column of the node table as an array (M,), with nulls replaced by `missing`, else by NaN.
+
+        An integer column with nulls is float64 unless `missing` is given.
+        """
+        column = self.nodes[name].chunk(0)
+        filled = column if missing is None else column.fill_null(missing)
+        return filled.to_numpy(zero_copy_only=False)
+
+    @cached_property
+    def target_weights(self) -> np.ndarray:
+        """Weight of every node as a target, (M,) float64; sums to 1."""
+        return weights_of_targets(self.info["targets"], self.order.n_nodes)
+
+    @cached_property
+    def computed(self) -> np.ndarray:
+        """Mask of the nodes whose rows were computed, (M,) bool."""
+        return self.column("computed").astype(bool)
+
+    @property
+    def n_edges(self) -> int:
+        """Number of edges."""
+        return self.csr.n_edges
+
+    def edges(self) -> pa.Table:
+        """Return all edges as a table of source, target (node numbers) and weight."""
+        arrays = {"source": self.csr.indices, "target": self.csr.edge_targets(), "weight": self.csr.weights}
+        return pa.table({name: pa.array(array) for name, array in arrays.items()})
+
+    def adjacency(self) -> scipy.sparse.csr_array:
+        """Return the (M, M) adjacency matrix in the order of `nodes`: row = target, column = source."""
+        from scipy.sparse import csr_array
+
+        size, csr = self.order.n_nodes, self.csr
+        return csr_array((csr.weights, csr.indices, csr.indptr), shape=(size, size))
+
+    def influence(self) -> np.ndarray:
+        """Return the influence of every node on the targets along this graph's edges, (M,) float64.
+
+        The column `influence` of `nodes` is that of the graph as it was traced, before pruning. Without
+        some rows it is a lower bound.
+        """
+        return node_influence(self.csr, self.target_weights)
+
+    def estimated_influence(self) -> np.ndarray:
+        """Return an estimate of every node's influence, (M,) float64, for a graph without some of its rows.
+
+        A feature without a row is taken to pass influence on as the others of its layer and position do; see
+        `influence.estimated_influence`.
+        """
+        features, n_positions = self.order.features, self.order.n_tokens
+        site_N = self.column("layer", 0)[features].astype(np.int64) * n_positions + self.column("position", 0)[features]
+        sites = np.append(np.unique(site_N, return_index=True)[1], self.order.n_features).astype(np.int64)
+        return estimated_influence(self.csr, self.target_weights, self.computed, sites)
+
+    def scores(self) -> GraphScores:
+        """Return the replacement and completeness score of this graph's edges, and whether it is traced or pruned.
+
+        `info["traced"]["scores"]` keeps the scores of the graph as it was traced, before pruning.
+        """
+        graph: ScoredGraph = "pruned" if self.info["pruning"] else "traced"
+        return graph_scores(self.order, self.csr, self.target_weights, computed=self.computed, graph=graph)

@@ -1,0 +1,135 @@
+"""Metadata of a graph file: its version, its entries and their shapes."""
+
+import json
+from typing import Any
+
+from cotrace.common.errors import FileError
+
+from .migrations import OLDEST_VERSION, migrate
+
+FORMAT_VERSION = 2
+VERSION_KEY = b"cotrace.format_version"
+INFO_KEY = b"cotrace.graph"
+MOST_VERSION_DIGITS = 8
+
+NUMBER = (int, float)
+MEASURED: dict[str, Any] = {
+    **dict.fromkeys(
+        ("influence", "direct", "activation", "predicted", "predicted_size", "measured", "size", "kl"), NUMBER
+    ),
+    **dict.fromkeys(("control_size", "control_kl", "control_length"), (*NUMBER, None)),
+}
+CORRELATION = (None, {"value": NUMBER, "low": NUMBER, "high": NUMBER})
+CORRELATIONS = tuple(f"spearman{what}" for what in ("", "_kl", "_direct", "_activation", "_predicted", "_signed"))
+SHARES = ("sign_agreement", "sign_agreement_top", "larger_than_controls", "times_controls", "control_length")
+VALIDATION: dict[str, Any] = {
+    "settings": {"freeze": str, "errors": str},
+    "nodes": [{"node": int, "label": str, "sampled": bool, **MEASURED}],
+    "groups": [{"name": str, "nodes": [int], **MEASURED}],
+    "paths": [{"label": str, "nodes": [int], "kept_predicted": NUMBER, "kept_measured": NUMBER, **MEASURED}],
+    "later": [{"least": int, "most": int, "nodes": int, "cosine": NUMBER, "signs": NUMBER}],
+    "summary": {
+        "features": int,
+        "sample": int,
+        **{f"{name}{of}": CORRELATION for name in CORRELATIONS for of in ("", "_top")},
+        "spearman_pairs": CORRELATION,
+        "spearman_pairs_clamped": CORRELATION,
+        **dict.fromkeys(SHARES, (*NUMBER, None)),
+    },
+}
+# Shapes of the entries: a type, (one of these), [of each item] or {of each key; others may be there too}. A key that
+# ends in `?` may be missing.
+INFO: dict[str, Any] = {
+    "model": {"name": str, "n_layers": int},
+    "transcoders": {"name": str},
+    "prompt": str,
+    "token_ids": [int],
+    "tokens": [str],
+    "position": int,
+    "masked_positions": [int],
+    "targets": [
+        {"node": int, "kind": str, "label": str, "weight": NUMBER, "probability": (*NUMBER, None), "position?": int}
+    ],
+    "settings": {},
+    "coverage": NUMBER,
+    "bound": NUMBER,
+    "traced": {  # the graph before pruning
+        "nodes": int,
+        "edges": int,
+        "rows?": int,
+        "scores": {"replacement": NUMBER, "completeness": NUMBER},
+    },
+    "pruning": (
+        None,
+        {
+            "node_threshold": NUMBER,
+            "edge_threshold": NUMBER,
+            "keep_errors": bool,
+            "certainty?": {"inside": int, "outside": int, "undecided": int},
+        },
+    ),
+    "versions": {},
+    "validation?": VALIDATION,
+}
+
+
+def metadata_of(info: dict[str, Any]) -> dict[bytes, bytes]:
+    """Return the schema metadata of a graph file, in the current format version."""
+    return {VERSION_KEY: str(FORMAT_VERSION).encode(), INFO_KEY: _encode(info)}
+
+
+def _encode(info: dict[str, Any]) -> bytes:
+    missing = [key for key in INFO if key not in info and not key.endswith("?")]
+    assert not missing, f"graph metadata lacks {missing}"
+    return json.dumps(info, sort_keys=True, allow_nan=False).encode()
+
+
+def decode_info(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
+    """Return the entries in a schema's metadata, migrated to the current format version.
+
+    Raises FileError for metadata that is damaged, of a newer version, or not of a graph.
+    """
+    if not metadata or VERSION_KEY not in metadata or INFO_KEY not in metadata:
+        raise FileError("it is an Arrow file, but not a cotrace graph; trace a prompt to make one")
+    version = _version(metadata[VERSION_KEY])
+    if version > FORMAT_VERSION:
+        raise FileError(
+            f"it has format version {version} and this cotrace reads up to {FORMAT_VERSION}; upgrade cotrace to open it"
+        )
+    info = migrate(_parse(metadata[INFO_KEY]), version)
+    wrong = [key.rstrip("?") for key, shape in INFO.items() if not _fits(info, {key: shape})]
+    if wrong:
+        raise FileError(f"its metadata lacks or has a wrong {', '.join(wrong)}; trace the prompt again")
+    return info
+
+
+def _version(text: bytes) -> int:
+    version = text.decode(errors="replace")
+    if version.isdecimal() and len(version) <= MOST_VERSION_DIGITS and int(version) >= OLDEST_VERSION:
+        return int(version)
+    raise FileError("its metadata is damaged; trace the prompt again")
+
+
+def _parse(text: bytes) -> dict[str, Any]:
+    try:
+        info = json.loads(text)
+        json.dumps(info, allow_nan=False, ensure_ascii=False).encode()  # no infinities, no broken Unicode
+    except (ValueError, RecursionError) as error:
+        raise FileError("its metadata is damaged; trace the prompt again") from error
+    if not isinstance(info, dict):
+        raise FileError("its metadata is damaged; trace the prompt again")
+    return info
+
+
+def _fits(value: Any, shape: Any) -> bool:
+    """Return whether decoded JSON has a shape as in `INFO`; integers stay below 2^63."""
+    if isinstance(shape, tuple):
+        return any(_fits(value, one) for one in shape)
+    if isinstance(shape, list):
+        return isinstance(value, list) and all(_fits(item, shape[0]) for item in value)
+    if isinstance(shape, dict):
+        return isinstance(value, dict) and all(
+            _fits(value[name], inner) if (name := key.rstrip("?")) in value else key.endswith("?")
+            for key, inner in shape.items()
+        )
+    return value is shape if shape is None else type(value) is shape and (shape is not int or abs(value) < 2**63)

@@ -1,0 +1,29 @@
+"""Migrations: the metadata of older format versions in the shape of the current one.
+
+To change the format, raise `metadata.FORMAT_VERSION`, add a function here, and keep a file that the old code wrote
+under `tests/data/`. The columns have been the same in every version.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+
+def _move_scores_to_traced(info: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 had the scores of the traced graph beside "traced", not inside."""
+    if "scores" not in info or not isinstance(info.get("traced"), dict):
+        return info  # damaged: the check of the current shapes names the entry
+    others = {name: value for name, value in info.items() if name != "scores"}
+    return {**others, "traced": {**info["traced"], "scores": info["scores"]}}
+
+
+# Each function turns the metadata of its version into that of the next one.
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _move_scores_to_traced}
+OLDEST_VERSION = min(MIGRATIONS)
+
+
+def migrate(info: dict[str, Any], version: int) -> dict[str, Any]:
+    """Return the metadata of a version in the shape of the current one. Does not change its argument."""
+    while version in MIGRATIONS:
+        info = MIGRATIONS[version](info)
+        version += 1
+    return info
