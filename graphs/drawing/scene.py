@@ -51,7 +51,7 @@ class SceneText:
     size: float = LABEL_PT
     color: str = INK
     anchor: str = "start"
-    """"start", "middle" or "end" of the text is at `x`."""
+    """The part of the text that is at `x`: "start", "middle" or "end"."""
     bold: bool = False
 
 

@@ -32,7 +32,7 @@ class ShapeStyle:
     """Form and colours of a node."""
 
     form: str
-    """"circle", "diamond" or "box"."""
+    """One of "circle", "diamond" and "box"."""
     fill: str
     stroke: str
     stroke_width: float = 1.0
