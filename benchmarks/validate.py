@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 import cotrace
-from cotrace.attribution.validation.record import Plan
+from cotrace.attribution.validation.config import ValidationConfig
 from cotrace.common.versions import package_versions
 
 from .coverage import PROMPTS
@@ -85,7 +85,7 @@ def measured_before(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
     """What decides the numbers."""
-    return {"model": args.model, "modes": MODES, "plan": asdict(Plan())}
+    return {"model": args.model, "modes": MODES, "plan": asdict(ValidationConfig())}
 
 
 def main() -> None:

@@ -33,7 +33,8 @@ from cotrace.attribution.tracing.row_selection import RowBudget
 from cotrace.attribution.tracing.targets import TargetRequest
 from cotrace.attribution.tracing.trace import trace
 from cotrace.attribution.transcoders import Transcoders
-from cotrace.attribution.validation.record import ValidationConfig, validate
+from cotrace.attribution.validation.config import ValidationConfig
+from cotrace.attribution.validation.record import validate
 from cotrace.common.progress import Progress
 from cotrace.graphs import Graph
 

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 import cotrace
-from cotrace.attribution.validation.ablations import active_features
+from cotrace.attribution.interventions.runs import run_without_edits
+from cotrace.attribution.validation.ablations import active_feature_sizes
 from cotrace.graphs.effects import ablation_effects
 
 PROMPT, TARGET = "The opposite of hot is", " cold"
@@ -44,8 +45,8 @@ def main(transcoders: str) -> None:
     model = cotrace.load("gemma-3-270m", transcoders, device="cpu")
     graph = model.trace(PROMPT, [TARGET], progress=False)
     ((token,),) = (target["token_ids"] for target in graph.info["targets"])
-    prompt = model._prepare_prompt(PROMPT, None)
-    _, size_N = active_features(prompt, prompt.read())
+    prompt = model._prompt_context(PROMPT, None)
+    _, size_N = active_feature_sizes(prompt, run_without_edits(prompt))
     effect_N = -ablation_effects(graph, [[n] for n in range(graph.order.n_features)])[
         :, graph.info["targets"][0]["node"]
     ]

@@ -14,10 +14,10 @@ import cotrace
 from cotrace.attribution.interventions.config import InterventionConfig
 from cotrace.attribution.interventions.layer_modes import FROZEN, LayerMode
 from cotrace.attribution.tracing.config import TraceConfig
-from cotrace.attribution.validation.ablations import AblationEffects, Ablations
-from cotrace.attribution.validation.agreement import correlation, pairs
+from cotrace.attribution.validation.ablations import AblationEffects, AblationRunner
+from cotrace.attribution.validation.agreement import correlation, pair_correlation
+from cotrace.attribution.validation.controls import draw_controls, measure_controls
 from cotrace.attribution.validation.plot import plot_validation
-from cotrace.attribution.validation.record import _controls
 from cotrace.cli.report import print_validation
 from cotrace.common.progress import Progress
 from cotrace.graphs.effects import ablation_effects, pair_influence
@@ -94,7 +94,7 @@ def test_only_features_and_errors_can_be_ablated():
 
 
 @pytest.mark.parametrize("kind", tiny.KINDS)
-def test_with_all_held_what_is_measured_is_what_the_edges_say(load, kind):
+def test_with_everything_frozen_effects_are_the_edges(load, kind):
     model = load(kind)
     graph = model.trace(tiny.prompt())
     record = model.validate(graph, freeze="all", **FEW).info["validation"]
@@ -113,7 +113,7 @@ def test_with_all_held_what_is_measured_is_what_the_edges_say(load, kind):
 
 def test_later_activations_are_those_of_an_intervention(model, whole):
     prompt = model._prompt_context(whole.info["token_ids"], whole.info["masked_positions"])
-    ablations = Ablations(prompt, whole)
+    ablations = AblationRunner(prompt, whole)
     nodes = [0, whole.order.errors.start + 12]
     measured = ablations.measure([cotrace.nodes_of(whole, [node]) for node in nodes], [LayerMode()] * 3)
     for k, node in enumerate(nodes):
@@ -122,35 +122,39 @@ def test_later_activations_are_those_of_an_intervention(model, whole):
             (row["layer"], row["position"], row["feature"]): row["activation_after"]
             for row in alone.features.to_pylist()
         }
-        expected = [after.get(key, 0.0) for key in ablations.keys] - whole.column("activation")[whole.order.features]
+        expected = [after.get(key, 0.0) for key in ablations.features] - whole.column("activation")[
+            whole.order.features
+        ]
         assert np.allclose(measured.feature_KN[k], expected, atol=1e-10)
         assert measured.kl_K[k] == pytest.approx(alone.kl(), abs=1e-12)
 
 
 def test_controls_are_other_features_of_nearly_the_same_size(model, whole):
     prompt = model._prompt_context(whole.info["token_ids"], whole.info["masked_positions"])
-    ablations = Ablations(prompt, whole)
-    chosen = ablations.keys[:6]
-    drawn = ablations.alike(chosen, np.random.default_rng(0), set(chosen))
+    ablations = AblationRunner(prompt, whole)
+    chosen = ablations.features[:6]
+    drawn = draw_controls(ablations, chosen, np.random.default_rng(0), set(chosen))
     assert len(set(drawn)) == 6
     assert not set(drawn) & set(chosen)
-    position = np.array([key[1] for key in ablations.active])
+    position = np.array([key[1] for key in ablations.active_features])
     for key, control in zip(chosen, drawn, strict=True):
-        size, of_control = (ablations.sizes[ablations.number[k]] for k in (key, control))
+        size, of_control = (ablations.sizes[ablations.index_of[k]] for k in (key, control))
         here = position == key[1]
         if here.sum() >= 20:
             assert control[1] == key[1]
             rank = np.sort(np.abs(np.log(ablations.sizes[here] / size)))
             assert abs(np.log(of_control / size)) <= rank[18]
     with pytest.raises(ValueError, match="too few active features"):
-        ablations.alike(ablations.active[:1], np.random.default_rng(0), set(ablations.active))
+        draw_controls(
+            ablations, ablations.active_features[:1], np.random.default_rng(0), set(ablations.active_features)
+        )
 
 
 def test_sizes_are_the_lengths_of_what_is_written(load):
     for kind in ("clt", "per-layer", "neurons"):
         model = load(kind)
         prompt = model._prompt_context(tiny.prompt(), None)
-        ablations = Ablations(prompt, model.trace(tiny.prompt()))
+        ablations = AblationRunner(prompt, model.trace(tiny.prompt()))
         survey = model._activations(prompt.ids_P, TraceConfig(), Progress(False))
         squares = [sum(e.written(j).square().sum(1) for j in range(e.decoder_UJD.shape[1])) for e in survey.encoded]
         expected = np.concatenate([part.sqrt().numpy() for part in squares])
@@ -209,7 +213,7 @@ def test_the_plot(validated, tmp_path, ending):
 
 
 def test_what_cannot_be_plotted_is_refused(validated, whole, tmp_path):
-    with pytest.raises(ValueError, match="not validated"):
+    with pytest.raises(ValueError, match="has no validation"):
         plot_validation(whole, tmp_path / "plot.svg")
     with pytest.raises(ValueError, match=r"\.svg, \.png, \.pdf"):
         plot_validation(validated, tmp_path / "plot.gif")
@@ -222,7 +226,7 @@ def test_a_circuit_of_every_kind(load, kind, errors):
     model = load(kind)
     circuit = model.trace(tiny.prompt(), [cotrace.Feature(2, feature_at(model, 2, 9), 9), 5, (3, 4)]).prune()
     if kind == "neurons" and errors == "constant":
-        with pytest.raises(ValueError, match="neurons are the MLPs themselves"):
+        with pytest.raises(ValueError, match="neurons are the MLP itself"):
             model.validate(circuit, errors=errors, **FEW)
         return
     record = model.validate(circuit, errors=errors, **FEW).info["validation"]
@@ -241,32 +245,32 @@ def test_targets_that_are_features_are_read_and_not_ablated(load, kind, monkeypa
     feature = feature_at(model, 2, 9)
     graph = model.trace(tiny.prompt(), [cotrace.Feature(2, feature, 9)])
     (node,) = (target["node"] for target in graph.info["targets"])
-    held = model.validate(graph, freeze="all", **FEW).info["validation"]
+    frozen = model.validate(graph, freeze="all", **FEW).info["validation"]
     free = model.validate(graph, groups={"target": [node]}, **FEW).info["validation"]
-    assert node not in {n for record in (held, free) for row in record["nodes"] for n in (row["node"],)}
-    assert all(node not in path["nodes"] for record in (held, free) for path in record["paths"])
+    assert node not in {n for record in (frozen, free) for row in record["nodes"] for n in (row["node"],)}
+    assert all(node not in path["nodes"] for record in (frozen, free) for path in record["paths"])
     prompt = model._prompt_context(graph.info["token_ids"], graph.info["masked_positions"])
-    ablations, random = Ablations(prompt, graph), np.random.default_rng(0)
+    ablations, random = AblationRunner(prompt, graph), np.random.default_rng(0)
     monkeypatch.setattr(ablations, "measure", lambda changes, *_arguments, **_options: drawn.extend(changes) or nothing)
     drawn, nothing = [], AblationEffects(*(np.zeros((999, 1)) for _ in range(3)))
-    _controls(ablations, [(n,) for n in range(8)], 20, [LayerMode()] * 3, random, None)
+    measure_controls(ablations, [(n,) for n in range(8)], 20, [LayerMode()] * 3, random, None)
     assert len(drawn) == 160
     assert not {f for one in drawn for f in one} & {cotrace.nodes_of(graph, [n])[0] for n in (*range(8), node)}
     edges = graph.adjacency().toarray()[node]
-    assert any(row["measured"] for row in held["nodes"])
-    for row in held["nodes"]:
+    assert any(row["measured"] for row in frozen["nodes"])
+    for row in frozen["nodes"]:
         assert row["measured"] == pytest.approx(-edges[row["node"]], abs=1e-9)
     assert free["groups"][-1]["measured"] == pytest.approx(-graph.column("activation")[node], abs=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["clt-affine", "per-layer", "neurons"])
-def test_with_mlps_clamped_features_are_what_they_would_be_by_what_they_read(load, kind):
+def test_with_mlps_clamped_features_follow_their_inputs(load, kind):
     """Against interventions that hold all below a layer, one layer at a time: there its features respond."""
     model, ids = load(kind), tiny.prompt()
     graph = model.trace(ids)
     layer_N = graph.column("layer")[graph.order.features]
     node = int(np.flatnonzero(layer_N == 0)[3])
-    ablations = Ablations(model._prompt_context(ids, None), graph)
+    ablations = AblationRunner(model._prompt_context(ids, None), graph)
     clamped = ablations.measure([cotrace.nodes_of(graph, [node])], [LayerMode(mlp=FROZEN)] * 3)
     below = [
         LayerMode(mlp=FROZEN),
@@ -290,8 +294,8 @@ def test_with_mlps_clamped_features_are_what_they_would_be_by_what_they_read(loa
 def test_pairs_of_equal_ranks_correlate_fully(whole):
     influence_KN = pair_influence(whole, [1, 3, 7])[:, whole.order.features]
     activation_N = np.abs(whole.column("activation")[whole.order.features])
-    assert pairs(whole, [1, 3, 7], -influence_KN * activation_N)["value"] == pytest.approx(1)
-    assert pairs(whole, [1, 3, 7], np.zeros_like(influence_KN)) is None
+    assert pair_correlation(whole, [1, 3, 7], -influence_KN * activation_N)["value"] == pytest.approx(1)
+    assert pair_correlation(whole, [1, 3, 7], np.zeros_like(influence_KN)) is None
 
 
 def test_influence_of_pairs_is_that_of_a_target(whole):
@@ -333,7 +337,7 @@ def test_graphs_of_others_are_refused(model, load, whole):
 
 def test_a_direction_is_not_in_the_file(model):
     graph = model.trace(tiny.prompt(), [np.ones(tiny.WIDTH)])
-    with pytest.raises(ValueError, match="does not hold"):
+    with pytest.raises(ValueError, match="do not store"):
         model.validate(graph, **FEW)
 
 
@@ -352,7 +356,7 @@ def test_groups_of_what_cannot_be_ablated_are_refused(model, whole):
     for layers in ([0], []):
         with pytest.raises(ValueError, match="leave layers= out"):
             model.validate(whole, freeze="all", layers=layers, **FEW)
-    with pytest.raises(ValueError, match="no feature and no error"):
+    with pytest.raises(ValueError, match="is not a feature or an error node"):
         model.validate(whole, groups={"token": [whole.order.tokens.start]}, **FEW)
     with pytest.raises(ValueError, match="without an error node"):
         model.validate(whole, groups={"first": [whole.order.errors.start]}, **FEW)
@@ -366,7 +370,7 @@ def test_a_correlation_needs_several_that_differ():
     assert found == {"value": pytest.approx(1), "low": pytest.approx(1), "high": pytest.approx(1)}
 
 
-def test_what_is_held_is_said_right():
+def test_an_unknown_freeze_is_refused():
     with pytest.raises(ValueError, match="not one of none, attention, all"):
         InterventionConfig("everything")
 

@@ -1,1 +1,1 @@
-"""Graphs compared with ablations in the model."""
+"""Compare what a graph predicts with what ablations do in the model."""

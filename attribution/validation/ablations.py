@@ -1,6 +1,6 @@
-"""Sets of a graph's nodes are ablated in the model that it was made of, and what happens is measured."""
+"""Ablate sets of a graph's nodes in the model that the graph was traced in, and measure the effects."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,202 +13,224 @@ from cotrace.attribution.interventions.edits import ablate
 from cotrace.attribution.interventions.forward import ForwardOutput
 from cotrace.attribution.interventions.layer_modes import FROZEN, LayerMode, any_frozen
 from cotrace.attribution.interventions.runs import rows_per_batch, run_with_edits, run_without_edits, runner
-from cotrace.common.errors import CotraceError
+from cotrace.common.errors import ArgumentError
 from cotrace.graphs import Graph
+from cotrace.graphs.nodes import ErrorNode, Feature
 from cotrace.kernels.active import FeatureIndex
 
-Key = tuple[int, int, int]  # layer, position and id of a feature
-NEAREST = 10  # in size: among so many a control is drawn
-TINY = 1e-30  # of what writes nothing, so that its logarithm is there
-LOGITS_AT_ONCE = 32  # rows, each of the whole vocabulary
+FeatureKey = tuple[int, int, int]
+"""Layer, position and number of a feature."""
+
+SMALLEST_SIZE = 1e-30  # of a feature whose decoder vectors are zero, so that its logarithm exists
+LOGIT_ROWS = 32  # rows of the whole vocabulary that are computed together
 
 
 class AblationEffects(NamedTuple):
-    """What ablations did: K of them, T targets, N features of the graph."""
+    """Effects of K ablations on T targets and on the N features of the graph.
 
-    target_KT: np.ndarray  # change of what each target reads
-    kl_K: np.ndarray  # of the next token's probabilities, at the targets' last position
-    feature_KN: np.ndarray  # change of activations, where these are held of what they would be; else zero
+    Attributes:
+        target_KT: change of each target's value.
+        kl_K: KL(before ‖ after) of the next token at the targets' last position, in nats.
+        feature_KN: change of each activation. Where activations are frozen, the change of the activation that the
+            encoder would give. Zero if it was not measured.
+    """
+
+    target_KT: np.ndarray
+    kl_K: np.ndarray
+    feature_KN: np.ndarray
 
 
-class Ablations:
-    """A graph, the prompt that it was made of, and the model: ablates sets of nodes and measures."""
+class AblationRunner:
+    """Ablates sets of nodes of a graph in its model.
 
-    def __init__(self, prompt: PromptContext, graph: Graph):
-        self.prompt, self.graph = prompt, graph
-        self.keys, self.n_positions = feature_keys(graph), len(prompt.ids_P)
-        self.sites = [self._sites(layer) for layer in range(prompt.weights.architecture.n_layers)]
-        self.targets = [_read_out(prompt, target) for target in graph.info["targets"]]
+    Attributes:
+        features: the graph's features, in node order.
+        active_features: all active features of the prompt, sorted by layer and position.
+        sizes: the length of the source vectors of each active feature, (number of active features,).
+        index_of: the row of each active feature in `active_features`.
+
+    Raises:
+        ArgumentError: a graph whose targets are not in the file, or whose features are not active here.
+    """
+
+    def __init__(self, context: PromptContext, graph: Graph):
+        self.context, self.graph = context, graph
+        self.features = graph_features(graph)
+        self._sites = [self._layer_sites(layer) for layer in range(context.n_layers)]
+        self._targets = [_target_reader(context, target) for target in graph.info["targets"]]
         self.weight_T = np.array([target["weight"] for target in graph.info["targets"]])
-        self.position = max(target.position for target in self.targets)
-        self.before = run_without_edits(prompt)
-        self.before.free()
-        self.active, self.sizes = active_features(prompt, self.before)
-        self.number = {key: n for n, key in enumerate(self.active)}
-        self.position_N = np.array([position for _, position, _ in self.active])
-        missing = next((key for key in self.keys if key not in self.number), None)
+        self._last_position = max(target.position for target in self._targets)
+        self._before = run_without_edits(context)
+        self._before.free()
+        self.active_features, self.sizes = active_feature_sizes(context, self._before)
+        self.index_of = {key: n for n, key in enumerate(self.active_features)}
+        missing = next((key for key in self.features if key not in self.index_of), None)
         if missing is not None:
-            raise CotraceError(
-                f"feature {missing[2]} of layer {missing[0]} at position {missing[1]} is in the graph and not active here; "
-                "trace the prompt again on this device, in this dtype"
+            layer, position, feature = missing
+            raise ArgumentError(
+                f"{Feature(layer, feature, position)} is in the graph but not active here; trace the prompt again on "
+                "this device, in this dtype"
             )
 
-    def _sites(self, layer: int) -> FeatureIndex:
-        mine = [(position, feature) for at, position, feature in self.keys if at == layer]
-        pairs_n2 = torch.tensor(mine, dtype=torch.long, device=self.prompt.ids_P.device).view(-1, 2)
+    def _layer_sites(self, layer: int) -> FeatureIndex:
+        """Return the positions and numbers of the graph's features in one layer."""
+        own = [(position, feature) for feature_layer, position, feature in self.features if feature_layer == layer]
+        pairs_n2 = torch.tensor(own, dtype=torch.long, device=self.context.ids_P.device).view(-1, 2)
         return FeatureIndex(*pairs_n2.T)
 
     def measure(
         self,
-        removed: Sequence[Iterable[Any]],
-        how: Sequence[LayerMode],
-        step: Any = None,
+        sets: Sequence[Iterable[Feature | ErrorNode]],
+        modes: Sequence[LayerMode],
+        step: Callable[[int], None] | None = None,
         features: bool = True,
     ) -> AblationEffects:
-        """Ablate each set of nodes by itself. Without `features` activations are looked at for targets only."""
-        features = features or any(target.feature is not None for target in self.targets)
-        n_targets, n_features = len(self.targets), len(self.keys)
+        """Ablate each set of nodes on its own and return the effects.
+
+        Args:
+            sets: K sets of nodes.
+            modes: what each layer freezes.
+            step: called with the number of sets that are done.
+            features: measure the activations of all features, not only of those that are targets.
+        """
+        features = features or any(target.feature is not None for target in self._targets)
+        n_targets, n_features = len(self._targets), len(self.features)
         parts = [AblationEffects(np.empty((0, n_targets)), np.empty(0), np.empty((0, n_features)))]
-        for start in range(0, len(removed), at_once := rows_per_batch(self.prompt, how)):
-            sets = removed[start : start + at_once]
-            rows = [EditPlan({node: ablate() for node in nodes}, self.prompt) for nodes in sets]
-            before, after = self._read_rows(rows, how, features)
-            parts.append(self._compare(before, after, len(sets), features, how))
+        n_rows = rows_per_batch(self.context, modes)
+        for start in range(0, len(sets), n_rows):
+            batch = sets[start : start + n_rows]
+            plans = [EditPlan({node: ablate() for node in nodes}, self.context) for nodes in batch]
+            before, after = self._run(plans, modes, features)
+            parts.append(self._effects(before, after, modes, features))
             if step is not None:
-                step(len(sets))
+                step(len(batch))
         return AblationEffects(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
-    def _read_rows(
-        self, rows: Sequence[EditPlan], how: Sequence[LayerMode], features: bool
+    def total_size(self, keys: Iterable[FeatureKey]) -> float:
+        """Return the length of the sum of features' source vectors, as if they were orthogonal."""
+        return float(np.sqrt(sum(self.sizes[self.index_of[key]] ** 2 for key in keys)))
+
+    def _run(
+        self, plans: Sequence[EditPlan], modes: Sequence[LayerMode], features: bool
     ) -> tuple[ForwardOutput, ForwardOutput]:
-        """The rows without and with changes; where nothing is held, one row without serves all."""
-        if any_frozen(how):
-            return run_with_edits(self.prompt, rows, how, features)[:2]
-        error_layers = {layer for changes in rows for layer in changes.errors}
-        layers = range(len(how)) if features else ()
-        edited = runner(self.prompt, how, rows, error_layers=error_layers, report=layers)
-        return self.before, edited.forward(self.prompt.ids_P.expand(len(rows), -1))
+        """Return the runs without and with edits; where nothing is frozen, one row without edits serves all."""
+        if any_frozen(modes):
+            return run_with_edits(self.context, plans, modes, features)[:2]
+        error_layers = {layer for plan in plans for layer in plan.errors}
+        report = range(len(modes)) if features else ()
+        edited = runner(self.context, modes, plans, error_layers=error_layers, report=report)
+        return self._before, edited.forward(self.context.ids_P.expand(len(plans), -1))
 
-    def _compare(
-        self, before: ForwardOutput, after: ForwardOutput, n_rows: int, features: bool, how: Sequence[LayerMode]
+    def _effects(
+        self, before: ForwardOutput, after: ForwardOutput, modes: Sequence[LayerMode], features: bool
     ) -> AblationEffects:
-        feature_KN = np.zeros((n_rows, len(self.keys)))
+        n_rows = len(after.resid_BPD)
+        feature_KN = np.zeros((n_rows, len(self.features)))
         if features:
-            feature_KN += self._activations(after, n_rows, how) - self._activations(before, len(before.resid_BPD))
-        target_KT = np.stack([self._read(after, target) - self._read(before, target) for target in self.targets], 1)
-        for column, target in enumerate(self.targets):
+            after_KN = self._activations(after, n_rows, modes)
+            feature_KN += after_KN - self._activations(before, len(before.resid_BPD))
+        changes = [self._target_values(after, t) - self._target_values(before, t) for t in self._targets]
+        for number, target in enumerate(self._targets):
             if target.feature is not None:
-                held = how[self.keys[target.feature][0]].mlp == FROZEN
-                target_KT[:, column] = (
-                    self._read_feature(before, after, target.feature) if held else feature_KN[:, target.feature]
+                frozen = modes[self.features[target.feature][0]].mlp == FROZEN
+                changes[number] = (
+                    self._pre_activation_changes(before, after, target.feature)
+                    if frozen
+                    else feature_KN[:, target.feature]
                 )
-        return AblationEffects(target_KT, self._kl(before, after), feature_KN)
+        return AblationEffects(np.stack(changes, 1), self._kl(before, after), feature_KN)
 
-    def _activations(self, chunk: ForwardOutput, n_rows: int, how: Sequence[LayerMode] = ()) -> np.ndarray:
-        """Activations of the graph's features, (K, N); where they are held, what they would be by what they read."""
-        transcoders, weights, columns = self.prompt.transcoders, self.prompt.weights, []
-        open_p = runner(self.prompt).open_positions(n_rows, 0, self.n_positions)
-        for layer, mine in enumerate(self.sites):
-            row_K1 = torch.arange(n_rows, device=mine.position_n.device)[:, None] * self.n_positions
-            sites = FeatureIndex((row_K1 + mine.position_n).flatten(), mine.feature_n.repeat(n_rows))
-            if how and how[layer].mlp == FROZEN:
-                done = chunk.passes[layer]
-                value_n = transcoders.activations(transcoders.active_at(done, weights, open_p), done, weights, sites)
+    def _activations(self, output: ForwardOutput, n_rows: int, modes: Sequence[LayerMode] = ()) -> np.ndarray:
+        """Return activations of the graph's features, (K, N); where they are frozen, those that encoders would give."""
+        transcoders, weights, columns = self.context.transcoders, self.context.weights, []
+        n_positions = self.context.n_positions
+        open_p = runner(self.context).open_positions(n_rows, 0, n_positions)
+        for layer, own in enumerate(self._sites):
+            row_K1 = torch.arange(n_rows, device=own.position_n.device)[:, None] * n_positions
+            sites = FeatureIndex((row_K1 + own.position_n).flatten(), own.feature_n.repeat(n_rows))
+            if modes and modes[layer].mlp == FROZEN:
+                cache = output.passes[layer]
+                active = transcoders.active_at(cache, weights, open_p)
+                value_n = transcoders.activations(active, cache, weights, sites)
             else:
-                value_n = chunk.active[layer].of(sites, transcoders, weights)
+                value_n = output.active[layer].of(sites, transcoders, weights)
             columns.append(value_n.view(n_rows, -1))
         return torch.cat(columns, 1).double().cpu().numpy()
 
-    def _read_feature(self, before: ForwardOutput, after: ForwardOutput, node: int) -> np.ndarray:
-        """How much more a feature reads, of which nothing comes where activations are held, (K,)."""
-        layer, position, feature = self.keys[node]
-        row_K = torch.arange(len(after.resid_BPD), device=self.prompt.ids_P.device)
-        position_K = row_K * self.n_positions + position
+    def _pre_activation_changes(self, before: ForwardOutput, after: ForwardOutput, node: int) -> np.ndarray:
+        """Return the change of a feature's pre-activation, (K,): where it is frozen, it has no effect on others."""
+        layer, position, feature = self.features[node]
+        row_K = torch.arange(len(after.resid_BPD), device=self.context.ids_P.device)
+        position_K = row_K * self.context.n_positions + position
         sites = FeatureIndex(position_K, torch.full_like(position_K, feature))
-        readers_KD = self.prompt.transcoders.readers(before.passes[layer], self.prompt.weights, sites)
-        more_KD = (after.passes[layer].mlp_in_PD - before.passes[layer].mlp_in_PD)[position_K]
-        return (more_KD * readers_KD).sum(-1).double().cpu().numpy()
+        encoders_KD = self.context.transcoders.readers(before.passes[layer], self.context.weights, sites)
+        change_KD = (after.passes[layer].mlp_in_PD - before.passes[layer].mlp_in_PD)[position_K]
+        return (change_KD * encoders_KD).sum(-1).double().cpu().numpy()
 
-    def _read(self, chunk: ForwardOutput, target: "_ReadOut") -> np.ndarray:
-        """What a target reads in every row, (K,)."""
+    def _target_values(self, output: ForwardOutput, target: "_TargetReader") -> np.ndarray:
+        """Return a target's value in every row, (K,); zero for a feature, whose value is read elsewhere."""
         if target.direction_D is None:
-            return np.zeros(len(chunk.resid_BPD))
-        at = target.position
-        normed_KD = self.prompt.weights.final_normed(chunk.resid_BPD[:, at], chunk.rms_BP[:, at])
+            return np.zeros(len(output.resid_BPD))
+        position = target.position
+        normed_KD = self.context.weights.final_normed(output.resid_BPD[:, position], output.rms_BP[:, position])
         return (normed_KD @ target.direction_D).double().cpu().numpy()
 
     def _kl(self, before: ForwardOutput, after: ForwardOutput) -> np.ndarray:
-        """KL(before ‖ after) of the next token at the targets' last position, (K,) in nats."""
+        """Return KL(before ‖ after) of the next token at the targets' last position, (K,) in nats."""
         (before_V,) = self._log_probabilities(before, torch.arange(1))
-        found = [
+        parts = [
             (before_V.exp() * (before_V - self._log_probabilities(after, rows))).sum(-1)
-            for rows in torch.arange(len(after.resid_BPD)).split(LOGITS_AT_ONCE)
+            for rows in torch.arange(len(after.resid_BPD)).split(LOGIT_ROWS)
         ]
-        return torch.cat(found).cpu().numpy()
+        return torch.cat(parts).cpu().numpy()
 
-    def _log_probabilities(self, chunk: ForwardOutput, rows: Tensor) -> Tensor:
-        at = self.position
-        return self.prompt.weights.logits(chunk.resid_BPD[rows, at], chunk.rms_BP[rows, at]).double().log_softmax(-1)
-
-    def alike(self, nodes: Iterable[Key], random: np.random.Generator, taken: set[Key]) -> list[Key]:
-        """As many other active features, each drawn from the ten nearest in size to a node, if it can be at its position."""
-        drawn: list[Key] = []
-        free_N = np.ones(len(self.active), np.bool_)
-        free_N[[self.number[key] for key in taken]] = False
-        for key in nodes:
-            here_N = free_N & (self.position_N == key[1])
-            candidates = np.flatnonzero(here_N if here_N.sum() >= NEAREST else free_N)
-            if len(candidates) == 0:
-                raise CotraceError("the prompt has too few active features for controls; ablate fewer nodes")
-            apart = np.abs(np.log(self.sizes[candidates] / self.sizes[self.number[key]]))
-            chosen = int(random.choice(candidates[np.argsort(apart)[:NEAREST]]))
-            free_N[chosen] = False
-            drawn.append(self.active[chosen])
-        return drawn
-
-    def length(self, nodes: Iterable[Key]) -> float:
-        """Length of all that features write, as if at right angles."""
-        return float(np.sqrt(sum(self.sizes[self.number[key]] ** 2 for key in nodes)))
+    def _log_probabilities(self, output: ForwardOutput, rows: Tensor) -> Tensor:
+        position = self._last_position
+        logits_KV = self.context.weights.logits(output.resid_BPD[rows, position], output.rms_BP[rows, position])
+        return logits_KV.double().log_softmax(-1)
 
 
-class _ReadOut(NamedTuple):
-    """Where a target is read, and along what; a feature's number instead."""
+class _TargetReader(NamedTuple):
+    """How a target's value is read: along a direction of the final norm's output, or from a feature's activation."""
 
     position: int
     direction_D: Tensor | None
-    feature: int | None
+    feature: int | None  # node number
 
 
-def _read_out(prompt: PromptContext, target: dict[str, Any]) -> _ReadOut:
-    """How a target that a graph names is read. Raises ValueError for a direction, which no file holds."""
-    weights, ids = prompt.weights, target.get("token_ids", [])
-    position = target.get("position", len(prompt.ids_P) - 1)
+def _target_reader(context: PromptContext, target: dict[str, Any]) -> _TargetReader:
+    """Return the reader of a target in a graph's metadata.
+
+    Raises ArgumentError for a direction, which graph files do not store.
+    """
+    weights, ids = context.weights, target.get("token_ids", [])
+    position = target.get("position", context.n_positions - 1)
     if target["kind"] == "feature":
-        return _ReadOut(position, None, target["node"])
+        return _TargetReader(position, None, target["node"])
     if target["kind"] not in ("token", "difference") or not ids:
-        raise CotraceError(
-            f"the graph's target {target['label']!r} is a {target['kind']}, which the file does not hold; "
-            "validate a graph of tokens, differences or features"
+        raise ArgumentError(
+            f"the graph's target {target['label']!r} is a {target['kind']}, which graph files do not store; validate a "
+            "graph of tokens, differences or features"
         )
     rows = weights.unembedding(torch.tensor(ids, device=weights.device))
-    return _ReadOut(position, rows[0] - (rows[1] if len(ids) > 1 else weights.mean_unembedding_D), None)
+    return _TargetReader(position, rows[0] - (rows[1] if len(ids) > 1 else weights.mean_unembedding_D), None)
 
 
-def feature_keys(graph: Graph) -> list[Key]:
-    """Layer, position and id of a graph's features, in node order."""
+def graph_features(graph: Graph) -> list[FeatureKey]:
+    """Return layer, position and number of a graph's features, in node order."""
     columns = (graph.column(name, -1)[graph.order.features].tolist() for name in ("layer", "position", "feature"))
     return list(zip(*columns, strict=True))
 
 
-def active_features(prompt: PromptContext, read: ForwardOutput) -> tuple[list[Key], np.ndarray]:
-    """All active features of a prompt that was read, and the length of all that each writes (N,)."""
-    keys: list[Key] = []
+def active_feature_sizes(context: PromptContext, output: ForwardOutput) -> tuple[list[FeatureKey], np.ndarray]:
+    """Return all active features of a run, and the length of each one's source vectors, (N,)."""
+    keys: list[FeatureKey] = []
     sizes = []
-    for layer, (active, done, *_) in read.active.items():
+    for layer, (active, cache, *_) in output.active.items():
         feature_U, row_n = active.feature_n.unique(return_inverse=True)
-        length_n = prompt.transcoders.decoders(layer, feature_U, prompt.weights).flatten(1).norm(dim=1)[row_n]
-        scale_n = prompt.transcoders.write_scale(done, active.position_n)
+        length_n = context.transcoders.decoders(layer, feature_U, context.weights).flatten(1).norm(dim=1)[row_n]
+        scale_n = context.transcoders.write_scale(cache, active.position_n)
         size_n = active.activation_n.abs() * length_n * (1 if scale_n is None else scale_n)
         keys += [(layer, *pair) for pair in zip(active.position_n.tolist(), active.feature_n.tolist(), strict=True)]
-        sizes.append(size_n.double().clamp(min=TINY).cpu().numpy())
+        sizes.append(size_n.double().clamp(min=SMALLEST_SIZE).cpu().numpy())
     return keys, np.concatenate(sizes)

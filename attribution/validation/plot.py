@@ -1,4 +1,4 @@
-"""Plots of what was measured on a graph."""
+"""Plot the validation of a graph."""
 
 import math
 from pathlib import Path
@@ -6,65 +6,82 @@ from typing import Any
 
 import numpy as np
 
-from cotrace.common.errors import CotraceError
+from cotrace.common.errors import ArgumentError
 from cotrace.common.files import atomic_write
 from cotrace.graphs.graph import Graph
 
 FORMATS = (".svg", ".png", ".pdf")
-FEATURES, OTHERS, CONTROLS, ERRORS, GROUPS = "#1f5fa8", "#7fb0dd", "#b8b8b8", "#c0652b", "#222222"
+FEATURE_COLOUR, SAMPLE_COLOUR, CONTROL_COLOUR = "#1f5fa8", "#7fb0dd", "#b8b8b8"
+ERROR_COLOUR, GROUP_COLOUR = "#c0652b", "#222222"
+LONGEST_TITLE = 90
+SMALLEST_LINEAR = 1e-12  # range of the symmetric logarithmic axes that is linear
 
 
 def plot_validation(graph: Graph, path: Path) -> Path:
-    """Draw influence against effect, and predicted against measured effects; SVG, PNG or PDF by the path's ending.
+    """Draw influence against effect, and predicted against measured effects, and return the path.
 
-    Raises ValueError for a graph that was not validated, and for other endings.
+    The path's suffix chooses SVG, PNG or PDF. Raises ArgumentError for a graph without a validation, and for other
+    suffixes.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import NullFormatter
 
     if "validation" not in graph.info:
-        raise CotraceError("the graph was not validated; `cotrace validate FILE` does it")
+        raise ArgumentError("the graph has no validation; run `cotrace validate FILE` first")
     if path.suffix not in FORMATS:
-        raise CotraceError(f"{path.name} should end in {', '.join(FORMATS)}")
+        raise ArgumentError(f"{path.name} should end in {', '.join(FORMATS)}")
     record = graph.info["validation"]
-    top, others, errors = _kinds(graph, record["nodes"])
     figure = Figure(figsize=(10, 5), layout="constrained")
-    by_size, by_sign = figure.subplots(1, 2)
-    controls = [{**row, "size": row["control_size"]} for row in top]
-    shown = (
-        (controls, "random features of the same sizes", CONTROLS),
-        (others, "features drawn from the whole graph", OTHERS),
-        (errors, "error nodes", ERRORS),
-        (top, "most influential features", FEATURES),
-        (record["groups"], "groups", GROUPS),
-    )
-    for rows, name, colour in shown:
-        by_size.plot(*_columns(rows, "influence", "size"), "o", color=colour, label=name, markersize=4)
-        if rows is not controls:
-            by_sign.plot(*_columns(rows, "predicted", "measured"), "o", color=colour, markersize=4)
-    by_size.set(xscale="log", yscale="log", xlabel="influence", ylabel="effect on the targets when ablated")
-    by_size.set_title(_title(record["summary"]))
-    values = np.abs([row[name] for row in record["nodes"] for name in ("predicted", "measured")])
-    linear = 10.0 ** round(math.log10(max(float(np.median(values)), 1e-12)))
-    by_sign.set_xscale("symlog", linthresh=linear)
-    by_sign.set_yscale("symlog", linthresh=linear)
-    by_sign.axline((0, 0), (linear, linear), color=CONTROLS, linewidth=1, zorder=0)
-    by_sign.set(xlabel="predicted by the graph's edges", ylabel="measured", title="Change of the targets' logits")
-    for axis in (by_size.xaxis, by_size.yaxis, by_sign.xaxis, by_sign.yaxis):
-        axis.set_minor_formatter(NullFormatter())
+    size_axes, sign_axes = figure.subplots(1, 2)
+    for rows, name, colour in _series(graph, record):
+        size_axes.plot(*_columns(rows, "influence", "size"), "o", color=colour, label=name, markersize=4)
+        if colour != CONTROL_COLOUR:
+            sign_axes.plot(*_columns(rows, "predicted", "measured"), "o", color=colour, markersize=4)
+    _format_size_axes(size_axes, record)
+    _format_sign_axes(sign_axes, record)
     figure.legend(loc="outside lower center", ncols=3, fontsize="small", frameon=False)
-    figure.suptitle(" ".join(graph.info["prompt"].split())[:90].replace("$", r"\$"))
+    figure.suptitle(" ".join(graph.info["prompt"].split())[:LONGEST_TITLE].replace("$", r"\$"))
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:], metadata={"Date": None} if path.suffix == ".svg" else None)
     return path
 
 
-def _kinds(graph: Graph, rows: list[dict[str, Any]]) -> tuple[list[Any], list[Any], list[Any]]:
-    """Most influential features, other features, error nodes."""
-    features = [row for row in rows if row["node"] < graph.order.n_features]
+def _series(graph: Graph, record: dict[str, Any]) -> list[tuple[list[dict[str, Any]], str, str]]:
+    """Return rows, name and colour of every series, in drawing order."""
+    n_features = graph.order.n_features
+    features = [row for row in record["nodes"] if row["node"] < n_features]
     top = [row for row in features if row["control_size"] is not None]
-    others = [row for row in features if row["control_size"] is None]
-    return top, others, [row for row in rows if row["node"] >= graph.order.n_features]
+    sample = [row for row in features if row["control_size"] is None]
+    errors = [row for row in record["nodes"] if row["node"] >= n_features]
+    controls = [{**row, "size": row["control_size"]} for row in top]
+    return [
+        (controls, "random features of similar sizes", CONTROL_COLOUR),
+        (sample, "features drawn from the whole graph", SAMPLE_COLOUR),
+        (errors, "error nodes", ERROR_COLOUR),
+        (top, "most influential features", FEATURE_COLOUR),
+        (record["groups"], "groups", GROUP_COLOUR),
+    ]
+
+
+def _format_size_axes(axes: Any, record: dict[str, Any]) -> None:
+    from matplotlib.ticker import NullFormatter
+
+    axes.set(xscale="log", yscale="log", xlabel="influence", ylabel="effect on the targets when ablated")
+    axes.set_title(_title(record["summary"]))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _format_sign_axes(axes: Any, record: dict[str, Any]) -> None:
+    from matplotlib.ticker import NullFormatter
+
+    values = np.abs([row[name] for row in record["nodes"] for name in ("predicted", "measured")])
+    linear = 10.0 ** round(math.log10(max(float(np.median(values)), SMALLEST_LINEAR)))
+    axes.set_xscale("symlog", linthresh=linear)
+    axes.set_yscale("symlog", linthresh=linear)
+    axes.axline((0, 0), (linear, linear), color=CONTROL_COLOUR, linewidth=1, zorder=0)
+    axes.set(xlabel="predicted by the graph's edges", ylabel="measured", title="Change of the targets' logits")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _columns(rows: list[dict[str, Any]], *names: str) -> tuple[np.ndarray, ...]:
@@ -72,7 +89,8 @@ def _columns(rows: list[dict[str, Any]], *names: str) -> tuple[np.ndarray, ...]:
 
 
 def _title(summary: dict[str, Any]) -> str:
-    found = summary["spearman"]
-    if found is None:
+    spearman = summary["spearman"]
+    if spearman is None:
         return "Influence and effect"
-    return f"Spearman of the drawn {found['value']:.2f} ({found['low']:.2f} to {found['high']:.2f})"
+    interval = f"{spearman['low']:.2f} to {spearman['high']:.2f}"
+    return f"Spearman correlation of the sample: {spearman['value']:.2f} ({interval})"

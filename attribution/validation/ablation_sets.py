@@ -1,0 +1,107 @@
+"""Choose which nodes of a graph a validation ablates, alone and together."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from cotrace.common.errors import ArgumentError
+from cotrace.graphs import Graph, node_label, strongest_paths
+
+from .config import ValidationConfig
+
+GROUP_SIZES = (3, 10, 30)  # of the groups of the most influential features
+MOST_ERROR_NODES = 10
+PATHS_SEARCHED = (4, 32, 256)  # times the number of paths wanted, until enough of them have features
+
+
+class AblationSets(NamedTuple):
+    """The nodes of a graph that are ablated, each set on its own.
+
+    Attributes:
+        top: the most influential features, the most influential first.
+        errors: the most influential error nodes.
+        groups: nodes that are ablated together, by name.
+        paths: features of the strongest paths, each with the path's name.
+        sample: features drawn at random, some of which may be in `top`.
+    """
+
+    top: list[int]
+    errors: list[int]
+    groups: dict[str, tuple[int, ...]]
+    paths: list[tuple[tuple[int, ...], str]]
+    sample: set[int]
+
+    @property
+    def with_controls(self) -> list[tuple[int, ...]]:
+        """Sets that have controls: single nodes, groups and paths, in this order."""
+        single = ((node,) for node in self.top + self.errors)
+        return [*single, *self.groups.values(), *(path for path, _ in self.paths)]
+
+    @property
+    def rest_of_sample(self) -> list[int]:
+        """Features of the sample that are not in `top`, ascending."""
+        return sorted(self.sample - set(self.top))
+
+    @property
+    def all_sets(self) -> list[tuple[int, ...]]:
+        """All sets: those with controls, then the rest of the sample."""
+        return [*self.with_controls, *((node,) for node in self.rest_of_sample)]
+
+
+def choose_ablation_sets(
+    graph: Graph, config: ValidationConfig, groups: Mapping[str, Sequence[int]], random: np.random.Generator
+) -> AblationSets:
+    """Choose what is ablated of a graph; targets are measured and never ablated alone.
+
+    Raises ArgumentError for invalid groups, and for a graph whose features and error nodes have no influence.
+    """
+    influence_M = graph.column("influence").astype(np.float64)
+    targets = set(target_nodes(graph))
+    features = [n for n in _by_influence(influence_M, range(graph.order.n_features)) if n not in targets]
+    errors = _by_influence(influence_M, range(graph.order.errors.start, graph.order.errors.stop))[:MOST_ERROR_NODES]
+    if not features and not errors:
+        raise ArgumentError("the graph has no feature and no error node with influence; prune it less, or not at all")
+    sample = random.choice(features, min(config.sample, len(features)), replace=False).tolist() if features else []
+    sizes = [size for size in GROUP_SIZES if size < len(features)]
+    top_groups = {f"{size} most influential features": tuple(features[:size]) for size in sizes}
+    named = top_groups | _checked_groups(groups, top_groups)
+    return AblationSets(
+        features[: config.nodes], errors, named, _feature_paths(graph, config.paths, targets), set(sample)
+    )
+
+
+def target_nodes(graph: Graph) -> list[int]:
+    """Return the node numbers of a graph's targets."""
+    return [target["node"] for target in graph.info["targets"]]
+
+
+def _by_influence(influence_M: np.ndarray, nodes: range) -> list[int]:
+    """Return the nodes that have influence, the most influential first."""
+    return sorted((n for n in nodes if influence_M[n] > 0), key=lambda n: -influence_M[n])
+
+
+def _checked_groups(groups: Mapping[str, Sequence[int]], reserved: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """Return the user's groups; ArgumentError for one that is empty, names a node twice, or has a reserved name."""
+    for name, members in groups.items():
+        if not isinstance(members, Iterable) or not list(members):
+            raise ArgumentError(f"the group {name!r} has no nodes; give a list with at least one, or leave it out")
+        if len(set(members)) < len(list(members)):
+            raise ArgumentError(f"the group {name!r} names a node twice; name each once")
+        if name in reserved:
+            raise ArgumentError(f"the group {name!r} is always ablated; give yours another name")
+    return {name: tuple(members) for name, members in groups.items()}
+
+
+def _feature_paths(graph: Graph, count: int, targets: set[int]) -> list[tuple[tuple[int, ...], str]]:
+    """Return the features on the strongest paths, without targets, each set of features once, with a name."""
+    found: dict[tuple[int, ...], str] = {}
+    for n_searched in [times * count for times in PATHS_SEARCHED] if count else [0]:
+        paths = strongest_paths(graph, count=n_searched)
+        for path in paths:
+            features = tuple(n for n in path.nodes if n < graph.order.n_features and n not in targets)
+            if features:
+                found.setdefault(features, " → ".join(node_label(graph, n) for n in path.nodes))
+        if len(found) >= count or len(paths) < n_searched:
+            break
+    return list(found.items())[:count]
