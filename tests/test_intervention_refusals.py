@@ -90,7 +90,7 @@ IMPOSSIBLE = {
     "token": ({5: ablate()}, "use a Feature, ErrorNode, Direction or Supernode"),
     "number as change": ({F(position=4): 0}, r"use ablate\(\), set_to\(x\), add\(x\) or multiply\(x\)"),
     "function as change": ({F(position=4): ablate}, r"use ablate\(\)"),
-    "no mapping": ([[F(position=4), ablate()]], "use intervene_many"),
+    "no mapping": ([[F(position=4), ablate()]], "an intervention is a dict from nodes to edits"),
     "a node": (F(position=4), "an intervention is a dict from nodes to edits"),
     "none": (None, "an intervention is a dict from nodes to edits"),
     "a text": ("ablate", "an intervention is a dict from nodes to edits"),
@@ -101,7 +101,7 @@ IMPOSSIBLE = {
 @pytest.mark.parametrize(("changes", "message"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
 def test_impossible_changes_are_refused(model_of, changes, message):
     with pytest.raises(ValueError, match=message):
-        model_of("clt").intervene(prompt(), changes)
+        model_of("clt").intervene_many(prompt(), changes)
 
 
 UNMADE = {
