@@ -189,7 +189,7 @@ class Model:
         del activations  # frees what only the forward pass needed
         release_freed_memory()
         resolved = request.resolve(replacement)
-        return trace(replacement, resolved, info, config.row_budget, plan, prefixes=self.row_cache, progress=bars)
+        return trace(replacement, resolved, info, config.row_budget, plan, row_cache=self.row_cache, progress=bars)
 
     @torch.no_grad()
     @out_of_memory()

@@ -1,4 +1,4 @@
-"""The two identities of ARCHITECTURE.md, and agreement with an independent forward-mode reference."""
+"""The two identities of docs/mathematics.md, and agreement with an independent forward-mode reference."""
 
 import numpy as np
 import pytest

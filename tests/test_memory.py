@@ -1,4 +1,4 @@
-"""What is not held is made again, patterns are cut into blocks, and a trace keeps to its plan: the numbers stay."""
+"""Memory plans: recomputed vectors, blocks of patterns and smaller batches change rows by rounding only."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ def assert_same_rows(found, expected):
 
 @pytest.mark.parametrize("queries", [1, 3, 4, 256])
 @pytest.mark.parametrize("kind", ["clt-affine", "neurons"])
-def test_patterns_may_be_cut_anywhere(load, monkeypatch, kind, queries):
+def test_patterns_may_be_split_anywhere(load, monkeypatch, kind, queries):
     expected = load(kind).trace(prompt(), position=[3, -1])
     logits = load(kind).logits(prompt())
     monkeypatch.setattr(pattern, "QUERIES", queries)
@@ -38,7 +38,7 @@ def test_patterns_may_be_cut_anywhere(load, monkeypatch, kind, queries):
 
 
 @pytest.mark.parametrize("window", [None, 1, 3, 7, 20])
-def test_blocks_hold_all_that_is_attended_to_and_little_else(monkeypatch, window):
+def test_blocks_contain_all_attended_keys_and_few_others(monkeypatch, window):
     monkeypatch.setattr(pattern, "QUERIES", 4)
     seen = torch.zeros(11, 11, dtype=torch.bool)
     for span in pattern.query_blocks(11, window):
@@ -51,7 +51,7 @@ def test_blocks_hold_all_that_is_attended_to_and_little_else(monkeypatch, window
 
 @pytest.mark.parametrize("at_once", [1, 500, 2**24])
 @pytest.mark.parametrize("kind", KINDS)
-def test_vectors_that_are_made_again_give_the_same_rows(load, monkeypatch, kind, at_once):
+def test_recomputed_vectors_give_the_same_rows(load, monkeypatch, kind, at_once):
     expected = load(kind).trace(prompt())
     monkeypatch.setattr(planning, "KEPT_VECTORS_BYTES", 0)
     monkeypatch.setattr(decoder_vectors, "CHUNK_BYTES", at_once)
@@ -77,7 +77,7 @@ def test_little_memory_makes_batches_smaller_and_too_little_is_refused(load, mon
 
 
 @pytest.mark.parametrize("options", [{}, {"max_features": 5}, {"position": [2, 7], "targets": [3, (4, 5)]}])
-def test_a_plan_tells_nodes_rows_and_edges(load, options):
+def test_a_plan_estimates_nodes_rows_and_edges(load, options):
     model = load("clt-affine")
     plan, graph = model.plan(prompt(), **options), model.trace(prompt(), **options)
     assert plan.tokens == len(prompt())
@@ -89,6 +89,15 @@ def test_a_plan_tells_nodes_rows_and_edges(load, options):
     assert 0 < plan.seconds < 60
 
 
+def test_a_plan_prints_as_a_table(load):
+    plan = load("clt-affine").plan(prompt())
+    lines = str(plan).splitlines()
+    assert [line.split()[0] for line in lines] == ["prompt", "rows", "memory", "disk", "time", "batches"]
+    assert "11 tokens" in lines[0]
+    assert "\n" not in repr(plan)
+    assert repr(plan).startswith("<TracePlan: 11 tokens, at most")
+
+
 def test_a_plan_counts_features_that_are_targets(load):
     model = load("clt")
     active = model.active_features(prompt()).to_pylist()[-1]
@@ -98,7 +107,7 @@ def test_a_plan_counts_features_that_are_targets(load):
     assert plan.seconds > 0
 
 
-def test_plans_take_what_traces_take(load):
+def test_plans_take_the_options_of_traces(load):
     model = load("clt")
     with pytest.raises(TypeError):
         model.plan(prompt(), coverages=0.9)
@@ -108,7 +117,7 @@ def test_plans_take_what_traces_take(load):
 
 @pytest.mark.parametrize("max_bytes", [0, 3000, 10**9])
 @pytest.mark.parametrize("kind", ["clt-affine", "per-layer", "neurons"])
-def test_decoders_may_live_in_a_file(load, monkeypatch, tmp_path, kind, max_bytes):
+def test_decoders_may_be_in_a_file(load, monkeypatch, tmp_path, kind, max_bytes):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     model, made = load(kind), decoders.DecoderTable.__init__
     expected = model.trace(prompt())
@@ -151,7 +160,7 @@ print(plan.loaded_bytes, plan.memory_bytes, resident("VmHWM"))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="NOT TESTED: the largest resident size is read from /proc")
 def test_a_trace_does_not_exceed_its_plan_by_more_than_a_fifth(tmp_path):
-    """On a prompt that takes about a gigabyte beside the model."""
+    """For a prompt that needs about a gigabyte in addition to the model."""
     folder = write_model(tmp_path, hidden_size=512, intermediate_size=80)
     command = [sys.executable, "-c", MEASURED, str(folder)]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout

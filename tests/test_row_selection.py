@@ -1,4 +1,4 @@
-"""Graphs without some of their rows: the bound holds for every node, and what is said to be certain is true."""
+"""Graphs without some of their rows: the influence bound holds for every node, and certain nodes are certain."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ ROUNDING = 1e-5
 
 
 def compared(model, ids, **limits):
-    """The whole graph and one with limits."""
+    """Return the graph with all rows, and the one with limits."""
     return model.trace(ids), model.trace(ids, **limits)
 
 
@@ -45,7 +45,7 @@ def test_the_bound_holds_for_every_node(load, kind, coverage):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_rows_that_are_computed_are_those_of_the_whole_graph(load, kind):
+def test_computed_rows_equal_those_of_the_graph_with_all_rows(load, kind):
     whole, part = compared(load(kind), prompt(), coverage=0.8)
     rows = part.column("computed").astype(bool)
     found, expected = part.adjacency().toarray(), whole.adjacency().toarray()
@@ -58,7 +58,7 @@ def test_rows_that_are_computed_are_those_of_the_whole_graph(load, kind):
     assert part.nodes["pre_activation"].filter(features).null_count == 0
 
 
-def test_whole_coverage_computes_every_row(load):
+def test_full_coverage_computes_every_row(load):
     whole = load("clt-affine").trace(prompt())
     assert (whole.info["coverage"], whole.info["bound"]) == (1, 0)
     assert computed_features(whole).all()
@@ -66,7 +66,7 @@ def test_whole_coverage_computes_every_row(load):
 
 
 @pytest.mark.parametrize("limit", [0, 1, 7, 10**6])
-def test_at_most_so_many_features_are_expanded(load, limit):
+def test_at_most_max_features_rows_are_computed(load, limit):
     whole, part = compared(load("clt-affine"), prompt(), max_features=limit)
     n = computed_features(part).sum()
     assert n <= limit
@@ -75,7 +75,7 @@ def test_at_most_so_many_features_are_expanded(load, limit):
     assert (lacks <= part.column("influence_bound") + ROUNDING).all()
 
 
-def test_a_time_that_is_over_leaves_a_valid_graph(load, tmp_path):
+def test_a_graph_is_valid_when_the_time_runs_out(load, tmp_path):
     part = load("clt-affine").trace(prompt(), max_seconds=1e-9)
     assert computed_features(part).sum() == 0
     assert part.info["settings"]["max_seconds"] == 1e-9
@@ -86,7 +86,7 @@ def test_a_time_that_is_over_leaves_a_valid_graph(load, tmp_path):
     assert np.allclose(enough.influence(), whole.influence())
 
 
-def test_feature_targets_are_always_expanded(load):
+def test_rows_of_feature_targets_are_always_computed(load):
     model = load("clt-affine")
     table = model.active_features(prompt())
     rows = [{name: table[name][i].as_py() for name in ("layer", "feature", "position")} for i in (-1, len(table) // 2)]
@@ -99,7 +99,7 @@ def test_feature_targets_are_always_expanded(load):
     assert (whole.influence() - graph.influence() <= graph.column("influence_bound") + ROUNDING).all()
 
 
-def test_limits_of_other_libraries_numbers_are_written_as_pythons(load, tmp_path):
+def test_limits_of_other_number_types_are_saved_as_python_numbers(load, tmp_path):
     limits = {"coverage": np.float32(0.9), "max_features": np.int64(50), "max_seconds": np.float64(1e6)}
     graph = cotrace.open(load("clt-affine").trace(prompt(), **limits).save(tmp_path / "a.arrow"))
     assert graph.info["settings"]["max_features"] == 50
@@ -112,7 +112,7 @@ def test_a_pruned_graph_can_be_pruned_again(load):
     assert once.prune(0.5).order.n_nodes < once.order.n_nodes
 
 
-def test_pruning_keeps_influential_features_whose_rows_are_not_there(load):
+def test_pruning_keeps_influential_features_without_a_row(load):
     part = load("clt-affine").trace(prompt(), coverage=0.5)
     circuit = part.prune(0.9)
     assert circuit.info["pruning"]["certainty"] == part.certainty(0.9).counts()
@@ -136,7 +136,7 @@ def test_pruning_keeps_influential_features_whose_rows_are_not_there(load):
         ({"max_features": True}, "must be an integer"),
     ],
 )
-def test_limits_that_make_no_sense_are_refused(limits, words):
+def test_invalid_limits_are_refused(limits, words):
     with pytest.raises(ValueError, match=words):
         RowBudget(**limits)
 

@@ -1,4 +1,4 @@
-"""What paths can end in: tokens, differences, directions, features; and what is refused."""
+"""Targets of a trace: tokens, differences, directions, features; invalid ones are refused."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_a_difference_is_the_difference_of_its_tokens_rows(model):
     assert difference.column("pre_activation")[-1] == pytest.approx(float(logits[5] - logits[9]))
 
 
-def test_a_direction_reads_where_an_unembedding_row_stands(model):
+def test_a_direction_is_read_like_an_unembedding_row(model):
     row = model.weights.unembedding(torch.tensor([5]))[0] - model.weights.mean_unembedding_D
     token, direction = model.trace(prompt(), [5]), model.trace(prompt(), [row])
     assert np.allclose(token.adjacency().toarray(), direction.adjacency().toarray(), atol=1e-12)
@@ -134,7 +134,7 @@ def test_bad_options_are_refused(model, options, message):
         model.trace(prompt(), **options)
 
 
-def test_too_little_memory_is_said_before_the_work(model, monkeypatch):
+def test_too_little_memory_is_reported_before_the_work(model, monkeypatch):
     import psutil
 
     free = psutil.virtual_memory()._replace(available=1000)

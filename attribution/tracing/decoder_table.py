@@ -33,7 +33,7 @@ class DecoderTable:
 
     @property
     def on_disk(self) -> bool:
-        """Whether the table is in a file."""
+        """True if the table is in a file."""
         return self._file is not None
 
     @property

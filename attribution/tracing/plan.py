@@ -92,7 +92,7 @@ class TracePlan:
 
     @property
     def keep_vectors(self) -> bool:
-        """Whether decoder vectors are stored, and not recomputed for every batch."""
+        """True if decoder vectors are stored, False if they are recomputed for every batch."""
         return self.batch_size.keep_vectors
 
     @property

@@ -1,96 +1,116 @@
-"""Rows of prompts that were traced before: a prompt that begins the same takes them over.
+"""Rows of earlier traces, for prompts that begin with the same tokens.
 
-What happens at a position depends on it and those before only, so the row of a feature there is the same
-whatever follows.
+A row depends on its position and earlier ones only, so it is the same whatever follows. Rows from the cache equal
+computed ones up to rounding.
 """
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
-from cotrace.common.errors import CotraceError
-from cotrace.graphs import CSR, NodeOrder
+from cotrace.common.errors import ArgumentError
+from cotrace.graphs import NodeOrder
 from cotrace.graphs.rows import SparseRows
 
 from .activations import ActiveFeatures
+from .graph_assembly import GraphRows
 from .replacement import LocalReplacementModel
 
-EDGES_AT_ONCE = 2**22  # that are read from a file at once
-BITS = 24, 20  # of a feature's number and of a position in a key
+CHUNK_EDGES = 2**22  # edges that are read from a file at once
+FEATURE_BITS, POSITION_BITS = 24, 20  # in a feature's key
 
 
-class TracedPrompt(NamedTuple):
-    """A prompt's rows, and what tells whether another prompt begins the same."""
+class CachedRows:
+    """The rows of a prompt's features that the cache has, (N,) at most. `mask_N` tells which."""
 
-    token_ids: tuple[int, ...]
-    masked_positions: tuple[int, ...]
-    constant_prefix: int
-    key_N: np.ndarray
-    order: NodeOrder
-    computed_N: np.ndarray
-    bias_N: np.ndarray  # what constants contribute; the encoder's bias not included
-    csr: CSR
+    def __init__(self, row_N: np.ndarray, rows: GraphRows | None = None, new_number_M: np.ndarray | None = None):
+        self.mask_N = row_N >= 0
+        self._row_N, self._rows, self._new_number_M = row_N, rows, new_number_M
 
-    def has_all_of(self, other: "TracedPrompt") -> bool:
-        """Whether every row of another trace of the same prompt is here."""
-        same = np.array_equal(self.key_N, other.key_N)
-        return same and not (other.computed_N & ~self.computed_N).any()
+    def __repr__(self) -> str:
+        return f"<CachedRows: {int(self.mask_N.sum()):,} of {len(self.mask_N):,} features>"
 
-    @property
-    def nbytes(self) -> int:
-        """Size of its edges, which are in temporary files."""
-        return self.csr.indices.nbytes + self.csr.weights.nbytes
+    def bias(self, node_T: np.ndarray) -> np.ndarray:
+        """Return the contributions of constants to cached rows, (T,), without the encoder's bias."""
+        assert self._rows is not None
+        return self._rows.bias_M[self._row_N[node_T]]
 
+    def chunks(self, node_T: np.ndarray) -> Iterator[SparseRows]:
+        """Yield cached rows, given by ascending node, in chunks from the last to the first."""
+        if self._rows is None or not len(node_T):
+            return
+        indptr, row_T = self._rows.csr.indptr, self._row_N[node_T]
+        edges_T = (indptr[row_T + 1] - indptr[row_T])[::-1].cumsum()[::-1]  # from each row to the last
+        chunk_T = edges_T // CHUNK_EDGES
+        for chunk in np.unique(chunk_T):
+            in_chunk = chunk_T == chunk
+            yield self._read(node_T[in_chunk], row_T[in_chunk])
 
-def traced_prompt(
-    replacement: LocalReplacementModel,
-    order: NodeOrder,
-    computed_N: np.ndarray,
-    bias_N: np.ndarray,
-    csr: CSR,
-) -> TracedPrompt:
-    """A prompt whose rows are there."""
-    return TracedPrompt(
-        tuple(replacement.token_ids_P.tolist()),
-        replacement.masked_positions,
-        replacement.constant_prefix,
-        feature_keys(replacement.features),
-        order,
-        computed_N,
-        bias_N,
-        csr,
-    )
+    def _read(self, node_T: np.ndarray, row_T: np.ndarray) -> SparseRows:
+        assert self._rows is not None
+        assert self._new_number_M is not None
+        rows = self._rows.csr.select_rows(row_T)
+        sources = self._new_number_M[rows.indices].astype(np.int32)
+        assert (sources >= 0).all(), "a row has a source that the prompts do not share"
+        return SparseRows(node_T, rows.row_lengths(), sources, rows.weights)
 
 
 class RowCache:
-    """Traced prompts, up to so many bytes of edges; those that were of no use for longest go first."""
+    """Rows of traced prompts in temporary files of at most `max_bytes`; the least recently used prompts go first.
 
-    def __init__(self, max_bytes: int):
+    With `max_bytes=0` nothing is stored. Raises ArgumentError for a negative number.
+    """
+
+    def __init__(self, max_bytes: int = 0):
         if max_bytes < 0:
-            raise CotraceError(f"row_cache_bytes is {max_bytes}; it is a number of bytes, 0 for none")
+            raise ArgumentError(f"row_cache_bytes is {max_bytes}: it must be a number of bytes, 0 for no cache")
         self.max_bytes = max_bytes
-        self._traced: OrderedDict[tuple[tuple[int, ...], tuple[int, ...]], TracedPrompt] = OrderedDict()
+        self._traced: OrderedDict[tuple[tuple[int, ...], tuple[int, ...]], _TracedPrompt] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._traced)
 
+    def __repr__(self) -> str:
+        return f"<RowCache: {len(self)} prompts, {self.nbytes:,} of {self.max_bytes:,} bytes>"
+
     @property
     def nbytes(self) -> int:
-        """Bytes of temporary files that are kept."""
+        """Size of the temporary files."""
         return sum(traced.nbytes for traced in self._traced.values())
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all rows."""
         self._traced.clear()
 
-    def remember(self, traced: TracedPrompt) -> None:
-        """Keep a prompt's rows, unless they alone are too many or all of them are there already."""
+    def rows_for(self, replacement: LocalReplacementModel, order: NodeOrder) -> CachedRows:
+        """Return the rows of the traced prompt that shares most rows with this one; none if nothing is shared."""
+        best, best_key = CachedRows(np.full(len(replacement.features), -1)), None
+        keys_N = _feature_keys(replacement.features)
+        for key, traced in self._traced.items():
+            n_shared, row_N = _shared_rows(traced, replacement, keys_N)
+            if (row_N >= 0).sum() > best.mask_N.sum():
+                numbers_M = _new_numbers(traced, n_shared, replacement.n_layers, order, keys_N)
+                best, best_key = CachedRows(row_N, traced.rows, numbers_M), key
+        if best_key is not None:
+            self._traced.move_to_end(best_key)
+        return best
+
+    def store(self, replacement: LocalReplacementModel, rows: GraphRows) -> None:
+        """Keep the rows of a prompt, unless they alone exceed `max_bytes` or the cache has all of them."""
+        if not self.max_bytes:
+            return
+        traced = _TracedPrompt(
+            tuple(replacement.token_ids_P.tolist()),
+            replacement.masked_positions,
+            replacement.constant_prefix,
+            _feature_keys(replacement.features),
+            rows,
+        )
         key = traced.token_ids, traced.masked_positions
         before = self._traced.get(key)
-        if before is not None and before.has_all_of(traced):
+        if before is not None and before.contains(traced):
             self._traced.move_to_end(key)
         elif traced.nbytes <= self.max_bytes:
             self._traced[key] = traced
@@ -98,100 +118,80 @@ class RowCache:
         while self.nbytes > self.max_bytes:
             self._traced.popitem(last=False)
 
-    def known_rows(self, replacement: LocalReplacementModel, order: NodeOrder) -> "KnownRows | None":
-        """The rows of the traced prompt that has most of those of a prompt; None if none has any."""
-        found = [(KnownRows(traced, replacement, order), key) for key, traced in self._traced.items()]
-        if not found:
-            return None
-        best, key = max(found, key=lambda pair: pair[0].n_known)
-        if not best.n_known:
-            return None
-        self._traced.move_to_end(key)
-        return best
 
+class _TracedPrompt(NamedTuple):
+    """A prompt's rows, and what decides whether another prompt begins the same."""
 
-class KnownRows:
-    """What a traced prompt knows of another one: rows of features at the positions at which both are the same."""
+    token_ids: tuple[int, ...]
+    masked_positions: tuple[int, ...]
+    constant_prefix: int
+    feature_keys_N: np.ndarray
+    rows: GraphRows
 
-    def __init__(self, traced: TracedPrompt, replacement: LocalReplacementModel, order: NodeOrder):
-        self._traced = traced
-        key_N = feature_keys(replacement.features)
-        self.reach = _common(traced, replacement, key_N)
-        here = _positions(traced.key_N) < self.reach
-        new_n = np.searchsorted(key_N, traced.key_N[here])
-        self._order, self._n_layers, self._features = order, replacement.n_layers, (here, new_n)
-        self._old_N = np.full(len(key_N), -1)
-        self._old_N[new_n] = np.where(traced.computed_N[here], np.flatnonzero(here), -1)
+    def contains(self, other: "_TracedPrompt") -> bool:
+        """Return whether every row of another trace of the same prompt is here."""
+        same = np.array_equal(self.feature_keys_N, other.feature_keys_N)
+        return same and not (other.rows.computed_N & ~self.rows.computed_N).any()
 
     @property
-    def known_N(self) -> np.ndarray:
-        """Features whose rows are known, (N,) bool."""
-        return self._old_N >= 0
-
-    @property
-    def n_known(self) -> int:
-        """Number of known rows."""
-        return int(self.known_N.sum())
-
-    def parts(self, node_T: np.ndarray) -> Iterator[SparseRows]:
-        """Known rows of ascending nodes, some at a time, the last first."""
-        indptr, old_T = self._traced.csr.indptr, self._old_N[node_T]
-        edges_T = (indptr[old_T + 1] - indptr[old_T])[::-1].cumsum()[::-1]  # from each to the last
-        part_T = edges_T // EDGES_AT_ONCE
-        for part in np.unique(part_T):
-            mine = part_T == part
-            yield self._rows(node_T[mine], old_T[mine])
-
-    def bias(self, node_T: np.ndarray) -> np.ndarray:
-        """What constants contribute to known rows, (T,)."""
-        return self._traced.bias_N[self._old_N[node_T]]
-
-    def _rows(self, node_T: np.ndarray, old_T: np.ndarray) -> SparseRows:
-        rows = self._traced.csr.select_rows(old_T)
-        sources = self._new_M[rows.indices].astype(np.int32)
-        assert (sources >= 0).all(), "a row reaches beyond what both prompts share"
-        return SparseRows(node_T, rows.row_lengths(), sources, rows.weights)
-
-    @cached_property
-    def _new_M(self) -> np.ndarray:
-        """Number that each of the traced prompt's nodes has now, (M,); -1 for those at other positions."""
-        old, order, (here, new_n) = self._traced.order, self._order, self._features
-        new_M = np.full(old.n_nodes, -1)
-        new_M[np.flatnonzero(here)] = new_n
-        layers, positions = np.arange(self._n_layers)[:, None], np.arange(self.reach)
-        new_M[old.errors.start + layers * old.n_tokens + positions] = (
-            order.errors.start + layers * order.n_tokens + positions
-        )
-        new_M[old.tokens.start + positions] = order.tokens.start + positions
-        return new_M
+    def nbytes(self) -> int:
+        """Size of the edges in temporary files."""
+        return self.rows.csr.indices.nbytes + self.rows.csr.weights.nbytes
 
 
-def feature_keys(features: ActiveFeatures) -> np.ndarray:
-    """Layer, position and feature in one ascending number, (N,) int64."""
-    of_feature, of_position = BITS
+def _shared_rows(
+    traced: _TracedPrompt, replacement: LocalReplacementModel, feature_keys_N: np.ndarray
+) -> tuple[int, np.ndarray]:
+    """Return the number of shared positions, and the row that each feature has in a traced prompt, (N,); -1 for none."""
+    n_shared = _count_shared_positions(traced, replacement, feature_keys_N)
+    shared = _positions(traced.feature_keys_N) < n_shared
+    row_N = np.full(len(feature_keys_N), -1)
+    new_n = np.searchsorted(feature_keys_N, traced.feature_keys_N[shared])
+    row_N[new_n] = np.where(traced.rows.computed_N[shared], np.flatnonzero(shared), -1)
+    return n_shared, row_N
+
+
+def _new_numbers(
+    traced: _TracedPrompt, n_shared: int, n_layers: int, order: NodeOrder, feature_keys_N: np.ndarray
+) -> np.ndarray:
+    """Return the number in a new graph of each of a traced prompt's nodes, (M,); -1 for those at other positions."""
+    old = traced.rows.order
+    number_M = np.full(old.n_nodes, -1)
+    shared = np.flatnonzero(_positions(traced.feature_keys_N) < n_shared)
+    number_M[shared] = np.searchsorted(feature_keys_N, traced.feature_keys_N[shared])
+    layers, positions = np.arange(n_layers)[:, None], np.arange(n_shared)
+    errors = order.errors.start + layers * order.n_tokens + positions
+    number_M[old.errors.start + layers * old.n_tokens + positions] = errors
+    number_M[old.tokens.start + positions] = order.tokens.start + positions
+    return number_M
+
+
+def _feature_keys(features: ActiveFeatures) -> np.ndarray:
+    """Return layer, position and feature combined in one number, ascending, (N,) int64."""
     layer, position, feature = (
         getattr(features, f"{name}_N").cpu().numpy() for name in ("layer", "position", "feature")
     )
-    return (((layer << of_position) | position) << of_feature) | feature
+    return (((layer << POSITION_BITS) | position) << FEATURE_BITS) | feature
 
 
-def _positions(key_N: np.ndarray) -> np.ndarray:
-    of_feature, of_position = BITS
-    return (key_N >> of_feature) & (2**of_position - 1)
+def _positions(feature_keys_N: np.ndarray) -> np.ndarray:
+    return (feature_keys_N >> FEATURE_BITS) & (2**POSITION_BITS - 1)
 
 
-def _common(traced: TracedPrompt, replacement: LocalReplacementModel, key_N: np.ndarray) -> int:
-    """Number of positions at which both prompts have the same tokens, constants and active features.
+def _count_shared_positions(
+    traced: _TracedPrompt, replacement: LocalReplacementModel, feature_keys_N: np.ndarray
+) -> int:
+    """Return the number of leading positions with the same tokens, constants and active features in both prompts.
 
-    Forward passes of other lengths are rounded otherwise, so that a feature may be active in one of them only.
+    Forward passes of other lengths round differently, so that a feature may be active in one of them only.
     """
     ids = replacement.token_ids_P.tolist()
     same = np.array([a == b for a, b in zip(traced.token_ids, ids, strict=False)])
-    reach = len(same) if same.all() else int(same.argmin())
-    for one, other in (
+    n_shared = len(same) if same.all() else int(same.argmin())
+    for old, new in (
         (set(traced.masked_positions), set(replacement.masked_positions)),
         (set(range(traced.constant_prefix)), set(range(replacement.constant_prefix))),
     ):
-        reach = min([reach, *(one ^ other)])
-    only_one = _positions(np.setxor1d(traced.key_N, key_N, assume_unique=True))
-    return int(min(reach, only_one.min(initial=reach)))
+        n_shared = min([n_shared, *(old ^ new)])
+    differing = _positions(np.setxor1d(traced.feature_keys_N, feature_keys_N, assume_unique=True))
+    return int(min(n_shared, differing.min(initial=n_shared)))

@@ -1,9 +1,9 @@
-"""Which rows are computed: layer by layer from the top, the most influential features of each.
+"""Selection of the rows to compute: layer by layer from the top, the most influential features of each layer.
 
-The influence of a layer's features over all paths through computed rows is known when the rows above
-are: nothing is ranked twice, and nothing guessed. A walk along edges against their direction, each step
-drawn by its share of a row, visits a node at most once, so what a skipped feature would have passed on
-to any node is at most its own influence: that bounds what a node may be missing.
+When a layer's turn comes, all rows above it are finished, so the influence of its features over all paths through
+computed rows is known. A walk against the edges, in which each step is drawn in proportion to the absolute edges of a
+row, visits a node at most once. A skipped feature would therefore pass on at most its own influence to any node, which
+bounds the influence that a node may lack (`influence_bound`).
 """
 
 import math
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from cotrace.common.checks import as_index
-from cotrace.common.errors import CotraceError
+from cotrace.common.errors import ArgumentError
 from cotrace.graphs import NodeOrder
 from cotrace.graphs.rows import SparseRows
 
@@ -23,14 +23,15 @@ from .activations import ActiveFeatures
 from .batches import TargetBatch
 from .sweep import DenseRows
 
-FIRST_ROWS = 32  # of a layer when nothing is known yet of how long rows take
+UNTIMED_ROWS = 32  # rows of a layer under `max_seconds` before any row was timed
 
 
 @dataclass(frozen=True)
 class RowBudget:
-    """What ends the expansion of a layer: coverage reached, or features or seconds used up.
+    """Limits of the rows that are computed; the options of the same names in `TraceConfig`.
 
-    Raises ValueError for limits that make no sense.
+    Raises:
+        ArgumentError: a limit has the wrong type or is out of range.
     """
 
     coverage: float = 1.0
@@ -38,31 +39,38 @@ class RowBudget:
     max_seconds: float | None = None
 
     def __post_init__(self) -> None:
-        # As Python's own numbers, since they are written into the file.
+        # Numbers of other libraries become Python's own: they are saved as JSON.
         object.__setattr__(self, "coverage", float(self.coverage))
         if not 0 < self.coverage <= 1:
-            raise CotraceError(f"coverage is {self.coverage}: it is a share of the influence, above 0 and at most 1")
+            raise ArgumentError(f"coverage is {self.coverage}: it is a share of the influence, above 0 and at most 1")
         if self.max_features is not None:
             object.__setattr__(self, "max_features", as_index(self.max_features, "max_features"))
             if self.max_features < 0:
-                raise CotraceError(f"max_features is {self.max_features}; it must be at least 0")
+                raise ArgumentError(f"max_features is {self.max_features}: it must be at least 0")
         if self.max_seconds is not None:
             object.__setattr__(self, "max_seconds", float(self.max_seconds))
             if not 0 < self.max_seconds < math.inf:
-                raise CotraceError(f"max_seconds is {self.max_seconds}; it must be above 0, or left out for no limit")
+                raise ArgumentError(f"max_seconds is {self.max_seconds}: it must be above 0, or left out for no limit")
 
     @property
     def all_rows(self) -> bool:
-        """Whether every row is computed."""
+        """True if every row is computed."""
         return self.coverage == 1 and self.max_features is None and self.max_seconds is None
 
 
 class RowSelection:
-    """The state of one prompt's expansion: influence so far, what was skipped, what is left of the limits.
+    """Selects the features of each layer whose rows are computed, from the influence over the rows above.
 
-    Each layer may skip its share of the influence that may be skipped in all: equal shares, and what a
-    layer leaves goes to those below. Limits of features and of seconds are shared by the work that the
-    layers are: their number of features, and the work of their rows.
+    The influence that may be skipped is divided equally among the layers that are left; what a layer does not use goes
+    to those below. `max_features` is divided by the layers' numbers of features, `max_seconds` by the cost of their
+    rows. Features that are targets are always selected.
+
+    Args:
+        features: the active features.
+        order: the order of the graph's nodes.
+        target_weights_M: weight of every node as a target, (M,).
+        budget: limits of the rows.
+        cached_N: features whose rows need not be computed, (N,) bool.
     """
 
     def __init__(
@@ -70,37 +78,40 @@ class RowSelection:
         features: ActiveFeatures,
         order: NodeOrder,
         target_weights_M: np.ndarray,
-        limits: RowBudget,
-        known_N: np.ndarray | None = None,
+        budget: RowBudget,
+        cached_N: np.ndarray,
     ):
         device = features.layer_N.device
-        self.limits, self.started = limits, time.monotonic()
+        self.budget, self.started = budget, time.monotonic()
         self.weight_M = torch.from_numpy(target_weights_M).to(device)
         self.influence_M = torch.zeros(order.n_nodes, dtype=torch.float64, device=device)
         self.computed_N = torch.zeros(len(features), dtype=torch.bool, device=device)
         self.layer_N = features.layer_N
-        self.known_N = torch.zeros_like(self.computed_N) if known_N is None else torch.from_numpy(known_N).to(device)
-        self.work_N = torch.where(self.known_N, 0, _work(features.layer_N, features.position_N))
-        self.may_skip = 1 - limits.coverage
-        self.work_done, self.seconds_done = 0, 0.0
+        self.cached_N = torch.from_numpy(cached_N).to(device)
+        self.cost_N = torch.where(self.cached_N, 0, _row_cost(features.layer_N, features.position_N))
+        self.skippable_influence = 1 - budget.coverage
+        self.finished_cost, self.finished_seconds = 0, 0.0
 
-    def add(self, batch: TargetBatch, rows: DenseRows, seconds: float) -> None:
-        """Take finished rows, in whatever order above their layer, and the time they took."""
+    def __repr__(self) -> str:
+        return f"<RowSelection: {int(self.computed_N.sum()):,} of {len(self.computed_N):,} features so far>"
+
+    def add_rows(self, batch: TargetBatch, rows: DenseRows, seconds: float) -> None:
+        """Pass influence on along computed rows; `seconds` is the time that they took."""
         self.computed_N[batch.node_T[batch.node_T < len(self.computed_N)]] = True
-        if self.limits.all_rows:
+        if self.budget.all_rows:
             return
         share_TC = rows.block_TC.abs()
         total_T = share_TC.sum(1).double()
         mass_T = (self.influence_M + self.weight_M)[batch.node_T] / torch.where(total_T > 0, total_T, 1)
         self.influence_M[rows.columns_C] += (mass_T.to(share_TC) @ share_TC).double()
-        self.work_done += int(_work(batch.layer, batch.position_T).sum())
-        self.seconds_done += seconds
+        self.finished_cost += int(_row_cost(batch.layer, batch.position_T).sum())
+        self.finished_seconds += seconds
 
-    def add_known(self, rows: SparseRows) -> None:
-        """Take rows that did not have to be computed."""
+    def add_cached_rows(self, rows: SparseRows) -> None:
+        """Pass influence on along rows from the cache."""
         node_T = torch.from_numpy(rows.node_T).to(self.computed_N.device)
         self.computed_N[node_T] = True
-        if self.limits.all_rows:
+        if self.budget.all_rows:
             return
         row_E, size_E = np.repeat(np.arange(len(rows.node_T)), rows.count_T), np.abs(rows.weights_E)
         total_T = np.bincount(row_E, size_E, minlength=len(rows.node_T))
@@ -108,40 +119,43 @@ class RowSelection:
         passed_M = np.bincount(rows.indices_E, mass_T[row_E] * size_E, minlength=len(self.influence_M))
         self.influence_M += torch.from_numpy(passed_M).to(self.influence_M)
 
-    def choose(self, layer: int) -> Tensor:
-        """Features of a layer whose rows are to be computed, ascending; all rows above are there."""
-        mine = (self.layer_N == layer).nonzero()[:, 0]
-        if self.limits.all_rows:
-            return mine
-        influence_n, wanted_n = self.influence_M[mine], self.weight_M[mine] > 0
-        order = torch.argsort(torch.where(wanted_n, torch.inf, influence_n), descending=True, stable=True)
-        left_out = influence_n[order].flip(0).cumsum(0).flip(0)  # were this one and all after it skipped
-        n_chosen = int((left_out > max(self.may_skip, 0.0) / (layer + 1)).sum())
-        n_chosen = min(n_chosen, self._features_allowed(layer, len(mine)), self._rows_in_time(layer, mine[order]))
-        n_chosen = max(n_chosen, int(wanted_n.sum()))
-        self.may_skip -= float(left_out[n_chosen]) if n_chosen < len(mine) else 0.0
-        return mine[order[:n_chosen]].sort().values
+    def select(self, layer: int) -> Tensor:
+        """Return the selected features of a layer by index, ascending. All rows above must have been added."""
+        in_layer = (self.layer_N == layer).nonzero()[:, 0]
+        if self.budget.all_rows:
+            return in_layer
+        # 1. Rank: targets first, then by influence.
+        influence_n, target_n = self.influence_M[in_layer], self.weight_M[in_layer] > 0
+        order = torch.argsort(torch.where(target_n, torch.inf, influence_n), descending=True, stable=True)
+        # 2. Number of features that the limits allow.
+        rest_n = influence_n[order].flip(0).cumsum(0).flip(0)  # influence of each feature and all that rank below it
+        count = int((rest_n > max(self.skippable_influence, 0.0) / (layer + 1)).sum())
+        count = min(count, self._max_features(layer, len(in_layer)), self._max_rows_in_time(layer, in_layer[order]))
+        count = max(count, int(target_n.sum()))
+        # 3. Subtract what is skipped here from what the layers below may skip.
+        self.skippable_influence -= float(rest_n[count]) if count < len(in_layer) else 0.0
+        return in_layer[order[:count]].sort().values
 
-    def _features_allowed(self, layer: int, n_here: int) -> int:
-        if self.limits.max_features is None:
-            return n_here
-        left = self.limits.max_features - int(self.computed_N.sum())
-        share = n_here / max(1, int((self.layer_N <= layer).sum()))
+    def _max_features(self, layer: int, n_in_layer: int) -> int:
+        if self.budget.max_features is None:
+            return n_in_layer
+        left = self.budget.max_features - int(self.computed_N.sum())
+        share = n_in_layer / max(1, int((self.layer_N <= layer).sum()))
         return max(0, min(left, int(np.ceil(left * share))))
 
-    def _rows_in_time(self, layer: int, ranked: Tensor) -> int:
-        if self.limits.max_seconds is None:
+    def _max_rows_in_time(self, layer: int, ranked: Tensor) -> int:
+        if self.budget.max_seconds is None:
             return len(ranked)
-        left = self.limits.max_seconds - (time.monotonic() - self.started)
-        if not self.work_done:
-            return int(((~self.known_N[ranked]).cumsum(0) <= FIRST_ROWS).sum()) if left > 0 else 0
-        share = float(self.work_N[ranked].sum() / self.work_N[self.layer_N <= layer].sum().clamp(min=1))
-        seconds_n = self.work_N[ranked].cumsum(0) * (self.seconds_done / self.work_done)
+        left = self.budget.max_seconds - (time.monotonic() - self.started)
+        if not self.finished_cost:
+            return int(((~self.cached_N[ranked]).cumsum(0) <= UNTIMED_ROWS).sum()) if left > 0 else 0
+        share = float(self.cost_N[ranked].sum() / self.cost_N[self.layer_N <= layer].sum().clamp(min=1))
+        seconds_n = self.cost_N[ranked].cumsum(0) * (self.finished_seconds / self.finished_cost)
         return int((seconds_n <= left * share).sum())
 
 
-def _work(layer: Tensor | int, position: Tensor) -> Tensor:
-    """Layers and positions that rows pass through."""
+def _row_cost(layer: Tensor | int, position: Tensor) -> Tensor:
+    """Return the number of layers times positions that each row's gradient passes."""
     return (layer + 1) * (position + 1)
 
 
@@ -153,9 +167,18 @@ def influence_bound(
     n_layers: int,
     n_positions: int,
 ) -> np.ndarray:
-    """How much influence each node may lack, (M,): that of skipped features at higher layers and no earlier positions.
+    """Return an upper bound for the influence that each node lacks because rows were not computed, (M,).
 
-    Only those can pass any on to it, and none more than its own: `mass_M`, with its weight as a target.
+    It is the sum of `mass_M` over skipped features at higher layers and at the node's position or later: only those can
+    pass influence on to the node, and none more than it has.
+
+    Args:
+        features: the active features.
+        order: the order of nodes; every layer and position has an error node.
+        mass_M: influence of every node plus its weight as a target, (M,).
+        computed_N: features whose rows were computed, (N,) bool.
+        n_layers: number of layers L.
+        n_positions: number of positions P.
     """
     layer_N, position_N = features.layer_N.cpu().numpy(), features.position_N.cpu().numpy()
     skipped_LP = np.zeros((n_layers + 1, n_positions))

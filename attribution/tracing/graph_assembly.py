@@ -1,0 +1,150 @@
+"""Assembly of a graph from finished rows: node table, influence, scores and metadata."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cotrace.graphs import CSR, Graph, NodeKind, NodeOrder
+from cotrace.graphs.influence import node_influence, weights_of_targets
+from cotrace.graphs.schema import build_table
+from cotrace.graphs.scores import graph_scores
+
+from .replacement import LocalReplacementModel
+from .row_selection import influence_bound
+from .targets import Target
+
+
+class GraphRows(NamedTuple):
+    """The finished rows of a graph."""
+
+    order: NodeOrder
+    csr: CSR
+    computed_N: np.ndarray
+    """Features whose rows were computed, (N,) bool."""
+    bias_M: np.ma.MaskedArray
+    """Contributions of constants without encoder biases, (M,), masked for nodes without a row."""
+
+
+def assemble_graph(
+    replacement: LocalReplacementModel, targets: list[Target], rows: GraphRows, info: dict[str, Any]
+) -> Graph:
+    """Return the graph of a traced prompt.
+
+    Args:
+        replacement: the prompt's local replacement model.
+        targets: the targets, with directions and weights.
+        rows: the finished rows.
+        info: metadata of the caller: model, transcoders, prompt, tokens, settings.
+    """
+    order, csr = rows.order, rows.csr
+    records = target_records(targets, order)
+    target_weights_M = weights_of_targets(records, order.n_nodes)
+    # 1. Influence, and how much of it each node may lack.
+    influence_M = node_influence(csr, target_weights_M)
+    sizes = replacement.n_layers, replacement.n_positions
+    bound_M = influence_bound(replacement.features, order, influence_M + target_weights_M, rows.computed_N, *sizes)
+    skipped_influence = float(influence_M[order.features][~rows.computed_N].sum())
+    # 2. Scores.
+    computed_M = order.has_kind(NodeKind.FEATURE, NodeKind.LOGIT)
+    computed_M[order.features] = rows.computed_N
+    scores = graph_scores(order, csr, target_weights_M, computed=computed_M, influence=influence_M)
+    # 3. Metadata and node table.
+    info = {
+        **info,
+        "targets": records,
+        "position": max(record["position"] for record in records),
+        "masked_positions": list(replacement.masked_positions),
+        "coverage": 1.0 - skipped_influence,
+        "bound": float(bound_M.max(initial=0.0)),
+        "traced": {
+            "nodes": order.n_nodes,
+            "edges": csr.n_edges,
+            "rows": int(computed_M.sum()),
+            "scores": {"replacement": scores.replacement, "completeness": scores.completeness},
+        },
+        "pruning": None,
+    }
+    columns = _node_columns(replacement, targets, rows, info["tokens"])
+    columns["computed"] = computed_M
+    columns["influence"] = influence_M.astype(csr.weights.dtype)
+    columns["influence_bound"] = _rounded_up(bound_M, csr.weights.dtype)
+    columns["dropped"] = np.zeros(order.n_nodes, csr.weights.dtype)
+    return Graph(build_table(order, columns, csr, info), info)
+
+
+def target_records(targets: list[Target], order: NodeOrder) -> list[dict[str, Any]]:
+    """Return the targets as they are saved in a graph file, each with its node number."""
+    records, next_row = [], order.logits.start
+    for target in targets:
+        node = target.feature_index
+        if node is None:
+            node, next_row = next_row, next_row + 1
+        records.append(
+            {
+                "node": node,
+                "kind": target.kind,
+                "position": target.position,
+                "label": target.label,
+                "weight": target.weight,
+                "probability": target.probability,
+                "token_ids": list(target.token_ids),
+            }
+        )
+    return records
+
+
+def _node_columns(
+    replacement: LocalReplacementModel, targets: list[Target], rows: GraphRows, tokens: list[str]
+) -> dict[str, Any]:
+    """Return the columns that do not depend on edges, masked where a kind of node has no value."""
+    features, order = replacement.features, rows.order
+    added = [target for target in targets if target.feature_index is None]
+    sites = torch.cartesian_prod(torch.arange(replacement.n_layers), torch.arange(replacement.n_positions)).numpy()
+    positions = _numpy(features.position_N), sites[:, 1], np.arange(order.n_tokens), [t.position for t in added]
+    token_ids = [t.token_ids[0] if t.kind == "token" else None for t in added]
+    outputs = [_target_value(replacement, target) for target in added]
+    bias_M = rows.bias_M.copy()
+    bias_M[order.features] += _numpy(features.bias_N)
+    return {
+        "layer": _column(order, _numpy(features.layer_N), sites[:, 0], None, None),
+        "position": _column(order, *positions),
+        "feature": _column(order, _numpy(features.feature_N), None, None, None),
+        "token": _column(order, None, None, _numpy(replacement.token_ids_P), token_ids),
+        "text": [""] * (order.n_features + order.n_errors) + tokens + [target.label for target in added],
+        "activation": _column(order, _numpy(features.activation_N), None, None, None),
+        "pre_activation": _column(order, _numpy(features.pre_activation_N), None, None, outputs),
+        "bias": bias_M,
+        "probability": _column(order, None, None, None, [target.probability for target in added]),
+    }
+
+
+def _target_value(replacement: LocalReplacementModel, target: Target) -> float:
+    """Return the centred logit, or the direction's dot product, that a target's row and bias add up to."""
+    assert target.direction_D is not None
+    normed_D = replacement.final_resid_PD[target.position] * replacement.final_rms_P[target.position]
+    return float(normed_D * replacement.weights.final_norm_D @ target.direction_D)
+
+
+def _column(order: NodeOrder, *parts: Any) -> np.ma.MaskedArray:
+    """Return one column (M,) from a part for each kind of node; parts and entries that are None are masked."""
+    return np.ma.concatenate([_masked(part, n) for part, n in zip(parts, order.counts, strict=True)])
+
+
+def _masked(part: Any, count: int) -> np.ma.MaskedArray:
+    if part is None:
+        part = [None] * count
+    if isinstance(part, list):
+        return np.ma.masked_array([0 if v is None else v for v in part], mask=[v is None for v in part])
+    return np.ma.masked_array(part, mask=np.zeros(count, bool))
+
+
+def _rounded_up(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return values in another type, rounded up: a bound stays a bound."""
+    rounded = values.astype(dtype)
+    return np.where(rounded < values, np.nextafter(rounded, np.inf, dtype=dtype), rounded)
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    return tensor.cpu().numpy()
