@@ -56,4 +56,4 @@ def test_torchrun_trains_into_one_set(model_folder, tmp_path):
 
 def test_features_that_cannot_be_divided_are_refused():
     with pytest.raises(ValueError, match="25 features cannot be divided among 2 processes"):
-        Shard(0, 2).part(25)
+        Shard(0, 2).feature_range(25)
