@@ -1,1 +1,1 @@
-"""Measurements against circuit-tracer; every number in the docs comes from a result file written here."""
+"""Benchmarks of tracing, kernels, training, transcoders, coverage and validation; results and their tables."""

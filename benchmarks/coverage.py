@@ -1,9 +1,9 @@
-"""How much of the work a coverage saves, and how much of the circuit it keeps, on everyday prompts.
+"""Measure the time that a coverage saves, and the part of the circuit that it keeps, on everyday prompts.
 
     python -m benchmarks.coverage [--transcoders SPEC] [--coverage 0.9 0.95 0.98] [--prompts N]
 
-Every prompt is traced whole, then with each coverage. What is kept is compared by Jaccard: nodes in both
-circuits over nodes in either, tokens and targets left out. Writes results/coverage.json.
+Every prompt is traced whole, then with each coverage. The pruned circuits are compared by their Jaccard index: nodes in
+both over nodes in either, without tokens and targets. Writes results/coverage.json.
 """
 
 import argparse
@@ -37,14 +37,14 @@ PROMPTS = (
 )
 
 
-def compared(model: cotrace.Model, prompt: str, coverages: list[float]) -> dict[str, Any]:
-    """One prompt, whole and with every coverage."""
-    whole, seconds = timed(model, prompt)
+def compare_coverages(model: cotrace.Model, prompt: str, coverages: list[float]) -> dict[str, Any]:
+    """Trace one prompt whole and with every coverage; return the record."""
+    whole, seconds = timed_trace(model, prompt)
     true = whole.influence()
     kept, record = circuit(whole), {"prompt": prompt, "tokens": whole.order.n_tokens, "rows": whole.order.n_features}
     record |= {"seconds": seconds, "parts": []}
     for coverage in coverages:
-        part, seconds = timed(model, prompt, coverage=coverage)
+        part, seconds = timed_trace(model, prompt, coverage=coverage)
         mine, bound = circuit(part), part.column("influence_bound")
         record["parts"].append(
             {
@@ -61,15 +61,15 @@ def compared(model: cotrace.Model, prompt: str, coverages: list[float]) -> dict[
     return record
 
 
-def timed(model: cotrace.Model, prompt: str, **limits: float) -> tuple[cotrace.Graph, float]:
-    """A graph, and the seconds it took."""
+def timed_trace(model: cotrace.Model, prompt: str, **limits: float) -> tuple[cotrace.Graph, float]:
+    """Trace a prompt; return the graph and the seconds."""
     start = time.perf_counter()
     graph = model.trace(prompt, progress=False, **limits)
     return graph, time.perf_counter() - start
 
 
 def circuit(graph: cotrace.Graph) -> set[int]:
-    """Features and errors that pruning keeps, by number: the same in every graph of a prompt."""
+    """Return the node numbers of features and errors that pruning keeps; they are the same in every graph of a prompt."""
     return set(np.flatnonzero(graph.select().nodes[: graph.order.tokens.start]).tolist())
 
 
@@ -82,10 +82,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULT)
     args = parser.parse_args()
     model = cotrace.load(args.model, args.transcoders, device="cpu")
-    model.trace(PROMPTS[0], coverage=0.5, progress=False)  # compiles what is compiled
+    model.trace(PROMPTS[0], coverage=0.5, progress=False)  # compiles the kernels
     cases = []
     for prompt in PROMPTS[: args.prompts]:
-        cases.append(compared(model, prompt, args.coverage))
+        cases.append(compare_coverages(model, prompt, args.coverage))
         print(
             f"{prompt!r}: " + ", ".join(f"{p['coverage']}: {p['jaccard']:.3f}" for p in cases[-1]["parts"]), flush=True
         )
@@ -102,7 +102,7 @@ def main() -> None:
 
 
 def summary(cases: list[dict[str, Any]]) -> list[dict[str, float]]:
-    """Each coverage over all prompts."""
+    """Return the summary of each coverage over all prompts."""
     rows = []
     for parts in zip(*(case["parts"] for case in cases), strict=True):
         jaccards = [part["jaccard"] for part in parts]

@@ -1,6 +1,6 @@
-"""What `benchmarks.kernels` measures: problems of real shapes, and everything that solves them.
+"""The problems that `benchmarks.kernels` measures, with realistic shapes, and their candidate implementations.
 
-python -m benchmarks.kernel_cases --task JSON --report FILE     memory of one call, in a process of its own
+python -m benchmarks.kernel_cases --task JSON --report FILE     memory of one call, in a separate process
 """
 
 import argparse
@@ -31,34 +31,34 @@ UNSUPPORTED = "unsupported"
 DENSE, BAG, SPARSIFY, PRODUCT, LOOP = "dense decode", "embedding_bag", "sparsify", "matrix product", "mm loop"
 READ, COPY, PEAK = "large read", "large copy", "large product"  # ceilings of the machine
 ACTIVATIONS = ("JumpReLU", "ReLU", "TopK", "BatchTopK")
-REFERENCE_ENTRIES = 1 << 28  # of pre-activations: larger ones are not sorted for the reference
-REFERENCE_DOTS = 1 << 14  # of the reference's edge rows, which makes one after the other
-MODEL_LAYERS, PER_LAYER = 18, 14  # of the sweep that edge rows are measured in; active features at each position
+REFERENCE_MAX_ENTRIES = 1 << 28  # pre-activations; the reference does not sort larger problems
+REFERENCE_MAX_VECTORS = 1 << 14  # source vectors; the reference computes them one by one
+MODEL_LAYERS, ACTIVE_PER_LAYER = 18, 14  # of the sweep that edge rows are measured in; active features at each position
 SEED = 0
 
 Call = Callable[[], Any]
 
 
-class Absent(NamedTuple):
-    """Why something is not timed."""
+class Unavailable(NamedTuple):
+    """The reason why a candidate is not timed."""
 
     status: str
     detail: str
 
 
-Contestants = dict[str, Call | Absent]
+Candidates = dict[str, Call | Unavailable]
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """Sizes of all cases on one kind of device."""
+class KernelSizes:
+    """The sizes of all cases on one kind of device."""
 
     width: int  # D
     decode: tuple[int, int, int, int]  # positions, features, active features of a position, layers of the CLT
     encode: tuple[tuple[int, int], ...]  # positions, features
     active_share: float
     targets: tuple[tuple[int, int], ...]  # positions, targets
-    groups: tuple[int, ...]  # mean vectors of a position
+    groups: tuple[int, ...]  # mean number of vectors per position
     layers: tuple[int, ...]
     layered: tuple[int, int, int, int]  # positions, width, features, active features of all layers together
     features: tuple[int, ...]
@@ -70,7 +70,7 @@ class Sizes:
     flush_bytes: int  # larger than any cache
 
 
-ON_CPU = Sizes(
+ON_CPU = KernelSizes(
     width=640,
     decode=(256, 16384, 33, 6),
     encode=((4096, 16384), (256, 262144)),
@@ -99,7 +99,7 @@ FULL = {
         read_bytes=1 << 32,
     ),
 }
-QUICK = Sizes(
+QUICK = KernelSizes(
     width=64,
     decode=(32, 2048, 8, 3),
     encode=((128, 1024), (16, 8192)),
@@ -118,58 +118,58 @@ QUICK = Sizes(
 )
 
 
-def sizes_of(device: str, quick: bool) -> Sizes:
-    """The sizes of a run."""
+def sizes_of(device: str, quick: bool) -> KernelSizes:
+    """Return the sizes of a run."""
     return QUICK if quick else FULL[device]
 
 
-def implementations(device: str, solve: Callable[[str], Call], too_large: bool = False) -> Contestants:
-    """Every backend's call, or why there is none."""
-    found: Contestants = {}
+def implementations(device: str, solve: Callable[[str], Call], too_large: bool = False) -> Candidates:
+    """Return every backend's call, or why there is none."""
+    found: Candidates = {}
     for backend in backends.BACKENDS:
         if reason := obstacle(backend, device):
-            found[backend] = Absent(UNSUPPORTED, reason)
+            found[backend] = Unavailable(UNSUPPORTED, reason)
         elif backend == "reference" and too_large:
-            found[backend] = Absent(NOT_MEASURED, "too large for the reference")
+            found[backend] = Unavailable(NOT_MEASURED, "too large for the reference")
         else:
             found[backend] = solve(backend)
     return found
 
 
 def obstacle(backend: str, device: str) -> str | None:
-    """Why a backend cannot be timed; Triton's interpreter computes, but its time says nothing."""
+    """Return why a backend cannot be timed, or None; the times of Triton's interpreter mean nothing."""
     if backend == "triton" and backends.interpreting():
         return "TRITON_INTERPRET=1 is set, and its interpreter is not timed"
     return backends.obstacle(backend, device)
 
 
 def normal(*shape: int, device: str, seed: int = SEED) -> Tensor:
-    """Random numbers, the same in every run."""
+    """Return normal random numbers, the same in every run."""
     generator = torch.Generator(device).manual_seed(seed)
     return torch.randn(shape, generator=generator, device=device)
 
 
-class Ceilings:
-    """What the machine can do: reading and copying more than its caches hold, and one large product."""
+class MachineLimits:
+    """The machine's limits: reading and copying more than its caches hold, and one large matrix product."""
 
-    def __init__(self, sizes: Sizes, device: str):
+    def __init__(self, sizes: KernelSizes, device: str):
         self.buffer = normal(sizes.read_bytes // 4, device=device)
         self.one, self.other = (normal(sizes.product, sizes.product, device=device, seed=seed) for seed in (0, 1))
         self.product = torch.empty_like(self.one)
         self.work = {READ: sizes.read_bytes, COPY: sizes.read_bytes, PEAK: 2 * sizes.product**3}
 
-    def memory(self) -> Contestants:
-        """Bytes read, or read and written."""
+    def memory(self) -> Candidates:
+        """Return calls that read, and that read and write, memory."""
         source, target = self.buffer.chunk(2)
         return {READ: self.buffer.sum, COPY: lambda: target.copy_(source)}
 
-    def arithmetic(self) -> Contestants:
-        """Multiply-adds of two square matrices."""
+    def arithmetic(self) -> Candidates:
+        """Return a call that multiplies two square matrices."""
         return {PEAK: lambda: torch.mm(self.one, self.other, out=self.product)}
 
 
-class Decoding:
-    """Features that are active in some layers, exactly `active` at each position, and their decoders."""
+class DecodeProblem:
+    """Decode of one or more layers, with exactly `active` features at each position."""
 
     def __init__(self, sizes: tuple[int, int, int, int], width: int, device: str):
         self.n_positions, self.n_features, self.n_active, self.n_layers = sizes
@@ -190,22 +190,22 @@ class Decoding:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """What the problem is made of; `active` features at each position of each layer."""
+        """Return the sizes of the problem; `active` counts features at each position of each layer."""
         counts = {"positions": self.n_positions, "features": self.n_features, "active": self.n_active}
         return counts | {"layers": self.n_layers, "width": self.width}
 
     @property
     def activations(self) -> list[Tensor]:
-        """Activations of each layer."""
+        """Return the activations of each layer."""
         return [features.activation_n for features in self.active]
 
     def read_bytes(self, distinct: bool = False) -> int:
-        """Bytes of decoder rows that are read; those that several positions use counted once or each time."""
+        """Return the bytes of decoder rows that are read; with `distinct`, rows that positions share count once."""
         used = [len(f.feature_n.unique() if distinct else f.feature_n) for f in self.active]
         return sum(n * w[0].numel() * w.element_size() for n, w in zip(used, self.decoders, strict=True))
 
     def moved_bytes(self, mode: str, distinct: bool = False) -> int:
-        """Decoder rows that are read and results that are written; backward reads both again and writes gradients."""
+        """Return the bytes of a call: decoder rows and results; backward reads both again and writes gradients."""
         read, result = self.read_bytes(distinct), self.n_layers * self.n_positions * self.width * 4
         if mode == "forward":
             return read + result
@@ -214,22 +214,22 @@ class Decoding:
 
     @cached_property
     def pairs(self) -> list[Tensor]:
-        """The decoders of each source layer and layer written to, consecutive in memory: (F, D) each."""
+        """Return the decoder (F, D) of each pair of source and target layer, contiguous."""
         return [w_FD.contiguous() for w in self.decoders for w_FD in w.unbind(1)]
 
     @cached_property
     def densified(self) -> list[Tensor]:
-        """Activations with all their zeros, (P, F) a layer."""
+        """Return dense activations, (P, F) for each layer."""
         empty = [torch.zeros(self.n_positions, self.n_features, device=self.device) for _ in self.active]
         return [a_PF.index_put_((f[0], f[1]), f[2]) for a_PF, f in zip(empty, self.active, strict=True)]
 
     def decode(self, activations: Sequence[Tensor], decoders: Sequence[Tensor], **options: Any) -> Tensor:
-        """Ours."""
+        """Call cotrace's kernel."""
         active = [f._replace(activation_n=a) for f, a in zip(self.active, activations, strict=True)]
         return decode.decode(active, decoders, self.n_positions, **options)
 
     def dense(self, densified: Sequence[Tensor], pairs: Sequence[Tensor]) -> Tensor:
-        """One matrix product for each source layer and layer that it writes to."""
+        """Decode with one matrix product for each pair of source and target layer."""
         y_LPD = list(torch.zeros(self.n_layers, self.n_positions, self.width, device=self.device))
         remaining = iter(pairs)
         for source, a_PF in enumerate(densified):
@@ -238,7 +238,7 @@ class Decoding:
         return torch.stack(y_LPD)
 
     def bags(self, activations: Sequence[Tensor], matrices: Sequence[Tensor], sparse: bool) -> Tensor:
-        """torch's embedding bags called directly: one bag a position, all layers written to side by side."""
+        """Decode with `torch.nn.functional.embedding_bag`: one bag per position, with all target layers concatenated."""
         start_P = torch.arange(self.n_positions, device=self.device) * self.n_active
         y_LPD: Any = 0
         for layer, (features, a_n, w_FK) in enumerate(zip(self.active, activations, matrices, strict=True)):
@@ -248,7 +248,7 @@ class Decoding:
         return y_LPD
 
     def sparsify(self) -> Callable[..., Tensor]:
-        """The Triton decoder of eai-sparsify, for one layer with equally many features at each position."""
+        """Return the Triton decoder of eai-sparsify, for one layer with the same number of features at each position."""
         from sparsify.utils import triton_decode
 
         feature_Pk = self.active[0].feature_n.view(self.n_positions, -1)
@@ -256,40 +256,40 @@ class Decoding:
             feature_Pk, activations[0].view_as(feature_Pk), decoders[0][:, 0].mT
         )
 
-    def contestants(self, mode: str) -> Contestants:
-        """Everything that decodes forward, or also backward with gradients that are `dense` or `sparse`."""
+    def candidates(self, mode: str) -> Candidates:
+        """Return all candidates for the mode `forward`, or `dense` or `sparse` gradients."""
         sparse = mode == "sparse"
         backward = (
             None if mode == "forward" else normal(self.n_layers, self.n_positions, self.width, device=self.device)
         )
 
-        def ours(backend: str) -> Call:
+        def kernel(backend: str) -> Call:
             solve = lambda *tensors: self.decode(*tensors, sparse_grad=sparse, backend=backend)  # noqa: E731
             return differentiated(solve, self.activations, self.decoders, backward)
 
-        found = implementations(self.device, ours)
+        found = implementations(self.device, kernel)
         found[DENSE] = differentiated(self.dense, self.densified, self.pairs, backward)
         bags = lambda *tensors: self.bags(*tensors, sparse)  # noqa: E731
-        matrices = [w_FJD.flatten(1) for w_FJD in self.decoders]  # whose sparse gradients have no other shape
+        matrices = [w_FJD.flatten(1) for w_FJD in self.decoders]  # sparse gradients of embedding_bag need matrices
         found[BAG] = differentiated(bags, self.activations, matrices, backward)
         if self.device == "cuda" and self.n_layers == 1 and not sparse:
             found[SPARSIFY] = self._sparsify(backward)
         return found
 
-    def _sparsify(self, backward: Tensor | None) -> Call | Absent:
+    def _sparsify(self, backward: Tensor | None) -> Call | Unavailable:
         try:
             return differentiated(self.sparsify(), self.activations, self.decoders, backward)
-        except Exception as error:  # it brings many packages, any of which may be missing or fail
-            return Absent(NOT_MEASURED, f"sparsify cannot be imported: {error}")
+        except Exception as error:  # any of its many dependencies may be missing or fail
+            return Unavailable(NOT_MEASURED, f"sparsify cannot be imported: {error}")
 
 
 def differentiated(
     solve: Callable[..., Tensor], activations: Sequence[Tensor], decoders: Sequence[Tensor], backward: Tensor | None
 ) -> Call:
-    """A call of `solve`, with the gradients of both inputs if there is one to carry backward.
+    """Return a call of `solve`, followed by its gradients if `backward` is given.
 
-    It returns the result or, so that all can be compared, the decoders' gradients: those of densified
-    activations have entries that ours have no need of.
+    The call returns the result, or the gradients of the decoders: those of the activations cannot be compared, since dense
+    activations have gradients for inactive features too.
     """
     if backward is None:
         return torch.no_grad()(lambda: solve(activations, decoders))
@@ -302,8 +302,8 @@ def differentiated(
     return call
 
 
-class Encoding:
-    """Standard normal pre-activations, of which a share is active."""
+class EncodeProblem:
+    """Encode of standard normal pre-activations, of which a share is active."""
 
     def __init__(self, positions: int, features: int, width: int, share: float, device: str):
         self.device, self.n_active = device, max(1, round(share * features))
@@ -319,30 +319,30 @@ class Encoding:
         }
 
     def encode(self, activation: str, backend: str | None = None) -> Active:
-        """Ours."""
+        """Call cotrace's kernel."""
         options = {"b_enc_F": self.bias_F, "backend": backend} | self.options[activation]
         return encode.encode(self.x_PD, self.w_enc_DF, **options)
 
     def product(self) -> Call:
-        """The matrix product that every encoder contains, into memory that is already there."""
+        """Return the matrix product of an encoder alone, into preallocated memory."""
         out_PF = torch.empty(len(self.x_PD), len(self.bias_F), device=self.device)
         return lambda: torch.mm(self.x_PD, self.w_enc_DF, out=out_PF)
 
-    def contestants(self, activation: str) -> Contestants:
-        """All backends."""
-        too_large = len(self.x_PD) * len(self.bias_F) > REFERENCE_ENTRIES
+    def candidates(self, activation: str) -> Candidates:
+        """Return all backends."""
+        too_large = len(self.x_PD) * len(self.bias_F) > REFERENCE_MAX_ENTRIES
         return implementations(self.device, lambda backend: lambda: self.encode(activation, backend), too_large)
 
 
-class EdgeRows:
-    """One layer of a sweep: targets' gradients, what was written there at each position, and room for the rows."""
+class EdgeRowsProblem:
+    """One layer of a sweep: gradients of the targets, source vectors at each position, and memory for the rows."""
 
     def __init__(self, positions: int, targets: int, group: int, width: int, device: str):
         self.device, self.n_targets = device, targets
         sizes_P = np.random.default_rng(SEED).poisson(group, positions)
         offsets = [0, *sizes_P.cumsum().tolist()]
-        # A position's columns hold the features of all layers; one layer's groups stand that far apart.
-        room_P = np.maximum(sizes_P, MODEL_LAYERS * PER_LAYER).cumsum()
+        # The columns of a position are the features of all layers, so one layer's groups are this far apart.
+        room_P = np.maximum(sizes_P, MODEL_LAYERS * ACTIVE_PER_LAYER).cumsum()
         vectors_ED = normal(offsets[-1], width, device=device)
         self.written = edge_rows.SourceVectors(vectors_ED, offsets, [0, *room_P[:-1].tolist()])
         self.grad_QTD = normal(positions, targets, width, device=device, seed=1)
@@ -350,7 +350,7 @@ class EdgeRows:
         self.n_columns = int(room_P[-1])
 
     def take_vectors(self, rows_FD: Tensor) -> None:
-        """Vectors that are random rows of a decoder."""
+        """Use random rows of a decoder (F, D) as source vectors."""
         generator = torch.Generator(self.device).manual_seed(SEED)
         vectors_ED = self.written.vectors_ED
         chosen_E = torch.randint(len(rows_FD), (len(vectors_ED),), generator=generator, device=self.device)
@@ -358,22 +358,22 @@ class EdgeRows:
 
     @property
     def flops(self) -> int:
-        """Two for each number of a target's gradient and vector at its position."""
+        """Return the operations: 2 D for each pair of target and source vector."""
         return 2 * self.n_targets * self.written.vectors_ED.numel()
 
     @property
     def small(self) -> bool:
-        """Whether there is little work at each position."""
+        """Return whether there is little work at each position."""
         return edge_rows.has_small_groups(self.written, 0, len(self.grad_QTD), self.n_targets)
 
     @property
     def position_bytes(self) -> int:
-        """What position rows have to read and write."""
+        """Return the bytes that position rows read and write."""
         kinds, positions, _ = self.vectors_KQD.shape
         return 4 * (self.grad_QTD.numel() + self.vectors_KQD.numel() + kinds * positions * self.n_targets)
 
     def rows(self, backend: str | None = None) -> Call:
-        """Ours, added to rows of its own; they are what it returns."""
+        """Return a call of cotrace's kernel that adds to rows and returns them."""
         rows_TC = torch.zeros(self.n_targets, self.n_columns, device=self.device)
 
         def call() -> Tensor:
@@ -382,22 +382,22 @@ class EdgeRows:
 
         return call
 
-    def contestants(self) -> Contestants:
-        """All backends, and plain products of the same operands."""
+    def candidates(self) -> Candidates:
+        """Return all backends, and plain matrix products of the same operands."""
         vectors_GnD = self.written.vectors_ED.split(self.written.sizes)
         operands = [(grad_TD, vectors_nD.T) for grad_TD, vectors_nD in zip(self.grad_QTD, vectors_GnD, strict=True)]
-        too_large = len(self.written.vectors_ED) > REFERENCE_DOTS
+        too_large = len(self.written.vectors_ED) > REFERENCE_MAX_VECTORS
         return implementations(self.device, self.rows, too_large) | {LOOP: products(operands)}
 
-    def position_contestants(self) -> Contestants:
-        """The same for position rows."""
+    def position_candidates(self) -> Candidates:
+        """Return the candidates for position rows."""
         vectors_QDK = self.vectors_KQD.permute(1, 2, 0)
-        ours = lambda backend: lambda: edge_rows.position_rows(self.grad_QTD, self.vectors_KQD, backend=backend)  # noqa: E731
-        return implementations(self.device, ours) | {LOOP: products(zip(self.grad_QTD, vectors_QDK, strict=True))}
+        kernel = lambda backend: lambda: edge_rows.position_rows(self.grad_QTD, self.vectors_KQD, backend=backend)  # noqa: E731
+        return implementations(self.device, kernel) | {LOOP: products(zip(self.grad_QTD, vectors_QDK, strict=True))}
 
 
 def products(operands: Any) -> Call:
-    """A loop of torch.mm over pairs of matrices, into consecutive memory that is already there."""
+    """Return a loop of torch.mm over pairs of matrices, into preallocated memory."""
     ready = [(one, other, one.new_empty(len(one), other.shape[1])) for one, other in operands]
 
     def call() -> list[Tensor]:
@@ -408,8 +408,8 @@ def products(operands: Any) -> Call:
     return call
 
 
-class Layered:
-    """A cross-layer transcoder of any depth, with as many active features in all layers together, whatever its depth."""
+class CrossLayerProblem:
+    """A cross-layer transcoder of any depth, with the same total number of active features at every depth."""
 
     def __init__(self, layers: int, sizes: tuple[int, int, int, int], device: str):
         self.n_positions, width, features, total = sizes
@@ -422,22 +422,22 @@ class Layered:
             torch.full_like(self.b_enc_F, _above(x_PD @ w_DF, n))
             for x_PD, w_DF, n in zip(self.x_LPD, self.w_enc, wanted, strict=True)
         ]
-        self.decoding = Decoding((self.n_positions, features, 1, layers), width, device)
+        self.decoding = DecodeProblem((self.n_positions, features, 1, layers), width, device)
         self.decoding.active = self.encode()
 
     def encode(self) -> list[Active]:
-        """Active features of every layer."""
+        """Return the active features of every layer."""
         layers = zip(self.x_LPD, self.w_enc, self.threshold_LF, strict=True)
         return [encode.encode(x_PD, w_DF, self.b_enc_F, threshold_F=t_F) for x_PD, w_DF, t_F in layers]
 
-    def contestants(self) -> Contestants:
-        """Our default backends on parts of the whole, and the dense form."""
+    def candidates(self) -> Candidates:
+        """Return encode and decode with the default backends, and the dense form."""
         d = self.decoding
-        ours = lambda *tensors: d.decode(*tensors, sparse_grad=True)  # noqa: E731
+        kernel = lambda *tensors: d.decode(*tensors, sparse_grad=True)  # noqa: E731
         backward = normal(len(d.active), self.n_positions, d.width, device=d.device)
         return {
-            "decode": differentiated(ours, d.activations, d.decoders, None),
-            "decode, forward and backward": differentiated(ours, d.activations, d.decoders, backward),
+            "decode": differentiated(kernel, d.activations, d.decoders, None),
+            "decode, forward and backward": differentiated(kernel, d.activations, d.decoders, backward),
             "encode": self.encode,
             "encode and decode": lambda: decode.decode(self.encode(), d.decoders, self.n_positions),
             DENSE: differentiated(d.dense, d.densified, d.pairs, None),
@@ -445,13 +445,13 @@ class Layered:
 
 
 def _above(z_PF: Tensor, n: int) -> float:
-    """A threshold that `n` entries exceed, half-way to the next one."""
+    """Return a threshold that n entries exceed, half-way to the next entry."""
     largest = z_PF.flatten().topk(n + 1).values
     return float(largest[-2:].mean())
 
 
 def extent(result: Any) -> float:
-    """The norm of all numbers of a result, whatever its form: what solves the same problem has the same."""
+    """Return the norm of all numbers of a result, which is equal for all candidates of a problem."""
     if isinstance(result, Active):
         return extent(result.activation_n)
     if isinstance(result, Tensor):
@@ -459,46 +459,46 @@ def extent(result: Any) -> float:
     return math.hypot(*map(extent, result))
 
 
-def occupied(result: Any) -> int:
-    """Bytes of a result."""
+def result_bytes(result: Any) -> int:
+    """Return the bytes of a result."""
     if isinstance(result, Tensor):
         parts = [result._indices(), result._values()] if result.is_sparse else [result]
         return sum(part.numel() * part.element_size() for part in parts)
-    return sum(map(occupied, result))
+    return sum(map(result_bytes, result))
 
 
 def memory_task(task: dict[str, Any], tiny: bool = False) -> Call:
-    """The call that a task describes: `encode` or `decode`, in our default or the dense form."""
+    """Return the call of a task: `encode` or `decode`, with cotrace's default backend or in the dense form."""
     dense, device = task["form"] == "dense", task["device"]
     if task["operation"] == "encode":
         sizes = (8, 64, 16, 0.1) if tiny else (task["positions"], task["features"], task["width"], task["share"])
-        problem = Encoding(*sizes, device)
+        problem = EncodeProblem(*sizes, device)
         return lambda: problem.encode("JumpReLU", "reference" if dense else None)
     positions, width, features, total = (4, 16, 64, 16) if tiny else task["sizes"]
     layers = 2 if tiny else task["layers"]
-    decoding = Decoding((positions, features, max(1, total // (positions * layers)), layers), width, device)
+    decoding = DecodeProblem((positions, features, max(1, total // (positions * layers)), layers), width, device)
     inputs = (decoding.densified, decoding.pairs) if dense else (decoding.activations, decoding.decoders)
     if dense:
-        decoding.decoders = []  # the products have copies of their own
+        decoding.decoders = []  # `pairs` are copies
     solve = decoding.dense if dense else lambda *tensors: decoding.decode(*tensors, sparse_grad=True)
     return differentiated(solve, *inputs, normal(layers, positions, width, device=device))
 
 
 def memory_of(call: Call, device: str) -> dict[str, int]:
-    """How much larger memory was during a call than before it, and what of that is its result."""
+    """Return the growth of memory during a call, and the size of its result."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before, peak_of = torch.cuda.memory_allocated(), torch.cuda.max_memory_allocated
     else:
         with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")  # the peak is that of the call, not of what led to it
+            Path("/proc/self/clear_refs").write_text("5")  # resets the peak
         before, peak_of = psutil.Process().memory_info().rss, _peak
     result = call()
-    return {"growth_bytes": max(0, peak_of() - before), "result_bytes": occupied(result)}
+    return {"growth_bytes": max(0, peak_of() - before), "result_bytes": result_bytes(result)}
 
 
 def _peak() -> int:
-    """This process's largest resident memory; on Linux without its parent's at the fork, which getrusage includes."""
+    """Return the largest resident memory; on Linux without that of the parent at the fork, which getrusage includes."""
     with suppress(OSError, StopIteration):
         lines = Path("/proc/self/status").read_text().splitlines()
         return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
@@ -511,7 +511,7 @@ def main() -> None:
     parser.add_argument("--report", type=Path, required=True)
     args = parser.parse_args()
     call = memory_task(args.task)
-    memory_task(args.task, tiny=True)()  # libraries, threads and compiled code are there before the call
+    memory_task(args.task, tiny=True)()  # loads libraries, starts threads and compiles before the call
     args.report.write_text(json.dumps(memory_of(call, args.task["device"])))
 
 

@@ -1,6 +1,6 @@
-"""One measured process: its wall time, its peak memory and how it ended.
+"""Measure a process: wall time, peak memory, and how it ended.
 
-The parent stays small on purpose: on Linux a child's peak starts at its parent's size at the fork.
+The parent imports little: on Linux a child's peak memory starts at the size of its parent at the fork.
 """
 
 import contextlib
@@ -23,17 +23,21 @@ import psutil
 DONE, OUT_OF_MEMORY, OVER_TIME = "done", "out of memory", "over the time limit"
 FAILED, NOT_MEASURED = "failed", "not measured"
 
-MEMORY_WORDS = ("MemoryError", "OutOfMemoryError", "can't allocate memory", "not enough memory", "GiB are free;")
+MEMORY_ERRORS = ("MemoryError", "OutOfMemoryError", "can't allocate memory", "not enough memory", "GiB are free;")
 
 
 @dataclass(frozen=True)
-class Run:
-    """How one process ended and what it reported; `detail` is the last line it wrote when it did not finish.
+class ProcessResult:
+    """How a process ended, and what it reported.
 
-    A process may report early, too: of one that did not finish, that is the report.
-
-    `others_cores` is how many cores other processes kept busy meanwhile: numbers of a run with much of
-    it are not worth much.
+    Args:
+        status: DONE, OUT_OF_MEMORY, OVER_TIME or FAILED.
+        wall_seconds: from start to end.
+        peak_bytes: largest resident memory.
+        cpu_seconds: user time.
+        others_cores: mean number of cores that other processes used; a large number makes times unreliable.
+        detail: the last line of output of a process that did not finish.
+        report: the JSON that the process wrote, which may be an early report if it did not finish.
     """
 
     status: str
@@ -45,13 +49,13 @@ class Run:
     report: dict[str, Any] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
-        """Everything as one flat dictionary for the result file."""
+        """Return all fields as one flat dictionary for the result file."""
         values = asdict(self)
         return values.pop("report") | values
 
 
-def run(command: list[str], folder: Path, time_limit: float) -> Run:
-    """Run `command --report FILE` to its end or its time limit (seconds), with its output in a log in `folder`."""
+def run(command: list[str], folder: Path, time_limit: float) -> ProcessResult:
+    """Run `command --report FILE` to its end or its time limit in seconds; its output goes to a log in `folder`."""
     report, log = folder / "report.json", folder / "log.txt"
     report.unlink(missing_ok=True)
     start, busy_before = time.perf_counter(), busy_seconds()
@@ -62,7 +66,7 @@ def run(command: list[str], folder: Path, time_limit: float) -> Run:
             stderr=subprocess.STDOUT,
             cwd=Path(__file__).parent.parent,
             start_new_session=True,
-            preexec_fn=_first_to_go,
+            preexec_fn=_prefer_oom_kill,
         )
         usage, late = _wait(process, time_limit)
     wall, cpu = time.perf_counter() - start, usage.ru_utime + usage.ru_stime
@@ -71,18 +75,18 @@ def run(command: list[str], folder: Path, time_limit: float) -> Run:
     status = OVER_TIME if late else _status(process.returncode, log)
     detail = "" if status == DONE else _last_line(log)
     values = json.loads(report.read_text()) if report.exists() else {}
-    return Run(status, wall, peak_bytes(usage), cpu, others, detail, values)
+    return ProcessResult(status, wall, peak_bytes(usage), cpu, others, detail, values)
 
 
 def timed(call: Callable[[], Any]) -> tuple[Any, float]:
-    """What `call` returns, and its seconds."""
+    """Return the result of a call, and its seconds."""
     start = time.perf_counter()
     value = call()
     return value, time.perf_counter() - start
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers depend on: processor, cores, memory, system."""
+    """Return processor, cores, memory and system."""
     return {
         "cpu": _cpu(),
         "cores": os.cpu_count(),
@@ -98,14 +102,14 @@ def _cpu() -> str:
     return platform.processor() or platform.machine()
 
 
-def _first_to_go() -> None:
-    """Make this process the kernel's first choice when memory runs out, instead of a bystander."""
+def _prefer_oom_kill() -> None:
+    """Make this process the first that the Linux kernel kills when memory runs out."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _wait(process: subprocess.Popen, time_limit: float) -> tuple[resource.struct_rusage, bool]:
-    """What the process used, and whether the time limit ended it."""
+    """Return the resource usage of the process, and whether the time limit ended it."""
     late = threading.Event()
 
     def stop() -> None:
@@ -121,15 +125,15 @@ def _wait(process: subprocess.Popen, time_limit: float) -> tuple[resource.struct
 
 
 def peak_bytes(usage: resource.struct_rusage) -> int:
-    """The largest resident memory; Linux counts it in kibibytes, macOS in bytes."""
+    """Return the largest resident memory; Linux counts it in kibibytes, macOS in bytes."""
     return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def busy_seconds() -> float:
-    """Seconds that all cores together have been busy since the start of the machine."""
+    """Return the seconds that all cores together have been busy since the machine started."""
     used = psutil.cpu_times()
     idle = used.idle + getattr(used, "iowait", 0.0) + getattr(used, "steal", 0.0)
-    guests = getattr(used, "guest", 0.0) + getattr(used, "guest_nice", 0.0)  # counted as user's already
+    guests = getattr(used, "guest", 0.0) + getattr(used, "guest_nice", 0.0)  # user and nice include them already
     return sum(used) - idle - guests
 
 
@@ -137,10 +141,10 @@ def _status(code: int, log: Path) -> str:
     if code == 0:
         return DONE
     text = log.read_text(errors="replace")
-    return OUT_OF_MEMORY if code == -signal.SIGKILL or any(word in text for word in MEMORY_WORDS) else FAILED
+    return OUT_OF_MEMORY if code == -signal.SIGKILL or any(word in text for word in MEMORY_ERRORS) else FAILED
 
 
 def _last_line(log: Path) -> str:
-    """The last line of a log; progress bars rewrite theirs with a carriage return."""
+    """Return the last line of a log; progress bars rewrite theirs with a carriage return."""
     lines = log.read_text(errors="replace").replace("\r", "\n").split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "")

@@ -1,6 +1,6 @@
-"""The benchmark's text, as token ids: both sides are fed the same ids, never text.
+"""The text of the benchmarks as token ids, so that all programs get the same input.
 
-A story of about 250 tokens; longer prompts go on with the project's licence.
+A story of about 250 tokens; longer prompts continue with the project's licence.
 """
 
 import json
@@ -22,14 +22,14 @@ TEXT = (
 )
 
 
-LICENCE = Path(__file__).parent.parent / "LICENSE"
+LICENSE_FILE = Path(__file__).parent.parent / "LICENSE"
 
 
 def token_ids(model: Path, length: int) -> list[int]:
-    """BOS and the first `length - 1` tokens of the text, by the tokenizer in the model's folder."""
-    text = f"{TEXT}\n\n{' '.join(LICENCE.read_text().split())}"
+    """Return BOS and the first `length - 1` tokens of the text, by the tokenizer in the model's folder."""
+    text = f"{TEXT}\n\n{' '.join(LICENSE_FILE.read_text().split())}"
     ids = Tokenizer.from_file(str(model / "tokenizer.json")).encode(text, add_special_tokens=False).ids
     if length > len(ids) + 1:
-        raise ValueError(f"the text has {len(ids)} tokens; ask for at most {len(ids) + 1}")
+        raise ValueError(f"invalid length {length}: the text has {len(ids)} tokens, so at most {len(ids) + 1} with BOS")
     bos = json.loads((model / "config.json").read_text()).get("bos_token_id", 2)
     return [bos, *ids][:length]

@@ -1,7 +1,7 @@
-"""Plots of `benchmarks.trace`'s result: `python -m benchmarks.trace_plots [RESULT]` draws into docs/.
+"""Plot the result of `benchmarks.trace`: `python -m benchmarks.trace_plots [RESULT]` draws into docs/.
 
-Seconds and peak memory against tokens, a row of panels for each set of transcoders, and the rows that a
-coverage needs. What was stopped has an open marker: its true value is larger.
+Seconds and peak memory against tokens, one row of panels per set of transcoders, and the rows that a coverage needs. A
+run that was stopped has an open marker: its true value is larger.
 """
 
 import argparse
@@ -9,16 +9,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .baselines import COTRACE, SETS, titles
 from .cells import Record
-from .contestants import OURS, SETS, titles
-from .kernels import ROOT, STYLES, matplotlib_pyplot
+from .kernel_plots import ROOT, STYLES, matplotlib_pyplot
 from .measure import DONE
 
 PANELS = (("seconds", "seconds of a trace", 1.0), ("peak_bytes", "peak memory (GB)", 1e-9))
 
 
 def draw_costs(result: Record, path: Path) -> None:
-    """Seconds and peak memory of all contestants against tokens."""
+    """Plot seconds and peak memory of all programs against tokens."""
     pyplot, cases = matplotlib_pyplot(), result["cases"]
     sets = [name for name in SETS if any(case["transcoders"] == name for case in cases)]
     figure, axes = pyplot.subplots(len(sets), 2, figsize=(11, 4.5 * len(sets)), squeeze=False, layout="constrained")
@@ -31,13 +31,13 @@ def draw_costs(result: Record, path: Path) -> None:
 
 
 def draw_panel(axis: Any, cases: list[Record], settings: Record, measure: str, factor: float) -> None:
-    """One measure of one set's cases: a line a contestant, open markers where it was stopped."""
+    """Plot one measurement of a set's cases: one line per program, open markers where it was stopped."""
     named = titles(settings["coverage"], settings["max_seconds"])
     for (name, title), (colour, marker) in zip(named.items(), STYLES, strict=True):
         points = [(case["tokens"], *point(case["runs"].get(name), measure)) for case in cases]
         known = [(x, y * factor, done) for x, y, done in points if y is not None]
         style = {"color": colour, "marker": marker}
-        if known:  # a line to what was stopped would show a cost that nobody knows
+        if known:  # no line to a run that was stopped: its cost is unknown
             whole = [(x, y) for x, y, done in known if done]
             axis.plot([x for x, _ in whole], [y for _, y in whole], label=title, **style)
             stopped = [(x, y) for x, y, done in known if not done]
@@ -53,28 +53,28 @@ def draw_panel(axis: Any, cases: list[Record], settings: Record, measure: str, f
 
 
 def point(run: Record | None, measure: str) -> tuple[float | None, bool]:
-    """What was measured, and whether to the end."""
+    """Return a measurement, and whether the run finished."""
     if run is None or run["status"] == DONE:
         return (run or {}).get(measure), True
     return run.get("at_least_seconds" if measure == "seconds" else measure), False
 
 
 def draw_rows(result: Record, path: Path) -> None:
-    """The fewest rows that a coverage needs, a curve for each case whose rows were all computed."""
+    """Plot the smallest share of rows that each coverage needs, for cases with all rows computed."""
     pyplot = matplotlib_pyplot()
     figure, axis = pyplot.subplots(figsize=(6.5, 4.5), layout="constrained")
-    for number, case in enumerate(case for case in result["cases"] if "rows_needed" in case["runs"].get(OURS, {})):
+    for number, case in enumerate(case for case in result["cases"] if "rows_needed" in case["runs"].get(COTRACE, {})):
         colour, marker = STYLES[number % len(STYLES)]
-        x, y = zip(*case["runs"][OURS]["rows_needed"], strict=True)
+        x, y = zip(*case["runs"][COTRACE]["rows_needed"], strict=True)
         axis.plot(x, y, color=colour, marker=marker, label=case["case"])
-    axis.set(xlabel="coverage", ylabel="share of rows needed at the least", ylim=(0, 1))
+    axis.set(xlabel="coverage", ylabel="smallest share of rows", ylim=(0, 1))
     axis.grid(color="#dddddd")
     axis.legend(fontsize="small")
     save(pyplot, figure, path)
 
 
 def save(pyplot: Any, figure: Any, path: Path) -> None:
-    """The same result gives the same bytes."""
+    """Save a figure; the same result gives the same bytes."""
     figure.savefig(path, facecolor="white", metadata={"Date": None})
     pyplot.close(figure)
 

@@ -1,21 +1,21 @@
-"""The result of `benchmarks.trace` as tables."""
+"""Tables of the results of `benchmarks.trace`."""
 
 from collections.abc import Iterator
 
+from .baselines import CIRCUIT_TRACER, COTRACE, PEERS, SETS, titles
 from .cells import Record, Row, count, duration, markdown, size, targets_table
-from .contestants import OURS, PEERS, REPAIRED, SETS, THEIRS, titles
 from .measure import DONE, NOT_MEASURED, OVER_TIME
-from .trace_targets import Measured, times_as_fast
+from .trace_targets import Measurement, speedup
 
 PHASES = ("forward and encode", "collecting", "rows", "finishing", "rest")
-WHAT = (
+GRAPH_ROWS = (
     Row("active features", "features", count),
     Row("rows computed", "rows", count),
     Row("coverage reached", "coverage", "{:.1%}".format),
     Row("largest bound", "bound", "{:.3g}".format),
     Row("edges", "edges", count),
 )
-COSTS = (
+COST_ROWS = (
     Row("whole process", "wall_seconds", duration),
     Row("peak memory", "peak_bytes", size),
     Row("peak memory of the device", "device_peak_bytes", size),
@@ -29,23 +29,24 @@ COSTS = (
 
 
 def case_grid(case: Record, settings: Record) -> list[list[str]]:
-    """A case as rows of cells, the first of them the heading: one column a contestant."""
+    """Return a case as rows of cells under a heading, with one column per program."""
     named, runs = titles(settings["coverage"], settings["max_seconds"]), case["runs"]
     names = [name for name in named if name in runs]
     grid = [["", *(named[name] for name in names)]]
-    grid += [[row.title, *(cell(runs[name], row) for name in names)] for row in WHAT]
-    grid.append(["tracing", *(tracing(runs[name]) for name in names)])
+    grid += [[row.title, *(cell(runs[name], row) for name in names)] for row in GRAPH_ROWS]
+    grid.append(["tracing", *(tracing_cell(runs[name]) for name in names)])
     grid += [[f"… {phase}", *(phase_cell(runs[name], phase) for name in names)] for phase in PHASES]
-    for other, title in ((THEIRS, "circuit-tracer"), (REPAIRED, "circuit-tracer repaired")):
-        speeds = (times_as_fast(runs[name], runs.get(other)) if name != other else (None, False) for name in names)
-        grid.append([f"times as fast as {title}", *map(times_cell, speeds)])
-    grid += [[row.title, *(cell(runs[name], row) for name in names)] for row in COSTS]
-    grid.append(["largest edge difference from ours", *(difference(runs[name].get("comparison")) for name in names)])
+    for other in PEERS:
+        speedups = (speedup(runs[name], runs.get(other)) if name != other else (None, False) for name in names)
+        grid.append([f"speedup over {named[other]}", *map(speedup_cell, speedups)])
+    grid += [[row.title, *(cell(runs[name], row) for name in names)] for row in COST_ROWS]
+    differences = (difference_cell(runs[name].get("comparison")) for name in names)
+    grid.append(["largest edge difference from cotrace", *differences])
     return [grid[0], *(row for row in grid[1:] if any(row[1:]))]
 
 
 def cell(record: Record, row: Row) -> str:
-    """A number, nothing where there is none, or the word for why there is none."""
+    """Return a number, the reason why there is none, or nothing."""
     status = record.get(row.status, record["status"])
     if status == DONE and record.get(row.name) is not None:
         return row.write(record[row.name])
@@ -54,8 +55,8 @@ def cell(record: Record, row: Row) -> str:
     return "" if status == DONE or record["status"] != DONE else str(status)
 
 
-def tracing(record: Record) -> str:
-    """Seconds of the trace, or how it ended and what is known of it."""
+def tracing_cell(record: Record) -> str:
+    """Return the seconds of the trace, or how it ended with the bound and the estimate that are known."""
     if record["status"] == DONE:
         return duration(record["seconds"])
     known = f": more than {duration(record['at_least_seconds'])}" if "at_least_seconds" in record else ""
@@ -64,60 +65,60 @@ def tracing(record: Record) -> str:
 
 
 def phase_cell(record: Record, phase: str) -> str:
-    """Seconds of a phase."""
-    taken = record.get("phases", {}).get(phase)
-    return "" if taken is None else duration(taken)
+    """Return the seconds of a phase."""
+    seconds = record.get("phases", {}).get(phase)
+    return "" if seconds is None else duration(seconds)
 
 
-def times_cell(measured: Measured) -> str:
-    """How many times as fast, or more than so many."""
-    value, more = measured
-    return "" if value is None else f"{'more than ' if more else ''}{value:.3g}"
+def speedup_cell(measurement: Measurement) -> str:
+    """Return a speedup, marked where it is a lower bound."""
+    value, lower_bound = measurement
+    return "" if value is None else f"{'more than ' if lower_bound else ''}{value:.3g}"
 
 
-def difference(edges: Record | None) -> str:
-    """The largest edge difference, and whether both graphs have the same nodes."""
+def difference_cell(edges: Record | None) -> str:
+    """Return the largest edge difference, and the number of nodes that only one graph has."""
     if edges is None or edges["status"] != DONE:
         return "" if edges is None else edges["status"]
-    alone = edges["nodes_only_ours"] + edges["nodes_only_theirs"]
-    note = f", {alone} nodes in one graph only" if alone else ""
+    unmatched = edges["nodes_only_cotrace"] + edges["nodes_only_circuit_tracer"]
+    note = f", {unmatched} nodes in one graph only" if unmatched else ""
     return f"{edges['largest_edge_difference']:.1e} of the row's largest{note}"
 
 
 def trace_table(result: Record) -> str:
-    """The tables of `benchmarks.trace`, with what they were measured on and with."""
+    """Return the tables of `benchmarks.trace` with machine, settings and versions."""
     parts = [targets_table(result["cases"])]
     for case in result["cases"]:
-        parts += [f"**{capital(case['case'])}**", markdown(case_grid(case, result["settings"]))]
+        parts += [f"**{capitalize(case['case'])}**", markdown(case_grid(case, result["settings"]))]
     parts += [*pruning_section(result), *rows_section(result), images(result["benchmark"]), *facts(result)]
     return "\n\n".join(part for part in parts if part)
 
 
-def capital(text: str) -> str:
-    """A title's first letter."""
+def capitalize(text: str) -> str:
+    """Return the text with an upper-case first letter."""
     return text[:1].upper() + text[1:]
 
 
 def pruning_section(result: Record) -> Iterator[str]:
-    """Influence and pruning of one adjacency on both sides."""
-    grid = [["adjacency of", "step", "cotrace", "circuit-tracer", "times as fast"]]
+    """Yield a table of influence and pruning of the same adjacency with both programs."""
+    grid = [["adjacency of", "step", "cotrace", "circuit-tracer", "speedup"]]
     for case in result["cases"]:
-        for name, title in (("influence_seconds", "influence"), ("prune_seconds", "choice of nodes and edges")):
-            sides = [case.get("pruning", {}).get(side, {}) for side in (OURS, THEIRS)]
-            if all(name in side for side in sides):
-                ours, theirs = (side[name] for side in sides)
-                size_of = f"{case['case']}: {case['runs'][OURS]['nodes']:,} nodes"
-                grid.append([size_of, title, duration(ours), duration(theirs), f"{theirs / ours:.3g}"])
+        for name, title in (("influence_seconds", "influence"), ("prune_seconds", "selection of nodes and edges")):
+            runs = [case.get("pruning", {}).get(program, {}) for program in (COTRACE, CIRCUIT_TRACER)]
+            if all(name in run for run in runs):
+                own, peer = (run[name] for run in runs)
+                nodes = f"{case['case']}: {case['runs'][COTRACE]['nodes']:,} nodes"
+                grid.append([nodes, title, duration(own), duration(peer), f"{peer / own:.3g}"])
     if len(grid) > 1:
         yield markdown(grid)
 
 
 def rows_section(result: Record) -> Iterator[str]:
-    """The fewest rows that a coverage can do with, where all were computed."""
-    known = [case for case in result["cases"] if "rows_needed" in case["runs"].get(OURS, {})]
+    """Yield a table of the smallest share of rows that each coverage needs."""
+    known = [case for case in result["cases"] if "rows_needed" in case["runs"].get(COTRACE, {})]
     if known:
-        yield "The fewest rows that a coverage needs, were their influence known beforehand:"
-        curves = [case["runs"][OURS]["rows_needed"] for case in known]
+        yield "Smallest share of rows that reaches a coverage, if the influence of every row were known in advance:"
+        curves = [case["runs"][COTRACE]["rows_needed"] for case in known]
         grid = [["coverage", *(case["case"] for case in known)]]
         rows = zip(*curves, strict=True)
         grid += [[f"{points[0][0]:.0%}", *(f"{share:.0%}" for _, share in points)] for points in rows]
@@ -125,30 +126,30 @@ def rows_section(result: Record) -> Iterator[str]:
 
 
 def images(benchmark: str) -> str:
-    """The plots that `benchmarks.trace_plots` draws beside the page."""
+    """Return links to the plots of `benchmarks.trace_plots`."""
     return (
         f"![Seconds and peak memory against tokens]({benchmark}.svg)\n\n![Rows against coverage]({benchmark}-rows.svg)"
     )
 
 
 def facts(result: Record) -> list[str]:
-    """Machine, settings and versions in words."""
-    machine, chosen = result["machine"], result["settings"]
+    """Return machine, settings and versions in words."""
+    machine, settings = result["machine"], result["settings"]
     runs = [(name, run) for case in result["cases"] for name, run in case["runs"].items()]
-    limits = sorted({run["time_limit"] for _, run in runs})
-    sets = ", ".join(f"`{name}` as {SETS[kind]}" for kind, name in chosen["transcoders"].items())
+    limits = " or ".join(f"{limit:,.0f}" for limit in sorted({run["time_limit"] for _, run in runs}))
+    sets = ", ".join(f"{SETS[kind]} `{name}`" for kind, name in settings["transcoders"].items())
     busy = max((run["others_cores"] for _, run in runs), default=0)
-    ours, theirs = (versions(run for name, run in runs if (name in PEERS) == peer) for peer in (False, True))
+    own, peer = (versions(run for name, run in runs if (name in PEERS) == is_peer) for is_peer in (False, True))
     return [
         f"Measured {result['date']} on {machine['cpu']}, {machine['cores']} cores, "
-        f"{machine['memory_bytes'] / 1e9:.0f} GB; model `{chosen['model']}`, {sets}; {chosen['dtype']}, peer's batch "
-        f"{chosen['peer_batch']}, time limit of a process {' or '.join(f'{limit:,.0f}' for limit in limits)} s; "
-        f"median of {chosen['repeats']}.",
-        f"Other processes kept up to {busy:.1f} cores busy meanwhile. Ours: {ours}. Theirs: {theirs}.",
+        f"{machine['memory_bytes'] / 1e9:.0f} GB. Model `{settings['model']}`; {sets}; {settings['dtype']}; "
+        f"circuit-tracer's batch size {settings['peer_batch']}; time limit per process {limits} s; "
+        f"median of {settings['repeats']}.",
+        f"Other processes used up to {busy:.1f} cores. cotrace ran with {own}; circuit-tracer with {peer}.",
     ]
 
 
 def versions(runs: Iterator[Record]) -> str:
-    """What a side ran with, from its first run that finished."""
+    """Return the package versions of the first run that finished."""
     found = next((run["versions"] for run in runs if "versions" in run), None)
     return ", ".join(f"{name} {number}" for name, number in found.items()) if found else NOT_MEASURED

@@ -1,9 +1,9 @@
-"""A training step of a cross-layer transcoder: ours, its dense form, and a published trainer's, in one run.
+"""Compare a training step of a cross-layer transcoder: cotrace, its dense form, and decode-clt, in one run.
 
     python -m benchmarks.train --peer-python PYTHON [--layers 18] [--d-model 640] [--widths 1024 4096] …
 
-Every contestant is a process of its own, on the same examples; they take turns, round by round. Step
-times are medians over all rounds, memory is the largest of a process. Writes results/train.json.
+Every trainer runs in a separate process on the same examples; they alternate round by round. Step times are medians
+over all rounds, memory is the largest of a process. Writes results/train.json.
 """
 
 import argparse
@@ -15,19 +15,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .measure import DONE, NOT_MEASURED, Run, machine, run
+from .measure import DONE, NOT_MEASURED, ProcessResult, machine, run
 
-SCRIPT = Path(__file__).parent / "train_contestants.py"
+SCRIPT = Path(__file__).parent / "train_baselines.py"
 RESULT = Path(__file__).parent / "results" / "train.json"
-NAMES = ("sparse", "dense", "peer")
+NAMES = ("cotrace", "dense", "decode_clt")
 
 
-def measured(args: argparse.Namespace, width: int) -> dict[str, Any]:
-    """All contestants at one width."""
-    rounds: dict[str, list[Run]] = {name: [] for name in NAMES}
+def measure_width(args: argparse.Namespace, width: int) -> dict[str, Any]:
+    """Measure all trainers at one width."""
+    rounds: dict[str, list[ProcessResult]] = {name: [] for name in NAMES}
     for _ in range(args.rounds):
         for name in NAMES:
-            python = args.peer_python if name == "peer" else sys.executable
+            python = args.peer_python if name == "decode_clt" else sys.executable
             if python is None:
                 continue
             sizes = {"layers": args.layers, "width": width, "d-model": args.d_model, "active": args.active}
@@ -40,8 +40,8 @@ def measured(args: argparse.Namespace, width: int) -> dict[str, Any]:
     return {"width": width} | {name: record(runs, args.batch) for name, runs in rounds.items()}
 
 
-def record(runs: list[Run], batch: int) -> dict[str, Any]:
-    """One contestant's rounds as one: how it ended, tokens a second, peak memory."""
+def record(runs: list[ProcessResult], batch: int) -> dict[str, Any]:
+    """Combine the rounds of a trainer: how it ended, tokens per second, peak memory."""
     if not runs:
         return {"status": NOT_MEASURED}
     failed = next((one for one in runs if one.status != DONE), None)
@@ -60,12 +60,14 @@ def record(runs: list[Run], batch: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer-python", help="Python of an environment with decode-clt; without it: not measured")
+    parser.add_argument(
+        "--peer-python", help="Python of an environment with decode-clt; without it decode-clt is not measured"
+    )
     parser.add_argument("--layers", type=int, default=18)
     parser.add_argument("--d-model", type=int, default=640)
     parser.add_argument("--widths", type=int, nargs="+", default=[1024, 2048, 4096])
-    parser.add_argument("--active", type=int, default=20, help="active features of a layer and token")
-    parser.add_argument("--batch", type=int, default=1024, help="tokens of a step")
+    parser.add_argument("--active", type=int, default=20, help="active features per layer and token")
+    parser.add_argument("--batch", type=int, default=1024, help="tokens per step")
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--device", default="cpu")
@@ -73,7 +75,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULT)
     args = parser.parse_args()
     sizes = {name: getattr(args, name) for name in ("layers", "d_model", "active", "batch", "device")}
-    cases = [measured(args, width) for width in args.widths]
+    cases = [measure_width(args, width) for width in args.widths]
     today = time.strftime("%Y-%m-%d")
     result = {"benchmark": "train", "date": today, "machine": machine(), "sizes": sizes, "cases": cases}
     args.out.write_text(json.dumps(result, indent=1) + "\n")

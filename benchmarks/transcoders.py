@@ -1,12 +1,12 @@
-"""Random but realistic transcoders, and circuit-tracer's layout of any.
+"""Write random transcoders with realistic activity, or convert transcoders to circuit-tracer's layout.
 
     python -m benchmarks.transcoders random --model DIR --out DIR [--kind per-layer]
     python -m benchmarks.transcoders convert --model DIR --transcoders SPEC --out DIR
 
-Random weights, reproducible from a seed; thresholds and scales come from the model's own activations
-on the benchmark's text, so that the stated number of features is active per layer and position and
-reconstructions keep a fixed proportion to the MLP outputs they stand for. Per-layer ones have an
-affine skip that is fitted to the same activations.
+Weights are random and reproducible from a seed. Thresholds and scales are fitted to the model's own activations on the
+benchmark's text: the given number of features is active per layer and position, and the norm of the reconstruction is a
+fixed share of the norm of the MLP output. Per-layer transcoders have an affine skip connection fitted to the same
+activations.
 """
 
 import argparse
@@ -18,18 +18,18 @@ import numpy as np
 from safetensors.numpy import save_file
 
 SEED = 0
-CALIBRATION = 64  # tokens of the text that thresholds and scales are set on
-DECAY = 0.85  # of what a feature writes, from one layer to the next
-SHARE = 0.25  # size of reconstructions against MLP outputs: random directions explain nothing, so they stay small
-RIDGE = 1.0  # of the affine skips, in units of an input's mean squared length
+CALIBRATION_TOKENS = 64
+DECODER_DECAY = 0.85  # factor of a decoder's norm from one target layer to the next
+RECONSTRUCTION_SHARE = 0.25  # of the MLP output's norm; small, since random directions explain nothing
+RIDGE = 1.0  # of the affine skips, relative to the mean squared norm of an input
 
 
 def write_random(model: Path, out: Path, kind: str, features: int, active: float) -> None:
-    """Write transcoders in the Gemma Scope 2 layout of their kind, one file a layer, into `out`."""
+    """Write random transcoders into `out` in the layout of Gemma Scope 2, one file per layer."""
     inputs, outputs = activations(model)
     encoders = [encoder(inputs[layer], features, active, layer) for layer in range(len(inputs))]
     energy = np.array([tensors.pop("energy") for tensors in encoders])
-    scales = decoder_scales(outputs, energy, DECAY if kind == "clt" else 0.0)
+    scales = decoder_scales(outputs, energy, DECODER_DECAY if kind == "clt" else 0.0)
     for layer, tensors in enumerate(encoders):
         tensors |= {"w_dec": decoder(layer, features, outputs.shape[-1], scales), "b_dec": outputs[layer].mean(axis=0)}
         if kind == "per-layer":
@@ -42,7 +42,7 @@ def write_random(model: Path, out: Path, kind: str, features: int, active: float
 
 
 def activations(model: Path) -> tuple[np.ndarray, np.ndarray]:
-    """What the transcoders read and should write on the benchmark's text, (L, P, D) each, without position 0."""
+    """Return MLP inputs and outputs on the benchmark's text, (L, P, D) each, without position 0."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -55,13 +55,13 @@ def activations(model: Path) -> tuple[np.ndarray, np.ndarray]:
             hook = lambda module, inputs, output, seen=seen: seen.append(output[0, 1:].numpy())  # noqa: E731
             getattr(layer, name).register_forward_hook(hook)
     with torch.no_grad():
-        network(torch.tensor([token_ids(model, CALIBRATION)]))
+        network(torch.tensor([token_ids(model, CALIBRATION_TOKENS)]))
     read, written = (np.stack(seen) for seen in sites.values())
     return read, written
 
 
 def encoder(inputs: np.ndarray, features: int, active: float, layer: int) -> dict[str, np.ndarray]:
-    """Encoder tensors of one layer, and the mean of a position's summed squared activations as `energy`."""
+    """Return the encoder tensors of one layer, and the mean over positions of the sum of squared activations as `energy`."""
     random = np.random.default_rng([SEED, layer, 0])
     w_enc = random.standard_normal((inputs.shape[-1], features), dtype=np.float32)
     spread = inputs.std(axis=0)
@@ -75,25 +75,25 @@ def encoder(inputs: np.ndarray, features: int, active: float, layer: int) -> dic
 
 
 def affine_skip(inputs: np.ndarray, outputs: np.ndarray) -> np.ndarray:
-    """Ridge regression of the outputs (P, D) on the inputs, (D, D)."""
+    """Return the ridge regression (D, D) of outputs (P, D) on inputs (P, D)."""
     x, y = inputs - inputs.mean(axis=0), outputs - outputs.mean(axis=0)
     gram = x @ x.T
     return x.T @ np.linalg.solve(gram + RIDGE * gram.trace() / len(gram) * np.eye(len(gram), dtype=x.dtype), y)
 
 
 def decoder_scales(outputs: np.ndarray, energy: np.ndarray, decay: float) -> np.ndarray:
-    """Scale (L,) of what is written into each layer, for sums of `SHARE` of the centred MLP outputs' size."""
+    """Return decoder scales (L,) by target layer that give sums with `RECONSTRUCTION_SHARE` of the MLP outputs' norm."""
     centred = outputs - outputs.mean(axis=1, keepdims=True)
     wanted = (centred**2).sum(axis=2).mean(axis=1)
     layers = np.arange(len(energy))
     reaching = np.tril(decay ** np.maximum(2.0 * (layers[:, None] - layers[None]), 0))
-    return SHARE * np.sqrt(wanted / (reaching @ energy))
+    return RECONSTRUCTION_SHARE * np.sqrt(wanted / (reaching @ energy))
 
 
 def decoder(layer: int, features: int, width: int, scales: np.ndarray) -> np.ndarray:
-    """Decoder (F, L, D) of one layer: zero below it, weaker with distance above."""
+    """Return the decoder (F, L, D) of one layer: zero for earlier layers, weaker for distant ones."""
     written = len(scales) - layer
-    size = scales[layer:] * DECAY ** np.arange(written) / np.sqrt(width)
+    size = scales[layer:] * DECODER_DECAY ** np.arange(written) / np.sqrt(width)
     w_dec = np.zeros((features, len(scales), width), dtype=np.float32)
     random = np.random.default_rng([SEED, layer, 1])
     w_dec[:, layer:] = random.standard_normal((features, written, width), dtype=np.float32)
@@ -102,7 +102,7 @@ def decoder(layer: int, features: int, width: int, scales: np.ndarray) -> np.nda
 
 
 def convert(model: Path, transcoders: str, out: Path) -> None:
-    """Write transcoders that cotrace reads in circuit-tracer's layout; a CLT's skips in a file of their own."""
+    """Write transcoders in circuit-tracer's layout, with a CLT's skip connections in a separate file."""
     import cotrace
 
     loaded = cotrace.load(model, transcoders, device="cpu")
@@ -113,28 +113,30 @@ def convert(model: Path, transcoders: str, out: Path) -> None:
         for name, tensors in (cross_layer_files if kind == "clt" else per_layer_file)(layer, read(layer)).items():
             save_file(tensors, out / f"{name}.safetensors")
     if kind == "clt" and read(0).skip_DD is not None:
-        save_file({"W_skip": np.stack([plain(read(layer).skip_DD) for layer in layers])}, out / "W_skip.safetensors")
+        save_file(
+            {"W_skip": np.stack([to_float32(read(layer).skip_DD) for layer in layers])}, out / "W_skip.safetensors"
+        )
 
 
 def cross_layer_files(layer: int, tensors: Any) -> dict[str, dict[str, np.ndarray]]:
-    """A CLT's layer: encoder and decoder apart."""
+    """Return the two files of a CLT's layer: encoder and decoder."""
     read = {"W_enc": tensors.w_enc_DF.T, "b_enc": tensors.b_enc_F, "b_dec": tensors.b_dec_D}
     read["threshold"] = tensors.threshold_F
-    written = {f"W_dec_{layer}": plain(tensors.w_dec_FJD)}
-    return {f"W_enc_{layer}": {f"{name}_{layer}": plain(t) for name, t in read.items()}, f"W_dec_{layer}": written}
+    written = {f"W_dec_{layer}": to_float32(tensors.w_dec_FJD)}
+    return {f"W_enc_{layer}": {f"{name}_{layer}": to_float32(t) for name, t in read.items()}, f"W_dec_{layer}": written}
 
 
 def per_layer_file(layer: int, tensors: Any) -> dict[str, dict[str, np.ndarray]]:
-    """A per-layer transcoder's layer, in one file."""
+    """Return the file of a per-layer transcoder's layer."""
     named = {"W_enc": tensors.w_enc_DF.T, "W_dec": tensors.w_dec_FJD[:, 0], "b_enc": tensors.b_enc_F}
     named |= {"b_dec": tensors.b_dec_D, "activation_function.threshold": tensors.threshold_F}
     if tensors.skip_DD is not None:
         named["W_skip"] = tensors.skip_DD.T
-    return {f"layer_{layer}": {name: plain(tensor) for name, tensor in named.items()}}
+    return {f"layer_{layer}": {name: to_float32(tensor) for name, tensor in named.items()}}
 
 
-def plain(tensor: Any) -> np.ndarray:
-    """A tensor of any precision as consecutive float32."""
+def to_float32(tensor: Any) -> np.ndarray:
+    """Return a tensor as a contiguous float32 array."""
     return np.ascontiguousarray(tensor.float().numpy())
 
 
@@ -144,9 +146,11 @@ def main() -> None:
     random = commands.add_parser("random")
     random.add_argument("--kind", choices=("clt", "per-layer"), default="clt")
     random.add_argument("--features", type=int, default=2048)
-    random.add_argument("--active", type=float, default=14, help="mean active features per layer and position")
+    random.add_argument(
+        "--active", type=float, default=14, help="mean number of active features per layer and position"
+    )
     converting = commands.add_parser("convert")
-    converting.add_argument("--transcoders", required=True, help="anything that cotrace loads")
+    converting.add_argument("--transcoders", required=True, help="transcoders, as cotrace.load takes them")
     for command in (random, converting):
         command.add_argument("--model", type=Path, required=True)
         command.add_argument("--out", type=Path, required=True)

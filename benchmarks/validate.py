@@ -1,11 +1,11 @@
-"""Do circuits do what they say? Graphs of everyday prompts, validated by ablation in the model.
+"""Validate graphs of everyday prompts by ablation in the model.
 
     python -m benchmarks.validate [--bases gemma-3-270m-clt neurons] [--prompts N] [--out FILE]
 
-For each prompt and basis the whole graph is traced and validated: features drawn at random from all active
-ones, the most influential ones, groups, paths and controls of their sizes are ablated. Beside the model that
-responds freely, the same with less that responds, which says where a prediction fails. Writes
-results/validation.json, prompt by prompt; what is there already is not measured again.
+For each prompt and basis (transcoders or neurons) the whole graph is traced. Then random features, the most influential
+features, groups, paths, and controls of the same sizes are ablated. The live model is compared with modes in which more
+is frozen, which show where a prediction fails. Writes results/validation.json prompt by prompt, and measures only what
+that file lacks.
 """
 
 import argparse
@@ -26,26 +26,26 @@ from .measure import machine
 
 RESULT = Path(__file__).parent / "results" / "validation.json"
 PUBLISHED = {  # Ameisen et al. 2025, "Evaluating Mechanistic Faithfulness": an 18-layer cross-layer transcoder
-    "spearman_pairs_clamped": 0.72,  # influence of a feature on a later one, and relative effect of ablating it
-    "cosine": {"least": 1, "most": 1, "value": 0.8},  # of perturbations, in the model and in its replacement
+    "spearman_pairs_clamped": 0.72,  # influence of a feature on a later one, and the relative effect of ablating it
+    "cosine": {"least": 1, "most": 1, "value": 0.8},  # between perturbations in the model and in its replacement
 }
-MODES: dict[str, dict[str, Any]] = {  # first the one that counts; paths are asked of it only
-    "responds": {"freeze": "none", "errors": "recomputed", "paths": 5},
-    "transcoders respond": {"freeze": "none", "errors": "constant", "paths": 0},
-    "all held": {"freeze": "all", "errors": "recomputed", "paths": 0},
+MODES: dict[str, dict[str, Any]] = {  # the first one is the main result; paths are measured there only
+    "live model": {"freeze": "none", "errors": "recomputed", "paths": 5},
+    "live, errors constant": {"freeze": "none", "errors": "constant", "paths": 0},
+    "all frozen": {"freeze": "all", "errors": "recomputed", "paths": 0},
 }
 RESAMPLES = 10_000
 
 
-def measured(model: cotrace.Model, graph: cotrace.Graph, mode: str) -> dict[str, Any]:
-    """One prompt's graph, validated."""
+def validate_graph(model: cotrace.Model, graph: cotrace.Graph, mode: str) -> dict[str, Any]:
+    """Validate the graph of one prompt; return the record."""
     record = model.validate(graph, **MODES[mode], progress=False).info["validation"]
     kept = {name: record[name] for name in ("summary", "groups", "paths", "later")}
     return {"prompt": graph.info["prompt"], "mode": mode, "features": graph.order.n_features, **kept}
 
 
-def overall(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Means over prompts, by basis and mode, with 95% intervals over resampled prompts."""
+def summarize(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return means over prompts for each basis and mode, with bootstrapped 95% intervals."""
     rows = []
     for basis, mode in dict.fromkeys((case["basis"], case["mode"]) for case in cases):
         mine = [case for case in cases if (case["basis"], case["mode"]) == (basis, mode)]
@@ -54,13 +54,13 @@ def overall(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
             values = [case["summary"][name] for case in mine]
             values = [v["value"] if isinstance(v, dict) else v for v in values if v is not None]
             row[name] = interval(values) if values else None
-        row["later"] = later(mine)
+        row["later"] = later_layers(mine)
         rows.append(row)
     return rows
 
 
-def later(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Agreement of activations by distance in layers, means over prompts."""
+def later_layers(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the agreement of activations by distance in layers, means over prompts."""
     distances = sorted({(row["least"], row["most"]) for case in cases for row in case["later"]})
     found = []
     for least, most in distances:
@@ -71,20 +71,20 @@ def later(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def interval(values: list[float]) -> dict[str, float]:
-    """A mean and its 95% interval by bootstrap."""
+    """Return a mean and its bootstrapped 95% interval."""
     drawn = np.random.default_rng(0).choice(values, (RESAMPLES, len(values))).mean(1)
     low, high = np.quantile(drawn, (0.025, 0.975))
     return {"mean": float(np.mean(values)), "low": float(low), "high": float(high)}
 
 
-def measured_before(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """What the file has of the same settings and versions."""
+def read_cases(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the cases in the result file if settings and versions are the same."""
     result = json.loads(args.out.read_text())
     return result["cases"] if (result["settings"], result["versions"]) == (settings(args), package_versions()) else []
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
-    """What decides the numbers."""
+    """Return the settings that decide the numbers."""
     return {"model": args.model, "modes": MODES, "plan": asdict(ValidationConfig())}
 
 
@@ -94,26 +94,26 @@ def main() -> None:
     parser.add_argument("--bases", nargs="+", default=["gemma-3-270m-clt", "neurons"])
     parser.add_argument("--prompts", type=int, default=len(PROMPTS))
     parser.add_argument("--out", type=Path, default=RESULT)
-    parser.add_argument("--fresh", action="store_true", help="measure again what the file has")
+    parser.add_argument("--fresh", action="store_true", help="measure everything again")
     args = parser.parse_args()
-    old = measured_before(args) if args.out.exists() and not args.fresh else []
+    old = read_cases(args) if args.out.exists() and not args.fresh else []
     cases = {(case["basis"], case["mode"], case["prompt"]): case for case in old}
     for basis in args.bases:
-        # Neurons are the MLPs themselves: nothing else can respond in their place.
+        # Neurons are the MLPs: there are no errors that could be constant.
         modes = [mode for mode in MODES if not (basis.startswith("neurons") and MODES[mode]["errors"] == "constant")]
         model = cotrace.load(args.model, basis, device="cpu")
         for prompt in PROMPTS[: args.prompts]:
             missing = [mode for mode in modes if (basis, mode, prompt) not in cases]
             graph = model.trace(prompt, progress=False) if missing else None
             for mode in missing:
-                cases[basis, mode, prompt] = {"basis": basis, **measured(model, graph, mode)}
+                cases[basis, mode, prompt] = {"basis": basis, **validate_graph(model, graph, mode)}
                 write(args, list(cases.values()))
             for mode in modes:
                 print(f"{basis} {mode} {prompt!r}: {cases[basis, mode, prompt]['summary']['spearman']}", flush=True)
 
 
 def write(args: argparse.Namespace, cases: list[dict[str, Any]]) -> None:
-    """The result file, whole."""
+    """Write the result file."""
     result = {
         "benchmark": "validation",
         "date": time.strftime("%Y-%m-%d"),
@@ -121,7 +121,7 @@ def write(args: argparse.Namespace, cases: list[dict[str, Any]]) -> None:
         "versions": package_versions(),
     }
     result |= {"settings": settings(args), "published": PUBLISHED}
-    result |= {"summary": overall(cases), "cases": cases}
+    result |= {"summary": summarize(cases), "cases": cases}
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(result, indent=1) + "\n")
 

@@ -1,9 +1,10 @@
-"""Is the README's circuit true? Take its strongest features out of the model and see what it predicts.
+"""Check the README's circuit: ablate its strongest features in the model and print the new probability of the target.
 
     python recipes/opposite_of_hot.py [--transcoders SPEC]
 
-Which features speak for the target, and which against it, is what the graph says: signed, along all paths. They
-are ablated in the real model, and everything after responds. Features as large, drawn at random, are the control.
+The graph predicts which features raise the target's logit and which lower it, summed with signs over all paths. These
+features are ablated in the real model, and everything after them responds. The controls are random features of similar
+size. At the end, the strongest feature is traced as a target itself.
 """
 
 import argparse
@@ -17,26 +18,38 @@ from cotrace.attribution.validation.ablations import active_feature_sizes
 from cotrace.graphs.effects import ablation_effects
 
 PROMPT, TARGET = "The opposite of hot is", " cold"
-GROUPS, DRAWS = (1, 3, 10, 30), 20
+GROUP_SIZES, N_CONTROLS = (1, 3, 10, 30), 20
+N_NEAREST = 10  # a control is drawn from this many features of the nearest size
+N_LISTED = 8
 
 
-def probabilities_without(model: cotrace.Model, graph: cotrace.Graph, sets: list[list[int]], token: int) -> list[float]:
-    """Probability of the next token when some features, by number, are ablated: of each set by itself."""
-    changes = [dict.fromkeys(cotrace.nodes_of(graph, nodes), cotrace.ablate()) for nodes in sets]
-    return [
-        float(result.probabilities()[1][token]) for result in model.intervene_many(graph.info["token_ids"], changes)
-    ]
+def ablated_probabilities(model: cotrace.Model, graph: cotrace.Graph, sets: list[list[int]], token: int) -> list[float]:
+    """Return the probability of a next token for each set of ablated features, given as node numbers."""
+    edits = [dict.fromkeys(cotrace.nodes_of(graph, nodes), cotrace.ablate()) for nodes in sets]
+    return [float(result.probabilities()[1][token]) for result in model.intervene_many(graph.info["token_ids"], edits)]
 
 
-def alike(size_N: np.ndarray, chosen: np.ndarray, random: np.random.Generator) -> list[int]:
-    """As many other features, each drawn from the ten nearest in size to one of the chosen."""
-    free = np.setdiff1d(np.arange(len(size_N)), chosen)
-    drawn: list[int] = []
-    for n in chosen:
-        nearest = free[np.argsort(np.abs(size_N[free] - size_N[n]))[:10]]
-        drawn.append(int(random.choice(nearest)))
-        free = free[free != drawn[-1]]
-    return drawn
+def draw_controls(size_N: np.ndarray, features: np.ndarray, random: np.random.Generator) -> list[int]:
+    """Return one random other feature of similar size for each of the features."""
+    remaining = np.setdiff1d(np.arange(len(size_N)), features)
+    controls: list[int] = []
+    for n in features:
+        nearest = remaining[np.argsort(np.abs(size_N[remaining] - size_N[n]))[:N_NEAREST]]
+        controls.append(int(random.choice(nearest)))
+        remaining = remaining[remaining != controls[-1]]
+    return controls
+
+
+def predicted_effects(graph: cotrace.Graph) -> np.ndarray:
+    """Return the effect of each feature on the target's logit, summed over all paths, (N,)."""
+    features = [[n] for n in range(graph.order.n_features)]
+    return -ablation_effects(graph, features)[:, graph.info["targets"][0]["node"]]
+
+
+def feature_of(graph: cotrace.Graph, n: int) -> cotrace.Feature:
+    """Return the feature of a node number."""
+    layer, position, feature = (int(graph.column(name, 0)[n]) for name in ("layer", "position", "feature"))
+    return cotrace.Feature(layer, feature, position=position)
 
 
 @torch.no_grad()
@@ -47,26 +60,26 @@ def main(transcoders: str) -> None:
     ((token,),) = (target["token_ids"] for target in graph.info["targets"])
     prompt = model._prompt_context(PROMPT, None)
     _, size_N = active_feature_sizes(prompt, run_without_edits(prompt))
-    effect_N = -ablation_effects(graph, [[n] for n in range(graph.order.n_features)])[
-        :, graph.info["targets"][0]["node"]
-    ]
+    effect_N = predicted_effects(graph)
     random = np.random.default_rng(0)
-    sides = {"for": np.argsort(-effect_N), "against": np.argsort(effect_N)}
-    print(f"{PROMPT!r}: p({TARGET!r}) is {probabilities_without(model, graph, [[]], token)[0]:.3f}")
-    for side, order in sides.items():
-        for count in GROUPS:
-            chosen = order[:count]
-            sets = [chosen.tolist(), *(alike(size_N, chosen, random) for _ in range(DRAWS))]
-            without, *controls = probabilities_without(model, graph, sets, token)
+    sides = {"raise": np.argsort(-effect_N), "lower": np.argsort(effect_N)}
+    print(f"{PROMPT!r}: p({TARGET!r}) = {ablated_probabilities(model, graph, [[]], token)[0]:.3f}")
+    for verb, order in sides.items():
+        for count in GROUP_SIZES:
+            sets = [order[:count].tolist(), *(draw_controls(size_N, order[:count], random) for _ in range(N_CONTROLS))]
+            ablated, *controls = ablated_probabilities(model, graph, sets, token)
             print(
-                f"without the {count} strongest {side} it: {without:.3f}; without {count} others of their size: "
-                f"{np.mean(controls):.3f} (of {DRAWS} draws {min(controls):.3f} to {max(controls):.3f})"
+                f"without the {count} features that {verb} it most: {ablated:.3f}; without {count} controls: "
+                f"{np.mean(controls):.3f} ({N_CONTROLS} draws, {min(controls):.3f} to {max(controls):.3f})"
             )
-    for side, order in sides.items():
-        print(f"the strongest {side} it:")
-        for n in order[:8]:
-            layer, position, feature = (int(graph.column(name, 0)[n]) for name in ("layer", "position", "feature"))
-            print(f"  layer {layer}, {graph.info['tokens'][position]!r}, feature {feature}: {effect_N[n]:+.2f}")
+    for verb, order in sides.items():
+        print(f"features that {verb} it most:")
+        for n in order[:N_LISTED]:
+            feature = feature_of(graph, n)
+            print(f"  {feature} at {graph.info['tokens'][feature.position]!r}: {effect_N[n]:+.2f}")
+    strongest = feature_of(graph, int(sides["raise"][0]))
+    upstream = model.trace(PROMPT, [strongest], progress=False)
+    print(f"the graph of {strongest} has {upstream.order.n_features} features and {upstream.n_edges} edges")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the benchmarks compute beside times: arithmetic counted, ratios, targets, cases."""
+"""The parts of the benchmarks that do not measure: operation counts, speedups, targets, cases, tables."""
 
 import sys
 from pathlib import Path
@@ -8,19 +8,19 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent.parent))  # benchmarks are not installed
 
-from benchmarks.contestants import NAMES, Case, how_far
+from benchmarks.baselines import NAMES, TraceCase, stopped_progress
 from benchmarks.measure import DONE, FAILED, OUT_OF_MEMORY, OVER_TIME
-from benchmarks.ours import rows_needed
+from benchmarks.run_cotrace import rows_needed
 from benchmarks.trace import is_measured
 from benchmarks.trace_tables import trace_table
-from benchmarks.trace_targets import GOALS, targets, times_as_fast
+from benchmarks.trace_targets import TARGETS, speedup, targets
 from cotrace.attribution.tracing.flops import SweepShape, count_vectors, row_flops
 
 WINDOWS = ([None, None, None], [2, None, 3], [2, 2, 2], [1, 4, 9])
 
 
 def counted(sizes, entries_LP, layer, position):
-    """Operations of one row, product by product over the positions that its gradient reaches."""
+    """Count the operations of one row, product by product over the positions that its gradient reaches."""
     total, here = 0, {position}
     for below in range(layer, -1, -1):
         if below < layer:
@@ -53,38 +53,40 @@ def test_no_rows_are_no_work():
 
 
 def test_ratio_against_a_run_that_ended():
-    assert times_as_fast({"status": DONE, "seconds": 2.0}, {"status": DONE, "seconds": 30.0}) == (15.0, False)
+    assert speedup({"status": DONE, "seconds": 2.0}, {"status": DONE, "seconds": 30.0}) == (15.0, False)
 
 
 def test_ratio_against_a_stopped_run_is_a_lower_bound():
     stopped = {"status": OVER_TIME, "at_least_seconds": 90.0}
-    assert times_as_fast({"status": DONE, "seconds": 2.0}, stopped) == (45.0, True)
-    assert times_as_fast(stopped, {"status": DONE, "seconds": 2.0}) == (None, False)
+    assert speedup({"status": DONE, "seconds": 2.0}, stopped) == (45.0, True)
+    assert speedup(stopped, {"status": DONE, "seconds": 2.0}) == (None, False)
 
 
 @pytest.mark.parametrize("other", [None, {"status": OUT_OF_MEMORY}, {"status": OVER_TIME}])
 def test_no_ratio_against_what_was_not_measured(other):
-    assert times_as_fast({"status": DONE, "seconds": 2.0}, other) == (None, False)
+    assert speedup({"status": DONE, "seconds": 2.0}, other) == (None, False)
 
 
 def test_progress_of_a_stopped_run_is_projected():
     bar = "Feature influence computation:  25%|██▌  | 1024/4096 [01:40<05:00, 10.2it/s]"
     record = {"status": OVER_TIME, "wall_seconds": 130.0, "started_after": 10.0, "detail": bar}
-    assert how_far(record) == {"at_least_seconds": 120.0, "done": 0.25, "projected_seconds": 420.0}
-    assert how_far(record | {"detail": "loading"}) == {"at_least_seconds": 120.0}
-    assert how_far({"status": OUT_OF_MEMORY, "wall_seconds": 9.0}) == {}
+    assert stopped_progress(record) == {"at_least_seconds": 120.0, "done": 0.25, "projected_seconds": 420.0}
+    assert stopped_progress(record | {"detail": "loading"}) == {"at_least_seconds": 120.0}
+    assert stopped_progress({"status": OUT_OF_MEMORY, "wall_seconds": 9.0}) == {}
 
 
 def test_cases_are_read():
-    assert Case.parse("clt:64") == Case("clt", 64, NAMES)
-    assert Case.parse("shipped:16:ours,theirs:90") == Case("shipped", 16, ("ours", "theirs"), 90.0)
-    assert Case.parse("shipped:16::90").names == NAMES
+    assert TraceCase.parse("clt:64") == TraceCase("clt", 64, NAMES)
+    assert TraceCase.parse("shipped:16:cotrace,circuit_tracer:90") == TraceCase(
+        "shipped", 16, ("cotrace", "circuit_tracer"), 90.0
+    )
+    assert TraceCase.parse("shipped:16::90").names == NAMES
 
 
 @pytest.mark.parametrize("text", ["other:64", "clt:64:mine", "clt:many", "clt"])
 def test_bad_cases_are_refused(text):
     with pytest.raises(ValueError):
-        Case.parse(text)
+        TraceCase.parse(text)
 
 
 def test_what_is_measured_is_not_measured_again():
@@ -103,7 +105,7 @@ def test_rows_needed_are_those_without_which_too_much_is_lost():
 
 
 def finished(seconds, **more):
-    """A record of a trace that ended."""
+    """Return the record of a trace that finished."""
     return {"status": DONE, "seconds": seconds, "wall_seconds": seconds, "peak_bytes": 10**9, "time_limit": 60.0} | {
         "others_cores": 0.0,
         "file_bytes": 10**6,
@@ -116,19 +118,23 @@ def case(**runs):
 
 
 def test_targets_say_what_is_met_and_what_was_not_measured():
-    ours, theirs = finished(2.0, pruned_bytes=10), finished(30.0, file_bytes=10**7)
-    found = {one["what"]: one for one in targets(case(ours=ours, theirs=theirs), "cpu")}
-    assert len(found) == sum(goal.tokens == 64 and goal.transcoders == "clt" and goal.device == "cpu" for goal in GOALS)
-    faster = found["how many times as fast as circuit-tracer"]
+    own, peer = finished(2.0, pruned_bytes=10), finished(30.0, file_bytes=10**7)
+    found = {one["what"]: one for one in targets(case(cotrace=own, circuit_tracer=peer), "cpu")}
+    assert len(found) == sum(
+        goal.tokens == 64 and goal.transcoders == "clt" and goal.device == "cpu" for goal in TARGETS
+    )
+    faster = found["speedup over circuit-tracer"]
     assert faster == {"what": faster["what"], "value": 15.0, "met": True, "least": 10}
     assert found["graph file over circuit-tracer's"]["met"]
     assert not found["peak memory over circuit-tracer's"]["met"]
-    assert found["largest bound with a coverage"]["value"] is None
+    assert found["largest bound, with coverage"]["value"] is None
 
 
 def test_the_page_shows_how_a_run_ended():
     stopped = finished(0.0, status=OVER_TIME, at_least_seconds=50.0, projected_seconds=200.0, detail="")
-    record = case(ours=finished(2.0, rows_needed=[[0.9, 0.5]]), theirs=stopped, repaired={**stopped, "status": FAILED})
+    patched = {**stopped, "status": FAILED}
+    own = finished(2.0, rows_needed=[[0.9, 0.5]])
+    record = case(cotrace=own, circuit_tracer=stopped, circuit_tracer_patched=patched)
     record["targets"] = targets(record, "cpu")
     settings = {"model": "m", "transcoders": {"clt": "random"}, "coverage": 0.95, "max_seconds": 60.0}
     settings |= {"repeats": 1, "peer_batch": 64, "device": "cpu", "dtype": "float32"}
@@ -137,5 +143,5 @@ def test_the_page_shows_how_a_run_ended():
         {"benchmark": "trace", "date": "today", "machine": machine, "settings": settings, "cases": [record]}
     )
     assert "over the time limit: more than 50 s, about 200 s" in page
-    assert "| times as fast as circuit-tracer | more than 25 |" in page
+    assert "| speedup over circuit-tracer | more than 25 |" in page
     assert "1.00 GB when stopped" in page

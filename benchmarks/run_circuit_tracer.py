@@ -1,11 +1,11 @@
-"""circuit-tracer's side, a script for the peer's environment: it imports nothing of this project.
+"""The measured steps of circuit-tracer: a script for its environment that imports nothing of this project.
 
-    PEER_PYTHON -I benchmarks/peer_circuit_tracer.py trace --model DIR --transcoders DIR --tokens 2 818 … --graph G.pt …
-    PEER_PYTHON -I benchmarks/peer_circuit_tracer.py open|export|prune --graph G.pt …
+    PEER_PYTHON -I benchmarks/run_circuit_tracer.py trace --model DIR --transcoders DIR --tokens 2 818 … --graph G.pt …
+    PEER_PYTHON -I benchmarks/run_circuit_tracer.py open|export|prune --graph G.pt …
 
-`trace --repaired` replaces the one gather that costs it most. `export` writes `adjacency.npy` and
-`nodes.npz` beside the graph; numpy reads them without unpickling. `prune` reads the matrix that
-`benchmarks.ours adjacency` wrote beside its graph. `-I` keeps this folder off the import path.
+`trace --patched` replaces the gather that takes most of its time. `export` writes `adjacency.npy` and `nodes.npz` beside
+the graph; numpy reads them without unpickling. `prune` reads the matrix that `benchmarks.run_cotrace adjacency` wrote
+beside its graph. `-I` keeps this folder off the import path.
 """
 
 import argparse
@@ -22,26 +22,26 @@ from types import SimpleNamespace
 
 START = time.perf_counter()
 PACKAGES = ("circuit-tracer", "torch", "transformers", "nnsight")
-PHASES = {  # what its log says: what it is called here, the same for both sides
-    "Precomputation": "forward and encode",  # gathers decoders, too
+PHASES = {  # line in its log: name of the phase in the results, the same for all programs
+    "Precomputation": "forward and encode",  # includes its gather of decoders
     "Forward pass": "forward and encode",
     "Input vectors": "collecting",
     "Logit attributions": "rows",
     "Feature attributions": "rows",
 }
-THRESHOLDS = {"node_threshold": 0.8, "edge_threshold": 0.98}
-REPEATS, LONG = 3, 5.0
+PRUNE_THRESHOLDS = {"node_threshold": 0.8, "edge_threshold": 0.98}
+REPEATS, LONG_CALL_SECONDS = 3, 5.0
 
 
 def timed(call):
-    """What `call` returns, and its seconds."""
+    """Return the result of a call, and its seconds."""
     start = time.perf_counter()
     value = call()
     return value, time.perf_counter() - start
 
 
 def old_config(config):
-    """The config with rotary settings as transformers 4 reads them, which the peer is pinned to."""
+    """Return the config with rotary settings as transformers 4 reads them, the version circuit-tracer needs."""
     config = dict(config)
     rope = config.pop("rope_parameters", None)
     if rope is None:
@@ -54,7 +54,7 @@ def old_config(config):
 
 
 def link_model(source, folder):
-    """A copy of the model's folder by links, with a config that the peer's transformers reads in full."""
+    """Link the model's files into a folder with a config for transformers 4; return the folder."""
     for path in source.iterdir():
         if path.name != "config.json":
             (folder / path.name).symlink_to(path.resolve())
@@ -64,7 +64,7 @@ def link_model(source, folder):
 
 
 def load(args):
-    """The peer's replacement model in float32, with its default of decoders read lazily."""
+    """Return circuit-tracer's replacement model in float32, which reads decoders lazily by default."""
     import torch
     from circuit_tracer import ReplacementModel
 
@@ -78,7 +78,7 @@ def load(args):
 
 
 def load_per_layer(folder, options):
-    """One transcoder a layer."""
+    """Load per-layer transcoders."""
     from circuit_tracer.transcoder.single_layer_transcoder import load_transcoder_set
 
     n_layers = len(list(folder.glob("layer_*.safetensors")))
@@ -87,7 +87,7 @@ def load_per_layer(folder, options):
 
 
 def load_cross_layer(folder, options):
-    """A CLT; the peer's own loader passes over its skip."""
+    """Load a CLT and its skip connection, which circuit-tracer's own loader ignores."""
     import torch
     from circuit_tracer.transcoder.cross_layer_transcoder import load_clt
     from safetensors.torch import load_file
@@ -99,15 +99,15 @@ def load_cross_layer(folder, options):
     return clt
 
 
-def repair():
-    """Contract gradients with decoders by one product a position, in place of a copy of the gradients per decoder."""
+def patch():
+    """Replace the gather of one gradient per decoder entry by one matrix product per position."""
     from circuit_tracer.attribution.context_nnsight import AttributionContext
 
     AttributionContext.compute_feature_attributions = contract_by_position
 
 
 def contract_by_position(context, layer, grads):
-    """What the method of this name gathers, from decoders that are brought in order once."""
+    """Add the products of gradients and decoders, which are sorted by position once."""
     n_positions = context.activation_matrix.shape[1]
     if not hasattr(context, "starts"):
         sort_decoders(context, n_positions)
@@ -119,7 +119,7 @@ def contract_by_position(context, layer, grads):
 
 
 def sort_decoders(context, n_positions):
-    """Bring decoders in the order of the layer and position that they write at."""
+    """Sort decoders by the layer and position that they write to."""
     import torch
 
     layers, positions = context.decoder_locations
@@ -131,31 +131,32 @@ def sort_decoders(context, n_positions):
     context.starts = torch.searchsorted(site, edges).tolist()
 
 
-def note_phases():
-    """Seconds of every phase, filled in as the peer's log tells them."""
+def record_phases():
+    """Return a dict that the log of circuit-tracer fills with the seconds of every phase."""
     seconds = {}
 
-    def note(record):
-        told = re.fullmatch(r"(.+) (?:completed|built) in ([\d.]+)s", record.getMessage())
-        if told and told[1] in PHASES:
-            seconds[PHASES[told[1]]] = seconds.get(PHASES[told[1]], 0.0) + float(told[2])
+    def record_phase(record):
+        match = re.fullmatch(r"(.+) (?:completed|built) in ([\d.]+)s", record.getMessage())
+        if match and match[1] in PHASES:
+            phase = PHASES[match[1]]
+            seconds[phase] = seconds.get(phase, 0.0) + float(match[2])
         return True
 
-    logging.getLogger("attribution").addFilter(note)  # a handler would silence its log
+    logging.getLogger("attribution").addFilter(record_phase)  # a handler would replace its own output
     return seconds
 
 
 def trace(args):
-    """Load, attribute with every feature expanded, save."""
+    """Load the model, attribute with every feature expanded, and save the graph."""
     import torch
     from circuit_tracer import attribute
 
-    if args.repaired:
-        repair()
+    if args.patched:
+        patch()
     model, load_seconds = timed(lambda: load(args))
     settings = {"max_n_logits": 10, "desired_logit_prob": 0.95, "max_feature_nodes": None, "verbose": True}
-    tokens, phases = torch.tensor(args.tokens, device=args.device), note_phases()
-    args.report.write_text(json.dumps({"started_after": time.perf_counter() - START}))  # should this be stopped
+    tokens, phases = torch.tensor(args.tokens, device=args.device), record_phases()
+    args.report.write_text(json.dumps({"started_after": time.perf_counter() - START}))  # for a run that gets stopped
     graph, seconds = timed(lambda: attribute(tokens, model, batch_size=args.batch, **settings))
     _, save_seconds = timed(lambda: graph.to_pt(str(args.graph)))
     return {
@@ -175,11 +176,11 @@ def trace(args):
 
 
 def open_and_prune(args):
-    """Open the saved graph and prune it at the usual thresholds."""
+    """Open the saved graph and prune it at the default thresholds."""
     from circuit_tracer.graph import Graph, prune_graph
 
     graph, open_seconds = timed(lambda: Graph.from_pt(str(args.graph), map_location="cpu"))
-    kept, prune_seconds = timed(lambda: prune_graph(graph, **THRESHOLDS))
+    kept, prune_seconds = timed(lambda: prune_graph(graph, **PRUNE_THRESHOLDS))
     return {
         "open_seconds": open_seconds,
         "prune_seconds": prune_seconds,
@@ -189,7 +190,7 @@ def open_and_prune(args):
 
 
 def prune(args):
-    """Influence, and the choice of nodes and edges, over our graph as a dense matrix."""
+    """Measure influence and the selection of nodes and edges on the dense matrix of cotrace's graph."""
     import numpy as np
     import torch
     from circuit_tracer.graph import compute_node_influence, prune_graph
@@ -205,7 +206,7 @@ def prune(args):
     weights = torch.zeros(len(graph.adjacency_matrix))
     weights[-sizes["logits"] :] = graph.logit_probabilities
     influence, influence_seconds = repeated(lambda: compute_node_influence(graph.adjacency_matrix, weights))
-    kept, prune_seconds = repeated(lambda: prune_graph(graph, **THRESHOLDS))
+    kept, prune_seconds = repeated(lambda: prune_graph(graph, **PRUNE_THRESHOLDS))
     return {
         "influence_seconds": influence_seconds,
         "prune_seconds": prune_seconds,
@@ -216,14 +217,14 @@ def prune(args):
 
 
 def repeated(call):
-    """What `call` returns, and the median seconds of a few calls; of one that takes long, its own."""
+    """Return the result of a call, and the median seconds of a few more calls, or its own if it takes long."""
     value, seconds = timed(call)
-    taken = [timed(call)[1] for _ in range(REPEATS if seconds < LONG else 0)]
+    taken = [timed(call)[1] for _ in range(REPEATS if seconds < LONG_CALL_SECONDS else 0)]
     return value, statistics.median(taken or [seconds])
 
 
 def export(args):
-    """Dense adjacency and node names as plain numpy files."""
+    """Write the dense adjacency and the nodes as plain numpy files."""
     import numpy as np
     from circuit_tracer.graph import Graph
 
@@ -249,7 +250,7 @@ def main():
     tracing.add_argument("--tokens", type=int, nargs="+", required=True)
     tracing.add_argument("--batch", type=int, default=64)
     tracing.add_argument("--device", default="cpu")
-    tracing.add_argument("--repaired", action="store_true")
+    tracing.add_argument("--patched", action="store_true")
     steps = {"open": open_and_prune, "export": export, "prune": prune}
     for command, function in ((tracing, trace), *((commands.add_parser(name), steps[name]) for name in steps)):
         command.add_argument("--graph", type=Path, required=True)

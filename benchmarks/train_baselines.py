@@ -1,10 +1,10 @@
-"""One trainer of cross-layer transcoders on the same examples, in a process of its own.
+"""Run one trainer of cross-layer transcoders on random examples that are the same for all trainers.
 
-    PYTHON benchmarks/train_contestants.py sparse|dense|peer --layers 18 --width 832 … --report FILE
+    PYTHON -P benchmarks/train_baselines.py cotrace|dense|decode_clt --layers 18 --width 832 … --report FILE
 
-`sparse` is cotrace's trainer; `dense` the same step with every array dense; `peer` that of the
-package decode-clt (`pip install --no-deps decode-clt==0.0.1` in an environment with torch), whose
-dictionary has no affine skip, so none of the three trains one. All are float32 with Adam and BatchTopK.
+`cotrace` is this project's trainer, `dense` the same step with dense arrays, `decode_clt` the trainer of the package
+decode-clt (`pip install --no-deps decode-clt==0.0.1` in an environment with torch). Its dictionary has no affine skip
+connection, so none of the three trains one. All use float32, Adam and BatchTopK.
 """
 
 import argparse
@@ -20,8 +20,8 @@ from torch import Tensor
 Step = Callable[[Tensor, Tensor], float]
 
 
-def sparse(args: argparse.Namespace) -> Step:
-    """One step of cotrace's own trainer."""
+def cotrace_step(args: argparse.Namespace) -> Step:
+    """Return the training step of cotrace."""
     from cotrace.training import TrainingConfig
     from cotrace.training.activations import MLPActivations
     from cotrace.training.trainer import Trainer
@@ -34,8 +34,8 @@ def sparse(args: argparse.Namespace) -> Step:
     return lambda x_LPD, y_LPD: run.train_step(x_LPD, y_LPD)["loss"]
 
 
-def dense(args: argparse.Namespace) -> Step:
-    """The same mathematics as products of whole matrices: activations that are not kept are zeros."""
+def dense_step(args: argparse.Namespace) -> Step:
+    """Return the same training step with dense matrix products; inactive features are zeros."""
     generator = torch.Generator().manual_seed(1)
 
     def parameter(*shape: int) -> Tensor:
@@ -65,8 +65,8 @@ def dense(args: argparse.Namespace) -> Step:
     return step
 
 
-def peer(args: argparse.Namespace) -> Step:
-    """The peer's model and loss as its trainer calls them, with the same optimizer."""
+def decode_clt_step(args: argparse.Namespace) -> Step:
+    """Return the training step of decode-clt: its model and loss, with the same optimizer."""
     from clt.config import CLTConfig
     from clt.models.clt import CrossLayerTranscoder
 
@@ -75,7 +75,7 @@ def peer(args: argparse.Namespace) -> Step:
         num_layers=args.layers,
         d_model=args.d_model,
         activation_fn="batchtopk",
-        batchtopk_k=args.active * args.layers,  # it chooses among all layers together
+        batchtopk_k=args.active * args.layers,  # k counts the features of all layers together
         clt_dtype="float32",
     )
     model = CrossLayerTranscoder(config, None, torch.device(args.device))
@@ -93,32 +93,32 @@ def peer(args: argparse.Namespace) -> Step:
 
 
 def examples(args: argparse.Namespace, n_tokens: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Inputs and outputs (L, n, D) that are the same for all."""
+    """Return random inputs and outputs (L, n, D), the same for all trainers."""
     generator = torch.Generator().manual_seed(seed)
     shape = (args.layers, n_tokens, args.d_model)
     x_LND, y_LND = (torch.randn(shape, generator=generator) for _ in range(2))
     return x_LND.to(args.device), y_LND.to(args.device)
 
 
-CONTESTANTS = {"sparse": sparse, "dense": dense, "peer": peer}
+TRAINERS = {"cotrace": cotrace_step, "dense": dense_step, "decode_clt": decode_clt_step}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("contestant", choices=CONTESTANTS)
+    parser.add_argument("trainer", choices=TRAINERS)
     for name in ("layers", "width", "d-model", "active", "batch", "steps"):
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--report", type=Path, required=True)
     args = parser.parse_args()
-    step, seconds, losses = CONTESTANTS[args.contestant](args), [], []
-    for number in range(args.steps + 1):  # the first one warms up, and is not counted
+    step, seconds, losses = TRAINERS[args.trainer](args), [], []
+    for number in range(args.steps + 1):  # the first one warms up and is not counted
         batch = examples(args, args.batch, seed=1 + number)
         start = time.perf_counter()
-        losses.append(step(*batch))  # a number, so that a GPU is done
+        losses.append(step(*batch))  # returns a number, so the GPU has finished
         seconds.append(time.perf_counter() - start)
     versions = {"torch": torch.__version__}
-    if args.contestant == "peer":
+    if args.trainer == "decode_clt":
         versions["decode-clt"] = version("decode-clt")
     args.report.write_text(json.dumps({"step_seconds": seconds[1:], "losses": losses, "versions": versions}))
 

@@ -1,4 +1,4 @@
-"""cotrace's side: `python -m benchmarks.ours trace|open|adjacency|prune …`, each in a process of its own."""
+"""The measured steps of cotrace, each in a separate process: `python -m benchmarks.run_cotrace trace|open|adjacency|prune`."""
 
 import argparse
 import json
@@ -16,22 +16,22 @@ import numpy as np
 from cotrace.attribution.tracing.flops import SweepShape, matmul_flops_per_second
 
 from .measure import timed
-from .work import sweep_operations
+from .sweep_flops import sweep_flops
 
 SWEEP = "rows"
-PHASES = {  # what the progress bars say: what it is called here, the same for both sides
+PHASES = {  # title of a progress bar: name of the phase in the results, the same for all programs
     "reading active features": "forward and encode",
-    "collecting what features write": "collecting",
+    "collecting decoder vectors": "collecting",
     "computing rows": SWEEP,
     "finishing the graph": "finishing",
 }
-THRESHOLDS = {"node_threshold": 0.8, "edge_threshold": 0.98}
+PRUNE_THRESHOLDS = {"node_threshold": 0.8, "edge_threshold": 0.98}
 COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
-REPEATS = 3  # of what takes a second or less
+REPEATS = 3
 
 
 def trace(args: argparse.Namespace) -> dict[str, Any]:
-    """Load, trace within the limits, save."""
+    """Load the model, trace a prompt within the limits, and save the graph."""
     import torch
 
     import cotrace
@@ -44,7 +44,7 @@ def trace(args: argparse.Namespace) -> dict[str, Any]:
         graph, seconds = timed(lambda: model.trace(args.tokens, progress=False, **limits))
     rate = max(rate, matmul_flops_per_second(args.device))
     _, save_seconds = timed(lambda: graph.save(args.graph))
-    operations = sweep_operations(graph, SweepShape.of(model.architecture, model.transcoders))
+    operations = sweep_flops(graph, SweepShape.of(model.architecture, model.transcoders))
     return {
         "seconds": seconds,
         "load_seconds": load_seconds,
@@ -62,7 +62,7 @@ def trace(args: argparse.Namespace) -> dict[str, Any]:
 
 @contextmanager
 def phases_timed() -> Iterator[dict[str, float]]:
-    """Seconds of every phase that is announced to the progress bars meanwhile."""
+    """Measure the seconds of every phase that has a progress bar."""
     from cotrace.common.progress import Progress
 
     seconds: dict[str, float] = {}
@@ -84,13 +84,13 @@ def phases_timed() -> Iterator[dict[str, float]]:
 
 
 def rate_reached(operations: int, sweep_seconds: float | None, rate: float) -> dict[str, float | None]:
-    """Useful operations of the rows, the machine's rate, and the share of it that the sweep reached."""
+    """Return the operations of the rows, the machine's matrix-product rate, and the sweep's share of it."""
     share = operations / sweep_seconds / rate if sweep_seconds else None
     return {"operations": operations, "machine_rate": rate, "rate_share": share}
 
 
 def facts(graph: Any) -> dict[str, Any]:
-    """What was traced: sizes, what the limits left, and how many rows each coverage needs at the least."""
+    """Return the sizes of the graph, its coverage and bound, and the share of rows that each coverage needs."""
     features, rows = graph.order.n_features, int(graph.computed[graph.order.features].sum())
     found = {"features": features, "rows": rows, "nodes": graph.order.n_nodes, "edges": graph.n_edges}
     found |= {"coverage": graph.info["coverage"], "bound": graph.info["bound"]}
@@ -100,17 +100,20 @@ def facts(graph: Any) -> dict[str, Any]:
 
 
 def rows_needed(influence_N: np.ndarray) -> list[list[float]]:
-    """(coverage, share of rows): the fewest features without which the others hold the rest of the influence."""
-    may_go = np.cumsum(np.sort(influence_N.astype(np.float64)))
-    return [[c, 1 - int(np.searchsorted(may_go, 1 - c, "right")) / max(len(may_go), 1)] for c in COVERAGES]
+    """Return (coverage, share of rows) pairs: the fewest rows that leave at most 1 − coverage of the influence out."""
+    skipped_influence = np.cumsum(np.sort(influence_N.astype(np.float64)))
+    return [
+        [c, 1 - int(np.searchsorted(skipped_influence, 1 - c, "right")) / max(len(skipped_influence), 1)]
+        for c in COVERAGES
+    ]
 
 
 def open_and_prune(args: argparse.Namespace) -> dict[str, Any]:
-    """Open the saved graph (validated in full), prune it at the usual thresholds and save what is kept."""
+    """Open the saved graph with all its checks, prune it at the default thresholds, and save the pruned graph."""
     from cotrace.graphs import open_graph
 
     graph, open_seconds = timed(lambda: open_graph(args.graph))
-    pruned, prune_seconds = timed(lambda: graph.prune(**THRESHOLDS))
+    pruned, prune_seconds = timed(lambda: graph.prune(**PRUNE_THRESHOLDS))
     path = args.graph.with_name("pruned.arrow")
     pruned.save(path)
     return {
@@ -123,7 +126,7 @@ def open_and_prune(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def adjacency(args: argparse.Namespace) -> dict[str, Any]:
-    """The graph as circuit-tracer holds one: a dense matrix beside it, and what stands where in it."""
+    """Write the graph as a dense matrix, as circuit-tracer stores one, and the sizes of its blocks."""
     from cotrace.graphs import open_graph
 
     graph = open_graph(args.graph)
@@ -136,12 +139,12 @@ def adjacency(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def prune(args: argparse.Namespace) -> dict[str, Any]:
-    """Influence, and the choice of nodes and edges, over the CSR arrays; compiled beforehand."""
+    """Measure influence and the selection of nodes and edges on the CSR arrays, with compiled code."""
     from cotrace.graphs import open_graph
 
     graph = open_graph(args.graph)
     influence, influence_seconds = repeated(graph.influence)
-    kept, prune_seconds = repeated(lambda: graph.select(**THRESHOLDS))
+    kept, prune_seconds = repeated(lambda: graph.select(**PRUNE_THRESHOLDS))
     return {
         "influence_seconds": influence_seconds,
         "prune_seconds": prune_seconds,
@@ -152,7 +155,7 @@ def prune(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def repeated(call: Callable[[], Any]) -> tuple[Any, float]:
-    """What `call` returns, and the median seconds of a few calls after it, which may compile."""
+    """Return the result of a call, and the median seconds of a few more calls: the first one may compile."""
     return call(), statistics.median(timed(call)[1] for _ in range(REPEATS))
 
 
