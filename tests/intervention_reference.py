@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from linear_reference import _heads, _scale
+from helpers.linear_reference import attention_heads, norm_scale
 from torch import Tensor
 
 CHANGES = {
@@ -105,13 +105,13 @@ class Reference:
             here = [edit for edit in edits if edit.layer == index]
             held = freeze == "all" and index in frozen
             fixed = plain.scales[index] if held else [None] * 4
-            scale_in = _scale(resid, block.input_layernorm, config) if fixed[0] is None else fixed[0]
+            scale_in = norm_scale(resid, block.input_layernorm, config) if fixed[0] is None else fixed[0]
             heads = plain.heads if index in frozen else None
-            heads = heads[index] if heads else _heads(block.self_attn, resid * scale_in, index, text, config)
+            heads = heads[index] if heads else attention_heads(block.self_attn, resid * scale_in, index, text, config)
             out = sum(p @ (resid * scale_in) @ vo for p, vo in heads)
-            scale_out = _scale(out, block.post_attention_layernorm, config) if fixed[1] is None else fixed[1]
+            scale_out = norm_scale(out, block.post_attention_layernorm, config) if fixed[1] is None else fixed[1]
             resid = resid + out * scale_out
-            scale_mlp = _scale(resid, block.pre_feedforward_layernorm, config) if fixed[2] is None else fixed[2]
+            scale_mlp = norm_scale(resid, block.pre_feedforward_layernorm, config) if fixed[2] is None else fixed[2]
             done.heads.append(heads)
             x = resid * scale_mlp
             done.mlp_in.append(x)
@@ -124,7 +124,7 @@ class Reference:
                     old = resid[edit.position] @ unit
                     resid[edit.position] += (edit.of(old) - old) * unit
         all_held = freeze == "all" and len(frozen) == n_layers
-        done.final_scale = plain.final_scale if all_held else _scale(resid, text.norm, config)
+        done.final_scale = plain.final_scale if all_held else norm_scale(resid, text.norm, config)
         done.logits = (resid * done.final_scale) @ self.hf_model.lm_head.weight.double().T
         return done
 
@@ -164,7 +164,7 @@ class Reference:
             gate = torch.nn.functional.gelu(x @ block.mlp.gate_proj.weight.double().T, approximate="tanh")
             hidden = gate * (x @ block.mlp.up_proj.weight.double().T)
         raw = hidden @ block.mlp.down_proj.weight.double().T
-        scale = _scale(raw, block.post_feedforward_layernorm, self.hf_model.config)
+        scale = norm_scale(raw, block.post_feedforward_layernorm, self.hf_model.config)
         return raw * scale, hidden, scale
 
     def _activations(self, index: int, x: Tensor, hidden: Tensor) -> Tensor:

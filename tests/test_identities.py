@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.identities import conservation_gap, relative
-from linear_reference import carry, run_frozen
+from helpers.linear_reference import propagate, run_frozen
 from tiny import KINDS, prompt
 from transformers import Gemma3ForCausalLM
 
@@ -23,7 +23,7 @@ def test_incoming_edges_and_bias_add_up_to_the_pre_activation(load, kind, dtype)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("masked", [None, [3, 6]], ids=["default", "masked"])
 def test_rows_and_bias_equal_forward_propagation(load, model_folder, kind, masked):
-    """Intervention identity: every source's vector, carried forwards, moves every target by the edge."""
+    """Intervention identity: the vector of every source, propagated forwards, changes every target by the edge."""
     model = load(kind)
     graph = model.trace(prompt(), masked_positions=masked)
     expected, bias = forward_mode(model, model_folder, graph, masked)
@@ -33,33 +33,33 @@ def test_rows_and_bias_equal_forward_propagation(load, model_folder, kind, maske
 
 
 def forward_mode(model, model_folder, graph, masked):
-    """Dense adjacency (M, M) and bias (M,) of the graph's nodes by the independent reference."""
+    """Return the dense adjacency matrix (M, M) and bias (M,) of a graph's nodes from the independent reference."""
     hf_model = Gemma3ForCausalLM.from_pretrained(model_folder, dtype=torch.float64).requires_grad_(False)
     ids, order = prompt(), graph.order
     layers, embed, final_scale, _ = run_frozen(hf_model, ids)
     like = torch.zeros((), dtype=torch.float64)
     skips = [model.transcoders.skip(index, like) for index in range(len(layers))]
-    embeds, written, constant = sources(model, layers, embed, skips, graph, {0, *(masked or [])})
-    reads, final = carry(layers, skips, embeds, written)
-    columns = read_out(model, graph, layers, reads, final, final_scale, hf_model)
-    bias_reads = carry(layers, skips, torch.zeros_like(embed)[None], constant[None])
-    bias = read_out(model, graph, layers, *bias_reads, final_scale, hf_model)[:, 0]
+    embeds, injected, constant = sources(model, layers, embed, skips, graph, {0, *(masked or [])})
+    reads, final = propagate(layers, skips, embeds, injected)
+    columns = read_targets(model, graph, layers, reads, final, final_scale, hf_model)
+    bias_reads = propagate(layers, skips, torch.zeros_like(embed)[None], constant[None])
+    bias = read_targets(model, graph, layers, *bias_reads, final_scale, hf_model)[:, 0]
     bias[: order.n_features] += encoder_bias(model, graph)
     return columns.numpy(), bias.numpy()
 
 
 def sources(model, layers, embed, skips, graph, masked):
-    """Injections of every node in node order, and the constants that are no node."""
+    """Return the injections of every node in node order, and the constants, which are not nodes."""
     order, (n_positions, width), n_layers = graph.order, embed.shape, len(layers)
-    written = torch.zeros(order.n_nodes, n_layers, n_positions, width, dtype=torch.float64)
+    injected = torch.zeros(order.n_nodes, n_layers, n_positions, width, dtype=torch.float64)
     embeds = torch.zeros(order.n_nodes, n_positions, width, dtype=torch.float64)
     constant = torch.zeros(n_layers, n_positions, width, dtype=torch.float64)
     for node, (layer, position, feature) in enumerate(sites(graph)):
         activation = float(graph.nodes["activation"][node].as_py())
         for output, vector in decoder(model, layers, layer, position, feature):
-            written[node, output, position] = activation * vector
+            injected[node, output, position] = activation * vector
     for layer, frozen in enumerate(layers):
-        rest = frozen.mlp_out - written[:, layer].sum(0)
+        rest = frozen.mlp_out - injected[:, layer].sum(0)
         if skips[layer] is not None:
             rest = rest - frozen.mlp_in @ skips[layer]
         b_dec = model.transcoders.output_bias(layer, embed)
@@ -70,10 +70,10 @@ def sources(model, layers, embed, skips, graph, masked):
             if position == 0:
                 constant[layer, position] += left
             else:
-                written[order.errors.start + layer * n_positions + position, layer, position] = left
+                injected[order.errors.start + layer * n_positions + position, layer, position] = left
     for position in range(n_positions):
         embeds[order.tokens.start + position, position] = embed[position]
-    return embeds, written, constant
+    return embeds, injected, constant
 
 
 def sites(graph):
@@ -85,7 +85,7 @@ def sites(graph):
 
 
 def decoder(model, layers, layer, position, feature):
-    """(output layer, vector per unit of activation) that a feature writes."""
+    """Return (output layer, vector per unit of activation) for every layer to which a feature writes."""
     if model.transcoders.kind == "neurons":
         down = model.weights._text.layers[layer].mlp.down_proj.weight[:, feature].double()
         return [(layer, down * layers[layer].scale_mlp_out[position])]
@@ -99,8 +99,8 @@ def encoder_bias(model, graph):
     return torch.stack([model.transcoders.tensors(layer).b_enc_F[f].double() for layer, _, f in sites(graph)])
 
 
-def read_out(model, graph, layers, reads, final, final_scale, hf_model):
-    """What every target reads of every injection, (M, S)."""
+def read_targets(model, graph, layers, reads, final, final_scale, hf_model):
+    """Return the dot product of every target with every injection, (M, S)."""
     result = torch.zeros(graph.order.n_nodes, len(final), dtype=torch.float64)
     for node, (layer, position, feature) in enumerate(sites(graph)):
         if model.transcoders.kind == "neurons":

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import psutil
 import torch
-from torch import Tensor
 
 from cotrace.common.errors import CotraceError, ResourceError
 from cotrace.common.files import free_disk
@@ -103,15 +102,6 @@ def _attended(arch: Architecture, n_positions: int) -> list[int]:
 
 def _size(span: QueryBlock) -> int:
     return (span.queries.stop - span.queries.start) * (span.keys.stop - span.keys.start)
-
-
-def max_edges(counts_LP: Tensor) -> int:
-    """Edges of a trace at most: every feature from all features, errors and tokens that can reach it."""
-    n_layers, n_positions = counts_LP.shape
-    reach = torch.arange(1, n_positions + 1, device=counts_LP.device)
-    below_LP = counts_LP.cumsum(1).cumsum(0) - counts_LP.cumsum(1)
-    errors_LP = torch.arange(n_layers, device=counts_LP.device)[:, None] * reach
-    return int((counts_LP * (below_LP + errors_LP + reach)).sum())
 
 
 @contextmanager

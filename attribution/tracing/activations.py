@@ -8,7 +8,6 @@ from torch import Tensor
 
 from cotrace.attribution.models.gemma3 import Gemma3, LayerCache
 from cotrace.attribution.models.masking import MaskedPositions
-from cotrace.attribution.models.memory import max_edges
 from cotrace.attribution.transcoders import Encoded, Transcoders
 from cotrace.common.progress import Progress
 
@@ -41,6 +40,14 @@ class ActiveFeatures:
         """Return the number of active features at each layer and position, (L, P) int64."""
         sites = self.layer_N * n_positions + self.position_N
         return torch.bincount(sites, minlength=n_layers * n_positions).view(n_layers, n_positions)
+
+    def max_edges(self, n_layers: int, n_positions: int) -> int:
+        """Return an upper bound for the edges of all rows: from every feature, error and token that can reach each."""
+        counts_LP = self.counts(n_layers, n_positions)
+        reach = torch.arange(1, n_positions + 1, device=counts_LP.device)
+        below_LP = counts_LP.cumsum(1).cumsum(0) - counts_LP.cumsum(1)
+        errors_LP = torch.arange(n_layers, device=counts_LP.device)[:, None] * reach
+        return int((counts_LP * (below_LP + errors_LP + reach)).sum())
 
 
 class PromptActivations:
@@ -100,7 +107,7 @@ class PromptActivations:
     @cached_property
     def max_edges(self) -> int:
         """Upper bound for the number of edges in the rows of all features."""
-        return max_edges(self.features.counts(len(self.layer_caches), len(self.token_ids_P)))
+        return self.features.max_edges(len(self.layer_caches), len(self.token_ids_P))
 
     @property
     def n_vectors(self) -> int:

@@ -1,8 +1,8 @@
-"""The local replacement model in forward mode and float64, sharing no code with the engine.
+"""The local replacement model in forward mode and float64. It shares no code with the package.
 
-Each source's vectors are injected into an otherwise empty residual stream and carried forwards
-through the frozen attention patterns and norm scales; what a target reads of them is the edge.
-Works on the Hugging Face modules and on dense (F, J, D) decoders.
+The vectors of each source are injected into an otherwise empty residual stream and propagated forwards through the
+frozen attention patterns and norm scales. The dot product with a target's read vector is the edge. Works on the
+Hugging Face modules and on dense (F, J, D) decoders.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from torch import Tensor
 
 
 @dataclass
-class Frozen:
-    """One layer's linear maps on this prompt."""
+class FrozenLinearLayer:
+    """The linear maps of one layer on one prompt."""
 
     attention: list[tuple[Tensor, Tensor]]  # per head: pattern (P, P) and value-output map (D, D)
     scale_in: Tensor  # (P, D): input norm
@@ -25,64 +25,66 @@ class Frozen:
     scale_mlp_out: Tensor
 
 
-def run_frozen(hf_model, ids: list[int]) -> tuple[list[Frozen], Tensor, Tensor, Tensor]:
-    """Plain forward pass; returns the frozen layers, embeddings, final norm scale and final residual."""
+def run_frozen(hf_model, ids: list[int]) -> tuple[list[FrozenLinearLayer], Tensor, Tensor, Tensor]:
+    """Run a plain forward pass; return the frozen layers, embeddings, final norm scale and final residual stream."""
     config, text = hf_model.config, hf_model.model
     resid = embed = text.embed_tokens.weight[ids].double() * config.hidden_size**0.5
     layers = []
     for index, block in enumerate(text.layers):
-        scale_in = _scale(resid, block.input_layernorm, config)
-        heads = _heads(block.self_attn, resid * scale_in, index, text, config)
+        scale_in = norm_scale(resid, block.input_layernorm, config)
+        heads = attention_heads(block.self_attn, resid * scale_in, index, text, config)
         out = sum(p @ (resid * scale_in) @ vo for p, vo in heads)
-        scale_out = _scale(out, block.post_attention_layernorm, config)
+        scale_out = norm_scale(out, block.post_attention_layernorm, config)
         resid = resid + out * scale_out
-        scale_mlp = _scale(resid, block.pre_feedforward_layernorm, config)
+        scale_mlp = norm_scale(resid, block.pre_feedforward_layernorm, config)
         x = resid * scale_mlp
         gate = torch.nn.functional.gelu(x @ block.mlp.gate_proj.weight.double().T, approximate="tanh")
         up = x @ block.mlp.up_proj.weight.double().T
         raw = (gate * up) @ block.mlp.down_proj.weight.double().T
-        scale_mlp_out = _scale(raw, block.post_feedforward_layernorm, config)
+        scale_mlp_out = norm_scale(raw, block.post_feedforward_layernorm, config)
         mlp_out = raw * scale_mlp_out
         resid = resid + mlp_out
-        layers.append(Frozen(heads, scale_in, scale_out, scale_mlp, x, mlp_out, (gate, up), scale_mlp_out))
-    return layers, embed, _scale(resid, text.norm, config), resid
+        layers.append(FrozenLinearLayer(heads, scale_in, scale_out, scale_mlp, x, mlp_out, (gate, up), scale_mlp_out))
+    return layers, embed, norm_scale(resid, text.norm, config), resid
 
 
-def _scale(x: Tensor, norm, config) -> Tensor:
+def norm_scale(x: Tensor, norm, config) -> Tensor:
+    """Return the factor by which a norm multiplies its input, its weight included."""
     return (1 + norm.weight.double()) / torch.sqrt(x.pow(2).mean(-1, keepdim=True) + config.rms_norm_eps)
 
 
-def _heads(attention, x: Tensor, index: int, text, config) -> list[tuple[Tensor, Tensor]]:
+def attention_heads(attention, x: Tensor, index: int, text, config) -> list[tuple[Tensor, Tensor]]:
+    """Return each head's attention pattern (P, P) and value-output map (D, D)."""
     size, group = config.head_dim, config.num_attention_heads // config.num_key_value_heads
     kind, positions = config.layer_types[index], torch.arange(len(x))
-    rotation = text.rotary_emb(x, positions[None], kind)  # the library's: it computes angles in float32
+    rotation = text.rotary_emb(x, positions[None], kind)  # of transformers, which computes angles in float32
     distance = positions[:, None] - positions
-    seen = (distance >= 0) & ((distance < config.sliding_window) | (kind == "full_attention"))
+    visible = (distance >= 0) & ((distance < config.sliding_window) | (kind == "full_attention"))
     heads = []
     for head in range(config.num_attention_heads):
         own, shared = slice(head * size, (head + 1) * size), slice(head // group * size, (head // group + 1) * size)
         q = _roped(x @ attention.q_proj.weight[own].double().T, attention.q_norm, rotation, config)
         k = _roped(x @ attention.k_proj.weight[shared].double().T, attention.k_norm, rotation, config)
         score = (q @ k.T) * config.query_pre_attn_scalar**-0.5
-        pattern = torch.softmax(score.masked_fill(~seen, -torch.inf), -1)
+        pattern = torch.softmax(score.masked_fill(~visible, -torch.inf), -1)
         output = attention.o_proj.weight[:, own].double()
         heads.append((pattern, attention.v_proj.weight[shared].double().T @ output.T))
     return heads
 
 
 def _roped(x: Tensor, norm, rotation: tuple[Tensor, Tensor], config) -> Tensor:
-    x = x * _scale(x, norm, config)
+    x = x * norm_scale(x, norm, config)
     a, b = x.chunk(2, -1)
     cos, sin = (part[0, :, : a.shape[-1]] for part in rotation)
     return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
 
 
-def carry(
-    layers: list[Frozen], skips: list[Tensor | None], embed: Tensor, written: Tensor
+def propagate(
+    layers: list[FrozenLinearLayer], skips: list[Tensor | None], embed: Tensor, injected: Tensor
 ) -> tuple[list[Tensor], Tensor]:
-    """Carry S injections forward: `embed` (S, P, D) at the bottom, `written` (S, L, P, D) at MLP outputs.
+    """Propagate S injections forwards: `embed` (S, P, D) at the embeddings, `injected` (S, L, P, D) at MLP outputs.
 
-    Returns what each layer's MLP input norm reads, (S, P, D) a layer, and the final residual.
+    Return the input of each layer's MLP, through the frozen norm, (S, P, D), and the final residual stream.
     """
     resid, reads = embed, []
     for index, layer in enumerate(layers):
@@ -90,7 +92,7 @@ def carry(
         resid = resid + sum(p @ x @ vo for p, vo in layer.attention) * layer.scale_out
         read = resid * layer.scale_mlp
         reads.append(read)
-        resid = resid + written[:, index]
+        resid = resid + injected[:, index]
         if skips[index] is not None:
             resid = resid + read @ skips[index]
     return reads, resid
