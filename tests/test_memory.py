@@ -17,6 +17,7 @@ import cotrace.attribution.tracing.plan as planning
 from cotrace.attribution.tracing import decoder_vectors
 from cotrace.attribution.tracing.config import TraceConfig
 from cotrace.attribution.tracing.decoder_table import DecoderTable
+from cotrace.common.errors import ArgumentError, ResourceError
 from cotrace.common.progress import Progress
 
 
@@ -69,10 +70,10 @@ def test_little_memory_makes_batches_smaller_and_too_little_is_refused(load, mon
     assert tight.memory_bytes <= free.memory_bytes - free.batch_bytes // 2
     assert not tight.keep_vectors
     assert tight.batch_targets < free.batch_targets
-    with pytest.raises(ValueError, match="shorten the prompt") as error:
+    with pytest.raises(ResourceError, match="shorten the prompt") as error:
         model.trace(prompt(), memory=1000)
     assert "\n" not in str(error.value)
-    with pytest.raises(ValueError, match="number of bytes"):
+    with pytest.raises(ArgumentError, match="number of bytes"):
         model.plan(prompt(), memory=0)
 
 
@@ -138,7 +139,7 @@ def test_too_small_a_disk_for_decoders_is_one_clear_line(monkeypatch):
 
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Full())
     table = DecoderTable(max_bytes=10)
-    with pytest.raises(ValueError, match="do not fit into"):
+    with pytest.raises(ResourceError, match="do not fit into"):
         table.add(torch.ones(4, 2, 3))
 
 

@@ -8,6 +8,7 @@ from tiny import KINDS, prompt
 import cotrace
 import cotrace.attribution.tracing.trace as engine
 from cotrace.attribution.tracing import row_cache
+from cotrace.common.errors import ArgumentError
 
 LONGER = [*prompt(), 5, 8, 13, 21]
 
@@ -122,6 +123,7 @@ def test_the_cache_is_bounded_and_can_be_cleared(load_cached):
         model.trace([*prompt()[:-1], last])
         assert model.row_cache.nbytes <= room
     assert 1 <= len(model.row_cache) <= 3
+    assert repr(model.row_cache).startswith(f"<RowCache: {len(model.row_cache)} prompts, ")
     model.row_cache.clear()
     assert (len(model.row_cache), model.row_cache.nbytes) == (0, 0)
     small = load_cached("clt", 10)
@@ -131,7 +133,7 @@ def test_the_cache_is_bounded_and_can_be_cleared(load_cached):
 
 def test_there_is_no_cache_by_default(load, model_folder):
     assert load("clt").row_cache is None
-    with pytest.raises(ValueError, match="row_cache_bytes"):
+    with pytest.raises(ArgumentError, match="row_cache_bytes"):
         cotrace.load(model_folder, "neurons", row_cache_bytes=-1)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from cotrace.common.errors import CotraceError, ResourceError
+from cotrace.common.errors import ResourceError
 from cotrace.common.files import free_disk
 
 from .architecture import Architecture
@@ -39,7 +39,7 @@ def release_freed_memory() -> None:
 def check_memory(needed: float, free: int, what: str, cure: str) -> None:
     """Raise ValueError if there are fewer free bytes than needed."""
     if needed > free:
-        raise CotraceError(
+        raise ResourceError(
             f"{what} needs about {needed / GIB:.1f} GiB of memory and {free / GIB:.1f} GiB are free; {cure}"
         )
 
@@ -86,7 +86,7 @@ def check_disk_space(needed: int, what: str, cure: str) -> None:
     """Raise ValueError if the temporary folder has less room than `needed` bytes."""
     free = free_disk()
     if needed > free:
-        raise CotraceError(
+        raise ResourceError(
             f"{what} need {needed / GIB:.1f} GiB in {tempfile.gettempdir()} and {free / GIB:.1f} GiB are free; set TMPDIR "
             f"to a larger disk, or {cure}"
         )

@@ -22,6 +22,9 @@ class TargetBatch(NamedTuple):
     position_T: Tensor  # ascending
     read_TD: Tensor  # read vectors
 
+    def __repr__(self) -> str:
+        return f"<TargetBatch: {len(self.node_T)} targets at layer {self.layer}>"
+
 
 class BatchSize(NamedTuple):
     """Number of targets per batch: the user's, or the fastest that fits into memory."""

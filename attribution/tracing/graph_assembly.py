@@ -26,6 +26,9 @@ class GraphRows(NamedTuple):
     bias_M: np.ma.MaskedArray
     """Contributions of constants without encoder biases, (M,), masked for nodes without a row."""
 
+    def __repr__(self) -> str:
+        return f"<GraphRows: {int(self.computed_N.sum()):,} of {len(self.computed_N):,} features, {self.csr!r}>"
+
 
 def assemble_graph(
     replacement: LocalReplacementModel, targets: list[Target], rows: GraphRows, info: dict[str, Any]

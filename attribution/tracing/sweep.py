@@ -25,6 +25,9 @@ class DenseRows(NamedTuple):
     columns_C: Tensor  # node numbers, ascending
     bias_T: Tensor  # contributions of constants, without the encoder's bias
 
+    def __repr__(self) -> str:
+        return f"<DenseRows: {len(self.block_TC)} rows of {len(self.columns_C):,} sources>"
+
 
 class SourceColumns:
     """The node numbers of the sources that reach a batch, and their columns in the sweep."""

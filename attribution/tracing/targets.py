@@ -32,6 +32,10 @@ class Target:
     probability: float | None = None
     weight: float = 1.0
 
+    def __repr__(self) -> str:
+        position = "" if self.position is None else f" at position {self.position}"
+        return f"<Target: {self.kind} {self.label!r}{position}, weight {self.weight:.3g}>"
+
 
 @dataclass(frozen=True)
 class TargetRequest:
@@ -48,6 +52,10 @@ class TargetRequest:
     tokenizer: PromptTokenizer
     max_targets: int
     target_mass: float
+
+    def __repr__(self) -> str:
+        named = f" {len(self.named)}" if self.mode == "named" else ""
+        return f"<TargetRequest:{named} {self.mode}, at {len(self.positions)} positions>"
 
     @classmethod
     def parse(
