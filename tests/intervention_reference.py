@@ -1,11 +1,11 @@
 """Interventions in float64 with dense decoders, sharing no code with the engine.
 
-A plain forward pass over the Hugging Face modules, in which nodes are changed as the definitions say:
+A plain forward pass over the Hugging Face modules, in which nodes are edited as the definitions say:
 
-- Free layers, errors recomputed: `y_l = MLP(x'_l) + sum over s <= l of (a'_s - a_s(x'_s)) @ dec_s[l]`, with `a'` the
+- Layers that respond, errors recomputed: `y_l = MLP(x'_l) + sum over s <= l of (a'_s - a_s(x'_s)) @ dec_s[l]`, with `a'` the
   changed activations. The error of a layer is `MLP(x'_l) - T_l`, with `T_l` what natural activations write.
 - Errors constant: `y_l = T_l(a', x') + e_l`, with `e_l` the error of the run without changes.
-- Held layers: the same, with `a'` the changed activations of the run without changes.
+- Frozen layers: the same, with `a'` the changed activations of the run without changes.
 - Neurons are changed inside the MLP, before its last projection and norm.
 """
 
@@ -26,7 +26,7 @@ CHANGES = {
 
 
 class Edit(NamedTuple):
-    """One node at one position, and what becomes of it."""
+    """One edit of one node at one position."""
 
     kind: str  # "feature", "error" or "direction"
     layer: int
@@ -65,8 +65,8 @@ def dense_layers(transcoders, width: int, n_layers: int) -> list[Dense] | None:
 
 
 @dataclass
-class Run:
-    """What one pass saw, a list entry a layer."""
+class ReferenceRun:
+    """Values of one pass, one list entry for each layer."""
 
     heads: list = field(default_factory=list)
     scales: list = field(default_factory=list)
@@ -86,7 +86,7 @@ class Reference:
         self.hf_model, self.dense, self.ids, self.strongest = hf_model, dense, ids, strongest
         self.open = torch.ones(len(ids), 1, dtype=torch.float64)
         self.open[list(masked)] = 0
-        self.plain: Run | None = None
+        self.plain: ReferenceRun | None = None
         self.plain = self.run()
 
     def run(
@@ -95,16 +95,16 @@ class Reference:
         freeze: str = "none",
         layers: Iterable[int] | None = None,
         errors: str = "recomputed",
-    ) -> Run:
+    ) -> ReferenceRun:
         """One pass with changes."""
-        config, text, plain, done = self.hf_model.config, self.hf_model.model, self.plain, Run()
+        config, text, plain, done = self.hf_model.config, self.hf_model.model, self.plain, ReferenceRun()
         n_layers = config.num_hidden_layers
         frozen = set() if freeze == "none" else set(range(n_layers) if layers is None else layers)
         resid = text.embed_tokens.weight[self.ids].double() * config.hidden_size**0.5
         for index, block in enumerate(text.layers):
             here = [edit for edit in edits if edit.layer == index]
-            held = freeze == "all" and index in frozen
-            fixed = plain.scales[index] if held else [None] * 4
+            is_frozen = freeze == "all" and index in frozen
+            fixed = plain.scales[index] if is_frozen else [None] * 4
             scale_in = norm_scale(resid, block.input_layernorm, config) if fixed[0] is None else fixed[0]
             heads = plain.heads if index in frozen else None
             heads = heads[index] if heads else attention_heads(block.self_attn, resid * scale_in, index, text, config)
@@ -115,7 +115,7 @@ class Reference:
             done.heads.append(heads)
             x = resid * scale_mlp
             done.mlp_in.append(x)
-            y, scale_mlp_out = self._mlp(index, block, x, here, done, held, errors)
+            y, scale_mlp_out = self._mlp(index, block, x, here, done, is_frozen, errors)
             done.scales.append((scale_in, scale_out, scale_mlp, scale_mlp_out))
             resid = resid + y
             for edit in here:
@@ -123,16 +123,16 @@ class Reference:
                     unit = edit.what.double() / edit.what.double().norm()
                     old = resid[edit.position] @ unit
                     resid[edit.position] += (edit.of(old) - old) * unit
-        all_held = freeze == "all" and len(frozen) == n_layers
-        done.final_scale = plain.final_scale if all_held else norm_scale(resid, text.norm, config)
+        all_frozen = freeze == "all" and len(frozen) == n_layers
+        done.final_scale = plain.final_scale if all_frozen else norm_scale(resid, text.norm, config)
         done.logits = (resid * done.final_scale) @ self.hf_model.lm_head.weight.double().T
         return done
 
-    def _mlp(self, index: int, block, x: Tensor, here: list[Edit], done: Run, held: bool, errors: str):
+    def _mlp(self, index: int, block, x: Tensor, here: list[Edit], done: ReferenceRun, is_frozen: bool, errors: str):
         """The MLP's output (P, D) as changed, and its norm's scale."""
-        plain, responds = self.plain, not held and errors == "recomputed"
+        plain, responds = self.plain, not is_frozen and errors == "recomputed"
         real, hidden, scale = self._real(block, x)
-        own = plain.natural[index] if held else self._activations(index, x, hidden)
+        own = plain.natural[index] if is_frozen else self._activations(index, x, hidden)
         changed = own.clone()
         for edit in here:
             if edit.kind == "feature":

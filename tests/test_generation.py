@@ -319,16 +319,16 @@ REFUSED = {
     "seed": ({"seed": "a"}, "seed is 'a'; it must be an integer"),
     "negative seed": ({"seed": -1}, "an integer from 0 to"),
     "large seed": ({"seed": 2**63}, "an integer from 0 to"),
-    "pairs": ({"interventions": [[Feature(0, 1), set_to(1)]]}, "an intervention is a dict from nodes to edits"),
-    "false": ({"interventions": False}, "an intervention is a dict from nodes to edits"),
+    "pairs": ({"edits": [[Feature(0, 1), set_to(1)]]}, "an intervention is a dict from nodes to edits"),
+    "false": ({"edits": False}, "an intervention is a dict from nodes to edits"),
     "no temperature": ({"temperature": None}, "temperature is None; use 0 for the most likely token"),
     "temperatures": ({"temperature": [1]}, "use 0 for the most likely token"),
     "true temperature": ({"temperature": True}, "use 0 for the most likely token"),
-    "later": ({"interventions": {Feature(0, 1, position=11): set_to(1)}}, "outside the prompt of 11 tokens"),
-    "masked": ({"interventions": {Feature(0, 1, position=0): set_to(1)}}, "masked and carries no features"),
-    "number": ({"interventions": {ErrorNode(0, position="generated"): set_to(1)}}, "not a number"),
+    "later": ({"edits": {Feature(0, 1, position=11): set_to(1)}}, "outside the prompt of 11 tokens"),
+    "masked": ({"edits": {Feature(0, 1, position=0): set_to(1)}}, "masked and carries no features"),
+    "number": ({"edits": {ErrorNode(0, position="generated"): set_to(1)}}, "not a number"),
     "conflict": (
-        {"interventions": {ErrorNode(0, position="generated"): ablate(), ErrorNode(0): multiply(2)}},
+        {"edits": {ErrorNode(0, position="generated"): ablate(), ErrorNode(0): multiply(2)}},
         "at generated positions",
     ),
 }
@@ -336,8 +336,10 @@ REFUSED = {
 
 @pytest.mark.parametrize(("options", "message"), REFUSED.values(), ids=REFUSED)
 def test_what_makes_no_sense_is_refused(model_of, options, message):
+    model = model_of("clt")
+    use = model.generate_many if isinstance(options.get("edits"), list) else model.generate
     with pytest.raises(ValueError, match=message):
-        model_of("clt").generate(prompt(), **{"edits": {}, **options})
+        use(prompt(), **{"edits": {}, **options})
 
 
 def test_empty_prompts_and_neurons_with_constant_errors_are_refused(model_of):

@@ -100,8 +100,10 @@ IMPOSSIBLE = {
 
 @pytest.mark.parametrize(("changes", "message"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
 def test_impossible_changes_are_refused(model_of, changes, message):
+    model = model_of("clt")
+    use = model.intervene_many if isinstance(changes, list) else model.intervene
     with pytest.raises(ValueError, match=message):
-        model_of("clt").intervene_many(prompt(), changes)
+        use(prompt(), changes)
 
 
 UNMADE = {
@@ -187,7 +189,7 @@ def unread(monkeypatch):
 @pytest.mark.usefixtures("unread")
 def test_all_is_checked_before_anything_is_read(model_of):
     model, fine = model_of("clt"), {F(position=4): ablate()}
-    for use in (model.intervene, functools.partial(model.generate, max_new_tokens=2)):
+    for use in (model.intervene_many, functools.partial(model.generate_many, max_new_tokens=2)):
         for prompts, changes, message in (
             ([prompt(), []], fine, "the prompt is empty"),
             ([prompt(), [99]], fine, "outside the vocabulary"),

@@ -25,6 +25,7 @@ from tiny_checkpoints import SPECIALS, WORDS
 import cotrace
 from cotrace import Direction, ErrorNode, Feature, ablate, add, multiply, set_to
 from cotrace.attribution.interventions import runs
+from cotrace.attribution.interventions.edit_plan import EditPlan
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -116,6 +117,30 @@ def test_results_are_shown_in_one_line(model_of):
     result = model_of("clt").intervene(prompt(), {Feature(1, 3, position=5): set_to(1)})
     assert re.fullmatch(r"<InterventionResult of 11 tokens: KL [^,]+, '<\d+>' [\d.]+% → [\d.]+%>", repr(result))
     assert repr(model_of("clt").patch(prompt(), OTHER, [Feature(0, 3)])).startswith("<PatchResult of 11 tokens")
+
+
+def test_results_are_tables_in_notebooks(model_of):
+    """The tokens and features that change most, with escaped texts."""
+    model = model_of("clt")
+    result = model.intervene(prompt(), {Feature(1, 3, position=5): set_to(9)})
+    html = result._repr_html_()
+    top = result.top_changes(count=1)[0]
+    assert html.count("<table>") == 2
+    assert f"&lt;{top.token}&gt;" in html
+    assert f"<td>{top.before:.4g}</td><td>{top.after:.4g}</td>" in html
+    assert "<td>L1#3@5</td>" in html
+    generation = model.generate(prompt(), max_new_tokens=3)
+    assert generation._repr_html_().count("<tr>") == 4
+
+
+def test_edits_and_plans_are_shown_in_one_line(model_of):
+    edits = [ablate(), set_to(1.5), add(torch.ones(3)), multiply(-2)]
+    assert list(map(repr, edits)) == ["ablate()", "set_to(1.5)", "add(<tensor (3,)>)", "multiply(-2)"]
+    assert repr(Direction(1, UNIT, position=4, name="mine")) == "<Direction L1 mine@4 (20,)>"
+    context = model_of("clt")._prompt_context(prompt(), None)
+    plan = EditPlan({Feature(1, 3): ablate(), ErrorNode(0, position=5): ablate()}, context)
+    assert repr(plan) == "<EditPlan of 1 features, 1 error nodes, 0 directions in a prompt of 11 tokens>"
+    assert repr(context) == "<PromptContext of 11 tokens, 1 masked>"
 
 
 # Directions

@@ -339,7 +339,7 @@ def test_chats_mask_their_opening(worded, reference_of, setting):
     ]
     chats = [CHAT, [*CHAT, {"role": "assistant", "content": "hot"}]]
     expected = reference_of("clt-affine", (1, 2, 3), tuple(ids)).run(edits, **SETTINGS[setting])
-    both = worded.intervene(chats, intervention_of(edits), **SETTINGS[setting])
+    both = worded.intervene_many(chats, intervention_of(edits), **SETTINGS[setting])
     assert gap(both[0].logits, expected.logits) < RELATIVE_TOLERANCE
     assert both[1].token_ids == worded.tokenize(chats[1])
     everywhere = [{Feature(0, feature): set_to(1)}, {Feature(0, feature, position=range(4, len(ids))): set_to(1)}]

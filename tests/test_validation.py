@@ -1,4 +1,4 @@
-"""What a graph predicts of an ablation, what ablation does, and how the two are held together."""
+"""Validation: effects that edges predict, effects of ablations in the model, and their agreement."""
 
 import json
 import re
@@ -281,7 +281,7 @@ def test_with_mlps_clamped_features_follow_their_inputs(load, kind):
     mine = layer_N == 2
     assert np.allclose(clamped.feature_KN[0][mine], responding.feature_KN[0][mine], atol=1e-12)
     assert np.abs(clamped.feature_KN[0][mine]).max() > 1e-6
-    if kind != "neurons":  # with all held, exactly what edges say, where that does not make a feature inactive
+    if kind != "neurons":  # with everything frozen exactly the edges, except where a feature would become inactive
         change_N = ablations.measure([cotrace.nodes_of(graph, [node])], [LayerMode(True, True, FROZEN)] * 3).feature_KN[
             0
         ]
