@@ -204,7 +204,6 @@ def _position(position: int, node: Node, context: PromptContext) -> int:
         raise ArgumentError(f"{node}: position {position} is masked and carries no features; choose another")
     if isinstance(node, ErrorNode) and position < context.masked.constant_prefix:
         raise ArgumentError(
-            f"{node}: position {position} is in the constant prefix, without an error node; choose a "
-            "later one"
+            f"{node}: position {position} is in the constant prefix, without an error node; choose a later one"
         )
     return position
