@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from cotrace.attribution.models.gemma3 import Gemma3
+from cotrace.attribution.models.memory import release_freed_memory
 from cotrace.kernels.decode import decode
 
 from .activations import PromptActivations
@@ -75,6 +76,11 @@ class LocalReplacementModel:
         frozen norm is folded in.
         """
         return self.encoder_UD[layer][self.row_N[feature_T]] * self.read_scale_N[feature_T, None]
+
+    def free_decoder_vectors(self) -> None:
+        """Free the memory of the decoder vectors. No rows can be computed afterwards."""
+        self.decoder_vectors.clear()
+        release_freed_memory()
 
     def _columns(self) -> tuple[Tensor, Tensor]:
         """Return the position-major column of every feature (N,), and the first column of each site (L+1, P)."""

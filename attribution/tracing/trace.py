@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cotrace.attribution.models.memory import release_freed_memory
 from cotrace.common.progress import Progress
 from cotrace.graphs import Graph, NodeOrder, RowWriter
 from cotrace.graphs.influence import weights_of_targets
@@ -47,8 +46,7 @@ def trace(
     """
     # 1. Order of the nodes, and rows that need not be computed.
     added = [target for target in targets if target.feature_index is None]
-    n_features, n_positions = len(replacement.features), replacement.n_positions
-    order = NodeOrder(n_features, replacement.n_layers * n_positions, n_positions, len(added))
+    order = _node_order(replacement, len(added))
     target_weights_M = weights_of_targets(target_records(targets, order), order.n_nodes)
     row_cache = RowCache() if row_cache is None else row_cache
     cached = row_cache.rows_for(replacement, order)
@@ -59,11 +57,10 @@ def trace(
     for batch in unembedding_batches(*reads, replacement.n_layers, order.logits.start, plan.batch_size):
         builder.add_batch(batch)
     # 3. Rows of features, from the last layer to the first.
-    with progress.phase("computing rows", n_features) as step:
+    with progress.phase("computing rows", order.n_features) as step:
         for layer in reversed(range(replacement.n_layers)):
             builder.add_layer(layer, plan.batch_size, step)
-    replacement.decoder_vectors.clear()
-    release_freed_memory()
+    replacement.free_decoder_vectors()
     # 4. The graph.
     with progress.phase("finishing the graph"):
         rows = builder.finish()
@@ -136,6 +133,12 @@ class RowBuilder:
         for chunk in self.cached.chunks(node_T):
             self.selection.add_cached_rows(chunk)
             yield chunk
+
+
+def _node_order(replacement: LocalReplacementModel, n_added: int) -> NodeOrder:
+    """Return the order of the nodes of a prompt's graph, with an error node at every layer and position."""
+    n_positions = replacement.n_positions
+    return NodeOrder(len(replacement.features), replacement.n_layers * n_positions, n_positions, n_added)
 
 
 def _unembedding_reads(replacement: LocalReplacementModel, targets: list[Target]) -> tuple[Tensor, Tensor]:
