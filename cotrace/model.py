@@ -1,6 +1,5 @@
 """The model as users see it: a Gemma 3 with transcoders, whose computations can be traced, changed and validated."""
 
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -16,6 +15,7 @@ from cotrace.attribution.interventions.intervene import intervene, prepare, requ
 from cotrace.attribution.interventions.patch import PatchResult, patch
 from cotrace.attribution.interventions.result import InterventionResult
 from cotrace.attribution.models.architecture import Architecture
+from cotrace.attribution.models.forward import ForwardPass
 from cotrace.attribution.models.language_model import LanguageModel
 from cotrace.attribution.models.masking import MaskedPositions
 from cotrace.attribution.models.memory import (
@@ -90,9 +90,7 @@ class Model:
         """Return the model's logits at every position, (P, V), in the compute dtype."""
         ids_P = self._ids(prompt)
         check_logits_memory(self.architecture, len(ids_P), self.weights.dtype, self.weights.device)
-        resid_PD = deque(self.weights.run(ids_P), maxlen=1).pop()  # keeps no layer's activations
-        assert isinstance(resid_PD, Tensor)
-        return self.weights.logits(resid_PD)
+        return self.weights.logits(ForwardPass(self.weights, self.weights.embed(ids_P)).run())
 
     @torch.no_grad()
     @out_of_memory()

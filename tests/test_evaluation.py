@@ -14,6 +14,7 @@ from torch import Tensor
 
 import cotrace
 import cotrace.training
+from cotrace.attribution.models.forward import ForwardPass
 from cotrace.common.progress import Progress
 from cotrace.training.activations import collect_activations
 from cotrace.training.baselines import fit_baselines
@@ -100,11 +101,10 @@ def test_transcoders_stand_in_as_they_do_in_tracing(load, kind):
     frozen = model.replacement(ids)
     replacement = TranscoderReplacement(model.transcoders, tiny.LAYERS)
     replacement.reset(len(ids) - 1)
-    for done in model.weights.run(torch.tensor(ids)):
-        if not isinstance(done, Tensor):
-            y_PD = replacement.output(done.layer, done.mlp_in_PD[1:])
-            expected = done.mlp_out_PD[1:] - frozen.rest_LKPD[done.layer, 0, 1:]
-            torch.testing.assert_close(y_PD, expected, rtol=1e-4, atol=1e-4)
+    for done in ForwardPass(model.weights, model.weights.embed(torch.tensor(ids))):
+        y_PD = replacement.output(done.layer, done.mlp_in_PD[1:])
+        expected = done.mlp_out_PD[1:] - frozen.rest_LKPD[done.layer, 0, 1:]
+        torch.testing.assert_close(y_PD, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_activity_is_counted(load):

@@ -12,8 +12,9 @@ from tiny_checkpoints import SPECIALS, WORDS
 
 from cotrace import Direction, ErrorNode, Feature, ablate, add, multiply, set_to
 from cotrace.attribution.interventions.config import InterventionConfig
-from cotrace.attribution.interventions.generate import GenerationRunner, choose, first_divergence
+from cotrace.attribution.interventions.generate import GenerationRunner, first_divergence
 from cotrace.attribution.models import attention_pattern as pattern
+from cotrace.attribution.models.sampling import sample_tokens
 from cotrace.attribution.models.tokenizer import PromptTokenizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -85,7 +86,7 @@ def test_every_step_is_the_dense_reference(model_of, hf_model, kind, setting, tu
 @with_settings(["clt-affine", "neurons"])
 def test_a_cache_only_changes_rounding(model_of, monkeypatch, kind, setting, queries):
     """Also where the prompt, and what is written, are longer than the sliding window, and than blocks of patterns."""
-    monkeypatch.setattr(pattern, "QUERIES", queries)
+    monkeypatch.setattr(pattern, "BLOCK_QUERIES", queries)
     model, options = model_of(kind), {"max_new_tokens": NEW, "temperature": 3.0, **SETTINGS[setting]}
     for changes in (None, *map(steer, PLACES if queries == 256 else ["all"])):
         cached, again = (model.generate(prompt(), changes, use_cache=use, **options) for use in (True, False))
@@ -103,7 +104,7 @@ def test_a_cache_goes_back_as_far_as_attention_does(model_of):
     for layer in range(LAYERS):
         window = model.architecture.window(layer)
         kept = length if window is None else window
-        for tensors in (reader.edited.past._keys, reader.edited.past._values):
+        for tensors in (reader.edited.kv_cache._keys, reader.edited.kv_cache._values):
             assert tensors[layer].shape[-2] == kept
     assert {model.architecture.window(layer) for layer in range(LAYERS)} == {None, 4}
 
@@ -199,7 +200,7 @@ def test_a_low_temperature_is_greedy(model_of):
 def test_tokens_are_drawn_as_often_as_they_are_likely(temperature):
     probability = torch.tensor([0.0, 0.4, 0.1, 0.0, 0.3, 0.2, 0.0], dtype=torch.float64)
     generator, draws = torch.Generator().manual_seed(3), 4000
-    drawn = torch.tensor([choose(probability, temperature, generator) for _ in range(draws)])
+    drawn = sample_tokens(probability.expand(draws, -1), temperature, generator)
     expected = probability ** (1 / temperature)
     expected /= expected.sum()
     share = drawn.bincount(minlength=7) / draws

@@ -32,7 +32,7 @@ def assert_same_rows(found, expected):
 def test_patterns_may_be_split_anywhere(load, monkeypatch, kind, queries):
     expected = load(kind).trace(prompt(), position=[3, -1])
     logits = load(kind).logits(prompt())
-    monkeypatch.setattr(pattern, "QUERIES", queries)
+    monkeypatch.setattr(pattern, "BLOCK_QUERIES", queries)
     assert_same_rows(load(kind).trace(prompt(), position=[3, -1], batch_size=2), expected)
     assert torch.allclose(load(kind).logits(prompt()), logits, atol=1e-10)
     assert torch.allclose(load(kind).replacement(prompt()).forward(), logits, atol=1e-9)
@@ -40,7 +40,7 @@ def test_patterns_may_be_split_anywhere(load, monkeypatch, kind, queries):
 
 @pytest.mark.parametrize("window", [None, 1, 3, 7, 20])
 def test_blocks_contain_all_attended_keys_and_few_others(monkeypatch, window):
-    monkeypatch.setattr(pattern, "QUERIES", 4)
+    monkeypatch.setattr(pattern, "BLOCK_QUERIES", 4)
     seen = torch.zeros(11, 11, dtype=torch.bool)
     for span in pattern.query_blocks(11, window):
         assert span.queries.stop - span.queries.start <= 4

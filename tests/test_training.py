@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import cotrace
+from cotrace.attribution.models.forward import ForwardPass
 from cotrace.common.progress import Progress
 from cotrace.training import (
     TrainingConfig,
@@ -300,11 +301,10 @@ def test_examples_are_what_tracing_sees(load):
     ids_SP = np.array([tiny.prompt(9), tiny.prompt(9)[::-1]], np.int32)
     found = collect_activations(model, ids_SP, "clt")
     for row, ids in enumerate(ids_SP):
-        for done in model.weights.run(torch.tensor(ids, dtype=torch.long)):
-            if not isinstance(done, Tensor):
-                here = slice(row * 8, row * 8 + 8)
-                torch.testing.assert_close(found.x_LND[done.layer, here], done.mlp_in_PD[1:], rtol=2e-4, atol=2e-5)
-                torch.testing.assert_close(found.y_LND[done.layer, here], done.mlp_out_PD[1:], rtol=2e-4, atol=2e-5)
+        for done in ForwardPass(model.weights, model.weights.embed(torch.tensor(ids, dtype=torch.long))):
+            here = slice(row * 8, row * 8 + 8)
+            torch.testing.assert_close(found.x_LND[done.layer, here], done.mlp_in_PD[1:], rtol=2e-4, atol=2e-5)
+            torch.testing.assert_close(found.y_LND[done.layer, here], done.mlp_out_PD[1:], rtol=2e-4, atol=2e-5)
     assert unmasked_positions(model, torch.from_numpy(ids_SP).long())[:, 0].logical_not().all()
     sae = collect_activations(model, ids_SP, "sae")
     assert torch.equal(sae.x_LND, found.y_LND)

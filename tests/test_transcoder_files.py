@@ -12,6 +12,7 @@ from tiny import SET, random_layers, save, without, write_layers
 from tiny_checkpoints import edit, truncate
 
 from cotrace.attribution.models.architecture import read_architecture
+from cotrace.attribution.models.forward import ForwardPass
 from cotrace.attribution.models.gemma3 import Gemma3
 from cotrace.attribution.models.loading import load_weights
 from cotrace.attribution.models.model_source import find_model
@@ -47,7 +48,7 @@ def weights(model_folder) -> Gemma3:
 @pytest.fixture(scope="module")
 def passes(weights):
     with torch.no_grad():
-        return list(weights.run(torch.tensor(tiny.prompt())))[:-1]
+        return list(ForwardPass(weights, weights.embed(torch.tensor(tiny.prompt()))))
 
 
 @pytest.fixture(scope="module")

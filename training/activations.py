@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cotrace.attribution.models.forward import ForwardPass
 from cotrace.attribution.models.language_model import LanguageModel
 
 # On the CPU a forward pass is small, so that the allocator reuses memory instead of mapping new pages each time.
@@ -61,12 +62,12 @@ def record_activations(
     model: LanguageModel, ids_BP: Tensor, unmasked_BP: Tensor, into: MLPActivations, kind: str = "transcoder"
 ) -> Tensor:
     """Run the model, copy MLP inputs and outputs at unmasked positions; return the unembedding's input (B, P, D)."""
-
-    def record(layer: int, x_BPD: Tensor, y_BPD: Tensor) -> None:
+    weights = model.weights.in_dtype(model.weights.stored_dtype)
+    forward_pass = ForwardPass(weights, weights.embed(ids_BP), keep_patterns=False)
+    for layer, *_, x_BPD, y_BPD in forward_pass:
         into.y_LND[layer] = y_BPD[unmasked_BP].float()
         into.x_LND[layer] = into.y_LND[layer] if kind == "sae" else x_BPD[unmasked_BP].float()
-
-    return model.weights.run_library(ids_BP, record)
+    return weights.final_normed(forward_pass.resid_PD)
 
 
 def to_device(model: LanguageModel, sequences_SP: np.ndarray) -> Tensor:

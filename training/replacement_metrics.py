@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cotrace.attribution.models.forward import ForwardPass, LayerCache, model_mlp
+from cotrace.attribution.models.gemma3 import LayerWeights
 from cotrace.attribution.models.language_model import LanguageModel
 from cotrace.common.errors import ArgumentError
 from cotrace.common.progress import Progress
@@ -125,13 +127,17 @@ class ReplacementMeasurement:
     def run_replaced(self, ids_BP: Tensor, unmasked_BP: Tensor) -> Tensor:
         """Run the model with every MLP replaced; return the unembedding's input (B, P, D)."""
         self.replacement.reset(int(unmasked_BP.sum()))
+        weights = self.model.weights.in_dtype(self.model.weights.stored_dtype)
+        run_mlp = model_mlp(weights)
 
-        def replace(layer: int, x_BPD: Tensor, y_BPD: Tensor) -> Tensor:
-            replaced_BPD = y_BPD.clone()
-            replaced_BPD[unmasked_BP] = self.replacement.output(layer, x_BPD[unmasked_BP].float()).to(y_BPD)
-            return replaced_BPD
+        def replace_mlp(before: LayerCache, w: LayerWeights) -> LayerCache:
+            real = run_mlp(before, w)  # masked positions keep this output
+            output_ND = self.replacement.output(before.layer, before.mlp_in_PD[unmasked_BP].float())
+            mlp_out_BPD = real.mlp_out_PD.index_put((unmasked_BP,), output_ND.to(real.mlp_out_PD))
+            return real._replace(mlp_out_PD=mlp_out_BPD)
 
-        return self.model.weights.run_library(ids_BP, replace)
+        forward_pass = ForwardPass(weights, weights.embed(ids_BP), mlp=replace_mlp, keep_patterns=False)
+        return weights.final_normed(forward_pass.run())
 
     def add_predictions(self, next_n: Tensor, model_nV: Tensor, replaced_nV: Tensor) -> None:
         """Compare log-probabilities of the next token (n, V) with the model's own."""
@@ -176,4 +182,5 @@ def _compare_predictions(
 
 
 def _log_probabilities(model: LanguageModel, normed_pD: Tensor) -> Tensor:
-    return F.log_softmax(model.weights.logits_of_normed(normed_pD).float(), -1)
+    weights = model.weights.in_dtype(model.weights.stored_dtype)
+    return F.log_softmax(weights.unembed(normed_pD).float(), -1)

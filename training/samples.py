@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from cotrace.attribution.models.language_model import LanguageModel
+from cotrace.attribution.models.sampling import sample_from_bos
 from cotrace.common.files import atomic_write
 from cotrace.common.progress import Progress
 
@@ -25,7 +26,7 @@ def sample_sequences(
             path = folder / f"{number:05}.npy"
             if not path.is_file():
                 generator = torch.Generator(model.weights.device).manual_seed((seed << 32) + number)
-                ids_BP = model.weights.sample(BATCH_SEQUENCES, context, bos_id, generator)
+                ids_BP = sample_from_bos(model.weights, BATCH_SEQUENCES, context, bos_id, generator)
                 with atomic_write(path) as temporary, temporary.open("wb") as file:
                     np.save(file, ids_BP.cpu().numpy().astype(np.int32))
             batches.append(np.load(path))

@@ -1,4 +1,4 @@
-"""The forward pass with changes: what is held as it was, what responds, and what is written besides."""
+"""Run prompts with edits: one forward pass of the model in which layers are frozen, replaced and edited."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -7,64 +7,84 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cotrace.attribution.models.attention_pattern import AttentionPattern
-from cotrace.attribution.models.gemma3 import Gemma3, KVCache, LayerCache, LayerWeights
-from cotrace.attribution.transcoders import Transcoders
+from cotrace.attribution.models.attention_pattern import NO_PATTERN
+from cotrace.attribution.models.forward import ForwardPass, FrozenLayer, LayerCache, model_mlp
+from cotrace.attribution.models.gemma3 import Gemma3, LayerWeights
+from cotrace.attribution.models.kv_cache import KVCache
+from cotrace.attribution.transcoders import DecodedOutputs, Transcoders
 from cotrace.common.errors import ArgumentError
 from cotrace.kernels.active import Active, FeatureIndex, difference, look_up, replaced, with_activations, without_zeros
-from cotrace.kernels.decode import decode
 
 from .edit_plan import EditedPositions, EditPlan
 from .edit_tensors import FeatureEditTensors, error_edit, feature_edit
 from .layer_modes import FROZEN, MODEL, TRANSCODERS, LayerMode
 
 TOO_LARGE = "the edits are so large that the model's values are no longer finite; use smaller ones"
-NO_PATTERN = AttentionPattern([])  # in the place of one that nothing asks for again
 
 
-class Activations(NamedTuple):
-    """A layer's active features: by themselves, in the pass that gave them (its read side), and with the changes."""
+class LayerActivations(NamedTuple):
+    """Active features of one layer, computed and edited.
+
+    `natural` are the activations that the transcoders give for the input in `seen`; `changed` are those after
+    edits, which set the features of `edited_index` to `edited_n`.
+    """
 
     natural: Active
     seen: LayerCache
     changed: Active
-    sites: FeatureIndex | None  # what was changed, to what
-    new_n: Tensor | None
+    edited_index: FeatureIndex | None
+    edited_n: Tensor | None
 
-    def of(self, sites: FeatureIndex, transcoders: Transcoders, weights: Gemma3) -> Tensor:
-        """Activations (n,) of any features, active or not."""
-        found_n = transcoders.activations(self.natural, self.seen, weights, sites)
-        if self.sites is None or self.new_n is None:
-            return found_n
-        return look_up(with_activations(self.sites, self.new_n), sites, found_n)
+    def of(self, index: FeatureIndex, transcoders: Transcoders, weights: Gemma3) -> Tensor:
+        """Return the activations (n,) of any features after edits, zero where they are not active."""
+        computed_n = transcoders.activations(self.natural, self.seen, weights, index)
+        if self.edited_index is None or self.edited_n is None:
+            return computed_n
+        return look_up(with_activations(self.edited_index, self.edited_n), index, computed_n)
 
 
 @dataclass
 class ForwardOutput:
-    """What was read at once: B rows of some positions. Positions of all rows are numbered through, row by row."""
+    """Activations of one forward pass over B rows of P positions.
+
+    Positions of all rows are numbered through, row by row: B·P of them.
+
+    Attributes:
+        first: the position in each row at which the pass started.
+        passes: each layer's activations (B·P, …); patterns are kept if the runner keeps them.
+        active: active features, of layers that were asked for.
+        errors: error nodes (B·P, D), of layers that were asked for.
+        resid_BPD: final residual streams.
+        rms_BP: reciprocal RMS of the final norm.
+    """
 
     first: int
-    passes: list[LayerCache] = field(default_factory=list)  # of B·P positions; patterns of B rows, where they are held
-    active: dict[int, Activations] = field(default_factory=dict)  # by layer, where they were asked for
-    errors: dict[int, Tensor] = field(default_factory=dict)  # (B·P, D) of layers that were asked for
+    passes: list[LayerCache] = field(default_factory=list)
+    active: dict[int, LayerActivations] = field(default_factory=dict)
+    errors: dict[int, Tensor] = field(default_factory=dict)
     resid_BPD: Tensor = field(default_factory=lambda: torch.empty(0))
     rms_BP: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def free(self) -> None:
-        """Keep only what activations, pre-activations and logits are made of."""
-        self.passes = [_read_side(done) for done in self.passes]
+        """Free what neither activations, pre-activations nor logits need: patterns and MLP outputs."""
+        self.passes = [_without_outputs(layer_cache) for layer_cache in self.passes]
 
 
-def _read_side(done: LayerCache) -> LayerCache:
-    """A layer's pass without its pattern, which is most of a long prompt, and without the MLP's output."""
-    return done._replace(pattern=NO_PATTERN, mlp_out_PD=done.mlp_out_PD.new_empty(0))
+def _without_outputs(layer_cache: LayerCache) -> LayerCache:
+    return layer_cache._replace(pattern=NO_PATTERN, mlp_out_PD=layer_cache.mlp_out_PD.new_empty(0))
 
 
 class InterventionRunner:
-    """Rows of one length that are read on from where they were left, with changes of their own.
+    """Runs B rows of tokens with edits, a few positions at a time; keys and values are cached in between.
 
-    Anything but `LayerMode()` needs, for every chunk, that of a stream over the same tokens without changes, `reference_runner`.
-    `report` are layers whose activations are asked for; `edited_positions` tells where features were changed.
+    Args:
+        weights, transcoders: the model.
+        masked: positions without features.
+        modes: what each layer freezes and what computes its MLP.
+        plans: the edits of each row; none runs without edits.
+        error_layers: layers whose error nodes are computed.
+        report: layers whose active features are kept.
+        keep_patterns: keep attention patterns, which a runner with frozen attention takes from this one.
     """
 
     def __init__(
@@ -72,191 +92,217 @@ class InterventionRunner:
         weights: Gemma3,
         transcoders: Transcoders,
         masked: Sequence[int],
-        how: Sequence[LayerMode],
-        rows: Sequence[EditPlan] = (),
+        modes: Sequence[LayerMode],
+        plans: Sequence[EditPlan] = (),
         error_layers: Iterable[int] = (),
         report: Iterable[int] = (),
         keep_patterns: bool = False,
     ):
-        self.weights, self.transcoders, self.how, self.rows = weights, transcoders, how, rows
-        self.past, self.edited_positions = KVCache(), EditedPositions()
+        self.weights, self.transcoders, self.modes, self.plans = weights, transcoders, modes, plans
+        self.kv_cache, self.edited_positions = KVCache(), EditedPositions()
         self.error_layers, self.report, self.keep_patterns = set(error_layers), set(report), keep_patterns
         self._masked = set(masked)
 
     def forward(self, ids_BP: Tensor, reference: ForwardOutput | None = None) -> ForwardOutput:
-        """Read the next positions of every row."""
-        return _Reading(self, ids_BP, reference).run()
+        """Run the next positions of every row.
+
+        Args:
+            ids_BP: token ids.
+            reference: the output for the same tokens without edits; needed if a layer freezes anything.
+        """
+        return _EditedPass(self, ids_BP, reference).run()
 
     def open_positions(self, n_rows: int, first: int, stop: int) -> Tensor:
-        """Numbers of the positions that may carry features, ascending."""
+        """Return the numbers of the positions that may carry features, ascending."""
         length = stop - first
-        kept = [p - first for p in range(first, stop) if p not in self._masked]
-        own = torch.tensor(kept, dtype=torch.long, device=self.weights.device)
-        return (torch.arange(n_rows, device=own.device)[:, None] * length + own).flatten()
+        open_p = [p - first for p in range(first, stop) if p not in self._masked]
+        row_p = torch.tensor(open_p, dtype=torch.long, device=self.weights.device)
+        return (torch.arange(n_rows, device=row_p.device)[:, None] * length + row_p).flatten()
 
 
-class _Reading:
-    """One chunk on its way through the layers."""
+class _EditedPass:
+    """One forward pass of a runner.
 
-    def __init__(self, stream: InterventionRunner, ids_BP: Tensor, reference: ForwardOutput | None):
-        self.stream, self.reference, self.ids_BP = stream, reference, ids_BP
-        self.weights, self.transcoders = stream.weights, stream.transcoders
-        self.first = stream.past.length
+    Transcoders and edits number the positions of all rows through, so that a layer's activations are flattened to
+    (B·P, …) before its MLP.
+    """
+
+    def __init__(self, runner: InterventionRunner, ids_BP: Tensor, reference: ForwardOutput | None):
+        self.runner, self.reference, self.ids_BP = runner, reference, ids_BP
+        self.weights, self.transcoders = runner.weights, runner.transcoders
+        self.first = runner.kv_cache.length
         self.stop = self.first + ids_BP.shape[1]
-        self.open_p = stream.open_positions(len(ids_BP), self.first, self.stop)
+        self.open_p = runner.open_positions(len(ids_BP), self.first, self.stop)
+        self.model_mlp = model_mlp(self.weights)
         n_layers = self.weights.architecture.n_layers
-        self.added: list[Tensor | None] = [None] * n_layers  # what changes write at each layer, (B·P, D)
-        self.natural: list[Tensor | None] = [None] * n_layers  # what features write there without the changes
-        self.last_error = max(stream.error_layers, default=-1)
-        self.chunk = ForwardOutput(self.first)
+        self.changes = DecodedOutputs(n_layers)  # what edits add to each MLP's output, (B·P, D)
+        self.computed = DecodedOutputs(n_layers)  # decoded features without edits, for error nodes
+        self.last_error = max(runner.error_layers, default=-1)
+        self.output = ForwardOutput(self.first)
 
     def run(self) -> ForwardOutput:
-        weights, chunk, how = self.weights, self.chunk, self.stream.how
-        resid_BPD = weights.embed(self.ids_BP)
-        for layer in range(weights.architecture.n_layers):
-            resid_BPD = self._layer(layer, how[layer], resid_BPD)
-            if self.stream.rows and not resid_BPD.square().mean(-1).isfinite().all():  # as norms take it
+        weights, output, modes = self.weights, self.output, self.runner.modes
+        forward_pass = ForwardPass(
+            weights,
+            weights.embed(self.ids_BP),
+            kv_cache=self.runner.kv_cache,
+            frozen=[self._frozen(layer, mode) for layer, mode in enumerate(modes)],
+            mlp=self._mlp,
+        )
+        for layer_cache in forward_pass:
+            self._edit_directions(layer_cache.layer, forward_pass.resid_PD)
+            # norms square the stream
+            if self.runner.plans and not forward_pass.resid_PD.square().mean(-1).isfinite().all():
                 raise ArgumentError(TOO_LARGE)
-        chunk.resid_BPD = resid_BPD
-        frozen = self.reference is not None and all(h.freeze_norms for h in how)
-        chunk.rms_BP = self.reference.rms_BP if self.reference and frozen else weights.final_rms(resid_BPD)
-        self.stream.past.length = self.stop
-        return chunk
+        output.resid_BPD = forward_pass.resid_PD
+        frozen = self.reference is not None and all(mode.freeze_norms for mode in modes)
+        output.rms_BP = self.reference.rms_BP if self.reference and frozen else weights.final_rms(output.resid_BPD)
+        return output
 
-    def _layer(self, layer: int, how: LayerMode, resid_BPD: Tensor) -> Tensor:
-        weights, w, shape = self.weights, self.weights.layer(layer), resid_BPD.shape[:2]
-        ref = None if self.reference is None else self.reference.passes[layer]
-        pattern = rms_attn = rms_mlp = None
-        if how.freeze_attention:
-            assert ref is not None
-            pattern = ref.pattern
-        if how.freeze_norms:
-            assert ref is not None
-            rms_attn = ref.rms_attn_in_P.view(shape), ref.rms_attn_out_P.view(shape)
-            rms_mlp = ref.rms_mlp_in_P.view(shape)
-        resid_BPD, pattern, rms_in, rms_out = weights.attend(layer, w, resid_BPD, self.stream.past, pattern, rms_attn)
-        mlp_in_BPD, rms_mlp = weights.rms_norm(resid_BPD, w.norm_mlp_in_D, rms_mlp)
-        mlp_in_PD = mlp_in_BPD.flatten(0, 1)
-        scales = rms_in.flatten(), rms_out.flatten(), rms_mlp.flatten()
-        if how.mlp == MODEL:
-            out_PD, rms_mlp_out = weights.mlp(w, mlp_in_PD)
-        else:
-            assert ref is not None
-            out_PD, rms_mlp_out = ref.mlp_out_PD, ref.rms_mlp_out_P
-            skip = self.transcoders.skip(layer, mlp_in_PD)
-            if skip is not None:
-                out_PD = out_PD + (mlp_in_PD - ref.mlp_in_PD) @ skip
-        done = self._with_changes(how, LayerCache(layer, NO_PATTERN, *scales, rms_mlp_out, mlp_in_PD, out_PD), w)
-        self.chunk.passes.append(done._replace(pattern=pattern) if self.stream.keep_patterns else done)
-        return self._along_directions(layer, resid_BPD + done.mlp_out_PD.unflatten(0, shape))
+    def _frozen(self, layer: int, mode: LayerMode) -> FrozenLayer:
+        frozen = FrozenLayer()
+        if mode.freeze_attention:
+            frozen = frozen._replace(pattern=self._reference(layer).pattern)
+        if mode.freeze_norms:
+            names = ("rms_attn_in_P", "rms_attn_out_P", "rms_mlp_in_P")
+            rms = {name: getattr(self._reference(layer), name).view(self.ids_BP.shape) for name in names}
+            frozen = frozen._replace(**rms)
+        return frozen
 
-    def _with_changes(self, how: LayerMode, done: LayerCache, w: LayerWeights) -> LayerCache:
-        """The layer's pass with what its own and earlier changes write to it."""
-        layer, rows = done.layer, self.stream.rows
-        edit = feature_edit(rows, layer, self.first, self.stop, done.mlp_in_PD)
-        error_PD = None
-        if edit or layer in self.stream.report or how.mlp == TRANSCODERS or layer <= self.last_error:
-            natural, seen = self._without_changes(how, done)
-            if layer <= self.last_error:
-                self._write(layer, natural, seen, self.natural)
-                error_PD = self._error(how, done)
-            done = self._change_features(how, edit, natural, seen, done, w)
-        added_PD = self.added[layer]
-        out_PD = done.mlp_out_PD if added_PD is None else done.mlp_out_PD + added_PD
-        errors = error_edit(rows, layer, self.first, self.stop, out_PD)
-        if errors is not None:
-            assert error_PD is not None
-            moved_nD = errors.change(error_PD)
-            if moved_nD.any():
-                out_PD = out_PD.index_add(0, errors.position_n, moved_nD)
-        return done._replace(mlp_out_PD=out_PD)
+    def _reference(self, layer: int) -> LayerCache:
+        assert self.reference is not None, "a layer that freezes anything needs a run without edits"
+        return self.reference.passes[layer]
 
-    def _without_changes(self, how: LayerMode, done: LayerCache) -> tuple[Active, LayerCache]:
-        """Activations that the layer's features have by themselves, and the pass that gave them."""
-        if how.mlp == FROZEN:
+    def _mlp(self, before: LayerCache, w: LayerWeights) -> LayerCache:
+        """Compute a layer's MLP output with the edits of this layer and of earlier ones."""
+        mode, shape = self.runner.modes[before.layer], self.ids_BP.shape
+        flat = before._replace(
+            pattern=before.pattern if self.runner.keep_patterns else NO_PATTERN,
+            rms_attn_in_P=before.rms_attn_in_P.flatten(),
+            rms_attn_out_P=before.rms_attn_out_P.flatten(),
+            rms_mlp_in_P=before.rms_mlp_in_P.flatten(),
+            mlp_in_PD=before.mlp_in_PD.flatten(0, 1),
+        )
+        flat = self.model_mlp(flat, w) if mode.mlp == MODEL else self._reference_mlp(flat)
+        flat = self._edit_errors(*self._edit_features(mode, flat, w))
+        self.output.passes.append(flat)
+        return flat._replace(
+            mlp_out_PD=flat.mlp_out_PD.unflatten(0, shape), rms_mlp_out_P=flat.rms_mlp_out_P.unflatten(0, shape)
+        )
+
+    def _reference_mlp(self, flat: LayerCache) -> LayerCache:
+        """Take the MLP output without edits; a skip connection responds to the edited input."""
+        reference = self._reference(flat.layer)
+        out_PD = reference.mlp_out_PD
+        skip = self.transcoders.skip(flat.layer, flat.mlp_in_PD)
+        if skip is not None:
+            out_PD = out_PD + (flat.mlp_in_PD - reference.mlp_in_PD) @ skip
+        return flat._replace(mlp_out_PD=out_PD, rms_mlp_out_P=reference.rms_mlp_out_P)
+
+    def _edit_features(self, mode: LayerMode, flat: LayerCache, w: LayerWeights) -> tuple[LayerCache, Tensor | None]:
+        """Apply the layer's feature edits; return the layer and, if it was asked for, its error node (B·P, D)."""
+        layer, runner = flat.layer, self.runner
+        edit = feature_edit(runner.plans, layer, self.first, self.stop, flat.mlp_in_PD)
+        if not (edit or layer in runner.report or mode.mlp == TRANSCODERS or layer <= self.last_error):
+            return flat, None
+        error_PD, (computed, source) = None, self._computed_features(mode, flat)
+        if layer <= self.last_error:
+            self._decode(layer, computed, source, self.computed)
+            error_PD = self._error(mode, flat)
+        activations, change = self._edited_features(layer, computed, source, edit)
+        self.output.active[layer] = activations
+        if mode.mlp == TRANSCODERS:
             assert self.reference is not None
-            return self.reference.active[done.layer][:2]
-        return self.transcoders.active_at(done, self.weights, self.open_p), _read_side(done)
+            change = difference(activations.changed, self.reference.active[layer].natural)
+        if change is not None and len(change.position_n):
+            flat = self._add_change(mode, change, source, flat, w)
+        return flat, error_PD
 
-    def _change_features(
-        self,
-        how: LayerMode,
-        edit: FeatureEditTensors | None,
-        natural: Active,
-        seen: LayerCache,
-        done: LayerCache,
-        w: LayerWeights,
+    def _computed_features(self, mode: LayerMode, flat: LayerCache) -> tuple[Active, LayerCache]:
+        """Return the layer's active features before its edits, and the activations they were computed from."""
+        if mode.mlp == FROZEN:
+            assert self.reference is not None
+            return self.reference.active[flat.layer][:2]
+        return self.transcoders.active_at(flat, self.weights, self.open_p), _without_outputs(flat)
+
+    def _edited_features(
+        self, layer: int, computed: Active, source: LayerCache, edit: FeatureEditTensors | None
+    ) -> tuple[LayerActivations, Active | None]:
+        """Return the layer's activations after its edits, and by how much the edits change them."""
+        if edit is None:
+            return LayerActivations(computed, source, computed, None, None), None
+        old_n = self.transcoders.activations(computed, source, self.weights, edit.sites)
+        new_n = edit.apply(old_n)
+        change = without_zeros(with_activations(edit.sites, new_n - old_n))
+        self._note_positions(layer, change)
+        edited = replaced(computed, edit.sites, new_n)
+        return LayerActivations(computed, source, edited, edit.sites, new_n), change
+
+    def _add_change(
+        self, mode: LayerMode, change: Active, source: LayerCache, flat: LayerCache, w: LayerWeights
     ) -> LayerCache:
-        """Change activations, and write the differences: into the MLP's neurons, or at this layer and later ones."""
-        activations, moved = Activations(natural, seen, natural, None, None), None
-        if edit is not None:
-            old_n = self.transcoders.activations(natural, seen, self.weights, edit.sites)
-            new_n = edit.apply(old_n)
-            changed = replaced(natural, edit.sites, new_n)
-            activations = Activations(natural, seen, changed, edit.sites, new_n)
-            moved = without_zeros(with_activations(edit.sites, new_n - old_n))
-            self._note(done.layer, moved)
-        self.chunk.active[done.layer] = activations
-        if how.mlp == TRANSCODERS:
-            assert self.reference is not None
-            moved = difference(activations.changed, self.reference.active[done.layer].natural)
-        if moved is None or not len(moved.position_n):
-            return done
-        if how.mlp == MODEL and self.transcoders.inside:
-            added_PM = done.mlp_in_PD.new_zeros(len(done.mlp_in_PD), self.weights.architecture.d_mlp)
-            added_PM[moved.position_n, moved.feature_n] = moved.activation_n
-            out_PD, rms_out_P = self.weights.mlp(w, done.mlp_in_PD, added_PM)
-            return done._replace(mlp_out_PD=out_PD, rms_mlp_out_P=rms_out_P)
-        self._write(done.layer, moved, seen, self.added)
-        return done
+        """Add a change of activations to the MLP's neurons, or decode it at this layer and later ones."""
+        if mode.mlp != MODEL or not self.transcoders.inside:
+            self._decode(flat.layer, change, source, self.changes)
+            return flat
+        added_PM = flat.mlp_in_PD.new_zeros(len(flat.mlp_in_PD), self.weights.architecture.d_mlp)
+        added_PM[change.position_n, change.feature_n] = change.activation_n
+        out_PD, rms_out_P = self.weights.mlp(w, flat.mlp_in_PD, added_PM)
+        return flat._replace(mlp_out_PD=out_PD, rms_mlp_out_P=rms_out_P)
 
-    def _note(self, layer: int, moved: Active) -> None:
+    def _note_positions(self, layer: int, change: Active) -> None:
         length = self.ids_BP.shape[1]
-        for number, feature in zip(moved.position_n.tolist(), moved.feature_n.tolist(), strict=True):
-            at = self.stream.edited_positions.setdefault((number // length, layer, feature), set())
-            at.add(self.first + number % length)
+        for number, feature in zip(change.position_n.tolist(), change.feature_n.tolist(), strict=True):
+            positions = self.runner.edited_positions.setdefault((number // length, layer, feature), set())
+            positions.add(self.first + number % length)
 
-    def _write(self, layer: int, active: Active, seen: LayerCache, into: list[Tensor | None]) -> None:
-        """Add what features write at a layer and each later one."""
+    def _decode(self, layer: int, active: Active, source: LayerCache, into: DecodedOutputs) -> None:
         feature_U, row_n = active.feature_n.unique(return_inverse=True)
         decoder_UJD = self.transcoders.decoders(layer, feature_U, self.weights)
-        scale_n = self.transcoders.write_scale(seen, active.position_n)
-        value_n = active.activation_n if scale_n is None else active.activation_n * scale_n
-        # All are of one layer: decode takes the later ones as layers without features.
-        rest = [Active(*(column[:0] for column in active))] * (decoder_UJD.shape[1] - 1)
-        own = active._replace(feature_n=row_n, activation_n=value_n)
-        written_JPD = decode([own, *rest], [decoder_UJD, *[decoder_UJD[:0, :1]] * len(rest)], len(seen.mlp_in_PD))
-        for j, written_PD in enumerate(written_JPD):
-            before_PD = into[layer + j]
-            into[layer + j] = written_PD if before_PD is None else before_PD + written_PD
+        scale_n = self.transcoders.write_scale(source, active.position_n)
+        if scale_n is not None:
+            active = active._replace(activation_n=active.activation_n * scale_n)
+        into.add(layer, active, row_n, decoder_UJD, len(source.mlp_in_PD))
 
-    def _error(self, how: LayerMode, done: LayerCache) -> Tensor | None:
-        """The layer's error without changes (B·P, D), where it is asked for."""
-        layer = done.layer
-        if layer not in self.stream.error_layers:
+    def _error(self, mode: LayerMode, flat: LayerCache) -> Tensor | None:
+        """Return the layer's error node without edits (B·P, D), if it was asked for."""
+        layer = flat.layer
+        if layer not in self.runner.error_layers:
             return None
-        if how.mlp != MODEL:
+        if mode.mlp != MODEL:
             assert self.reference is not None
             return self.reference.errors[layer]
-        error_PD, natural_PD = done.mlp_out_PD.clone(), self.natural[layer]
-        if natural_PD is not None:
-            error_PD -= natural_PD
+        error_PD, decoded_PD = flat.mlp_out_PD.clone(), self.computed[layer]
+        if decoded_PD is not None:
+            error_PD -= decoded_PD
         skip, bias_D = self.transcoders.skip(layer, error_PD), self.transcoders.output_bias(layer, error_PD)
         if skip is not None:
-            error_PD -= done.mlp_in_PD @ skip
+            error_PD -= flat.mlp_in_PD @ skip
         if bias_D is not None:
             error_PD[self.open_p] -= bias_D
-        self.chunk.errors[layer] = error_PD
+        self.output.errors[layer] = error_PD
         return error_PD
 
-    def _along_directions(self, layer: int, resid_BPD: Tensor) -> Tensor:
-        for row, changes in enumerate(self.stream.rows):
-            for placed in changes.directions.get(layer, ()):
-                at = [p - self.first for p in placed.positions_in(self.first, self.stop, changes.n_prompt)]
-                if at:
-                    unit_D = placed.node.vector.to(resid_BPD)
-                    old_p = resid_BPD[row, at] @ unit_D
-                    moved_p = placed.edit.scale * old_p + placed.edit.shift - old_p
-                    if moved_p.any():
-                        resid_BPD[row, at] += moved_p[:, None] * unit_D
-        return resid_BPD
+    def _edit_errors(self, flat: LayerCache, error_PD: Tensor | None) -> LayerCache:
+        """Add the decoded changes to the MLP's output, and apply the layer's edits of error nodes."""
+        change_PD = self.changes[flat.layer]
+        out_PD = flat.mlp_out_PD if change_PD is None else flat.mlp_out_PD + change_PD
+        edit = error_edit(self.runner.plans, flat.layer, self.first, self.stop, out_PD)
+        if edit is not None:
+            assert error_PD is not None
+            change_nD = edit.change(error_PD)
+            if change_nD.any():
+                out_PD = out_PD.index_add(0, edit.position_n, change_nD)
+        return flat._replace(mlp_out_PD=out_PD)
+
+    def _edit_directions(self, layer: int, resid_BPD: Tensor) -> None:
+        """Apply the layer's edits of directions, in place: the stream is a fresh sum that nothing else has saved."""
+        for row, plan in enumerate(self.runner.plans):
+            for resolved in plan.directions.get(layer, ()):
+                positions = [p - self.first for p in resolved.positions_in(self.first, self.stop, plan.n_prompt)]
+                if positions:
+                    unit_D = resolved.node.vector.to(resid_BPD)
+                    old_p = resid_BPD[row, positions] @ unit_D
+                    change_p = resolved.edit.scale * old_p + resolved.edit.shift - old_p
+                    if change_p.any():
+                        resid_BPD[row, positions] += change_p[:, None] * unit_D

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from cotrace.attribution.models.memory import check_memory, free_memory, kv_cache_numel
+from cotrace.attribution.models.sampling import sample_tokens
 from cotrace.common.checks import as_index
 from cotrace.common.errors import ArgumentError
 from cotrace.common.progress import Progress
@@ -100,7 +101,7 @@ class GenerationRunner:
         """Run the tokens that have not run yet; without a cache, all of them."""
         if not self.use_cache:
             self.restart()
-        new_BP = ids_P[None, self.edited.past.length :]
+        new_BP = ids_P[None, self.edited.kv_cache.length :]
         return self.edited.forward(new_BP, self.plain.forward(new_BP) if self.plain else None)
 
     def _require_memory(self, max_new_tokens: int) -> None:
@@ -126,7 +127,7 @@ def generate(generation_runner: GenerationRunner, sampling: SamplingConfig, prog
             state = output.resid_BPD[0, -1:].clone(), output.rms_BP[0, -1:].clone()  # no view of the whole
             result._states.append(state)
             probability_V = result.next_probabilities(-1)
-            token = choose(probability_V, sampling.temperature, generator)
+            token = int(sample_tokens(probability_V, sampling.temperature, generator))
             result.token_ids.append(token)
             result.probabilities.append(float(probability_V[token]))
             result.ended = token in end_tokens
@@ -134,16 +135,6 @@ def generate(generation_runner: GenerationRunner, sampling: SamplingConfig, prog
             step()
     result.idle = generation_runner.plan.idle(edited_positions)
     return result
-
-
-def choose(probability_V: Tensor, temperature: float, generator: torch.Generator) -> int:
-    """Return the most likely token at temperature 0, otherwise a token drawn from softmax(log p / temperature)."""
-    if temperature == 0:
-        return int(probability_V.argmax())
-    cumulative_V = (probability_V.log() / temperature).softmax(-1).cumsum(-1)
-    uniform = torch.rand(1, generator=generator, device=cumulative_V.device, dtype=cumulative_V.dtype)
-    token = torch.searchsorted(cumulative_V, uniform * cumulative_V[-1], right=True)
-    return int(token.clamp_(max=len(cumulative_V) - 1))
 
 
 def first_divergence(one: Generation, other: Generation) -> int | None:

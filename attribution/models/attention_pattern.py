@@ -1,4 +1,4 @@
-"""Attention patterns in blocks of queries: what no query attends to is neither stored nor multiplied."""
+"""Attention patterns in blocks of queries; keys that no query of a block attends to are not stored."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -6,67 +6,70 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-QUERIES = 256  # of a block: large products, and little that is hidden from all of them
+BLOCK_QUERIES = 256  # large enough for fast products, small enough that most masked keys are left out
 
 
 class QueryBlock(NamedTuple):
-    """A block's queries and the keys that any of them attends to: ranges of positions."""
+    """Consecutive queries, and the keys that any of them attends to: ranges of positions."""
 
     queries: slice
     keys: slice
 
 
 class PatternBlock(NamedTuple):
-    """Pattern of a block, (H, queries, keys); of several sequences (B, H, queries, keys)."""
+    """Attention probabilities of a block, (H, queries, keys), or (B, H, queries, keys) in a batch."""
 
-    span: QueryBlock
+    block: QueryBlock
     pattern_Hqk: Tensor
 
 
 def query_blocks(n_positions: int, window: int | None, first: int = 0) -> Iterator[QueryBlock]:
-    """Blocks of a causal pattern, of queries from the `first` on; with a window, a query attends to its `window` last positions."""
-    for start in range(first, n_positions, QUERIES):
-        stop = min(start + QUERIES, n_positions)
+    """Iterate over the blocks of a causal pattern, for queries `first` … `n_positions` - 1.
+
+    With a window, a query attends to the last `window` positions, itself included.
+    """
+    for start in range(first, n_positions, BLOCK_QUERIES):
+        stop = min(start + BLOCK_QUERIES, n_positions)
         yield QueryBlock(slice(start, stop), slice(0 if window is None else max(0, start - window + 1), stop))
 
 
-def causal_mask(span: QueryBlock, window: int | None, device: torch.device) -> Tensor:
-    """Which keys of a block are hidden from which of its queries, (queries, keys) bool."""
-    queries = torch.arange(span.queries.start, span.queries.stop, device=device)
-    distance = queries[:, None] - torch.arange(span.keys.start, span.keys.stop, device=device)
+def causal_mask(block: QueryBlock, window: int | None, device: torch.device) -> Tensor:
+    """Return a mask (queries, keys) bool, True where a query must not attend to a key."""
+    queries = torch.arange(block.queries.start, block.queries.stop, device=device)
+    distance = queries[:, None] - torch.arange(block.keys.start, block.keys.stop, device=device)
     return (distance < 0) if window is None else (distance < 0) | (distance >= window)
 
 
 class AttentionPattern:
-    """One layer's attention pattern (H, P, P), [head, query, key], zero outside of its blocks."""
+    """One layer's attention probabilities (H, P, P), [head, query, key], zero outside its blocks."""
 
     def __init__(self, blocks: list[PatternBlock]):
         self.blocks = blocks
 
-    def scaled(self, of_query_P: Tensor, of_key_P: Tensor) -> "AttentionPattern":
-        """The pattern with factors for its queries and keys."""
+    def scaled(self, query_P: Tensor, key_P: Tensor) -> "AttentionPattern":
+        """Return the pattern multiplied by a factor for each query and each key."""
         return AttentionPattern(
-            [PatternBlock(s, of_query_P[s.queries, None] * b * of_key_P[s.keys]) for s, b in self.blocks]
+            [PatternBlock(b, query_P[b.queries, None] * pattern * key_P[b.keys]) for b, pattern in self.blocks]
         )
 
     def query_rows(self, position_T: Tensor, reach: int) -> Tensor:
-        """What the queries at some positions attend to among the first `reach`, (H, T, reach)."""
+        """Return the probabilities (H, T, reach) of the queries at `position_T` for the first `reach` keys."""
         n_heads = len(self.blocks[0].pattern_Hqk)
-        found_HTP = self.blocks[0].pattern_Hqk.new_zeros(n_heads, len(position_T), reach)
+        rows_HTP = self.blocks[0].pattern_Hqk.new_zeros(n_heads, len(position_T), reach)
         for (queries, keys), pattern_Hqk in self.blocks:
-            (mine,) = ((position_T >= queries.start) & (position_T < queries.stop)).nonzero(as_tuple=True)
-            if len(mine):
+            (inside,) = ((position_T >= queries.start) & (position_T < queries.stop)).nonzero(as_tuple=True)
+            if len(inside):
                 stop = min(keys.stop, reach)
-                rows_Hqk = pattern_Hqk[:, position_T[mine] - queries.start, : stop - keys.start]
-                found_HTP[:, mine, keys.start : stop] = rows_Hqk
-        return found_HTP
+                rows_Hqk = pattern_Hqk[:, position_T[inside] - queries.start, : stop - keys.start]
+                rows_HTP[:, inside, keys.start : stop] = rows_Hqk
+        return rows_HTP
 
     def forward(self, values_HPd: Tensor) -> Tensor:
-        """What each query takes from its keys, (…, H, queries, d), of values (…, H, P, d)."""
-        return torch.cat([pattern @ values_HPd[..., span.keys, :] for span, pattern in self.blocks], dim=-2)
+        """Return the weighted sum of values (…, H, P, d) for every query, (…, H, queries, d)."""
+        return torch.cat([pattern @ values_HPd[..., block.keys, :] for block, pattern in self.blocks], dim=-2)
 
     def add_backward(self, head: int, grad_QE: Tensor, out_QE: Tensor) -> None:
-        """Add what flows back through a head from the first Q queries to keys; Q is as long as the result."""
+        """Add to `out_QE` the gradient at the keys of a head, from `grad_QE` at the first Q queries."""
         reach = len(out_QE)
         for (queries, keys), pattern_Hqk in self.blocks:
             if queries.start >= reach:
@@ -74,3 +77,6 @@ class AttentionPattern:
             n_queries, key_stop = min(queries.stop, reach) - queries.start, min(keys.stop, reach)
             back_kq = pattern_Hqk[head, :n_queries, : key_stop - keys.start].T
             out_QE[keys.start : key_stop].addmm_(back_kq, grad_QE[queries.start : queries.start + n_queries])
+
+
+NO_PATTERN = AttentionPattern([])  # of a pass that keeps no patterns

@@ -6,7 +6,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from cotrace.attribution.models.gemma3 import Gemma3, LayerCache
+from cotrace.attribution.models.forward import ForwardPass, LayerCache
+from cotrace.attribution.models.gemma3 import Gemma3
 from cotrace.attribution.models.masking import MaskedPositions
 from cotrace.attribution.transcoders import Encoded, Transcoders
 from cotrace.common.progress import Progress
@@ -78,13 +79,12 @@ class PromptActivations:
         self.decoders = DecoderTable(decoder_bytes)
         positions = masked.open_positions(len(token_ids), token_ids.device)
         with progress.phase("reading active features", weights.architecture.n_layers) as step:
-            for done in weights.run(token_ids):
-                if isinstance(done, LayerCache):
-                    self.layer_caches.append(done)
-                    self._add(transcoders.encode(done, weights, positions))
-                    step()
-                else:
-                    self.final_resid_PD = done
+            forward_pass = ForwardPass(weights, weights.embed(token_ids))
+            for layer_cache in forward_pass:
+                self.layer_caches.append(layer_cache)
+                self._add(transcoders.encode(layer_cache, weights, positions))
+                step()
+        self.final_resid_PD = forward_pass.resid_PD
         self.table_RD, decoders = self.decoders.finish()
         self.encoded = [replace(e, decoder_UJD=d) for e, d in zip(self.encoded, decoders, strict=True)]
 

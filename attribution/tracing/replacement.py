@@ -130,22 +130,19 @@ class LocalReplacementModel:
         Attention patterns and norm scales are the frozen ones, MLP outputs the features', skips',
         errors' and constants'.
         """
-        resid_PD = self.embedding_PD
-        for layer in range(self.n_layers):
-            resid_PD = resid_PD + self._frozen_attention(layer, resid_PD)
-            mlp_out_PD = self.decoded_LPD[layer] + self.rest_LKPD[layer].sum(0)
-            skip = self.skip[layer]
-            if skip is not None:
-                mlp_in = resid_PD * self.mlp_in_rms_LP[layer][:, None] * self.weights.norm_mlp_in(layer)
-                mlp_out_PD += mlp_in @ skip
-            resid_PD = resid_PD + mlp_out_PD
-        return self.weights.logits(resid_PD)
+        one_P = torch.ones_like(self.final_rms_P)  # the patterns contain both scales of the attention's norms
+        frozen = [
+            FrozenLayer(pattern, one_P, one_P, rms_P)
+            for pattern, rms_P in zip(self.pattern, self.mlp_in_rms_LP, strict=True)
+        ]
+        forward_pass = ForwardPass(self.weights, self.embedding_PD, frozen=frozen, mlp=self._mlp)
+        return self.weights.logits(forward_pass.run())
 
-    def _frozen_attention(self, layer: int, resid_PD: Tensor) -> Tensor:
-        value_KdD, output_HDd = self.attention[layer]
-        values_KPd = resid_PD @ value_KdD.mT
-        mixed_HPd = self.pattern[layer].forward(values_KPd.repeat_interleave(len(output_HDd) // len(value_KdD), 0))
-        return (mixed_HPd @ output_HDd.mT).sum(0)
+    def _mlp(self, before: LayerCache, w: LayerWeights) -> LayerCache:
+        """Return the layer with the MLP output that features, skip, errors and constants add up to."""
+        mlp_out_PD = self.decoded_LPD[before.layer] + self.rest_LKPD[before.layer].sum(0)
+        skip = self.skip[before.layer]
+        return before._replace(mlp_out_PD=mlp_out_PD if skip is None else mlp_out_PD + before.mlp_in_PD @ skip)
 
 
 def _attention_maps(weights: Gemma3, layer: int) -> tuple[Tensor, Tensor]:

@@ -1,11 +1,13 @@
 """Transcoders: every format that can be traced, behind one interface."""
 
 from .base import Encoded, Transcoders
+from .decoding import DecodedOutputs
 from .files import FileTranscoders
 from .loading import default_transcoders, find_transcoders, load_transcoders
 from .neurons import NeuronTranscoders
 
 __all__ = [
+    "DecodedOutputs",
     "Encoded",
     "FileTranscoders",
     "NeuronTranscoders",

@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from cotrace.attribution.models.gemma3 import Gemma3, LayerCache
+from cotrace.attribution.models.forward import LayerCache
+from cotrace.attribution.models.gemma3 import Gemma3
 from cotrace.kernels.active import Active, FeatureIndex, look_up
 
 

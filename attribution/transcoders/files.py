@@ -9,7 +9,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from cotrace.attribution.models.architecture import Architecture
-from cotrace.attribution.models.gemma3 import Gemma3, LayerCache
+from cotrace.attribution.models.forward import LayerCache
+from cotrace.attribution.models.gemma3 import Gemma3
 from cotrace.attribution.models.hashing import content_hash
 from cotrace.common.errors import CotraceError
 from cotrace.kernels.active import Active, FeatureIndex

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from cotrace.attribution.models.gemma3 import Gemma3, LayerCache, LayerWeights
+from cotrace.attribution.models.forward import LayerCache
+from cotrace.attribution.models.gemma3 import Gemma3, LayerWeights
 from cotrace.common.errors import CotraceError
 from cotrace.kernels.active import Active, FeatureIndex, look_up
 

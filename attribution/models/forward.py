@@ -1,0 +1,174 @@
+"""The forward pass of Gemma 3, layer by layer: the only one in this project.
+
+Tracing, interventions, training and sampling differ in what they keep and replace: attention patterns and norm
+scales may be frozen at the values of an earlier pass, a function may compute the output of each MLP, keys and
+values may be cached. Nothing here writes in place to a tensor that it was given, and nothing turns gradients off:
+logits are differentiable in the embeddings, in frozen values and in what replaces an MLP.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from .attention_pattern import NO_PATTERN, AttentionPattern, PatternBlock, QueryBlock, causal_mask, query_blocks
+from .gemma3 import Gemma3, LayerWeights, QueriesKeys
+from .kv_cache import KVCache
+
+
+class LayerCache(NamedTuple):
+    """Activations of one layer in one forward pass. P positions, D width; a batch has one more dimension in front."""
+
+    layer: int
+    pattern: AttentionPattern  # attention probabilities; NO_PATTERN if the pass keeps none
+    rms_attn_in_P: Tensor  # reciprocal RMS of each norm's input
+    rms_attn_out_P: Tensor
+    rms_mlp_in_P: Tensor
+    rms_mlp_out_P: Tensor
+    mlp_in_PD: Tensor  # weighted pre-feedforward norm output: what transcoders read
+    mlp_out_PD: Tensor  # weighted post-feedforward norm output: what transcoders write
+
+
+class FrozenLayer(NamedTuple):
+    """Values that a layer uses instead of computing them; None is computed."""
+
+    pattern: AttentionPattern | None = None
+    rms_attn_in_P: Tensor | None = None
+    rms_attn_out_P: Tensor | None = None
+    rms_mlp_in_P: Tensor | None = None
+
+
+# Gets the layer up to its MLP (`mlp_out_PD` and `rms_mlp_out_P` are empty) and its weights; returns it with the output.
+MLPFunction = Callable[[LayerCache, LayerWeights], LayerCache]
+
+
+class ForwardPass:
+    """A forward pass over residual streams (P, D), or (B, P, D) in a batch. Iterate to run it layer by layer.
+
+    Args:
+        weights: the model.
+        resid_PD: the residual streams before the first layer, usually `weights.embed(token_ids)`.
+        kv_cache: keys and values of earlier positions; those of this pass are appended.
+        frozen: values for each layer to use instead of computing them.
+        mlp: computes the output of each layer's MLP; None runs the model's own (`model_mlp`).
+        keep_patterns: whether layers yield their attention patterns. Without, attention runs in torch's fused kernel.
+
+    Example::
+
+        forward_pass = ForwardPass(weights, weights.embed(token_ids))
+        for layer_cache in forward_pass:
+            ...
+        logits = weights.logits(forward_pass.resid_PD)
+    """
+
+    def __init__(
+        self,
+        weights: Gemma3,
+        resid_PD: Tensor,
+        *,
+        kv_cache: KVCache | None = None,
+        frozen: Sequence[FrozenLayer] | None = None,
+        mlp: MLPFunction | None = None,
+        keep_patterns: bool = True,
+    ):
+        self.weights, self.resid_PD, self.kv_cache = weights, resid_PD, kv_cache
+        self.frozen = frozen or [FrozenLayer()] * weights.architecture.n_layers
+        self.mlp = mlp or model_mlp(weights)
+        self.keep_patterns = keep_patterns
+
+    def __iter__(self) -> Iterator[LayerCache]:
+        """Run the layers; `resid_PD` holds the residual stream after the layer yielded last, and may be replaced."""
+        n_new = self.resid_PD.shape[-2]
+        for layer in range(self.weights.architecture.n_layers):
+            yield self._run_layer(layer)
+        if self.kv_cache is not None:
+            self.kv_cache.length += n_new
+
+    def run(self) -> Tensor:
+        """Run all layers, keeping no activations; return the final residual stream (…, P, D)."""
+        for _ in self:
+            pass
+        return self.resid_PD
+
+    def _run_layer(self, layer: int) -> LayerCache:
+        weights, frozen = self.weights, self.frozen[layer]
+        w = weights.layer(layer)
+        # 1. attention, between two norms
+        normed_PD, rms_attn_in_P = weights.rms_norm(self.resid_PD, w.norm_attn_in_D, frozen.rms_attn_in_P)
+        mixed_PE, pattern = self._attend(layer, w, normed_PD, frozen.pattern)
+        attn_out_PD, rms_attn_out_P = weights.rms_norm(mixed_PE @ w.w_o.T, w.norm_attn_out_D, frozen.rms_attn_out_P)
+        resid_PD = self.resid_PD + attn_out_PD
+        # 2. MLP, or what replaces it
+        mlp_in_PD, rms_mlp_in_P = weights.rms_norm(resid_PD, w.norm_mlp_in_D, frozen.rms_mlp_in_P)
+        empty = mlp_in_PD.new_empty(0)
+        before = LayerCache(layer, pattern, rms_attn_in_P, rms_attn_out_P, rms_mlp_in_P, empty, mlp_in_PD, empty)
+        after = self.mlp(before, w)
+        # 3. residual stream
+        self.resid_PD = resid_PD + after.mlp_out_PD
+        return after
+
+    def _attend(
+        self, layer: int, w: LayerWeights, normed_PD: Tensor, pattern: AttentionPattern | None
+    ) -> tuple[Tensor, AttentionPattern]:
+        """Return the heads' outputs side by side (…, P, H * d), and the pattern if it is kept or frozen."""
+        weights, window = self.weights, self.weights.architecture.window(layer)
+        first = 0 if self.kv_cache is None else self.kv_cache.length
+        v_KPd = weights.values(w, normed_PD)
+        if self.kv_cache is not None:
+            v_KPd = self.kv_cache.append_values(layer, v_KPd, window)
+        v_HPd = weights.repeat_kv(v_KPd)
+        if pattern is None:
+            q_HPd, k_KPd = weights.queries_keys(layer, w, normed_PD, first)
+            if self.kv_cache is not None:
+                k_KPd = self.kv_cache.append_keys(layer, k_KPd, window)
+            q_k = QueriesKeys(q_HPd, weights.repeat_kv(k_KPd))
+            scale = weights.architecture.attention_scale
+            if not self.keep_patterns:
+                return _side_by_side(_fused_attention(q_k, v_HPd, first, window, scale)), NO_PATTERN
+            pattern = _attention_pattern(q_k, first, window, scale)
+        return _side_by_side(pattern.forward(v_HPd)), pattern
+
+
+def model_mlp(weights: Gemma3) -> MLPFunction:
+    """Return the function that computes the output of the model's own MLPs."""
+
+    def run(before: LayerCache, w: LayerWeights) -> LayerCache:
+        mlp_out_PD, rms_mlp_out_P = weights.mlp(w, before.mlp_in_PD)
+        return before._replace(mlp_out_PD=mlp_out_PD, rms_mlp_out_P=rms_mlp_out_P)
+
+    return run
+
+
+def _attention_pattern(q_k: QueriesKeys, first: int, window: int | None, scale: float) -> AttentionPattern:
+    """Return attention probabilities of queries from position `first` on; the last key is that of the last query."""
+    q_HPd, k_HPd = q_k
+    stop = first + q_HPd.shape[-2]
+    dropped = stop - k_HPd.shape[-2]  # positions before the first cached key
+    blocks = []
+    for block in query_blocks(stop, window, first):
+        queries = slice(block.queries.start - first, block.queries.stop - first)
+        keys = slice(block.keys.start - dropped, block.keys.stop - dropped)
+        scores_Hqk = q_HPd[..., queries, :] @ k_HPd[..., keys, :].mT * scale
+        # In place to save memory; autograd allows it, since no other operation has saved the scores.
+        scores_Hqk.masked_fill_(causal_mask(block, window, scores_Hqk.device), float("-inf"))
+        blocks.append(PatternBlock(QueryBlock(block.queries, keys), F.softmax(scores_Hqk, dim=-1)))
+    return AttentionPattern(blocks)
+
+
+def _fused_attention(q_k: QueriesKeys, v_HPd: Tensor, first: int, window: int | None, scale: float) -> Tensor:
+    """Return the attention's output (…, H, P, d) without storing its pattern; arguments as `_attention_pattern`."""
+    q_HPd, k_HPd = q_k
+    stop, n_keys = first + q_HPd.shape[-2], k_HPd.shape[-2]
+    if q_HPd.dim() == 3:  # torch's fast kernels want a batch
+        batch = (tensor[None] for tensor in (q_HPd, k_HPd, v_HPd))
+        return _fused_attention(QueriesKeys(next(batch), next(batch)), next(batch), first, window, scale)[0]
+    if first == 0 and (window is None or stop <= window):
+        return F.scaled_dot_product_attention(q_HPd, k_HPd, v_HPd, is_causal=True, scale=scale)
+    block = QueryBlock(slice(first, stop), slice(stop - n_keys, stop))
+    mask = None if stop - first == 1 else ~causal_mask(block, window, q_HPd.device)  # one query sees every cached key
+    return F.scaled_dot_product_attention(q_HPd, k_HPd, v_HPd, attn_mask=mask, scale=scale)
+
+
+def _side_by_side(heads_HPd: Tensor) -> Tensor:
+    return heads_HPd.transpose(-2, -3).flatten(-2)
