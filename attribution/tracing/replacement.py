@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from cotrace.attribution.models.gemma3 import Gemma3
+from cotrace.attribution.models.forward import ForwardPass, FrozenLayer, LayerCache
+from cotrace.attribution.models.gemma3 import Gemma3, LayerWeights
 from cotrace.attribution.models.memory import release_freed_memory
 from cotrace.kernels.decode import decode
 
@@ -125,10 +126,9 @@ class LocalReplacementModel:
         error_PD[self.constant_prefix :] = rest_PD[self.constant_prefix :]
 
     def forward(self) -> Tensor:
-        """Run the replacement forwards from the embeddings; logits (P, V), the real model's.
+        """Run the local replacement model from the embeddings; return logits (P, V), equal to the model's.
 
-        Attention patterns and norm scales are the frozen ones, MLP outputs the features', skips',
-        errors' and constants'.
+        Attention patterns and norm scales are frozen. MLP outputs are those of features, skips, errors and constants.
         """
         one_P = torch.ones_like(self.final_rms_P)  # the patterns contain both scales of the attention's norms
         frozen = [
