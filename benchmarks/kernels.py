@@ -24,7 +24,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from cotrace.kernels.backends import BACKENDS, chosen
+from cotrace.kernels.backends import BACKENDS
+from cotrace.kernels.operations import OPERATIONS
 
 from . import kernel_cases as cases
 from .cells import Record, case_title, target, target_words
@@ -77,7 +78,7 @@ class KernelBenchmark:
             runs, work, sizes = self._encode(positions, features)
             for activation in ACTIVATIONS:
                 taken = {b: runs[f"{activation} {b}"] for b in BACKENDS} | {n: dict(runs[n]) for n in (PRODUCT, PEAK)}
-                record = case("encode", activation, sizes, taken, work, chosen("encode", self.device))
+                record = case("encode", activation, sizes, taken, work, OPERATIONS["encode"].chosen(self.device))
                 value = against(record, PRODUCT)
                 what = "time of encode over the time of its matrix product"
                 record["targets"].append(target(what, value, most=self.targets["matrix product"]))
@@ -106,7 +107,7 @@ class KernelBenchmark:
         runs = self.timing.run(problem.candidates(mode) | self.limits.memory(), cold=True)
         work = self._memory(problem.moved_bytes(mode), runs)
         work["amount_distinct"] = problem.moved_bytes(mode, distinct=True)
-        default = chosen("decode", self.device)
+        default = OPERATIONS["decode"].chosen(self.device)
         record = case("decode", f"{title}, {MODES[mode]}", problem.sizes, runs, work, default)
         if mode == "forward":
             record["targets"] += self._decode_targets(record)
@@ -132,7 +133,9 @@ class KernelBenchmark:
         runs = self.timing.run(problem.candidates() | self.limits.arithmetic())
         sizes = {"positions": positions, "targets": targets, "group": group, "width": self.sizes.width}
         work = self._arithmetic(problem.flops, runs)
-        record = case("edge_rows", "edge rows", sizes, runs, work, chosen("edge_rows", self.device, problem.small))
+        record = case(
+            "edge_rows", "edge rows", sizes, runs, work, OPERATIONS["edge_rows"].chosen(self.device, problem.small)
+        )
         of_peak = self.device == "cuda"
         record["targets"].append(self._product_rate(record, of_peak))
         return record
@@ -154,7 +157,9 @@ class KernelBenchmark:
             "width": self.sizes.width,
         }
         work = self._memory(problem.position_bytes, runs)
-        record = case("position_rows", "position rows", sizes, runs, work, chosen("position_rows", self.device))
+        record = case(
+            "position_rows", "position rows", sizes, runs, work, OPERATIONS["position_rows"].chosen(self.device)
+        )
         if self.device == "cuda":
             found = target("share of memory bandwidth", share(record), least=self.targets["bandwidth"])
         else:
@@ -206,7 +211,7 @@ class KernelBenchmark:
         forward = decoding.candidates("forward")
         rows = cases.EdgeRowsProblem(*self.sizes.targets[1], active, self.sizes.width, self.device)
         rows.take_vectors(decoding.decoders[0][:, 0])
-        candidates = {"decode": forward[chosen("decode", self.device)], DENSE: forward[DENSE]}
+        candidates = {"decode": forward[OPERATIONS["decode"].chosen(self.device)], DENSE: forward[DENSE]}
         runs = self.timing.run(candidates | {"edge rows": rows.rows()} | others, cold=True)
         agree(f"decode of {features} features", runs, ("decode", DENSE))
         edge_positions, targets = self.sizes.targets[1]

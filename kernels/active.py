@@ -1,4 +1,4 @@
-"""Active features of one layer: what encode returns and decode takes."""
+"""Active features of one layer: the output of encode and the input of decode."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Active(NamedTuple):
-    """Active features of one layer, sorted by position, from encode by (position, feature). n entries."""
+    """Active features of one layer, n entries, sorted by position; from encode, by (position, feature)."""
 
     position_n: Tensor  # int64
     feature_n: Tensor  # int64
@@ -16,19 +16,19 @@ class Active(NamedTuple):
 
 
 class FeatureIndex(NamedTuple):
-    """Features of one layer at positions: any, active or not. n entries."""
+    """Features of one layer at positions, active or not, n entries."""
 
     position_n: Tensor
     feature_n: Tensor
 
 
 def with_activations(sites: FeatureIndex, activation_n: Tensor) -> Active:
-    """Sites as features that have activations, and no other pre-activations."""
+    """Return sites as active features with the given activations, which are also their pre-activations."""
     return Active(sites.position_n, sites.feature_n, activation_n, activation_n)
 
 
 def look_up(active: Active, sites: FeatureIndex, missing_n: Tensor | float = 0.0) -> Tensor:
-    """Activations (n,) of features among the active ones, sorted; `missing_n` where they are not active."""
+    """Return the activations of sites, (n,), looked up among sorted active features; `missing_n` where not active."""
     key_a, key_n = _keys(active, sites)
     if not len(key_a):
         return active.activation_n.new_zeros(len(key_n)) + missing_n
@@ -37,7 +37,7 @@ def look_up(active: Active, sites: FeatureIndex, missing_n: Tensor | float = 0.0
 
 
 def replaced(active: Active, sites: FeatureIndex, activation_n: Tensor) -> Active:
-    """Active features with new activations at some sites, sorted; those of zero are left out."""
+    """Return active features with new activations at some sites, sorted, without zeros."""
     key_a, key_n = _keys(active, sites)
     kept = ~torch.isin(key_a, key_n)
     new = activation_n != 0
@@ -48,7 +48,7 @@ def replaced(active: Active, sites: FeatureIndex, activation_n: Tensor) -> Activ
 
 
 def difference(after: Active, before: Active) -> Active:
-    """Activations of one minus those of the other, sorted, without zeros."""
+    """Return the activations of one minus those of the other, sorted, without zeros."""
     key_a, key_b = _keys(after, before)
     key_U, index = torch.cat([key_a, key_b]).unique(return_inverse=True)
     source = torch.zeros_like(key_U).scatter_(0, index, torch.arange(len(index), device=index.device))
@@ -60,12 +60,12 @@ def difference(after: Active, before: Active) -> Active:
 
 
 def without_zeros(active: Active) -> Active:
-    """Only the features whose activation is not zero."""
+    """Return the features whose activation is not zero."""
     kept = active.activation_n != 0
     return Active(*(column[kept] for column in active))
 
 
 def _keys(a: Active | FeatureIndex, b: Active | FeatureIndex) -> tuple[Tensor, Tensor]:
-    """One number for each position and feature, ascending in this order, the same on both sides."""
+    """Return one number for each position and feature, ascending in this order, with the same numbering on both sides."""
     width = 1 + torch.cat([a.feature_n, b.feature_n]).max() if len(a.feature_n) + len(b.feature_n) else 1
     return a.position_n * width + a.feature_n, b.position_n * width + b.feature_n

@@ -1,55 +1,72 @@
-"""Which implementation of an operation runs: chosen by device, or forced by name; never changed silently."""
+"""Choice of the backend that computes an operation: by device, or forced by name; never changed silently."""
 
 import functools
-import importlib
 import importlib.util
 import os
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 BACKENDS = ("reference", "torch", "numba", "triton")
-# What computes on the CPU, by measurement (docs/benchmarks.md): where an operation is a large matrix
-# product, nothing in numba matches the vendor's.
-ON_CPU = {"encode": "numba", "decode": "numba", "edge_rows": "torch", "position_rows": "numba"}
-ON_CPU_IF_SMALL = {"edge_rows": "numba"}  # where a call of the vendor's product costs more than the product
-FOLDERS = {"position_rows": "edge_rows"}  # of operations that share one
+
+Implementation = Callable[..., Any]
 
 
-def implementation(operation: str, backend: str | None, device: str, small: bool = False) -> Callable[..., Any]:
-    """A backend's function for an operation on tensors of a type of device.
+@dataclass(eq=False)
+class Operation:
+    """An operation and its backends. Each operation is declared in the `api.py` of its folder."""
 
-    Without `backend` it is `chosen(...)`'s; `small` says that there is little work in each part. Raises ValueError where a backend does not exist or
-    cannot run, and says why.
+    name: str
+    backends: dict[str, Callable[[], Implementation]]
+    """For each name in `BACKENDS`, a function that imports that backend and returns its implementation.
+
+    Backends are imported when they are used, because importing Triton takes seconds and needs its package.
     """
-    if backend is None:
-        backend = chosen(operation, device, small)
-    elif backend not in BACKENDS:
-        raise ValueError(f"{operation} has no backend {backend!r}; choose one of {', '.join(BACKENDS)}")
-    elif reason := obstacle(backend, device):
-        raise ValueError(f"{operation} cannot use {backend}: {reason}")
-    folder = FOLDERS.get(operation, operation)
-    return getattr(importlib.import_module(f"cotrace.kernels.{folder}.{backend}"), operation)
+    on_cpu: str
+    """The backend on the CPU: the fastest one by measurement (docs: benchmarks)."""
+    on_cpu_if_small: str | None = None
+    """The backend on the CPU where there is little work in each part, if that is another one."""
 
+    def __repr__(self) -> str:
+        return f"<Operation {self.name}: {', '.join(self.backends)}; {self.on_cpu} on the CPU>"
 
-def chosen(operation: str, device: str, small: bool = False) -> str:
-    """The backend used where none is forced: that of `preferred`.
+    def implementation(self, backend: str | None, device: str, small: bool = False) -> Implementation:
+        """Return the function that computes the operation on tensors on a type of device.
 
-    A CUDA device without triton computes with torch, and a warning says so.
-    """
-    backend = preferred(operation, device, small)
-    if device == "cuda" and backend != "triton":
-        warnings.warn(f"{operation} uses {backend}: {obstacle('triton', device)}", RuntimeWarning, stacklevel=4)
-    return backend
+        Args:
+            backend: one of `BACKENDS`, or None for that of `chosen`.
+            device: a torch device type, such as "cpu" or "cuda".
+            small: whether there is little work in each part.
 
+        Raises:
+            ValueError: the backend does not exist or cannot run.
+        """
+        if backend is None:
+            backend = self.chosen(device, small)
+        elif backend not in self.backends:
+            raise ValueError(f"{self.name} has no backend {backend!r}; choose one of {', '.join(self.backends)}")
+        elif reason := obstacle(backend, device):
+            raise ValueError(f"{self.name} cannot use {backend}: {reason}")
+        return self.backends[backend]()
 
-def preferred(operation: str, device: str, small: bool = False) -> str:
-    """`ON_CPU` or `ON_CPU_IF_SMALL` there, triton on CUDA where it is installed, else torch."""
-    if device == "cpu":
-        return ON_CPU_IF_SMALL.get(operation, ON_CPU[operation]) if small else ON_CPU[operation]
-    return "triton" if device == "cuda" and obstacle("triton", device) is None else "torch"
+    def chosen(self, device: str, small: bool = False) -> str:
+        """Return the backend that runs where none is forced, as `preferred`.
+
+        Warns on a CUDA device without Triton, where torch computes.
+        """
+        backend = self.preferred(device, small)
+        if device == "cuda" and backend != "triton":
+            warnings.warn(f"{self.name} uses {backend}: {obstacle('triton', device)}", RuntimeWarning, stacklevel=4)
+        return backend
+
+    def preferred(self, device: str, small: bool = False) -> str:
+        """Return `on_cpu` or `on_cpu_if_small` on the CPU, triton on CUDA where it is installed, else torch."""
+        if device == "cpu":
+            return self.on_cpu_if_small if small and self.on_cpu_if_small else self.on_cpu
+        return "triton" if device == "cuda" and obstacle("triton", device) is None else "torch"
 
 
 def require_alike(operation: str, *tensors: torch.Tensor, dtypes: bool = True) -> None:
@@ -63,7 +80,7 @@ def require_alike(operation: str, *tensors: torch.Tensor, dtypes: bool = True) -
 
 
 def obstacle(backend: str, device: str) -> str | None:
-    """Why a backend cannot compute on a type of device, with the cure; None if it can."""
+    """Return why a backend cannot compute on a type of device, with the cure; None if it can."""
     if backend == "numba" and device != "cpu":
         return f"numba computes on the CPU and the tensors are on {device}; leave backend out"
     if backend == "triton":
@@ -77,7 +94,7 @@ def obstacle(backend: str, device: str) -> str | None:
 
 
 def interpreting() -> bool:
-    """Whether Triton kernels run in its interpreter, as tests on the CPU do."""
+    """Return whether Triton kernels run in its interpreter, as tests on the CPU do."""
     return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "on", "yes", "y")
 
 

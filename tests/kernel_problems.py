@@ -215,11 +215,11 @@ def tiles(positions: int | None, features: int | None) -> Iterator[None]:
         yield
         return
     sizes = {
-        "POSITIONS": {"cpu": positions},
-        "ENTRIES": {"cpu": positions * features},
-        "POSITIONS_ELSEWHERE": positions,
-        "ENTRIES_ELSEWHERE": positions * features,
-        "FEATURES": features,
+        "TILE_POSITIONS": {"cpu": positions},
+        "TILE_ENTRIES": {"cpu": positions * features},
+        "TILE_POSITIONS_ELSEWHERE": positions,
+        "TILE_ENTRIES_ELSEWHERE": positions * features,
+        "MAX_TILE_FEATURES": features,
     }
     with mock.patch.multiple(streaming, **sizes):
         yield

@@ -16,9 +16,10 @@ from cotrace.kernels import backends
 from cotrace.kernels.decode import decode
 from cotrace.kernels.edge_rows import SourceVectors, edge_rows, position_rows
 from cotrace.kernels.encode import Active, encode
+from cotrace.kernels.operations import OPERATIONS
 
 ROOT = Path(__file__).parent.parent / "kernels"
-OPERATIONS = ("decode", "edge_rows", "encode")
+FOLDERS = ("decode", "edge_rows", "encode")
 
 
 def call_encode(device: str, dtype: torch.dtype = torch.float32, **options):
@@ -79,11 +80,21 @@ def test_every_backend_that_is_asked_for_runs(name, runner, monkeypatch):
     assert called == [name]
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
-def test_every_operation_has_every_backend(operation):
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_operation_has_every_backend(folder):
     for backend in backends.BACKENDS:
-        assert (ROOT / operation / f"{backend}.py").exists()
-    assert {path.parent.name for path in ROOT.glob("*/api.py")} == set(OPERATIONS)
+        assert (ROOT / folder / f"{backend}.py").exists()
+    assert {path.parent.name for path in ROOT.glob("*/api.py")} == set(FOLDERS)
+
+
+@every_call
+def test_the_registry_names_the_function_of_every_backend(name):
+    assert set(OPERATIONS) == set(CALLS)
+    operation = OPERATIONS[name]
+    assert operation.name == name
+    assert tuple(operation.backends) == backends.BACKENDS
+    for backend, load in operation.backends.items():
+        assert load() is getattr(module_of(name, backend), name)
 
 
 @every_call
@@ -147,14 +158,14 @@ def test_obstacles(monkeypatch):
 @every_call
 def test_without_a_backend_the_chosen_one_runs(name, monkeypatch):
     called = []
-    monkeypatch.setattr(backends, "ON_CPU_IF_SMALL", {})
+    monkeypatch.setattr(OPERATIONS[name], "on_cpu_if_small", None)
     for backend in ("torch", "numba"):
         module = module_of(name, backend)
         original = getattr(module, name)
         spy = lambda *arguments, run=original, backend=backend: (called.append(backend), run(*arguments))[1]  # noqa: E731
         monkeypatch.setattr(module, name, spy)
     CALLS[name]("cpu")
-    monkeypatch.setitem(backends.ON_CPU, name, "torch" if called == ["numba"] else "numba")
+    monkeypatch.setattr(OPERATIONS[name], "on_cpu", "torch" if called == ["numba"] else "numba")
     CALLS[name]("cpu")
     assert sorted(called) == ["numba", "torch"]
 
@@ -168,10 +179,10 @@ def test_without_a_backend_every_type_of_numbers_is_taken(name, dtype):
 def test_what_is_chosen_on_each_device(monkeypatch, recwarn):
     monkeypatch.setattr(backends, "_has_triton", lambda: True)
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    for name in CALLS:
-        assert backends.chosen(name, "cpu") == backends.ON_CPU[name] != "reference"
-        assert backends.chosen(name, "cuda") == "triton"
-        assert backends.chosen(name, "mps") == "torch"
+    for operation in OPERATIONS.values():
+        assert operation.chosen("cpu") == operation.on_cpu != "reference"
+        assert operation.chosen("cuda") == "triton"
+        assert operation.chosen("mps") == "torch"
     assert not recwarn.list
 
 
@@ -194,7 +205,7 @@ def test_edge_rows_of_small_groups_are_computed_by_numba(group, expected, monkey
 def test_cuda_without_triton_computes_with_torch_and_says_so(monkeypatch):
     monkeypatch.setattr(backends, "_has_triton", lambda: False)
     with pytest.warns(RuntimeWarning, match=r"^encode uses torch: triton is not installed \(pip install triton\)$"):
-        assert backends.chosen("encode", "cuda") == "torch"
+        assert OPERATIONS["encode"].chosen("cuda") == "torch"
 
 
 def test_the_warning_points_at_the_caller(monkeypatch):
@@ -202,7 +213,7 @@ def test_the_warning_points_at_the_caller(monkeypatch):
     monkeypatch.setattr(backends, "_has_triton", lambda: False)
 
     def public_function():
-        return backends.implementation("encode", None, "cuda")
+        return OPERATIONS["encode"].implementation(None, "cuda")
 
     def caller():
         return public_function()

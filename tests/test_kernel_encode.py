@@ -161,12 +161,17 @@ def test_a_bound_guessed_from_a_sample_changes_nothing(runner, louder):
     problem.b_enc_F[torch.linspace(0, 118, 4).long()[:, None] + torch.arange(2)] += louder
     guessed = set()
 
-    class Noted(streaming.LargestOfBatch):
+    class Noted(streaming.BatchTopKSelector):
         def __init__(self, *arguments):
             guessed.add(arguments[-1])
             super().__init__(*arguments)
 
-    with tiles(4, 40), mock.patch.multiple(streaming, SAMPLE=(8, 4), RUN=2, LargestOfBatch=Noted):
+    with (
+        tiles(4, 40),
+        mock.patch.multiple(
+            streaming, SAMPLE_FEATURES=8, SAMPLE_POSITIONS=4, SAMPLE_RUN_FEATURES=2, BatchTopKSelector=Noted
+        ),
+    ):
         assert_exact(runner, problem, "batchtopk")
     if runner.backend != "reference":
         assert (max(guessed) > 0) == (louder > 0)

@@ -5,6 +5,10 @@ import platform
 import shutil
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cotrace.kernels.backends import Operation
 
 PACKAGES = (
     "cotrace",
@@ -77,23 +81,22 @@ def _devices() -> list[tuple[str, str]]:
 def _kernels() -> list[tuple[str, str]]:
     import torch
 
-    from cotrace.kernels.backends import BACKENDS, ON_CPU, obstacle
+    from cotrace.kernels.backends import BACKENDS, obstacle
+    from cotrace.kernels.operations import OPERATIONS
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     reasons = {backend: obstacle(backend, device) for backend in BACKENDS}
     usable = ", ".join(backend for backend, reason in reasons.items() if reason is None)
     unusable = "".join(f"; not {backend}: {reason}" for backend, reason in reasons.items() if reason)
     return [
-        *((f"kernel {operation}", f"{_used(operation, device)} on {device}") for operation in ON_CPU),
+        *((f"kernel {name}", f"{_used(operation, device)} on {device}") for name, operation in OPERATIONS.items()),
         ("kernel influence", "numba on cpu"),
         ("kernel backends", f"can be forced on {device}: {usable}{unusable}"),
     ]
 
 
-def _used(operation: str, device: str) -> str:
-    from cotrace.kernels.backends import preferred
-
-    usual, small = preferred(operation, device), preferred(operation, device, small=True)
+def _used(operation: "Operation", device: str) -> str:
+    usual, small = operation.preferred(device), operation.preferred(device, small=True)
     return usual if small == usual else f"{usual}, for small groups {small},"
 
 

@@ -1,4 +1,4 @@
-"""Public face of the decode operation."""
+"""The decode operation: sparse active features to the vectors that they write."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,36 @@ import torch
 from torch import Tensor
 
 from ..active import Active
-from ..backends import implementation, require_alike
+from ..backends import Implementation, Operation, require_alike
+
+
+def _reference() -> Implementation:
+    from . import reference as backend
+
+    return backend.decode
+
+
+def _torch() -> Implementation:
+    from . import torch as backend
+
+    return backend.decode
+
+
+def _numba() -> Implementation:
+    from . import numba as backend
+
+    return backend.decode
+
+
+def _triton() -> Implementation:
+    from . import triton as backend
+
+    return backend.decode
+
+
+DECODE = Operation(
+    "decode", {"reference": _reference, "torch": _torch, "numba": _numba, "triton": _triton}, on_cpu="numba"
+)
 
 
 def decode(
@@ -17,24 +46,30 @@ def decode(
     sparse_grad: bool = False,
     backend: str | None = None,
 ) -> Tensor:
-    """What the active features of L layers write, (L, P, D): the sum of activation times decoder vector.
+    """Return the sums of activation times decoder vector of all active features, (L, P, D).
 
-    `decoders[s]` is (F, J, D) and its features write to the layers s, s + 1, … s + J - 1: J = L - s
-    for a cross-layer transcoder, where y_l = sum_s a_s @ w_dec[s][:, l - s] (Ameisen et al. 2025,
-    "Cross-Layer Transcoder"), and 1 for per-layer transcoders, whose decoders may be (F, D).
-    Decoder biases and skips are not added. Time and memory follow the active features, whatever F.
+    In a cross-layer transcoder, features of layer s write to the layers s, s + 1, …: `y_l = sum_s a_s @ w_dec[s][:, l - s]`
+    (Ameisen et al. 2025, "Cross-Layer Transcoder"). Decoder biases and skips are not added. Time and memory follow the
+    number of active features, whatever F is.
 
-    Differentiable once, in activations and decoders. With `sparse_grad` a decoder's gradient is a
-    sparse COO tensor over the features that were active, as of `torch.nn.Embedding(sparse=True)`,
-    otherwise dense. The result has the activations' dtype; sums are made in float32 or, of float64,
-    in float64, always in the same order: the same input gives the same bits.
+    Differentiable once, in activations and decoders. The result has the activations' dtype; sums are computed in
+    float32, or in float64 for float64, always in the same order: the same input gives the same bits.
 
-    Raises ValueError for features that are not sorted by position or lie outside the decoder,
-    shapes that do not fit, and a backend that cannot run.
+    Args:
+        active: active features of L layers, sorted by position.
+        decoders: decoder of each layer s, (F, J, D), which writes to the layers s … s + J - 1; (F, D) for J = 1.
+        n_positions: number of positions P.
+        sparse_grad: return a decoder's gradient as a sparse COO tensor over the features that were active, as
+            `torch.nn.Embedding(sparse=True)` does.
+        backend: one of `backends.BACKENDS`; the fastest one by default.
+
+    Raises:
+        ValueError: features are not sorted by position or lie outside the decoder, shapes do not fit, or the backend
+            cannot run.
     """
     if not decoders or len(decoders) != len(active):
         raise ValueError(f"{len(active)} layers of active features and {len(decoders)} decoders; there is one of each")
-    run = implementation("decode", backend, decoders[0].device.type)
+    run = DECODE.implementation(backend, decoders[0].device.type)
     for layer, w_dec in enumerate(decoders):
         _check_shape(layer, w_dec, len(active))
     _check(active, decoders, n_positions)
@@ -51,7 +86,7 @@ def _check_shape(layer: int, w_dec: Tensor, n_layers: int) -> None:
 
 
 def _check(active: Sequence[Active], decoders: Sequence[Tensor], n_positions: int) -> None:
-    """Indices outside their arrays would read and write other memory; all layers are looked at together."""
+    """Raise ValueError for indices that would read or write other memory; all layers are checked with one transfer."""
     found = {}
     for layer, (features, w_dec) in enumerate(zip(active, decoders, strict=True)):
         position_n, feature_n, activation_n = features[:3]

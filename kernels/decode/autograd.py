@@ -1,10 +1,10 @@
-"""Decode and its gradients, of two steps that a backend provides.
+"""Decode and its gradients, from two functions of a backend.
 
 - `add(bags, rows_RJD, out_BJD)`: add each bag's sum of weight times row, in the order of its entries;
 - `dots(one_n, ones_AJD, other_n, others_BJD)`: (n,), the product of two rows for each entry.
 
-What features write at a position is a bag of decoder rows, and a decoder's gradient a bag of the
-output's for each feature. Rows may have any strides; sums are contiguous as (B, J, D) or (J, B, D).
+The output at a position is the sum of a bag of decoder rows, and a decoder's gradient has a bag of rows of the
+output's gradient for each feature. Rows may have any strides; sums are contiguous as (B, J, D) or (J, B, D).
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from ..active import Active
 
 
 class Bags(NamedTuple):
-    """Rows and their weights; those of bag b stand between start[b] and start[b + 1]."""
+    """Rows and their weights; those of bag b are at start[b] … start[b + 1] - 1."""
 
     start_B1: Tensor
     row_n: Tensor
@@ -27,7 +27,7 @@ class Bags(NamedTuple):
 
 
 def rows_in_use(rows_RJD: Tensor, row_n: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """A contiguous copy in a type of the rows that are named, and each entry's row in it."""
+    """Return a contiguous, converted copy of the rows in use, and each entry's row in it."""
     used_U, row_n = row_n.unique(return_inverse=True)
     return rows_RJD[used_U].to(dtype).contiguous(), row_n
 
@@ -35,7 +35,7 @@ def rows_in_use(rows_RJD: Tensor, row_n: Tensor, dtype: torch.dtype) -> tuple[Te
 def decode(
     steps: ModuleType, active: Sequence[Active], decoders: Sequence[Tensor], n_positions: int, sparse_grad: bool
 ) -> Tensor:
-    """Decode with a backend's steps; see `api.decode`."""
+    """Decode with a backend's `add` and `dots`; see `api.decode`."""
     indices = [(features[0], features[1]) for features in active]
     return _Decode.apply(steps, indices, n_positions, sparse_grad, *[features[2] for features in active], *decoders)
 
@@ -77,7 +77,7 @@ class _Decode(torch.autograd.Function):
 
 
 def _dense_grad(steps: ModuleType, entries: tuple[Tensor, Tensor, Tensor], grad_PJD: Tensor, w_dec: Tensor) -> Tensor:
-    """A bag for every feature."""
+    """Return a dense gradient, with a bag for every feature."""
     feature_n, position_n, activation_n = entries
     every = torch.arange(len(w_dec) + 1, device=feature_n.device)
     out = grad_PJD.new_zeros(w_dec.shape)
@@ -86,7 +86,7 @@ def _dense_grad(steps: ModuleType, entries: tuple[Tensor, Tensor, Tensor], grad_
 
 
 def _sparse_grad(steps: ModuleType, entries: tuple[Tensor, Tensor, Tensor], grad_PJD: Tensor, w_dec: Tensor) -> Tensor:
-    """A bag for every feature in use."""
+    """Return a sparse gradient, with a bag for every feature in use."""
     feature_n, position_n, activation_n = entries
     used_U, count_U = torch.unique_consecutive(feature_n, return_counts=True)
     start_U1 = torch.cat([count_U.new_zeros(1), count_U.cumsum(0)])
@@ -96,7 +96,7 @@ def _sparse_grad(steps: ModuleType, entries: tuple[Tensor, Tensor, Tensor], grad
 
 
 def _with_layers(rows: Tensor) -> Tensor:
-    """(F, J, D) of decoders that write to their own layer only too. Not autograd's: it has no sparse gradient."""
+    """Return a decoder as (F, J, D), also where J = 1 is left out; outside autograd, whose views have no sparse gradient."""
     return rows[:, None] if rows.ndim == 2 else rows
 
 

@@ -1,4 +1,4 @@
-"""Decode in numba: each sum is made by one thread, in order."""
+"""Decode in numba: one thread computes each sum, in order."""
 
 import sys
 
@@ -11,11 +11,11 @@ from cotrace.common.compiled import compiled_in_parallel, shares
 
 from . import autograd
 
-AT_ONCE = 4  # rows that are added in one pass over a sum
+PASS_ROWS = 4  # added in one pass over a sum
 
 
 def decode(active, decoders, n_positions: int, sparse_grad: bool) -> Tensor:
-    """What active features write; see `api.decode`."""
+    """Return the vectors that active features write; see `api.decode`."""
     return autograd.decode(sys.modules[__name__], active, decoders, n_positions, sparse_grad)
 
 
@@ -29,7 +29,7 @@ def add(bags: autograd.Bags, rows_RJD: Tensor, out_BJD: Tensor) -> None:
 
 
 def dots(one_n: Tensor, ones_AJD: Tensor, other_n: Tensor, others_BJD: Tensor) -> Tensor:
-    """Products of rows; see `autograd`."""
+    """Return products of rows; see `autograd`."""
     out_n = ones_AJD.new_empty(len(one_n))
     ones_AJD, one_n = _readable(ones_AJD, one_n, out_n.dtype)
     others_BJD, other_n = _readable(others_BJD, other_n, out_n.dtype)
@@ -40,7 +40,7 @@ def dots(one_n: Tensor, ones_AJD: Tensor, other_n: Tensor, others_BJD: Tensor) -
 
 
 def _readable(rows_RJD: Tensor, row_n: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Rows that `_lines` takes, in a type that numba knows: as they are, or else only those in use, converted."""
+    """Return rows that `_lines` accepts, in a type that numba has: the same ones, or a converted copy of those in use."""
     rows_RJD = rows_RJD.detach()
     if rows_RJD.dtype == dtype and (rows_RJD.is_contiguous() or rows_RJD.transpose(0, 1).is_contiguous()):
         return rows_RJD, row_n
@@ -48,7 +48,7 @@ def _readable(rows_RJD: Tensor, row_n: Tensor, dtype: torch.dtype) -> tuple[Tens
 
 
 def _lines(rows_RJD: Tensor) -> tuple[np.ndarray, int, int]:
-    """Rows as contiguous lines (lines, D), and the steps from row to row and from layer to layer."""
+    """Return rows as contiguous lines (lines, D), and the steps from row to row and from layer to layer."""
     n_rows, n_layers, width = rows_RJD.shape
     if rows_RJD.is_contiguous():
         return rows_RJD.view(n_rows * n_layers, width).numpy(), n_layers, 1
@@ -61,8 +61,8 @@ def _add(start, row_n, weight_n, rows, rows_step, rows_layer, out, out_step, out
     width = out.shape[1]
     for share in numba.prange(len(shares) - 1):
         for b in range(shares[share], shares[share + 1]):
-            whole = start[b + 1] - (start[b + 1] - start[b]) % AT_ONCE
-            for i in range(start[b], whole, AT_ONCE):  # rows outermost: each is read through once, in order
+            whole = start[b + 1] - (start[b + 1] - start[b]) % PASS_ROWS
+            for i in range(start[b], whole, PASS_ROWS):  # rows outermost: each is read through once, in order
                 w0, w1, w2, w3 = weight_n[i], weight_n[i + 1], weight_n[i + 2], weight_n[i + 3]
                 for j in range(n_layers):
                     sums = out[b * out_step + j * out_layer]

@@ -1,11 +1,11 @@
-"""Decode in plain mathematics: what every implementation must agree with."""
+"""Decode in plain mathematics; every other backend must agree with it."""
 
 import torch
 from torch import Tensor
 
 
 def decode(active, decoders, n_positions: int, sparse_grad: bool) -> Tensor:
-    """Each feature's activation times its decoder vectors, added up; gradients are autograd's."""
+    """Sum each feature's activation times its decoder vectors; gradients are autograd's."""
     y_LPD = active[0][2].new_zeros(len(active), n_positions, decoders[0].shape[-1])
     for layer, ((position_n, feature_n, activation_n, *_), w_dec) in enumerate(zip(active, decoders, strict=True)):
         rows_nJD = _rows(w_dec, feature_n, sparse_grad).to(activation_n)

@@ -8,11 +8,11 @@ from torch.nn.functional import embedding_bag
 
 from . import autograd
 
-NUMBERS = 1 << 22  # of the rows that are gathered at once
+CHUNK_NUMBERS = 1 << 22  # of gathered rows
 
 
 def decode(active, decoders, n_positions: int, sparse_grad: bool) -> Tensor:
-    """What active features write; see `api.decode`."""
+    """Return the vectors that active features write; see `api.decode`."""
     return autograd.decode(sys.modules[__name__], active, decoders, n_positions, sparse_grad)
 
 
@@ -28,8 +28,8 @@ def add(bags: autograd.Bags, rows_RJD: Tensor, out_BJD: Tensor) -> None:
 
 
 def dots(one_n: Tensor, ones_AJD: Tensor, other_n: Tensor, others_BJD: Tensor) -> Tensor:
-    """Products of rows, a chunk at a time; see `autograd`."""
-    at_once = max(1, NUMBERS // max(1, ones_AJD.shape[1] * ones_AJD.shape[2]))
+    """Return products of rows, a chunk at a time; see `autograd`."""
+    at_once = max(1, CHUNK_NUMBERS // max(1, ones_AJD.shape[1] * ones_AJD.shape[2]))
     chunks = zip(one_n.split(at_once), other_n.split(at_once), strict=True)
     parts = [torch.einsum("njd,njd->n", ones_AJD[one], others_BJD[other].to(ones_AJD)) for one, other in chunks]
     return torch.cat(parts) if parts else ones_AJD.new_zeros(0)

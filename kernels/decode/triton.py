@@ -13,7 +13,7 @@ WIDTH = 512  # numbers of a row that it adds at most
 
 
 def decode(active, decoders, n_positions: int, sparse_grad: bool) -> Tensor:
-    """What active features write; see `api.decode`."""
+    """Return the vectors that active features write; see `api.decode`."""
     return autograd.decode(sys.modules[__name__], active, decoders, n_positions, sparse_grad)
 
 
@@ -27,7 +27,7 @@ def add(bags: autograd.Bags, rows_RJD: Tensor, out_BJD: Tensor) -> None:
 
 
 def dots(one_n: Tensor, ones_AJD: Tensor, other_n: Tensor, others_BJD: Tensor) -> Tensor:
-    """Products of rows; see `autograd`."""
+    """Return products of rows; see `autograd`."""
     out_n = ones_AJD.new_empty(len(one_n))
     if len(out_n):
         _, n_layers, width = ones_AJD.shape

@@ -1,25 +1,102 @@
-"""Public face of the edge-row operation."""
+"""The edge-row operations: gradients of targets against source vectors."""
 
 import torch
 from torch import Tensor
 
-from ..backends import implementation, require_alike
+from ..backends import Implementation, Operation, require_alike
 from .source_vectors import SourceVectors
 
-SMALL = 2048  # targets x vectors of a group: up to so many products numba outruns the vendor's (docs/benchmarks.md)
+SMALL_GROUP_PRODUCTS = 2048  # targets x vectors; for smaller groups numba is faster than BLAS (docs: benchmarks)
+
+
+def _reference_edge_rows() -> Implementation:
+    from . import reference as backend
+
+    return backend.edge_rows
+
+
+def _reference_position_rows() -> Implementation:
+    from . import reference as backend
+
+    return backend.position_rows
+
+
+def _torch_edge_rows() -> Implementation:
+    from . import torch as backend
+
+    return backend.edge_rows
+
+
+def _torch_position_rows() -> Implementation:
+    from . import torch as backend
+
+    return backend.position_rows
+
+
+def _numba_edge_rows() -> Implementation:
+    from . import numba as backend
+
+    return backend.edge_rows
+
+
+def _numba_position_rows() -> Implementation:
+    from . import numba as backend
+
+    return backend.position_rows
+
+
+def _triton_edge_rows() -> Implementation:
+    from . import triton as backend
+
+    return backend.edge_rows
+
+
+def _triton_position_rows() -> Implementation:
+    from . import triton as backend
+
+    return backend.position_rows
+
+
+EDGE_ROWS = Operation(
+    "edge_rows",
+    {
+        "reference": _reference_edge_rows,
+        "torch": _torch_edge_rows,
+        "numba": _numba_edge_rows,
+        "triton": _triton_edge_rows,
+    },
+    on_cpu="torch",  # large matrix products, which run at the speed of the BLAS library
+    on_cpu_if_small="numba",  # where a call of that library costs more than the product
+)
+POSITION_ROWS = Operation(
+    "position_rows",
+    {
+        "reference": _reference_position_rows,
+        "torch": _torch_position_rows,
+        "numba": _numba_position_rows,
+        "triton": _triton_position_rows,
+    },
+    on_cpu="numba",
+)
 
 
 def edge_rows(
     grad_QTD: Tensor, first: int, written: SourceVectors, rows_TC: Tensor, *, backend: str | None = None
 ) -> None:
-    """Add each gradient's dot products with the vectors of its position to the rows, in place.
+    """Add each gradient's dot products with the source vectors of its position to the rows, in place.
 
-    `grad_QTD` holds T targets' gradients at the Q positions first, first + 1, …; `rows_TC` the T
-    rows that are being built. `rows[t, columns[p] + i] += grad[p - first, t] . vectors[offsets[p] + i]`.
-    All three have one dtype. Has no gradient. Sums are made in float32 or, of float64, in float64; on a
-    GPU `torch.backends.cuda.matmul.allow_tf32` says whether products may be made in TF32.
+    `rows[t, columns[p] + i] += grad[p - first, t] . vectors[offsets[p] + i]`. There is no gradient. Sums are computed
+    in float32, or in float64 for float64; on a GPU `torch.backends.cuda.matmul.allow_tf32` allows products in TF32.
 
-    Raises ValueError for shapes that do not fit, and a backend that cannot run.
+    Args:
+        grad_QTD: gradients of T targets at the Q positions first, first + 1, …
+        first: the first of these positions.
+        written: source vectors of one layer, grouped by position.
+        rows_TC: rows of the targets, (T, C), changed in place. All three have one dtype.
+        backend: one of `backends.BACKENDS`; the fastest one by default.
+
+    Raises:
+        ValueError: shapes do not fit, or the backend cannot run.
     """
     n_positions, n_targets, width = grad_QTD.shape
     written.require(first, n_positions, width, rows_TC.shape[1])
@@ -28,24 +105,30 @@ def edge_rows(
     require_alike("edge_rows", grad_QTD, written.vectors_ED, rows_TC)
     with torch.no_grad(), torch.cuda.device_of(grad_QTD):
         small = has_small_groups(written, first, n_positions, n_targets) and grad_QTD.dtype.itemsize >= 4
-        implementation("edge_rows", backend, grad_QTD.device.type, small)(grad_QTD, first, written, rows_TC)
+        EDGE_ROWS.implementation(backend, grad_QTD.device.type, small)(grad_QTD, first, written, rows_TC)
 
 
 def has_small_groups(written: SourceVectors, first: int, n_positions: int, n_targets: int) -> bool:
-    """Whether a group is at most `SMALL` products, on average."""
+    """Return whether a group is at most `SMALL_GROUP_PRODUCTS` products, on average."""
     n_vectors = written.offsets[first + n_positions] - written.offsets[first]
-    return n_targets * n_vectors <= SMALL * n_positions
+    return n_targets * n_vectors <= SMALL_GROUP_PRODUCTS * n_positions
 
 
 def position_rows(grad_QTD: Tensor, vectors_KQD: Tensor, *, backend: str | None = None) -> Tensor:
-    """Dot products with K vectors at each position, one of a kind: errors, constants, tokens. (K, Q, T).
+    """Return dot products with K vectors at each position, one of each kind: errors, constants, tokens. (K, Q, T).
 
-    `rows[k, q, t] = grad[q, t] . vectors[k, q]`, in one pass over the gradients. Has no gradient.
+    `rows[k, q, t] = grad[q, t] . vectors[k, q]`, in one pass over the gradients. There is no gradient.
 
-    Raises ValueError for shapes that do not fit, and a backend that cannot run.
+    Args:
+        grad_QTD: gradients of T targets at Q positions.
+        vectors_KQD: K vectors at each of these positions.
+        backend: one of `backends.BACKENDS`; the fastest one by default.
+
+    Raises:
+        ValueError: shapes do not fit, or the backend cannot run.
     """
     if vectors_KQD.ndim != 3 or vectors_KQD.shape[1:] != (len(grad_QTD), grad_QTD.shape[2]):
         raise ValueError(f"shapes do not fit: gradients {tuple(grad_QTD.shape)}, vectors {tuple(vectors_KQD.shape)}")
     require_alike("position_rows", grad_QTD, vectors_KQD)
     with torch.no_grad(), torch.cuda.device_of(grad_QTD):
-        return implementation("position_rows", backend, grad_QTD.device.type)(grad_QTD, vectors_KQD)
+        return POSITION_ROWS.implementation(backend, grad_QTD.device.type)(grad_QTD, vectors_KQD)

@@ -1,4 +1,4 @@
-"""Edge rows in numba: small blocks of dot products that share what they load."""
+"""Edge rows in numba: small blocks of dot products that share their loads."""
 
 import numba
 import numpy as np
@@ -9,14 +9,14 @@ from cotrace.common.compiled import compiled_for_sums, compiled_in_parallel, sha
 
 from .source_vectors import SourceVectors
 
-TARGETS = 32  # of a unit of work: their gradients stay in the cache while the vectors pass by
+UNIT_TARGETS = 32  # of a unit of work: their gradients stay in the cache while the vectors pass by
 
 
 def edge_rows(grad_QTD: Tensor, first: int, written: SourceVectors, rows_TC: Tensor) -> None:
-    """Blocks of 4 targets x 4 vectors; see `api.edge_rows`."""
+    """Compute blocks of 4 targets x 4 vectors; see `api.edge_rows`."""
     n_positions, n_targets, _ = grad_QTD.shape
     groups = written.groups_P3.numpy()[first : first + n_positions]
-    call = first, n_positions, -(-n_targets // TARGETS), torch.get_num_threads()
+    call = first, n_positions, -(-n_targets // UNIT_TARGETS), torch.get_num_threads()
     if call not in written.bounds:
         work = np.concatenate([[0], np.repeat(groups[:, 1] - groups[:, 0], call[2]).cumsum()])
         written.bounds[call] = shares(work, call[3])
@@ -24,7 +24,7 @@ def edge_rows(grad_QTD: Tensor, first: int, written: SourceVectors, rows_TC: Ten
 
 
 def position_rows(grad_QTD: Tensor, vectors_KQD: Tensor) -> Tensor:
-    """One pass over the gradients; see `api.position_rows`."""
+    """Compute in one pass over the gradients; see `api.position_rows`."""
     exact = torch.float64 if grad_QTD.dtype == torch.float64 else torch.float32  # numba knows no bfloat16
     grad, vectors = grad_QTD.detach().to(exact), vectors_KQD.detach().to(exact).contiguous()
     rows_KQT = grad.new_empty(len(vectors), *grad.shape[:2])
@@ -42,12 +42,12 @@ def _array(tensor: Tensor) -> np.ndarray:
 @compiled_in_parallel
 def _edge_rows(grad, groups, vectors, rows, shares):
     n_targets = grad.shape[1]
-    n_blocks = -(-n_targets // TARGETS)
+    n_blocks = -(-n_targets // UNIT_TARGETS)
     for share in numba.prange(len(shares) - 1):
         for unit in range(shares[share], shares[share + 1]):
-            q, first = unit // n_blocks, unit % n_blocks * TARGETS
+            q, first = unit // n_blocks, unit % n_blocks * UNIT_TARGETS
             start, stop, column = groups[q]
-            last = min(first + TARGETS, n_targets)
+            last = min(first + UNIT_TARGETS, n_targets)
             _block(grad[q, first:last], vectors[start:stop], rows[first:last, column : column + stop - start])
 
 

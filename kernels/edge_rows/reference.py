@@ -1,11 +1,11 @@
-"""Edge rows in plain mathematics: what every implementation must agree with."""
+"""Edge rows in plain mathematics; every other backend must agree with it."""
 
 import torch
 from torch import Tensor
 
 
 def edge_rows(grad_QTD: Tensor, first: int, written, rows_TC: Tensor) -> None:
-    """One dot product an entry; see `api.edge_rows`."""
+    """Compute one dot product per entry; see `api.edge_rows`."""
     for q, grad_TD in enumerate(grad_QTD):
         start, stop, column = written.groups_P3[first + q].tolist()
         for i, vector_D in enumerate(written.vectors_ED[start:stop]):
@@ -13,5 +13,5 @@ def edge_rows(grad_QTD: Tensor, first: int, written, rows_TC: Tensor) -> None:
 
 
 def position_rows(grad_QTD: Tensor, vectors_KQD: Tensor) -> Tensor:
-    """One dot product an entry; see `api.position_rows`."""
+    """Compute one dot product per entry; see `api.position_rows`."""
     return torch.stack([(grad_QTD * vector_QD[:, None]).sum(-1) for vector_QD in vectors_KQD])

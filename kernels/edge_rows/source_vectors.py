@@ -1,4 +1,4 @@
-"""What is written at one layer, grouped by position."""
+"""Source vectors of one layer, grouped by position."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class SourceVectors:
-    """Vectors written at one layer, grouped by position.
+    """Vectors that sources write at one layer, grouped by position.
 
     Group p holds `vectors[offsets[p]:offsets[p + 1]]`; its products go to the consecutive columns
     that start at `columns[p]`. Raises ValueError unless offsets ascend within the vectors, one more

@@ -1,6 +1,6 @@
-"""Edge rows on a GPU: one grouped matrix product a layer. Each entry is made by one program, in order.
+"""Edge rows on a GPU: one grouped matrix product per layer. One program computes each entry, in order.
 
-Block sizes are fixed: tuning them by time could choose others in another run, and change bits.
+Block sizes are fixed: autotuning could choose others in another run, and change bits.
 """
 
 import torch
@@ -15,7 +15,7 @@ TARGETS, VECTORS, WIDTH = 64, 64, 32  # of a block
 
 
 def edge_rows(grad_QTD: Tensor, first: int, written: SourceVectors, rows_TC: Tensor) -> None:
-    """A grouped matrix product with groups of any size; see `api.edge_rows`."""
+    """Compute a grouped matrix product with groups of any size; see `api.edge_rows`."""
     n_positions, n_targets, width = grad_QTD.shape
     largest = max(written.sizes[first : first + n_positions], default=0)
     if largest == 0 or n_targets == 0:
@@ -24,12 +24,12 @@ def edge_rows(grad_QTD: Tensor, first: int, written: SourceVectors, rows_TC: Ten
     vectors_ED = written.vectors_ED
     arrays = (grad_QTD, *grad_QTD.stride(), vectors_ED, *vectors_ED.stride(), rows_TC, *rows_TC.stride())
     groups_Q3 = written.groups_P3[first : first + n_positions]
-    widen = interpreting() and grad_QTD.dtype == torch.bfloat16  # whose bits its matrix product takes for numbers
+    widen = interpreting() and grad_QTD.dtype == torch.bfloat16  # the interpreter's matrix product misreads bfloat16
     _edge_rows_kernel[grid](*arrays, groups_Q3, n_targets, width, _precision(), widen, TARGETS, VECTORS, WIDTH)
 
 
 def position_rows(grad_QTD: Tensor, vectors_KQD: Tensor) -> Tensor:
-    """Dot products with one vector of each kind; see `api.position_rows`."""
+    """Compute dot products with one vector of each kind; see `api.position_rows`."""
     n_positions, n_targets, width = grad_QTD.shape
     rows_KQT = grad_QTD.new_empty(len(vectors_KQD), n_positions, n_targets)
     if rows_KQT.numel():
@@ -40,7 +40,7 @@ def position_rows(grad_QTD: Tensor, vectors_KQD: Tensor) -> Tensor:
 
 
 def _precision() -> str:
-    matmul = torch.backends.cuda.matmul  # the newer switch tells what the older one was set to, not the reverse
+    matmul = torch.backends.cuda.matmul  # the newer switch reflects the older one, not the reverse
     allowed = matmul.fp32_precision == "tf32" if hasattr(matmul, "fp32_precision") else matmul.allow_tf32
     return "tf32" if allowed else "ieee"
 

@@ -1,4 +1,4 @@
-"""Encode: residual activations to sparse active features."""
+"""Encode: from residual activations to sparse active features."""
 
 from ..active import Active
 from .api import encode

@@ -8,49 +8,48 @@ from torch import Tensor
 from cotrace.common.compiled import compiled, compiled_in_parallel, shares
 
 from . import streaming
-from .streaming import Found
+from .streaming import ActiveEntries
 
-BLOCK = 32  # entries that are skipped at once where none is active
-PART = 8  # entries of a block that are
-GROUP = 16  # entries whose largest stands for them when a first bound for TopK is sought
+BLOCK_ENTRIES = 32  # skipped together where none is active
+PART_ENTRIES = 8  # of a block, likewise
+GROUP_ENTRIES = 16  # only the largest of each group is ranked for a first bound of TopK
 
 
 def encode(
     x_PD: Tensor, w_enc_DF: Tensor, bias_F: Tensor, threshold_F: Tensor | None, k: int | None, batch_k: int | None
 ):
-    """Active features; see `api.encode`."""
+    """Return active features; see `api.encode`."""
     if k is None:
-        return streaming.encode_with(Compact, x_PD, w_enc_DF, bias_F, threshold_F, k, batch_k)
-    return streaming.encode(LargestOfPosition(x_PD, bias_F, k), x_PD, w_enc_DF)
+        return streaming.encode_with(NumbaTileScanner, x_PD, w_enc_DF, bias_F, threshold_F, k, batch_k)
+    return streaming.encode(NumbaTopKSelector(x_PD, bias_F, k), x_PD, w_enc_DF)
 
 
-# Between the products of two tiles the caches hold tiles, and nothing of Python: what can be done once,
-# before the first tile, is done there.
+# The scanners compute what they can before the first tile: between two tiles, Python's data is not in the caches.
 
 
-class Scan:
-    """What a pass over a tile needs of every feature, and memory kept from tile to tile: fresh pages cost."""
+class FeatureConstants:
+    """The constants of every feature that a scan needs, and scratch memory, reused since fresh pages are slow."""
 
     def __init__(self, bias_F: Tensor, least_F: Tensor):
         bias, least = _array(bias_F), _array(least_F)
-        streaming.require_finite(bool(np.isfinite(bias).all()))  # else no shift would tell what is active
-        # One number to add and a comparison with the bound, that no active entry fails whatever is rounded.
+        streaming.require_finite(bool(np.isfinite(bias).all()))  # otherwise no shift would separate active entries
+        # For a first test `product + shift > bound` that no active entry fails, however it is rounded.
         shift = bias - least + 4 * np.finfo(bias.dtype).eps * (abs(bias) + least)
         self.of_features_3F = np.stack([bias, least, shift])
         self.room = np.empty(0, np.int32)
 
     def columns(self, product: np.ndarray) -> np.ndarray:
-        """Room for the column of every entry of a tile."""
+        """Return scratch memory for the column of every entry of a tile."""
         if len(self.room) < product.size:
             self.room = np.empty(product.size, np.int32)
         return self.room
 
 
-class Compact(Scan):
-    """Finds the active entries of a tile; see `streaming.Compact`."""
+class NumbaTileScanner(FeatureConstants):
+    """Finds the active entries of a tile; see `streaming.TileScanner`."""
 
-    def __call__(self, product_pf: Tensor, positions: slice, features: slice, bound_P: Tensor | None) -> Found:
-        """Every thread moves what it finds to the front of what it has read."""
+    def __call__(self, product_pf: Tensor, positions: slice, features: slice, bound_P: Tensor | None) -> ActiveEntries:
+        """Scan with all threads; each moves the entries that it finds to the front of its rows."""
         product, count_p = _array(product_pf), np.empty(len(product_pf), np.int64)
         bound_p = np.zeros(len(product), product.dtype) if bound_P is None else _array(bound_P[positions])
         columns, bounds = self.columns(product), _shares(len(product))
@@ -61,13 +60,15 @@ class Compact(Scan):
         fronts = [slice(start, start + n) for start, n in zip(starts, n_found, strict=True)]
         feature_n = np.concatenate([columns[front] for front in fronts], dtype=np.int64) + features.start
         z_n = np.concatenate([product.reshape(-1)[front] for front in fronts])
-        return Found(torch.from_numpy(count_p), torch.from_numpy(feature_n), torch.from_numpy(z_n).to(product_pf))
+        return ActiveEntries(
+            torch.from_numpy(count_p), torch.from_numpy(feature_n), torch.from_numpy(z_n).to(product_pf)
+        )
 
 
-class LargestOfPosition(Scan):
-    """TopK: the largest entries of each position so far, in order of features, and a bound for those to come.
+class NumbaTopKSelector(FeatureConstants):
+    """Selects for TopK: keeps the largest entries of each position, in order of features, and a bound for later ones.
 
-    There is room for twice as many: the largest are picked out only when it is used up.
+    There is room for 2k entries of a position: the k largest are selected only when it is full.
     """
 
     def __init__(self, x_PD: Tensor, bias_F: Tensor, k: int):
@@ -79,7 +80,7 @@ class LargestOfPosition(Scan):
         self.bound_P = np.zeros(len(x_PD), self.of_features_3F.dtype)
 
     def add(self, product_pf: Tensor, positions: slice, features: slice) -> None:
-        """Let a tile's entries take the places of smaller ones."""
+        """Replace smaller entries by those of a tile."""
         product, count_p, bound_p = _array(product_pf), self.count_P[positions], self.bound_P[positions]
         largest, bounds = (self.z_Pr[positions], self.feature_Pr[positions]), _shares(len(product))
         of_features, columns = tuple(self.of_features_3F[:, features]), self.columns(product)  # each contiguous
@@ -87,30 +88,30 @@ class LargestOfPosition(Scan):
         streaming.require_finite(count_p.min(initial=0) >= 0)
 
     def end_of_features(self) -> None:
-        """Nothing to do: there are never more than k of a position."""
+        """Do nothing: a position never takes more memory than 2k entries."""
 
-    def result(self) -> Found:
-        """All positions, one after the other."""
+    def result(self) -> ActiveEntries:
+        """Return the entries of all positions, one after the other."""
         _keep_largest(self.k, self.z_Pr, self.feature_Pr, self.count_P, _shares(len(self.count_P)))
         used_Pk = np.arange(self.k) < self.count_P[:, None]
         z_n = torch.from_numpy(self.z_Pr[:, : self.k][used_Pk])
         feature_n = torch.from_numpy(self.feature_Pr[:, : self.k][used_Pk])
-        return Found(torch.from_numpy(self.count_P), feature_n, z_n.to(self.like))
+        return ActiveEntries(torch.from_numpy(self.count_P), feature_n, z_n.to(self.like))
 
 
 def _array(tensor: Tensor) -> np.ndarray:
-    """The tensor as numpy sees it; numba knows no bfloat16."""
+    """Return a tensor as an array; numba has no bfloat16, so that becomes float32."""
     return (tensor if tensor.dtype == torch.float64 else tensor.float()).numpy()
 
 
 def _shares(n_rows: int) -> np.ndarray:
-    """Every thread's rows."""
+    """Return the bounds of every thread's rows."""
     return shares(range(n_rows + 1), torch.get_num_threads())
 
 
 @compiled_in_parallel
 def _scan(product, bias, least, shift, bound, columns, count, shares):
-    """Active entries of every share of rows, moved to its front; their number, or -1 where z is not finite."""
+    """Move the active entries of every share of rows to its front; return their number, or -1 where z is not finite."""
     width = product.shape[1]
     entries, n_found = product.reshape(-1), np.zeros(len(shares) - 1, np.int64)
     for share in numba.prange(len(shares) - 1):
@@ -128,31 +129,31 @@ def _scan(product, bias, least, shift, bound, columns, count, shares):
 
 @compiled
 def _room_for_blocks(width):
-    """For the first entries of all blocks, and behind them of all their parts."""
-    n_blocks = -(-width // BLOCK)
-    return np.empty(n_blocks * (1 + BLOCK // PART), np.int32)
+    """Return memory for the first entries of all blocks, and behind them of all their parts."""
+    n_blocks = -(-width // BLOCK_ENTRIES)
+    return np.empty(n_blocks * (1 + BLOCK_ENTRIES // PART_ENTRIES), np.int32)
 
 
 @compiled
 def _scan_row(product, bias, least, shift, bound, blocks, z_n, column_n, n):
-    """Write active entries behind the n that are there; -1 where one is not finite.
+    """Append active entries to the first n and return their new number; -1 where one is not finite.
 
     No branch depends on where they are: it would be mispredicted.
     """
     n_blocks = 0
-    for first in range(0, len(product), BLOCK):
-        last = min(first + BLOCK, len(product))
+    for first in range(0, len(product), BLOCK_ENTRIES):
+        last = min(first + BLOCK_ENTRIES, len(product))
         blocks[n_blocks] = first
-        n_blocks += 1 if _worth_a_look(product[first:last], shift[first:last], bound) else 0
+        n_blocks += 1 if _may_have_active(product[first:last], shift[first:last], bound) else 0
     parts, n_parts = blocks[n_blocks:], 0
     for block in blocks[:n_blocks]:
-        for first in range(block, min(block + BLOCK, len(product)), PART):
-            last = min(first + PART, len(product))
+        for first in range(block, min(block + BLOCK_ENTRIES, len(product)), PART_ENTRIES):
+            last = min(first + PART_ENTRIES, len(product))
             parts[n_parts] = first
-            n_parts += 1 if _worth_a_look(product[first:last], shift[first:last], bound) else 0
+            n_parts += 1 if _may_have_active(product[first:last], shift[first:last], bound) else 0
     bad, largest = False, np.finfo(product.dtype).max
     for first in parts[:n_parts]:
-        for c in range(first, min(first + PART, len(product))):
+        for c in range(first, min(first + PART_ENTRIES, len(product))):
             z = product[c] + bias[c]
             bad |= not abs(z) <= largest
             column_n[n], z_n[n] = c, z
@@ -161,8 +162,8 @@ def _scan_row(product, bias, least, shift, bound, blocks, z_n, column_n, n):
 
 
 @compiled
-def _worth_a_look(product, shift, bound):
-    """Whether any entry may be active, or is not finite: one flag, which the compiler makes of many entries at once."""
+def _may_have_active(product, shift, bound):
+    """Return whether any entry may be active or is not finite; a single flag, so that the compiler vectorises it."""
     any_is, lowest = False, -np.finfo(product.dtype).max
     for c in range(len(product)):
         any_is |= (product[c] + shift[c] > bound) | (not product[c] >= lowest)
@@ -171,7 +172,7 @@ def _worth_a_look(product, shift, bound):
 
 @compiled_in_parallel
 def _scan_largest(product, of_features, columns, first_feature, k, largest_z, largest_feature, count, bound, shares):
-    """Offer every row's entries to its largest; a count of -1 where z is not finite."""
+    """Add every row's entries to its largest; set a count of -1 where z is not finite."""
     width, room = product.shape[1], largest_z.shape[1]
     bias, least, shift = of_features
     for share in numba.prange(len(shares) - 1):
@@ -206,17 +207,14 @@ def _keep_largest(k, largest_z, largest_feature, count, shares):
 
 @compiled
 def _bound(product, bias, k, largest):
-    """A value just below about the k-th largest of what stands for groups of entries.
-
-    k entries exceed it, if it is not 0.
-    """
-    n_groups = len(product) // GROUP
+    """Return a value just below about the k-th largest group maximum; if it is not 0, at least k entries exceed it."""
+    n_groups = len(product) // GROUP_ENTRIES
     zero = product.dtype.type(0)
     if n_groups < k:
         return zero
     for group in range(n_groups):
         largest[group] = zero
-    for first in range(0, n_groups * GROUP, n_groups):
+    for first in range(0, n_groups * GROUP_ENTRIES, n_groups):
         for group in range(n_groups):
             z = product[first + group] + bias[first + group]
             largest[group] = z if z > largest[group] else largest[group]
@@ -226,9 +224,9 @@ def _bound(product, bias, k, largest):
 
 @compiled
 def _kth_largest(z, k, most):
-    """Of at least k values from 0 up, by halving the range it lies in: values are few, and compared many at once.
+    """Return the k-th largest of at least k values from 0 up, by bisection of its range, which vectorises well.
 
-    If as many as `most` may reach it, any such value will do.
+    With `most` above k, return any value that k to `most` values reach.
     """
     low, high, half = z.dtype.type(0), z.max(), z.dtype.type(0.5)  # k values reach low; fewer than k exceed high
     while low < high:
@@ -248,7 +246,7 @@ def _kth_largest(z, k, most):
 
 @compiled
 def _least_from(z, low, high):
-    """The least value that reaches low, at most high."""
+    """Return the least value from low up, at most high."""
     for i in range(len(z)):
         value = z[i] if z[i] >= low else high
         high = value if value < high else high
@@ -257,7 +255,7 @@ def _least_from(z, low, high):
 
 @compiled
 def _keep(z, feature, kept_z, kept_feature):
-    """Move the largest entries, of equal ones the first, to where there is room for so many; their number."""
+    """Move the largest entries, of equal ones the first, to `kept_z` until it is full; return their number."""
     n, n_equal = 0, len(kept_z)
     smallest = _kth_largest(z, n_equal, n_equal)
     for i in range(len(z)):

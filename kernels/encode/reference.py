@@ -1,4 +1,4 @@
-"""Encode in plain mathematics: what every implementation must agree with."""
+"""Encode in plain mathematics; every other backend must agree with it."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from torch import Tensor
 def encode(
     x_PD: Tensor, w_enc_DF: Tensor, b_enc_F: Tensor, threshold_F: Tensor | None, k: int | None, batch_k: int | None
 ):
-    """Dense pre-activations, then the non-zero entries; see `api.encode`."""
+    """Compute dense pre-activations, then take the non-zero entries; see `api.encode`."""
     z_PF = x_PD @ w_enc_DF.to(x_PD) + b_enc_F
     if not z_PF.isfinite().all():
         raise ValueError("NaN or infinite pre-activations")
@@ -23,6 +23,6 @@ def encode(
 
 
 def _largest(a_RC: Tensor, k: int) -> Tensor:
-    """The k largest of each row, zero elsewhere; of equal ones the first."""
+    """Return the k largest of each row, zero elsewhere; of equal ones the first."""
     chosen = a_RC.sort(dim=1, descending=True, stable=True).indices[:, :k]
     return torch.zeros_like(a_RC).scatter(1, chosen, a_RC.gather(1, chosen))

@@ -1,6 +1,6 @@
-"""Encode over tiles of the dictionary on the vendor's matrix product: the part all fast backends share.
+"""Encode over tiles of the dictionary, with a BLAS or cuBLAS matrix product: the part all fast backends share.
 
-Backends differ in how they pick the active entries of one tile.
+Backends differ in how they find the active entries of one tile.
 """
 
 from collections.abc import Iterator
@@ -10,19 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Positions of a tile, and its entries: large enough for full-speed products, on the CPU small enough to
-# be read back from the cache, and all that is ever there of the dense pre-activations. A GPU's tile is
-# larger than its cache: it is read at several times the rate at which it is computed.
-POSITIONS = {"cpu": 1024}
-ENTRIES = {"cpu": 1024 * 4096}
-POSITIONS_ELSEWHERE, ENTRIES_ELSEWHERE = 8192, 8192 * 8192
-FEATURES = 8192  # at most: a copy of so many encoder columns is made where they are stored in another type
-SAMPLE = 256, 256  # features and positions at most from which BatchTopK's bound is guessed
-RUN = 16  # features side by side in a sample: as many as memory gives at once
-GROUP = 8  # features whose largest value stands for them when a first bound is sought
+# Size of a tile of dense pre-activations: large enough for full-speed products, and on the CPU small enough to be read
+# back from the cache. A GPU's tile is larger than its cache, but is read at several times the rate of its computation.
+TILE_POSITIONS = {"cpu": 1024}
+TILE_ENTRIES = {"cpu": 1024 * 4096}
+TILE_POSITIONS_ELSEWHERE, TILE_ENTRIES_ELSEWHERE = 8192, 8192 * 8192
+MAX_TILE_FEATURES = 8192  # limits the copy of encoder columns that are stored in another type
+SAMPLE_FEATURES, SAMPLE_POSITIONS = 256, 256  # at most, for the guess of BatchTopK's bound
+SAMPLE_RUN_FEATURES = 16  # adjacent features of a sample: one memory access each
+GROUP_FEATURES = 8  # only the largest value of each group is ranked for a first bound
 
 
-class Found(NamedTuple):
+class ActiveEntries(NamedTuple):
     """Active entries of some positions and features, sorted by (position, feature)."""
 
     count_p: Tensor  # entries of each position, int64
@@ -30,37 +29,37 @@ class Found(NamedTuple):
     z_n: Tensor
 
 
-class Picker(Protocol):
-    """What takes the tiles of a call, and returns what is active in them."""
+class TileSelector(Protocol):
+    """Selects the active entries from the tiles of one call of encode."""
 
     def add(self, product_pf: Tensor, positions: slice, features: slice) -> None:
-        """Take a tile of `x @ w_enc`, which may be overwritten. Raises ValueError unless it is finite."""
+        """Add a tile of `x @ w_enc`, which may be overwritten. Raises ValueError unless it is finite."""
 
     def end_of_features(self) -> None:
-        """All positions of these features are there; the next tile is of later features."""
+        """Announce that the next tile has later features."""
 
-    def result(self) -> Found:
-        """All active entries."""
+    def result(self) -> ActiveEntries:
+        """Return all active entries."""
 
 
-class Compact(Protocol):
-    """A backend's way to find the active entries of a tile."""
+class TileScanner(Protocol):
+    """Finds the active entries of a tile, in the way of a backend."""
 
     def __init__(self, bias_F: Tensor, least_F: Tensor):
-        """What is added to every product, and what the sum must exceed to be active, at least 0."""
+        """Take the bias of every feature, and the value, at least 0, that its active entries exceed."""
 
-    def __call__(self, product_pf: Tensor, positions: slice, features: slice, bound_P: Tensor | None) -> Found:
-        """Entries of `product + bias` above what is asked of their feature, and of their position if that is given.
+    def __call__(self, product_pf: Tensor, positions: slice, features: slice, bound_P: Tensor | None) -> ActiveEntries:
+        """Return the entries of `product + bias` that exceed `least_F` of their feature and `bound_P` of their position.
 
-        Positions ask for something only where features ask for no more than 0.
+        Where `bound_P` is given, `least_F` is 0.
         """
 
 
-def encode(picker: Picker, x_PD: Tensor, w_enc_DF: Tensor):
-    """Active features tile by tile; see `api.encode`. Features ascend, then positions."""
+def encode(picker: TileSelector, x_PD: Tensor, w_enc_DF: Tensor):
+    """Return active features, computed tile by tile over features, then positions; see `api.encode`."""
     device, n_features = x_PD.device.type, w_enc_DF.shape[1]
-    n_positions = max(1, min(POSITIONS.get(device, POSITIONS_ELSEWHERE), len(x_PD)))
-    width = max(1, min(ENTRIES.get(device, ENTRIES_ELSEWHERE) // n_positions, FEATURES, n_features))
+    n_positions = max(1, min(TILE_POSITIONS.get(device, TILE_POSITIONS_ELSEWHERE), len(x_PD)))
+    width = max(1, min(TILE_ENTRIES.get(device, TILE_ENTRIES_ELSEWHERE) // n_positions, MAX_TILE_FEATURES, n_features))
     room = x_PD.new_empty(n_positions * width)
     for start in range(0, n_features, width):
         features = slice(start, min(start + width, n_features))
@@ -76,7 +75,7 @@ def encode(picker: Picker, x_PD: Tensor, w_enc_DF: Tensor):
 
 
 def encode_with(
-    compact: type[Compact],
+    compact: type[TileScanner],
     x_PD: Tensor,
     w_enc_DF: Tensor,
     bias_F: Tensor,
@@ -84,130 +83,136 @@ def encode_with(
     k: int | None,
     batch_k: int | None,
 ):
-    """Active features, with a backend's way to find those of a tile; see `api.encode`."""
+    """Return active features, found with a backend's `TileScanner`; see `api.encode`."""
     if k is not None:
-        return encode(LargestOfPosition(compact, x_PD, bias_F, k), x_PD, w_enc_DF)
+        return encode(TopKSelector(compact, x_PD, bias_F, k), x_PD, w_enc_DF)
     if batch_k is None:
-        return encode(AboveThreshold(compact, x_PD, bias_F, threshold_F), x_PD, w_enc_DF)
+        return encode(ThresholdSelector(compact, x_PD, bias_F, threshold_F), x_PD, w_enc_DF)
     for bound in _guesses(x_PD, w_enc_DF, bias_F, batch_k):
-        found = encode(LargestOfBatch(compact, x_PD, bias_F, batch_k, bound), x_PD, w_enc_DF)
+        found = encode(BatchTopKSelector(compact, x_PD, bias_F, batch_k, bound), x_PD, w_enc_DF)
         if bound == 0 or len(found[-1]) == batch_k * len(x_PD):
             return found
     raise AssertionError("the last guess is 0")
 
 
 def require_finite(finite: bool) -> None:
-    """Raise ValueError unless all pre-activations that were looked at are finite."""
+    """Raise ValueError unless the pre-activations are finite."""
     if not finite:
         raise ValueError("NaN or infinite pre-activations")
 
 
-class AboveThreshold:
-    """JumpReLU and ReLU."""
+class ThresholdSelector:
+    """Selects for JumpReLU and ReLU: all entries above the thresholds."""
 
-    def __init__(self, compact: type[Compact], x_PD: Tensor, bias_F: Tensor, threshold_F: Tensor | None = None):
+    def __init__(self, compact: type[TileScanner], x_PD: Tensor, bias_F: Tensor, threshold_F: Tensor | None = None):
         least_F = torch.zeros_like(bias_F) if threshold_F is None else threshold_F.clamp(min=0)
         self.compact, self.like, self.bias_F = compact(bias_F, least_F), x_PD, bias_F
-        self.tiles: list[Found] = []  # of all positions and consecutive features each
-        self.part: list[Found] = []  # of consecutive positions each
+        self.tiles: list[ActiveEntries] = []  # of all positions and consecutive features each
+        self.part: list[ActiveEntries] = []  # of consecutive positions each
 
     def add(self, product_pf: Tensor, positions: slice, features: slice) -> None:
-        """Keep what the backend finds above the thresholds and bounds."""
+        """Add the entries of a tile above the thresholds and bounds."""
         bound_P = self.bounds(product_pf, positions, features)
         self.part.append(self.compact(product_pf, positions, features, bound_P))
 
     def bounds(self, product_pf: Tensor, positions: slice, features: slice) -> Tensor | None:
-        """For each position, a value that all entries to keep exceed; None if there is none."""
+        """Return a value for each position that all selected entries exceed; None if there is none."""
         return None
 
     def end_of_features(self) -> None:
-        """Positions follow one another: their entries are in order as they came."""
+        """Join the tiles of consecutive positions, which came in order."""
         if self.part:
-            self.tiles.append(Found(*(torch.cat(parts) for parts in zip(*self.part, strict=True))))
+            self.tiles.append(ActiveEntries(*(torch.cat(parts) for parts in zip(*self.part, strict=True))))
         self.part = []
 
-    def result(self) -> Found:
-        """All entries, brought from an order of tiles into an order of positions."""
+    def result(self) -> ActiveEntries:
+        """Return all entries, sorted by position instead of by tile."""
         if len(self.tiles) < 2:
             none = self.like.new_zeros(0, dtype=torch.int64)
-            return self.tiles[0] if self.tiles else Found(none.new_zeros(len(self.like)), none, self.like.new_zeros(0))
+            return (
+                self.tiles[0]
+                if self.tiles
+                else ActiveEntries(none.new_zeros(len(self.like)), none, self.like.new_zeros(0))
+            )
         count_tP = torch.stack([tile.count_p for tile in self.tiles])
         entries = torch.cat([tile.feature_n for tile in self.tiles]), torch.cat([tile.z_n for tile in self.tiles])
         start_tP = _exclusive(count_tP.T.flatten()).view(-1, len(self.tiles)).T  # where each run of entries belongs
         runs = count_tP.flatten()
         shift_n = (start_tP.flatten() - _exclusive(runs)).repeat_interleave(runs)
         place_n = torch.arange(len(shift_n), device=shift_n.device) + shift_n
-        return Found(count_tP.sum(0), *(torch.empty_like(entry).scatter_(0, place_n, entry) for entry in entries))
+        return ActiveEntries(
+            count_tP.sum(0), *(torch.empty_like(entry).scatter_(0, place_n, entry) for entry in entries)
+        )
 
 
-class Largest(AboveThreshold):
-    """A stated number of the largest entries, by a bound that rises from tile to tile."""
+class LargestSelector(ThresholdSelector):
+    """Selects a given number of the largest entries, with a bound that rises from tile to tile."""
 
-    def __init__(self, compact: type[Compact], x_PD: Tensor, bias_F: Tensor, n_kept: int):
+    def __init__(self, compact: type[TileScanner], x_PD: Tensor, bias_F: Tensor, n_kept: int):
         super().__init__(compact, x_PD, bias_F)
         self.n_kept, self.bound_P = n_kept, x_PD.new_zeros(len(x_PD))
 
     def end_of_features(self) -> None:
-        """Forget what cannot be among the largest before it fills memory."""
+        """Drop entries that cannot be among the largest before they fill memory."""
         super().end_of_features()
         if sum(len(tile.z_n) for tile in self.tiles) > 4 * self.n_kept:
             self.tiles = [self.result()]
             self.raise_bound(self.tiles[0])
 
-    def raise_bound(self, largest: Found) -> None:
-        """To what the largest entries so far say."""
+    def raise_bound(self, largest: ActiveEntries) -> None:
+        """Raise the bound, given the largest entries so far."""
 
 
-class LargestOfPosition(Largest):
-    """TopK: as many entries of each position as are asked for."""
+class TopKSelector(LargestSelector):
+    """Selects for TopK: the k largest entries of each position."""
 
-    def __init__(self, compact: type[Compact], x_PD: Tensor, bias_F: Tensor, k: int):
+    def __init__(self, compact: type[TileScanner], x_PD: Tensor, bias_F: Tensor, k: int):
         super().__init__(compact, x_PD, bias_F, k * len(x_PD))
         self.k = k
 
     def bounds(self, product_pf: Tensor, positions: slice, features: slice) -> Tensor:
-        """The k-th largest of what stands for groups of features is at most the k-th largest of all."""
+        """Return bounds from the k-th largest group maximum, which is at most the k-th largest entry."""
         largest_pg = _largest_of_groups(product_pf, self.bias_F[features])
         if self.k <= largest_pg.shape[1]:
             bound_p, kth_p = self.bound_P[positions], largest_pg.topk(self.k, dim=1).values[:, -1]
             torch.maximum(bound_p, _just_below(kth_p), out=bound_p)
         return self.bound_P
 
-    def raise_bound(self, largest: Found) -> None:
-        """To the smallest entry of each position that has as many as are asked for."""
+    def raise_bound(self, largest: ActiveEntries) -> None:
+        """Raise the bound of each position with k entries to the smallest of them."""
         count_P, _, z_n = largest
         smallest_P = torch.full_like(self.bound_P, torch.inf).scatter_reduce(0, _positions(count_P), z_n, "amin")
         full_P = count_P == self.k
         self.bound_P[full_P] = torch.maximum(self.bound_P, _just_below(smallest_P))[full_P]
 
-    def result(self) -> Found:
-        """The k largest of each position."""
+    def result(self) -> ActiveEntries:
+        """Return the k largest entries of each position."""
         count_P, feature_n, z_n = super().result()
         order = torch.argsort(z_n, descending=True, stable=True)
         order = order[torch.argsort(_positions(count_P)[order], stable=True)]
         rank = torch.arange(len(order), device=order.device) - _exclusive(count_P).repeat_interleave(count_P)
         keep = order[rank < self.k].sort().values
-        return Found(count_P.clamp(max=self.k), feature_n[keep], z_n[keep])
+        return ActiveEntries(count_P.clamp(max=self.k), feature_n[keep], z_n[keep])
 
 
-class LargestOfBatch(Largest):
-    """BatchTopK: as many entries of all positions together as are asked for, or all above a bound if they are fewer."""
+class BatchTopKSelector(LargestSelector):
+    """Selects for BatchTopK: the largest entries of all positions together, or all above a bound if they are fewer."""
 
-    def __init__(self, compact: type[Compact], x_PD: Tensor, bias_F: Tensor, batch_k: int, bound: float):
+    def __init__(self, compact: type[TileScanner], x_PD: Tensor, bias_F: Tensor, batch_k: int, bound: float):
         super().__init__(compact, x_PD, bias_F, batch_k * len(x_PD))
         self.bound_P += bound
 
     def bounds(self, product_pf: Tensor, positions: slice, features: slice) -> Tensor:
-        """That from which all entries so far are too many."""
+        """Return the one bound of all positions."""
         return self.bound_P
 
-    def raise_bound(self, largest: Found) -> None:
-        """To the smallest entry, if there are as many as are asked for."""
+    def raise_bound(self, largest: ActiveEntries) -> None:
+        """Raise the bound to the smallest entry, if there are enough."""
         if len(largest.z_n) == self.n_kept:
             self.bound_P.fill_(_just_below(largest.z_n.min()))
 
-    def result(self) -> Found:
-        """The largest entries; of equal ones the first in order of position and feature."""
+    def result(self) -> ActiveEntries:
+        """Return the largest entries; of equal ones the first in order of position and feature."""
         found = super().result()
         n_smaller = len(found.z_n) - self.n_kept
         if n_smaller <= 0:
@@ -221,14 +226,16 @@ class LargestOfBatch(Largest):
 
 
 def _guesses(x_PD: Tensor, w_enc_DF: Tensor, bias_F: Tensor, batch_k: int) -> Iterator[float]:
-    """Ever lower bounds that more entries than are asked for should exceed, by a sample; the last is 0."""
+    """Yield falling bounds, guessed from a sample, that enough entries should exceed; the last is 0."""
     n_features = len(bias_F)
-    if len(x_PD) * n_features > 8 * SAMPLE[0] * SAMPLE[1]:  # else it costs too much of the whole
-        run = min(RUN, n_features)
+    if (
+        len(x_PD) * n_features > 8 * SAMPLE_FEATURES * SAMPLE_POSITIONS
+    ):  # otherwise the sample costs too much of the total time
+        run = min(SAMPLE_RUN_FEATURES, n_features)
         # From all parts of the dictionary: the first features of a Matryoshka are active more often.
-        first = torch.linspace(0, n_features - run, SAMPLE[0] // RUN).long()
+        first = torch.linspace(0, n_features - run, SAMPLE_FEATURES // SAMPLE_RUN_FEATURES).long()
         feature_f = (first[:, None] + torch.arange(run)).flatten()
-        x_pD = x_PD[:: -(-len(x_PD) // SAMPLE[1])]
+        x_pD = x_PD[:: -(-len(x_PD) // SAMPLE_POSITIONS)]
         z_n = x_pD @ w_enc_DF[:, feature_f.to(w_enc_DF.device)].to(x_PD) + bias_F[feature_f.to(bias_F.device)]
         expected = batch_k * z_n.numel() / n_features
         rank = int(1.2 * expected + 3 * expected**0.5) + 1
@@ -238,16 +245,16 @@ def _guesses(x_PD: Tensor, w_enc_DF: Tensor, bias_F: Tensor, batch_k: int) -> It
     yield 0.0
 
 
-def _kept(found: Found, keep_n: Tensor) -> Found:
-    """Some of the entries."""
+def _kept(found: ActiveEntries, keep_n: Tensor) -> ActiveEntries:
+    """Return the entries in a mask."""
     kept = keep_n.nonzero()[:, 0]
     n_before_P = torch.searchsorted(kept, found.count_p.cumsum(0))
     count_P = torch.diff(n_before_P, prepend=n_before_P.new_zeros(1))
-    return Found(count_P, found.feature_n[kept], found.z_n[kept])
+    return ActiveEntries(count_P, found.feature_n[kept], found.z_n[kept])
 
 
 def _in_order(z_n: Tensor, place: int) -> Tensor:
-    """The entry that would be at a place if they were sorted; on the CPU numpy finds it ten times faster."""
+    """Return the entry at a place of the sorted order; on the CPU numpy finds it ten times faster than torch."""
     if z_n.device.type != "cpu":
         return z_n.kthvalue(place + 1).values
     exact = z_n if z_n.dtype == torch.float64 else z_n.float()
@@ -255,18 +262,18 @@ def _in_order(z_n: Tensor, place: int) -> Tensor:
 
 
 def _largest_of_groups(product_pf: Tensor, bias_f: Tensor) -> Tensor:
-    """The largest entry of each group of a tile's features; what is left of a last group has none."""
-    whole = slice(0, len(bias_f) // GROUP * GROUP)
-    return (product_pf[:, whole] + bias_f[whole]).unflatten(1, (-1, GROUP)).amax(2)
+    """Return the largest entry of each whole group of a tile's features."""
+    whole = slice(0, len(bias_f) // GROUP_FEATURES * GROUP_FEATURES)
+    return (product_pf[:, whole] + bias_f[whole]).unflatten(1, (-1, GROUP_FEATURES)).amax(2)
 
 
 def _positions(count_P: Tensor) -> Tensor:
-    """The position of each entry."""
+    """Return the position of each entry."""
     return torch.arange(len(count_P), device=count_P.device).repeat_interleave(count_P)
 
 
 def _exclusive(count: Tensor) -> Tensor:
-    """Sum of all earlier entries."""
+    """Return the sum of all earlier entries."""
     return count.cumsum(0) - count
 
 

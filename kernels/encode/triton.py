@@ -1,4 +1,4 @@
-"""Encode on a GPU: every tile is counted, then packed; no atomics, so always the same order."""
+"""Encode on a GPU: count the active entries of every tile, then pack them; without atomics, so always in one order."""
 
 import functools
 
@@ -8,18 +8,18 @@ import triton.language as tl
 from torch import Tensor
 
 from . import streaming
-from .streaming import Found
+from .streaming import ActiveEntries
 
-BLOCK = 1024  # features that one program looks at
+BLOCK = 1024  # features of one program
 
 
-class Compact:
-    """Finds the active entries of a tile; see `streaming.Compact`."""
+class TritonTileScanner:
+    """Finds the active entries of a tile; see `streaming.TileScanner`."""
 
     def __init__(self, bias_F: Tensor, least_F: Tensor):
         self.bias_F, self.least_F = bias_F, least_F
 
-    def __call__(self, product_pf: Tensor, positions: slice, features: slice, bound_P: Tensor | None) -> Found:
+    def __call__(self, product_pf: Tensor, positions: slice, features: slice, bound_P: Tensor | None) -> ActiveEntries:
         """Count, then pack."""
         n_rows, n_columns = product_pf.shape
         bound_p = product_pf.new_zeros(n_rows) if bound_P is None else bound_P[positions]
@@ -31,15 +31,15 @@ class Compact:
         streaming.require_finite(fewest >= 0)
         feature_n, z_n = torch.empty(total, dtype=torch.int64, device=product_pf.device), product_pf.new_empty(total)
         _pack[count_pb.shape](*tile, end_pb - count_pb, features.start, feature_n, z_n, BLOCK)
-        return Found(count_pb.sum(1), feature_n, z_n)
+        return ActiveEntries(count_pb.sum(1), feature_n, z_n)
 
 
-encode = functools.partial(streaming.encode_with, Compact)
+encode = functools.partial(streaming.encode_with, TritonTileScanner)
 
 
 @triton.jit
 def _active(product, bias, least, bound, n_columns, column, row):
-    """Pre-activations of some columns of a row, and which of them are active."""
+    """Return the pre-activations of some columns of a row, and a mask of the active ones."""
     inside = column < n_columns
     z_type: tl.constexpr = tl.float64 if product.dtype.element_ty == tl.float64 else tl.float32
     z = tl.load(product + row.to(tl.int64) * n_columns + column, inside, 0.0).to(z_type)
@@ -50,7 +50,7 @@ def _active(product, bias, least, bound, n_columns, column, row):
 
 @triton.jit
 def _count(product, bias, least, bound, n_columns, count, BLOCK: tl.constexpr):
-    """How many entries of a block are active; a negative number where one is not finite."""
+    """Store the number of active entries of a block; a negative number where one is not finite."""
     row, block = tl.program_id(0), tl.program_id(1)
     column = block * BLOCK + tl.arange(0, BLOCK)
     z, active = _active(product, bias, least, bound, n_columns, column, row)

@@ -1,0 +1,10 @@
+"""All operations by name, for tools that list, test or measure them."""
+
+from .backends import Operation
+from .decode.api import DECODE
+from .edge_rows.api import EDGE_ROWS, POSITION_ROWS
+from .encode.api import ENCODE
+
+OPERATIONS: dict[str, Operation] = {
+    operation.name: operation for operation in (ENCODE, DECODE, EDGE_ROWS, POSITION_ROWS)
+}
