@@ -80,7 +80,9 @@ def _imports_of_file(path: Path, relative: Path, modules: set[str]) -> Iterator[
     importer = module_name(relative)
     package = importer if path.name == "__init__.py" else importer.rpartition(".")[0]
     tree = ast.parse(path.read_text())
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)]
+    functions = [
+        node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+    ]
     lazy = {id(node) for function in functions for node in ast.walk(function)}
     for node in ast.walk(tree):
         for name in _imported_modules(node, package, modules):
@@ -99,7 +101,11 @@ def _imported_modules(node: ast.AST, package: str, modules: set[str]) -> list[st
             base = ".".join([*parents, base] if base else parents)
         names = [f"{base}.{alias.name}" for alias in node.names]
         return sorted({name if name in modules or base in ("", PACKAGE) else base for name in names})
-    if isinstance(node, ast.Call) and ast.unparse(node.func) in ("importlib.import_module", "import_module", "__import__"):
+    if isinstance(node, ast.Call) and ast.unparse(node.func) in (
+        "importlib.import_module",
+        "import_module",
+        "__import__",
+    ):
         return [_imported_by_name(node.args[0])] if node.args else []
     return []
 
