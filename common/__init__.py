@@ -1,1 +1,1 @@
-"""Helpers that know nothing of models or graphs: files, progress, checks, compiled loops."""
+"""Helpers without any knowledge of models or graphs: errors, files, progress bars, checks, compiled loops."""

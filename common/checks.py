@@ -3,14 +3,17 @@
 import operator
 from typing import Any
 
-from cotrace.common.errors import CotraceError
+from cotrace.common.errors import ArgumentError
 
 
 def as_index(value: Any, what: str) -> int:
-    """An integer of any library as an int; ValueError for everything else, booleans included."""
+    """Return an integer of any library as an int.
+
+    `what` names the value in the message. Raises ArgumentError for everything else, booleans included.
+    """
     try:
         if isinstance(value, bool) or getattr(value, "ndim", 0) > 0 or "bool" in str(getattr(value, "dtype", "")):
             raise TypeError
         return operator.index(value)
     except (TypeError, ValueError) as error:
-        raise CotraceError(f"{what} is {value!r}; it must be an integer") from error
+        raise ArgumentError(f"{what} is {value!r}; it must be an integer") from error

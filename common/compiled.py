@@ -1,4 +1,4 @@
-"""Numba's compiler, with its cache where one can be kept, and work in shares for its threads."""
+"""Numba's compiler with a cache on disk, and the division of work among its threads."""
 
 import bisect
 import functools
@@ -16,23 +16,23 @@ _one_at_a_time = threading.Lock()
 
 
 def compiled(function: Function) -> Function:
-    """Compile at the first call; remember the machine code unless no folder for it is writable."""
+    """Return a function that is compiled at its first call; the machine code is cached where a folder is writable."""
     return _compiled(function)
 
 
 def compiled_for_sums(function: Function) -> Function:
-    """As `compiled`, for sums of products: in any order, and with fused multiply-adds.
+    """Return a function compiled for sums of products: reordered, and with fused multiply-adds.
 
-    The order is fixed when it is compiled, so the same input still gives the same bits.
+    The order is fixed at compilation, so the same input still gives the same bits.
     """
     return _compiled(function, fastmath=SUMS)
 
 
 def compiled_in_parallel(function: Function) -> Function:
-    """As `compiled_for_sums`, for functions that loop over `numba.prange` shares of their work.
+    """Return a function compiled as for sums that loops over `numba.prange` shares of its work.
 
-    Threads of Python may call such functions; they then run one after the other, since not all of
-    numba's threading layers allow more.
+    Several Python threads may call it. The calls run one after another, since not all of numba's threading layers
+    allow more.
     """
     parallel = _compiled(function, parallel=True, fastmath=SUMS)
 
@@ -45,13 +45,13 @@ def compiled_in_parallel(function: Function) -> Function:
 
 
 def shares(work: Sequence[int] | np.ndarray, n_shares: int) -> np.ndarray:
-    """Bounds of at most `n_shares` consecutive ranges of about equal work, which cover every unit once.
+    """Return the bounds of at most `n_shares` consecutive ranges of about equal work that cover every unit once.
 
-    `work` is cumulative: what stands before each unit, and the total at its end.
+    `work` is cumulative: the work before each unit, then the total.
     """
     units, total = range(len(work) - 1), work[-1] - work[0]
     inner = [work[0] + total * share / n_shares for share in range(1, n_shares)]
-    # The middles are looked up, not made: this runs before every call, whose arrays may be small.
+    # Middles are computed on demand: this runs before every call, also of small arrays.
     bounds = [bisect.bisect_left(units, value, key=lambda unit: (work[unit] + work[unit + 1]) / 2) for value in inner]
     return np.array([0, *bounds, len(units)])
 
@@ -59,5 +59,5 @@ def shares(work: Sequence[int] | np.ndarray, n_shares: int) -> np.ndarray:
 def _compiled(function: Function, **options: Any) -> Function:
     try:
         return _njit(cache=True, nogil=True, **options)(function)
-    except RuntimeError:  # a read-only installation and no writable home: compile in every process
+    except RuntimeError:  # a read-only installation without a writable home: compile in every process
         return _njit(nogil=True, **options)(function)

@@ -1,4 +1,4 @@
-"""Progress bars for whoever watches; silence otherwise."""
+"""Progress bars on a terminal."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -17,21 +17,21 @@ from rich.progress import Progress as RichProgress
 
 
 class Progress:
-    """Shows one bar a phase on standard error; with `show=None` only where that is a terminal."""
+    """Shows a progress bar for each phase on standard error; with `show=None` only where that is a terminal."""
 
     def __init__(self, show: bool | None = None):
         self._show = sys.stderr.isatty() if show is None else show
 
     def say(self, message: str) -> None:
-        """Announce a step that takes long and cannot be counted."""
+        """Print a message before a long step that has no progress."""
         if self._show:
             Console(stderr=True).print(message)
 
     @contextmanager
     def phase(self, name: str, total: int | None = None) -> Iterator[Callable[..., None]]:
-        """Announce a phase of `total` steps (None: unknown).
+        """Show the bar of a phase of `total` steps, None where their number is unknown.
 
-        Yields a function that advances it, by 1 or so many steps, and shows a note beside its name.
+        Yields a function `step(steps=1, note="")` that advances the bar and shows a note beside its name.
         """
         if not self._show:
             yield lambda steps=1, note="": None

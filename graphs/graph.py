@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import reprlib
 from dataclasses import asdict
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     import networkx
 
 
+HTML_MAX_NODES = 2_000_000  # above, searching for the nodes to draw takes seconds
+
+
 class Graph(GraphData):
     """One prompt's attribution graph: a node table with incoming edges as list columns.
 
@@ -41,6 +45,19 @@ class Graph(GraphData):
             f"<{pruned.capitalize()} of {reprlib.repr(self.info['prompt'])}: {features} features, {errors} errors, "
             f"{tokens} tokens, {logits} logits, {self.n_edges} edges>"
         )
+
+    def _repr_html_(self) -> str:
+        """Return the picture as inline SVG, for notebooks; of a graph above `HTML_MAX_NODES`, a line of text.
+
+        As in `render`, the picture of a large graph shows its most influential nodes and says so.
+        """
+        if self.order.n_nodes > HTML_MAX_NODES:
+            return (
+                f"<p><code>{html.escape(repr(self))}</code> is too large for a picture; draw <code>prune()</code></p>"
+            )
+        from .drawing.render import svg_text
+
+        return svg_text(self)
 
     # --- smaller graphs ---------------------------------------------------------------------
 

@@ -8,11 +8,11 @@ from cotrace.common.compiled import compiled, compiled_for_sums
 
 from .csr import CSR, sum_of_sizes
 
-RUN = 64  # edges: where their sources are consecutive, as mostly in a graph that is not pruned, no index is looked up
+RUN_EDGES = 64  # where the sources of a run are consecutive, as in most unpruned graphs, indices are not looked up
 
 
 def weights_of_targets(targets: list[dict[str, Any]], n_nodes: int) -> np.ndarray:
-    """Weight of every node as a target, (M,) float64, of the targets as the metadata records them."""
+    """Return the weight of every node as a target, (M,) float64, from the targets in the metadata."""
     weights = np.zeros(n_nodes)
     for target in targets:
         weights[target["node"]] += target["weight"]
@@ -73,7 +73,7 @@ def _propagate(indptr, indices, weights, target_weights):
 
 @compiled
 def _pass_on(row, mass, indptr, indices, weights, influence):
-    """Divide a row's mass among its sources."""
+    """Add a row's mass to the influence of its sources, by their shares of the row."""
     start, stop = indptr[row], indptr[row + 1]
     if mass == 0.0 or start == stop:
         return
@@ -84,8 +84,8 @@ def _pass_on(row, mass, indptr, indices, weights, influence):
         for edge in range(start, stop):
             influence[indices[edge]] += mass * (abs(weights[edge]) / total)
         return
-    for first in range(start, stop, RUN):
-        last = min(first + RUN, stop)
+    for first in range(start, stop, RUN_EDGES):
+        last = min(first + RUN_EDGES, stop)
         source = indices[first]
         if indices[last - 1] - source == last - 1 - first:  # ascending, so nothing is left out in between
             _add_sizes(weights[first:last], mass / total, influence[source : source + last - first])

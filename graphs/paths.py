@@ -12,15 +12,14 @@ from .nodes import ErrorNode, Feature
 
 
 class Path(NamedTuple):
-    """A path from a token or error node to a target.
-
-    `strength` is the product of the normalised weights along it, times the target's weight: the
-    share of all influence that takes exactly this way. `sign` is the product of the edges' signs.
-    """
+    """A path from a token or error node to a target."""
 
     nodes: tuple[int, ...]
+    """Node numbers, the target last."""
     strength: float
+    """Share of all influence along exactly this path: its normalised weights times the target's weight."""
     sign: int
+    """1 or -1, the product of the signs of its edges."""
 
 
 def strongest_paths(
@@ -64,7 +63,7 @@ def strongest_paths(
 
 
 def _best_completion(graph: GraphData, through_errors: bool) -> np.ndarray:
-    """Largest product of normalised weights from each node down to a start of paths, (M,)."""
+    """Return the largest product of normalised weights from each node down to a start of paths, (M,)."""
     best = np.zeros(graph.order.n_nodes)
     best[graph.order.tokens] = 1.0
     if through_errors:

@@ -1,4 +1,4 @@
-"""What a graph without some of its rows says for certain: which nodes are above a pruning threshold, or below it."""
+"""Bounds of pruning for a graph without some of its rows: the nodes that certainly pass a threshold, or fail it."""
 
 from typing import NamedTuple
 
@@ -6,41 +6,46 @@ import numpy as np
 
 
 class PruningBounds(NamedTuple):
-    """Nodes, (M,) bool: at the threshold whatever the missing rows hold, below it whatever they hold, and the rest."""
+    """Masks of the nodes that pass and that fail a node threshold, whatever the missing rows contain."""
 
     inside: np.ndarray
+    """Nodes that certainly pass, (M,) bool."""
     outside: np.ndarray
+    """Nodes that certainly fail, (M,) bool."""
+
+    def __repr__(self) -> str:
+        return f"PruningBounds({', '.join(f'{count} {name}' for name, count in self.counts().items())})"
 
     @property
     def undecided(self) -> np.ndarray:
-        """Nodes of which the missing rows decide."""
+        """Nodes that may pass or fail, depending on the missing rows, (M,) bool."""
         return ~(self.inside | self.outside)
 
     def counts(self) -> dict[str, int]:
-        """How many nodes there are of each."""
+        """Return the numbers of nodes that are inside, outside and undecided."""
         masks = {"inside": self.inside, "outside": self.outside, "undecided": self.undecided}
         return {name: int(mask.sum()) for name, mask in masks.items()}
 
 
 def certainty(influence_M: np.ndarray, bound_M: np.ndarray, node_threshold: float) -> PruningBounds:
-    """Which nodes' influence is certain to be at or below the one at which a cumulative share is reached.
+    """Return which nodes certainly reach the score at which the cumulative share is the node threshold, or cannot.
 
-    Every node's influence lies between `influence` and `influence + bound`. Of all influences within
-    these limits, at once, the score at the share (see `prune.select`) is at least `low` and at most
-    `high`: a node that has at least `high` is inside, one that cannot reach `low` outside.
+    The true influence of every node is between `influence` and `influence + bound`, both (M,). Over all influences
+    within these limits, the score at the share (see `prune.select`) is at least `low` and at most `high`. A node with
+    at least `high` is inside; one that cannot reach `low` is outside.
     """
     low, high = _score_limits(influence_M, influence_M + bound_M, node_threshold)
     return PruningBounds(influence_M >= high, influence_M + bound_M < low)
 
 
-ROUNDING = 1e-12  # relative: what sums of influences may be off
+ROUNDING = 1e-12  # relative error of sums of influences
 
 
 def _score_limits(least_M: np.ndarray, most_M: np.ndarray, share: float) -> tuple[float, float]:
-    """Limits of the score at a share. It is the largest score for which those that reach it hold the share of all.
+    """Return limits of the score at a share, the largest score for which the nodes that reach it have that share.
 
-    That is: `(1 - share) * sum of what reaches it - share * sum of the rest` is not negative. For each
-    score every node is taken at the end of its limits that makes this smallest, or largest.
+    That is the largest score with `(1 - share) * sum of nodes that reach it >= share * sum of the rest`. For each
+    score, every node is set to the end of its limits that makes the difference smallest, or largest.
     """
     scores = np.unique(np.concatenate([least_M, most_M]))
     scores = scores[scores > 0]
@@ -62,7 +67,7 @@ def _score_limits(least_M: np.ndarray, most_M: np.ndarray, share: float) -> tupl
 
 
 def _last(scores: np.ndarray, holds) -> float | None:
-    """The largest of ascending scores for which something holds that holds for all smaller ones too."""
+    """Return the largest of ascending scores for which a condition holds that holds for all smaller ones too."""
     first, after = 0, len(scores)
     while first < after:
         middle = (first + after) // 2
