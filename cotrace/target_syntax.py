@@ -1,61 +1,70 @@
-"""Targets, positions and sizes as users write them on the command line and in files of prompts."""
+"""Targets, positions and sizes as texts: on the command line and in files of prompts."""
 
 import re
-from typing import Any
+from collections.abc import Sequence
+from typing import Literal
 
-from cotrace.common.errors import CotraceError
-from cotrace.graphs.nodes import Feature
+from cotrace.common.errors import ArgumentError
+from cotrace.graphs.nodes import Feature, parse_integers
+
+NEXT: Literal["next"] = "next"
+FEATURE = re.compile(r"\s*(L[0-9]+\s*#|[0-9]+_[0-9]+_[0-9]+\s*\Z).*", re.DOTALL)
+UNIT_BYTES = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+ParsedTarget = str | int | tuple[str, str] | Feature
 
 
-def parse_target(text: str) -> Any:
-    """Read one --target as `Model.trace` wants it; ValueError for a malformed one."""
+def parse_target(text: str) -> ParsedTarget:
+    """Return the target that a text names, as `Model.trace` takes it.
+
+    `id:1234` is a token id, `diff: cold| hot` the difference of two tokens, `L17#264@5` a feature, and any other text
+    a token. Raises ArgumentError for a malformed difference or feature.
+    """
     kind, _, rest = text.partition(":")
     if kind == "id" and rest.isdecimal():
         return int(rest)
     if kind == "diff":
-        pair = tuple(rest.split("|"))
+        pair = rest.split("|")
         if len(pair) != 2 or not all(pair):
-            raise CotraceError(f"--target {text!r} should be 'diff:FIRST|SECOND', with the exact texts of two tokens")
-        return pair
-    if kind == "feature" and rest:
-        parts = rest.split(":")
-        if len(parts) != 3 or not all(part.isdecimal() for part in parts):
-            raise CotraceError(f"--target {text!r} should be feature:LAYER:POSITION:ID, three numbers")
-        layer, position, feature = map(int, parts)
-        return Feature(layer, feature, position)
+            raise ArgumentError(
+                f"invalid target {text!r}: expected 'diff:FIRST|SECOND' with the exact texts of two tokens"
+            )
+        return pair[0], pair[1]
+    if FEATURE.fullmatch(text):
+        feature = Feature.parse(text)
+        if not isinstance(feature.position, int):
+            raise ArgumentError(f"invalid target {text!r}: expected one position, such as L17#264@5")
+        return feature
     return text
 
 
-def parse_positions(texts: list[str]) -> int | range | list[int]:
-    """Read --position as `Model.trace` wants it: one number, or all that are named. FIRST:STOP is a range.
+def parse_targets(texts: Sequence[str]) -> list[ParsedTarget] | Literal["next"]:
+    """Return the targets that several texts name; the one text `next` is the tokens that follow in the prompt.
 
-    Raises ValueError for what is neither.
+    Raises ArgumentError for `next` beside other targets, and as `parse_target` does.
     """
-    found = [_positions(text) for text in texts]
-    if len(found) == 1:
-        return found[0] if len(found[0]) > 1 else found[0][0]
-    return [position for positions in found for position in positions]
+    if NEXT not in texts:
+        return [parse_target(text) for text in texts]
+    if len(texts) > 1:
+        raise ArgumentError("the target 'next' cannot be combined with others: name it alone")
+    return NEXT
 
 
-def _positions(text: str) -> range:
-    first, colon, stop = text.partition(":")
+def parse_positions(option: str, texts: Sequence[str]) -> int | list[int]:
+    """Return the position that an option names, or a list of several: integers and ranges FIRST:STOP.
+
+    Raises ArgumentError, with the name of the option, for anything else.
+    """
     try:
-        positions = range(int(first), int(stop) if colon else int(first) + 1)
-    except ValueError:
-        raise CotraceError(f"--position {text!r} should be a number, or FIRST:STOP, two numbers") from None
-    if not positions or positions[0] < 0 <= positions[-1]:
-        raise CotraceError(f"--position {text!r} names no position; FIRST:STOP goes from FIRST up to STOP - 1")
-    return positions
+        positions = parse_integers(",".join(texts))
+    except ArgumentError as error:
+        raise ArgumentError(f"{option}: {error}") from error
+    return positions[0] if len(positions) == 1 else list(positions)
 
 
-UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-
-
-def parse_memory(text: str | None) -> int | None:
-    """Read --memory: a number of bytes with a unit, such as 8GiB. Raises ValueError for anything else."""
-    if text is None:
-        return None
+def parse_bytes(option: str, text: str) -> int:
+    """Return the number of bytes that an option names, such as `8GiB` or `500MB`. Raises ArgumentError otherwise."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip(), re.IGNORECASE)
-    if match is None or match[2].upper() not in UNITS:
-        raise CotraceError(f"--memory {text!r} should be a number with a unit, such as 8GiB or 500MB")
-    return int(float(match[1]) * UNITS[match[2].upper()])
+    if match is None or match[2].upper() not in UNIT_BYTES:
+        raise ArgumentError(f"{option} {text!r}: expected a number with a unit, such as 8GiB or 500MB")
+    return int(float(match[1]) * UNIT_BYTES[match[2].upper()])

@@ -103,6 +103,11 @@ def parse_position(text: str) -> str | int | tuple[int, ...]:
     word = text.strip()
     if word in POSITION_WORDS:
         return word
+    if not any(character.isdecimal() for character in word):
+        raise ArgumentError(
+            f"invalid position {word!r}: expected an integer, FIRST:STOP, several of these with commas, or one of 'all', "
+            "'prompt', 'generated'"
+        )
     positions = parse_integers(text)
     return positions if len(positions) > 1 else positions[0]
 
@@ -117,8 +122,7 @@ def parse_integers(text: str) -> tuple[int, ...]:
         match = _RANGE.fullmatch(part)
         if match is None:
             raise ArgumentError(
-                f"invalid position {text.strip()!r}: expected an integer, FIRST:STOP, several of these with commas, or "
-                "one of 'all', 'prompt', 'generated'"
+                f"{text.strip()!r} names no integers: expected an integer, FIRST:STOP, or several of these with commas"
             )
         first = int(match[1])
         stop = first + 1 if match[2] is None else int(match[2])

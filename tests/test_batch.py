@@ -221,17 +221,17 @@ def test_folder_names_are_safe_different_and_readable(ids):
         (b'{"id": 1}\n', "line 1: it has no prompt"),
         (b'{"prompt": null}\n', "line 1: it has no prompt"),
         (b'{"prompt": "a", "target": "b"}\n', "line 1: the column 'target' is unknown"),
-        (b'{"prompt": "a", "id": 1}\n\n{"prompt": "b", "id": "1"}\n', "line 3: the id '1' is there twice"),
-        (b'{"prompt": "a", "id": 1}\n{"prompt": "b"}\n', "line 2: the id 1 is there twice"),
-        (b'{"prompt": "a", "id": ""}\n', "stands for none"),
-        (b'{"prompt": "a", "id": "__HIVE_DEFAULT_PARTITION__"}\n', "stands for none"),
+        (b'{"prompt": "a", "id": 1}\n\n{"prompt": "b", "id": "1"}\n', "line 3: the id '1' occurs twice"),
+        (b'{"prompt": "a", "id": 1}\n{"prompt": "b"}\n', "line 2: the id 1 occurs twice"),
+        (b'{"prompt": "a", "id": ""}\n', "means no value"),
+        (b'{"prompt": "a", "id": "__HIVE_DEFAULT_PARTITION__"}\n', "means no value"),
         (b'{"prompt": "a", "id": 1.5}\n', "neither a text nor an integer"),
         (b'{"prompt": "a", "id": true}\n', "neither a text nor an integer"),
         (b'{"prompt": "a", "id": "' + b"x" * 300 + b'"}\n', "too long"),
         (b'{"prompt": "a", "id": "\\ud800"}\n', "line 1: "),
         (b'{"prompt": "a", "targets": "b"}\n', "a list of texts"),
         (b'{"prompt": "a", "targets": []}\n', "a list of texts"),
-        (b'{"prompt": "a", "targets": ["diff:a"]}\n', "line 1: --target 'diff:a' should be"),
+        (b'{"prompt": "a", "targets": ["diff:a"]}\n', "line 1: invalid target 'diff:a': expected"),
         (b"\n", "has no prompts"),
         (b"", "has no prompts"),
     ],
@@ -305,12 +305,13 @@ def test_an_unknown_target_and_too_little_memory_fail_alone(model, tmp_path, rai
     assert cotrace.trace_many(prompts, tmp_path, model=model)[:3] == (1, 0, 3)
     errors = {record["id"]: record.get("error") for record in records(tmp_path)}
     assert errors[0].startswith("the target 'hot cold' is not one token")
-    assert errors[1] == errors[2] == "out of memory; shorten the prompt, or ask for less coverage"
+    assert errors[1] == errors[2] == "out of memory: shorten the prompt or lower coverage"
 
 
-def test_a_bug_is_loud_and_what_was_done_is_kept(model, tmp_path, raising):
-    raising({"is": RuntimeError("a bug")})
-    with pytest.raises(RuntimeError, match="a bug"):
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), ValueError("a bug"), OSError("a bug")], ids=repr)
+def test_a_bug_is_loud_and_what_was_done_is_kept(model, tmp_path, raising, error):
+    raising({"is": error})
+    with pytest.raises(type(error), match="a bug"):
         cotrace.trace_many([TEXT, "is", "hot"], tmp_path, model=model)
     assert by_status(tmp_path) == {"done": {0}}
     raising({})
@@ -376,9 +377,19 @@ def test_another_prompt_under_the_same_id_needs_another_folder(model, tmp_path):
 
 def test_a_folder_of_other_things_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="holds other files"):
+    with pytest.raises(ValueError, match="contains other files"):
         cotrace.trace_many([TEXT], tmp_path, model="/no/model")
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_file_in_place_of_the_folder_is_a_file_error(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    for out in (tmp_path / "out", tmp_path / "out" / "deep"):
+        with pytest.raises(cotrace.FileError, match="choose another folder with --out"):
+            cotrace.trace_many([TEXT], out, model="/no/model")
+    (tmp_path / "records" / "_prompts.jsonl").mkdir(parents=True)
+    with pytest.raises(cotrace.FileError, match="cannot write"):
+        cotrace.trace_many([TEXT], tmp_path / "records", model="/no/model")
 
 
 def test_damaged_records_are_refused(tmp_path):
@@ -421,7 +432,7 @@ def test_stopped_in_any_way_the_same_command_goes_on(command, tmp_path):
     file, out = write_lines(tmp_path / "p.jsonl", rows({**prompts, "bad": ""})), tmp_path / "out"
     for stop, status in [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)]:
         error = stop_after(command(file, out), out, stop, status)
-        assert error == ("cancelled; nothing was left half-written\n" if status == 130 else "")
+        assert error == ("cancelled; no file is incomplete\n" if status == 130 else "")
         assert all(cotrace.open(path).order.n_nodes for path in out.rglob("*.arrow"))
     done = len(by_status(out)["done"])
     ended = run(command(file, out))
@@ -481,11 +492,11 @@ def same_graph(ours, other):
 
 
 def test_a_worker_that_dies_is_replaced_and_its_prompt_tried_once_more(ray, folder, tmp_path, monkeypatch):
-    from cotrace.batch import ray_pool as crew
+    from cotrace.batch import ray_pool
 
     tried = tmp_path / "tried"
 
-    class Mortal(crew.RayWorker):  # of no module: Ray sends its code along
+    class Mortal(ray_pool.RayWorker):  # of no module: Ray sends its code along
         def trace(self, prompt):
             if prompt.id == "deadly" or (prompt.id == "once" and not tried.exists()):
                 with tried.open("a") as file:
@@ -493,7 +504,7 @@ def test_a_worker_that_dies_is_replaced_and_its_prompt_tried_once_more(ray, fold
                 os._exit(1)
             return super().trace(prompt)
 
-    monkeypatch.setattr(crew, "Worker", Mortal)
+    monkeypatch.setattr(ray_pool, "RayWorker", Mortal)
     prompts = rows({"once": TEXT, **GOOD, "deadly": TEXT})
     summary = cotrace.trace_many(prompts, tmp_path / "out", model=folder, transcoders="neurons:2", workers=1)
     assert summary[:3] == (4, 0, 1)
@@ -503,15 +514,15 @@ def test_a_worker_that_dies_is_replaced_and_its_prompt_tried_once_more(ray, fold
 
 
 def test_mistakes_come_back_as_one_line_and_bugs_as_bugs(ray, folder, tmp_path, monkeypatch):
-    from cotrace.batch import ray_pool as crew
+    from cotrace.batch import ray_pool
 
-    class Buggy(crew.RayWorker):
+    class Buggy(ray_pool.RayWorker):
         def trace(self, prompt):
             raise KeyError("a bug")
 
     with pytest.raises(ValueError, match=r"^/no/folder does not exist"):
         cotrace.trace_many([TEXT], tmp_path / "a", model=folder, transcoders="/no/folder", workers=1)
-    monkeypatch.setattr(crew, "Worker", Buggy)
+    monkeypatch.setattr(ray_pool, "RayWorker", Buggy)
     with pytest.raises(KeyError, match="a bug"):
         cotrace.trace_many([TEXT], tmp_path / "b", model=folder, transcoders="neurons:2", workers=1)
 

@@ -1,5 +1,7 @@
 """The command line from outside: files, texts, one-line errors and exit statuses."""
 
+import inspect
+import os
 import signal
 import subprocess
 import sys
@@ -10,9 +12,14 @@ import pytest
 from helpers.cli import MODEL, REFERENCE, run
 
 import cotrace
+from cotrace import Feature
+from cotrace.cli import main
 from cotrace.cli.render import PictureFormat, picture_path
-from cotrace.cli.trace import slug
-from cotrace.target_syntax import parse_memory, parse_positions, parse_target
+from cotrace.cli.steer import steer as steer_command
+from cotrace.cli.trace import file_stem
+from cotrace.cli.trace import trace as trace_command
+from cotrace.cli.validate import validate as validate_command
+from cotrace.target_syntax import parse_bytes, parse_positions, parse_target, parse_targets
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +38,11 @@ def traced(tmp_path_factory, prompt):
 
 def test_trace_writes_a_graph_and_says_where(traced, prompt):
     out, result = traced
-    circuit, full = (cotrace.open(out / f"{slug(prompt)}{ending}") for ending in (".arrow", ".full.arrow.zst"))
+    circuit, full = (cotrace.open(out / f"{file_stem(prompt)}{ending}") for ending in (".arrow", ".full.arrow.zst"))
     assert circuit.info["pruning"] == {"node_threshold": 0.8, "edge_threshold": 0.98, "keep_errors": False}
     assert full.info["pruning"] is None
     assert circuit.order.n_nodes < full.order.n_nodes
-    for words in ("tokens", "traced", "pruned to", "replacement", "strongest paths", f"{slug(prompt)}.arrow"):
+    for words in ("tokens", "traced", "pruned to", "replacement", "strongest paths", f"{file_stem(prompt)}.arrow"):
         assert words in result.stdout
 
 
@@ -43,7 +50,7 @@ def test_without_dot_graph_and_picture_are_written(tmp_path, prompt):
     result = run("trace", prompt, *MODEL, "--out", tmp_path, PATH="/nowhere")
     assert result.returncode == 0
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".arrow", ".svg"]
-    assert f"{slug(prompt)}.svg" in result.stdout.splitlines()[-1]
+    assert f"{file_stem(prompt)}.svg" in result.stdout.splitlines()[-1]
     file = next(tmp_path.glob("*.arrow"))
     refused = run("render", file, "--to", "png", PATH="/nowhere")
     assert refused.returncode != 0
@@ -52,7 +59,7 @@ def test_without_dot_graph_and_picture_are_written(tmp_path, prompt):
 
 
 def test_show_prune_and_render(traced, prompt, tmp_path):
-    file = traced[0] / f"{slug(prompt)}.full.arrow.zst"
+    file = traced[0] / f"{file_stem(prompt)}.full.arrow.zst"
     shown = run("show", file, "--top", "3", "--paths", "2")
     assert shown.returncode == 0
     assert "most influential" in shown.stdout
@@ -76,22 +83,25 @@ def test_doctor_names_what_a_trace_would_use():
         (["trace", ""], "the prompt is empty"),
         (["trace"], "give a PROMPT, or a file of many with --prompts"),
         (["trace", "x", "--prompts", "x.jsonl"], "one of the two"),
-        (["trace", "x", "--workers", "2"], "are for --prompts"),
+        (["trace", "x", "--workers", "2"], "only be used with --prompts"),
         (["trace", "--prompts", "x.jsonl", "--dry-run"], "--dry-run is for one PROMPT"),
-        (["trace", "x", "--next", "--target", "y"], "use one of them"),
+        (["trace", "x", "--targets", "next", "--targets", "y"], "name it alone"),
         (["trace", "x", "--memory", "8 elephants"], "such as 8GiB"),
         (["trace", "x", *MODEL, "--memory", "1MB"], "shorten the prompt"),
-        (["trace", "x", "--position", "2:2"], "names no position"),
+        (["trace", "x", "--position", "2:2"], "empty range"),
         (["trace", "x", "--position", "two"], "FIRST:STOP"),
-        (["trace", "x", *MODEL, "--next"], "nothing follows position"),
+        (["trace", "x", *MODEL, "--targets", "next"], "nothing follows position"),
         (["trace", "--prompts", "/no/such.jsonl"], "is not a file"),
         (["trace", "x", "--node-threshold", "1.1"], "between 0 and 1"),
         (["trace", "x", "--model", "no/such/folder/anywhere/"], "neither an existing file or folder nor a Hub id"),
         (["trace", "x", *MODEL, "--transcoders", "/no/such/folder"], "does not exist"),
         (["trace", "x", *MODEL, "--position", "99"], "outside the prompt"),
-        (["trace", "x", *MODEL, "--target", "diff:a"], "diff:FIRST|SECOND"),
+        (["trace", "x", *MODEL, "--targets", "diff:a"], "diff:FIRST|SECOND"),
+        (["trace", "x", *MODEL, "--targets", "L3#99"], "expected one position"),
+        (["trace", "x", *MODEL, "--masked-positions", "x"], "--masked-positions: 'x' names no integers"),
+        (["trace", "x", "--row-cache-bytes", "1GB"], "only be used with --prompts"),
         (["trace", "x", *MODEL, "--device", "cuda:77"], "use cpu"),
-        (["trace", "x", *MODEL, "--dtype", "int8"], "is not one of"),
+        (["trace", "x", *MODEL, "--dtype", "int8"], "expected one of"),
         (["trace", "x", *MODEL, "--out", "/dev/null/x"], "choose another folder with --out"),
         (["trace", "x", *MODEL, "--device", "meta"], "is not supported"),
         (["trace", "x", "--transcoders", "/no/such/folder"], "does not exist"),
@@ -117,7 +127,8 @@ def test_a_mistake_is_one_line_and_a_non_zero_exit(arguments, message, tmp_path)
         (" cold", " cold"),
         ("id:12", 12),
         ("diff: cold| hot", (" cold", " hot")),
-        ("feature:3:2:99", cotrace.Feature(3, 99, 2)),
+        ("L3#99@2", Feature(3, 99, position=2)),
+        ("3_99_2", Feature(3, 99, position=2)),
         ("id:x", "id:x"),
     ],
 )
@@ -125,25 +136,30 @@ def test_targets_as_users_write_them(text, target):
     assert parse_target(text) == target
 
 
+def test_next_is_the_token_that_follows_and_stands_alone():
+    assert parse_targets(["next"]) == "next"
+    assert parse_targets([" next", "id:3"]) == [" next", 3]
+    with pytest.raises(cotrace.ArgumentError, match="name it alone"):
+        parse_targets(["next", " cold"])
+
+
 @pytest.mark.parametrize(
     ("texts", "positions"),
-    [(["-1"], -1), (["3", "7"], [3, 7]), (["2:5"], range(2, 5)), (["-3:-1", "0"], [-3, -2, 0]), (["4:5"], 4)],
+    [(["-1"], -1), (["3", "7"], [3, 7]), (["2:5"], [2, 3, 4]), (["-3:-1", "0"], [-3, -2, 0]), (["4:5"], 4)],
 )
 def test_positions_as_users_write_them(texts, positions):
-    assert parse_positions(texts) == positions
+    assert parse_positions("--position", texts) == positions
 
 
 @pytest.mark.parametrize("text", ["5:5", "-2:1", "x", "1:", ":3", "1:2:3", ""])
 def test_positions_that_are_none(text):
     with pytest.raises(ValueError, match="--position"):
-        parse_positions([text])
+        parse_positions("--position", [text])
 
 
-@pytest.mark.parametrize(
-    ("text", "size"), [(None, None), ("8GiB", 2**33), ("500MB", 5 * 10**8), ("1.5 gib", 3 * 2**29), ("12", 12)]
-)
+@pytest.mark.parametrize(("text", "size"), [("8GiB", 2**33), ("500MB", 5 * 10**8), ("1.5 gib", 3 * 2**29), ("12", 12)])
 def test_sizes_as_users_write_them(text, size):
-    assert parse_memory(text) == size
+    assert parse_bytes("--memory", text) == size
 
 
 def test_a_dry_run_says_what_a_trace_would_take_and_writes_nothing(tmp_path, prompt):
@@ -155,9 +171,9 @@ def test_a_dry_run_says_what_a_trace_would_take_and_writes_nothing(tmp_path, pro
 
 
 def test_the_prompts_own_tokens_as_targets(tmp_path, prompt):
-    result = run("trace", prompt, *MODEL, "--out", tmp_path, "--next", "--position", "1:3")
+    result = run("trace", prompt, *MODEL, "--out", tmp_path, "--targets", "next", "--position", "1:3")
     assert result.returncode == 0, result.stderr
-    circuit = cotrace.open(tmp_path / f"{slug(prompt)}.arrow")
+    circuit = cotrace.open(tmp_path / f"{file_stem(prompt)}.arrow")
     assert [target["position"] for target in circuit.info["targets"]] == [1, 2]
     assert [target["token_ids"] for target in circuit.info["targets"]] == [[t] for t in circuit.info["token_ids"][2:4]]
 
@@ -185,7 +201,7 @@ def test_ctrl_c_stops_with_a_word_and_leaves_nothing(tmp_path):
     running.send_signal(signal.SIGINT)
     error = running.communicate(timeout=60)[1]
     assert running.returncode == 130
-    assert error == "cancelled; nothing was left half-written\n"
+    assert error == "cancelled; no file is incomplete\n"
     assert not list(out.iterdir())
 
 
@@ -193,7 +209,7 @@ def test_prune_touches_nothing_when_it_fails(traced, prompt, tmp_path):
     missing = run("prune", tmp_path / "deep" / "x.arrow")
     assert missing.returncode == 2
     assert not (tmp_path / "deep").exists()
-    folder = run("prune", traced[0] / f"{slug(prompt)}.arrow", "--out", tmp_path)
+    folder = run("prune", traced[0] / f"{file_stem(prompt)}.arrow", "--out", tmp_path)
     assert (folder.returncode, folder.stderr.count("\n")) == (2, 1)
     assert "is a folder" in folder.stderr
 
@@ -219,8 +235,87 @@ def test_a_picture_cannot_be_of_two_kinds():
 
 
 def test_slugs_are_file_names_and_tell_long_prompts_apart():
-    assert slug("The opposite of hot is") == "the-opposite-of-hot-is"
-    assert slug("a/../b\0c") == "a-b-c"
-    assert slug("?!").startswith("prompt-")
-    assert slug("word " * 50 + "a") != slug("word " * 50 + "b")
-    assert len(slug("x" * 500)) < 100
+    assert file_stem("The opposite of hot is") == "the-opposite-of-hot-is"
+    assert file_stem("a/../b\0c") == "a-b-c"
+    assert file_stem("?!").startswith("prompt-")
+    assert file_stem("word " * 50 + "a") != file_stem("word " * 50 + "b")
+    assert len(file_stem("x" * 500)) < 100
+
+
+def test_a_user_error_is_one_line_and_a_bug_shows_its_traceback(command, monkeypatch, tmp_path):
+    def failing(error):
+        def fail(*_, **__):
+            raise error
+
+        return fail
+
+    for error in (cotrace.CotraceError("too small; use a larger one"), cotrace.FileError("no such file")):
+        monkeypatch.setattr(cotrace, "open", failing(error))
+        assert command("show", tmp_path / "x.arrow") == (2, "", f"error: {error}\n")
+    for error in (ValueError("a bug"), KeyError("a bug"), OSError("a bug"), MemoryError()):
+        monkeypatch.setattr(cotrace, "open", failing(error))
+        monkeypatch.setattr(sys, "argv", ["cotrace", "show", "x.arrow"])
+        with pytest.raises(type(error)) as raised:
+            main()
+        assert raised.value is error
+
+
+def test_a_bug_shows_its_traceback_on_the_terminal(tmp_path):
+    code = "import cotrace; cotrace.open = lambda path: 1 / 0; from cotrace.cli import main; main()"
+    command = [sys.executable, "-c", code, "show", "x.arrow"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr.startswith("Traceback")
+    assert "ZeroDivisionError" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["show", "prune", "render", "validate"])
+def test_a_folder_or_a_damaged_file_in_place_of_a_graph_is_one_line(command, name, tmp_path):
+    (tmp_path / "damaged.arrow").write_bytes(b"no graph")
+    for path in (tmp_path, tmp_path / "damaged.arrow", tmp_path / "none.arrow"):
+        status, out, error = command(name, path)
+        assert (status, out, error.count("\n")) == (2, "", 1)
+        assert error.startswith("error: ")
+
+
+def test_the_version_is_printed_from_any_folder(tmp_path):
+    root = str(Path(cotrace.__file__).parents[1])
+    command = [sys.executable, "-m", "cotrace", "--version"]
+    environment = {**os.environ, "PYTHONPATH": root}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
+    assert (result.returncode, result.stdout) == (0, f"{cotrace.__version__}\n")
+
+
+def test_public_names_are_listed_and_importable():
+    assert {*cotrace.__all__} <= {*dir(cotrace)}
+    for name in cotrace.__all__:
+        assert getattr(cotrace, name) is not None
+
+
+COMMANDS = ["trace", "show", "steer", "validate", "prune", "render", "train", "evaluate", "convert", "doctor"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_a_help_text(command, name):
+    status, out, _ = command(name, "--help")
+    assert status == 0
+    assert "Usage" in out
+
+
+def test_the_command_line_has_the_parameters_of_the_python_functions():
+    """Options and parameters have the same names and defaults."""
+    only_python = {"progress", "layers"}  # layers is None in Python and an empty list here
+    for command, functions in (
+        (trace_command, (cotrace.Model.trace, cotrace.Graph.prune, cotrace.load)),
+        (validate_command, (cotrace.Model.validate,)),
+        (steer_command, (cotrace.Model.generate, cotrace.load)),
+    ):
+        options = inspect.signature(command).parameters
+        for function in functions:
+            for name, parameter in inspect.signature(function).parameters.items():
+                if parameter.kind is not parameter.KEYWORD_ONLY or name in only_python:
+                    continue
+                if (command, name) in ((steer_command, "use_cache"), (steer_command, "row_cache_bytes")):
+                    continue
+                option = options[name]
+                assert option.default in (parameter.default, None), name

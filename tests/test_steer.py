@@ -17,8 +17,9 @@ from safetensors.torch import save_file
 
 import cotrace
 from cotrace import Direction, ErrorNode, Feature, Supernode
-from cotrace.cli.edit_syntax import parse_changes, parse_layers, parse_node, read_direction
-from cotrace.cli.steer import MARK, readable
+from cotrace.cli.comparison import MARK, readable
+from cotrace.cli.edit_syntax import parse_edited_node, parse_edits, read_direction
+from cotrace.cli.options import positions
 
 TRANSCODERS = REFERENCE / "clt_gemma_scope_2" / "clt" / "width_128_l0_medium_affine"
 MODEL = ["--model", str(REFERENCE / "model"), "--transcoders", str(TRANSCODERS), "--device", "cpu"]
@@ -70,7 +71,7 @@ def vector(tmp_path):
     ],
 )
 def test_nodes_as_users_write_them(text, node):
-    assert parse_node(text) == node
+    assert parse_edited_node(text) == node
 
 
 places = st.one_of(
@@ -85,7 +86,7 @@ nodes = st.one_of(features, st.builds(ErrorNode, st.integers(0, 99), position=pl
 @settings(deadline=None)
 @given(st.one_of(nodes, st.lists(nodes, min_size=2, max_size=4).map(Supernode)))
 def test_a_node_is_read_as_it_is_printed(node):
-    assert parse_node(str(node)) == node
+    assert parse_edited_node(str(node)) == node
 
 
 def refusal(function, argument):
@@ -101,7 +102,7 @@ def refusal(function, argument):
 @given(st.one_of(st.text(), st.text("L5#error@:+,-=. 123npy")))
 def test_any_other_text_is_refused_with_one_line(text):
     for option in ("ablate", "set", "add", "multiply"):
-        refused = refusal(parse_changes, {option: [text]})
+        refused = refusal(parse_edits, {option: [text]})
         assert refused is None or refused.startswith(f"--{option} ")
         assert refused is None or refused.isprintable()
 
@@ -113,12 +114,12 @@ def test_changes_as_users_write_them(vector):
         "add": ["L1#3@-1 = -1e-3", f"L3:{vector}@generated=+4"],
         "multiply": ["L2 error@5=0.5"],
     }
-    changes = parse_changes(given)
+    changes = parse_edits(given)
     direction = next(node for node in changes if isinstance(node, Direction))
-    assert (direction.layer, direction.at) == (3, "generated")
+    assert (direction.layer, direction.position) == (3, "generated")
     vector_D = torch.arange(1, WIDTH + 1, dtype=torch.float64)
     assert torch.allclose(direction.vector, vector_D / vector_D.norm(), rtol=1e-12)
-    assert str(direction) == f"L3 {vector.name}@generated"
+    assert str(direction) == f"L3:{vector.name}@generated"
     assert changes == {
         Feature(1, 1): cotrace.ablate(),
         Supernode([ErrorNode(2, position=4), Feature(2, 5)]): cotrace.ablate(),
@@ -132,24 +133,24 @@ def test_changes_as_users_write_them(vector):
 @pytest.mark.parametrize(
     ("option", "text", "message"),
     [
-        ("ablate", "", "is no node"),
-        ("ablate", "5#123", "is no node; write L5#123"),
-        ("ablate", "L5", "is no node"),
-        ("ablate", "L-5#1", "is no node"),
-        ("ablate", "L5#-1", "is no node"),
-        ("ablate", "L5#" + "9" * 5000, "is no node"),
-        ("ablate", "L5 ' cold'@4", "is no node"),
-        ("ablate", "L5#1 +", "is no node"),
-        ("ablate", "L5#1@", "is no node"),
-        ("ablate", "L5#1=2", "is no node"),
-        ("ablate", "L5:direction.pt", "in a .npy or .safetensors file"),
-        ("ablate", "L5#1@here", "or write @prompt, @generated or @all"),
+        ("ablate", "", "invalid node"),
+        ("ablate", "5#123", "invalid node '5#123': expected a feature such as L17#264@5"),
+        ("ablate", "L5", "invalid node"),
+        ("ablate", "L-5#1", "invalid node"),
+        ("ablate", "L5#-1", "invalid node"),
+        ("ablate", "L5#" + "9" * 5000, "invalid node"),
+        ("ablate", "L5 ' cold'@4", "invalid node"),
+        ("ablate", "L5#1 +", "invalid node"),
+        ("ablate", "L5#1@", "invalid node"),
+        ("ablate", "L5#1=2", "invalid node"),
+        ("ablate", "L5:direction.pt", "invalid node"),
+        ("ablate", "L5#1@here", "one of 'all', 'prompt', 'generated'"),
         ("ablate", "L5#1@4,", "with commas"),
-        ("ablate", "L5#1@4:4", "names none"),
-        ("ablate", "L5#1@-1:2", "names none"),
-        ("ablate", "L5#1@0:10000000000000", "should be a number"),
-        ("ablate", "L5#1@4,3:6", "names a number twice"),
-        ("ablate", "L5#1 + L5#1", "L5 #1 is named twice"),
+        ("ablate", "L5#1@4:4", "empty range"),
+        ("ablate", "L5#1@-1:2", "empty range"),
+        ("ablate", "L5#1@0:10000000000000", "expected an integer"),
+        ("ablate", "L5#1@4,3:6", "names an integer twice"),
+        ("ablate", "L5#1 + L5#1", "L5#1 is named twice"),
         ("ablate", "L12:/no/such.npy", "'/no/such.npy' is not a file"),
         ("ablate", "L12:/no/" + "x" * 300 + ".npy", "is not a file"),
         ("ablate", "L12:~nobody-of-this-name/x.npy", "is not a file"),
@@ -160,35 +161,35 @@ def test_changes_as_users_write_them(vector):
         ("add", "L5#1=nan", "is not finite"),
         ("multiply", "L5#1=inf", "is not finite"),
         ("set", "L5#1=1e999", "is not finite"),
-        ("set", "=2", "is no node"),
+        ("set", "=2", "invalid node"),
         ("add", "L5 error@4=1", "use --ablate or --multiply"),
         ("set", "L5#1 + L5error=1", "use --ablate or --multiply"),
     ],
 )
 def test_changes_that_are_refused(option, text, message):
     with pytest.raises(ValueError) as refused:
-        parse_changes({option: [text]})
+        parse_edits({option: [text]})
     assert str(refused.value).startswith(f"--{option} {text!r}: ")
     assert message in str(refused.value)
 
 
 def test_a_node_has_one_change():
-    with pytest.raises(ValueError, match="--set 'L5 #1=2': L5 #1 is named twice"):
-        parse_changes({"ablate": ["L4#1 + L5#1"], "set": ["L5 #1=2"]})
-    assert len(parse_changes({"ablate": ["L5#1@3", "L5#1@4"]})) == 2
+    with pytest.raises(ValueError, match="--set 'L5 #1=2': L5#1 is named twice"):
+        parse_edits({"ablate": ["L4#1 + L5#1"], "set": ["L5 #1=2"]})
+    assert len(parse_edits({"ablate": ["L5#1@3", "L5#1@4"]})) == 2
 
 
 def test_directions_are_not_joined(vector):
-    with pytest.raises(ValueError, match="give it an option of its own"):
-        parse_changes({"ablate": [f"L5#1 + L3:{vector}"]})
+    with pytest.raises(ValueError, match="give it a separate option"):
+        parse_edits({"ablate": [f"L5#1 + L3:{vector}"]})
 
 
 def test_layers_as_users_write_them():
-    assert parse_layers([]) is None
-    assert parse_layers(["3", "5:8"]) == [3, 5, 6, 7]
+    assert positions("--layers", []) is None
+    assert positions("--layers", ["3", "5:8"]) == [3, 5, 6, 7]
     for texts in (["x"], ["5:5"], ["3", "2:4"], [""]):
-        with pytest.raises(ValueError, match="--layer"):
-            parse_layers(texts)
+        with pytest.raises(ValueError, match="--layers"):
+            positions("--layers", texts)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4"])
@@ -280,7 +281,7 @@ def test_a_damaged_file_is_refused_or_a_direction(tmp_path_factory, data):
 def test_safetensors_that_are_no_direction(tmp_path):
     path = tmp_path / "x.safetensors"
     save_file({"a": torch.ones(3), "b": torch.ones(3)}, path)
-    with pytest.raises(ValueError, match="holds 2 tensors"):
+    with pytest.raises(ValueError, match="has 2 tensors"):
         read_direction(path)
     save_file({"a": torch.ones(3, 2)}, path)
     with pytest.raises(ValueError, match=r"of shape \(3, 2\)"):
@@ -293,14 +294,14 @@ def test_safetensors_that_are_no_direction(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["x"], "there is nothing to change; name a node with --ablate"),
+        (["x"], "nothing to edit; name a node with --ablate"),
         (["", "--ablate", "L1#1"], "the prompt is empty"),
-        (["x", "--ablate", "L1"], "is no node"),
+        (["x", "--ablate", "L1"], "invalid node"),
         (["x", "--ablate", "L1:/no/such.npy"], "is not a file"),
         (["x", "--set", "L1#1=x"], "is not a number"),
         (["x", "--ablate", "L1#1", "--multiply", "L1#1=2"], "is named twice"),
-        (["x", "--ablate", "L1#1", "--layer", "2"], "add --freeze attention or --freeze all"),
-        (["x", "--ablate", "L1#1", "--layer", "x", "--freeze", "all"], "--layer 'x' should be a number"),
+        (["x", "--ablate", "L1#1", "--layers", "2"], "add --freeze attention or --freeze all"),
+        (["x", "--ablate", "L1#1", "--layers", "x", "--freeze", "all"], "--layers: 'x' names no integers"),
         (["x", "--ablate", "L1#1", "--freeze", "some"], "not one of none, attention, all"),
         (["x", "--ablate", "L1#1", "--errors", "some"], "not one of recomputed, constant"),
         (["x", "--ablate", "L1#1", "--temperature", "inf"], "temperature is inf"),
@@ -369,7 +370,7 @@ def test_both_texts_stand_side_by_side_and_what_moved_below(steer, model):
         assert difference == pytest.approx(float(after_V[number] - before_V[number]), abs=6e-5)
     kl = float((before_V * (before_V / after_V).log()).sum())
     assert f"KL(without ‖ with) at the first new token: {kl:.3g} nats" in out
-    assert "where they part, after" not in out
+    assert "where the texts diverge, after" not in out
 
 
 def test_texts_that_part_later_are_compared_there(steer, model):
@@ -377,8 +378,8 @@ def test_texts_that_part_later_are_compared_there(steer, model):
     assert status == 0
     lines = out.splitlines()
     assert f"t225{MARK} t225 t225 t225" in out
-    assert "the first new token: no probability moved" in out
-    rows = rows_of(lines, "where they part, after 't225'")
+    assert "the first new token: no probability changed" in out
+    rows = rows_of(lines, "where the texts diverge, after 't225'")
     plain = model.generate(PROMPT, max_new_tokens=2).next_probabilities(1)
     assert set(rows) >= {"t225", "t72"}
     assert all(values[0] == pytest.approx(float(plain[int(token[1:])]), abs=6e-5) for token, values in rows.items())
@@ -388,9 +389,9 @@ def test_what_changes_nothing_leaves_the_same_text(steer):
     status, out, _ = steer(PROMPT, *MODEL, "--multiply", "L3#5=1", "--max-new-tokens", "3")
     assert status == 0
     assert out.count("t225 t225 t225") == 2
-    assert "same text without and with the changes; the probabilities of its tokens moved by 0.00% at most" in out
+    assert "same text without and with the edits; the probabilities of its tokens changed by at most 0.00%" in out
     assert "at the first new token: 0 nats" in out
-    assert "L3 #5 was nowhere active, or multiplied by 1: its change did nothing" in out
+    assert "L3#5 was active nowhere, or multiplied by 1: its edit did nothing" in out
     assert MARK not in out
 
 
@@ -407,7 +408,7 @@ def test_json_has_texts_tokens_probabilities_moves_and_settings(steer, model, tm
     options = [
         "--freeze",
         "attention",
-        "--layer",
+        "--layers",
         "1:3",
         "--max-new-tokens",
         "4",
@@ -427,7 +428,7 @@ def test_json_has_texts_tokens_probabilities_moves_and_settings(steer, model, tm
     assert found["idle"] == []
     assert found["prompt"] == PROMPT
     assert found["prompt_token_ids"] == model.tokenize(PROMPT)
-    assert found["changes"] == {"ablate": [], "set": ["L3#5@generated=500"], "add": [], "multiply": []}
+    assert found["edits"] == {"ablate": [], "set": ["L3#5@generated=500"], "add": [], "multiply": []}
     assert found["settings"] == {
         "freeze": "attention",
         "layers": [1, 2],
@@ -436,6 +437,7 @@ def test_json_has_texts_tokens_probabilities_moves_and_settings(steer, model, tm
         "temperature": 0.5,
         "seed": 3,
         "dtype": "float32",
+        "masked_positions": None,
     }
     sampling = {"max_new_tokens": 4, "temperature": 0.5, "seed": 3}
     change = {Feature(3, 5, position="generated"): cotrace.set_to(500)}
@@ -449,11 +451,11 @@ def test_json_has_texts_tokens_probabilities_moves_and_settings(steer, model, tm
         assert found[name]["probabilities"] == pytest.approx(generation.probabilities)
         assert found[name]["ended"] == generation.ended
     assert found["first"]["step"] == 0
-    step = found["parting"]["step"]
+    step = found["divergence"]["step"]
     assert plain.token_ids[:step] == changed.token_ids[:step]
     assert plain.token_ids[step] != changed.token_ids[step]
     after_V = changed.next_probabilities(step)
-    for token in found["parting"]["moved"]:
+    for token in found["divergence"]["top_changes"]:
         assert token["after"] == pytest.approx(float(after_V[token["token"]]))
 
 
@@ -481,8 +483,8 @@ def test_a_direction_steers(steer, vector, tmp_path):
 
 def test_texts_are_neither_markup_nor_terminal_codes():
     pieces = ["[bold]a[/bold]\n", "\x1b[31m:smile:", "\u202eb\tc"]
-    tokens = SimpleNamespace(join=lambda ids: "".join(pieces[i] for i in ids))
-    generation = SimpleNamespace(prompt=SimpleNamespace(tokens=tokens), token_ids=[0, 1, 2], text="".join(pieces))
+    tokens = SimpleNamespace(decode=lambda ids: "".join(pieces[i] for i in ids))
+    generation = SimpleNamespace(prompt=SimpleNamespace(tokenizer=tokens), token_ids=[0, 1, 2], text="".join(pieces))
     shown = readable(generation, 1).plain
     assert shown.startswith(f"[bold]a[/bold]\n{MARK}\ufffd[31m:smile:\ufffdb")
     assert shown.replace("\n", "").isprintable()
@@ -490,9 +492,9 @@ def test_texts_are_neither_markup_nor_terminal_codes():
 
 
 def test_texts_may_part_inside_a_character():
-    tokens = SimpleNamespace(join=lambda ids: bytes(ids).decode(errors="replace"))
+    tokens = SimpleNamespace(decode=lambda ids: bytes(ids).decode(errors="replace"))
     ids = list("aé".encode())
-    generation = SimpleNamespace(prompt=SimpleNamespace(tokens=tokens), token_ids=ids, text="aé")
+    generation = SimpleNamespace(prompt=SimpleNamespace(tokenizer=tokens), token_ids=ids, text="aé")
     assert readable(generation, 1).plain == f"a{MARK}é"
     assert readable(generation, 2).plain == f"a\ufffd{MARK}\ufffd"
 
@@ -500,5 +502,5 @@ def test_texts_may_part_inside_a_character():
 def test_the_help_says_how_nodes_are_named(steer):
     status, out, _ = steer("--help")
     assert status == 0
-    for words in ("L5#123", "L5error", "@generated", "NODE=VALUE"):
+    for words in ("L5#123", "L5#error", "@generated", "NODE=VALUE"):
         assert words in out

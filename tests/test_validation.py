@@ -18,7 +18,7 @@ from cotrace.attribution.validation.ablations import AblationEffects, AblationRu
 from cotrace.attribution.validation.agreement import correlation, pair_correlation
 from cotrace.attribution.validation.controls import draw_controls, measure_controls
 from cotrace.attribution.validation.plot import plot_validation
-from cotrace.cli.report import print_validation
+from cotrace.cli.report_validation import print_validation
 from cotrace.common.progress import Progress
 from cotrace.graphs.effects import ablation_effects, pair_influence
 
@@ -385,22 +385,25 @@ def path(tmp_path):
 
 
 def test_the_command_writes_the_graph_the_plot_and_a_table(path):
+    before = path.read_bytes()
     done = run(
-        "validate", path, "--device", "cpu", "--nodes", "4", "--sample", "6", "--controls", "1", "--group", "a=0,1"
+        "validate", path, "--device", "cpu", "--nodes", "4", "--sample", "6", "--controls", "1", "--groups", "a=0,1"
     )
     assert done.returncode == 0, done.stderr
-    assert {p.name for p in path.parent.iterdir()} == {"graph.arrow", "graph.validation.svg"}
-    assert cotrace.open(path).info["validation"]["settings"]["nodes"] == 4
+    assert path.read_bytes() == before
+    beside = path.with_name("graph.validated.arrow")
+    assert {p.name for p in path.parent.iterdir()} == {"graph.arrow", beside.name, "graph.validation.svg"}
+    assert cotrace.open(beside).info["validation"]["settings"]["nodes"] == 4
     for words in ("influence and effect", "more than controls", "layers later", "freeze none, errors recomputed"):
         assert words in re.sub(r"\s+", " ", done.stdout)
-    shown = run("show", path)
+    shown = run("show", beside)
     assert "influence and effect" in shown.stdout
 
 
 MISTAKES = {
-    "group": (["--group", "a"], "NAME=12,45,77"),
-    "node": (["--group", "a=99999"], "should name features"),
-    "name": (["--group", "a=0", "--group", "a=1"], "'a' is given twice"),
+    "group": (["--groups", "a"], "NAME=12,45,77"),
+    "node": (["--groups", "a=99999"], "expected features"),
+    "name": (["--groups", "a=0", "--groups", "a=1"], "names 'a' twice"),
     "plot": (["--plot", "x.gif"], ".svg, .png, .pdf"),
     "plot in a folder's place": (["--plot", "folder.svg"], "is a folder; name a file with --plot"),
     "graph in a folder's place": (["--out", "folder.svg"], "is a folder; name a file with --out"),

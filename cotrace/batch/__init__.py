@@ -1,4 +1,4 @@
-"""Many prompts: traced one after the other or over Ray, into one folder that can be resumed and read as a data set.
+"""Trace many prompts, one by one or with Ray, into a folder that can be continued and read as a data set.
 
 import cotrace
 cotrace.trace_many("prompts.jsonl", "traces", model="gemma-3-270m", coverage=0.98)

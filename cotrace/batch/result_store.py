@@ -1,4 +1,4 @@
-"""The folder that many prompts' results go to: graphs, a record a prompt, and the settings they were made with."""
+"""The result folder of a batch: graphs, one record per prompt, and the settings of the run."""
 
 import json
 import os
@@ -11,18 +11,18 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from cotrace.common.errors import CotraceError
-from cotrace.common.files import atomic_write
+from cotrace.common.errors import ArgumentError, FileError, ResourceError
+from cotrace.common.files import FULL_DISK, atomic_write
 from cotrace.graphs.store import save_table
 
 from .file_layout import CIRCUIT_FILE, FULL, FULL_FILE, RECORDS, SETTINGS, partition
 
-ELSEWHERE = "choose another folder with --out"
+OTHER_FOLDER = "choose another folder with --out"
 
 
 @dataclass(frozen=True)
 class PromptResult:
-    """What became of one prompt: its record, and its graphs' node tables, if it did not fail."""
+    """The record of one prompt and, if it did not fail, the node tables of its graphs."""
 
     record: dict[str, Any]
     circuit: pa.Table | None = None
@@ -30,103 +30,119 @@ class PromptResult:
 
 
 class ResultStore:
-    """An open folder of results; nobody else may write to it meanwhile. Get one from `open_folder`."""
+    """An open result folder, which no other process can write to. `open_folder` makes one."""
 
     def __init__(self, path: Path, log: BinaryIO, done: dict[str, str]):
         self.path, self._log, self._done = path, log, done
 
     def is_done(self, name: str, digest: str) -> bool:
-        """Whether the prompt with that folder name has its graph; ValueError if it is another prompt's."""
+        """Return whether the graph of a prompt, by its folder name, exists. Raises ArgumentError if it is another prompt's."""
         recorded = self._done.get(name)
         if recorded is None or not (self.path / name / CIRCUIT_FILE).is_file():
             return False
         if recorded != digest:
-            raise CotraceError(
-                f"{self.path / name} is of another prompt or other targets; {ELSEWHERE}, or change the id"
+            raise ArgumentError(
+                f"{self.path / name} is of another prompt or other targets; {OTHER_FOLDER}, or change the id"
             )
         return True
 
-    def require_same(self, settings: Mapping[str, Any]) -> None:
-        """Raise ValueError if results that are there were made with other settings than these."""
+    def check_settings(self, settings: Mapping[str, Any]) -> None:
+        """Raise ArgumentError if the folder has results of other settings."""
         if not self._done:
             return
         path = self.path / SETTINGS
         try:
             recorded = json.loads(path.read_text())
             differing = sorted(name for name, value in settings.items() if recorded.get(name) != value)
-        except (ValueError, AttributeError) as error:
-            raise CotraceError(f"{path} is damaged; {ELSEWHERE}") from error
+        except (OSError, ValueError, AttributeError) as error:
+            raise FileError(f"{path} is damaged; {OTHER_FOLDER}") from error
         if differing:
-            raise CotraceError(f"{self.path} holds results of other settings ({', '.join(differing)}); {ELSEWHERE}")
+            raise ArgumentError(f"{self.path} has results of other settings ({', '.join(differing)}); {OTHER_FOLDER}")
 
-    def settle(self, settings: Mapping[str, Any]) -> None:
-        """Record the settings, or raise CotraceError if results that are there were made with others."""
-        self.require_same(settings)
+    def record_settings(self, settings: Mapping[str, Any]) -> None:
+        """Write the settings. Raises ArgumentError if the folder has results of other settings."""
+        self.check_settings(settings)
         if self._done:
             return
         with atomic_write(self.path / SETTINGS) as temporary:
             temporary.write_text(json.dumps(settings, indent=2) + "\n")
 
-    def save(self, outcome: PromptResult) -> None:
-        """Write a prompt's graphs, then its record: a prompt with a record is done."""
-        name = partition(outcome.record["id"])
+    def save(self, result: PromptResult) -> None:
+        """Write the graphs of a prompt, then its record: a prompt with a record is done.
+
+        Raises ResourceError for a full disk, FileError if the folder cannot be written to.
+        """
+        name = partition(result.record["id"])
         for table, path in (
-            (outcome.full, self.path / FULL / name / FULL_FILE),
-            (outcome.circuit, self.path / name / CIRCUIT_FILE),
+            (result.full, self.path / FULL / name / FULL_FILE),
+            (result.circuit, self.path / name / CIRCUIT_FILE),
         ):
             if table is not None:
                 for abandoned in path.parent.glob(".*.part"):  # by a process that was killed
                     abandoned.unlink()
                 save_table(table, path)
-        self._log.write(json.dumps(outcome.record).encode() + b"\n")
-        self._log.flush()
+        with _write_errors(self.path / RECORDS):
+            self._log.write(json.dumps(result.record).encode() + b"\n")
+            self._log.flush()
 
 
 @contextmanager
 def open_folder(path: Path) -> Iterator[ResultStore]:
-    """Open a folder of results, made if it is not there, for this process alone.
+    """Open a result folder for this process alone; create it if it does not exist.
 
-    Raises ValueError if it holds other things, is in use, or its records are damaged. A last record that was cut
-    short, when a process was killed, is removed.
+    Removes a last record that is incomplete because a process was killed. Raises FileError if the folder contains other
+    files, is in use, has damaged records, or cannot be written to.
     """
-    path.mkdir(parents=True, exist_ok=True)
+    with _write_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
     if not (path / SETTINGS).is_file() and any(entry.name[0] not in "_." for entry in path.iterdir()):
-        raise CotraceError(f"{path} holds other files, which would mix with the results; {ELSEWHERE}")
-    with (path / RECORDS).open("ab+") as log:
+        raise FileError(f"{path} contains other files, which would mix with the results; {OTHER_FOLDER}")
+    with _write_errors(path / RECORDS):
+        log = (path / RECORDS).open("ab+")
+    with log:
         _lock(log, path)
         yield ResultStore(path, log, _read_done(log, path / RECORDS))
 
 
+@contextmanager
+def _write_errors(path: Path) -> Iterator[None]:
+    """Raise FileError or ResourceError in place of the file system's errors."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL_DISK:
+            raise ResourceError(f"cannot write {path}: the disk is full; free space, or {OTHER_FOLDER}") from error
+        raise FileError(f"cannot write {path} ({error.strerror}); {OTHER_FOLDER}") from error
+
+
 def _lock(log: BinaryIO, path: Path) -> None:
-    """Keep other processes out until this one ends, however it does."""
+    """Keep other processes out until this one ends, in whatever way."""
     if sys.platform == "win32":
-        return  # it has no such locks: there it is the user who must not start two at once
+        return  # Windows has no such locks: users must not start two runs at once
     import fcntl
 
     try:
         fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise CotraceError(f"another process is writing to {path}; wait for it, or {ELSEWHERE}") from error
+        raise FileError(f"another process is writing to {path}; wait for it, or {OTHER_FOLDER}") from error
 
 
 def _read_done(log: BinaryIO, path: Path) -> dict[str, str]:
-    """Digests of the prompts that are done, by folder name."""
+    """Return the digests of the prompts that are done, by folder name."""
     done: dict[str, str] = {}
     log.seek(0)
-    whole = 0
+    complete_bytes = 0
     for number, line in enumerate(log, 1):
         if not line.endswith(b"\n"):
             break
-        whole += len(line)
+        complete_bytes += len(line)
         try:
             record = json.loads(line)
             name, is_done, digest = partition(record["id"]), record["status"] == "done", record["sha256"]
         except (ValueError, KeyError, TypeError) as error:
-            raise CotraceError(
-                f"{path}, line {number} is damaged; remove it, and its prompt is traced again"
-            ) from error
+            raise FileError(f"{path}, line {number} is damaged; remove it, and its prompt is traced again") from error
         if is_done:
             done[name] = digest
-    log.truncate(whole)
+    log.truncate(complete_bytes)
     log.seek(0, os.SEEK_END)
     return done

@@ -1,25 +1,28 @@
-"""Tracing many prompts as users call it: from a file to a folder of graphs."""
+"""`cotrace.trace_many`: trace a file or list of prompts into a folder of graphs."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from cotrace.common.errors import CotraceError
+from cotrace.attribution.tracing.config import TraceConfig
+from cotrace.common.errors import ArgumentError
 from cotrace.common.progress import Progress
-from cotrace.graphs.prune import check_threshold
+from cotrace.defaults import DEFAULT_MODEL
+from cotrace.graphs.prune import PruneConfig
 from cotrace.model import Model
+from cotrace.types import PromptLike, TargetLike
 
 from .file_layout import RECORDS, partition
 from .prompts import check_prompts, read_prompts
 from .ray_pool import RayWorkerPool, check_device, cluster
-from .result_store import open_folder
+from .result_store import ResultStore, open_folder
 from .worker import BatchConfig, ModelSpec, Worker
 
 
 class BatchSummary(NamedTuple):
-    """How many prompts were traced now, were done before, and failed; and the file with each one's record."""
+    """The numbers of prompts that were traced now, were done before, and failed; and the file of records."""
 
     traced: int
     skipped: int
@@ -28,78 +31,109 @@ class BatchSummary(NamedTuple):
 
 
 def trace_many(
-    prompts: str | os.PathLike | Iterable[Any],
-    out: str | os.PathLike,
+    prompts: str | os.PathLike[str] | Iterable[PromptLike | Mapping[str, Any]],
+    out: str | os.PathLike[str],
     *,
-    model: Model | str | os.PathLike = "gemma-3-270m",
-    transcoders: str | os.PathLike | None = None,
+    model: Model | str | os.PathLike[str] = DEFAULT_MODEL,
+    transcoders: str | os.PathLike[str] | None = None,
     device: str = "auto",
     dtype: str = "auto",
-    targets: Sequence[Any] | str | None = None,
+    row_cache_bytes: int = 0,
+    targets: Sequence[TargetLike] | Literal["next"] | None = None,
+    position: int | Sequence[int] = TraceConfig.position,
+    max_targets: int = TraceConfig.max_targets,
+    target_mass: float = TraceConfig.target_mass,
+    coverage: float = TraceConfig.coverage,
+    max_features: int | None = TraceConfig.max_features,
+    max_seconds: float | None = TraceConfig.max_seconds,
+    masked_positions: Sequence[int] | None = TraceConfig.masked_positions,
+    batch_size: int | None = TraceConfig.batch_size,
+    memory: int | None = TraceConfig.memory,
     chat: bool = False,
-    node_threshold: float = 0.8,
-    edge_threshold: float = 0.98,
+    node_threshold: float = PruneConfig.node_threshold,
+    edge_threshold: float = PruneConfig.edge_threshold,
+    keep_errors: bool = PruneConfig.keep_errors,
     full: bool = False,
     workers: int | None = None,
     ray: str | None = None,
     progress: bool | None = None,
-    **options: Any,
 ) -> BatchSummary:
-    """Trace many prompts into a folder; the same call goes on where it was stopped.
+    """Trace many prompts into a folder. The same call continues after an interruption.
 
-    A prompt that cannot be traced is recorded as failed, with the reason, and the others go on; the next call
-    tries it again. `ARCHITECTURE.md`, "Many prompts", says what is in the folder.
+    A prompt that cannot be traced is recorded as failed, with the reason, and the others continue; the next call tries
+    it again. A bug in cotrace stops the run; finished prompts stay.
 
     Args:
-        prompts: a file of JSON lines or Parquet with the column `prompt` and, if wanted, `id` and `targets`; or a
-            list of prompts, or of dictionaries of these.
-        out: the folder; made if it does not exist.
+        prompts: a file of JSON lines or Parquet with the column `prompt` and, optionally, `id` and `targets`; or a list
+            of prompts, or of dictionaries with these keys.
+        out: the folder; created if it does not exist.
         model: what `cotrace.load` takes, or a loaded model (not with `workers` or `ray`).
-        transcoders: as `cotrace.load` takes them; as `device` and `dtype`, of no effect on a loaded model.
-        targets: as `Model.trace` takes them, of prompts without their own.
+        transcoders, device, dtype, row_cache_bytes: as in `cotrace.load`; ignored with a loaded model.
+        targets: targets of prompts without their own, as in `Model.trace`.
+        position, max_targets, target_mass, coverage, max_features, max_seconds, masked_positions, batch_size, memory:
+            as in `Model.trace`.
         chat: wrap prompts that are texts as a user's turn of the model's chat template.
-        node_threshold, edge_threshold: of the pruning.
-        full: also keep the graphs before pruning.
-        workers: so many processes, each with a model of its own and a GPU or a share of the CPUs; needs Ray.
-            Default: this process alone, or, on a cluster, a worker for each GPU.
-        ray: the cluster to work on: `auto` or an address; without it, workers are started on this machine.
-        progress: show progress; None shows it on a terminal.
-        options: any other argument of `Model.trace`.
+        node_threshold, edge_threshold, keep_errors: as in `Graph.prune`.
+        full: keep the unpruned graphs too.
+        workers: number of processes, each with a model and a GPU or a share of the CPUs; needs Ray. None traces in this
+            process or, on a cluster, starts a worker for each GPU.
+        ray: cluster to use, "auto" or an address; None starts workers on this machine.
+        progress: show a progress bar; None shows it on a terminal only.
 
     Raises:
-        ValueError: for what is wrong with the file, the folder, the settings or the model, with the cure.
+        CotraceError: the file, the folder, the options or the model are not usable.
     """
-    check_threshold("node_threshold", node_threshold)
-    check_threshold("edge_threshold", edge_threshold)
-    pruning = {"node_threshold": node_threshold, "edge_threshold": edge_threshold}
-    job = BatchConfig(targets, chat, full, pruning, options)
+    config = BatchConfig(
+        targets,
+        chat,
+        full,
+        TraceConfig(
+            position,
+            max_targets,
+            target_mass,
+            coverage,
+            max_features,
+            max_seconds,
+            masked_positions,
+            batch_size,
+            memory,
+        ),
+        PruneConfig(node_threshold, edge_threshold, keep_errors),
+    )
     source = prompts if isinstance(prompts, str | os.PathLike) else list(prompts)  # it is read twice
-    settings, digests = job.settings(), check_prompts(source)
-    with open_folder(Path(out)) as folder:
-        folder.require_same(settings)
-        todo = {name for name, digest in digests.items() if not folder.is_done(name, digest)}
-        traced = failed = 0
-        with _engine(ModelSpec(model, transcoders, device, dtype), job, workers, ray, progress) as engine:
-            folder.settle(engine.settings())
-            waiting = (prompt for prompt in read_prompts(source) if partition(prompt.id) in todo)
+    digests = check_prompts(source)
+    with open_folder(Path(out)) as store:
+        store.check_settings(config.settings())
+        todo = {name for name, digest in digests.items() if not store.is_done(name, digest)}
+        waiting = (prompt for prompt in read_prompts(source) if partition(prompt.id) in todo)
+        spec = ModelSpec(model, transcoders, device, dtype, row_cache_bytes)
+        with _start_workers(spec, config, workers, ray, progress) as tracer:
+            store.record_settings(tracer.settings())
             with Progress(progress).phase("tracing", len(todo)) as advance:
-                for outcome in engine.outcomes(waiting):
-                    folder.save(outcome)
-                    traced, failed = (traced, failed + 1) if outcome.circuit is None else (traced + 1, failed)
-                    advance(note=f"({failed} failed)" if failed else "")
-    return BatchSummary(traced, len(digests) - len(todo), failed, folder.path / RECORDS)
+                failed = _save_results(tracer.trace_all(waiting), store, advance)
+    return BatchSummary(len(todo) - failed, len(digests) - len(todo), failed, store.path / RECORDS)
+
+
+def _save_results(results: Iterator[Any], store: ResultStore, advance: Any) -> int:
+    """Save results as they come; return the number of failed prompts."""
+    failed = 0
+    for result in results:
+        store.save(result)
+        failed += result.circuit is None
+        advance(note=f"({failed} failed)" if failed else "")
+    return failed
 
 
 @contextmanager
-def _engine(
-    spec: ModelSpec, job: BatchConfig, workers: int | None, address: str | None, progress: bool | None
+def _start_workers(
+    spec: ModelSpec, config: BatchConfig, workers: int | None, address: str | None, progress: bool | None
 ) -> Iterator[Worker | RayWorkerPool]:
-    """What traces: a model in this process, or workers with a model each."""
+    """Yield what traces: a model in this process, or Ray workers with a model each."""
     if workers is None and address is None:
-        yield Worker(spec.model if isinstance(spec.model, Model) else spec.load(progress), job)
+        yield Worker(spec.model if isinstance(spec.model, Model) else spec.load(progress), config)
         return
     if isinstance(spec.model, Model):
-        raise CotraceError("each worker loads a model of its own: name it, instead of passing a loaded one")
+        raise ArgumentError("each worker loads its own model: name it, instead of passing a loaded one")
     check_device(spec.device)
-    with cluster(address or "local") as ray, RayWorkerPool(ray, spec, job, workers) as crew:
-        yield crew
+    with cluster(address or "local") as ray, RayWorkerPool(ray, spec, config, workers) as pool:
+        yield pool

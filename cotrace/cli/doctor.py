@@ -1,4 +1,4 @@
-"""`cotrace doctor`: what is installed, and what a trace would use."""
+"""`cotrace doctor`: report what is installed, and what a trace would use."""
 
 import importlib.util
 import platform
@@ -25,7 +25,7 @@ PACKAGES = (
 
 
 def doctor() -> None:
-    """Say what is installed, which kernels and devices are used, and whether models are there."""
+    """Report what is installed, which kernels and devices are used, and which models are available."""
     from rich.table import Table
 
     from .report import console
@@ -39,7 +39,7 @@ def doctor() -> None:
 
 
 def findings() -> list[tuple[str, str]]:
-    """Everything the doctor reports, as (what, state)."""
+    """Return all that the command prints, as (name, state)."""
     return [
         ("python", f"{platform.python_version()} on {platform.platform(terse=True)}"),
         *((name, _installed(name)) for name in PACKAGES),

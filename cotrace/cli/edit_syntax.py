@@ -1,4 +1,4 @@
-"""Changes of a model as users write them on the command line, read as `Model.intervene` takes them."""
+"""The syntax of edits on the command line, parsed into what `Model.intervene` takes."""
 
 import math
 import os
@@ -12,89 +12,83 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from cotrace.attribution.interventions.edits import Direction, Edit, Supernode, ablate, add, multiply, set_to
-from cotrace.common.errors import CotraceError
-from cotrace.graphs.nodes import ErrorNode, Feature, parse_integers, parse_node, parse_position
+from cotrace.common.errors import ArgumentError, CotraceError, FileError
+from cotrace.graphs.nodes import ErrorNode, Feature, parse_node, parse_position
 
-WITH_A_NUMBER: dict[str, Callable[[float], Edit]] = {"set": set_to, "add": add, "multiply": multiply}
+EDITS_WITH_NUMBER: dict[str, Callable[[float], Edit]] = {"set": set_to, "add": add, "multiply": multiply}
 DIRECTION = re.compile(
     r"L(?P<layer>[0-9]{1,6})\s*:\s*(?P<file>.+\.(?:npy|safetensors))\s*(?:@(?P<position>.+))?", re.DOTALL
 )
 NEXT_MEMBER = re.compile(r"\s*\+\s*(?=L[0-9])")
 
 
-def parse_changes(given: Mapping[str, Sequence[str]]) -> dict[Any, Edit]:
-    """Read the texts of --ablate, --set, --add and --multiply, by these names without dashes; files are read too.
+def parse_edits(given: Mapping[str, Sequence[str]]) -> dict[Any, Edit]:
+    """Return the edits that the texts of --ablate, --set, --add and --multiply name, by these names without dashes.
 
-    Raises ValueError for a text that names no node, number or readable direction, for a node that is named twice,
-    and where nothing is given.
+    Reads the files of directions. Raises ArgumentError for a text that names no node or number, for a node that is
+    named twice, and if nothing is given; FileError for a file without a direction.
     """
-    changes: dict[Any, Edit] = {}
+    edits: dict[Any, Edit] = {}
     members: set[Any] = set()
     for option, texts in given.items():
         for text in texts:
             try:
-                key, change = _parse(option, text)
-                for member in _members(key):
-                    if member in members:
-                        raise CotraceError(f"{member} is named twice; name each node once, with one change")
-                    members.add(member)
-            except ValueError as error:
-                raise CotraceError(f"--{option} {text!r}: {error}") from error
-            changes[key] = change
-    if not changes:
-        raise CotraceError("there is nothing to change; name a node with --ablate, --set, --add or --multiply")
-    return changes
+                node, edit = _parse(option, text)
+                _require_new(node, members)
+            except CotraceError as error:
+                raise type(error)(f"--{option} {text!r}: {error}") from error
+            edits[node] = edit
+    if not edits:
+        raise ArgumentError("nothing to edit; name a node with --ablate, --set, --add or --multiply")
+    return edits
 
 
-def parse_layers(texts: Sequence[str]) -> list[int] | None:
-    """Read --layer: numbers and FIRST:STOP; None where it is not given. Raises ValueError for anything else."""
-    if not texts:
-        return None
-    try:
-        return list(parse_integers(",".join(texts)))
-    except ValueError as error:
-        raise CotraceError(f"--layer {error}") from error
+def _require_new(node: Any, members: set[Any]) -> None:
+    """Raise ArgumentError if a node, or a member of a supernode, is in `members`; adds it otherwise."""
+    for member in _members(node):
+        if member in members:
+            raise ArgumentError(f"{member} is named twice; name each node once, with one edit")
+        members.add(member)
 
 
 def _parse(option: str, text: str) -> tuple[Any, Edit]:
-    """One node or supernode, and what becomes of it."""
     if option == "ablate":
-        return parse_edited(text), ablate()
+        return parse_edited_node(text), ablate()
     name, equals, number = text.rpartition("=")
     if not equals:
-        raise CotraceError("there is no '='; write NODE=NUMBER, such as L5#123@4=2.5")
-    change = WITH_A_NUMBER[option](_number(number))
-    node = parse_edited(name)
-    if change.shift and any(isinstance(member, ErrorNode) for member in _members(node)):
-        raise CotraceError("an error node is a vector, not a number; use --ablate or --multiply for it")
-    return node, change
+        raise ArgumentError("there is no '='; write NODE=NUMBER, such as L5#123@4=2.5")
+    edit = EDITS_WITH_NUMBER[option](_number(number))
+    node = parse_edited_node(name)
+    if edit.shift and any(isinstance(member, ErrorNode) for member in _members(node)):
+        raise ArgumentError("an error node is a vector, not a number; use --ablate or --multiply for it")
+    return node, edit
 
 
-def _members(key: Any) -> Sequence[Any]:
-    return key.members if isinstance(key, Supernode) else (key,)
+def _members(node: Any) -> Sequence[Any]:
+    return node.members if isinstance(node, Supernode) else (node,)
 
 
 def _number(text: str) -> float:
     try:
         number = float(text)
     except ValueError:
-        raise CotraceError(f"{text!r} is not a number; write NODE=NUMBER, such as L5#123@4=2.5") from None
+        raise ArgumentError(f"{text!r} is not a number; write NODE=NUMBER, such as L5#123@4=2.5") from None
     if not math.isfinite(number):
-        raise CotraceError(f"{text.strip()} is not finite; give a finite number")
+        raise ArgumentError(f"{text.strip()} is not finite; give a finite number")
     return number
 
 
-def parse_edited(text: str) -> Feature | ErrorNode | Direction | Supernode:
+def parse_edited_node(text: str) -> Feature | ErrorNode | Direction | Supernode:
     """Return the node that a text names: `L5#123@4`, `L5#error@4`, `L12:FILE.npy`, or several joined with `+`.
 
-    Raises CotraceError for anything else, and for a file that does not hold one direction.
+    Raises ArgumentError for anything else, and FileError for a file that does not hold one direction.
     """
     nodes = [_single(part) for part in NEXT_MEMBER.split(text.strip())]
     if len(nodes) == 1:
         return nodes[0]
     members = [node for node in nodes if not isinstance(node, Direction)]
     if len(members) < len(nodes):
-        raise CotraceError("a direction cannot be joined to other nodes with +; give it a separate option")
+        raise ArgumentError("a direction cannot be joined to other nodes with +; give it a separate option")
     return Supernode(members)
 
 
@@ -108,29 +102,29 @@ def _single(text: str) -> Feature | ErrorNode | Direction:
 
 
 def read_direction(path: str | os.PathLike) -> Tensor:
-    """The one 1-D tensor of a .npy or .safetensors file, in float64; nothing is unpickled.
+    """Return the single 1-D tensor of a .npy or .safetensors file, in float64. Nothing is unpickled.
 
-    Raises ValueError for a file that is missing or damaged, or holds anything else.
+    Raises FileError for a file that is missing or damaged, or contains anything else.
     """
     path = os.fspath(path)
-    if not os.path.isfile(path):  # unlike pathlib's, false for names that are too long
-        raise CotraceError(f"{path!r} is not a file; name one with a direction")
+    if not os.path.isfile(path):  # pathlib's raises for names that are too long
+        raise FileError(f"{path!r} is not a file; name a file with a direction")
     vector_D = _read_numpy(path) if path.endswith(".npy") else _read_safetensors(path)
     if not vector_D.isfinite().all() or not vector_D.any():
-        raise CotraceError(f"{path!r} is zero, or has NaN or infinite values; give a finite direction")
+        raise FileError(f"{path!r} is zero, or has NaN or infinite values; give a finite direction")
     return vector_D
 
 
 def _read_numpy(path: str) -> Tensor:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped, so that a header cannot ask for memory
-    except Exception as error:  # numpy raises whatever comes up when it parses a damaged header
-        raise CotraceError(
+        array = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: a header cannot make it allocate memory
+    except Exception as error:  # numpy raises errors of many kinds for a damaged header
+        raise FileError(
             f"{path!r} is not a .npy file of numbers; write one with numpy.save(FILE, vector, allow_pickle=False)"
         ) from error
     if not isinstance(array, np.ndarray):
         array.close()
-        raise CotraceError(f"{path!r} is an archive of arrays; write one array with numpy.save")
+        raise FileError(f"{path!r} is an archive of arrays; write one array with numpy.save")
     _check_vector(path, array.dtype.kind == "f", str(array.dtype), array.shape)
     return torch.from_numpy(array.astype(np.float64))
 
@@ -140,14 +134,14 @@ def _read_safetensors(path: str) -> Tensor:
         with safe_open(path, framework="pt", device="cpu") as file:
             names = list(file.keys())
             if len(names) != 1:
-                raise CotraceError(f"{path!r} holds {len(names)} tensors; write one that holds only the direction")
+                raise FileError(f"{path!r} has {len(names)} tensors; write one with the direction only")
             tensor = file.get_tensor(names[0])
     except (SafetensorError, OSError) as error:
-        raise CotraceError(f"{path!r} is truncated or not a safetensors file ({error}); write it again") from error
+        raise FileError(f"{path!r} is truncated or not a safetensors file ({error}); write it again") from error
     _check_vector(path, tensor.is_floating_point(), str(tensor.dtype), tensor.shape)
     return tensor.double()
 
 
 def _check_vector(path: str, is_float: bool, dtype: str, shape: Sequence[int]) -> None:
     if not is_float or len(shape) != 1:
-        raise CotraceError(f"{path!r} holds {dtype} of shape {tuple(shape)}; a direction is a vector (D,) of floats")
+        raise FileError(f"{path!r} has {dtype} of shape {tuple(shape)}; a direction is a vector (D,) of floats")

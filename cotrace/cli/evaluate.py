@@ -1,4 +1,4 @@
-"""`cotrace evaluate`: how well transcoders stand in for a model's MLPs."""
+"""`cotrace evaluate`: measure how well transcoders replace a model's MLPs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,36 +6,38 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .train import DATA
+from cotrace.defaults import DEFAULT_MODEL
+
+from . import options
 
 if TYPE_CHECKING:
     from cotrace.training import TranscoderEvaluation
 
 
 def evaluate(
-    transcoders: Annotated[list[str], typer.Argument(help="Folders or Hub ids of transcoders of one model.")],
-    model: Annotated[str, typer.Option(help="gemma-3-270m, a Hub id, a folder or a .gguf file.")] = "gemma-3-270m",
-    data: Annotated[list[str] | None, typer.Option(help=DATA)] = None,
-    run: Annotated[Path | None, typer.Option(help="A training run's folder: use the text that it held out.")] = None,
-    tokens: Annotated[int, typer.Option(help="Tokens of text to measure on.", min=2)] = 20_000,
-    fit_tokens: Annotated[int, typer.Option(help="Tokens of other text to fit the baselines to.", min=2)] = 32_768,
-    context: Annotated[int, typer.Option(help="Tokens of a sequence, where --data is given.", min=2)] = 256,
-    seed: Annotated[int, typer.Option(help="Of the choice of text.")] = 0,
+    transcoders: Annotated[list[str], typer.Argument(help="Folders or Hub ids of transcoders for one model.")],
+    model: options.ModelOption = DEFAULT_MODEL,
+    data: options.DataOption = None,
+    run: Annotated[Path | None, typer.Option(help="The folder of a training run, whose held-out text is used.")] = None,
+    tokens: Annotated[int, typer.Option(help="Number of tokens to measure on.", min=2)] = 20_000,
+    fit_tokens: Annotated[int, typer.Option(help="Number of other tokens to fit the baselines to.", min=2)] = 32_768,
+    context: Annotated[int, typer.Option(help="Tokens per sequence, with --data.", min=2)] = 256,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of text.")] = 0,
     baselines: Annotated[bool, typer.Option(help="Also measure an affine map and mean ablation.")] = True,
     trace_prompts: Annotated[bool, typer.Option(help="Also trace ten everyday prompts for their scores.")] = True,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: options.DeviceOption = "auto",
     out: Annotated[Path | None, typer.Option(help="Write the measurements as JSON to this file.")] = None,
 ) -> None:
-    """Measure TRANSCODERS on text that they were not trained on: reconstruction, sparsity, and the replaced model."""
-    from .output_paths import check_writable
+    """Measure TRANSCODERS on text they were not trained on: reconstruction, sparsity, and the model's predictions."""
+    from .output_paths import check_folder
 
     if out is not None:
-        check_writable(out.parent)
+        check_folder(out.parent)
     from cotrace.attribution.validation.graph_scores import EVERYDAY_PROMPTS
     from cotrace.evaluation import evaluate_transcoders
     from cotrace.training.evaluate import save_evaluations
 
-    from .report import say_written
+    from .report import print_written
 
     results = evaluate_transcoders(
         transcoders,
@@ -53,11 +55,11 @@ def evaluate(
     print_results(results)
     if out is not None:
         save_evaluations(results, out)
-        say_written(out)
+        print_written(out)
 
 
 def print_results(results: Sequence["TranscoderEvaluation"]) -> None:
-    """Stand-ins side by side, and their reconstruction by layer."""
+    """Print the sets of transcoders side by side, and their reconstruction by layer."""
     from rich.table import Table
 
     from .report import console, printable

@@ -5,28 +5,31 @@ from typing import Annotated
 
 import typer
 
+from cotrace.graphs.prune import PruneConfig, check_threshold
+
+from . import options
+
 
 def prune(
-    file: Annotated[Path, typer.Argument(help="A graph file, *.arrow.")],
-    node_threshold: Annotated[float, typer.Option(help="Share of the influence that the kept nodes hold.")] = 0.8,
-    edge_threshold: Annotated[float, typer.Option(help="Share of the influence that the kept edges hold.")] = 0.98,
-    keep_errors: Annotated[bool, typer.Option(help="Keep every error node.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Where to write; default FILE with .pruned.arrow.")] = None,
+    file: options.GraphArgument,
+    node_threshold: options.NodeThresholdOption = PruneConfig.node_threshold,
+    edge_threshold: options.EdgeThresholdOption = PruneConfig.edge_threshold,
+    keep_errors: options.KeepErrorsOption = PruneConfig.keep_errors,
+    out: Annotated[Path | None, typer.Option(help="Where to write. Default: NAME.pruned.arrow beside FILE.")] = None,
 ) -> None:
-    """Keep the nodes and edges that carry the stated shares of the influence."""
+    """Keep the nodes and edges that carry given shares of the influence."""
     import cotrace
-    from cotrace.graphs.prune import check_threshold
 
-    from .output_paths import check_target
-    from .report import console, print_summary, say_written
+    from .output_paths import check_file
+    from .report import console, print_summary, print_written
 
     check_threshold("--node-threshold", node_threshold)
     check_threshold("--edge-threshold", edge_threshold)
     graph = cotrace.open(file)
-    path = out or file.with_name(f"{file.stem}.pruned.arrow")
-    check_target(path)
+    path = out or file.with_name(f"{file.name.partition('.arrow')[0]}.pruned.arrow")
+    check_file(path)
     with console.status("pruning"):
         circuit = graph.prune(node_threshold, edge_threshold, keep_errors)
     circuit.save(path)
     print_summary(circuit)
-    say_written(path)
+    print_written(path)

@@ -6,11 +6,14 @@ from typing import Annotated
 
 import typer
 
-from cotrace.common.errors import CotraceError
+from cotrace.common.errors import ArgumentError
+from cotrace.graphs.drawing.config import DrawingConfig
+
+from . import options
 
 
 class PictureFormat(StrEnum):
-    """What a graph can be drawn as."""
+    """Formats in which a graph can be drawn."""
 
     SVG = "svg"
     PNG = "png"
@@ -19,31 +22,34 @@ class PictureFormat(StrEnum):
 
 
 def render(
-    file: Annotated[Path, typer.Argument(help="A graph file, *.arrow.")],
-    to: Annotated[PictureFormat | None, typer.Option(help="Kind of picture; default that of --out, else svg.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where to write; default FILE with the picture's ending.")] = None,
-    max_nodes: Annotated[int, typer.Option(help="At most so many nodes on the picture.", min=2)] = 60,
+    file: options.GraphArgument,
+    to: Annotated[PictureFormat | None, typer.Option(help="Format. Default: that of --out, else svg.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write. Default: FILE with the suffix of the format.")
+    ] = None,
+    max_nodes: options.MaxNodesOption = DrawingConfig.max_nodes,
+    max_edges: Annotated[int, typer.Option(help="Draw about this many edges.", min=1)] = DrawingConfig.max_edges,
 ) -> None:
     """Draw a graph. SVG and DOT need nothing else; PNG and PDF need Graphviz."""
     import cotrace
 
-    from .output_paths import check_target
-    from .report import console, say_written
+    from .output_paths import check_file
+    from .report import console, print_written
 
     path = picture_path(file, to, out)
     graph = cotrace.open(file)
-    check_target(path)
+    check_file(path)
     with console.status("drawing"):
-        graph.render(path, max_nodes=max_nodes)
-    say_written(path)
+        graph.render(path, max_nodes=max_nodes, max_edges=max_edges)
+    print_written(path)
 
 
 def picture_path(file: Path, to: PictureFormat | None, out: Path | None) -> Path:
-    """Where the picture goes; ValueError if --to and the ending of --out disagree."""
+    """Return where to write the picture. Raises ArgumentError if --to and the suffix of --out disagree."""
     if out is None:
         return file.with_suffix(f".{to or PictureFormat.SVG}")
     if out.suffix[1:] not in list(PictureFormat):
         return out.with_name(f"{out.name}.{to or PictureFormat.SVG}")
     if to is not None and out.suffix != f".{to}":
-        raise CotraceError(f"--out {out} ends in {out.suffix} and --to is {to}; leave one of them out")
+        raise ArgumentError(f"--out {out} ends in {out.suffix} and --to is {to}; omit one of them")
     return out

@@ -1,23 +1,25 @@
-"""`cotrace show`: a graph file in words."""
+"""`cotrace show`: a graph file as text."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cotrace.common.errors import CotraceError
+from cotrace.common.errors import ArgumentError
+
+from . import options
 
 
 def show(
-    file: Annotated[Path, typer.Argument(help="A graph file, *.arrow.")],
-    target: Annotated[str | None, typer.Option(help="Paths to this target only: its text or node number.")] = None,
-    top: Annotated[int, typer.Option(help="How many nodes to list.", min=0)] = 10,
-    paths: Annotated[int, typer.Option(help="How many paths to list.", min=0)] = 5,
+    file: options.GraphArgument,
+    target: Annotated[str | None, typer.Option(help="Show paths to this target only: its text or node number.")] = None,
+    top: Annotated[int, typer.Option(help="Number of nodes to show.", min=0)] = 10,
+    paths: Annotated[int, typer.Option(help="Number of paths to show.", min=0)] = 5,
 ) -> None:
-    """Summarise a graph: tokens, targets, scores, top nodes, strongest paths to a target."""
+    """Summarize a graph: tokens, targets, scores, most influential nodes, strongest paths to the targets."""
     import cotrace
 
-    from .report import print_paths, print_summary, print_top_nodes, print_validation
+    from .report import print_paths, print_summary, print_top_nodes
+    from .report_validation import print_validation
 
     graph = cotrace.open(file)
     node = None if target is None else find_target(graph.info["targets"], target)
@@ -28,13 +30,16 @@ def show(
         print_validation(graph)
 
 
-def find_target(targets: list[dict], wanted: str) -> int:
-    """Node number of a target given by text or number; ValueError lists those that exist, and for a text of several."""
-    named = [t["node"] for t in targets if wanted in (t["label"], t["label"].strip())]
-    found = [t["node"] for t in targets if wanted == str(t["node"])] or named
-    if len(found) == 1:
-        return found[0]
+def find_target(targets: list[dict], name: str) -> int:
+    """Return the node number of a target given by text or number.
+
+    Raises ArgumentError, which lists the targets, for an unknown one and for a text that several have.
+    """
+    named = [t["node"] for t in targets if name in (t["label"], t["label"].strip())]
+    matches = [t["node"] for t in targets if name == str(t["node"])] or named
+    if len(matches) == 1:
+        return matches[0]
     names = ", ".join(f"{target['label']!r} ({target['node']})" for target in targets)
-    if found:
-        raise CotraceError(f"several targets are {wanted!r}; name one by its number: {names}")
-    raise CotraceError(f"the graph has no target {wanted!r}; its targets are {names}")
+    if matches:
+        raise ArgumentError(f"several targets are {name!r}; give the number of one: {names}")
+    raise ArgumentError(f"the graph has no target {name!r}; its targets are {names}")

@@ -3,183 +3,221 @@
 import hashlib
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cotrace.common.errors import CotraceError
-from cotrace.target_syntax import parse_memory, parse_positions, parse_target
+from cotrace.attribution.tracing.config import TraceConfig
+from cotrace.common.errors import ArgumentError, PromptError
+from cotrace.defaults import DEFAULT_MODEL
+from cotrace.graphs import Graph
+from cotrace.graphs.drawing.config import DrawingConfig
+from cotrace.graphs.prune import PruneConfig, check_threshold
+from cotrace.target_syntax import parse_bytes, parse_positions, parse_targets
 
-HOW_TO_NAME_TARGETS = (
-    "A target: a token's exact text (' cold', with its space), id:1234, 'diff: cold| hot' for a logit difference, "
-    "or feature:LAYER:POSITION:ID. Repeatable; default: the likeliest tokens."
-)
+from . import options
 
-HOW_TO_GIVE_PROMPTS = (
-    "Instead of PROMPT: a file of JSON lines (.jsonl) or Parquet with a column `prompt` (a text, token ids or a chat) "
-    "and, if wanted, `id` and `targets`. The same command goes on where it was stopped."
-)
+if TYPE_CHECKING:
+    from cotrace.batch import BatchSummary
 
-HOW_TO_NAME_POSITIONS = (
-    "Where the targets are read: a number, negative from the end, or FIRST:STOP for all from FIRST up to STOP - 1. "
-    "Repeatable; default: the last."
-)
-
-HOW_MANY_WORKERS = "For --prompts: so many processes, each with a model and a GPU or a share of the CPUs; needs Ray."
-
-HOW_TO_NAME_TRANSCODERS = (
-    "gemma-3-270m-clt (ships with cotrace), neurons, neurons:K, a folder or a Hub id. Default: what ships for the "
-    "model, or else its neurons."
-)
+PATHS_SHOWN = 8
 
 
 def trace(
     prompt: Annotated[str | None, typer.Argument(help="The text to trace.")] = None,
-    prompts: Annotated[Path | None, typer.Option(help=HOW_TO_GIVE_PROMPTS)] = None,
-    model: Annotated[str, typer.Option(help="gemma-3-270m, a Hub id, a folder or a .gguf file.")] = "gemma-3-270m",
-    transcoders: Annotated[str | None, typer.Option(help=HOW_TO_NAME_TRANSCODERS)] = None,
-    target: Annotated[list[str] | None, typer.Option(help=HOW_TO_NAME_TARGETS)] = None,
-    max_targets: Annotated[int, typer.Option(help="At most so many of the likeliest tokens.", min=1)] = 10,
-    target_mass: Annotated[float, typer.Option(help="Probability that the targets should hold together.")] = 0.95,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            help="Instead of PROMPT: a file of JSON lines (.jsonl) or Parquet with a column `prompt` (a text, token ids or "
+            "a chat) and, optionally, `id` and `targets`. The same command continues after an interruption."
+        ),
+    ] = None,
+    model: options.ModelOption = DEFAULT_MODEL,
+    transcoders: options.TranscodersOption = None,
+    targets: Annotated[list[str] | None, typer.Option(metavar="TARGET", help=options.TARGETS_SYNTAX)] = None,
+    position: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="POSITION",
+            help="Where targets are read: an integer, negative from the end, or FIRST:STOP. Repeatable. Default: -1, the "
+            "last position.",
+        ),
+    ] = None,
+    max_targets: Annotated[
+        int, typer.Option(help="Take at most this many of the likeliest tokens.", min=1)
+    ] = TraceConfig.max_targets,
+    target_mass: Annotated[
+        float, typer.Option(help="Take likeliest tokens until they hold this probability together.")
+    ] = TraceConfig.target_mass,
     coverage: Annotated[
-        float, typer.Option(help="Rows may be left out of features with the rest of the influence.")
-    ] = 1.0,
-    max_features: Annotated[int | None, typer.Option(help="At most so many features' rows.", min=0)] = None,
-    max_seconds: Annotated[float | None, typer.Option(help="Stop computing rows after about so long.")] = None,
-    position: Annotated[list[str] | None, typer.Option(help=HOW_TO_NAME_POSITIONS)] = None,
-    next_tokens: Annotated[
-        bool, typer.Option("--next", help="Targets: the token that PROMPT itself has after each --position.")
-    ] = False,
+        float, typer.Option(help="Stop when skipped features hold at most 1 − COVERAGE of the influence.")
+    ] = TraceConfig.coverage,
+    max_features: Annotated[
+        int | None, typer.Option(help="Compute the rows of at most this many features.", min=0)
+    ] = TraceConfig.max_features,
+    max_seconds: Annotated[
+        float | None, typer.Option(help="Stop computing rows after about this many seconds.")
+    ] = TraceConfig.max_seconds,
+    masked_positions: options.MaskedPositionsOption = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Rows per batch; changes results by rounding only. Default: chosen for speed.", min=1),
+    ] = TraceConfig.batch_size,
     memory: Annotated[
-        str | None, typer.Option(help="Stay within so much memory, such as 8GiB. Default: what is free.")
+        str | None,
+        typer.Option(metavar="SIZE", help="Use at most this much memory, such as 8GiB. Default: what is free."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option(help="Only say what the trace would take: memory, disk, rows, time.")
+        bool, typer.Option("--dry-run", help="Only estimate what the trace needs: memory, disk, rows, time.")
     ] = False,
-    node_threshold: Annotated[float, typer.Option(help="Share of the influence that the kept nodes hold.")] = 0.8,
-    edge_threshold: Annotated[float, typer.Option(help="Share of the influence that the kept edges hold.")] = 0.98,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, float64, or bfloat16 (storage only).")] = "auto",
-    out: Annotated[Path, typer.Option(help="Folder for the results; made if it does not exist.")] = Path("out"),
-    chat: Annotated[bool, typer.Option(help="Wrap the prompt as a user's turn of the model's chat template.")] = False,
+    node_threshold: options.NodeThresholdOption = PruneConfig.node_threshold,
+    edge_threshold: options.EdgeThresholdOption = PruneConfig.edge_threshold,
+    keep_errors: options.KeepErrorsOption = PruneConfig.keep_errors,
+    device: options.DeviceOption = "auto",
+    dtype: options.DtypeOption = "auto",
+    out: Annotated[Path, typer.Option(help="Folder for the results; created if it does not exist.")] = Path("out"),
+    chat: options.ChatOption = False,
     full: Annotated[
-        bool, typer.Option(help="Also keep the graph before pruning, as NAME.full.arrow.zst; of many, in _full.")
+        bool, typer.Option("--full", help="Also keep the unpruned graph: NAME.full.arrow.zst, with --prompts in _full.")
     ] = False,
-    max_nodes: Annotated[int, typer.Option(help="At most so many nodes on the picture.", min=2)] = 60,
-    workers: Annotated[int | None, typer.Option(help=HOW_MANY_WORKERS, min=1)] = None,
+    max_nodes: options.MaxNodesOption = DrawingConfig.max_nodes,
+    row_cache_bytes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="With --prompts: cache rows in temporary files of this size, such as 2GiB, for prompts that start alike.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="With --prompts: start this many processes, each with a model and a GPU or a share of the CPUs. Needs Ray.",
+            min=1,
+        ),
+    ] = None,
     ray: Annotated[
-        str | None, typer.Option(help="For --prompts: work on a Ray cluster, auto or HOST:PORT. Default: this machine.")
+        str | None,
+        typer.Option(help="With --prompts: use a Ray cluster, auto or HOST:PORT. Default: this machine."),
     ] = None,
 ) -> None:
-    """Trace PROMPT and write its circuit: NAME.arrow, NAME.svg and a summary.
+    """Trace PROMPT and write its circuit: a graph file, a picture and a summary.
 
-    With --prompts, trace many: a data set of circuits with a folder id=… for each, and no pictures.
+    With --prompts, trace a file of prompts into a data set with one folder id=… for each, without pictures.
     """
-    from cotrace.graphs.prune import check_threshold
+    from .output_paths import check_folder
 
-    from .output_paths import check_writable
-
-    check_what(prompt, prompts, workers, ray, dry_run)
+    check_prompt_options(
+        prompt, prompts, dry_run, {"--workers": workers, "--ray": ray, "--row-cache-bytes": row_cache_bytes}
+    )
     check_threshold("--node-threshold", node_threshold)
     check_threshold("--edge-threshold", edge_threshold)
-    check_threshold("--target-mass", target_mass)
-    check_limits(coverage, max_features, max_seconds)
-    if target and next_tokens:
-        raise CotraceError("--next says what the targets are, and so does --target; use one of them")
-    targets = "next" if next_tokens else [parse_target(text) for text in target] if target else None
-    check_writable(out)
+    config = TraceConfig(
+        position=parse_positions("--position", position) if position else TraceConfig.position,
+        max_targets=max_targets,
+        target_mass=target_mass,
+        coverage=coverage,
+        max_features=max_features,
+        max_seconds=max_seconds,
+        masked_positions=options.positions("--masked-positions", masked_positions),
+        batch_size=batch_size,
+        memory=None if memory is None else parse_bytes("--memory", memory),
+    )
+    pruning = PruneConfig(node_threshold, edge_threshold, keep_errors)
+    parsed_targets = parse_targets(targets) if targets else None
+    loading: dict[str, Any] = {"model": model, "transcoders": transcoders, "device": device, "dtype": dtype}
+    check_folder(out)
+    if prompts is not None:
+        import cotrace
 
-    to_load: dict[str, Any] = {"model": model, "transcoders": transcoders, "device": device, "dtype": dtype}
-    options: dict[str, Any] = {  # of Model.trace
-        "position": parse_positions(position or ["-1"]),
-        "max_targets": max_targets,
-        "target_mass": target_mass,
-        "coverage": coverage,
-        "max_features": max_features,
-        "max_seconds": max_seconds,
-        "memory": parse_memory(memory),
-    }
-    pruning: dict[str, Any] = {"node_threshold": node_threshold, "edge_threshold": edge_threshold}
-    if prompt is None:
-        alike = {"targets": targets, "chat": chat, "full": full, "workers": workers, "ray": ray}
-        trace_file(prompts, out, **to_load, **options, **pruning, **alike)
+        report_batch(
+            cotrace.trace_many(
+                prompts,
+                out,
+                **loading,
+                targets=parsed_targets,
+                **vars(config),
+                chat=chat,
+                **vars(pruning),
+                full=full,
+                workers=workers,
+                ray=ray,
+                row_cache_bytes=parse_bytes("--row-cache-bytes", row_cache_bytes) if row_cache_bytes else 0,
+            )
+        )
         return
+    assert prompt is not None
+    content = [{"role": "user", "content": prompt}] if chat else prompt
+    if dry_run:
+        estimate(content, parsed_targets, config, loading)
+        return
+    graph = trace_one(content, parsed_targets, config, loading)
+    write(graph, pruning, out / file_stem(prompt), full, max_nodes)
 
+
+def check_prompt_options(prompt: str | None, prompts: Path | None, dry_run: bool, for_many: dict[str, Any]) -> None:
+    """Raise ArgumentError unless there is one prompt or a file of them, with options that belong to it."""
+    if (prompt is None) == (prompts is None):
+        raise ArgumentError("give a PROMPT, or a file of prompts with --prompts; one of the two")
+    if prompt == "":
+        raise PromptError("the prompt is empty; write some text")
+    if prompts is not None and dry_run:
+        raise ArgumentError("--dry-run is for one PROMPT; omit it with --prompts")
+    given = [name for name, value in for_many.items() if value is not None]
+    if prompt is not None and given:
+        raise ArgumentError(f"{', '.join(given)} can only be used with --prompts; omit it for one prompt")
+
+
+def trace_one(content: Any, targets: Any, config: TraceConfig, loading: dict[str, Any]) -> Graph:
+    """Load a model and trace one prompt."""
+    import cotrace
+
+    return cotrace.load(**loading).trace(content, targets, **vars(config))
+
+
+def estimate(content: Any, targets: Any, config: TraceConfig, loading: dict[str, Any]) -> None:
+    """Load a model and print what tracing one prompt needs."""
     import cotrace
 
     from .report import print_plan
 
-    loaded = cotrace.load(**to_load)
-    said = [{"role": "user", "content": prompt}] if chat else prompt
-    if dry_run:
-        print_plan(loaded.plan(said, targets, progress=None, **options))
-        return
-    write(loaded.trace(said, targets, **options), pruning, out / slug(prompt), full, max_nodes)
+    print_plan(cotrace.load(**loading).plan(content, targets, progress=None, **vars(config)))
 
 
-def check_what(prompt: str | None, prompts: Path | None, workers: int | None, ray: str | None, dry_run: bool) -> None:
-    """Raise ValueError unless there is one prompt or a file of them, and workers for a file only."""
-    if (prompt is None) == (prompts is None):
-        raise CotraceError("give a PROMPT, or a file of many with --prompts; one of the two")
-    if prompt == "":
-        raise CotraceError("the prompt is empty; write some text")
-    if prompts is not None and dry_run:
-        raise CotraceError("--dry-run is for one PROMPT; leave it out for --prompts")
-    if prompt is not None and (workers or ray):
-        raise CotraceError("--workers and --ray are for --prompts; leave them out for one prompt")
+def report_batch(summary: "BatchSummary") -> None:
+    """Print what became of a file of prompts; exit with status 1 if any failed."""
+    from .report import print_line
 
-
-def trace_file(prompts: Any, out: Path, **options: Any) -> None:
-    """Trace a file of prompts, and say what became of them; exits with 1 if any failed."""
-    import cotrace
-
-    from .report import console
-
-    summary = cotrace.trace_many(prompts, out, **options)
-    console.print(
+    print_line(
         f"traced {summary.traced:,}, skipped {summary.skipped:,} that were done, failed {summary.failed:,}; "
-        f"records in {summary.records}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
+        f"records in {summary.records}"
     )
     if summary.failed:
         raise typer.Exit(1)
 
 
-def check_limits(coverage: float, max_features: int | None, max_seconds: float | None) -> None:
-    """Raise ValueError for limits that make no sense."""
-    from cotrace.attribution.tracing.row_selection import RowBudget
+def write(graph: Graph, pruning: PruneConfig, name: Path, full: bool, max_nodes: int) -> None:
+    """Write the circuit, its picture and, if asked for, the unpruned graph; `name` is a path without a suffix.
 
-    RowBudget(coverage, max_features, max_seconds)
-
-
-def write(graph: Any, pruning: dict[str, Any], name: Path, full: bool, max_nodes: int) -> None:
-    """Write the circuit and, if asked for, the graph before pruning; NAME says where, without an ending."""
-    from .report import console
+    Prints a summary, and last which files were written and what to open.
+    """
+    from .report import console, print_line, print_paths, print_summary, print_written
 
     with console.status("pruning"):
-        circuit = graph.prune(**pruning)
-    written = [circuit.save(f"{name}.arrow")]
-    if full:
-        written.append(graph.save(f"{name}.full.arrow.zst"))
-    finish(circuit, written, Path(f"{name}.svg"), max_nodes)
-
-
-def finish(circuit: Any, written: list[Path], picture: Path, max_nodes: int) -> None:
-    """Print the summary of a circuit, draw it, and print which files were written; the picture comes last."""
-    from .report import print_paths, print_summary, say_written
-
+        circuit = graph.prune(**vars(pruning))
     print_summary(circuit)
-    print_paths(circuit, 8)
-    for path in [*written, circuit.render(picture, max_nodes=max_nodes)]:
-        say_written(path)
+    print_paths(circuit, PATHS_SHOWN)
+    print_written(circuit.save(f"{name}.arrow"))
+    if full:
+        print_written(graph.save(f"{name}.full.arrow.zst"))
+    picture = circuit.render(Path(f"{name}.svg"), max_nodes=max_nodes)
+    print_written(picture)
+    print_line(f"open {picture} in a browser; `cotrace show {name}.arrow` prints more")
 
 
-def slug(prompt: str, length: int = 60) -> str:
-    """A file name for a prompt: its words, with a hash where they are cut short or none is left.
+def file_stem(prompt: str, length: int = 60) -> str:
+    """Return a file name for a prompt: its words, with a hash if they are cut or there are none.
 
-    Prompts that differ in case or punctuation only share a name; --out keeps them apart.
+    Prompts that differ in case or punctuation only get the same name; --out keeps them apart.
     """
     words = re.sub(r"[^\w]+", "-", prompt.lower()).strip("-")
     name = words[:length].rstrip("-")

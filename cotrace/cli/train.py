@@ -1,50 +1,56 @@
-"""`cotrace train`: transcoders for a model, on text."""
+"""`cotrace train`: train transcoders for a model on text."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from cotrace.common.errors import CotraceError
+from cotrace.common.errors import ArgumentError
 
-DATA = (
-    "A text file (.txt, .md, .rst, .jsonl or .parquet with a column `text`), a folder of them, a Hugging Face data "
-    "set as NAME[:SPLIT[:COLUMN]], or samples[:N], so many sequences that the model writes itself. Repeatable."
-)
+from . import options
 
 
 def train(
-    out: Annotated[Path, typer.Option(help="Folder for the run and its result; made if it does not exist.")],
+    out: Annotated[Path, typer.Option(help="Folder for the run and its result; created if it does not exist.")],
     model: Annotated[str | None, typer.Option(help="A Hub id, a folder or a .gguf file.  [gemma-3-270m]")] = None,
-    data: Annotated[list[str] | None, typer.Option(help=f"{DATA}  [samples]")] = None,
+    data: options.DataOption = None,
     kind: Annotated[str | None, typer.Option(help="clt, transcoder, skip-transcoder or sae.  [clt]")] = None,
-    width: Annotated[int | None, typer.Option(help="Features of each layer.  [1024]")] = None,
-    target_l0: Annotated[float | None, typer.Option(help="Active features of a layer and token.  [20]")] = None,
+    width: Annotated[int | None, typer.Option(help="Features per layer.  [1024]")] = None,
+    target_l0: Annotated[
+        float | None, typer.Option(help="Mean number of active features per layer and token.  [20]")
+    ] = None,
     activation: Annotated[str | None, typer.Option(help="batchtopk, topk or jumprelu.  [batchtopk]")] = None,
-    affine: Annotated[bool | None, typer.Option(help="An affine skip too.  [for clt and skip-transcoder]")] = None,
-    matryoshka: Annotated[list[int] | None, typer.Option(help="Width of a nested prefix. Repeatable.")] = None,
-    tokens: Annotated[int | None, typer.Option(help="Tokens of text to train on.  [1000000]")] = None,
-    batch_tokens: Annotated[int | None, typer.Option(help="Tokens of a step.  [1024]")] = None,
+    affine: Annotated[
+        bool | None, typer.Option(help="Also train an affine skip connection.  [for clt and skip-transcoder]")
+    ] = None,
+    matryoshka: Annotated[
+        list[int] | None, typer.Option(help="Width of a nested prefix of the features. Repeatable.")
+    ] = None,
+    tokens: Annotated[int | None, typer.Option(help="Number of tokens to train on.  [1000000]")] = None,
+    batch_tokens: Annotated[int | None, typer.Option(help="Tokens per step.  [1024]")] = None,
     buffer_tokens: Annotated[
-        int | None, typer.Option(help="Tokens whose activations are in memory and shuffled together.  [32768]")
+        int | None, typer.Option(help="Tokens whose activations are kept in memory and shuffled together.  [32768]")
     ] = None,
-    context: Annotated[int | None, typer.Option(help="Tokens of a sequence, BOS included.  [256]")] = None,
-    passes: Annotated[int | None, typer.Option(help="How often each token is trained on.  [1]")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Highest rate of Adam.  [0.003]")] = None,
-    sparsity: Annotated[float | None, typer.Option(help="Weight of the L0 penalty, for jumprelu.  [0.3]")] = None,
-    bandwidth: Annotated[float | None, typer.Option(help="Of jumprelu's gradient estimate.  [0.1]")] = None,
+    context: Annotated[int | None, typer.Option(help="Tokens per sequence, BOS included.  [256]")] = None,
+    passes: Annotated[int | None, typer.Option(help="Number of times each token is trained on.  [1]")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate of Adam.  [0.003]")] = None,
+    sparsity: Annotated[float | None, typer.Option(help="Weight of the L0 penalty (jumprelu).  [0.3]")] = None,
+    bandwidth: Annotated[
+        float | None, typer.Option(help="Bandwidth of the gradient estimate (jumprelu).  [0.1]")
+    ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="Of large products: float32, bfloat16, or auto, bfloat16 on a GPU.  [auto]")
+        str | None,
+        typer.Option(
+            help="Precision of large matrix products: float32, bfloat16, or auto (bfloat16 on a GPU).  [auto]"
+        ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything random.  [0]")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --out, with its own settings.")
-    ] = False,
+    seed: Annotated[int | None, typer.Option(help="Seed of all random numbers.  [0]")] = None,
+    device: options.DeviceOption = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out, with its settings.")] = False,
 ) -> None:
-    """Train transcoders on a model's own activations, into files in the layout of Gemma Scope 2.
+    """Train transcoders on a model's activations, and write them in the layout of Gemma Scope 2.
 
-    A run may be stopped at any moment: --resume goes on from its last checkpoint.
+    A run can be stopped at any time: --resume continues from its last checkpoint.
     """
     given = {
         "model": model,
@@ -69,18 +75,18 @@ def train(
     settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if resume and settings:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in settings)
-        raise CotraceError(f"--resume goes on with the run's own settings: leave out {names}")
+        raise ArgumentError(f"--resume continues with the settings of the run: omit {names}")
 
-    from .output_paths import check_writable
+    from .output_paths import check_folder
 
-    check_writable(out)
+    check_folder(out)
 
     from cotrace.training import TrainingConfig, resume_training, train_transcoders
 
-    from .report import console
+    from .report import print_line
 
     if resume:
         result = resume_training(out, device=device)
     else:
         result = train_transcoders(TrainingConfig(**settings), out, device=device)
-    console.print(f"transcoders in {result}", markup=False, highlight=False, soft_wrap=True)
+    print_line(f"transcoders in {result}")

@@ -1,100 +1,137 @@
-"""`cotrace validate`: does the model do what a graph says?"""
+"""`cotrace validate`: compare a graph with what the model does when nodes are ablated."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from cotrace.common.errors import CotraceError
+from cotrace.attribution.interventions.config import InterventionConfig
+from cotrace.attribution.validation.config import ValidationConfig
+from cotrace.common.errors import ArgumentError
+from cotrace.graphs import Graph
 
-from .steer import HOW_TO_FREEZE, HOW_TO_TREAT_ERRORS, WHERE_IT_HOLDS
-
-HOW_TO_NAME_GROUPS = (
-    "Also ablate these nodes of the graph together: NAME=12,45,77, numbers as `cotrace show` prints them. Repeatable."
-)
+from . import options
 
 
 def validate(
     file: Annotated[
         Path,
-        typer.Argument(help="A graph file. Of a pruned one, edges predict less and the sample is of what was kept."),
+        typer.Argument(
+            help="A graph file, best an unpruned one: the edges of a pruned graph predict less, and the sample contains "
+            "only features that were kept."
+        ),
     ],
-    nodes: Annotated[int, typer.Option(help="So many of the most influential features, one by one.", min=1)] = 60,
-    sample: Annotated[int, typer.Option(help="So many features drawn at random from the whole graph.", min=1)] = 60,
+    nodes: Annotated[
+        int, typer.Option(help="Ablate this many of the most influential features, one by one.", min=1)
+    ] = ValidationConfig.nodes,
+    sample: Annotated[
+        int, typer.Option(help="Ablate this many features drawn at random from the whole graph.", min=1)
+    ] = ValidationConfig.sample,
     controls: Annotated[
-        int, typer.Option(help="For each of them, so many random active features of its size.", min=1)
-    ] = 3,
-    paths: Annotated[int, typer.Option(help="So many of the strongest paths, each as a whole.", min=0)] = 5,
-    group: Annotated[list[str] | None, typer.Option(help=HOW_TO_NAME_GROUPS)] = None,
-    freeze: Annotated[str, typer.Option(help=HOW_TO_FREEZE)] = "none",
-    layer: Annotated[list[str] | None, typer.Option(help=WHERE_IT_HOLDS)] = None,
-    errors: Annotated[str, typer.Option(help=HOW_TO_TREAT_ERRORS)] = "recomputed",
-    seed: Annotated[int, typer.Option(help="Of the draws.", min=0)] = 0,
+        int, typer.Option(help="For each ablated set, ablate this many random sets of the same size.", min=1)
+    ] = ValidationConfig.controls,
+    paths: Annotated[
+        int, typer.Option(help="Ablate the features of this many of the strongest paths, each path as a whole.", min=0)
+    ] = ValidationConfig.paths,
+    groups: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=NODES",
+            help="Also ablate these nodes together: NAME=12,45,77, with the numbers that `cotrace show` prints. Repeatable.",
+        ),
+    ] = None,
+    freeze: options.FreezeOption = InterventionConfig.freeze,
+    layers: options.LayersOption = None,
+    errors: options.ErrorsOption = InterventionConfig.errors,
+    seed: Annotated[int, typer.Option(help="Seed of the random draws.", min=0)] = ValidationConfig.seed,
     model: Annotated[
-        str | None, typer.Option(help="Where the graph's model is. Default: the name in the file.")
+        str | None, typer.Option(help="Where the graph's model is. Default: its name in the file.")
     ] = None,
     transcoders: Annotated[
-        str | None, typer.Option(help="Where its transcoders are. Default: the name in the file.")
+        str | None, typer.Option(help="Where the graph's transcoders are. Default: their name in the file.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: options.DeviceOption = "auto",
     dtype: Annotated[
         str | None, typer.Option(help="auto, float32, float64, or bfloat16 (storage only). Default: that of the graph.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the graph here instead of into FILE.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write the graph. Default: NAME.validated.arrow beside FILE.")
+    ] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="The plot: .svg, .png or .pdf. Default: NAME.validation.svg beside the graph.")
+        Path | None,
+        typer.Option(
+            help="Where to write the plot: .svg, .png or .pdf. Default: NAME.validation.svg beside the graph."
+        ),
     ] = None,
 ) -> None:
-    """Ablate what the graph in FILE says matters, and compare what the model does with what the edges predict.
+    """Ablate the nodes that the graph in FILE ranks highest, and compare the model's response with its edges.
 
-    The result is kept in the graph's metadata, where `cotrace show` finds it, and drawn.
+    Writes the graph with the measurements in its metadata, which `cotrace show` prints, and a plot of them.
     """
     import cotrace
-    from cotrace.attribution.interventions.config import InterventionConfig
-    from cotrace.attribution.validation.plot import FORMATS, plot_validation
+    from cotrace.attribution.validation.plot import plot_validation
 
-    from .edit_syntax import parse_layers
-    from .output_paths import check_target
-    from .report import print_validation, say_written
+    from .report import print_written
+    from .report_validation import print_validation
 
-    graph = cotrace.open(file)
-    setting: dict[str, Any] = {"freeze": freeze, "layers": parse_layers(layer or []), "errors": errors}
-    InterventionConfig(**setting)
-    groups = parse_groups(group or [], graph)
-    target = out or file
-    picture = plot or target.with_name(f"{target.name.partition('.arrow')[0]}.validation.svg")
-    if picture.suffix not in FORMATS:
-        raise CotraceError(f"--plot {picture} should end in {', '.join(FORMATS)}")
-    check_target(target)
-    check_target(picture, "--plot")
-    info = graph.info
-    of_graph = "float64" if info["settings"].get("dtype") == "float64" else "auto"
-    spec = transcoders or info["transcoders"]["name"]
-    loaded = cotrace.load(model or info["model"]["name"], spec, device=device, dtype=dtype or of_graph)
+    freezing: dict[str, Any] = {"freeze": freeze, "layers": options.positions("--layers", layers), "errors": errors}
     sizes: dict[str, Any] = {"nodes": nodes, "sample": sample, "controls": controls, "paths": paths, "seed": seed}
-    validated = loaded.validate(graph, groups=groups, **setting, **sizes)
-    written = [validated.save(target), plot_validation(validated, picture)]
+    InterventionConfig(**freezing)
+    ValidationConfig(**sizes)
+    graph = cotrace.open(file)
+    parsed_groups = parse_groups(groups or [], graph)
+    target, picture = output_files(file, out, plot)
+    spec = transcoders or graph.info["transcoders"]["name"]
+    loaded = cotrace.load(model or graph.info["model"]["name"], spec, device=device, dtype=dtype or dtype_of(graph))
+    validated = loaded.validate(graph, groups=parsed_groups, **freezing, **sizes)
     print_validation(validated)
-    for path in written:
-        say_written(path)
+    print_written(validated.save(target))
+    print_written(plot_validation(validated, picture))
 
 
-def parse_groups(texts: list[str], graph: Any) -> dict[str, list[int]]:
-    """Read --group; ValueError for a malformed one, for a name given twice, and for nodes that cannot be ablated."""
-    found: dict[str, list[int]] = {}
-    changeable = graph.order.n_features + graph.order.n_errors
+def output_files(file: Path, out: Path | None, plot: Path | None) -> tuple[Path, Path]:
+    """Return the paths of the graph and of the plot, after a check that they can be written.
+
+    Raises ArgumentError for a plot of an unknown format, FileError for a path that cannot be written.
+    """
+    from cotrace.attribution.validation.plot import FORMATS
+
+    from .output_paths import check_file
+
+    stem = file.name.partition(".arrow")[0]
+    target = out or file.with_name(f"{stem}.validated.arrow")
+    picture = plot or target.with_name(f"{stem if out is None else target.name.partition('.arrow')[0]}.validation.svg")
+    if picture.suffix not in FORMATS:
+        raise ArgumentError(f"--plot {picture}: expected a name that ends in {', '.join(FORMATS)}")
+    check_file(target)
+    check_file(picture, "--plot")
+    return target, picture
+
+
+def dtype_of(graph: Graph) -> str:
+    """Return the dtype with which to load the model of a graph."""
+    return "float64" if graph.info["settings"].get("dtype") == "float64" else "auto"
+
+
+def parse_groups(texts: list[str], graph: Graph) -> dict[str, list[int]]:
+    """Return the groups of nodes that --groups names.
+
+    Raises ArgumentError for a malformed one, for a name given twice, and for nodes that cannot be ablated.
+    """
+    groups: dict[str, list[int]] = {}
+    n_editable = graph.order.n_features + graph.order.n_errors
     for text in texts:
         name, _, numbers = text.rpartition("=")
         parts = numbers.split(",")
         if not name or not all(part.strip().isdecimal() for part in parts):
-            raise CotraceError(f"--group {text!r} should be NAME=12,45,77, with numbers of nodes")
+            raise ArgumentError(f"--groups {text!r}: expected NAME=12,45,77, with node numbers")
         nodes = [int(part) for part in parts]
-        if max(nodes) >= changeable or len(set(nodes)) < len(nodes):
-            raise CotraceError(
-                f"--group {text!r} should name features and error nodes, each once: the nodes 0 … {changeable - 1} of "
-                "this graph"
+        if max(nodes) >= n_editable or len(set(nodes)) < len(nodes):
+            raise ArgumentError(
+                f"--groups {text!r}: expected features and error nodes, each once; in this graph they are the nodes "
+                f"0 … {n_editable - 1}"
             )
-        if name in found:
-            raise CotraceError(f"--group {name!r} is given twice; give each group a name of its own")
-        found[name] = nodes
-    return found
+        if name in groups:
+            raise ArgumentError(f"--groups names {name!r} twice; give each group another name")
+        groups[name] = nodes
+    return groups

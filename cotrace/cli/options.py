@@ -1,0 +1,115 @@
+"""Options that several commands have: their help texts, types and checks."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cotrace.target_syntax import parse_positions
+
+TARGETS_SYNTAX = (
+    "What the graph explains: the exact text of a token (' cold', with its space), id:1234, 'diff: cold| hot' for a logit "
+    "difference, a feature such as L17#264@5, or next for the token that PROMPT itself has after each --position. "
+    "Repeatable. Default: the likeliest next tokens."
+)
+
+NODE_SYNTAX = (
+    "NODE is a feature (L5#123), an error node (L5#error), or a direction after a layer, read from a .npy or .safetensors "
+    "file (L12:FILE). Positions follow an @: @4, @-1 (from the prompt's end), @2:6, @3,5, @prompt, @generated. Without "
+    "them, NODE is edited at all positions of the prompt and at every new token. Names that `cotrace show` prints can be "
+    "pasted. Join several nodes with +: 'L5#123@4 + L6#7'."
+)
+
+ModelOption = Annotated[str, typer.Option("--model", help="gemma-3-270m, a Hub id, a folder or a .gguf file.")]
+
+TranscodersOption = Annotated[
+    str | None,
+    typer.Option(
+        "--transcoders",
+        help="gemma-3-270m-clt (comes with cotrace), neurons, neurons:K, a folder or a Hub id. Default: the set that comes "
+        "with cotrace for the model, or else its neurons.",
+    ),
+]
+
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+
+DtypeOption = Annotated[str, typer.Option("--dtype", help="auto, float32, float64, or bfloat16 (storage only).")]
+
+ChatOption = Annotated[
+    bool, typer.Option("--chat", help="Wrap the prompt as a user's turn of the model's chat template.")
+]
+
+MaskedPositionsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--masked-positions",
+        metavar="POSITIONS",
+        help="Positions without features: an integer or FIRST:STOP. Repeatable. Position 0 is always masked. Default: "
+        "position 0, in a chat the first four.",
+    ),
+]
+
+NodeThresholdOption = Annotated[
+    float,
+    typer.Option(
+        "--node-threshold", help="Keep the most influential nodes that hold this share of the influence, 0 to 1."
+    ),
+]
+
+EdgeThresholdOption = Annotated[
+    float,
+    typer.Option("--edge-threshold", help="Keep the strongest edges that carry this share of the influence, 0 to 1."),
+]
+
+KeepErrorsOption = Annotated[bool, typer.Option("--keep-errors", help="Keep every error node.")]
+
+MaxNodesOption = Annotated[int, typer.Option("--max-nodes", help="Draw at most this many nodes.", min=2)]
+
+FreezeOption = Annotated[
+    str,
+    typer.Option(
+        "--freeze",
+        help="What keeps its value from the run without edits: none; attention (patterns); or all (patterns, norm scales, "
+        "error nodes, and features that are not edited).",
+    ),
+]
+
+LayersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--layers",
+        metavar="LAYERS",
+        help="Layers in which --freeze applies: an integer or FIRST:STOP. Repeatable. Default: every layer.",
+    ),
+]
+
+ErrorsOption = Annotated[
+    str,
+    typer.Option(
+        "--errors",
+        help="How an MLP that is not frozen is computed: recomputed (by the MLP itself), or constant (by the transcoders, "
+        "with the error nodes of the run without edits).",
+    ),
+]
+
+GraphArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A graph file, *.arrow.")]
+
+DataOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        help="A text file (.txt, .md, .rst, .jsonl or .parquet with a column `text`), a folder of them, a Hugging Face data "
+        "set NAME[:SPLIT[:COLUMN]], or samples[:N] for N sequences that the model generates. Repeatable.  [samples]",
+    ),
+]
+
+
+def positions(option: str, texts: list[str] | None) -> list[int] | None:
+    """Return the integers that a repeatable option names, None if it is not given.
+
+    Raises ArgumentError, with the name of the option, for anything but integers and FIRST:STOP.
+    """
+    if not texts:
+        return None
+    parsed = parse_positions(option, texts)
+    return [parsed] if isinstance(parsed, int) else parsed
