@@ -1,5 +1,6 @@
 """`cotrace steer`: how changes are written, what is refused before a model is loaded, and what is shown."""
 
+import errno
 import functools
 import json
 import pickle
@@ -119,7 +120,7 @@ def test_changes_as_users_write_them(vector):
     assert (direction.layer, direction.position) == (3, "generated")
     vector_D = torch.arange(1, WIDTH + 1, dtype=torch.float64)
     assert torch.allclose(direction.vector, vector_D / vector_D.norm(), rtol=1e-12)
-    assert str(direction) == f"L3:{vector.name}@generated"
+    assert str(direction) == f"L3 {vector.name}@generated"
     assert changes == {
         Feature(1, 1): cotrace.ablate(),
         Supernode([ErrorNode(2, position=4), Feature(2, 5)]): cotrace.ablate(),
@@ -337,7 +338,7 @@ def test_numbers_that_overflow_are_a_mistake(steer):
     status, _, error = steer(PROMPT, *MODEL, "--set", "L0#1@-1=1e300", "--max-new-tokens", "2")
     assert (status, error) == (
         2,
-        "error: the changes are so large that the model's values are no longer finite; use smaller ones\n",
+        "error: the edits are so large that the model's values are no longer finite; use smaller ones\n",
     )
 
 
@@ -461,7 +462,7 @@ def test_json_has_texts_tokens_probabilities_moves_and_settings(steer, model, tm
 
 def test_the_result_is_there_though_nobody_reads_the_text(steer, tmp_path, monkeypatch):
     def closed(_comparison):
-        raise BrokenPipeError
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
     monkeypatch.setattr(sys.modules["cotrace.cli.steer"], "print_comparison", closed)
     path = tmp_path / "steered.json"
