@@ -115,18 +115,20 @@ def print_changes(change: NextTokenChange, where: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from .report import console
+    from .report import console, print_line
 
-    table = Table("token", title=Text(where), title_justify="left", box=None)
+    table = Table("token", box=None)
     for name in ("before", "after", "difference"):
         table.add_column(name, justify="right")
     for token in change.top_changes:
         difference = token.after - token.before
         if abs(difference) >= SMALLEST_SHOWN:
             table.add_row(Text(repr(token.text)), f"{token.before:.2%}", f"{token.after:.2%}", f"{difference:+.2%}")
-    console.print(
-        table if table.row_count else Text(f"{where}: no probability changed by {SMALLEST_SHOWN:.3%} or more")
-    )
+    if not table.row_count:
+        print_line(f"{where}: no probability changed by {SMALLEST_SHOWN:.3%} or more")
+        return
+    print_line(where)
+    console.print(table)
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
