@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from helpers.random_graphs import dense, graphs, random_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_graphs import dense, graphs, random_graph
 from scipy.sparse import csr_array
 
 import cotrace

@@ -2,27 +2,14 @@
 
 import numpy as np
 import pytest
+from helpers.dense_influence import csr_of, neumann, normalised
+from helpers.random_graphs import dense, graphs, random_graph
 from hypothesis import given, settings
-from random_graphs import dense, graphs, random_graph
 
 from cotrace.graphs import CSR, NodeKind, NodeOrder
 from cotrace.graphs.csr import indptr_of
 from cotrace.graphs.influence import node_influence
 from cotrace.graphs.scores import graph_scores
-
-
-def normalised(matrix):
-    totals = np.abs(matrix).sum(1, keepdims=True)
-    return np.abs(matrix) / np.where(totals > 0, totals, 1)
-
-
-def neumann(matrix, weights):
-    """w (Ahat + Ahat^2 + …), term by term."""
-    term, total = weights, np.zeros_like(weights)
-    for _ in range(len(weights)):
-        term = term @ normalised(matrix)
-        total = total + term
-    return total
 
 
 @settings(max_examples=100, deadline=None)
@@ -38,13 +25,6 @@ def test_influence_is_the_neumann_series(graph):
 @given(graphs(dtype=np.float64))
 def test_influence_of_a_float64_graph(graph):
     np.testing.assert_allclose(graph.influence(), neumann(dense(graph), graph.target_weights), rtol=1e-12, atol=0)
-
-
-def csr_of(rows):
-    """CSR of a list of {source: weight}."""
-    indices = np.array([source for row in rows for source in row], np.int32)
-    weights = np.array([weight for row in rows for weight in row.values()], np.float32)
-    return CSR(indptr_of([*map(len, rows)]), indices, weights)
 
 
 def test_influence_of_a_graph_worked_by_hand():

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from random_graphs import random_graph
+from helpers.random_graphs import random_graph
 
 import cotrace
 from cotrace.common.errors import FileError

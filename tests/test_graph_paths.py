@@ -3,10 +3,10 @@
 import networkx as nx
 import numpy as np
 import pytest
+from helpers.dense_influence import normalised
+from helpers.random_graphs import dense, graphs, random_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_graphs import dense, graphs, random_graph
-from test_graph_influence import normalised
 
 from cotrace.graphs import Path, describe_path, node_label, strongest_paths
 

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 import pytest
+from helpers.dense_influence import csr_of, neumann, normalised
+from helpers.random_graphs import dense, graphs, random_graph
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from random_graphs import dense, graphs, random_graph
-from test_graph_influence import csr_of, neumann, normalised
 
 from cotrace.graphs import NodeKind, NodeOrder, PruneConfig, open_graph
 from cotrace.graphs.prune import select

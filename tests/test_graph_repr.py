@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from random_graphs import random_graph
+from helpers.random_graphs import random_graph
 
 from cotrace.graphs import graph as graph_module
 from cotrace.graphs import strongest_paths

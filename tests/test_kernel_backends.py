@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.kernel_problems import every_backend, poisoned_memory
 from hypothesis import given
 from hypothesis import strategies as st
-from kernel_problems import every_backend, poisoned_memory
 
 from cotrace.common.compiled import shares
 from cotrace.kernels import backends

@@ -14,7 +14,7 @@ pytest.importorskip("triton", reason="NOT TESTED: triton is not installed")
 def test_every_kernel_compiles(capability, tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment |= {"TRITON_CACHE_DIR": str(tmp_path)}
-    script = Path(__file__).parent / "compile_kernels.py"
+    script = Path(__file__).parent / "helpers" / "compile_kernels.py"
     done = subprocess.run(
         [sys.executable, script, str(capability)], env=environment, capture_output=True, text=True, check=False
     )

@@ -7,9 +7,7 @@ import hypothesis.extra.numpy as arrays
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from kernel_problems import (
+from helpers.kernel_problems import (
     PRECISIONS,
     Runner,
     bits,
@@ -28,6 +26,8 @@ from kernel_problems import (
     threads,
     virtual_memory,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from cotrace.kernels.decode import decode

@@ -6,9 +6,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from kernel_problems import (
+from helpers.kernel_problems import (
     PRECISIONS,
     Runner,
     bits,
@@ -27,6 +25,8 @@ from kernel_problems import (
     threads,
     virtual_memory,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from cotrace.kernels.edge_rows import SourceVectors, edge_rows, position_rows

@@ -13,9 +13,7 @@ import hypothesis.extra.numpy as arrays
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from kernel_problems import (
+from helpers.kernel_problems import (
     PRECISIONS,
     Runner,
     bits,
@@ -37,6 +35,8 @@ from kernel_problems import (
     spread,
     tiles,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from helpers.random_graphs import dense, graphs
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_graphs import dense, graphs
 from tiny import KINDS, prompt
 
 import cotrace

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tiny
 from helpers.cli import MODEL, run
+from helpers.random_graphs import dense, graphs, random_graph
 from hypothesis import given, settings
-from random_graphs import dense, graphs, random_graph
 
 import cotrace
 from cotrace.attribution.interventions.config import InterventionConfig

@@ -103,7 +103,7 @@ def _add_4x4(grad, vectors, rows):
 
 @compiled_for_sums
 def _add_4x2(grad, vectors, rows):
-    """What is left of a few vectors: 6 loads for 8 multiply-adds."""
+    """Compute the rest of a few vectors: 6 loads for 8 multiply-adds."""
     s00 = s01 = s10 = s11 = s20 = s21 = s30 = s31 = rows.dtype.type(0)
     for d in range(grad.shape[1]):
         g0, g1, g2, g3 = grad[0, d], grad[1, d], grad[2, d], grad[3, d]

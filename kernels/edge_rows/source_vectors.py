@@ -40,7 +40,7 @@ class SourceVectors:
 
     @cached_property
     def transposed(self) -> list[Tensor]:
-        """The vectors of each group as columns, (D, n): made once, as the bounds."""
+        """Vectors of each group as columns, (D, n)."""
         return [self.vectors_ED[start:stop].T for start, stop in pairwise(self.offsets)]
 
     def require(self, first: int, n_positions: int, width: int, n_columns: int) -> None:
