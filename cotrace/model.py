@@ -25,11 +25,10 @@ from cotrace.attribution.models.memory import (
     release_freed_memory,
 )
 from cotrace.attribution.tracing.activations import PromptActivations
-from cotrace.attribution.tracing.config import TraceConfig
+from cotrace.attribution.tracing.config import RowBudget, TraceConfig
 from cotrace.attribution.tracing.plan import DECODER_MEMORY_SHARE, TracePlan, allowed_memory, make_plan, spare_memory
 from cotrace.attribution.tracing.replacement import LocalReplacementModel
 from cotrace.attribution.tracing.row_cache import RowCache
-from cotrace.attribution.tracing.row_selection import RowBudget
 from cotrace.attribution.tracing.targets import TargetRequest
 from cotrace.attribution.tracing.trace import trace
 from cotrace.attribution.transcoders import Transcoders

@@ -318,3 +318,9 @@ def test_the_command_line_has_the_parameters_of_the_python_functions():
                     continue
                 option = options[name]
                 assert option.default in (parameter.default, None), name
+
+
+def test_help_texts_need_no_torch():
+    code = "import cotrace.cli, sys; print([m for m in ('torch', 'triton', 'transformers') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"

@@ -10,7 +10,8 @@ from tiny import KINDS, prompt
 
 import cotrace
 from cotrace.attribution.tracing.activations import ActiveFeatures
-from cotrace.attribution.tracing.row_selection import RowBudget, influence_bound
+from cotrace.attribution.tracing.config import RowBudget
+from cotrace.attribution.tracing.row_selection import influence_bound
 from cotrace.graphs.csr import CSR
 from cotrace.graphs.prune import _score_at_share
 from cotrace.graphs.pruning_bounds import certainty

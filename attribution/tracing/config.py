@@ -1,5 +1,6 @@
-"""The options of a trace: each default exists here and nowhere else."""
+"""The options of a trace: each default exists here and nowhere else. Imports no torch."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +8,37 @@ from typing import Any
 from cotrace.common.checks import as_index
 from cotrace.common.errors import ArgumentError
 
-from .row_selection import RowBudget
+
+@dataclass(frozen=True)
+class RowBudget:
+    """Limits of the rows that are computed; the options of the same names in `TraceConfig`.
+
+    Raises:
+        ArgumentError: a limit has the wrong type or is out of range.
+    """
+
+    coverage: float = 1.0
+    max_features: int | None = None
+    max_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        # Numbers of other libraries become Python's own: they are saved as JSON.
+        object.__setattr__(self, "coverage", float(self.coverage))
+        if not 0 < self.coverage <= 1:
+            raise ArgumentError(f"coverage is {self.coverage}: it is a share of the influence, above 0 and at most 1")
+        if self.max_features is not None:
+            object.__setattr__(self, "max_features", as_index(self.max_features, "max_features"))
+            if self.max_features < 0:
+                raise ArgumentError(f"max_features is {self.max_features}: it must be at least 0")
+        if self.max_seconds is not None:
+            object.__setattr__(self, "max_seconds", float(self.max_seconds))
+            if not 0 < self.max_seconds < math.inf:
+                raise ArgumentError(f"max_seconds is {self.max_seconds}: it must be above 0, or left out for no limit")
+
+    @property
+    def all_rows(self) -> bool:
+        """True if every row is computed."""
+        return self.coverage == 1 and self.max_features is None and self.max_seconds is None
 
 
 @dataclass(frozen=True)

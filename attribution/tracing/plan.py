@@ -11,9 +11,9 @@ from cotrace.common.errors import ResourceError
 
 from .activations import PromptActivations
 from .batches import BatchSize, fastest_batch
+from .config import RowBudget
 from .decoder_vectors import CHUNK_BYTES
 from .flops import SweepShape, count_vectors, matmul_flops_per_second, row_flops
-from .row_selection import RowBudget
 from .targets import TargetRequest
 
 DECODER_MEMORY_SHARE = 0.25  # of the free memory; decoders that need more go to a file

@@ -6,56 +6,21 @@ row, visits a node at most once. A skipped feature would therefore pass on at mo
 bounds the influence that a node may lack (`influence_bound`).
 """
 
-import math
 import time
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cotrace.common.checks import as_index
-from cotrace.common.errors import ArgumentError
 from cotrace.graphs import NodeOrder
 from cotrace.graphs.rows import SparseRows
 
 from .activations import ActiveFeatures
 from .batches import TargetBatch
+from .config import RowBudget
 from .sweep import DenseRows
 
 UNTIMED_ROWS = 32  # rows of a layer under `max_seconds` before any row was timed
-
-
-@dataclass(frozen=True)
-class RowBudget:
-    """Limits of the rows that are computed; the options of the same names in `TraceConfig`.
-
-    Raises:
-        ArgumentError: a limit has the wrong type or is out of range.
-    """
-
-    coverage: float = 1.0
-    max_features: int | None = None
-    max_seconds: float | None = None
-
-    def __post_init__(self) -> None:
-        # Numbers of other libraries become Python's own: they are saved as JSON.
-        object.__setattr__(self, "coverage", float(self.coverage))
-        if not 0 < self.coverage <= 1:
-            raise ArgumentError(f"coverage is {self.coverage}: it is a share of the influence, above 0 and at most 1")
-        if self.max_features is not None:
-            object.__setattr__(self, "max_features", as_index(self.max_features, "max_features"))
-            if self.max_features < 0:
-                raise ArgumentError(f"max_features is {self.max_features}: it must be at least 0")
-        if self.max_seconds is not None:
-            object.__setattr__(self, "max_seconds", float(self.max_seconds))
-            if not 0 < self.max_seconds < math.inf:
-                raise ArgumentError(f"max_seconds is {self.max_seconds}: it must be above 0, or left out for no limit")
-
-    @property
-    def all_rows(self) -> bool:
-        """True if every row is computed."""
-        return self.coverage == 1 and self.max_features is None and self.max_seconds is None
 
 
 class RowSelection:

@@ -14,11 +14,12 @@ from cotrace.graphs.influence import weights_of_targets
 from cotrace.graphs.rows import SparseRows, free_mapped_pages, in_node_order, rows_of_block
 
 from .batches import BatchSize, TargetBatch, feature_batches, unembedding_batches
+from .config import RowBudget
 from .graph_assembly import GraphRows, assemble_graph, target_records
 from .plan import TracePlan
 from .replacement import LocalReplacementModel
 from .row_cache import CachedRows, RowCache
-from .row_selection import RowBudget, RowSelection
+from .row_selection import RowSelection
 from .sweep import DenseRows, SourceColumns, compute_rows
 from .targets import Target
 
