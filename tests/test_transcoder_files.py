@@ -492,7 +492,7 @@ def test_conversion_refuses_before_it_writes(tmp_path, arch):
     source = load_transcoders(write_layers(tmp_path / "source", "scope-clt", random_layers()), arch)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("kept")
-    for out, layout, words in [("full", "packed", "is there already"), ("new", "gemma-scope", "there is no layout")]:
+    for out, layout, words in [("full", "packed", "exists already"), ("new", "gemma-scope", "invalid layout")]:
         with pytest.raises(ValueError, match=words):
             write_layout(source, arch.n_layers, tmp_path / out, layout, QUIET)
     damaged = random_layers()

@@ -1,16 +1,16 @@
-"""What a Gemma 3 configuration says about its architecture, checked before any weight is read."""
+"""Sizes of a Gemma 3 model, read from its config and checked before any weight is loaded."""
 
 from dataclasses import dataclass
 from typing import Any
 
-from cotrace.common.errors import CotraceError
+from cotrace.common.errors import ArgumentError
 
-SUPPORTED = ("gemma3_text", "gemma3")
+SUPPORTED_MODEL_TYPES = ("gemma3_text", "gemma3")
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Sizes and switches of a Gemma 3 language model; every one comes from its config."""
+    """Sizes and options of a Gemma 3 language model, all from its config."""
 
     n_layers: int
     d_model: int
@@ -28,7 +28,7 @@ class Architecture:
     tied_unembedding: bool
 
     def window(self, layer: int) -> int | None:
-        """How many positions, its own included, a position of this layer sees; None is all."""
+        """Return how many positions a query of this layer attends to, its own included; None is all."""
         return self.sliding_window if self.layer_types[layer] == "sliding_attention" else None
 
     def __str__(self) -> str:
@@ -36,18 +36,17 @@ class Architecture:
 
 
 def read_architecture(config: Any) -> Architecture:
-    """Read the facts of a Hugging Face config (of `Gemma3Config` its language part).
+    """Return the architecture of a Hugging Face config; of a multimodal one, that of its language model.
 
-    Raises:
-        ValueError: another model family, or a switch that the frozen replacement does not model.
+    Raises ArgumentError for another model family, and for options that cotrace does not implement.
     """
-    if getattr(config, "model_type", None) not in SUPPORTED:
-        raise CotraceError(
+    if getattr(config, "model_type", None) not in SUPPORTED_MODEL_TYPES:
+        raise ArgumentError(
             f"this is a {getattr(config, 'model_type', 'unknown')!r} checkpoint and cotrace traces Gemma 3 only; "
             "pass a Gemma 3 model such as gemma-3-270m or google/gemma-3-1b-it"
         )
     text = config.get_text_config()
-    _refuse_unmodelled(text)
+    _check_options(text)
     return Architecture(
         n_layers=text.num_hidden_layers,
         d_model=text.hidden_size,
@@ -66,22 +65,22 @@ def read_architecture(config: Any) -> Architecture:
     )
 
 
-def _refuse_unmodelled(text: Any) -> None:
-    """Gemma 3 releases have none of these; a checkpoint that does would be traced wrongly."""
-    unmodelled = {
+def _check_options(text: Any) -> None:
+    """Raise ArgumentError for options that would make traces wrong; no released Gemma 3 sets them."""
+    unsupported = {
         "final_logit_softcapping": "the logits are no longer linear in the residual stream",
         "attn_logit_softcapping": "attention would be computed differently",
         "attention_bias": "attention projections would carry constants",
         "use_bidirectional_attention": "positions would see later ones",
     }
-    for name, consequence in unmodelled.items():
+    for name, consequence in unsupported.items():
         if getattr(text, name, None):
-            raise CotraceError(
+            raise ArgumentError(
                 f"the model's config sets {name}={getattr(text, name)!r}, so {consequence}; "
-                "no released Gemma 3 does, and cotrace does not model it: use an unmodified Gemma 3"
+                "cotrace does not support this: use an unmodified Gemma 3"
             )
     unknown = set(text.layer_types) - {"sliding_attention", "full_attention"}
     if unknown or len(text.layer_types) != text.num_hidden_layers:
-        raise CotraceError(
+        raise ArgumentError(
             f"the model's layer_types {text.layer_types} are not those of a Gemma 3; check its config.json"
         )

@@ -1,4 +1,4 @@
-"""Estimates before the expensive part: what a trace will need, and whether it is there."""
+"""Estimates of memory and disk space, checked before the expensive part, and errors for running out of either."""
 
 import ctypes
 import errno
@@ -18,26 +18,26 @@ from .architecture import Architecture
 from .attention_pattern import QueryBlock, query_blocks
 
 GIB = 2**30
-TIMES_INSIDE = 3  # tensors as large as a pattern, or as a layer's neurons, that are there at once while it is computed
+LAYER_TENSORS = 3  # tensors of a pattern's size, or of the size of a layer's neurons, in use while a layer runs
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free on a device; on a GPU also what torch keeps for its own use."""
+    """Return the free bytes of a device; on a GPU including the memory that torch has reserved and does not use."""
     if device.type != "cuda":
         return psutil.virtual_memory().available
-    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return torch.cuda.mem_get_info(device)[0] + kept
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + unused
 
 
 def release_freed_memory() -> None:
-    """Return memory that was freed to the system: glibc keeps blocks of less than 32 MB otherwise."""
+    """Return freed memory to the system; without this call glibc keeps blocks of less than 32 MB."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)
 
 
 def check_memory(needed: float, free: int, what: str, cure: str) -> None:
-    """Raise ValueError if there are fewer free bytes than needed."""
+    """Raise ResourceError if `needed` bytes are more than the `free` ones; `what` needs them, `cure` says what to do."""
     if needed > free:
         raise ResourceError(
             f"{what} needs about {needed / GIB:.1f} GiB of memory and {free / GIB:.1f} GiB are free; {cure}"
@@ -45,45 +45,45 @@ def check_memory(needed: float, free: int, what: str, cure: str) -> None:
 
 
 def check_forward_memory(arch: Architecture, n_positions: int, dtype: torch.dtype, free: int) -> None:
-    """Check room for the frozen patterns, MLP inputs and outputs, and the logits of one position."""
+    """Raise ResourceError if attention patterns, MLP inputs and outputs, and the logits of one position do not fit."""
     attended = _attended(arch, n_positions)
-    patterns = sum(attended) + max(attended)  # one layer's are made of scores of their size
+    patterns = sum(attended) + max(attended)  # the scores of one layer are in use beside its pattern
     values = patterns + arch.n_layers * n_positions * 4 * arch.d_model + 2 * arch.vocab_size
     check_memory(values * dtype.itemsize, free, f"a prompt of {n_positions} tokens", "shorten the prompt or allow more")
 
 
 def layer_numel(arch: Architecture, n_positions: int) -> int:
-    """Numbers that are there at once while one layer is computed, or the logits of one position."""
+    """Return how many numbers are in use while one layer, or the logits of one position, are computed."""
     largest = max(*_attended(arch, n_positions), n_positions * arch.d_mlp)
-    return max(TIMES_INSIDE * largest, 2 * arch.vocab_size)
+    return max(LAYER_TENSORS * largest, 2 * arch.vocab_size)
 
 
 def patterns_numel(arch: Architecture, n_positions: int) -> int:
-    """Numbers in the attention patterns of all layers."""
+    """Return the size of the attention patterns of all layers, in numbers."""
     return sum(_attended(arch, n_positions))
 
 
 def kv_cache_numel(arch: Architecture, n_positions: int) -> int:
-    """Numbers in the keys and values of so many positions, as far back as later ones attend."""
+    """Return the size of a `KVCache` of `n_positions` positions, in numbers."""
     windows = (arch.window(layer) for layer in range(arch.n_layers))
-    kept = sum(n_positions if window is None else min(n_positions, window) for window in windows)
-    return 2 * arch.n_kv_heads * arch.d_head * kept
+    cached = sum(n_positions if window is None else min(n_positions, window) for window in windows)
+    return 2 * arch.n_kv_heads * arch.d_head * cached
 
 
 def check_logits_memory(arch: Architecture, n_positions: int, dtype: torch.dtype, device: torch.device) -> None:
-    """Check room for the logits of every position."""
+    """Raise ResourceError if the logits of all positions do not fit into the free memory."""
     what = f"logits of {n_positions} positions over {arch.vocab_size:,} tokens"
     check_memory(n_positions * arch.vocab_size * dtype.itemsize, free_memory(device), what, "shorten the prompt")
 
 
 def check_weights_memory(files: list[Path], stored: torch.dtype, wanted: torch.dtype, device: torch.device) -> None:
-    """Check room for a model's weights in the wanted dtype, by the size of its files."""
+    """Raise ResourceError if a model's weights, stored in `files`, do not fit into the free memory in the wanted dtype."""
     needed = sum(path.stat().st_size for path in files) * wanted.itemsize / stored.itemsize
     check_memory(needed, free_memory(device), "the model's weights", "use dtype bfloat16 or a smaller model")
 
 
 def check_disk_space(needed: int, what: str, cure: str) -> None:
-    """Raise ValueError if the temporary folder has less room than `needed` bytes."""
+    """Raise ResourceError if fewer than `needed` bytes are free in the folder for temporary files."""
     free = free_disk()
     if needed > free:
         raise ResourceError(
@@ -93,15 +93,15 @@ def check_disk_space(needed: int, what: str, cure: str) -> None:
 
 
 def _attended(arch: Architecture, n_positions: int) -> list[int]:
-    """Numbers in each layer's attention pattern."""
-    of_layers = (
-        [_size(span) for span in query_blocks(n_positions, arch.window(layer))] for layer in range(arch.n_layers)
+    """Return the size of each layer's attention pattern, in numbers."""
+    layers = (
+        [_size(block) for block in query_blocks(n_positions, arch.window(layer))] for layer in range(arch.n_layers)
     )
-    return [arch.n_heads * sum(sizes) for sizes in of_layers]
+    return [arch.n_heads * sum(sizes) for sizes in layers]
 
 
-def _size(span: QueryBlock) -> int:
-    return (span.queries.stop - span.queries.start) * (span.keys.stop - span.keys.start)
+def _size(block: QueryBlock) -> int:
+    return (block.queries.stop - block.queries.start) * (block.keys.stop - block.keys.start)
 
 
 @contextmanager

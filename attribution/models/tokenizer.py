@@ -1,4 +1,4 @@
-"""From a user's prompt to token ids, and from token ids to texts for people."""
+"""Prompts to token ids, and token ids to text."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,37 +7,37 @@ import numpy as np
 from torch import Tensor
 
 from cotrace.common.checks import as_index
-from cotrace.common.errors import CotraceError
+from cotrace.common.errors import DependencyError, PromptError
 
-# Gemma 3's tokenizer is one for all sizes. Some versions of its conversion split words wrongly,
-# and then every graph would be of another prompt than the user's.
+# All sizes of Gemma 3 share one tokenizer. Some versions of transformers convert it wrongly: it splits
+# words elsewhere, and every graph would be of another prompt.
 KNOWN_SEGMENTATIONS = {" capital": [5279], "The opposite of hot is": [818, 11688, 529, 3425, 563]}
 TURN_END = "<end_of_turn>"
 CHAT_PREFIX = ("<start_of_turn>", "user", "\n")
 
 
 def check_segmentation(tokenizer: Any) -> None:
-    """Raise ValueError if a Gemma 3 tokenizer does not split known texts as it must."""
+    """Raise DependencyError if transformers built a Gemma 3 tokenizer that splits known texts wrongly."""
     for text, expected in KNOWN_SEGMENTATIONS.items():
         found = tokenizer(text, add_special_tokens=False)["input_ids"]
         if found != expected:
-            raise CotraceError(
+            raise DependencyError(
                 f"the tokenizer splits {text!r} into {found} instead of {expected}: this version of transformers "
-                "builds it wrongly; 5.18 and newer are right: `pip install -U transformers`"
+                "builds it wrongly; install 5.18 or newer: `pip install -U transformers`"
             )
 
 
 class PromptTokenizer:
-    """A model's tokenizer, or none: then prompts and targets must be given as token ids."""
+    """The tokenizer of a model. Without a Hugging Face tokenizer, prompts and targets must be token ids."""
 
     def __init__(self, hf_tokenizer: Any | None, vocab_size: int, bos_id: int | None):
         self.hf_tokenizer, self.vocab_size, self.bos_id = hf_tokenizer, vocab_size, bos_id
 
     def encode(self, prompt: Any) -> list[int]:
-        """Token ids of a text (BOS once), a chat (list of role/content), a list or 1-D tensor of ids.
+        """Return the token ids of a text (with one BOS), a chat (list of role/content), a list or 1-D tensor of ids.
 
-        Raises ValueError for an empty prompt, ids outside the vocabulary, and texts or chats that
-        the model's tokenizer cannot handle.
+        Raises PromptError for an empty prompt, for ids outside the vocabulary, and for texts or chats that the
+        model's tokenizer cannot encode.
         """
         if isinstance(prompt, str):
             ids = self._encode_text(prompt)
@@ -46,10 +46,10 @@ class PromptTokenizer:
         else:
             ids = _plain_ids(prompt)
         if not ids:
-            raise CotraceError("the prompt is empty; give it at least one token")
+            raise PromptError("the prompt is empty; give it at least one token")
         bad = [token for token in ids if not 0 <= token < self.vocab_size]
         if bad:
-            raise CotraceError(
+            raise PromptError(
                 f"token id {bad[0]} is outside the vocabulary of {self.vocab_size} tokens (0 … {self.vocab_size - 1})"
             )
         return ids
@@ -60,7 +60,7 @@ class PromptTokenizer:
 
     def _encode_text(self, text: str) -> list[int]:
         if not text:
-            raise CotraceError("the prompt is empty; write some text")
+            raise PromptError("the prompt is empty; write some text")
         ids = self.encode_without_bos(text)
         starts_with_bos = bool(ids) and ids[0] == self.bos_id
         return ids if starts_with_bos or self.bos_id is None else [self.bos_id, *ids]
@@ -68,34 +68,34 @@ class PromptTokenizer:
     def _encode_chat(self, chat: list[dict[str, str]]) -> list[int]:
         tokenizer = self._require_tokenizer("a chat prompt")
         if not getattr(tokenizer, "chat_template", None):
-            raise CotraceError(
+            raise PromptError(
                 "the model's tokenizer has no chat template: use an instruction-tuned model, or a text prompt"
             )
         if not all(message.get("role") and "content" in message for message in chat):
-            raise CotraceError("each message of a chat needs a role and content: {'role': 'user', 'content': …}")
+            raise PromptError("each message of a chat needs a role and content: {'role': 'user', 'content': …}")
         unfinished = chat[-1]["role"] == "assistant"
         try:
             return tokenizer.apply_chat_template(
                 chat, add_generation_prompt=not unfinished, continue_final_message=unfinished, return_dict=False
             )
         except Exception as error:  # templates raise their own errors for wrong roles and orders
-            raise CotraceError(f"the chat does not fit the model's template: {error}") from error
+            raise PromptError(f"the chat does not fit the model's template: {error}") from error
 
     def token_id(self, token: Any) -> int:
-        """The id of a token given by id or by exact text; ValueError if the text is not one token."""
+        """Return the id of a token that is given by id or by exact text. Raises PromptError if the text is not one token."""
         if not isinstance(token, str):
             token = as_index(token, "a target's token")
             if not 0 <= token < self.vocab_size:
-                raise CotraceError(f"token id {token} is outside the vocabulary of {self.vocab_size} tokens")
+                raise PromptError(f"token id {token} is outside the vocabulary of {self.vocab_size} tokens")
             return token
         ids = self._require_tokenizer("a target given as text")(token, add_special_tokens=False)["input_ids"]
         if len(ids) != 1:
             pieces = ", ".join(f"{self.decode_token(piece)!r} ({piece})" for piece in ids) or "no token"
-            raise CotraceError(f"the target {token!r} is not one token but {pieces}; choose one of them, by text or id")
+            raise PromptError(f"the target {token!r} is not one token but {pieces}; choose one of them, by text or id")
         return ids[0]
 
     def decode_token(self, token_id: int) -> str:
-        """Text of one token, leading space included; `<id>` without a tokenizer."""
+        """Return the text of one token, leading space included; `<id>` without a tokenizer."""
         if self.hf_tokenizer is None:
             return f"<{token_id}>"
         decoded = self.hf_tokenizer.decode([token_id])
@@ -104,23 +104,22 @@ class PromptTokenizer:
         return str(self.hf_tokenizer.convert_ids_to_tokens(token_id) or f"<{token_id}>")  # a piece of a character
 
     def decode(self, ids: list[int]) -> str:
-        """Text of several tokens."""
+        """Return the text of several tokens."""
         return "".join(map(self.decode_token, ids)) if self.hf_tokenizer is None else self.hf_tokenizer.decode(ids)
 
     def end_token_ids(self) -> set[int]:
-        """Tokens that end a text or a turn of a chat."""
+        """Return the ids of the tokens that end a text or a turn of a chat."""
         if self.hf_tokenizer is None:
             return set()
         turn = self.hf_tokenizer.convert_tokens_to_ids(TURN_END)
-        known = (
-            turn is not None and self.hf_tokenizer.convert_ids_to_tokens(turn) == TURN_END
-        )  # else that of unknown ones
+        # Without this token in the vocabulary, the id is None or that of the unknown token.
+        known = turn is not None and self.hf_tokenizer.convert_ids_to_tokens(turn) == TURN_END
         return {self.hf_tokenizer.eos_token_id, turn if known else None} - {None}
 
     def constant_prefix_length(self, ids: list[int]) -> int:
-        """How many leading positions are the same for every prompt: 4 in a chat, else 1.
+        """Return how many leading tokens are the same for all prompts of this kind: 4 in a chat, else 1.
 
-        Transcoders were not trained on them; they carry no features.
+        Transcoders are not trained on these positions, so they are masked by default.
         """
         if self.hf_tokenizer is None or len(ids) <= len(CHAT_PREFIX) or ids[0] != self.bos_id:
             return 1
@@ -129,12 +128,12 @@ class PromptTokenizer:
 
     def _require_tokenizer(self, what: str) -> Any:
         if self.hf_tokenizer is None:
-            raise CotraceError(f"the model has no tokenizer, so {what} cannot be read; give token ids")
+            raise PromptError(f"the model has no tokenizer, so {what} cannot be read; give token ids")
         return self.hf_tokenizer
 
 
 def as_prompt_list(prompt: Any) -> list[Any] | None:
-    """The prompts of a list of texts, of lists of ids or of chats; None for one prompt."""
+    """Return the prompts of a list of texts, of lists of ids or of chats; None for a single prompt."""
     if not isinstance(prompt, list | tuple) or not prompt:
         return None
     each_is_one = all(isinstance(each, str | list | tuple | Tensor | np.ndarray) for each in prompt)
@@ -144,13 +143,13 @@ def as_prompt_list(prompt: Any) -> list[Any] | None:
 def _plain_ids(prompt: Any) -> list[int]:
     if isinstance(prompt, Tensor | np.ndarray):
         if prompt.ndim != 1 or "int" not in str(prompt.dtype):
-            raise CotraceError(
+            raise PromptError(
                 f"a tensor prompt must be 1-D token ids; this one is {prompt.dtype} of shape {tuple(prompt.shape)}"
             )
         return prompt.tolist()
     if isinstance(prompt, Sequence) and not isinstance(prompt, bytes) and all(map(_is_id, prompt)):
         return [int(item) for item in prompt]
-    raise CotraceError(
+    raise PromptError(
         f"a prompt is a text, a list or 1-D tensor of token ids, or a list of chat messages, not {type(prompt).__name__}"
     )
 

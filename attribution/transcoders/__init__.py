@@ -1,4 +1,4 @@
-"""Transcoders: every format that can be traced, behind one interface."""
+"""Transcoders of every supported format, behind one interface."""
 
 from .base import Encoded, Transcoders
 from .decoding import DecodedOutputs

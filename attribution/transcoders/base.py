@@ -1,4 +1,4 @@
-"""What tracing needs of transcoders, whatever file they come from."""
+"""The interface of transcoders, and the active features that they return."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -15,9 +15,8 @@ from cotrace.kernels.active import Active, FeatureIndex, look_up
 class Encoded:
     """Active features of one layer, sorted by (position, feature). n features, U distinct ones.
 
-    A feature reads `read_scale_n * encoder_UD[row_n]` at the layer's MLP input and writes
-    `write_scale_n * decoder_UJD[row_n, j]` to the residual stream at the MLP output of layer + j, for
-    every j < J.
+    A feature reads `read_scale_n * encoder_UD[row_n]` at the layer's MLP input and adds
+    `write_scale_n * decoder_UJD[row_n, j]` to the MLP output of layer + j, for every j < J.
     """
 
     position_n: Tensor
@@ -33,62 +32,69 @@ class Encoded:
 
     @property
     def decoded(self) -> Active:
-        """The features as rows of `decoder_UJD` and what multiplies them."""
+        """Return the features as `decode` takes them: rows of `decoder_UJD` with their factors."""
         return Active(self.position_n, self.row_n, self.write_scale_n, self.pre_activation_n)
 
     def written(self, j: int) -> Tensor:
-        """Vectors written at the MLP output of layer + j, (n, D)."""
+        """Return each feature's output vector at layer + j, (n, D)."""
         return self.write_scale_n[:, None] * self.decoder_UJD[self.row_n, j]
 
 
 class Transcoders(ABC):
-    """One basis of features for every MLP of a model."""
+    """Sparse features of every MLP of a model: cross-layer or per-layer transcoders, or the MLP's own neurons.
+
+    Attributes:
+        name: path, Hub id or name, as given by the user.
+        kind: "clt", "per-layer" or "neurons".
+        revision: commit on the Hub, or None.
+        inside: whether features are parts of the MLP, so that the model itself computes what they write.
+    """
 
     name: str
-    kind: str  # "clt", "per-layer" or "neurons"
+    kind: str
     revision: str | None = None
-    inside = False  # whether the features are parts of the MLP, where the model itself writes what they write
+    inside = False
 
     @abstractmethod
     def encode(self, done: LayerCache, weights: Gemma3, positions: Tensor) -> Encoded:
-        """Active features of one layer at the given positions (ascending)."""
+        """Return the active features of one layer at the given positions (ascending), with encoders and decoders."""
 
     @abstractmethod
     def active_at(self, done: LayerCache, weights: Gemma3, positions: Tensor) -> Active:
-        """As `encode`, without what the features read and write."""
+        """Return the active features of one layer at the given positions, without encoders and decoders."""
 
     def activations(self, active: Active, done: LayerCache, weights: Gemma3, sites: FeatureIndex) -> Tensor:
-        """Activations (n,) of any features, by what `active` returned: zero where they are not active."""
+        """Return activations (n,) of any features, given those that `active_at` returned; zero for inactive ones."""
         return look_up(active, sites)
 
     @abstractmethod
     def readers(self, done: LayerCache, weights: Gemma3, sites: FeatureIndex) -> Tensor:
-        """What features read at the layer's MLP input, (n, D)."""
+        """Return the vectors that features read at the layer's MLP input, (n, D)."""
 
     @abstractmethod
     def decoders(self, layer: int, feature_U: Tensor, weights: Gemma3) -> Tensor:
-        """What features write at a layer and, in a CLT, each later one, (U, J, D)."""
+        """Return the decoders of features at their layer and, in a CLT, each later one, (U, J, D)."""
 
     def write_scale(self, done: LayerCache, position_n: Tensor) -> Tensor | None:
-        """What multiplies an activation besides the decoder, (n,); None is 1."""
+        """Return a factor (n,) of the decoders at some positions; None is 1."""
         return None
 
     @abstractmethod
     def width(self, layer: int, weights: Gemma3) -> int:
-        """Features of a layer."""
+        """Return the number of features of a layer."""
 
     def skip(self, layer: int, like: Tensor) -> Tensor | None:
-        """Affine skip of a layer, used as `x @ W`, (D, D) in the dtype and on the device of `like`."""
+        """Return a layer's affine skip (D, D), used as `x @ W`, in the dtype and on the device of `like`; or None."""
         return None
 
     def output_bias(self, layer: int, like: Tensor) -> Tensor | None:
-        """Decoder bias of a layer, (D,)."""
+        """Return a layer's decoder bias (D,), in the dtype and on the device of `like`; or None."""
         return None
 
     def describe(self) -> dict[str, Any]:
-        """What a graph file records about the transcoders."""
+        """Return the metadata that graph files record."""
         return {"name": self.name, "kind": self.kind, "revision": self.revision, "sha256": self.content_hash()}
 
     def content_hash(self) -> str | None:
-        """SHA-256 over the files' contents; None where there are no files."""
+        """Return the SHA-256 over the contents of all files; None without files."""
         return None

@@ -1,4 +1,4 @@
-"""Transcoders to files: in Gemma Scope 2's layout, which every tool of the field reads, and in few bytes."""
+"""Writing transcoders to files: in the layout of Gemma Scope 2, or packed into 8 and 16 bits."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cotrace.common.errors import CotraceError
+from cotrace.common.errors import ArgumentError, FileError
 from cotrace.common.progress import Progress
 
 from .files import FileTranscoders
@@ -19,11 +19,14 @@ from .formats import LayerTensors
 
 LAYOUTS = ("gemma-scope-2", "packed")
 DECODER_TYPE = torch.float8_e4m3fn
-FEATURES_AT_ONCE = 4096
+BATCH_FEATURES = 4096
 
 
 def scope_tensors(layer: LayerTensors, index: int, n_layers: int, kind: str) -> dict[str, Tensor]:
-    """A layer as Gemma Scope 2 stores it, float32; a CLT's decoders (F, L, D) are zero before its own layer."""
+    """Return a layer's tensors as Gemma Scope 2 stores them, in float32.
+
+    A CLT's decoders are (F, L, D), zero before their own layer.
+    """
     n_features, n_written, width = layer.w_dec_FJD.shape
     if kind == "clt":
         assert index + n_written == n_layers
@@ -35,16 +38,17 @@ def scope_tensors(layer: LayerTensors, index: int, n_layers: int, kind: str) -> 
 
 
 def packed_tensors(layer: LayerTensors) -> dict[str, Tensor]:
-    """A JumpReLU CLT's layer in about a quarter of the bytes: decoders (F, J, D) in 8 bits, the rest in 16.
+    """Return a JumpReLU CLT layer's tensors in about a quarter of the bytes.
 
-    8-bit floats have 3 bits of fraction over a range of 2e5; each feature's decoder is scaled so that
-    its largest element is the largest number there is, and the encoder, its bias and threshold the other
-    way, which leaves the function as it is. What is left is rounding, about 0.07% of a decoder's variance.
+    Decoders (F, J, D) are stored as 8-bit floats (`float8_e4m3fn`), the encoder as bfloat16, vectors as float32. Each
+    feature's decoder is scaled so that its largest element is the largest 8-bit float; encoder, bias and threshold
+    are divided by the same scale, which leaves the function unchanged. Rounding costs about 0.07% of a decoder's
+    variance.
     """
     w_dec_FJD = torch.empty(layer.w_dec_FJD.shape, dtype=DECODER_TYPE)
     scale_F = torch.ones(len(w_dec_FJD))
-    for start in range(0, len(w_dec_FJD), FEATURES_AT_ONCE):
-        some = slice(start, start + FEATURES_AT_ONCE)
+    for start in range(0, len(w_dec_FJD), BATCH_FEATURES):
+        some = slice(start, start + BATCH_FEATURES)
         decoder_FJD = layer.w_dec_FJD[some].float()
         largest_F = decoder_FJD.abs().amax((1, 2))
         scale_F[some] = torch.where(largest_F > 0, torch.finfo(DECODER_TYPE).max / largest_F, 1.0)
@@ -57,22 +61,29 @@ def packed_tensors(layer: LayerTensors) -> dict[str, Tensor]:
 
 
 def check_layout(layout: str, out: Path) -> None:
-    """Raise ValueError unless there is such a layout, and nothing where it is to be written."""
+    """Raise ArgumentError for an unknown layout, and FileError if `out` exists and is not an empty folder."""
     if layout not in LAYOUTS:
-        raise CotraceError(f"there is no layout {layout!r}; choose one of {', '.join(LAYOUTS)}")
+        raise ArgumentError(f"invalid layout {layout!r}: expected one of {', '.join(LAYOUTS)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CotraceError(f"{out} is there already; choose a new folder")
+        raise FileError(f"{out} exists already; choose a new folder")
 
 
 def write_layout(transcoders: FileTranscoders, n_layers: int, out: Path, layout: str, bars: Progress) -> None:
-    """Write transcoders in another layout into a new folder, all or nothing; one layer at a time is in memory.
+    """Write transcoders in another layout into a new folder, atomically, one layer in memory at a time.
 
-    Raises ValueError for an unknown layout, for a folder with something in it, for NaN, for a full disk,
-    and where packing would not keep the function: it is for cross-layer transcoders without TopK.
+    Args:
+        transcoders: the source.
+        n_layers: number of layers.
+        out: the new folder.
+        layout: "gemma-scope-2" or "packed"; only cross-layer transcoders without TopK can be packed.
+        bars: shows progress.
+
+    Raises ArgumentError for an unknown layout, or transcoders that cannot be packed, and FileError for a folder that
+    is not empty, NaN or infinite values, or a full disk.
     """
     check_layout(layout, out)
     if layout == "packed" and (transcoders.kind != "clt" or transcoders.activation.k is not None):
-        raise CotraceError(f"{transcoders.name} cannot be packed: only cross-layer transcoders without TopK are")
+        raise ArgumentError(f"{transcoders.name} cannot be packed: only cross-layer transcoders without TopK are")
     out.parent.mkdir(parents=True, exist_ok=True)
     scratch = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
@@ -82,31 +93,31 @@ def write_layout(transcoders: FileTranscoders, n_layers: int, out: Path, layout:
                 advance()
         os.replace(scratch, out)
     except (SafetensorError, OSError) as error:
-        raise CotraceError(f"{out} cannot be written: {error}; choose a folder on a disk with more space") from error
+        raise FileError(f"{out} cannot be written: {error}; choose a folder on a disk with more space") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _write_layer(transcoders: FileTranscoders, index: int, n_layers: int, folder: Path, layout: str) -> None:
     layer = transcoders.tensors(index)
-    if layer.threshold_F is None and transcoders.activation.name == "":  # ReLU, which these layouts do not tell
+    if layer.threshold_F is None and transcoders.activation.name == "":  # ReLU: these layouts always store a threshold
         layer = layer._replace(threshold_F=torch.zeros(len(layer.b_enc_F)))
     packed = layout == "packed"
     tensors = packed_tensors(layer) if packed else scope_tensors(layer, index, n_layers, transcoders.kind)
     if not all(tensor.float().isfinite().all() for tensor in tensors.values()):
-        raise CotraceError(f"layer {index} of {transcoders.name} has NaN or infinite values; get the file again")
+        raise FileError(f"layer {index} of {transcoders.name} has NaN or infinite values; download the file again")
     save_layer(folder / layer_file(layout, transcoders.kind, index), tensors, _config(transcoders, index))
 
 
 def save_layer(path: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> None:
-    """Write a layer's tensors, and what is to be known of them beside it."""
+    """Write a layer's tensors to `path`, and `config` to config.json in the same folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, path)
     (path.parent / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
 def hook_points(kind: str, layer: int) -> dict[str, str]:
-    """Where a layer's transcoder reads and writes, as Gemma Scope 2 spells it; one config holds all layers of a CLT."""
+    """Return the hook points of a layer's transcoder as Gemma Scope 2 spells them; all layers of a CLT share a config."""
     site = "model.layers.{layer}" if kind == "clt" else f"model.layers.{layer}"
     reads = "post_feedforward_layernorm" if kind == "sae" else "pre_feedforward_layernorm"
     return {
@@ -116,7 +127,7 @@ def hook_points(kind: str, layer: int) -> dict[str, str]:
 
 
 def layer_file(layout: str, kind: str, layer: int, variant: str = "converted") -> str:
-    """Where a layer is, below the folder of its set."""
+    """Return the path of a layer's file relative to the folder of its set."""
     if layout == "packed":
         return f"packed_layer_{layer}.safetensors"
     return f"params_layer_{layer}.safetensors" if kind == "clt" else f"layer_{layer}_{variant}/params.safetensors"

@@ -1,4 +1,4 @@
-"""Transcoders read from safetensors files, one layer at a time, by memory map."""
+"""Transcoders in safetensors files, read one layer at a time through a memory map."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +12,7 @@ from cotrace.attribution.models.architecture import Architecture
 from cotrace.attribution.models.forward import LayerCache
 from cotrace.attribution.models.gemma3 import Gemma3
 from cotrace.attribution.models.hashing import content_hash
-from cotrace.common.errors import CotraceError
+from cotrace.common.errors import FileError
 from cotrace.kernels.active import Active, FeatureIndex
 from cotrace.kernels.encode import encode
 
@@ -21,20 +21,19 @@ from .formats import Activation, FileFormat, LayerTensors
 
 
 class ActiveDecoders(NamedTuple):
-    """Active features sorted by (position, feature), n of them, and what the U distinct ones write."""
+    """Active features sorted by (position, feature), n of them, and the decoders of the U distinct ones."""
 
     active: Active
     feature_U: Tensor
-    row_n: Tensor  # of decoder_UJD
+    row_n: Tensor  # row of each feature in decoder_UJD
     decoder_UJD: Tensor  # J: the feature's own layer and, in a CLT, each later one
 
 
 class FileTranscoders(Transcoders):
-    """A CLT or per-layer transcoders in files.
+    """A cross-layer transcoder (CLT) or per-layer transcoders in files.
 
-    Opening checks every header, so that shapes are known to fit before anything is computed; the
-    small tensors are read then, encoders and decoders only by `encode`: one layer's encoder, and
-    the decoder rows of its active features.
+    `check` reads all headers and small tensors, so that shapes are known to fit before anything is computed.
+    Encoding reads one layer's encoder, and the decoder rows of its active features.
     """
 
     def __init__(
@@ -45,7 +44,7 @@ class FileTranscoders(Transcoders):
         self._has_threshold = activation.name not in ("relu", "topk")
 
     def check(self, arch: Architecture) -> None:
-        """Raise ValueError unless every layer has tensors of the shapes that fit the model."""
+        """Raise FileError unless every layer has finite small tensors, and all tensors have shapes that fit the model."""
         widths = []
         for layer in range(arch.n_layers):
             shapes = self._shapes(layer)
@@ -55,7 +54,7 @@ class FileTranscoders(Transcoders):
             for name, letters in self._layout.expected(layer).items():
                 expected = [sizes[letter] for letter in letters]
                 if name in shapes and shapes[name] != expected:
-                    raise CotraceError(
+                    raise FileError(
                         f"{self.name} does not fit the model ({arch}): {name} of {self._where(layer)} has shape "
                         f"{tuple(shapes[name])} and the model needs {tuple(expected)}; choose transcoders made for it"
                     )
@@ -67,9 +66,9 @@ class FileTranscoders(Transcoders):
         required = [r.format(i=layer) for r in self._layout.required if self._has_threshold or r != "threshold"]
         absent = [name for name in required if name not in shapes]
         if absent:
-            raise CotraceError(f"{self._where(layer)} has no tensor {', '.join(absent)}; it has {', '.join(shapes)}")
+            raise FileError(f"{self._where(layer)} has no tensor {', '.join(absent)}; it has {', '.join(shapes)}")
         if "k" in shapes and self.activation.k is None:  # circuit-tracer saves TopK so
-            raise CotraceError(
+            raise FileError(
                 f"{self._where(layer)} is a TopK transcoder; add a config.yaml with activation: topk and its k"
             )
 
@@ -78,14 +77,14 @@ class FileTranscoders(Transcoders):
         for name in ("b_enc_F", "b_dec_D", "threshold_F", "skip_DD"):
             tensor = getattr(tensors, name)
             if tensor is not None and not tensor.isfinite().all():
-                raise CotraceError(f"{name} of {self._where(layer)} has NaN or infinite values; get the file again")
+                raise FileError(f"{name} of {self._where(layer)} has NaN or infinite values; download the file again")
 
     def active(self, layer: int, x_PD: Tensor) -> ActiveDecoders:
-        """Active features of one layer for inputs (P, D), with their decoders."""
+        """Return the active features of one layer for MLP inputs (P, D), with their decoders."""
         return self._active(layer, self.tensors(layer), x_PD)
 
     def encode(self, done: LayerCache, weights: Gemma3, positions: Tensor) -> Encoded:
-        """Active features of one layer; reads its encoder and the decoder rows in use."""
+        """Return the active features of one layer; reads its encoder and the decoder rows of active features."""
         tensors = self.tensors(done.layer)
         x_pD = done.mlp_in_PD[positions]
         active, feature_U, row_n, decoder_UJD = self._active(done.layer, tensors, x_pD)
@@ -103,42 +102,42 @@ class FileTranscoders(Transcoders):
         )
 
     def active_at(self, done: LayerCache, weights: Gemma3, positions: Tensor) -> Active:
-        """Active features of one layer; reads its encoder only."""
+        """Return the active features of one layer; reads its encoder only."""
         active = self._encode(done.layer, self.tensors(done.layer), done.mlp_in_PD[positions])
         return active._replace(position_n=positions[active.position_n])
 
     def readers(self, done: LayerCache, weights: Gemma3, sites: FeatureIndex) -> Tensor:
-        """Encoder vectors, (n, D)."""
+        """Return encoder vectors, (n, D)."""
         feature_U, row_n = sites.feature_n.unique(return_inverse=True)
         return self.tensors(done.layer).w_enc_DF[:, feature_U.cpu()].T.to(done.mlp_in_PD)[row_n]
 
     def decoders(self, layer: int, feature_U: Tensor, weights: Gemma3) -> Tensor:
-        """Decoder rows, (U, J, D)."""
+        """Return decoder rows, (U, J, D)."""
         like = torch.empty(0, device=weights.device, dtype=weights.dtype)
         return self._decoders(layer, self.tensors(layer), feature_U, like)
 
     def width(self, layer: int, weights: Gemma3) -> int:
-        """Features of a layer."""
+        """Return the number of features of a layer."""
         return self._widths[layer]
 
     def skip(self, layer: int, like: Tensor) -> Tensor | None:
-        """Affine skip (D, D) of a layer, or None."""
+        """Return a layer's affine skip (D, D), or None."""
         skip = self.tensors(layer).skip_DD
         return None if skip is None else skip.to(like)
 
     def output_bias(self, layer: int, like: Tensor) -> Tensor | None:
-        """Decoder bias (D,) of a layer."""
+        """Return a layer's decoder bias (D,)."""
         return self.tensors(layer).b_dec_D.to(like)
 
     def content_hash(self) -> str:
-        """SHA-256 over the contents of all files."""
+        """Return the SHA-256 over the contents of all files."""
         return content_hash([path for paths in self._files for path in paths])
 
     def _encode(self, layer: int, tensors: LayerTensors, x_PD: Tensor) -> Active:
         try:
             return encode(x_PD, tensors.w_enc_DF, tensors.b_enc_F, threshold_F=tensors.threshold_F, k=self.activation.k)
         except ValueError as error:
-            raise CotraceError(f"{error} at layer {layer}: check the encoder in {self._where(layer)}") from error
+            raise FileError(f"{error} at layer {layer}: check the encoder in {self._where(layer)}") from error
 
     def _active(self, layer: int, tensors: LayerTensors, x_PD: Tensor) -> ActiveDecoders:
         active = self._encode(layer, tensors, x_PD)
@@ -148,7 +147,7 @@ class FileTranscoders(Transcoders):
     def _decoders(self, layer: int, tensors: LayerTensors, feature_U: Tensor, like: Tensor) -> Tensor:
         decoder_UJD = tensors.w_dec_FJD[feature_U.cpu()].to(like)  # files are read on the CPU
         if not decoder_UJD.isfinite().all():
-            raise CotraceError(f"decoder rows in {self._where(layer)} are NaN or infinite; get the file again")
+            raise FileError(f"decoder rows in {self._where(layer)} are NaN or infinite; download the file again")
         return decoder_UJD
 
     def _where(self, layer: int) -> str:
@@ -157,7 +156,7 @@ class FileTranscoders(Transcoders):
         )
 
     def tensors(self, layer: int) -> LayerTensors:
-        """Everything stored for one layer, as views of its files."""
+        """Return all tensors of one layer, as views of its files."""
         tensors: dict[str, Tensor] = {}
         with ExitStack() as stack:
             for path in self._files[layer]:
@@ -178,4 +177,4 @@ def _open(path: Path):
     try:
         return safe_open(path, framework="pt", device="cpu")
     except (SafetensorError, OSError) as error:
-        raise CotraceError(f"{path} is truncated or not a safetensors file ({error}); download it again") from error
+        raise FileError(f"{path} is truncated or not a safetensors file ({error}); download it again") from error

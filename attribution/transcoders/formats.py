@@ -1,4 +1,4 @@
-"""Which files make a set of transcoders, and which tensors they hold: one table for every format."""
+"""File formats of transcoders: file names, tensor names and shapes of each, in one table (`FORMATS`)."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from cotrace.common.errors import CotraceError
+from cotrace.common.errors import FileError
 
 
 class LayerTensors(NamedTuple):
@@ -25,7 +25,7 @@ class LayerTensors(NamedTuple):
 
 
 class Activation(NamedTuple):
-    """What a config says: "jumprelu", "relu" or "topk" with its k; "" where the tensors tell."""
+    """Activation function in a config: "jumprelu", "relu" or "topk" with its k; "" if the tensors decide."""
 
     name: str = ""
     k: int | None = None
@@ -67,18 +67,28 @@ def _circuit_tracer_per_layer(t: Tensors, layer: int) -> LayerTensors:
 
 @dataclass(frozen=True)
 class FileFormat:
-    """A layout of files. `path` matches a file's path below the set's folder's parent folders."""
+    """One file format.
+
+    Attributes:
+        name: for messages.
+        kind: "clt" or "per-layer".
+        path: matches the path of a file; groups `set` (its folder), `layer` and, in some formats, `variant`.
+        read: converts the tensors of a layer to `LayerTensors`.
+        required: names of tensors that must be there; `{i}` is the layer.
+        shapes: shapes of tensors by name, in the letters L, F, D and J = L - layer.
+        files_per_layer: file names of a layer, to name missing ones.
+    """
 
     name: str
     kind: str
     path: re.Pattern[str]
     read: Callable[[Tensors, int], LayerTensors]
-    required: tuple[str, ...]  # tensor names; {i} is the layer
-    shapes: dict[str, str]  # in letters of L, F, D and J = L - layer
-    files_per_layer: tuple[str, ...]  # to name the missing ones
+    required: tuple[str, ...]
+    shapes: dict[str, str]
+    files_per_layer: tuple[str, ...]
 
     def expected(self, layer: int) -> dict[str, str]:
-        """Tensor names of a layer with their shapes in letters."""
+        """Return the tensor names of a layer with their shapes in letters."""
         return {name.format(i=layer): shape for name, shape in self.shapes.items()}
 
 
@@ -95,7 +105,7 @@ FORMATS = (
         shapes={**_SCOPE, "w_dec": "FLD"},
         files_per_layer=("params_layer_{i}.safetensors",),
     ),
-    FileFormat(  # Gemma Scope 2's tensors, w_dec without the zeros of earlier layers, in whatever precision
+    FileFormat(  # Gemma Scope 2's tensors, w_dec without the zeros of earlier layers, in any precision
         name="packed CLT",
         kind="clt",
         path=re.compile(r"(?:(?P<set>.*)/)?packed_layer_(?P<layer>\d+)\.safetensors"),
@@ -150,7 +160,7 @@ FORMATS = (
 
 @dataclass
 class TranscoderSet:
-    """The files of one set, by layer; paths are relative to where they were listed."""
+    """The files of one set of transcoders, by layer, with paths relative to the folder that was listed."""
 
     name: str
     format: FileFormat
@@ -158,7 +168,7 @@ class TranscoderSet:
     files: dict[int, list[str]] = field(default_factory=dict)
 
     def missing(self, n_layers: int) -> list[str]:
-        """Names of the files that layers 0 … n_layers - 1 lack."""
+        """Return the names of missing files of layers 0 … n_layers - 1."""
         wanted = [
             pattern.format(i=layer, variant=self.variant)
             for layer in range(n_layers)
@@ -171,9 +181,9 @@ class TranscoderSet:
 def find_sets(paths: Iterable[str]) -> dict[str, TranscoderSet]:
     """Group a listing of file paths into sets of transcoders, by name.
 
-    A Gemma Scope 2 per-layer set is named by its folder and what follows `layer_{i}_`, for
+    A Gemma Scope 2 per-layer set is named by its folder and the part after `layer_{i}_`, for
     instance `transcoder_all/width_16k_l0_small_affine`; every other set by its folder. Raises
-    ValueError for two formats in one folder.
+    FileError for two formats in one folder.
     """
     sets: dict[str, TranscoderSet] = {}
     for path in sorted(paths):
@@ -185,9 +195,9 @@ def find_sets(paths: Iterable[str]) -> dict[str, TranscoderSet]:
                 name = "/".join(part for part in (parts["set"], variant) if part)
                 found = sets.setdefault(name, TranscoderSet(name, candidate, variant))
                 if found.format is not candidate:
-                    raise CotraceError(
+                    raise FileError(
                         f"{name or 'the folder'} mixes files of {found.format.name} and {candidate.name}; "
-                        "keep each set in a folder of its own"
+                        "put each set into its own folder"
                     )
                 found.files.setdefault(int(parts["layer"]), []).append(path)
                 break

@@ -1,4 +1,4 @@
-"""From what the user wrote to transcoders that are known to fit the model."""
+"""Finding and opening transcoders: from a name, path or Hub id to transcoders that are checked against the model."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import yaml
 
 from cotrace.attribution.models.architecture import Architecture
 from cotrace.attribution.models.hub import HubName, download, list_repo_files
-from cotrace.common.errors import CotraceError
+from cotrace.common.errors import ArgumentError, FileError
 
 from .base import Transcoders
 from .files import FileTranscoders
@@ -29,17 +29,19 @@ OTHER_SITES = ("resid_post", "mlp_out", "attn_out", "crosscoder")
 
 
 def default_transcoders(model: str | os.PathLike) -> str:
-    """What a model is traced with where nothing is named: the set that ships for it, or else its neurons."""
+    """Return the default transcoders of a model: the set that ships for it, otherwise "neurons"."""
     return shipped_for(os.fspath(model)) or "neurons"
 
 
 def load_transcoders(spec: str | os.PathLike, arch: Architecture) -> Transcoders:
     """Load `neurons[:k]`, a set that ships, a local folder or a Hub id (`owner/name/folder@revision`).
 
-    A path that holds several sets of transcoders is narrowed by adding the set's name to it.
+    To choose one of several sets in a folder, append the name of the set to the path.
 
     Raises:
-        ValueError: nothing there, several sets, missing layers, another site, or wrong shapes.
+        ArgumentError: `spec` names nothing, or several sets.
+        FileError: missing layers, transcoders of another site than the MLP, wrong shapes, or damaged files.
+        HubError: the Hub does not have them, or cannot be reached.
     """
     found = find_transcoders(spec)
     if isinstance(found, NeuronTranscoders):
@@ -52,9 +54,10 @@ def load_transcoders(spec: str | os.PathLike, arch: Architecture) -> Transcoders
 
 
 def find_transcoders(spec: str | os.PathLike) -> NeuronTranscoders | HubName | tuple[Path, TranscoderSet]:
-    """What a spec stands for, as far as it can be told without the model and the network.
+    """Resolve a spec without the model and without the network.
 
-    Raises ValueError if that is nothing, so that a mistake shows before a model is fetched.
+    Returns neurons, a Hub id, or a folder with one of its sets. Raises CotraceError for a spec that names nothing,
+    so that a misspelt name is reported before a model is downloaded.
     """
     text = os.fspath(spec)
     if text.partition(":")[0] == "neurons":
@@ -86,21 +89,23 @@ def _from_hub(text: str, hub: HubName, arch: Architecture) -> FileTranscoders:
 def _neuron_count(text: str) -> int:
     count = text.partition(":")[2] or str(DEFAULT_K)
     if not count.isdecimal():
-        raise CotraceError(f"{text!r} should be neurons or neurons:K, with K features for each layer and position")
+        raise ArgumentError(
+            f"invalid transcoders {text!r}: expected neurons or neurons:K, K features for each layer and position"
+        )
     return int(count)
 
 
 def _local(text: str) -> tuple[Path | None, str]:
-    """The existing folder of a path and, if it is named by its set, the set; None for a Hub id."""
+    """Return the folder of a path, and the name of the set if the path ends in one; None for a Hub id."""
     path = Path(text).expanduser()
     if path.is_dir():
         return path, ""
     if path.is_file():
-        raise CotraceError(f"{text} is a file; pass the folder that holds all layers ({LAYOUTS})")
+        raise ArgumentError(f"{text} is a file; pass the folder that holds all layers ({LAYOUTS})")
     if any(path.parent.glob("*/*.safetensors")):
         return path.parent, path.name
     if text.startswith(("/", ".", "~")):
-        raise CotraceError(f"{text} does not exist; pass an existing folder, a Hub id, or neurons")
+        raise FileError(f"{text} does not exist; pass an existing folder, a Hub id, or neurons")
     return None, ""
 
 
@@ -110,11 +115,11 @@ def _choose(text: str, sets: dict[str, TranscoderSet], selection: str) -> Transc
     if not inside:
         there = sorted(name for name in sets if not _other_site(name))
         has = f"; the sets there are {', '.join(there)}" if there else ""
-        raise CotraceError(f"{text} holds no transcoders: none of {LAYOUTS}{has}")
+        raise FileError(f"{text} holds no transcoders: none of {LAYOUTS}{has}")
     if selection in inside:
         return inside[selection]
     if len(inside) > 1:
-        raise CotraceError(
+        raise ArgumentError(
             f"{text} holds several sets of transcoders; add one of these to the path: {', '.join(sorted(inside))}"
         )
     return next(iter(inside.values()))
@@ -125,21 +130,21 @@ def _is_in(name: str, selection: str) -> bool:
 
 
 def _check_set(text: str, place: str, chosen: TranscoderSet, arch: Architecture) -> None:
-    """Refuse what file names tell: dictionaries of other sites, missing layers, too many layers."""
+    """Raise FileError if file names show another site than the MLP, missing layers, or too many layers."""
     site = _other_site(place)
     if site and chosen.format.name.startswith("Gemma Scope 2"):
-        raise CotraceError(f"{text} is a dictionary of {site}, not of MLPs; tracing needs clt or transcoder_all")
+        raise FileError(f"{text} is a dictionary of {site}, not of MLPs; tracing needs clt or transcoder_all")
     missing = chosen.missing(arch.n_layers)
     if missing:
-        raise CotraceError(f"{text} lacks files for some of the model's {arch.n_layers} layers: {', '.join(missing)}")
+        raise FileError(f"{text} lacks files for some of the model's {arch.n_layers} layers: {', '.join(missing)}")
     if max(chosen.files) >= arch.n_layers:
-        raise CotraceError(
+        raise FileError(
             f"{text} has {max(chosen.files) + 1} layers and the model has {arch.n_layers}; choose transcoders made for it"
         )
 
 
 def _other_site(place: str) -> str | None:
-    """The site, if a path goes through a Gemma Scope 2 folder of anything but transcoders."""
+    """Return the site if a path contains a Gemma Scope 2 folder of other dictionaries than transcoders."""
     parts = Path(place).parts
     return next((site for site in OTHER_SITES if site in parts or f"{site}_all" in parts), None)
 
@@ -154,7 +159,7 @@ def _open(text: str, root: Path, chosen: TranscoderSet, revision: str | None, ar
 
 
 def _check_configs(text: str, folders: set[Path]) -> Activation:
-    """Refuse configs that name other sites or activations; returns the activation that they name."""
+    """Return the activation that the configs name; raise FileError for another site or unknown activations."""
     named = {}
     for path in sorted(folder / name for folder in folders for name in CONFIG_NAMES):
         if path.is_file():
@@ -163,7 +168,7 @@ def _check_configs(text: str, folders: set[Path]) -> Activation:
             _check_site(text, path, config.get("hf_hook_point_out", config.get("feature_output_hook")), WRITES)
             named[_activation(path, config)] = path
     if len(named) > 1:
-        raise CotraceError(
+        raise FileError(
             f"{text} mixes activations: {', '.join(map(str, named.values()))} differ; use one for all layers"
         )
     return next(iter(named), Activation())
@@ -173,13 +178,15 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text()) if path.suffix == ".json" else yaml.safe_load(path.read_text())
     except (ValueError, yaml.YAMLError) as error:
-        raise CotraceError(f"{path} is not valid {path.suffix[1:].upper()}; get the file again or remove it") from error
+        raise FileError(
+            f"{path} is not valid {path.suffix[1:].upper()}; download the file again or remove it"
+        ) from error
     return config if isinstance(config, dict) else {}
 
 
 def _check_site(text: str, path: Path, hook: Any, allowed: tuple[str, ...]) -> None:
     if hook is not None and not str(hook).endswith(allowed):
-        raise CotraceError(
+        raise FileError(
             f"{text} was trained at {hook!r} ({path.name}); tracing needs transcoders that read "
             f"{READS[1]} and write {WRITES[1]}"
         )
@@ -191,8 +198,8 @@ def _activation(path: Path, config: dict[str, Any]) -> Activation:
     k = config.get("k")
     if name == "topk":
         if not isinstance(k, int) or k < 1:
-            raise CotraceError(f"{path} says TopK and its k is {k!r}; give the number of features for each position")
+            raise FileError(f"{path} names TopK with k={k!r}: expected the number of features for each position")
         return Activation(name, k)
     if name not in ("", "jumprelu", "relu"):
-        raise CotraceError(f"{path} names the activation {value!r}; JumpReLU, ReLU and TopK can be traced")
+        raise FileError(f"{path} names the activation {value!r}; JumpReLU, ReLU and TopK can be traced")
     return Activation(name)

@@ -1,11 +1,11 @@
-"""The model's own MLP neurons as features: exact, no download, not sparse."""
+"""The MLP neurons of the model as features: exact, without any download, and not sparse."""
 
 import torch
 from torch import Tensor
 
 from cotrace.attribution.models.forward import LayerCache
 from cotrace.attribution.models.gemma3 import Gemma3, LayerWeights
-from cotrace.common.errors import CotraceError
+from cotrace.common.errors import ArgumentError
 from cotrace.kernels.active import Active, FeatureIndex, look_up
 
 from .base import Encoded, Transcoders
@@ -14,12 +14,11 @@ DEFAULT_K = 32
 
 
 class NeuronTranscoders(Transcoders):
-    """Each MLP neuron as a feature whose gate is frozen, so that it is linear in the MLP's input.
+    """MLP neurons as features. Their gates are frozen, so that each is linear in the MLP's input.
 
-    `a = gelu(gate) * up` (signed); reads `gelu(gate) * w_up[n]`, writes `a * w_down[:, n]` through
-    the frozen post-feedforward norm. The k neurons with the largest `|a| * norm(write direction)`
-    of each layer and position are nodes; the rest stay in the error node, so conservation holds
-    for every k.
+    The activation is `a = gelu(gate) * up` (signed). A neuron reads `gelu(gate) * w_up[n]` and writes `a * w_down[:, n]`
+    through the frozen post-feedforward norm. At each layer and position, the `k` neurons with the largest
+    `|a| * norm(output vector)` are features; the others are part of the error node, so that graphs are exact for any k.
     """
 
     kind = "neurons"
@@ -27,12 +26,12 @@ class NeuronTranscoders(Transcoders):
 
     def __init__(self, k: int = DEFAULT_K):
         if k < 1:
-            raise CotraceError(f"neurons:{k} asks for no neuron at all; ask for at least 1 per layer and position")
+            raise ArgumentError(f"invalid neurons:{k}: expected at least 1 neuron per layer and position")
         self.k = k
         self.name = f"neurons:{k}"
 
     def encode(self, done: LayerCache, weights: Gemma3, positions: Tensor) -> Encoded:
-        """The strongest k neurons of each position; see the class."""
+        """Return the strongest k neurons of each position."""
         layer = weights.layer(done.layer)
         active, gate_n = self._strongest(done, weights, positions)
         used, row_n = active.feature_n.unique(return_inverse=True)
@@ -47,41 +46,41 @@ class NeuronTranscoders(Transcoders):
         )
 
     def active_at(self, done: LayerCache, weights: Gemma3, positions: Tensor) -> Active:
-        """The strongest k neurons of each position."""
+        """Return the strongest k neurons of each position."""
         return self._strongest(done, weights, positions)[0]
 
     def activations(self, active: Active, done: LayerCache, weights: Gemma3, sites: FeatureIndex) -> Tensor:
-        """Activations of any neurons, also of those that are not among the strongest."""
+        """Return activations (n,) of any neurons, the strongest or not."""
         x_nD, layer = done.mlp_in_PD[sites.position_n], weights.layer(done.layer)
         up_n = (x_nD * layer.w_up[sites.feature_n]).sum(-1)
         exact_n = self._gates(layer, weights, x_nD, sites.feature_n) * up_n
-        found_n = look_up(active, sites)  # the same bits as there
+        found_n = look_up(active, sites)  # bit-equal for the strongest
         return torch.where(found_n != 0, found_n, exact_n)
 
     def readers(self, done: LayerCache, weights: Gemma3, sites: FeatureIndex) -> Tensor:
-        """What neurons read, with their gates as they are, (n, D)."""
+        """Return the vectors that neurons read, with their gates frozen, (n, D)."""
         layer = weights.layer(done.layer)
         gate_n = self._gates(layer, weights, done.mlp_in_PD[sites.position_n], sites.feature_n)
         return gate_n[:, None] * layer.w_up[sites.feature_n]
 
     def decoders(self, layer: int, feature_U: Tensor, weights: Gemma3) -> Tensor:
-        """What neurons write, before the norm's scale, (U, 1, D)."""
-        of_layer = weights.layer(layer)
-        return (of_layer.w_down.T[feature_U] * of_layer.norm_mlp_out_D)[:, None]
+        """Return the output vectors of neurons before the norm's scale, (U, 1, D)."""
+        w = weights.layer(layer)
+        return (w.w_down.T[feature_U] * w.norm_mlp_out_D)[:, None]
 
     def write_scale(self, done: LayerCache, position_n: Tensor) -> Tensor:
-        """The post-feedforward norm's scale, (n,)."""
+        """Return the post-feedforward norm's scale, (n,)."""
         return done.rms_mlp_out_P[position_n]
 
     def width(self, layer: int, weights: Gemma3) -> int:
-        """Neurons of a layer."""
+        """Return the number of neurons of a layer."""
         return weights.architecture.d_mlp
 
     def _gates(self, layer: LayerWeights, weights: Gemma3, x_nD: Tensor, feature_n: Tensor) -> Tensor:
         return weights.activation((x_nD * layer.w_gate[feature_n]).sum(-1))
 
     def _strongest(self, done: LayerCache, weights: Gemma3, positions: Tensor) -> tuple[Active, Tensor]:
-        """The strongest k neurons of each position, and their gates (n,)."""
+        """Return the strongest k neurons of each position, and their gates (n,)."""
         layer = weights.layer(done.layer)
         x_pD = done.mlp_in_PD[positions]
         gate_pM = weights.activation(x_pD @ layer.w_gate.T)
@@ -94,5 +93,5 @@ class NeuronTranscoders(Transcoders):
         alive = activation_pM[row, feature_n] != 0
         row, feature_n = row[alive], feature_n[alive]
         activation_n = activation_pM[row, feature_n]
-        # With its gate frozen a neuron is linear: it has no other pre-activation.
+        # With its gate frozen a neuron is linear, so that its pre-activation is its activation.
         return Active(positions[row], feature_n, activation_n, activation_n), gate_pM[row, feature_n]
