@@ -152,8 +152,8 @@ def test_the_config_decides_between_topk_and_a_threshold_in_the_file(tmp_path, a
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ("activation: topk", ("TopK", "k is None")),
-        ("activation: topk\nk: 0", ("TopK", "k is 0")),
+        ("activation: topk", ("TopK", "k=None")),
+        ("activation: topk\nk: 0", ("TopK", "k=0")),
         ("activation: tanh", ("tanh", "JumpReLU")),
         ("feature_input_hook: hook_resid_mid", ("hook_resid_mid", "pre_feedforward_layernorm.output")),
         ("feature_input_hook: ln2.hook_normalized", ("ln2.hook_normalized", "pre_feedforward_layernorm.output")),
@@ -385,7 +385,7 @@ def test_crosscoder_folders_are_refused(tmp_path, refused):
 def test_two_formats_in_one_folder_are_refused(tmp_path, refused):
     for layout in ("ct-clt", "ct-per-layer"):
         write_layers(tmp_path, layout, random_layers())
-    refused(tmp_path, "circuit-tracer CLT", "circuit-tracer per layer", "a folder of its own")
+    refused(tmp_path, "circuit-tracer CLT", "circuit-tracer per layer", "its own folder")
 
 
 @pytest.mark.parametrize("spec", ["missing", "a/../missing/clt"])

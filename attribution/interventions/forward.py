@@ -25,19 +25,19 @@ TOO_LARGE = "the edits are so large that the model's values are no longer finite
 class LayerActivations(NamedTuple):
     """Active features of one layer, computed and edited.
 
-    `natural` are the activations that the transcoders give for the input in `seen`; `changed` are those after
+    `computed` are the activations that the transcoders give for the input in `source`; `edited` are those after
     edits, which set the features of `edited_index` to `edited_n`.
     """
 
-    natural: Active
-    seen: LayerCache
-    changed: Active
+    computed: Active
+    source: LayerCache
+    edited: Active
     edited_index: FeatureIndex | None
     edited_n: Tensor | None
 
-    def of(self, index: FeatureIndex, transcoders: Transcoders, weights: Gemma3) -> Tensor:
+    def look_up(self, index: FeatureIndex, transcoders: Transcoders, weights: Gemma3) -> Tensor:
         """Return the activations (n,) of any features after edits, zero where they are not active."""
-        computed_n = transcoders.activations(self.natural, self.seen, weights, index)
+        computed_n = transcoders.activations(self.computed, self.source, weights, index)
         if self.edited_index is None or self.edited_n is None:
             return computed_n
         return look_up(with_activations(self.edited_index, self.edited_n), index, computed_n)
@@ -51,7 +51,7 @@ class ForwardOutput:
 
     Attributes:
         first: the position in each row at which the pass started.
-        passes: each layer's activations (B·P, …); patterns are kept if the runner keeps them.
+        layer_caches: each layer's activations (B·P, …); patterns are kept if the runner keeps them.
         active: active features, of layers that were asked for.
         errors: error nodes (B·P, D), of layers that were asked for.
         resid_BPD: final residual streams.
@@ -59,7 +59,7 @@ class ForwardOutput:
     """
 
     first: int
-    passes: list[LayerCache] = field(default_factory=list)
+    layer_caches: list[LayerCache] = field(default_factory=list)
     active: dict[int, LayerActivations] = field(default_factory=dict)
     errors: dict[int, Tensor] = field(default_factory=dict)
     resid_BPD: Tensor = field(default_factory=lambda: torch.empty(0))
@@ -67,7 +67,7 @@ class ForwardOutput:
 
     def free(self) -> None:
         """Free what neither activations, pre-activations nor logits need: patterns and MLP outputs."""
-        self.passes = [_without_outputs(layer_cache) for layer_cache in self.passes]
+        self.layer_caches = [_without_outputs(layer_cache) for layer_cache in self.layer_caches]
 
 
 def _without_outputs(layer_cache: LayerCache) -> LayerCache:
@@ -171,7 +171,7 @@ class _EditedPass:
 
     def _reference(self, layer: int) -> LayerCache:
         assert self.reference is not None, "a layer that freezes anything needs a run without edits"
-        return self.reference.passes[layer]
+        return self.reference.layer_caches[layer]
 
     def _mlp(self, before: LayerCache, w: LayerWeights) -> LayerCache:
         """Compute a layer's MLP output with the edits of this layer and of earlier ones."""
@@ -185,7 +185,7 @@ class _EditedPass:
         )
         flat = self.model_mlp(flat, w) if mode.mlp == MODEL else self._reference_mlp(flat)
         flat = self._edit_errors(*self._edit_features(mode, flat, w))
-        self.output.passes.append(flat)
+        self.output.layer_caches.append(flat)
         return flat._replace(
             mlp_out_PD=flat.mlp_out_PD.unflatten(0, shape), rms_mlp_out_P=flat.rms_mlp_out_P.unflatten(0, shape)
         )
@@ -213,7 +213,7 @@ class _EditedPass:
         self.output.active[layer] = activations
         if mode.mlp == TRANSCODERS:
             assert self.reference is not None
-            change = difference(activations.changed, self.reference.active[layer].natural)
+            change = difference(activations.edited, self.reference.active[layer].computed)
         if change is not None and len(change.position_n):
             flat = self._add_change(mode, change, source, flat, w)
         return flat, error_PD

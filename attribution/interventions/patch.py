@@ -114,7 +114,7 @@ def _clean_values(plan: EditPlan, output: ForwardOutput, clean: PromptContext) -
             feature = resolved.node.feature
             position_n = torch.tensor(resolved.positions, device=clean.ids_P.device)
             sites = FeatureIndex(position_n, torch.full_like(position_n, feature))
-            values_n = output.active[layer].of(sites, clean.transcoders, clean.weights)
+            values_n = output.active[layer].look_up(sites, clean.transcoders, clean.weights)
             for position, value in zip(resolved.positions, values_n.tolist(), strict=True):
                 edits[Feature(layer, feature, position)] = set_to(value)
     for layer, errors in plan.errors.items():

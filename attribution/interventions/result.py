@@ -134,15 +134,15 @@ class InterventionResult:
     def _features(self, layer: int) -> pa.Table:
         """Return one layer's part of `features`."""
         n, model = self._context.n_positions, (self._context.transcoders, self._context.weights)
-        before, after = (_of_row(output.active[layer].changed, self._row, n) for output in self._both)
+        before, after = (_of_row(output.active[layer].edited, self._row, n) for output in self._both)
         sites = _union(before, after)
         batch_sites = FeatureIndex(sites.position_n + self._row * n, sites.feature_n)
         columns: dict[str, pa.Array] = {"layer": pa.array([layer] * len(sites.position_n), pa.int32())}
         columns |= {"position": _array(sites.position_n, pa.int32()), "feature": _array(sites.feature_n, pa.int32())}
         for name, output in zip(("activation_before", "activation_after"), self._both, strict=True):
-            columns[name] = _array(output.active[layer].of(batch_sites, *model))
+            columns[name] = _array(output.active[layer].look_up(batch_sites, *model))
         pre_before, pre_after = (
-            _pre_activations(_of_row(output.active[layer].natural, self._row, n), sites) for output in self._both
+            _pre_activations(_of_row(output.active[layer].computed, self._row, n), sites) for output in self._both
         )
         if self._modes[layer].mlp == FROZEN:
             pre_after = pre_before + self._pre_activation_changes(layer, batch_sites)
@@ -152,7 +152,7 @@ class InterventionResult:
 
     def _pre_activation_changes(self, layer: int, sites: FeatureIndex) -> Tensor:
         """Return how much pre-activations change, (n,): encoder vectors times the change of the MLP's input."""
-        before, after = (output.passes[layer] for output in self._both)
+        before, after = (output.layer_caches[layer] for output in self._both)
         encoders_nD = self._context.transcoders.readers(before, self._context.weights, sites)
         return ((after.mlp_in_PD - before.mlp_in_PD)[sites.position_n] * encoders_nD).sum(-1)
 

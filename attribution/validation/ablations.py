@@ -149,11 +149,11 @@ class AblationRunner:
             row_K1 = torch.arange(n_rows, device=own.position_n.device)[:, None] * n_positions
             sites = FeatureIndex((row_K1 + own.position_n).flatten(), own.feature_n.repeat(n_rows))
             if modes and modes[layer].mlp == FROZEN:
-                cache = output.passes[layer]
+                cache = output.layer_caches[layer]
                 active = transcoders.active_at(cache, weights, open_p)
                 value_n = transcoders.activations(active, cache, weights, sites)
             else:
-                value_n = output.active[layer].of(sites, transcoders, weights)
+                value_n = output.active[layer].look_up(sites, transcoders, weights)
             columns.append(value_n.view(n_rows, -1))
         return torch.cat(columns, 1).double().cpu().numpy()
 
@@ -163,8 +163,8 @@ class AblationRunner:
         row_K = torch.arange(len(after.resid_BPD), device=self.context.ids_P.device)
         position_K = row_K * self.context.n_positions + position
         sites = FeatureIndex(position_K, torch.full_like(position_K, feature))
-        encoders_KD = self.context.transcoders.readers(before.passes[layer], self.context.weights, sites)
-        change_KD = (after.passes[layer].mlp_in_PD - before.passes[layer].mlp_in_PD)[position_K]
+        encoders_KD = self.context.transcoders.readers(before.layer_caches[layer], self.context.weights, sites)
+        change_KD = (after.layer_caches[layer].mlp_in_PD - before.layer_caches[layer].mlp_in_PD)[position_K]
         return (change_KD * encoders_KD).sum(-1).double().cpu().numpy()
 
     def _target_values(self, output: ForwardOutput, target: "_TargetReader") -> np.ndarray:
