@@ -153,7 +153,7 @@ def test_train_from_the_command_line(with_tokenizer, text, tmp_path):
     assert (again.returncode, "--resume" in again.stderr) == (2, True)
     assert command("train", "--out", tmp_path / "run", "--resume").returncode == 0
     both = command("train", "--out", tmp_path / "run", "--resume", "--tokens", "5")
-    assert (both.returncode, "leave out --tokens" in both.stderr) == (2, True)
+    assert (both.returncode, "omit --tokens" in both.stderr) == (2, True)
     little = command("train", *data, "--out", tmp_path / "more", *sizes, "--tokens", "30000")
     assert (little.returncode, "ask for fewer tokens" in little.stderr) == (2, True)
 
