@@ -1,7 +1,7 @@
 """The model as users see it: a Gemma 3 with transcoders, whose computations can be traced, changed and validated."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import pyarrow as pa
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cotrace.attribution.interventions.config import InterventionConfig, SamplingConfig
 from cotrace.attribution.interventions.context import PromptContext
-from cotrace.attribution.interventions.edits import Edit, ErrorNode, Feature, Supernode
+from cotrace.attribution.interventions.edits import ErrorNode, Feature, Intervention, Supernode
 from cotrace.attribution.interventions.generate import Generation, GenerationRunner, generate
 from cotrace.attribution.interventions.intervene import intervene, prepare, require_memory
 from cotrace.attribution.interventions.patch import PatchResult, patch
@@ -39,15 +39,7 @@ from cotrace.graphs import Graph
 
 from .metadata import check_same_model, describe_model, describe_trace
 from .pairing import EditedPrompt, pair, require_single
-from .types import EditedNode, PromptLike, TargetLike
-
-
-class _PreparedTrace(NamedTuple):
-    """A trace before its expensive part."""
-
-    request: TargetRequest
-    activations: PromptActivations
-    plan: TracePlan
+from .types import PromptLike, TargetLike
 
 
 class Model:
@@ -98,13 +90,8 @@ class Model:
 
         Columns: layer, position, feature (int32), activation, pre_activation.
         """
-        activations = self._activations(self._ids(prompt), TraceConfig(masked_positions=masked_positions))
-        features, columns = activations.features, {}
-        for name in ("layer", "position", "feature"):
-            columns[name] = pa.array(getattr(features, f"{name}_N").cpu().numpy(), pa.int32())
-        for name in ("activation", "pre_activation"):
-            columns[name] = pa.array(getattr(features, f"{name}_N").cpu().numpy())
-        return pa.table(columns)
+        config = TraceConfig(masked_positions=masked_positions)
+        return self._activations(self._ids(prompt), config).features.table()
 
     @torch.no_grad()
     @out_of_memory()
@@ -221,14 +208,14 @@ class Model:
             batch_size,
             memory,
         )
-        return self._prepare_trace(prompt, targets, config, Progress(progress)).plan
+        return self._prepare_trace(prompt, targets, config, Progress(progress))[2]
 
     # --- interventions ----------------------------------------------------------------------
 
     def intervene(
         self,
         prompt: PromptLike,
-        edits: Mapping[EditedNode, Edit],
+        edits: Intervention,
         *,
         freeze: str = InterventionConfig.freeze,
         layers: Iterable[int] | None = InterventionConfig.layers,
@@ -261,7 +248,7 @@ class Model:
     def intervene_many(
         self,
         prompts: PromptLike | Sequence[PromptLike],
-        edits: Mapping[EditedNode, Edit] | Sequence[Mapping[EditedNode, Edit]],
+        edits: Intervention | Sequence[Intervention],
         *,
         freeze: str = InterventionConfig.freeze,
         layers: Iterable[int] | None = InterventionConfig.layers,
@@ -277,7 +264,7 @@ class Model:
     def generate(
         self,
         prompt: PromptLike,
-        edits: Mapping[EditedNode, Edit] | None = None,
+        edits: Intervention | None = None,
         *,
         max_new_tokens: int = SamplingConfig.max_new_tokens,
         temperature: float = SamplingConfig.temperature,
@@ -315,7 +302,7 @@ class Model:
     def generate_many(
         self,
         prompts: PromptLike | Sequence[PromptLike],
-        edits: Mapping[EditedNode, Edit] | Sequence[Mapping[EditedNode, Edit]] | None = None,
+        edits: Intervention | Sequence[Intervention] | None = None,
         *,
         max_new_tokens: int = SamplingConfig.max_new_tokens,
         temperature: float = SamplingConfig.temperature,
@@ -404,13 +391,15 @@ class Model:
 
     # --- shared steps -----------------------------------------------------------------------
 
-    def _prepare_trace(self, prompt: Any, targets: Any, config: TraceConfig, progress: Progress) -> _PreparedTrace:
+    def _prepare_trace(
+        self, prompt: Any, targets: Any, config: TraceConfig, progress: Progress
+    ) -> tuple[TargetRequest, PromptActivations, TracePlan]:
         ids_P = self._ids(prompt)
         request = TargetRequest.parse(targets, config, ids_P.tolist(), self.tokenizer, self.architecture.d_model)
         activations = self._activations(ids_P, config, progress)
         allowed = allowed_memory(config.memory, self.weights.device)
         plan = make_plan(activations, request, config.row_budget, config.batch_size, allowed)
-        return _PreparedTrace(request, activations, plan)
+        return request, activations, plan
 
     @torch.no_grad()
     @out_of_memory("give fewer prompts and edits at a time, or shorter prompts")

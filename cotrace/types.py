@@ -1,18 +1,15 @@
 """Types of the arguments that several public functions take."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from cotrace.attribution.interventions.edits import Direction, ErrorNode, Feature, Supernode
+from cotrace.graphs.nodes import Feature
 
 # A text, token ids, or a chat: a list of {"role": …, "content": …}.
 PromptLike = str | Sequence[int] | Sequence[Mapping[str, str]] | Tensor | np.ndarray[Any, Any]
 
 # A token by text or id, the difference of two tokens, a feature, or a direction (D,).
 TargetLike = str | int | tuple[str | int, str | int] | Feature | Tensor | np.ndarray[Any, Any]
-
-# A type variable and not a union: the keys of a mapping are invariant, so that a dict[Feature, Edit] would be refused.
-EditedNode = TypeVar("EditedNode", bound=Feature | ErrorNode | Direction | Supernode)

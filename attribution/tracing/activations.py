@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -36,6 +37,15 @@ class ActiveFeatures:
         """Return the index of an active feature, or None if it is not active."""
         hit = (self.layer_N == layer) & (self.position_N == position) & (self.feature_N == feature)
         return int(hit.nonzero()[0]) if hit.any() else None
+
+    def table(self) -> pa.Table:
+        """Return a table with the columns layer, position, feature (int32), activation and pre_activation."""
+        columns = {}
+        for name in ("layer", "position", "feature"):
+            columns[name] = pa.array(getattr(self, f"{name}_N").cpu().numpy(), pa.int32())
+        for name in ("activation", "pre_activation"):
+            columns[name] = pa.array(getattr(self, f"{name}_N").cpu().numpy())
+        return pa.table(columns)
 
     def counts(self, n_layers: int, n_positions: int) -> Tensor:
         """Return the number of active features at each layer and position, (L, P) int64."""
