@@ -49,7 +49,7 @@ def compare_coverages(model: cotrace.Model, prompt: str, coverages: list[float])
         record["parts"].append(
             {
                 "coverage": coverage,
-                "reached": part.info["coverage"],
+                "reached": part.info["traced"]["coverage"],
                 "rows": int(part.column("computed")[part.order.features].sum()),
                 "seconds": seconds,
                 "jaccard": len(mine & kept) / len(mine | kept),

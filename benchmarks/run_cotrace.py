@@ -93,7 +93,7 @@ def facts(graph: Any) -> dict[str, Any]:
     """Return the sizes of the graph, its coverage and bound, and the share of rows that each coverage needs."""
     features, rows = graph.order.n_features, int(graph.computed[graph.order.features].sum())
     found = {"features": features, "rows": rows, "nodes": graph.order.n_nodes, "edges": graph.n_edges}
-    found |= {"coverage": graph.info["coverage"], "bound": graph.info["bound"]}
+    found |= {"coverage": graph.info["traced"]["coverage"], "bound": graph.info["traced"]["bound"]}
     if rows == features:
         found["rows_needed"] = rows_needed(graph.column("influence")[graph.order.features])
     return found

@@ -131,7 +131,7 @@ class Graph(GraphData):
     @property
     def _lacks_rows(self) -> bool:
         """Whether this is a traced graph, not a pruned one, of which some rows were not computed."""
-        return self.info["bound"] > 0 and not self.info["pruning"]
+        return self.info["traced"]["bound"] > 0 and not self.info["pruning"]
 
     def with_validation(self, validation: dict[str, Any]) -> Graph:
         """Return the same graph with the record of `Model.validate` in its metadata."""

@@ -51,12 +51,12 @@ INFO: dict[str, Any] = {
         {"node": int, "kind": str, "label": str, "weight": NUMBER, "probability": (*NUMBER, None), "position?": int}
     ],
     "settings": {},
-    "coverage": NUMBER,
-    "bound": NUMBER,
     "traced": {  # the graph before pruning
         "nodes": int,
         "edges": int,
         "rows?": int,
+        "coverage": NUMBER,
+        "bound": NUMBER,
         "scores": {"replacement": NUMBER, "completeness": NUMBER},
     },
     "pruning": (

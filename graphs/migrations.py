@@ -7,17 +7,20 @@ under `tests/data/`. The columns have been the same in every version.
 from collections.abc import Callable
 from typing import Any
 
+TRACED_IN_VERSION_2 = ("scores", "coverage", "bound")
 
-def _move_scores_to_traced(info: dict[str, Any]) -> dict[str, Any]:
-    """Version 1 had the scores of the traced graph beside "traced", not inside."""
-    if "scores" not in info or not isinstance(info.get("traced"), dict):
+
+def _move_facts_to_traced(info: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 had scores, coverage and bound of the traced graph beside "traced", not inside."""
+    if not isinstance(info.get("traced"), dict):
         return info  # damaged: the check of the current shapes names the entry
-    others = {name: value for name, value in info.items() if name != "scores"}
-    return {**others, "traced": {**info["traced"], "scores": info["scores"]}}
+    moved = {name: info[name] for name in TRACED_IN_VERSION_2 if name in info}
+    others = {name: value for name, value in info.items() if name not in TRACED_IN_VERSION_2}
+    return {**others, "traced": {**info["traced"], **moved}}
 
 
 # Each function turns the metadata of its version into that of the next one.
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _move_scores_to_traced}
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _move_facts_to_traced}
 OLDEST_VERSION = min(MIGRATIONS)
 
 

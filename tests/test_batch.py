@@ -106,7 +106,7 @@ def test_a_record_tells_what_was_found(model, tmp_path):
     assert (record["nodes"], record["edges"]) == (circuit.order.n_nodes, circuit.n_edges)
     assert record["traced_nodes"] == circuit.info["traced"]["nodes"]
     assert {name: record[name] for name in ("replacement", "completeness")} == circuit.info["traced"]["scores"]
-    assert record["coverage"] == circuit.info["coverage"] >= 0.9
+    assert record["coverage"] == circuit.info["traced"]["coverage"] >= 0.9
     assert record["seconds"] > 0
 
 

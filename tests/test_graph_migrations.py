@@ -47,9 +47,9 @@ def test_the_files_are_of_the_old_version(name):
 @every_file
 def test_metadata_of_an_old_file(name):
     info = read_then(name)["info"]
-    scores = info.pop("scores")
+    moved = {name: info.pop(name) for name in ("scores", "coverage", "bound")}
     opened = cotrace.open(old_file(name))
-    assert opened.info == {**info, "traced": {**info["traced"], "scores": scores}}
+    assert opened.info == {**info, "traced": {**info["traced"], **moved}}
     assert ("validation" in opened.info) == (name == "validated")
 
 

@@ -73,9 +73,9 @@ def make_graph(tokens=TOKENS, n_features=45, n_errors=8, n_layers=18, answers=AN
         "transcoders": {"name": "gemma-scope-2-270m-pt/clt/width_262k_l0_medium_affine", "kind": "clt"},
         "prompt": "".join(tokens) if prompt is None else prompt,
         "token_ids": list(range(length)), "tokens": list(tokens), "position": length - 1, "masked_positions": [0],
-        "targets": targets, "settings": {}, "coverage": 1.0, "bound": 0.0,
+        "targets": targets, "settings": {},
         "traced": {
-            "nodes": 3412, "edges": 1204511, "rows": 3000,
+            "nodes": 3412, "edges": 1204511, "rows": 3000, "coverage": 1.0, "bound": 0.0,
             "scores": {"replacement": 0.6234, "completeness": 0.871},
         },
         "pruning": {"node_threshold": 0.8, "edge_threshold": 0.98, "keep_errors": False}, "versions": {}, **info,

@@ -44,7 +44,7 @@ def assert_same(found, expected):
     assert np.allclose(left, right, rtol=1e-9, atol=1e-11 * np.abs(right).max())
     for name in ("bias", "pre_activation", "influence", "influence_bound", "dropped"):
         assert np.allclose(found.column(name), expected.column(name), atol=1e-9, equal_nan=True), name
-    assert found.info["coverage"] == pytest.approx(expected.info["coverage"])
+    assert found.info["traced"]["coverage"] == pytest.approx(expected.info["traced"]["coverage"])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -157,7 +157,7 @@ def test_cached_rows_take_no_time(load_cached):
     model.trace(prompt())
     again = model.trace(prompt(), max_seconds=30)
     assert again.computed[again.order.features].any()
-    assert again.info["coverage"] == 1
+    assert again.info["traced"]["coverage"] == 1
 
 
 def test_other_rows_of_the_same_prompt_replace_earlier_ones(load_cached, row_counts):

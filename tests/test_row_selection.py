@@ -37,10 +37,10 @@ def test_the_bound_holds_for_every_node(load, kind, coverage):
     assert (lacks <= part.column("influence_bound") + ROUNDING).all()
     computed, influence = computed_features(part), part.influence()[part.order.features]
     assert (0 if coverage < 0.9 else 1) <= computed.sum() < len(computed)
-    assert part.info["coverage"] == pytest.approx(1 - influence[~computed].sum())
-    assert part.info["coverage"] >= coverage - ROUNDING
-    assert part.info["bound"] == pytest.approx(part.column("influence_bound").max())
-    assert 0 < part.info["bound"] <= 1 - part.info["coverage"] + ROUNDING
+    assert part.info["traced"]["coverage"] == pytest.approx(1 - influence[~computed].sum())
+    assert part.info["traced"]["coverage"] >= coverage - ROUNDING
+    assert part.info["traced"]["bound"] == pytest.approx(part.column("influence_bound").max())
+    assert 0 < part.info["traced"]["bound"] <= 1 - part.info["coverage"] + ROUNDING
     assert part.info["traced"]["rows"] == computed.sum() + part.order.n_logits
     assert part.info["settings"]["coverage"] == coverage
 
@@ -61,7 +61,7 @@ def test_computed_rows_equal_those_of_the_graph_with_all_rows(load, kind):
 
 def test_full_coverage_computes_every_row(load):
     whole = load("clt-affine").trace(prompt())
-    assert (whole.info["coverage"], whole.info["bound"]) == (1, 0)
+    assert (whole.info["traced"]["coverage"], whole.info["bound"]) == (1, 0)
     assert computed_features(whole).all()
     assert not whole.column("influence_bound").any()
 
@@ -83,7 +83,7 @@ def test_a_graph_is_valid_when_the_time_runs_out(load, tmp_path):
     reopened = cotrace.open(part.save(tmp_path / "part.arrow"))
     assert reopened.prune().order.n_tokens == len(prompt())
     whole, enough = compared(load("clt-affine"), prompt(), max_seconds=3600)
-    assert enough.info["coverage"] == 1  # features without influence have no rows
+    assert enough.info["traced"]["coverage"] == 1  # features without influence have no rows
     assert np.allclose(enough.influence(), whole.influence())
 
 

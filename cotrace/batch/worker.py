@@ -118,7 +118,7 @@ def _sizes_and_scores(prompt: BatchPrompt, circuit: Graph) -> dict[str, Any]:
         "traced_edges": traced["edges"],
         "replacement": traced["scores"]["replacement"],
         "completeness": traced["scores"]["completeness"],
-        "coverage": circuit.info["coverage"],
+        "coverage": circuit.info["traced"]["coverage"],
     }
 
 

@@ -28,10 +28,11 @@ def print_summary(graph: Graph) -> None:
     facts.add_row("model", Text(printable(f"{info['model']['name']} with {info['transcoders']['name']}")))
     traced, order = info["traced"], graph.order
     facts.add_row("traced", f"{traced['nodes']:,} nodes, {traced['edges']:,} edges")
-    if info["bound"] > 0:
+    if info["traced"]["bound"] > 0:
         rows = f"{traced['rows']:,} rows computed; " if "rows" in traced else ""
         facts.add_row(
-            "coverage", f"{info['coverage']:.2%} ({rows}each node's influence is at most {info['bound']:.3g} too low)"
+            "coverage",
+            f"{info['traced']['coverage']:.2%} ({rows}each node's influence is at most {info['traced']['bound']:.3g} too low)",
         )
     if info["pruning"]:
         pruning = info["pruning"]

@@ -65,7 +65,7 @@ def _summary(graph: Graph, record: dict[str, Any]) -> list[tuple[str, str]]:
         ("  as the model responds", _spearman(summary["spearman_pairs"])),
         ("  with MLPs clamped", _spearman(summary["spearman_pairs_clamped"])),
     ]
-    if graph.info["bound"] > 0:
+    if graph.info["traced"]["bound"] > 0:
         facts.append(("not predicted", "effects through features whose rows were not computed (coverage below 1)"))
     return [*facts, ("settings", f"freeze {settings['freeze']}, errors {settings['errors']}")]
 
