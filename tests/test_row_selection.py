@@ -40,7 +40,7 @@ def test_the_bound_holds_for_every_node(load, kind, coverage):
     assert part.info["traced"]["coverage"] == pytest.approx(1 - influence[~computed].sum())
     assert part.info["traced"]["coverage"] >= coverage - ROUNDING
     assert part.info["traced"]["bound"] == pytest.approx(part.column("influence_bound").max())
-    assert 0 < part.info["traced"]["bound"] <= 1 - part.info["coverage"] + ROUNDING
+    assert 0 < part.info["traced"]["bound"] <= 1 - part.info["traced"]["coverage"] + ROUNDING
     assert part.info["traced"]["rows"] == computed.sum() + part.order.n_logits
     assert part.info["settings"]["coverage"] == coverage
 
@@ -61,7 +61,7 @@ def test_computed_rows_equal_those_of_the_graph_with_all_rows(load, kind):
 
 def test_full_coverage_computes_every_row(load):
     whole = load("clt-affine").trace(prompt())
-    assert (whole.info["traced"]["coverage"], whole.info["bound"]) == (1, 0)
+    assert (whole.info["traced"]["coverage"], whole.info["traced"]["bound"]) == (1, 0)
     assert computed_features(whole).all()
     assert not whole.column("influence_bound").any()
 
