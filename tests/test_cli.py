@@ -14,10 +14,12 @@ from helpers.cli import MODEL, REFERENCE, run
 import cotrace
 from cotrace import Feature
 from cotrace.cli import main
+from cotrace.cli.evaluate import evaluate as evaluate_command
 from cotrace.cli.render import PictureFormat, picture_path
 from cotrace.cli.steer import steer as steer_command
 from cotrace.cli.trace import file_stem
 from cotrace.cli.trace import trace as trace_command
+from cotrace.cli.train import train as train_command
 from cotrace.cli.validate import validate as validate_command
 from cotrace.target_syntax import parse_bytes, parse_positions, parse_target, parse_targets
 
@@ -303,10 +305,11 @@ def test_each_command_has_a_help_text(command, name):
 
 def test_the_command_line_has_the_parameters_of_the_python_functions():
     """Options and parameters have the same names and defaults."""
-    only_python = {"progress", "layers"}  # layers is None in Python and an empty list here
+    only_python = {"progress", "prompts"}
     for command, functions in (
         (trace_command, (cotrace.Model.trace, cotrace.Graph.prune, cotrace.load)),
         (validate_command, (cotrace.Model.validate,)),
+        (evaluate_command, (cotrace.evaluate_transcoders,)),
         (steer_command, (cotrace.Model.generate, cotrace.load)),
     ):
         options = inspect.signature(command).parameters
@@ -324,3 +327,12 @@ def test_help_texts_need_no_torch():
     code = "import cotrace.cli, sys; print([m for m in ('torch', 'triton', 'transformers') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"
+
+
+def test_the_defaults_that_train_shows_are_those_of_a_training_run():
+    from cotrace.training import TrainingConfig
+
+    for name, parameter in inspect.signature(train_command, eval_str=True).parameters.items():
+        shown = parameter.annotation.__metadata__[0].show_default
+        if isinstance(shown, str) and name not in ("affine", "data"):
+            assert shown == str(getattr(TrainingConfig, name)).removesuffix(".0")

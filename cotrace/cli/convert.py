@@ -10,7 +10,9 @@ from cotrace.defaults import DEFAULT_MODEL
 
 
 def convert(
-    transcoders: Annotated[str, typer.Argument(help="A folder, a Hub id or the name of a shipped set.")],
+    transcoders: Annotated[
+        str, typer.Argument(metavar="TRANSCODERS", help="A folder, a Hub id or the name of a shipped set.")
+    ],
     out: Annotated[Path, typer.Option(help="A new folder for the result.")],
     to: Annotated[
         str,

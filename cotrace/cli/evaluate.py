@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    transcoders: Annotated[list[str], typer.Argument(help="Folders or Hub ids of transcoders for one model.")],
+    transcoders: Annotated[
+        list[str], typer.Argument(metavar="TRANSCODERS...", help="Folders or Hub ids of transcoders for one model.")
+    ],
     model: options.ModelOption = DEFAULT_MODEL,
-    data: options.DataOption = None,
+    data: Annotated[list[str] | None, typer.Option(help=options.DATA_SYNTAX)] = None,
     run: Annotated[Path | None, typer.Option(help="The folder of a training run, whose held-out text is used.")] = None,
     tokens: Annotated[int, typer.Option(help="Number of tokens to measure on.", min=2)] = 20_000,
     fit_tokens: Annotated[int, typer.Option(help="Number of other tokens to fit the baselines to.", min=2)] = 32_768,

@@ -20,6 +20,11 @@ NODE_SYNTAX = (
     "pasted. Join several nodes with +: 'L5#123@4 + L6#7'."
 )
 
+DATA_SYNTAX = (
+    "A text file (.txt, .md, .rst, .jsonl or .parquet with a column `text`), a folder of them, a Hugging Face data set "
+    "NAME[:SPLIT[:COLUMN]], or samples[:N] for N sequences that the model generates. Repeatable."
+)
+
 ModelOption = Annotated[str, typer.Option("--model", help="gemma-3-270m, a Hub id, a folder or a .gguf file.")]
 
 TranscodersOption = Annotated[
@@ -93,15 +98,6 @@ ErrorsOption = Annotated[
 ]
 
 GraphArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A graph file, *.arrow.")]
-
-DataOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--data",
-        help="A text file (.txt, .md, .rst, .jsonl or .parquet with a column `text`), a folder of them, a Hugging Face data "
-        "set NAME[:SPLIT[:COLUMN]], or samples[:N] for N sequences that the model generates. Repeatable.  [samples]",
-    ),
-]
 
 
 def positions(option: str, texts: list[str] | None) -> list[int] | None:

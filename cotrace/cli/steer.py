@@ -15,7 +15,7 @@ from .comparison import as_json, compare, print_comparison
 
 
 def steer(
-    prompt: Annotated[str, typer.Argument(help="The text that the model continues.")],
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The text that the model continues.")],
     ablate: Annotated[
         list[str] | None,
         typer.Option(

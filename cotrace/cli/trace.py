@@ -24,7 +24,7 @@ PATHS_SHOWN = 8
 
 
 def trace(
-    prompt: Annotated[str | None, typer.Argument(help="The text to trace.")] = None,
+    prompt: Annotated[str | None, typer.Argument(metavar="PROMPT", help="The text to trace.")] = None,
     prompts: Annotated[
         Path | None,
         typer.Option(

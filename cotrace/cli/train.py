@@ -12,39 +12,54 @@ from . import options
 
 def train(
     out: Annotated[Path, typer.Option(help="Folder for the run and its result; created if it does not exist.")],
-    model: Annotated[str | None, typer.Option(help="A Hub id, a folder or a .gguf file.  [gemma-3-270m]")] = None,
-    data: options.DataOption = None,
-    kind: Annotated[str | None, typer.Option(help="clt, transcoder, skip-transcoder or sae.  [clt]")] = None,
-    width: Annotated[int | None, typer.Option(help="Features per layer.  [1024]")] = None,
-    target_l0: Annotated[
-        float | None, typer.Option(help="Mean number of active features per layer and token.  [20]")
+    model: Annotated[
+        str | None, typer.Option(help="A Hub id, a folder or a .gguf file.", show_default="gemma-3-270m")
     ] = None,
-    activation: Annotated[str | None, typer.Option(help="batchtopk, topk or jumprelu.  [batchtopk]")] = None,
+    data: Annotated[list[str] | None, typer.Option(help=options.DATA_SYNTAX, show_default="samples")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="clt, transcoder, skip-transcoder or sae.", show_default="clt")
+    ] = None,
+    width: Annotated[int | None, typer.Option(help="Features per layer.", show_default="1024")] = None,
+    target_l0: Annotated[
+        float | None, typer.Option(help="Mean number of active features per layer and token.", show_default="20")
+    ] = None,
+    activation: Annotated[
+        str | None, typer.Option(help="batchtopk, topk or jumprelu.", show_default="batchtopk")
+    ] = None,
     affine: Annotated[
-        bool | None, typer.Option(help="Also train an affine skip connection.  [for clt and skip-transcoder]")
+        bool | None,
+        typer.Option(help="Also train an affine skip connection.", show_default="for clt and skip-transcoder"),
     ] = None,
     matryoshka: Annotated[
         list[int] | None, typer.Option(help="Width of a nested prefix of the features. Repeatable.")
     ] = None,
-    tokens: Annotated[int | None, typer.Option(help="Number of tokens to train on.  [1000000]")] = None,
-    batch_tokens: Annotated[int | None, typer.Option(help="Tokens per step.  [1024]")] = None,
+    tokens: Annotated[int | None, typer.Option(help="Number of tokens to train on.", show_default="1000000")] = None,
+    batch_tokens: Annotated[int | None, typer.Option(help="Tokens per step.", show_default="1024")] = None,
     buffer_tokens: Annotated[
-        int | None, typer.Option(help="Tokens whose activations are kept in memory and shuffled together.  [32768]")
+        int | None,
+        typer.Option(help="Tokens whose activations are kept in memory and shuffled together.", show_default="32768"),
     ] = None,
-    context: Annotated[int | None, typer.Option(help="Tokens per sequence, BOS included.  [256]")] = None,
-    passes: Annotated[int | None, typer.Option(help="Number of times each token is trained on.  [1]")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate of Adam.  [0.003]")] = None,
-    sparsity: Annotated[float | None, typer.Option(help="Weight of the L0 penalty (jumprelu).  [0.3]")] = None,
+    context: Annotated[int | None, typer.Option(help="Tokens per sequence, BOS included.", show_default="256")] = None,
+    passes: Annotated[
+        int | None, typer.Option(help="Number of times each token is trained on.", show_default="1")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Peak learning rate of Adam.", show_default="0.003")
+    ] = None,
+    sparsity: Annotated[
+        float | None, typer.Option(help="Weight of the L0 penalty (jumprelu).", show_default="0.3")
+    ] = None,
     bandwidth: Annotated[
-        float | None, typer.Option(help="Bandwidth of the gradient estimate (jumprelu).  [0.1]")
+        float | None, typer.Option(help="Bandwidth of the gradient estimate (jumprelu).", show_default="0.1")
     ] = None,
     precision: Annotated[
         str | None,
         typer.Option(
-            help="Precision of large matrix products: float32, bfloat16, or auto (bfloat16 on a GPU).  [auto]"
+            help="Precision of large matrix products: float32, bfloat16, or auto (bfloat16 on a GPU).",
+            show_default="auto",
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of all random numbers.  [0]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of all random numbers.", show_default="0")] = None,
     device: options.DeviceOption = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out, with its settings.")] = False,
 ) -> None:

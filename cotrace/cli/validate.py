@@ -17,8 +17,9 @@ def validate(
     file: Annotated[
         Path,
         typer.Argument(
+            metavar="FILE",
             help="A graph file, best an unpruned one: the edges of a pruned graph predict less, and the sample contains "
-            "only features that were kept."
+            "only features that were kept.",
         ),
     ],
     nodes: Annotated[
