@@ -285,7 +285,9 @@ class Model:
             max_new_tokens: stop after this many tokens, or after a token that ends the text or the turn.
             temperature: 0 takes the likeliest token; otherwise tokens are sampled at this temperature.
             seed: seed of the sampling.
-            freeze, layers, errors: as in `intervene`. Frozen values come from a run without edits over the same tokens.
+            freeze: as in `intervene`. Frozen values come from a run without edits over the same tokens.
+            layers: as in `intervene`.
+            errors: as in `intervene`.
             use_cache: use a KV cache. Without it every token is computed from the start, with the same result up to
                 rounding.
             masked_positions: positions without features, as in `trace`.
@@ -373,7 +375,9 @@ class Model:
             controls: number of random sets of active features, of the same size, for each ablated set.
             paths: number of the strongest paths, whose features are ablated together.
             groups: node numbers of this graph to ablate together, by name, besides the most influential ones.
-            freeze, layers, errors: how the model responds, as in `intervene`.
+            freeze: how the model responds, as in `intervene`, like the next two.
+            layers: as in `intervene`.
+            errors: as in `intervene`.
             seed: seed of the random draws.
             progress: show a progress bar; None shows it on a terminal only.
 

@@ -68,12 +68,24 @@ def trace_many(
             of prompts, or of dictionaries with these keys.
         out: the folder; created if it does not exist.
         model: what `cotrace.load` takes, or a loaded model (not with `workers` or `ray`).
-        transcoders, device, dtype, row_cache_bytes: as in `cotrace.load`; ignored with a loaded model.
+        transcoders: as in `cotrace.load`; ignored with a loaded model, like the next three.
+        device: as in `cotrace.load`.
+        dtype: as in `cotrace.load`.
+        row_cache_bytes: as in `cotrace.load`.
         targets: targets of prompts without their own, as in `Model.trace`.
-        position, max_targets, target_mass, coverage, max_features, max_seconds, masked_positions, batch_size, memory:
-            as in `Model.trace`.
+        position: as in `Model.trace`.
+        max_targets: as in `Model.trace`.
+        target_mass: as in `Model.trace`.
+        coverage: as in `Model.trace`.
+        max_features: as in `Model.trace`.
+        max_seconds: as in `Model.trace`.
+        masked_positions: as in `Model.trace`.
+        batch_size: as in `Model.trace`.
+        memory: as in `Model.trace`.
         chat: wrap prompts that are texts as a user's turn of the model's chat template.
-        node_threshold, edge_threshold, keep_errors: as in `Graph.prune`.
+        node_threshold: as in `Graph.prune`.
+        edge_threshold: as in `Graph.prune`.
+        keep_errors: as in `Graph.prune`.
         full: keep the unpruned graphs too.
         workers: number of processes, each with a model and a GPU or a share of the CPUs; needs Ray. None traces in this
             process or, on a cluster, starts a worker for each GPU.
