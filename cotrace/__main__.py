@@ -1,6 +1,6 @@
 """`python -m cotrace`: the command line, for torchrun."""
 
-from cotrace.cli import main
+from cotrace.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -83,7 +83,7 @@ def command(monkeypatch, capsys):
     """Function that runs a command of the command line in this process: its status, output and errors."""
     from rich.console import Console
 
-    from cotrace.cli import main
+    from cotrace.cli.app import main
 
     def run(*arguments):
         monkeypatch.setattr("cotrace.cli.report.console", Console(width=120, color_system=None))

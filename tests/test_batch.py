@@ -25,7 +25,7 @@ from cotrace.batch.file_layout import partition
 from cotrace.batch.prompts import check_prompts
 from cotrace.batch.ray_pool import cluster, share_of_cpus
 from cotrace.batch.result_store import open_folder
-from cotrace.cli import main
+from cotrace.cli.app import main
 from cotrace.model import Model
 
 TEXT = "The opposite of hot is"
@@ -413,7 +413,7 @@ def command(folder):
 
     def arguments(file, out, *more):
         return [
-            *(sys.executable, "-c", "from cotrace.cli import main; main()", "trace", "--prompts", str(file)),
+            *(sys.executable, "-c", "from cotrace.cli.app import main; main()", "trace", "--prompts", str(file)),
             *("--out", str(out), "--model", str(folder), "--transcoders", "neurons:2", "--device", "cpu", *more),
         ]
 

@@ -13,7 +13,7 @@ from helpers.cli import MODEL, REFERENCE, run
 
 import cotrace
 from cotrace import Feature
-from cotrace.cli import main
+from cotrace.cli.app import main
 from cotrace.cli.evaluate import evaluate as evaluate_command
 from cotrace.cli.render import PictureFormat, picture_path
 from cotrace.cli.steer import steer as steer_command
@@ -184,7 +184,7 @@ def test_ctrl_c_stops_with_a_word_and_leaves_nothing(tmp_path):
     command = [
         sys.executable,
         "-c",
-        "from cotrace.cli import main; main()",
+        "from cotrace.cli.app import main; main()",
         "trace",
         "x",
         *MODEL,
@@ -262,7 +262,7 @@ def test_a_user_error_is_one_line_and_a_bug_shows_its_traceback(command, monkeyp
 
 
 def test_a_bug_shows_its_traceback_on_the_terminal(tmp_path):
-    code = "import cotrace; cotrace.open = lambda path: 1 / 0; from cotrace.cli import main; main()"
+    code = "import cotrace; cotrace.open = lambda path: 1 / 0; from cotrace.cli.app import main; main()"
     command = [sys.executable, "-c", code, "show", "x.arrow"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 1

@@ -11,5 +11,5 @@ MODEL = ["--model", str(REFERENCE / "model"), "--device", "cpu"]
 
 def run(*arguments, **environment):
     """Run `cotrace ARGUMENTS` in another process and return what it printed and its exit status."""
-    command = [sys.executable, "-c", "from cotrace.cli import main; main()", *map(str, arguments)]
+    command = [sys.executable, "-c", "from cotrace.cli.app import main; main()", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)

@@ -1,0 +1,78 @@
+"""The application: all commands, and errors as exit statuses."""
+
+import sys
+
+import typer
+
+from cotrace import __version__
+from cotrace.common.errors import CotraceError
+
+from .convert import convert
+from .doctor import doctor
+from .evaluate import evaluate
+from .prune import prune
+from .render import render
+from .show import show
+from .steer import steer
+from .trace import trace
+from .train import train
+from .validate import validate
+
+CANCELLED_STATUS = 130
+USAGE_STATUS = 2
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.command()(trace)
+app.command()(show)
+app.command()(steer)
+app.command()(validate)
+app.command()(prune)
+app.command()(render)
+app.command()(train)
+app.command()(evaluate)
+app.command()(convert)
+app.command()(doctor)
+
+
+def _print_version(requested: bool) -> None:
+    if requested:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def describe(
+    _version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+    ),
+) -> None:
+    """Trace what a Gemma 3 model says it is thinking, and what it computes."""
+
+
+def main() -> None:
+    """Run the command line.
+
+    A `CotraceError` is one line on standard error and exit status 2; Ctrl-C is status 130. Any other exception is a bug
+    and shows its traceback.
+    """
+    try:
+        status = app(standalone_mode=False)  # the status of typer.Exit, 130 after Ctrl-C, or None
+    except (typer.Abort, KeyboardInterrupt):
+        status = CANCELLED_STATUS
+    except CotraceError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(USAGE_STATUS)
+    except Exception as error:
+        _exit_on_usage_error(error)
+        raise
+    if status == CANCELLED_STATUS:
+        print("cancelled; no file is incomplete", file=sys.stderr)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _exit_on_usage_error(error: Exception) -> None:
+    """Show Typer's own errors, such as an unknown option or a missing argument, and exit; return for other errors."""
+    show_error, code = getattr(error, "show", None), getattr(error, "exit_code", None)
+    if callable(show_error) and isinstance(code, int):
+        show_error()
+        sys.exit(code)
