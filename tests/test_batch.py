@@ -268,17 +268,23 @@ def test_an_option_that_there_is_not_is_a_bug_of_the_caller(tmp_path):
 
 # --- bad prompts --------------------------------------------------------------------------------
 
-BAD = {"empty": "", "outside": [2, 10**6], "number": 5, "roles": [{"role": "poet", "content": "x"}]}
+BAD = {
+    "empty": "",
+    "surrogate": "a \ud800",
+    "outside": [2, 10**6],
+    "number": 5,
+    "roles": [{"role": "poet", "content": "x"}],
+}
 
 
 def test_a_bad_prompt_fails_alone_and_is_tried_again(model, tmp_path):
-    assert cotrace.trace_many(rows({**BAD, **GOOD}), tmp_path, model=model)[:3] == (3, 0, 4)
+    assert cotrace.trace_many(rows({**BAD, **GOOD}), tmp_path, model=model)[:3] == (3, 0, 5)
     assert by_status(tmp_path) == {"done": {*GOOD}, "failed": {*BAD}}
     errors = {record["id"]: record.get("error") for record in records(tmp_path)}
     assert errors["empty"] == "the prompt is empty; write some text"
     assert "outside the vocabulary" in errors["outside"]
     mended = {**dict.fromkeys(BAD, TEXT), **GOOD}
-    assert cotrace.trace_many(iter(rows(mended)), tmp_path, model=model)[:3] == (4, 3, 0)
+    assert cotrace.trace_many(iter(rows(mended)), tmp_path, model=model)[:3] == (5, 3, 0)
     assert by_status(tmp_path) == {"done": {*mended}}
 
 

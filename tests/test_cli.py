@@ -83,6 +83,7 @@ def test_doctor_names_what_a_trace_would_use():
     ("arguments", "message"),
     [
         (["trace", ""], "the prompt is empty"),
+        (["trace", "a \udcff", *MODEL], "is not valid Unicode"),
         (["trace"], "give a PROMPT, or a file of prompts with --prompts"),
         (["trace", "x", "--prompts", "x.jsonl"], "one of the two"),
         (["trace", "x", "--workers", "2"], "only be used with --prompts"),

@@ -55,8 +55,8 @@ class PromptTokenizer:
         return ids
 
     def encode_without_bos(self, text: str) -> list[int]:
-        """Return the token ids of a text, without BOS."""
-        return self._require_tokenizer("a text")(text, add_special_tokens=False)["input_ids"]
+        """Return the token ids of a text, without BOS. Raises PromptError for a text that is not valid Unicode."""
+        return self._tokenize(text, "a text")
 
     def _encode_text(self, text: str) -> list[int]:
         if not text:
@@ -88,7 +88,7 @@ class PromptTokenizer:
             if not 0 <= token < self.vocab_size:
                 raise PromptError(f"token id {token} is outside the vocabulary of {self.vocab_size} tokens")
             return token
-        ids = self._require_tokenizer("a target given as text")(token, add_special_tokens=False)["input_ids"]
+        ids = self._tokenize(token, "a target given as text")
         if len(ids) != 1:
             pieces = ", ".join(f"{self.decode_token(piece)!r} ({piece})" for piece in ids) or "no token"
             raise PromptError(f"the target {token!r} is not one token but {pieces}; choose one of them, by text or id")
@@ -125,6 +125,14 @@ class PromptTokenizer:
             return 1
         opening = self.hf_tokenizer.convert_ids_to_tokens(ids[1 : 1 + len(CHAT_PREFIX)])
         return 1 + len(CHAT_PREFIX) if tuple(opening) == CHAT_PREFIX else 1
+
+    def _tokenize(self, text: str, what: str) -> list[int]:
+        tokenizer = self._require_tokenizer(what)
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise PromptError(f"{text!a} is not valid Unicode: remove or replace its lone surrogates") from error
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def _require_tokenizer(self, what: str) -> Any:
         if self.hf_tokenizer is None:

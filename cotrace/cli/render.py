@@ -36,8 +36,8 @@ def render(
     from .output_paths import check_file
     from .report import console, print_written
 
-    path = picture_path(file, to, out)
     graph = cotrace.open(file)
+    path = picture_path(file, to, out)
     check_file(path)
     with console.status("drawing"):
         graph.render(path, max_nodes=max_nodes, max_edges=max_edges)
