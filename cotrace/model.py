@@ -105,8 +105,6 @@ class Model:
         with bars.phase("collecting decoder vectors"):
             return LocalReplacementModel(activations, plan.keep_vectors)
 
-    # --- tracing ----------------------------------------------------------------------------
-
     @torch.no_grad()
     @out_of_memory("shorten the prompt, lower coverage or set memory")
     def trace(
@@ -195,7 +193,7 @@ class Model:
     ) -> TracePlan:
         """Estimate the memory, disk space, rows and time that `trace` needs with the same arguments.
 
-        Computes the active features of the prompt, and no rows. Raises CotraceError as `trace` does.
+        Runs the prompt once and computes no rows. Raises CotraceError as `trace` does.
         """
         config = TraceConfig(
             position,
@@ -210,8 +208,6 @@ class Model:
         )
         return self._prepare_trace(prompt, targets, config, Progress(progress))[2]
 
-    # --- interventions ----------------------------------------------------------------------
-
     def intervene(
         self,
         prompt: PromptLike,
@@ -222,7 +218,7 @@ class Model:
         errors: str = InterventionConfig.errors,
         masked_positions: Sequence[int] | None = None,
     ) -> InterventionResult:
-        """Run the model on a prompt without and with edits.
+        """Run the model on a prompt without and with edits. The weights are not modified.
 
         Args:
             prompt: a text, token ids, or a chat.
@@ -235,8 +231,6 @@ class Model:
             errors: how an MLP that is not frozen is computed. "recomputed": by the MLP itself, plus what edited
                 features write. "constant": by the transcoders, with the error nodes of the run without edits.
             masked_positions: positions without features, as in `trace`.
-
-        The weights are not modified.
 
         Raises:
             CotraceError: edits that conflict or cannot be made, other invalid arguments, or too little memory.
@@ -392,8 +386,6 @@ class Model:
         prompt = self._prompt_context(graph.info["token_ids"], graph.info["masked_positions"])
         record = validate(prompt, graph, config, sizes, {} if groups is None else groups, Progress(progress))
         return graph.with_validation(record)
-
-    # --- shared steps -----------------------------------------------------------------------
 
     def _prepare_trace(
         self, prompt: Any, targets: Any, config: TraceConfig, progress: Progress
