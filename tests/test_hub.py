@@ -29,20 +29,23 @@ SCRIPT = """
     import cotrace
     import cotrace.attribution
 
+    slept = []
+    time.sleep = slept.append  # retries sleep between requests: count it instead of waiting
+
     folder, ids, jobs = json.loads(sys.stdin.read())
     for name, (model, transcoders) in jobs.items():
-        start, busy, problem = time.monotonic(), time.process_time(), None
+        slept.clear()
+        problem = None
         try:
             cotrace.load(model, transcoders, device="cpu").trace(ids).save(f"{folder}/{name}.arrow")
         except ValueError as error:
             problem = str(error)
-        waited = time.monotonic() - start - (time.process_time() - busy)
-        print("result", json.dumps([name, problem, waited]))
+        print("result", json.dumps([name, problem, sum(slept)]))
 """
 
 
 def attempt(folder: Path, url: str, home: Path, jobs: dict[str, tuple[str, str]], **environment: str):
-    """Load and trace each (model, transcoders) in one process; {name: (problem or None, seconds that it waited)}."""
+    """Load and trace each (model, transcoders) in one process; {name: (problem or None, seconds that it slept)}."""
     folder.mkdir()
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
     settings = {"HF_ENDPOINT": url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": "hf_of_nobody"}
@@ -57,7 +60,7 @@ def attempt(folder: Path, url: str, home: Path, jobs: dict[str, tuple[str, str]]
     )
     assert done.returncode == 0, done.stderr[-3000:]
     found = [json.loads(line.partition(" ")[2]) for line in done.stdout.splitlines() if line.startswith("result ")]
-    return {name: (problem, waited) for name, problem, waited in found}
+    return {name: (problem, slept_seconds) for name, problem, slept_seconds in found}
 
 
 @pytest.fixture(scope="module")
@@ -241,29 +244,29 @@ CURES = {
 
 @pytest.mark.parametrize("name", CURES)
 def test_what_the_hub_cannot_give_is_one_line_with_a_cure(name, online):
-    problem, waited = online[1][name]
+    problem, slept_seconds = online[1][name]
     assert problem is not None
     assert "\n" not in problem
     assert not [words for words in CURES[name] if words not in problem], problem
     assert "resid_post_all" not in problem or name == "sae"  # dictionaries of other sites are not offered
-    assert waited < 5
+    assert slept_seconds < 5  # no retries that a user waits for
 
 
 @pytest.mark.parametrize("how", ["offline", "down"])
 @pytest.mark.parametrize("name", ["clt", "per-layer", "model"])
 def test_what_is_cached_needs_no_hub(how, name, unreachable, online):
     folder, results = unreachable[how]
-    problem, waited = results[name]
+    problem, slept_seconds = results[name]
     assert problem is None
     assert cotrace.open(folder / f"{name}.arrow").nodes.equals(cotrace.open(online[0] / f"{name}.arrow").nodes)
-    assert waited < 5
+    assert slept_seconds < 5  # no retries that a user waits for
 
 
 @pytest.mark.parametrize(("how", "why"), [("offline", "HF_HUB_OFFLINE is set: unset it"), ("down", "no network?")])
 @pytest.mark.parametrize("name", ["unknown model", "unknown transcoders"])
 def test_what_is_not_cached_fails_fast(how, why, name, unreachable):
-    problem, waited = unreachable[how][1][name]
+    problem, slept_seconds = unreachable[how][1][name]
     assert "\n" not in problem
     assert f"cannot reach the Hub for google/unknown ({why})" in problem
     assert "pass the local folder" in problem
-    assert waited < 5
+    assert slept_seconds < 5  # no retries that a user waits for
