@@ -78,7 +78,9 @@ class KernelBenchmark:
             runs, work, sizes = self._encode(positions, features)
             for activation in ACTIVATIONS:
                 taken = {b: runs[f"{activation} {b}"] for b in BACKENDS} | {n: dict(runs[n]) for n in (PRODUCT, PEAK)}
-                record = case("encode", activation, sizes, taken, work, OPERATIONS["encode"].chosen(self.device))
+                record = case(
+                    "encode", activation, sizes, taken, work, OPERATIONS["encode"].default_backend(self.device)
+                )
                 value = against(record, PRODUCT)
                 what = "time of encode over the time of its matrix product"
                 record["targets"].append(target(what, value, most=self.targets["matrix product"]))
@@ -107,7 +109,7 @@ class KernelBenchmark:
         runs = self.timing.run(problem.candidates(mode) | self.limits.memory(), cold=True)
         work = self._memory(problem.moved_bytes(mode), runs)
         work["amount_distinct"] = problem.moved_bytes(mode, distinct=True)
-        default = OPERATIONS["decode"].chosen(self.device)
+        default = OPERATIONS["decode"].default_backend(self.device)
         record = case("decode", f"{title}, {MODES[mode]}", problem.sizes, runs, work, default)
         if mode == "forward":
             record["targets"] += self._decode_targets(record)
@@ -134,7 +136,12 @@ class KernelBenchmark:
         sizes = {"positions": positions, "targets": targets, "group": group, "width": self.sizes.width}
         work = self._arithmetic(problem.flops, runs)
         record = case(
-            "edge_rows", "edge rows", sizes, runs, work, OPERATIONS["edge_rows"].chosen(self.device, problem.small)
+            "edge_rows",
+            "edge rows",
+            sizes,
+            runs,
+            work,
+            OPERATIONS["edge_rows"].default_backend(self.device, problem.small),
         )
         of_peak = self.device == "cuda"
         record["targets"].append(self._product_rate(record, of_peak))
@@ -158,7 +165,12 @@ class KernelBenchmark:
         }
         work = self._memory(problem.position_bytes, runs)
         record = case(
-            "position_rows", "position rows", sizes, runs, work, OPERATIONS["position_rows"].chosen(self.device)
+            "position_rows",
+            "position rows",
+            sizes,
+            runs,
+            work,
+            OPERATIONS["position_rows"].default_backend(self.device),
         )
         if self.device == "cuda":
             found = target("share of memory bandwidth", share(record), least=self.targets["bandwidth"])
@@ -211,7 +223,7 @@ class KernelBenchmark:
         forward = decoding.candidates("forward")
         rows = cases.EdgeRowsProblem(*self.sizes.targets[1], active, self.sizes.width, self.device)
         rows.take_vectors(decoding.decoders[0][:, 0])
-        candidates = {"decode": forward[OPERATIONS["decode"].chosen(self.device)], DENSE: forward[DENSE]}
+        candidates = {"decode": forward[OPERATIONS["decode"].default_backend(self.device)], DENSE: forward[DENSE]}
         runs = self.timing.run(candidates | {"edge rows": rows.rows()} | others, cold=True)
         agree(f"decode of {features} features", runs, ("decode", DENSE))
         edge_positions, targets = self.sizes.targets[1]

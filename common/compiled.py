@@ -11,7 +11,7 @@ import numpy as np
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 _njit: Any = numba.njit
-SUMS = {"reassoc", "contract"}
+FASTMATH_FOR_SUMS = {"reassoc", "contract"}  # LLVM flags: any order, fused multiply-adds
 _one_at_a_time = threading.Lock()
 
 
@@ -21,20 +21,20 @@ def compiled(function: Function) -> Function:
 
 
 def compiled_for_sums(function: Function) -> Function:
-    """Return a function compiled for sums of products: reordered, and with fused multiply-adds.
+    """Return a function compiled for sums of products, which are reordered and use fused multiply-adds.
 
     The order is fixed at compilation, so the same input still gives the same bits.
     """
-    return _compiled(function, fastmath=SUMS)
+    return _compiled(function, fastmath=FASTMATH_FOR_SUMS)
 
 
 def compiled_in_parallel(function: Function) -> Function:
-    """Return a function compiled as for sums that loops over `numba.prange` shares of its work.
+    """Return a function compiled as `compiled_for_sums` does, whose `numba.prange` loop runs on all threads.
 
     Several Python threads may call it. The calls run one after another, since not all of numba's threading layers
     allow more.
     """
-    parallel = _compiled(function, parallel=True, fastmath=SUMS)
+    parallel = _compiled(function, parallel=True, fastmath=FASTMATH_FOR_SUMS)
 
     @functools.wraps(function)
     def call(*arguments: Any) -> Any:

@@ -1,6 +1,6 @@
 """Errors that a user can cure.
 
-Everything in this file is a `ValueError`. The command line and batch tracing catch `CotraceError` and nothing
+Every class in this file is a `ValueError`. The command line and batch tracing catch `CotraceError` and nothing
 else: any other exception is a bug, and shows its traceback.
 """
 
@@ -31,3 +31,8 @@ class HubError(CotraceError):
 
 class DependencyError(CotraceError):
     """An optional package or a program is not installed."""
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or the name of its type where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

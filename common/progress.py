@@ -17,7 +17,11 @@ from rich.progress import Progress as RichProgress
 
 
 class Progress:
-    """Shows a progress bar for each phase on standard error; with `show=None` only where that is a terminal."""
+    """Progress bars, one for each phase, on standard error.
+
+    Args:
+        show: whether bars and messages are shown; None shows them if standard error is a terminal.
+    """
 
     def __init__(self, show: bool | None = None):
         self._show = sys.stderr.isatty() if show is None else show
@@ -29,7 +33,7 @@ class Progress:
 
     @contextmanager
     def phase(self, name: str, total: int | None = None) -> Iterator[Callable[..., None]]:
-        """Show the bar of a phase of `total` steps, None where their number is unknown.
+        """Show the bar of a phase of `total` steps; None if their number is unknown.
 
         Yields a function `step(steps=1, note="")` that advances the bar and shows a note beside its name.
         """

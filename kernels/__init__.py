@@ -1,8 +1,8 @@
-"""The engine's hot operations: one folder each, one public function each, several implementations.
+"""The hot operations: encode, decode and edge rows, each in a folder with an `api` and several backends.
 
-This room imports no other room. It is installed as `cotrace.kernels`; a well-known library is
-called `kernels` too and transformers imports it when it finds one, so in a process started from the
-repository's root this file may be found under that name. It then steps aside for the library.
+This room imports only `common`. It is imported as `cotrace.kernels`. A well-known library is also called `kernels`, and
+transformers imports it if it is found. In a process started from the repository's root, Python finds this file under
+that name; it then loads the library in its place.
 """
 
 if __name__ == "kernels":

@@ -1,4 +1,4 @@
-"""Choice of the backend that computes an operation: by device, or forced by name; never changed silently."""
+"""Choose the backend that computes an operation: by device, or the one that the caller names."""
 
 import functools
 import importlib.util
@@ -26,9 +26,9 @@ class Operation:
     Backends are imported when they are used, because importing Triton takes seconds and needs its package.
     """
     on_cpu: str
-    """The backend on the CPU: the fastest one by measurement (docs: benchmarks)."""
+    """The backend on the CPU: the fastest one by measurement (docs/benchmarks.md)."""
     on_cpu_if_small: str | None = None
-    """The backend on the CPU where there is little work in each part, if that is another one."""
+    """The backend on the CPU if each part is little work; None for `on_cpu`."""
 
     def __repr__(self) -> str:
         return f"<Operation {self.name}: {', '.join(self.backends)}; {self.on_cpu} on the CPU>"
@@ -37,32 +37,32 @@ class Operation:
         """Return the function that computes the operation on tensors on a type of device.
 
         Args:
-            backend: one of `BACKENDS`, or None for that of `chosen`.
+            backend: one of `BACKENDS`, or None for `default_backend`.
             device: a torch device type, such as "cpu" or "cuda".
-            small: whether there is little work in each part.
+            small: whether each part is little work.
 
         Raises:
             ValueError: the backend does not exist or cannot run.
         """
         if backend is None:
-            backend = self.chosen(device, small)
+            backend = self.default_backend(device, small)
         elif backend not in self.backends:
             raise ValueError(f"{self.name} has no backend {backend!r}; choose one of {', '.join(self.backends)}")
         elif reason := obstacle(backend, device):
             raise ValueError(f"{self.name} cannot use {backend}: {reason}")
         return self.backends[backend]()
 
-    def chosen(self, device: str, small: bool = False) -> str:
-        """Return the backend that runs where none is forced, as `preferred`.
+    def default_backend(self, device: str, small: bool = False) -> str:
+        """Return the backend that runs if none is named: `preferred_backend`.
 
         Warns on a CUDA device without Triton, where torch computes.
         """
-        backend = self.preferred(device, small)
+        backend = self.preferred_backend(device, small)
         if device == "cuda" and backend != "triton":
             warnings.warn(f"{self.name} uses {backend}: {obstacle('triton', device)}", RuntimeWarning, stacklevel=4)
         return backend
 
-    def preferred(self, device: str, small: bool = False) -> str:
+    def preferred_backend(self, device: str, small: bool = False) -> str:
         """Return `on_cpu` or `on_cpu_if_small` on the CPU, triton on CUDA where it is installed, else torch."""
         if device == "cpu":
             return self.on_cpu_if_small if small and self.on_cpu_if_small else self.on_cpu

@@ -1,4 +1,4 @@
-"""All operations by name, for tools that list, test or measure them."""
+"""All operations by name, for code that lists, tests or benchmarks them."""
 
 from .backends import Operation
 from .decode.api import DECODE

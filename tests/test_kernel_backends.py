@@ -180,9 +180,9 @@ def test_what_is_chosen_on_each_device(monkeypatch, recwarn):
     monkeypatch.setattr(backends, "_has_triton", lambda: True)
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     for operation in OPERATIONS.values():
-        assert operation.chosen("cpu") == operation.on_cpu != "reference"
-        assert operation.chosen("cuda") == "triton"
-        assert operation.chosen("mps") == "torch"
+        assert operation.default_backend("cpu") == operation.on_cpu != "reference"
+        assert operation.default_backend("cuda") == "triton"
+        assert operation.default_backend("mps") == "torch"
     assert not recwarn.list
 
 
@@ -205,7 +205,7 @@ def test_edge_rows_of_small_groups_are_computed_by_numba(group, expected, monkey
 def test_cuda_without_triton_computes_with_torch_and_says_so(monkeypatch):
     monkeypatch.setattr(backends, "_has_triton", lambda: False)
     with pytest.warns(RuntimeWarning, match=r"^encode uses torch: triton is not installed \(pip install triton\)$"):
-        assert OPERATIONS["encode"].chosen("cuda") == "torch"
+        assert OPERATIONS["encode"].default_backend("cuda") == "torch"
 
 
 def test_the_warning_points_at_the_caller(monkeypatch):

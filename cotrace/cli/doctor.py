@@ -96,7 +96,7 @@ def _kernels() -> list[tuple[str, str]]:
 
 
 def _used(operation: "Operation", device: str) -> str:
-    usual, small = operation.preferred(device), operation.preferred(device, small=True)
+    usual, small = operation.preferred_backend(device), operation.preferred_backend(device, small=True)
     return usual if small == usual else f"{usual}, for small groups {small},"
 
 

@@ -1,4 +1,4 @@
-"""Decode: sparse active features to what they write, with gradients."""
+"""Decode: sums of the decoder vectors of active features, with gradients."""
 
 from .api import decode
 

@@ -1,4 +1,4 @@
-"""The decode operation: sparse active features to the vectors that they write."""
+"""The decode operation: sums of the decoder vectors of sparse active features."""
 
 from collections.abc import Sequence
 
@@ -49,8 +49,8 @@ def decode(
     """Return the sums of activation times decoder vector of all active features, (L, P, D).
 
     In a cross-layer transcoder, features of layer s write to the layers s, s + 1, …: `y_l = sum_s a_s @ w_dec[s][:, l - s]`
-    (Ameisen et al. 2025, "Cross-Layer Transcoder"). Decoder biases and skips are not added. Time and memory follow the
-    number of active features, whatever F is.
+    (Ameisen et al. 2025, "Cross-Layer Transcoder"). Decoder biases and skips are not added. Time and memory
+    depend on the number of active features, not on F.
 
     Differentiable once, in activations and decoders. The result has the activations' dtype; sums are computed in
     float32, or in float64 for float64, always in the same order: the same input gives the same bits.

@@ -1,14 +1,10 @@
-"""Decode and its gradients, from two functions of a backend.
-
-- `add(bags, rows_RJD, out_BJD)`: add each bag's sum of weight times row, in the order of its entries;
-- `dots(one_n, ones_AJD, other_n, others_BJD)`: (n,), the product of two rows for each entry.
+"""Decode and its gradients, from the two functions of a backend in `BagFunctions`.
 
 The output at a position is the sum of a bag of decoder rows, and a decoder's gradient has a bag of rows of the
-output's gradient for each feature. Rows may have any strides; sums are contiguous as (B, J, D) or (J, B, D).
+output's gradient for each feature.
 """
 
-from collections.abc import Sequence
-from types import ModuleType
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -26,6 +22,18 @@ class Bags(NamedTuple):
     weight_n: Tensor
 
 
+class BagFunctions(NamedTuple):
+    """The functions of a backend. Rows may have any strides; sums are contiguous as (B, J, D) or (J, B, D).
+
+    Attributes:
+        add: `add(bags, rows_RJD, out_BJD)` adds each bag's sum of weight times row, in the order of its entries.
+        dots: `dots(one_n, ones_AJD, other_n, others_BJD)` returns the product of two rows for each entry, (n,).
+    """
+
+    add: Callable[[Bags, Tensor, Tensor], None]
+    dots: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
 def rows_in_use(rows_RJD: Tensor, row_n: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Return a contiguous, converted copy of the rows in use, and each entry's row in it."""
     used_U, row_n = row_n.unique(return_inverse=True)
@@ -33,25 +41,25 @@ def rows_in_use(rows_RJD: Tensor, row_n: Tensor, dtype: torch.dtype) -> tuple[Te
 
 
 def decode(
-    steps: ModuleType, active: Sequence[Active], decoders: Sequence[Tensor], n_positions: int, sparse_grad: bool
+    functions: BagFunctions, active: Sequence[Active], decoders: Sequence[Tensor], n_positions: int, sparse_grad: bool
 ) -> Tensor:
-    """Decode with a backend's `add` and `dots`; see `api.decode`."""
+    """Decode with the functions of a backend; see `api.decode`."""
     indices = [(features[0], features[1]) for features in active]
-    return _Decode.apply(steps, indices, n_positions, sparse_grad, *[features[2] for features in active], *decoders)
+    return _Decode.apply(functions, indices, n_positions, sparse_grad, *[features[2] for features in active], *decoders)
 
 
 class _Decode(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, steps, indices, n_positions, sparse_grad, *tensors):
+    def forward(ctx, functions, indices, n_positions, sparse_grad, *tensors):
         activations, decoders = tensors[: len(indices)], tensors[len(indices) :]
         like, every = activations[0], torch.arange(n_positions + 1, device=activations[0].device)
         y_LPD = like.new_zeros(len(indices), n_positions, decoders[0].shape[-1], dtype=_sum_type(like))
         for layer, ((position_n, feature_n), w_dec) in enumerate(zip(indices, decoders, strict=True)):
             w_dec_FJD = _with_layers(w_dec)
             bags = Bags(torch.searchsorted(position_n, every), feature_n, activations[layer].to(y_LPD))
-            steps.add(bags, w_dec_FJD, y_LPD[layer : layer + w_dec_FJD.shape[1]].transpose(0, 1))
+            functions.add(bags, w_dec_FJD, y_LPD[layer : layer + w_dec_FJD.shape[1]].transpose(0, 1))
         ctx.save_for_backward(*tensors)
-        ctx.steps, ctx.indices, ctx.sparse_grad = steps, indices, sparse_grad
+        ctx.functions, ctx.indices, ctx.sparse_grad = functions, indices, sparse_grad
         return y_LPD.to(like)
 
     @staticmethod
@@ -66,32 +74,36 @@ class _Decode(torch.autograd.Function):
             w_dec_FJD = _with_layers(w_dec)
             grad_PJD = grad_LPD[layer : layer + w_dec_FJD.shape[1]].transpose(0, 1)
             if ctx.needs_input_grad[4 + layer]:
-                grad_n = ctx.steps.dots(position_n, grad_PJD, feature_n, w_dec_FJD)
+                grad_n = ctx.functions.dots(position_n, grad_PJD, feature_n, w_dec_FJD)
                 to_activations[layer] = grad_n.to(activations[layer])
             if ctx.needs_input_grad[4 + n_layers + layer]:
                 order_n = torch.argsort(feature_n, stable=True)
                 entries = feature_n[order_n], position_n[order_n], activations[layer][order_n].to(grad_PJD)
                 grad = _sparse_grad if ctx.sparse_grad else _dense_grad
-                to_decoders[layer] = grad(ctx.steps, entries, grad_PJD, w_dec)
+                to_decoders[layer] = grad(ctx.functions, entries, grad_PJD, w_dec)
         return None, None, None, None, *to_activations, *to_decoders
 
 
-def _dense_grad(steps: ModuleType, entries: tuple[Tensor, Tensor, Tensor], grad_PJD: Tensor, w_dec: Tensor) -> Tensor:
+def _dense_grad(
+    functions: BagFunctions, entries: tuple[Tensor, Tensor, Tensor], grad_PJD: Tensor, w_dec: Tensor
+) -> Tensor:
     """Return a dense gradient, with a bag for every feature."""
     feature_n, position_n, activation_n = entries
     every = torch.arange(len(w_dec) + 1, device=feature_n.device)
     out = grad_PJD.new_zeros(w_dec.shape)
-    steps.add(Bags(torch.searchsorted(feature_n, every), position_n, activation_n), grad_PJD, _with_layers(out))
+    functions.add(Bags(torch.searchsorted(feature_n, every), position_n, activation_n), grad_PJD, _with_layers(out))
     return out.to(w_dec)
 
 
-def _sparse_grad(steps: ModuleType, entries: tuple[Tensor, Tensor, Tensor], grad_PJD: Tensor, w_dec: Tensor) -> Tensor:
+def _sparse_grad(
+    functions: BagFunctions, entries: tuple[Tensor, Tensor, Tensor], grad_PJD: Tensor, w_dec: Tensor
+) -> Tensor:
     """Return a sparse gradient, with a bag for every feature in use."""
     feature_n, position_n, activation_n = entries
     used_U, count_U = torch.unique_consecutive(feature_n, return_counts=True)
     start_U1 = torch.cat([count_U.new_zeros(1), count_U.cumsum(0)])
     out = grad_PJD.new_zeros(len(used_U), *w_dec.shape[1:])
-    steps.add(Bags(start_U1, position_n, activation_n), grad_PJD, _with_layers(out))
+    functions.add(Bags(start_U1, position_n, activation_n), grad_PJD, _with_layers(out))
     return torch.sparse_coo_tensor(used_U[None], out.to(w_dec), w_dec.shape, is_coalesced=True, check_invariants=True)
 
 

@@ -1,6 +1,6 @@
 """Decode in numba: one thread computes each sum, in order."""
 
-import sys
+from collections.abc import Sequence
 
 import numba
 import numpy as np
@@ -9,18 +9,19 @@ from torch import Tensor
 
 from cotrace.common.compiled import compiled_in_parallel, shares
 
+from ..active import Active
 from . import autograd
 
 PASS_ROWS = 4  # added in one pass over a sum
 
 
-def decode(active, decoders, n_positions: int, sparse_grad: bool) -> Tensor:
-    """Return the vectors that active features write; see `api.decode`."""
-    return autograd.decode(sys.modules[__name__], active, decoders, n_positions, sparse_grad)
+def decode(active: Sequence[Active], decoders: Sequence[Tensor], n_positions: int, sparse_grad: bool) -> Tensor:
+    """Return the sums of decoder vectors; see `api.decode`."""
+    return autograd.decode(autograd.BagFunctions(add, dots), active, decoders, n_positions, sparse_grad)
 
 
 def add(bags: autograd.Bags, rows_RJD: Tensor, out_BJD: Tensor) -> None:
-    """Add weighted sums of rows; see `autograd`."""
+    """Add weighted sums of rows; see `autograd.BagFunctions`."""
     start = bags.start_B1.numpy()
     rows_RJD, row_n = _readable(rows_RJD, bags.row_n, out_BJD.dtype)
     bounds = shares(start, torch.get_num_threads())
@@ -29,7 +30,7 @@ def add(bags: autograd.Bags, rows_RJD: Tensor, out_BJD: Tensor) -> None:
 
 
 def dots(one_n: Tensor, ones_AJD: Tensor, other_n: Tensor, others_BJD: Tensor) -> Tensor:
-    """Return products of rows; see `autograd`."""
+    """Return products of rows; see `autograd.BagFunctions`."""
     out_n = ones_AJD.new_empty(len(one_n))
     ones_AJD, one_n = _readable(ones_AJD, one_n, out_n.dtype)
     others_BJD, other_n = _readable(others_BJD, other_n, out_n.dtype)

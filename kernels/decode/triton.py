@@ -1,24 +1,25 @@
 """Decode on a GPU: each program makes one sum, in order; no atomics, so always the same bits."""
 
-import sys
+from collections.abc import Sequence
 
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..active import Active
 from . import autograd
 
 AT_ONCE = 8  # rows that a program loads together
 WIDTH = 512  # numbers of a row that it adds at most
 
 
-def decode(active, decoders, n_positions: int, sparse_grad: bool) -> Tensor:
-    """Return the vectors that active features write; see `api.decode`."""
-    return autograd.decode(sys.modules[__name__], active, decoders, n_positions, sparse_grad)
+def decode(active: Sequence[Active], decoders: Sequence[Tensor], n_positions: int, sparse_grad: bool) -> Tensor:
+    """Return the sums of decoder vectors; see `api.decode`."""
+    return autograd.decode(autograd.BagFunctions(add, dots), active, decoders, n_positions, sparse_grad)
 
 
 def add(bags: autograd.Bags, rows_RJD: Tensor, out_BJD: Tensor) -> None:
-    """Add weighted sums of rows; see `autograd`."""
+    """Add weighted sums of rows; see `autograd.BagFunctions`."""
     n_bags, n_layers, width = out_BJD.shape
     if out_BJD.numel():
         grid = (n_bags, n_layers, triton.cdiv(width, _block(width)))
@@ -27,7 +28,7 @@ def add(bags: autograd.Bags, rows_RJD: Tensor, out_BJD: Tensor) -> None:
 
 
 def dots(one_n: Tensor, ones_AJD: Tensor, other_n: Tensor, others_BJD: Tensor) -> Tensor:
-    """Return products of rows; see `autograd`."""
+    """Return products of rows; see `autograd.BagFunctions`."""
     out_n = ones_AJD.new_empty(len(one_n))
     if len(out_n):
         _, n_layers, width = ones_AJD.shape

@@ -1,4 +1,4 @@
-"""Edge rows: gradients of targets against the vectors written at one layer."""
+"""Edge rows: dot products of targets' gradients with the source vectors of one layer."""
 
 from .api import SourceVectors, edge_rows, has_small_groups, position_rows
 

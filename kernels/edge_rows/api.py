@@ -1,4 +1,4 @@
-"""The edge-row operations: gradients of targets against source vectors."""
+"""The edge-row operations: dot products of targets' gradients with source vectors."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,7 @@ from torch import Tensor
 from ..backends import Implementation, Operation, require_alike
 from .source_vectors import SourceVectors
 
-SMALL_GROUP_PRODUCTS = 2048  # targets x vectors; for smaller groups numba is faster than BLAS (docs: benchmarks)
+SMALL_GROUP_PRODUCTS = 2048  # targets x vectors; for smaller groups numba is faster than BLAS (docs/benchmarks.md)
 
 
 def _reference_edge_rows() -> Implementation:
@@ -81,7 +81,7 @@ POSITION_ROWS = Operation(
 
 
 def edge_rows(
-    grad_QTD: Tensor, first: int, written: SourceVectors, rows_TC: Tensor, *, backend: str | None = None
+    grad_QTD: Tensor, first: int, sources: SourceVectors, rows_TC: Tensor, *, backend: str | None = None
 ) -> None:
     """Add each gradient's dot products with the source vectors of its position to the rows, in place.
 
@@ -91,7 +91,7 @@ def edge_rows(
     Args:
         grad_QTD: gradients of T targets at the Q positions first, first + 1, …
         first: the first of these positions.
-        written: source vectors of one layer, grouped by position.
+        sources: source vectors of one layer, grouped by position.
         rows_TC: rows of the targets, (T, C), changed in place. All three have one dtype.
         backend: one of `backends.BACKENDS`; the fastest one by default.
 
@@ -99,18 +99,18 @@ def edge_rows(
         ValueError: shapes do not fit, or the backend cannot run.
     """
     n_positions, n_targets, width = grad_QTD.shape
-    written.require(first, n_positions, width, rows_TC.shape[1])
+    sources.require(first, n_positions, width, rows_TC.shape[1])
     if len(rows_TC) != n_targets:
         raise ValueError(f"{len(rows_TC)} rows for the gradients of {n_targets} targets")
-    require_alike("edge_rows", grad_QTD, written.vectors_ED, rows_TC)
+    require_alike("edge_rows", grad_QTD, sources.vectors_ED, rows_TC)
     with torch.no_grad(), torch.cuda.device_of(grad_QTD):
-        small = has_small_groups(written, first, n_positions, n_targets) and grad_QTD.dtype.itemsize >= 4
-        EDGE_ROWS.implementation(backend, grad_QTD.device.type, small)(grad_QTD, first, written, rows_TC)
+        small = has_small_groups(sources, first, n_positions, n_targets) and grad_QTD.dtype.itemsize >= 4
+        EDGE_ROWS.implementation(backend, grad_QTD.device.type, small)(grad_QTD, first, sources, rows_TC)
 
 
-def has_small_groups(written: SourceVectors, first: int, n_positions: int, n_targets: int) -> bool:
-    """Return whether a group is at most `SMALL_GROUP_PRODUCTS` products, on average."""
-    n_vectors = written.offsets[first + n_positions] - written.offsets[first]
+def has_small_groups(sources: SourceVectors, first: int, n_positions: int, n_targets: int) -> bool:
+    """Return whether groups have at most `SMALL_GROUP_PRODUCTS` products on average."""
+    n_vectors = sources.offsets[first + n_positions] - sources.offsets[first]
     return n_targets * n_vectors <= SMALL_GROUP_PRODUCTS * n_positions
 
 

@@ -12,15 +12,15 @@ from .source_vectors import SourceVectors
 UNIT_TARGETS = 32  # of a unit of work: their gradients stay in the cache while the vectors pass by
 
 
-def edge_rows(grad_QTD: Tensor, first: int, written: SourceVectors, rows_TC: Tensor) -> None:
+def edge_rows(grad_QTD: Tensor, first: int, sources: SourceVectors, rows_TC: Tensor) -> None:
     """Compute blocks of 4 targets x 4 vectors; see `api.edge_rows`."""
     n_positions, n_targets, _ = grad_QTD.shape
-    groups = written.groups_P3.numpy()[first : first + n_positions]
+    groups = sources.groups_P3.numpy()[first : first + n_positions]
     call = first, n_positions, -(-n_targets // UNIT_TARGETS), torch.get_num_threads()
-    if call not in written.bounds:
+    if call not in sources.bounds:
         work = np.concatenate([[0], np.repeat(groups[:, 1] - groups[:, 0], call[2]).cumsum()])
-        written.bounds[call] = shares(work, call[3])
-    _edge_rows(_array(grad_QTD), groups, _array(written.vectors_ED), _array(rows_TC), written.bounds[call])
+        sources.bounds[call] = shares(work, call[3])
+    _edge_rows(_array(grad_QTD), groups, _array(sources.vectors_ED), _array(rows_TC), sources.bounds[call])
 
 
 def position_rows(grad_QTD: Tensor, vectors_KQD: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ def _dot(one, other):
 
 @compiled_for_sums
 def _add_4x4(grad, vectors, rows):
-    """16 sums in registers: 8 loads for 16 multiply-adds, where one dot product has 2 for 1."""
+    """Add 16 sums, which stay in registers: 8 loads for 16 multiply-adds, where one dot product has 2 for 1."""
     s00 = s01 = s02 = s03 = s10 = s11 = s12 = s13 = rows.dtype.type(0)
     s20 = s21 = s22 = s23 = s30 = s31 = s32 = s33 = rows.dtype.type(0)
     for d in range(grad.shape[1]):

@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 
 
-def edge_rows(grad_QTD: Tensor, first: int, written, rows_TC: Tensor) -> None:
+def edge_rows(grad_QTD: Tensor, first: int, sources, rows_TC: Tensor) -> None:
     """Compute one dot product per entry; see `api.edge_rows`."""
     for q, grad_TD in enumerate(grad_QTD):
-        start, stop, column = written.groups_P3[first + q].tolist()
-        for i, vector_D in enumerate(written.vectors_ED[start:stop]):
+        start, stop, column = sources.groups_P3[first + q].tolist()
+        for i, vector_D in enumerate(sources.vectors_ED[start:stop]):
             rows_TC[:, column + i] += (grad_TD * vector_D).sum(-1)
 
 

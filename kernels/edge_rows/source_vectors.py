@@ -10,20 +10,22 @@ from torch import Tensor
 
 
 class SourceVectors:
-    """Vectors that sources write at one layer, grouped by position.
+    """The vectors (E, D) that sources add at one layer, grouped by position.
 
-    Group p holds `vectors[offsets[p]:offsets[p + 1]]`; its products go to the consecutive columns
-    that start at `columns[p]`. Raises ValueError unless offsets ascend within the vectors, one more
-    than columns, and no two groups have a column in common.
+    Group p consists of `vectors_ED[offsets[p] : offsets[p + 1]]`. Its dot products are added to consecutive columns,
+    from `columns[p]` on.
+
+    Raises:
+        ValueError: offsets do not ascend within the vectors or are not one more than columns, or two groups share a
+            column.
     """
 
     def __init__(self, vectors_ED: Tensor, offsets: Sequence[int], columns: Sequence[int]):
         self.vectors_ED, self.offsets, self.columns = vectors_ED, list(offsets), list(columns)
         if len(self.offsets) != len(self.columns) + 1:
             raise ValueError(f"{len(columns)} groups have {len(columns) + 1} offsets, not {len(offsets)}")
-        self.bounds: dict[
-            tuple[int, ...], np.ndarray
-        ] = {}  # of threads' shares, by call: small groups cost little else
+        # Bounds of the threads' shares, by call: for small groups they would take most of the time.
+        self.bounds: dict[tuple[int, ...], np.ndarray] = {}
         self.sizes = [stop - start for start, stop in pairwise(self.offsets)]
         self.ends = [column + size if size else 0 for column, size in zip(self.columns, self.sizes, strict=True)]
         if min(self.sizes, default=0) < 0 or self.offsets[0] < 0 or self.offsets[-1] > len(vectors_ED):
@@ -34,7 +36,7 @@ class SourceVectors:
 
     @cached_property
     def groups_P3(self) -> Tensor:
-        """First vector, last vector + 1 and first column of each group, int64, where the vectors are."""
+        """First vector, last vector + 1 and first column of each group, int64, on the device of the vectors."""
         rows = [self.offsets[:-1], self.offsets[1:], self.columns]
         return torch.tensor(rows, dtype=torch.int64, device=self.vectors_ED.device).T.contiguous()
 

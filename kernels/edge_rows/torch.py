@@ -5,9 +5,9 @@ from torch import Tensor
 from .source_vectors import SourceVectors
 
 
-def edge_rows(grad_QTD: Tensor, first: int, written: SourceVectors, rows_TC: Tensor) -> None:
+def edge_rows(grad_QTD: Tensor, first: int, sources: SourceVectors, rows_TC: Tensor) -> None:
     """Compute one product per group; see `api.edge_rows`."""
-    groups = zip(written.transposed[first:], written.columns[first:], written.sizes[first:], strict=True)
+    groups = zip(sources.transposed[first:], sources.columns[first:], sources.sizes[first:], strict=True)
     for grad_TD, (vectors_Dn, column, size) in zip(grad_QTD, groups, strict=False):
         if size:
             rows_TC.narrow(1, column, size).addmm_(grad_TD, vectors_Dn)

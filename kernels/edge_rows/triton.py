@@ -14,16 +14,16 @@ from .source_vectors import SourceVectors
 TARGETS, VECTORS, WIDTH = 64, 64, 32  # of a block
 
 
-def edge_rows(grad_QTD: Tensor, first: int, written: SourceVectors, rows_TC: Tensor) -> None:
+def edge_rows(grad_QTD: Tensor, first: int, sources: SourceVectors, rows_TC: Tensor) -> None:
     """Compute a grouped matrix product with groups of any size; see `api.edge_rows`."""
     n_positions, n_targets, width = grad_QTD.shape
-    largest = max(written.sizes[first : first + n_positions], default=0)
+    largest = max(sources.sizes[first : first + n_positions], default=0)
     if largest == 0 or n_targets == 0:
         return
     grid = (n_positions, triton.cdiv(largest, VECTORS), triton.cdiv(n_targets, TARGETS))
-    vectors_ED = written.vectors_ED
+    vectors_ED = sources.vectors_ED
     arrays = (grad_QTD, *grad_QTD.stride(), vectors_ED, *vectors_ED.stride(), rows_TC, *rows_TC.stride())
-    groups_Q3 = written.groups_P3[first : first + n_positions]
+    groups_Q3 = sources.groups_P3[first : first + n_positions]
     widen = interpreting() and grad_QTD.dtype == torch.bfloat16  # the interpreter's matrix product misreads bfloat16
     _edge_rows_kernel[grid](*arrays, groups_Q3, n_targets, width, _precision(), widen, TARGETS, VECTORS, WIDTH)
 

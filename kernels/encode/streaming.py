@@ -55,7 +55,7 @@ class TileScanner(Protocol):
         """
 
 
-def encode(picker: TileSelector, x_PD: Tensor, w_enc_DF: Tensor):
+def encode(selector: TileSelector, x_PD: Tensor, w_enc_DF: Tensor):
     """Return active features, computed tile by tile over features, then positions; see `api.encode`."""
     device, n_features = x_PD.device.type, w_enc_DF.shape[1]
     n_positions = max(1, min(TILE_POSITIONS.get(device, TILE_POSITIONS_ELSEWHERE), len(x_PD)))
@@ -68,14 +68,14 @@ def encode(picker: TileSelector, x_PD: Tensor, w_enc_DF: Tensor):
             positions = slice(first, min(first + n_positions, len(x_PD)))
             x_pD = x_PD[positions]
             product_pf = torch.mm(x_pD, w_enc_Df, out=room[: len(x_pD) * w_enc_Df.shape[1]].view(len(x_pD), -1))
-            picker.add(product_pf, positions, features)
-        picker.end_of_features()
-    count_P, feature_n, z_n = picker.result()
+            selector.add(product_pf, positions, features)
+        selector.end_of_features()
+    count_P, feature_n, z_n = selector.result()
     return _positions(count_P), feature_n, z_n, z_n
 
 
 def encode_with(
-    compact: type[TileScanner],
+    scanner: type[TileScanner],
     x_PD: Tensor,
     w_enc_DF: Tensor,
     bias_F: Tensor,
@@ -85,11 +85,11 @@ def encode_with(
 ):
     """Return active features, found with a backend's `TileScanner`; see `api.encode`."""
     if k is not None:
-        return encode(TopKSelector(compact, x_PD, bias_F, k), x_PD, w_enc_DF)
+        return encode(TopKSelector(scanner, x_PD, bias_F, k), x_PD, w_enc_DF)
     if batch_k is None:
-        return encode(ThresholdSelector(compact, x_PD, bias_F, threshold_F), x_PD, w_enc_DF)
+        return encode(ThresholdSelector(scanner, x_PD, bias_F, threshold_F), x_PD, w_enc_DF)
     for bound in _guesses(x_PD, w_enc_DF, bias_F, batch_k):
-        found = encode(BatchTopKSelector(compact, x_PD, bias_F, batch_k, bound), x_PD, w_enc_DF)
+        found = encode(BatchTopKSelector(scanner, x_PD, bias_F, batch_k, bound), x_PD, w_enc_DF)
         if bound == 0 or len(found[-1]) == batch_k * len(x_PD):
             return found
     raise AssertionError("the last guess is 0")
@@ -104,16 +104,16 @@ def require_finite(finite: bool) -> None:
 class ThresholdSelector:
     """Selects for JumpReLU and ReLU: all entries above the thresholds."""
 
-    def __init__(self, compact: type[TileScanner], x_PD: Tensor, bias_F: Tensor, threshold_F: Tensor | None = None):
+    def __init__(self, scanner: type[TileScanner], x_PD: Tensor, bias_F: Tensor, threshold_F: Tensor | None = None):
         least_F = torch.zeros_like(bias_F) if threshold_F is None else threshold_F.clamp(min=0)
-        self.compact, self.like, self.bias_F = compact(bias_F, least_F), x_PD, bias_F
+        self.scanner, self.like, self.bias_F = scanner(bias_F, least_F), x_PD, bias_F
         self.tiles: list[ActiveEntries] = []  # of all positions and consecutive features each
         self.part: list[ActiveEntries] = []  # of consecutive positions each
 
     def add(self, product_pf: Tensor, positions: slice, features: slice) -> None:
         """Add the entries of a tile above the thresholds and bounds."""
         bound_P = self.bounds(product_pf, positions, features)
-        self.part.append(self.compact(product_pf, positions, features, bound_P))
+        self.part.append(self.scanner(product_pf, positions, features, bound_P))
 
     def bounds(self, product_pf: Tensor, positions: slice, features: slice) -> Tensor | None:
         """Return a value for each position that all selected entries exceed; None if there is none."""
@@ -136,9 +136,11 @@ class ThresholdSelector:
             )
         count_tP = torch.stack([tile.count_p for tile in self.tiles])
         entries = torch.cat([tile.feature_n for tile in self.tiles]), torch.cat([tile.z_n for tile in self.tiles])
-        start_tP = _exclusive(count_tP.T.flatten()).view(-1, len(self.tiles)).T  # where each run of entries belongs
+        start_tP = (
+            _exclusive_cumsum(count_tP.T.flatten()).view(-1, len(self.tiles)).T
+        )  # where each run of entries belongs
         runs = count_tP.flatten()
-        shift_n = (start_tP.flatten() - _exclusive(runs)).repeat_interleave(runs)
+        shift_n = (start_tP.flatten() - _exclusive_cumsum(runs)).repeat_interleave(runs)
         place_n = torch.arange(len(shift_n), device=shift_n.device) + shift_n
         return ActiveEntries(
             count_tP.sum(0), *(torch.empty_like(entry).scatter_(0, place_n, entry) for entry in entries)
@@ -148,8 +150,8 @@ class ThresholdSelector:
 class LargestSelector(ThresholdSelector):
     """Selects a given number of the largest entries, with a bound that rises from tile to tile."""
 
-    def __init__(self, compact: type[TileScanner], x_PD: Tensor, bias_F: Tensor, n_kept: int):
-        super().__init__(compact, x_PD, bias_F)
+    def __init__(self, scanner: type[TileScanner], x_PD: Tensor, bias_F: Tensor, n_kept: int):
+        super().__init__(scanner, x_PD, bias_F)
         self.n_kept, self.bound_P = n_kept, x_PD.new_zeros(len(x_PD))
 
     def end_of_features(self) -> None:
@@ -166,8 +168,8 @@ class LargestSelector(ThresholdSelector):
 class TopKSelector(LargestSelector):
     """Selects for TopK: the k largest entries of each position."""
 
-    def __init__(self, compact: type[TileScanner], x_PD: Tensor, bias_F: Tensor, k: int):
-        super().__init__(compact, x_PD, bias_F, k * len(x_PD))
+    def __init__(self, scanner: type[TileScanner], x_PD: Tensor, bias_F: Tensor, k: int):
+        super().__init__(scanner, x_PD, bias_F, k * len(x_PD))
         self.k = k
 
     def bounds(self, product_pf: Tensor, positions: slice, features: slice) -> Tensor:
@@ -190,7 +192,7 @@ class TopKSelector(LargestSelector):
         count_P, feature_n, z_n = super().result()
         order = torch.argsort(z_n, descending=True, stable=True)
         order = order[torch.argsort(_positions(count_P)[order], stable=True)]
-        rank = torch.arange(len(order), device=order.device) - _exclusive(count_P).repeat_interleave(count_P)
+        rank = torch.arange(len(order), device=order.device) - _exclusive_cumsum(count_P).repeat_interleave(count_P)
         keep = order[rank < self.k].sort().values
         return ActiveEntries(count_P.clamp(max=self.k), feature_n[keep], z_n[keep])
 
@@ -198,8 +200,8 @@ class TopKSelector(LargestSelector):
 class BatchTopKSelector(LargestSelector):
     """Selects for BatchTopK: the largest entries of all positions together, or all above a bound if they are fewer."""
 
-    def __init__(self, compact: type[TileScanner], x_PD: Tensor, bias_F: Tensor, batch_k: int, bound: float):
-        super().__init__(compact, x_PD, bias_F, batch_k * len(x_PD))
+    def __init__(self, scanner: type[TileScanner], x_PD: Tensor, bias_F: Tensor, batch_k: int, bound: float):
+        super().__init__(scanner, x_PD, bias_F, batch_k * len(x_PD))
         self.bound_P += bound
 
     def bounds(self, product_pf: Tensor, positions: slice, features: slice) -> Tensor:
@@ -217,7 +219,7 @@ class BatchTopKSelector(LargestSelector):
         n_smaller = len(found.z_n) - self.n_kept
         if n_smaller <= 0:
             return found
-        smallest = _in_order(found.z_n, n_smaller)
+        smallest = _kth_smallest(found.z_n, n_smaller)
         reach = found.z_n >= smallest
         n_too_many = int(reach.count_nonzero()) - self.n_kept
         if n_too_many:
@@ -228,9 +230,8 @@ class BatchTopKSelector(LargestSelector):
 def _guesses(x_PD: Tensor, w_enc_DF: Tensor, bias_F: Tensor, batch_k: int) -> Iterator[float]:
     """Yield falling bounds, guessed from a sample, that enough entries should exceed; the last is 0."""
     n_features = len(bias_F)
-    if (
-        len(x_PD) * n_features > 8 * SAMPLE_FEATURES * SAMPLE_POSITIONS
-    ):  # otherwise the sample costs too much of the total time
+    # A sample of a small problem would cost too much of the total time.
+    if len(x_PD) * n_features > 8 * SAMPLE_FEATURES * SAMPLE_POSITIONS:
         run = min(SAMPLE_RUN_FEATURES, n_features)
         # From all parts of the dictionary: the first features of a Matryoshka are active more often.
         first = torch.linspace(0, n_features - run, SAMPLE_FEATURES // SAMPLE_RUN_FEATURES).long()
@@ -253,12 +254,12 @@ def _kept(found: ActiveEntries, keep_n: Tensor) -> ActiveEntries:
     return ActiveEntries(count_P, found.feature_n[kept], found.z_n[kept])
 
 
-def _in_order(z_n: Tensor, place: int) -> Tensor:
-    """Return the entry at a place of the sorted order; on the CPU numpy finds it ten times faster than torch."""
+def _kth_smallest(z_n: Tensor, k: int) -> Tensor:
+    """Return the entry at index k of the ascending order; on the CPU numpy finds it ten times faster than torch."""
     if z_n.device.type != "cpu":
-        return z_n.kthvalue(place + 1).values
+        return z_n.kthvalue(k + 1).values
     exact = z_n if z_n.dtype == torch.float64 else z_n.float()
-    return torch.from_numpy(np.partition(exact.numpy(), place)[place : place + 1]).to(z_n)[0]
+    return torch.from_numpy(np.partition(exact.numpy(), k)[k : k + 1]).to(z_n)[0]
 
 
 def _largest_of_groups(product_pf: Tensor, bias_f: Tensor) -> Tensor:
@@ -272,8 +273,8 @@ def _positions(count_P: Tensor) -> Tensor:
     return torch.arange(len(count_P), device=count_P.device).repeat_interleave(count_P)
 
 
-def _exclusive(count: Tensor) -> Tensor:
-    """Return the sum of all earlier entries."""
+def _exclusive_cumsum(count: Tensor) -> Tensor:
+    """Return for each entry the sum of all earlier ones."""
     return count.cumsum(0) - count
 
 
