@@ -102,7 +102,7 @@ def test_every_layout_reads_and_writes_what_its_tensors_say(layout, dropped, tmp
         outputs = found.decoder_UJD.shape[1]
         assert outputs == (len(passes) - done.layer if "clt" in layout else 1)
         for j in range(outputs):
-            assert torch.allclose(found.written(j), activation[:, None] * t["w_dec"][feature, j], rtol=1e-5)
+            assert torch.allclose(found.output_vectors(j), activation[:, None] * t["w_dec"][feature, j], rtol=1e-5)
         assert torch.equal(transcoders.output_bias(done.layer, like), t["b_dec"])
         skip = transcoders.skip(done.layer, like)
         assert (skip is None) if "skip" not in t else torch.equal(skip, t["skip"])
@@ -363,8 +363,8 @@ def test_bfloat16_files(layout, tmp_path, arch, weights, passes):
     for a, b in zip(found, expected, strict=True):
         for name in ("position_n", "feature_n", "activation_n", "bias_n", "encoder_UD", "row_n"):
             assert torch.equal(getattr(a, name), getattr(b, name)), name
-        assert a.written(0).dtype == torch.float32
-        assert torch.equal(a.written(0), b.written(0))
+        assert a.output_vectors(0).dtype == torch.float32
+        assert torch.equal(a.output_vectors(0), b.output_vectors(0))
 
 
 @pytest.mark.parametrize("site", ["resid_post", "mlp_out_all", "attn_out"])

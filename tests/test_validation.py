@@ -155,8 +155,10 @@ def test_sizes_are_the_lengths_of_what_is_written(load):
         model = load(kind)
         prompt = model._prompt_context(tiny.prompt(), None)
         ablations = AblationRunner(prompt, model.trace(tiny.prompt()))
-        survey = model._activations(prompt.ids_P, TraceConfig(), Progress(False))
-        squares = [sum(e.written(j).square().sum(1) for j in range(e.decoder_UJD.shape[1])) for e in survey.encoded]
+        activations = model._activations(prompt.ids_P, TraceConfig(), Progress(False))
+        squares = [
+            sum(e.output_vectors(j).square().sum(1) for j in range(e.decoder_UJD.shape[1])) for e in activations.encoded
+        ]
         expected = np.concatenate([part.sqrt().numpy() for part in squares])
         assert np.allclose(ablations.sizes, expected)
 

@@ -39,7 +39,7 @@ class FrozenLayer(NamedTuple):
     rms_mlp_in_P: Tensor | None = None
 
 
-# Gets the layer up to its MLP (`mlp_out_PD` and `rms_mlp_out_P` are empty) and its weights; returns it with the output.
+# Takes the layer up to its MLP (`mlp_out_PD` and `rms_mlp_out_P` are empty) and its weights; returns it with both set.
 MLPFunction = Callable[[LayerCache, LayerWeights], LayerCache]
 
 
@@ -52,7 +52,7 @@ class ForwardPass:
         kv_cache: keys and values of earlier positions; those of this pass are appended.
         frozen: values for each layer to use instead of computing them.
         mlp: computes the output of each layer's MLP; None runs the model's own (`model_mlp`).
-        keep_patterns: whether layers yield their attention patterns. Without, attention runs in torch's fused kernel.
+        keep_patterns: whether layers yield their attention patterns. If not, attention runs in torch's fused kernel.
 
     Example::
 

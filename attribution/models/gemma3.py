@@ -11,7 +11,7 @@ from transformers.activations import ACT2FN
 from .architecture import Architecture, read_architecture
 
 MEAN_CHUNK_ROWS = 2**10  # few enough to be added up in float32; the sums of chunks are added in float64
-UNEMBEDDING_CHUNK_ROWS = 2**15  # converted at once, so that the whole matrix is never there in two dtypes
+UNEMBEDDING_CHUNK_ROWS = 2**15  # converted at once, so that the whole matrix never exists in two dtypes
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,12 @@ class Gemma3:
 
     @property
     def stored_dtype(self) -> torch.dtype:
-        """Return the dtype in which the weights are stored; `dtype` is that of the computation."""
+        """The dtype in which the weights are stored; `dtype` is that of the computation."""
         return self._unembedding_VD.dtype
 
     @property
     def device(self) -> torch.device:
-        """Return the device of the weights."""
+        """Device of the weights."""
         return self._unembedding_VD.device
 
     def in_dtype(self, dtype: torch.dtype) -> "Gemma3":
@@ -101,7 +101,7 @@ class Gemma3:
 
     @property
     def final_norm_D(self) -> Tensor:
-        """Return the factor (D,) of the norm before the unembedding."""
+        """The factor (D,) of the norm before the unembedding."""
         return self._norm_factor(self._text.norm)
 
     def unembedding(self, token_ids: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ class Gemma3:
 
     @property
     def mean_unembedding_D(self) -> Tensor:
-        """Return the mean row (D,) over the vocabulary; subtracted from a row, it centres the logit."""
+        """Mean row (D,) of the unembedding over the vocabulary; subtracting it from a row centres the logit."""
         if self._mean_unembedding_D is None:
             exact = torch.promote_types(self.stored_dtype, torch.float32)
             chunks = self._unembedding_VD.split(MEAN_CHUNK_ROWS)

@@ -1,4 +1,4 @@
-"""Converting GGUF files to float32 safetensors, once, into the cache folder."""
+"""Convert GGUF files to float32 safetensors in the cache folder, once."""
 
 import shutil
 import tempfile
@@ -26,7 +26,7 @@ every value is exactly the dequantised value of the file.
 
 
 def convert_gguf_once(key: str, gguf_file: Callable[[Path], Path], source: str, notify: Callable[[str], None]) -> Path:
-    """Return a cache folder with the converted model; converts if it is not there yet, atomically.
+    """Return the cache folder of a converted model; convert it first, atomically, if it is missing.
 
     Args:
         key: name of the folder in the cache.

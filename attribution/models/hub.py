@@ -1,4 +1,4 @@
-"""Listing and downloading files of the Hugging Face Hub, with errors that name the cure."""
+"""List and download files of the Hugging Face Hub, with errors that name the cure."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +16,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from cotrace.common.errors import ArgumentError, FileError, HubError
+from cotrace.common.errors import ArgumentError, FileError, HubError, first_line
 
 
 class HubName(NamedTuple):
@@ -91,9 +91,8 @@ def hub_errors(repo: str) -> Iterator[None]:
             f"the Hub has no repository {repo!r}, or you may not see it; check the name or `hf auth login`"
         ) from error
     except HfHubHTTPError as error:
-        refusal = str(error).splitlines()[0]
         raise HubUnreachableError(
-            f"the Hub refused {repo}: {refusal}; try again later or pass a local folder"
+            f"the Hub refused {repo}: {first_line(error)}; try again later or pass a local folder"
         ) from error
     except (LocalEntryNotFoundError, ConnectionError, TimeoutError, HTTPError) as error:
         why = "HF_HUB_OFFLINE is set: unset it" if huggingface_hub.constants.HF_HUB_OFFLINE else "no network?"

@@ -24,7 +24,7 @@ DTYPES = {  # name: (dtype of the stored weights, dtype of the arithmetic)
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A Gemma 3 language model, without transcoders. `load_language_model` makes one."""
+    """A Gemma 3 language model, without transcoders. `load_language_model` returns one."""
 
     source: ModelSource
     weights: Gemma3
@@ -32,7 +32,7 @@ class LanguageModel:
 
     @property
     def architecture(self) -> Architecture:
-        """Return the sizes of the model."""
+        """Sizes of the model."""
         return self.weights.architecture
 
 
@@ -57,7 +57,7 @@ def load_language_model(
 
 
 def find_source(model: str | os.PathLike, progress: Progress) -> ModelSource:
-    """Return the folder of a model, which is downloaded or converted if it has to be."""
+    """Return the folder of a model; download or convert it if needed."""
     with quiet_transformers(), progress.phase(f"finding {model}"):
         return find_model(model, progress.say)
 
@@ -70,9 +70,9 @@ def parse_dtype(dtype: str) -> tuple[torch.dtype, torch.dtype]:
 
 
 def parse_device(device: str) -> torch.device:
-    """Return the torch device of a name; "auto" is CUDA where there is a device, else the CPU.
+    """Return the torch device of a name; "auto" is CUDA if a device is available, else the CPU.
 
-    Raises ArgumentError for an unknown name, and for a CUDA device that is not there.
+    Raises ArgumentError for an unknown name, and for a CUDA device that does not exist.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

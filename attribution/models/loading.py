@@ -1,4 +1,4 @@
-"""Loading weights and tokenizers of a model's folder, checked."""
+"""Load the weights and the tokenizer of a model's folder, and check them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,10 +9,10 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from cotrace.common.errors import FileError
+from cotrace.common.errors import FileError, first_line
 
 from .architecture import Architecture
-from .model_source import ModelSource, first_line
+from .model_source import ModelSource
 from .tokenizer import check_segmentation
 
 GEMMA_VOCAB_SIZE = 262_144  # released Gemma 3 models have at least this many tokens; models for tests have fewer

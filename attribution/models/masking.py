@@ -19,7 +19,7 @@ class MaskedPositions:
 
     @classmethod
     def choose(cls, requested: Sequence[int] | None, prefix: int, n_positions: int) -> "MaskedPositions":
-        """Return the requested positions and position 0, which is always masked; by default the constant prefix.
+        """Return the masked positions of a prompt: the requested ones, or else the constant prefix; always position 0.
 
         Args:
             requested: positions, or None for the default.

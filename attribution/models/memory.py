@@ -1,4 +1,4 @@
-"""Estimates of memory and disk space, checked before the expensive part, and errors for running out of either."""
+"""Estimate memory and disk space before expensive steps, and turn out-of-memory errors into ResourceError."""
 
 import ctypes
 import errno
@@ -37,7 +37,7 @@ def release_freed_memory() -> None:
 
 
 def check_memory(needed: float, free: int, what: str, cure: str) -> None:
-    """Raise ResourceError if `needed` bytes are more than the `free` ones; `what` needs them, `cure` says what to do."""
+    """Raise ResourceError if `needed` bytes exceed `free` ones; the message says `what` needs them and names a `cure`."""
     if needed > free:
         raise ResourceError(
             f"{what} needs about {needed / GIB:.1f} GiB of memory and {free / GIB:.1f} GiB are free; {cure}"
@@ -106,7 +106,7 @@ def _size(block: QueryBlock) -> int:
 
 @contextmanager
 def out_of_memory(cure: str = "shorten the prompt or use a smaller model") -> Iterator[None]:
-    """Raise ResourceError in place of the errors with which Python, torch and the file system run out of room.
+    """Turn the out-of-memory errors of Python and torch, and the full-disk error of the system, into ResourceError.
 
     Also a decorator: `@out_of_memory()`.
     """

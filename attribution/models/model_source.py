@@ -1,4 +1,4 @@
-"""Finding a model: from a name, path, GGUF file or Hub id to a local folder."""
+"""Find a model by name, path, GGUF file or Hub id, and return its local folder."""
 
 import os
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from transformers import AutoConfig
 
-from cotrace.common.errors import ArgumentError, DependencyError, FileError
+from cotrace.common.errors import ArgumentError, DependencyError, FileError, first_line
 
 from .architecture import read_architecture
 from .gguf import PYPI_MODEL, convert_gguf_once
@@ -82,11 +82,6 @@ def find_config(spec: str | os.PathLike) -> Any:
     if text == PYPI_MODEL or path.exists() or path.suffix == ".gguf":
         return find_model(spec).config()
     return _config_on_hub(text, HubName.parse(text))
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, or its type where it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _config_on_hub(text: str, hub: HubName) -> Any:

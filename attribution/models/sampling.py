@@ -1,4 +1,4 @@
-"""Drawing tokens from a model."""
+"""Sample tokens from a model."""
 
 import torch
 from torch import Tensor

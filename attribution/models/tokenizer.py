@@ -1,4 +1,4 @@
-"""Prompts to token ids, and token ids to text."""
+"""Convert prompts to token ids, and token ids to text."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -10,7 +10,7 @@ from torch import Tensor
 from cotrace.attribution.models.forward import ForwardPass, LayerCache
 from cotrace.attribution.models.gemma3 import Gemma3
 from cotrace.attribution.models.masking import MaskedPositions
-from cotrace.attribution.transcoders import Encoded, Transcoders
+from cotrace.attribution.transcoders import LayerFeatures, Transcoders
 from cotrace.common.progress import Progress
 
 from .decoder_table import DecoderTable
@@ -85,7 +85,7 @@ class PromptActivations:
         self.weights, self.transcoders, self.masked = weights, transcoders, masked
         self.token_ids_P = token_ids
         self.layer_caches: list[LayerCache] = []
-        self.encoded: list[Encoded] = []
+        self.encoded: list[LayerFeatures] = []
         self.decoders = DecoderTable(decoder_bytes)
         positions = masked.open_positions(len(token_ids), token_ids.device)
         with progress.phase("reading active features", weights.architecture.n_layers) as step:
@@ -101,7 +101,7 @@ class PromptActivations:
     def __repr__(self) -> str:
         return f"<PromptActivations: {len(self.token_ids_P):,} tokens, {len(self.features):,} active features>"
 
-    def _add(self, encoded: Encoded) -> None:
+    def _add(self, encoded: LayerFeatures) -> None:
         """Add one layer's features; their decoders go into the table, of which they become views at the end."""
         self.decoders.add(encoded.decoder_UJD)
         self.encoded.append(replace(encoded, decoder_UJD=encoded.decoder_UJD.new_empty(0)))
@@ -121,5 +121,5 @@ class PromptActivations:
 
     @property
     def n_vectors(self) -> int:
-        """Number of source vectors of all features: one for each layer to which a feature's decoder writes."""
+        """Number of source vectors of all features: one for each layer that a feature's decoder writes to."""
         return sum(len(e.position_n) * e.decoder_UJD.shape[1] for e in self.encoded)

@@ -41,7 +41,7 @@ class LocalReplacementModel:
         self.final_resid_PD = activations.final_resid_PD
         self.final_rms_P = weights.final_rms(activations.final_resid_PD)
         self.mlp_in_rms_LP = torch.stack([cache.rms_mlp_in_P for cache in layer_caches])
-        self.pattern = [cache.pattern.scaled(cache.rms_attn_out_P, cache.rms_attn_in_P) for cache in layer_caches]
+        self.patterns = [cache.pattern.scaled(cache.rms_attn_out_P, cache.rms_attn_in_P) for cache in layer_caches]
         self.attention = [_attention_maps(weights, layer) for layer in range(arch.n_layers)]
         self.encoder_UD = [e.encoder_UD * weights.norm_mlp_in(layer) for layer, e in enumerate(encoded)]
         self.row_N = torch.cat([e.row_n for e in encoded])
@@ -50,7 +50,7 @@ class LocalReplacementModel:
         self.skip = [activations.transcoders.skip(layer, self.embedding_PD) for layer in range(arch.n_layers)]
         self.skip_back = [None if s is None else s.T * weights.norm_mlp_in(i) for i, s in enumerate(self.skip)]
         self.column_N, self.first_column_LP = self._columns()
-        self.decoded_LPD = decode([e.decoded for e in encoded], [e.decoder_UJD for e in encoded], self.n_positions)
+        self.decoded_LPD = decode([e.decode_input for e in encoded], [e.decoder_UJD for e in encoded], self.n_positions)
         self.decoder_vectors = self._decoder_vectors(activations, keep_vectors)
         # MLP outputs minus features and skip connections: errors (K = 0) and constants (K = 1).
         self.rest_LKPD = self.embedding_PD.new_zeros(arch.n_layers, 2, *self.embedding_PD.shape)
@@ -133,7 +133,7 @@ class LocalReplacementModel:
         one_P = torch.ones_like(self.final_rms_P)  # the patterns contain both scales of the attention's norms
         frozen = [
             FrozenLayer(pattern, one_P, one_P, rms_P)
-            for pattern, rms_P in zip(self.pattern, self.mlp_in_rms_LP, strict=True)
+            for pattern, rms_P in zip(self.patterns, self.mlp_in_rms_LP, strict=True)
         ]
         forward_pass = ForwardPass(self.weights, self.embedding_PD, frozen=frozen, mlp=self._mlp)
         return self.weights.logits(forward_pass.run())

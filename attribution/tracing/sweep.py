@@ -61,6 +61,8 @@ def compute_rows(replacement: LocalReplacementModel, batch: TargetBatch, columns
 
 
 class _BackwardSweep:
+    """One pass of a batch's gradients down the layers, with its buffers and the edges found so far."""
+
     def __init__(self, replacement: LocalReplacementModel, batch: TargetBatch):
         self.replacement, self.batch = replacement, batch
         self.n_positions = int(batch.position_T.max()) + 1  # later positions cannot reach a target
@@ -75,6 +77,7 @@ class _BackwardSweep:
         self.mixed_KRd = like.new_empty(n_kv, self.n_positions * n_targets, d_head)
 
     def run(self, columns: SourceColumns) -> DenseRows:
+        """Compute the batch's rows."""
         # 1. Targets at the unembedding read the last MLP's output too, each at its own position only.
         layer, read_TD = self.batch.layer, self.batch.read_TD
         if layer == self.replacement.n_layers:
@@ -123,7 +126,7 @@ class _BackwardSweep:
         """Return gradients (P, T, D) below one layer's attention, of targets that read above it at one position each."""
         value, output = self.replacement.attention[layer]
         targets = torch.arange(len(read_TD), device=read_TD.device)
-        coefficient_HTP = self.replacement.pattern[layer].query_rows(self.batch.position_T, self.n_positions)
+        coefficient_HTP = self.replacement.patterns[layer].query_rows(self.batch.position_T, self.n_positions)
         head_HTd = read_TD @ output
         group = len(output) // len(value)
         grad_PTD = read_TD.new_zeros(self.n_positions, *read_TD.shape)
@@ -142,7 +145,7 @@ class _BackwardSweep:
         for head, output_Dd in enumerate(output_HDd):
             torch.mm(flat_RD, output_Dd, out=self.head_Rd)
             mixed_PE = mixed_KPE[head * len(value_KdD) // len(output_HDd)]
-            self.replacement.pattern[layer].add_backward(head, self.head_Rd.view_as(mixed_PE), mixed_PE)
+            self.replacement.patterns[layer].add_backward(head, self.head_Rd.view_as(mixed_PE), mixed_PE)
         for mixed_Rd, value_dD in zip(self.mixed_KRd, value_KdD, strict=True):
             flat_RD.addmm_(mixed_Rd, value_dD)
 

@@ -1,6 +1,6 @@
 """Transcoders of every supported format, behind one interface."""
 
-from .base import Encoded, Transcoders
+from .base import LayerFeatures, Transcoders
 from .decoding import DecodedOutputs
 from .files import FileTranscoders
 from .loading import default_transcoders, find_transcoders, load_transcoders
@@ -8,8 +8,8 @@ from .neurons import NeuronTranscoders
 
 __all__ = [
     "DecodedOutputs",
-    "Encoded",
     "FileTranscoders",
+    "LayerFeatures",
     "NeuronTranscoders",
     "Transcoders",
     "default_transcoders",

@@ -12,11 +12,23 @@ from cotrace.kernels.active import Active, FeatureIndex, look_up
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """Active features of one layer, sorted by (position, feature). n features, U distinct ones.
+class LayerFeatures:
+    """Active features of one layer with their encoders and decoders: n features, U distinct ones.
 
     A feature reads `read_scale_n * encoder_UD[row_n]` at the layer's MLP input and adds
     `write_scale_n * decoder_UJD[row_n, j]` to the MLP output of layer + j, for every j < J.
+
+    Attributes:
+        position_n: positions; features are sorted by position, then by feature.
+        feature_n: numbers of the features in the layer.
+        activation_n: activations.
+        pre_activation_n: what the encoder computes, with its bias, before the activation function.
+        bias_n: encoder biases.
+        encoder_UD: encoder vectors of the distinct features.
+        decoder_UJD: their decoder vectors for J layers, their own first.
+        row_n: each feature's row in `encoder_UD` and `decoder_UJD`.
+        read_scale_n: factors of the encoder vectors.
+        write_scale_n: factors of the decoder vectors.
     """
 
     position_n: Tensor
@@ -31,11 +43,11 @@ class Encoded:
     write_scale_n: Tensor
 
     @property
-    def decoded(self) -> Active:
-        """Return the features as `decode` takes them: rows of `decoder_UJD` with their factors."""
+    def decode_input(self) -> Active:
+        """The input of `decode` for these features: rows of `decoder_UJD`, with `write_scale_n` as activations."""
         return Active(self.position_n, self.row_n, self.write_scale_n, self.pre_activation_n)
 
-    def written(self, j: int) -> Tensor:
+    def output_vectors(self, j: int) -> Tensor:
         """Return each feature's output vector at layer + j, (n, D)."""
         return self.write_scale_n[:, None] * self.decoder_UJD[self.row_n, j]
 
@@ -47,35 +59,35 @@ class Transcoders(ABC):
         name: path, Hub id or name, as given by the user.
         kind: "clt", "per-layer" or "neurons".
         revision: commit on the Hub, or None.
-        inside: whether features are parts of the MLP, so that the model itself computes what they write.
+        part_of_mlp: whether features are parts of the MLP, so that the model itself computes their outputs.
     """
 
     name: str
     kind: str
     revision: str | None = None
-    inside = False
+    part_of_mlp = False
 
     @abstractmethod
-    def encode(self, done: LayerCache, weights: Gemma3, positions: Tensor) -> Encoded:
+    def encode(self, layer_cache: LayerCache, weights: Gemma3, positions: Tensor) -> LayerFeatures:
         """Return the active features of one layer at the given positions (ascending), with encoders and decoders."""
 
     @abstractmethod
-    def active_at(self, done: LayerCache, weights: Gemma3, positions: Tensor) -> Active:
+    def active_at(self, layer_cache: LayerCache, weights: Gemma3, positions: Tensor) -> Active:
         """Return the active features of one layer at the given positions, without encoders and decoders."""
 
-    def activations(self, active: Active, done: LayerCache, weights: Gemma3, sites: FeatureIndex) -> Tensor:
+    def activations(self, active: Active, layer_cache: LayerCache, weights: Gemma3, sites: FeatureIndex) -> Tensor:
         """Return activations (n,) of any features, given those that `active_at` returned; zero for inactive ones."""
         return look_up(active, sites)
 
     @abstractmethod
-    def readers(self, done: LayerCache, weights: Gemma3, sites: FeatureIndex) -> Tensor:
-        """Return the vectors that features read at the layer's MLP input, (n, D)."""
+    def encoders(self, layer_cache: LayerCache, weights: Gemma3, sites: FeatureIndex) -> Tensor:
+        """Return the encoder vectors of features, scaled as they read the layer's MLP input, (n, D)."""
 
     @abstractmethod
     def decoders(self, layer: int, feature_U: Tensor, weights: Gemma3) -> Tensor:
         """Return the decoders of features at their layer and, in a CLT, each later one, (U, J, D)."""
 
-    def write_scale(self, done: LayerCache, position_n: Tensor) -> Tensor | None:
+    def write_scale(self, layer_cache: LayerCache, position_n: Tensor) -> Tensor | None:
         """Return a factor (n,) of the decoders at some positions; None is 1."""
         return None
 

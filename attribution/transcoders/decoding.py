@@ -1,4 +1,4 @@
-"""Decoding active features one layer at a time, in a forward pass that goes up the layers."""
+"""Decode active features one layer at a time, from the first layer to the last."""
 
 from torch import Tensor
 
@@ -7,7 +7,7 @@ from cotrace.kernels.decode import decode
 
 
 class DecodedOutputs:
-    """Sums of the features' output vectors at the MLP output of every layer, of the layers decoded so far."""
+    """Sums of decoded features at every layer's MLP output, from the layers added so far."""
 
     def __init__(self, n_layers: int):
         self._sum_PD: list[Tensor | None] = [None] * n_layers
@@ -20,10 +20,10 @@ class DecodedOutputs:
         """Add the outputs of a layer's active features, at this layer and, in a cross-layer transcoder, later ones.
 
         Args:
-            layer: of the features.
+            layer: the layer of the features.
             active: n features, sorted by position; their activations multiply the decoders.
             row_n: the row of each feature in `decoder_UJD`.
-            decoder_UJD: decoders of the U distinct features for J layers, the own one first.
+            decoder_UJD: decoders of the U distinct features for J layers, their own layer first.
             n_positions: P.
         """
         decoded_JPD = decode_layer(active._replace(feature_n=row_n), decoder_UJD, n_positions)

@@ -1,4 +1,4 @@
-"""Writing transcoders to files: in the layout of Gemma Scope 2, or packed into 8 and 16 bits."""
+"""Write transcoders to files: in the layout of Gemma Scope 2, or packed into 8 and 16 bits."""
 
 import json
 import os
@@ -117,7 +117,7 @@ def save_layer(path: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -
 
 
 def hook_points(kind: str, layer: int) -> dict[str, str]:
-    """Return the hook points of a layer's transcoder as Gemma Scope 2 spells them; all layers of a CLT share a config."""
+    """Return the hook points of a layer's transcoder in the spelling of Gemma Scope 2; all layers of a CLT share a config."""
     site = "model.layers.{layer}" if kind == "clt" else f"model.layers.{layer}"
     reads = "post_feedforward_layernorm" if kind == "sae" else "pre_feedforward_layernorm"
     return {

@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,7 +16,7 @@ from cotrace.common.errors import FileError
 from cotrace.kernels.active import Active, FeatureIndex
 from cotrace.kernels.encode import encode
 
-from .base import Encoded, Transcoders
+from .base import LayerFeatures, Transcoders
 from .formats import Activation, FileFormat, LayerTensors
 
 
@@ -42,10 +42,11 @@ class FileTranscoders(Transcoders):
         self.name, self.kind, self.revision = name, layout.kind, revision
         self._layout, self._files, self.activation = layout, files, activation
         self._has_threshold = activation.name not in ("relu", "topk")
+        self._widths: list[int] = []  # of each layer, from `check`
 
     def check(self, arch: Architecture) -> None:
         """Raise FileError unless every layer has finite small tensors, and all tensors have shapes that fit the model."""
-        widths = []
+        self._widths = []
         for layer in range(arch.n_layers):
             shapes = self._shapes(layer)
             self._require_tensors(layer, shapes)
@@ -59,15 +60,19 @@ class FileTranscoders(Transcoders):
                         f"{tuple(shapes[name])} and the model needs {tuple(expected)}; choose transcoders made for it"
                     )
             self._check_small(layer)
-            widths.append(width)
-        self.n_features, self._widths = max(widths), widths
+            self._widths.append(width)
+
+    @property
+    def n_features(self) -> int:
+        """Number of features of the widest layer; known after `check`."""
+        return max(self._widths)
 
     def _require_tensors(self, layer: int, shapes: dict[str, list[int]]) -> None:
         required = [r.format(i=layer) for r in self._layout.required if self._has_threshold or r != "threshold"]
         absent = [name for name in required if name not in shapes]
         if absent:
             raise FileError(f"{self._where(layer)} has no tensor {', '.join(absent)}; it has {', '.join(shapes)}")
-        if "k" in shapes and self.activation.k is None:  # circuit-tracer saves TopK so
+        if "k" in shapes and self.activation.k is None:  # how circuit-tracer saves TopK
             raise FileError(
                 f"{self._where(layer)} is a TopK transcoder; add a config.yaml with activation: topk and its k"
             )
@@ -83,12 +88,12 @@ class FileTranscoders(Transcoders):
         """Return the active features of one layer for MLP inputs (P, D), with their decoders."""
         return self._active(layer, self.tensors(layer), x_PD)
 
-    def encode(self, done: LayerCache, weights: Gemma3, positions: Tensor) -> Encoded:
+    def encode(self, layer_cache: LayerCache, weights: Gemma3, positions: Tensor) -> LayerFeatures:
         """Return the active features of one layer; reads its encoder and the decoder rows of active features."""
-        tensors = self.tensors(done.layer)
-        x_pD = done.mlp_in_PD[positions]
-        active, feature_U, row_n, decoder_UJD = self._active(done.layer, tensors, x_pD)
-        return Encoded(
+        tensors = self.tensors(layer_cache.layer)
+        x_pD = layer_cache.mlp_in_PD[positions]
+        active, feature_U, row_n, decoder_UJD = self._active(layer_cache.layer, tensors, x_pD)
+        return LayerFeatures(
             position_n=positions[active.position_n],
             feature_n=active.feature_n,
             activation_n=active.activation_n,
@@ -101,15 +106,15 @@ class FileTranscoders(Transcoders):
             write_scale_n=active.activation_n,
         )
 
-    def active_at(self, done: LayerCache, weights: Gemma3, positions: Tensor) -> Active:
+    def active_at(self, layer_cache: LayerCache, weights: Gemma3, positions: Tensor) -> Active:
         """Return the active features of one layer; reads its encoder only."""
-        active = self._encode(done.layer, self.tensors(done.layer), done.mlp_in_PD[positions])
+        active = self._encode(layer_cache.layer, self.tensors(layer_cache.layer), layer_cache.mlp_in_PD[positions])
         return active._replace(position_n=positions[active.position_n])
 
-    def readers(self, done: LayerCache, weights: Gemma3, sites: FeatureIndex) -> Tensor:
+    def encoders(self, layer_cache: LayerCache, weights: Gemma3, sites: FeatureIndex) -> Tensor:
         """Return encoder vectors, (n, D)."""
         feature_U, row_n = sites.feature_n.unique(return_inverse=True)
-        return self.tensors(done.layer).w_enc_DF[:, feature_U.cpu()].T.to(done.mlp_in_PD)[row_n]
+        return self.tensors(layer_cache.layer).w_enc_DF[:, feature_U.cpu()].T.to(layer_cache.mlp_in_PD)[row_n]
 
     def decoders(self, layer: int, feature_U: Tensor, weights: Gemma3) -> Tensor:
         """Return decoder rows, (U, J, D)."""
@@ -126,7 +131,7 @@ class FileTranscoders(Transcoders):
         return None if skip is None else skip.to(like)
 
     def output_bias(self, layer: int, like: Tensor) -> Tensor | None:
-        """Return a layer's decoder bias (D,)."""
+        """Return a layer's decoder bias, (D,)."""
         return self.tensors(layer).b_dec_D.to(like)
 
     def content_hash(self) -> str:
@@ -173,7 +178,7 @@ class FileTranscoders(Transcoders):
         return shapes
 
 
-def _open(path: Path):
+def _open(path: Path) -> Any:
     try:
         return safe_open(path, framework="pt", device="cpu")
     except (SafetensorError, OSError) as error:

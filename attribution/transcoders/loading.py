@@ -1,4 +1,4 @@
-"""Finding and opening transcoders: from a name, path or Hub id to transcoders that are checked against the model."""
+"""Find and open transcoders by name, path or Hub id, and check that they fit the model."""
 
 import json
 import os
@@ -17,14 +17,16 @@ from .formats import Activation, TranscoderSet, find_sets
 from .neurons import DEFAULT_K, NeuronTranscoders
 from .shipped import SHIPPED_SETS, open_shipped, shipped_for
 
-LAYOUTS = (
+FILE_NAMES = (
     "params_layer_0.safetensors, packed_layer_0.safetensors, layer_0_…/params.safetensors, W_enc_0.safetensors "
     "or layer_0.safetensors"
 )
 CONFIG_NAMES = ("config.json", "config.yaml")
 ACTIVATION_KEYS = ("architecture", "activation", "activation_function")  # Gemma Scope 2, circuit-tracer, older ones
+# Endings of the hook points of an MLP's input and output, in circuit-tracer and Gemma Scope 2.
 READS = ("mlp.hook_in", "pre_feedforward_layernorm.output")
 WRITES = ("hook_mlp_out", "post_feedforward_layernorm.output")
+# Folders of Gemma Scope 2 with dictionaries that do not replace MLPs.
 OTHER_SITES = ("resid_post", "mlp_out", "attn_out", "crosscoder")
 
 
@@ -101,7 +103,7 @@ def _local(text: str) -> tuple[Path | None, str]:
     if path.is_dir():
         return path, ""
     if path.is_file():
-        raise ArgumentError(f"{text} is a file; pass the folder that holds all layers ({LAYOUTS})")
+        raise ArgumentError(f"{text} is a file; pass the folder that holds all layers ({FILE_NAMES})")
     if any(path.parent.glob("*/*.safetensors")):
         return path.parent, path.name
     if text.startswith(("/", ".", "~")):
@@ -110,28 +112,29 @@ def _local(text: str) -> tuple[Path | None, str]:
 
 
 def _choose(text: str, sets: dict[str, TranscoderSet], selection: str) -> TranscoderSet:
-    inside = {name: found for name, found in sets.items() if _is_in(name, selection)}
-    inside = {name: found for name, found in inside.items() if not _other_site(name)} or inside
-    if not inside:
-        there = sorted(name for name in sets if not _other_site(name))
-        has = f"; the sets there are {', '.join(there)}" if there else ""
-        raise FileError(f"{text} holds no transcoders: none of {LAYOUTS}{has}")
-    if selection in inside:
-        return inside[selection]
-    if len(inside) > 1:
+    """Return the set that a path selects. Raises FileError if there is none, ArgumentError if there are several."""
+    selected = {name: found for name, found in sets.items() if _is_in(name, selection)}
+    candidates = {name: found for name, found in selected.items() if not _other_site(name)} or selected
+    if not candidates:
+        usable = sorted(name for name in sets if not _other_site(name))
+        hint = f"; the sets there are {', '.join(usable)}" if usable else ""
+        raise FileError(f"{text} holds no transcoders: none of {FILE_NAMES}{hint}")
+    if selection in candidates:
+        return candidates[selection]
+    if len(candidates) > 1:
         raise ArgumentError(
-            f"{text} holds several sets of transcoders; add one of these to the path: {', '.join(sorted(inside))}"
+            f"{text} holds several sets of transcoders; add one of these to the path: {', '.join(sorted(candidates))}"
         )
-    return next(iter(inside.values()))
+    return next(iter(candidates.values()))
 
 
 def _is_in(name: str, selection: str) -> bool:
     return not selection or name == selection or name.startswith(f"{selection}/")
 
 
-def _check_set(text: str, place: str, chosen: TranscoderSet, arch: Architecture) -> None:
+def _check_set(text: str, path: str, chosen: TranscoderSet, arch: Architecture) -> None:
     """Raise FileError if file names show another site than the MLP, missing layers, or too many layers."""
-    site = _other_site(place)
+    site = _other_site(path)
     if site and chosen.format.name.startswith("Gemma Scope 2"):
         raise FileError(f"{text} is a dictionary of {site}, not of MLPs; tracing needs clt or transcoder_all")
     missing = chosen.missing(arch.n_layers)
@@ -143,9 +146,9 @@ def _check_set(text: str, place: str, chosen: TranscoderSet, arch: Architecture)
         )
 
 
-def _other_site(place: str) -> str | None:
+def _other_site(path: str) -> str | None:
     """Return the site if a path contains a Gemma Scope 2 folder of other dictionaries than transcoders."""
-    parts = Path(place).parts
+    parts = Path(path).parts
     return next((site for site in OTHER_SITES if site in parts or f"{site}_all" in parts), None)
 
 

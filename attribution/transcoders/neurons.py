@@ -8,7 +8,7 @@ from cotrace.attribution.models.gemma3 import Gemma3, LayerWeights
 from cotrace.common.errors import ArgumentError
 from cotrace.kernels.active import Active, FeatureIndex, look_up
 
-from .base import Encoded, Transcoders
+from .base import LayerFeatures, Transcoders
 
 DEFAULT_K = 32
 
@@ -22,7 +22,7 @@ class NeuronTranscoders(Transcoders):
     """
 
     kind = "neurons"
-    inside = True
+    part_of_mlp = True
 
     def __init__(self, k: int = DEFAULT_K):
         if k < 1:
@@ -30,37 +30,37 @@ class NeuronTranscoders(Transcoders):
         self.k = k
         self.name = f"neurons:{k}"
 
-    def encode(self, done: LayerCache, weights: Gemma3, positions: Tensor) -> Encoded:
+    def encode(self, layer_cache: LayerCache, weights: Gemma3, positions: Tensor) -> LayerFeatures:
         """Return the strongest k neurons of each position."""
-        layer = weights.layer(done.layer)
-        active, gate_n = self._strongest(done, weights, positions)
+        layer = weights.layer(layer_cache.layer)
+        active, gate_n = self._strongest(layer_cache, weights, positions)
         used, row_n = active.feature_n.unique(return_inverse=True)
-        return Encoded(
+        return LayerFeatures(
             *(active.position_n, active.feature_n, active.activation_n, active.pre_activation_n),
             bias_n=torch.zeros_like(active.activation_n),
             encoder_UD=layer.w_up[used],
-            decoder_UJD=self.decoders(done.layer, used, weights),
+            decoder_UJD=self.decoders(layer_cache.layer, used, weights),
             row_n=row_n,
             read_scale_n=gate_n,
-            write_scale_n=active.activation_n * done.rms_mlp_out_P[active.position_n],
+            write_scale_n=active.activation_n * layer_cache.rms_mlp_out_P[active.position_n],
         )
 
-    def active_at(self, done: LayerCache, weights: Gemma3, positions: Tensor) -> Active:
+    def active_at(self, layer_cache: LayerCache, weights: Gemma3, positions: Tensor) -> Active:
         """Return the strongest k neurons of each position."""
-        return self._strongest(done, weights, positions)[0]
+        return self._strongest(layer_cache, weights, positions)[0]
 
-    def activations(self, active: Active, done: LayerCache, weights: Gemma3, sites: FeatureIndex) -> Tensor:
+    def activations(self, active: Active, layer_cache: LayerCache, weights: Gemma3, sites: FeatureIndex) -> Tensor:
         """Return activations (n,) of any neurons, the strongest or not."""
-        x_nD, layer = done.mlp_in_PD[sites.position_n], weights.layer(done.layer)
+        x_nD, layer = layer_cache.mlp_in_PD[sites.position_n], weights.layer(layer_cache.layer)
         up_n = (x_nD * layer.w_up[sites.feature_n]).sum(-1)
         exact_n = self._gates(layer, weights, x_nD, sites.feature_n) * up_n
         found_n = look_up(active, sites)  # bit-equal for the strongest
         return torch.where(found_n != 0, found_n, exact_n)
 
-    def readers(self, done: LayerCache, weights: Gemma3, sites: FeatureIndex) -> Tensor:
-        """Return the vectors that neurons read, with their gates frozen, (n, D)."""
-        layer = weights.layer(done.layer)
-        gate_n = self._gates(layer, weights, done.mlp_in_PD[sites.position_n], sites.feature_n)
+    def encoders(self, layer_cache: LayerCache, weights: Gemma3, sites: FeatureIndex) -> Tensor:
+        """Return the up-projection vectors of neurons times their frozen gates, (n, D)."""
+        layer = weights.layer(layer_cache.layer)
+        gate_n = self._gates(layer, weights, layer_cache.mlp_in_PD[sites.position_n], sites.feature_n)
         return gate_n[:, None] * layer.w_up[sites.feature_n]
 
     def decoders(self, layer: int, feature_U: Tensor, weights: Gemma3) -> Tensor:
@@ -68,9 +68,9 @@ class NeuronTranscoders(Transcoders):
         w = weights.layer(layer)
         return (w.w_down.T[feature_U] * w.norm_mlp_out_D)[:, None]
 
-    def write_scale(self, done: LayerCache, position_n: Tensor) -> Tensor:
+    def write_scale(self, layer_cache: LayerCache, position_n: Tensor) -> Tensor:
         """Return the post-feedforward norm's scale, (n,)."""
-        return done.rms_mlp_out_P[position_n]
+        return layer_cache.rms_mlp_out_P[position_n]
 
     def width(self, layer: int, weights: Gemma3) -> int:
         """Return the number of neurons of a layer."""
@@ -79,10 +79,10 @@ class NeuronTranscoders(Transcoders):
     def _gates(self, layer: LayerWeights, weights: Gemma3, x_nD: Tensor, feature_n: Tensor) -> Tensor:
         return weights.activation((x_nD * layer.w_gate[feature_n]).sum(-1))
 
-    def _strongest(self, done: LayerCache, weights: Gemma3, positions: Tensor) -> tuple[Active, Tensor]:
+    def _strongest(self, layer_cache: LayerCache, weights: Gemma3, positions: Tensor) -> tuple[Active, Tensor]:
         """Return the strongest k neurons of each position, and their gates (n,)."""
-        layer = weights.layer(done.layer)
-        x_pD = done.mlp_in_PD[positions]
+        layer = weights.layer(layer_cache.layer)
+        x_pD = layer_cache.mlp_in_PD[positions]
         gate_pM = weights.activation(x_pD @ layer.w_gate.T)
         activation_pM = gate_pM * (x_pD @ layer.w_up.T)
         length_M = (layer.w_down.T * layer.norm_mlp_out_D).norm(dim=1)

@@ -1,7 +1,7 @@
-"""Transcoders that come with cotrace, as data packages: which there are, and where their files lie.
+"""Transcoders that ship with cotrace: the list of sets, and the folders of their data packages.
 
 The files of one set are split by layers into several packages, because package indexes limit the size of a file.
-In a checkout the packages are the folders of `data/`; an installation finds them as imported packages.
+In a checkout the packages are the folders of `data/`; in an installation they are found by package name.
 """
 
 from dataclasses import dataclass, replace
