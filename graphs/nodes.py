@@ -161,6 +161,20 @@ def normalized_position(position: Any) -> str | int | tuple[int, ...]:
     return as_index(position, "a position")
 
 
+def resolve_position(position: Any, n_positions: int, what: str = "position") -> int:
+    """Return a position counted from the start of a prompt; a negative one counts from the end.
+
+    `what` names the position in the message. Raises ArgumentError for a position outside the prompt, and for anything
+    that is not an integer.
+    """
+    position = as_index(position, what)
+    if not -n_positions <= position < n_positions:
+        raise ArgumentError(
+            f"{what} {position} is outside the prompt of {n_positions} tokens ({-n_positions} … {n_positions - 1})"
+        )
+    return position % n_positions
+
+
 def format_position(position: str | int | tuple[int, ...]) -> str:
     """Return the text form of a position, with its `@`: `@4`, `@2:6`, `@3,5,8:99`; empty for "all"."""
     if not isinstance(position, tuple):

@@ -36,7 +36,7 @@ def look_up(active: Active, sites: FeatureIndex, missing_n: Tensor | float = 0.0
     return torch.where(key_a[at_n] == key_n, active.activation_n[at_n], missing_n)
 
 
-def replaced(active: Active, sites: FeatureIndex, activation_n: Tensor) -> Active:
+def replace_activations(active: Active, sites: FeatureIndex, activation_n: Tensor) -> Active:
     """Return active features with new activations at some sites, sorted, without zeros."""
     key_a, key_n = _keys(active, sites)
     kept = ~torch.isin(key_a, key_n)

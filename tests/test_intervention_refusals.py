@@ -293,7 +293,7 @@ def test_numbers_of_prompts_and_changes_must_fit(model_of):
 def test_patches_that_make_no_sense_are_refused(model_of):
     model = model_of("clt")
     for corrupted, nodes, message in (
-        (SHORT, [F(position=4)], "choose prompts of one length"),
+        (SHORT, [F(position=4)], "of the same length"),
         (OTHER, [D(UNIT)], "name features and error nodes"),
         (OTHER, [], "name at least one"),
         (OTHER, [F(position="generated")], "generated"),

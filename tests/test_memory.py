@@ -54,7 +54,7 @@ def test_blocks_contain_all_attended_keys_and_few_others(monkeypatch, window):
 @pytest.mark.parametrize("kind", KINDS)
 def test_recomputed_vectors_give_the_same_rows(load, monkeypatch, kind, at_once):
     expected = load(kind).trace(prompt())
-    monkeypatch.setattr(planning, "KEPT_VECTORS_BYTES", 0)
+    monkeypatch.setattr(planning, "MAX_STORED_VECTORS_BYTES", 0)
     monkeypatch.setattr(decoder_vectors, "CHUNK_BYTES", at_once)
     model = load(kind)
     assert not model.plan(prompt()).keep_vectors

@@ -118,7 +118,7 @@ def test_bad_targets_are_refused(model, targets, message):
         ({"batch_size": 0}, "batch_size"),
         ({"masked_positions": [11]}, "outside the prompt"),
         ({"masked_positions": [1.5]}, "must be an integer"),
-        ({"masked_positions": 3}, "is a list"),
+        ({"masked_positions": 3}, "expected a list of positions"),
         ({"position": 1.5}, "must be an integer"),
         ({"position": [3, 11]}, "outside the prompt"),
         ({"position": []}, "empty list"),

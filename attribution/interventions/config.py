@@ -10,13 +10,13 @@ from cotrace.common.errors import ArgumentError
 
 FREEZE_CHOICES = ("none", "attention", "all")
 ERROR_CHOICES = ("recomputed", "constant")
-LOWEST_TEMPERATURE = 1e-3  # below, only the most likely token would ever be drawn
+MIN_TEMPERATURE = 1e-3  # below it, only the most likely token would be drawn
 SEED_STOP = 2**63
 
 
 @dataclass(frozen=True)
 class InterventionConfig:
-    """What stays frozen and what responds when a model is edited.
+    """Options of an intervention: the values that stay frozen while the rest of the model responds.
 
     Attributes:
         freeze: what keeps its value from the run without edits. "none": nothing. "attention": the attention patterns.
@@ -51,7 +51,7 @@ class InterventionConfig:
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How new tokens are chosen, and how many.
+    """Options of text generation: the number of new tokens, and how each is chosen.
 
     Attributes:
         max_new_tokens: the largest number of new tokens; a token that ends the text or the turn stops earlier.
@@ -72,9 +72,9 @@ class SamplingConfig:
         if self.max_new_tokens < 1:
             raise ArgumentError(f"max_new_tokens is {self.max_new_tokens}; ask for at least 1")
         is_number = isinstance(self.temperature, Real) and not isinstance(self.temperature, bool)
-        if not is_number or not (self.temperature == 0 or LOWEST_TEMPERATURE <= self.temperature < math.inf):
+        if not is_number or not (self.temperature == 0 or MIN_TEMPERATURE <= self.temperature < math.inf):
             raise ArgumentError(
-                f"temperature is {self.temperature!r}; use 0 for the most likely token, or at least {LOWEST_TEMPERATURE}"
+                f"temperature is {self.temperature!r}; use 0 for the most likely token, or at least {MIN_TEMPERATURE}"
             )
         if not 0 <= self.seed < SEED_STOP:
             raise ArgumentError(f"seed is {self.seed}; use an integer from 0 to 2^63 - 1")

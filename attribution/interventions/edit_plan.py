@@ -1,4 +1,4 @@
-"""Edits of one run: resolved to positions of a prompt, checked, and free of conflicts."""
+"""Resolve the edits of one run to positions of a prompt, and check them for conflicts."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -7,12 +7,12 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from torch import Tensor
 
 from cotrace.common.errors import ArgumentError
-from cotrace.graphs.nodes import ErrorNode, Feature
+from cotrace.graphs.nodes import ErrorNode, Feature, resolve_position
 
 from .context import PromptContext
 from .edits import Direction, Edit, Intervention, Node, Supernode
 
-GENERATED = -1  # the position number of a site that means every generated position
+GENERATED = -1  # in place of a position: all generated positions
 MAX_COSINE = 1e-5  # of two directions, up to which neither edit changes the component along the other
 
 EditedPositions = dict[tuple[int, int, int], set[int]]
@@ -117,7 +117,7 @@ class _ConflictCheck:
         self._claims: defaultdict[tuple[Any, ...], list[_Claim]] = defaultdict(list)
 
     def add(self, key: Any, resolved: ResolvedEdit[Any]) -> None:
-        """Note an edit. Raises ArgumentError where it conflicts with an earlier one."""
+        """Record an edit. Raises ArgumentError if it conflicts with an earlier one."""
         node, checked = resolved.node, set[int]()
         feature = node.feature if isinstance(node, Feature) else None
         for position in (*resolved.positions, *([GENERATED] if resolved.generated else ())):
@@ -196,10 +196,7 @@ def _require_shapes(node: Node, edit: Edit, d_model: int) -> None:
 
 def _position(position: int, node: Node, context: PromptContext) -> int:
     """Return a position counted from the start of the prompt."""
-    n = context.n_positions
-    if not -n <= position < n:
-        raise ArgumentError(f"{node}: position {position} is outside the prompt of {n} tokens ({-n} … {n - 1})")
-    position %= n
+    position = resolve_position(position, context.n_positions, f"{node}: position")
     if isinstance(node, Feature) and not context.is_open(position):
         raise ArgumentError(f"{node}: position {position} is masked and carries no features; choose another")
     if isinstance(node, ErrorNode) and position < context.masked.constant_prefix:

@@ -1,4 +1,4 @@
-"""Edits as users write them: which nodes change, and how."""
+"""Edits as users write them: nodes, and the change of each."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -52,7 +52,7 @@ class Edit:
 
     @property
     def only_adds(self) -> bool:
-        """Whether the edit adds a value that does not depend on the activation."""
+        """True if the edit adds a value that does not depend on the activation."""
         return self.scale == 1.0
 
 

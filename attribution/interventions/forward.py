@@ -13,8 +13,17 @@ from cotrace.attribution.models.gemma3 import Gemma3, LayerWeights
 from cotrace.attribution.models.kv_cache import KVCache
 from cotrace.attribution.transcoders import DecodedOutputs, Transcoders
 from cotrace.common.errors import ArgumentError
-from cotrace.kernels.active import Active, FeatureIndex, difference, look_up, replaced, with_activations, without_zeros
+from cotrace.kernels.active import (
+    Active,
+    FeatureIndex,
+    difference,
+    look_up,
+    replace_activations,
+    with_activations,
+    without_zeros,
+)
 
+from .context import PromptContext
 from .edit_plan import EditedPositions, EditPlan
 from .edit_tensors import FeatureEditTensors, error_edit, feature_edit
 from .layer_modes import FROZEN, MODEL, TRANSCODERS, LayerMode
@@ -47,13 +56,13 @@ class LayerActivations(NamedTuple):
 class ForwardOutput:
     """Activations of one forward pass over B rows of P positions.
 
-    Positions of all rows are numbered through, row by row: B·P of them.
+    The B·P positions of all rows are numbered together, row by row.
 
     Attributes:
         first: the position in each row at which the pass started.
-        layer_caches: each layer's activations (B·P, …); patterns are kept if the runner keeps them.
-        active: active features, of layers that were asked for.
-        errors: error nodes (B·P, D), of layers that were asked for.
+        layer_caches: each layer's activations (B·P, …); patterns are empty unless the runner keeps them.
+        active: active features of the runner's `feature_layers`, and of layers where they were needed.
+        errors: error nodes (B·P, D) of the runner's `error_layers`.
         resid_BPD: final residual streams.
         rms_BP: reciprocal RMS of the final norm.
     """
@@ -66,7 +75,7 @@ class ForwardOutput:
     rms_BP: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def free(self) -> None:
-        """Free what neither activations, pre-activations nor logits need: patterns and MLP outputs."""
+        """Free patterns and MLP outputs, which activations, pre-activations and logits do not need."""
         self.layer_caches = [_without_outputs(layer_cache) for layer_cache in self.layer_caches]
 
 
@@ -74,34 +83,42 @@ def _without_outputs(layer_cache: LayerCache) -> LayerCache:
     return layer_cache._replace(pattern=NO_PATTERN, mlp_out_PD=layer_cache.mlp_out_PD.new_empty(0))
 
 
+def pre_activation_changes(
+    transcoders: Transcoders, weights: Gemma3, before: LayerCache, after: LayerCache, index: FeatureIndex
+) -> Tensor:
+    """Return the changes of pre-activations between two passes, (n,): encoders times the change of the MLP's input."""
+    encoders_nD = transcoders.encoders(before, weights, index)
+    return ((after.mlp_in_PD - before.mlp_in_PD)[index.position_n] * encoders_nD).sum(-1)
+
+
 class InterventionRunner:
-    """Runs B rows of tokens with edits, a few positions at a time; keys and values are cached in between.
+    """Runs B rows of tokens with edits, several positions at a time; keys and values are cached between calls.
 
     Args:
-        weights, transcoders: the model.
-        masked: positions without features.
-        modes: what each layer freezes and what computes its MLP.
-        plans: the edits of each row; none runs without edits.
-        error_layers: layers whose error nodes are computed.
-        report: layers whose active features are kept.
-        keep_patterns: keep attention patterns, which a runner with frozen attention takes from this one.
+        context: the model, and the prompt with which every row begins.
+        modes: the mode of each layer; by default nothing is frozen.
+        plans: the edits of each row; without plans, the rows run without edits.
+        error_layers: layers whose error nodes are in the output.
+        feature_layers: layers whose active features are in the output.
+        keep_patterns: whether the output has attention patterns, for a runner that freezes them.
     """
 
     def __init__(
         self,
-        weights: Gemma3,
-        transcoders: Transcoders,
-        masked: Sequence[int],
-        modes: Sequence[LayerMode],
+        context: PromptContext,
+        modes: Sequence[LayerMode] = (),
         plans: Sequence[EditPlan] = (),
+        *,
         error_layers: Iterable[int] = (),
-        report: Iterable[int] = (),
+        feature_layers: Iterable[int] = (),
         keep_patterns: bool = False,
     ):
-        self.weights, self.transcoders, self.modes, self.plans = weights, transcoders, modes, plans
+        self.weights, self.transcoders = context.weights, context.transcoders
+        self.modes, self.plans = modes or [LayerMode()] * context.n_layers, plans
         self.kv_cache, self.edited_positions = KVCache(), EditedPositions()
-        self.error_layers, self.report, self.keep_patterns = set(error_layers), set(report), keep_patterns
-        self._masked = set(masked)
+        self.error_layers, self.feature_layers = set(error_layers), set(feature_layers)
+        self.keep_patterns = keep_patterns
+        self._masked = set(context.masked.positions)
 
     def forward(self, ids_BP: Tensor, reference: ForwardOutput | None = None) -> ForwardOutput:
         """Run the next positions of every row.
@@ -113,7 +130,7 @@ class InterventionRunner:
         return _EditedPass(self, ids_BP, reference).run()
 
     def open_positions(self, n_rows: int, first: int, stop: int) -> Tensor:
-        """Return the numbers of the positions that may carry features, ascending."""
+        """Return the numbers, ascending, of the unmasked positions from `first` up to `stop` in every row."""
         length = stop - first
         open_p = [p - first for p in range(first, stop) if p not in self._masked]
         row_p = torch.tensor(open_p, dtype=torch.long, device=self.weights.device)
@@ -123,7 +140,7 @@ class InterventionRunner:
 class _EditedPass:
     """One forward pass of a runner.
 
-    Transcoders and edits number the positions of all rows through, so that a layer's activations are flattened to
+    Transcoders and edits number the positions of all rows together, so a layer's activations are flattened to
     (B·P, …) before its MLP.
     """
 
@@ -200,10 +217,10 @@ class _EditedPass:
         return flat._replace(mlp_out_PD=out_PD, rms_mlp_out_P=reference.rms_mlp_out_P)
 
     def _edit_features(self, mode: LayerMode, flat: LayerCache, w: LayerWeights) -> tuple[LayerCache, Tensor | None]:
-        """Apply the layer's feature edits; return the layer and, if it was asked for, its error node (B·P, D)."""
+        """Apply the layer's feature edits; return the layer and, for `error_layers`, its error node (B·P, D)."""
         layer, runner = flat.layer, self.runner
         edit = feature_edit(runner.plans, layer, self.first, self.stop, flat.mlp_in_PD)
-        if not (edit or layer in runner.report or mode.mlp == TRANSCODERS or layer <= self.last_error):
+        if not (edit or layer in runner.feature_layers or mode.mlp == TRANSCODERS or layer <= self.last_error):
             return flat, None
         error_PD, (computed, source) = None, self._computed_features(mode, flat)
         if layer <= self.last_error:
@@ -228,21 +245,21 @@ class _EditedPass:
     def _edited_features(
         self, layer: int, computed: Active, source: LayerCache, edit: FeatureEditTensors | None
     ) -> tuple[LayerActivations, Active | None]:
-        """Return the layer's activations after its edits, and by how much the edits change them."""
+        """Return the layer's activations before and after its edits, and their change."""
         if edit is None:
             return LayerActivations(computed, source, computed, None, None), None
         old_n = self.transcoders.activations(computed, source, self.weights, edit.sites)
         new_n = edit.apply(old_n)
         change = without_zeros(with_activations(edit.sites, new_n - old_n))
         self._note_positions(layer, change)
-        edited = replaced(computed, edit.sites, new_n)
+        edited = replace_activations(computed, edit.sites, new_n)
         return LayerActivations(computed, source, edited, edit.sites, new_n), change
 
     def _add_change(
         self, mode: LayerMode, change: Active, source: LayerCache, flat: LayerCache, w: LayerWeights
     ) -> LayerCache:
         """Add a change of activations to the MLP's neurons, or decode it at this layer and later ones."""
-        if mode.mlp != MODEL or not self.transcoders.inside:
+        if mode.mlp != MODEL or not self.transcoders.part_of_mlp:
             self._decode(flat.layer, change, source, self.changes)
             return flat
         added_PM = flat.mlp_in_PD.new_zeros(len(flat.mlp_in_PD), self.weights.architecture.d_mlp)
@@ -265,7 +282,7 @@ class _EditedPass:
         into.add(layer, active, row_n, decoder_UJD, len(source.mlp_in_PD))
 
     def _error(self, mode: LayerMode, flat: LayerCache) -> Tensor | None:
-        """Return the layer's error node without edits (B·P, D), if it was asked for."""
+        """Return the layer's error node without edits (B·P, D); None unless the layer is in `error_layers`."""
         layer = flat.layer
         if layer not in self.runner.error_layers:
             return None

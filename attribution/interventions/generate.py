@@ -17,10 +17,10 @@ from .config import InterventionConfig, SamplingConfig
 from .context import PromptContext
 from .edit_plan import EditedPositions, EditPlan
 from .edits import Intervention
-from .forward import ForwardOutput
+from .forward import ForwardOutput, InterventionRunner
 from .html import table_html
 from .layer_modes import any_frozen, layer_modes
-from .runs import reference_runner, row_memory, runner
+from .runs import reference_runner, row_memory
 
 
 @dataclass(repr=False)
@@ -69,7 +69,7 @@ class Generation:
 
 
 class GenerationRunner:
-    """Runs a growing text with edits and, where something is frozen, the same text without edits beside it.
+    """Runs a growing text with edits and, if any layer is frozen, also the same text without edits.
 
     Without `use_cache`, every step runs all positions again.
 
@@ -92,10 +92,10 @@ class GenerationRunner:
         self.restart()
 
     def restart(self) -> None:
-        """Forget all keys and values, and start again at the first token."""
+        """Drop all cached keys and values, and start again at the first token."""
         errors = self.plan.errors.keys()
         self.plain = reference_runner(self.context, self.modes, errors) if any_frozen(self.modes) else None
-        self.edited = runner(self.context, self.modes, [self.plan], error_layers=errors)
+        self.edited = InterventionRunner(self.context, self.modes, [self.plan], error_layers=errors)
 
     def forward(self, ids_P: Tensor) -> ForwardOutput:
         """Run the tokens that have not run yet; without a cache, all of them."""
@@ -124,7 +124,10 @@ def generate(generation_runner: GenerationRunner, sampling: SamplingConfig, prog
         while len(result.token_ids) < sampling.max_new_tokens and not result.ended:
             output = generation_runner.forward(ids_P)
             edited_positions |= generation_runner.edited.edited_positions
-            state = output.resid_BPD[0, -1:].clone(), output.rms_BP[0, -1:].clone()  # no view of the whole
+            state = (
+                output.resid_BPD[0, -1:].clone(),
+                output.rms_BP[0, -1:].clone(),
+            )  # a view would keep the whole tensor
             result._states.append(state)
             probability_V = result.next_probabilities(-1)
             token = int(sample_tokens(probability_V, sampling.temperature, generator))

@@ -3,15 +3,15 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
-MOST_ROWS = 20
+MAX_ROWS = 20
 
 
 def table_html(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return an HTML table of at most `MOST_ROWS` rows; floats are shown with four digits, texts are escaped."""
+    """Return an HTML table of at most `MAX_ROWS` rows; floats are shown with four digits, texts are escaped."""
     rows = list(rows)
     head = "".join(f"<th>{escape(name)}</th>" for name in columns)
-    body = "".join(f"<tr>{''.join(f'<td>{_cell(value)}</td>' for value in row)}</tr>" for row in rows[:MOST_ROWS])
-    more = len(rows) - MOST_ROWS
+    body = "".join(f"<tr>{''.join(f'<td>{_cell(value)}</td>' for value in row)}</tr>" for row in rows[:MAX_ROWS])
+    more = len(rows) - MAX_ROWS
     foot = f'<tr><td colspan="{len(columns)}">… {more:,} more</td></tr>' if more > 0 else ""
     return f"<table><caption>{escape(title)}</caption><tr>{head}</tr>{body}{foot}</table>"
 

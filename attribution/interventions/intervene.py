@@ -1,4 +1,4 @@
-"""Run a prompt with interventions, each on its own; `Model.intervene` calls this."""
+"""Run a prompt with several interventions, independent of each other; `Model.intervene` calls this."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""What each layer freezes while edits are made."""
+"""Modes of layers in a run with edits: the values that a layer freezes, and the computation of its MLP."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,7 +14,7 @@ MLP_MODES = {"recomputed": MODEL, "constant": TRANSCODERS}
 
 
 class LayerMode(NamedTuple):
-    """What one layer freezes, and what computes its MLP's output.
+    """The values that one layer freezes, and the computation of its MLP's output.
 
     Attributes:
         freeze_attention: keep the attention patterns of the run without edits.
@@ -34,7 +34,7 @@ def layer_modes(config: InterventionConfig, arch: Architecture, transcoders: Tra
 
     Raises ArgumentError for layers that the model does not have, and for constant errors with neurons as features.
     """
-    if config.errors == "constant" and transcoders.inside:
+    if config.errors == "constant" and transcoders.part_of_mlp:
         raise ArgumentError(
             'errors="constant" needs transcoders: neurons are the MLP itself, whose other neurons respond; use '
             'errors="recomputed"'
@@ -53,5 +53,5 @@ def layer_modes(config: InterventionConfig, arch: Architecture, transcoders: Tra
 
 
 def any_frozen(modes: Sequence[LayerMode]) -> bool:
-    """Return whether a layer takes anything from the run without edits."""
+    """Return whether a layer needs values of the run without edits."""
     return any(mode != LayerMode() for mode in modes)

@@ -16,11 +16,10 @@ from .config import InterventionConfig
 from .context import PromptContext
 from .edit_plan import EditPlan
 from .edits import Direction, Edit, Supernode, ablate, set_to
-from .forward import ForwardOutput
+from .forward import ForwardOutput, InterventionRunner
 from .intervene import InterventionBatch, intervene, prepare, require_memory
 from .layer_modes import layer_modes
 from .result import InterventionResult
-from .runs import runner
 
 
 class PatchResult(InterventionResult):
@@ -72,7 +71,7 @@ def patch(
     if clean.n_positions != corrupted.n_positions:
         raise ArgumentError(
             f"the clean prompt has {clean.n_positions} tokens and the corrupted one {corrupted.n_positions}; patching "
-            "goes position by position, so choose prompts of one length"
+            "copies values position by position, so choose prompts of the same length"
         )
     plan = EditPlan({node: ablate() for node in _members(nodes)}, _shared_context(clean, corrupted))
     modes = layer_modes(config, clean.weights.architecture, clean.transcoders)
@@ -81,7 +80,9 @@ def patch(
         raise ArgumentError(
             "nothing would be patched: name at least one node at a position of the prompts; generated ones do not count"
         )
-    output = runner(clean, error_layers=plan.errors, report=plan.features).forward(clean.ids_P[None])
+    output = InterventionRunner(clean, error_layers=plan.errors, feature_layers=plan.features).forward(
+        clean.ids_P[None]
+    )
     edits = _clean_values(plan, output, clean)
     output.free()
     (patched,) = intervene(prepare(corrupted, [edits], config))

@@ -12,13 +12,13 @@ from cotrace.attribution.models.memory import check_logits_memory
 from cotrace.attribution.models.tokenizer import PromptTokenizer
 from cotrace.common.checks import as_index
 from cotrace.common.errors import ArgumentError
-from cotrace.graphs.nodes import Feature
+from cotrace.graphs.nodes import Feature, resolve_position
 from cotrace.kernels.active import Active, FeatureIndex, look_up
 
 from .context import PromptContext
 from .edit_plan import EditPlan
-from .forward import ForwardOutput
-from .html import MOST_ROWS, table_html
+from .forward import ForwardOutput, pre_activation_changes
+from .html import MAX_ROWS, table_html
 from .layer_modes import FROZEN, LayerMode
 from .runs import InterventionOutcome
 
@@ -125,9 +125,7 @@ class InterventionResult:
         return weights.logits(output.resid_BPD[self._row], output.rms_BP[self._row])
 
     def _logits_at(self, output: ForwardOutput, position: int) -> Tensor:
-        n, position = self._context.n_positions, as_index(position, "a position")
-        if not -n <= position < n:
-            raise ArgumentError(f"position {position} is outside the prompt of {n} tokens ({-n} … {n - 1})")
+        position = resolve_position(position, self._context.n_positions)
         resid_PD, rms_P = output.resid_BPD[self._row], output.rms_BP[self._row]
         return self._context.weights.logits(resid_PD[[position]], rms_P[[position]])[0]
 
@@ -145,22 +143,17 @@ class InterventionResult:
             _pre_activations(_of_row(output.active[layer].computed, self._row, n), sites) for output in self._both
         )
         if self._modes[layer].mlp == FROZEN:
-            pre_after = pre_before + self._pre_activation_changes(layer, batch_sites)
+            cache_before, cache_after = (output.layer_caches[layer] for output in self._both)
+            pre_after = pre_before + pre_activation_changes(*model, cache_before, cache_after, batch_sites)
         for name, values in (("pre_activation_before", pre_before), ("pre_activation_after", pre_after)):
             columns[name] = pa.array(values.cpu().numpy(), mask=values.isnan().cpu().numpy())
         return pa.table(columns)
-
-    def _pre_activation_changes(self, layer: int, sites: FeatureIndex) -> Tensor:
-        """Return how much pre-activations change, (n,): encoder vectors times the change of the MLP's input."""
-        before, after = (output.layer_caches[layer] for output in self._both)
-        encoders_nD = self._context.transcoders.readers(before, self._context.weights, sites)
-        return ((after.mlp_in_PD - before.mlp_in_PD)[sites.position_n] * encoders_nD).sum(-1)
 
     def _top_feature_changes(self) -> list[tuple[Feature, float, float]]:
         """Return the features whose activations change most, with both activations."""
         before, after = (self.features[f"activation_{side}"].to_numpy() for side in ("before", "after"))
         size = abs(after - before)
-        rows = [int(row) for row in (-size).argsort(kind="stable")[:MOST_ROWS] if size[row] > 0]
+        rows = [int(row) for row in (-size).argsort(kind="stable")[:MAX_ROWS] if size[row] > 0]
         layer, position, feature = (self.features[name].to_numpy() for name in ("layer", "position", "feature"))
         return [
             (Feature(int(layer[n]), int(feature[n]), int(position[n])), float(before[n]), float(after[n])) for n in rows

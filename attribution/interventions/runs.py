@@ -1,4 +1,4 @@
-"""Run one prompt without edits and with the edits of several rows, and estimate the memory that takes."""
+"""Run one prompt without edits and with the edits of several rows, and estimate the memory of such runs."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -10,10 +10,10 @@ from .edit_plan import EditedPositions, EditPlan
 from .forward import ForwardOutput, InterventionRunner
 from .layer_modes import MODEL, TRANSCODERS, LayerMode, any_frozen
 
-BATCH_POSITIONS = 1024  # of all rows together in one forward pass: more gains nothing on a CPU
+BATCH_POSITIONS = 1024  # of all rows in one forward pass: more would not be faster on a CPU
 MEMORY_SHARE = 0.25  # of free memory, for the rows of one forward pass
-ACTIVE_FEATURES = 64  # of one layer and position, for estimates before they are known
-INDEX_BYTES = 8  # of a position or a feature's number
+ESTIMATED_FEATURES = 64  # active ones of one layer and position, for estimates before the run
+INDEX_BYTES = 8  # of one position or feature number
 STREAMS_PER_LAYER = 5  # tensors (P, D) of every layer during a run: MLP outputs of both runs, decoded changes
 
 
@@ -28,61 +28,38 @@ class InterventionOutcome(NamedTuple):
 class RowMemory(NamedTuple):
     """Bytes for one row."""
 
-    result: int  # kept by its result, of both runs
-    working: int  # needed besides while it runs
-
-
-def runner(
-    context: PromptContext,
-    modes: Sequence[LayerMode] = (),
-    plans: Sequence[EditPlan] = (),
-    *,
-    error_layers: Iterable[int] = (),
-    report: Iterable[int] = (),
-    keep_patterns: bool = False,
-) -> InterventionRunner:
-    """Return a runner at the start of the prompt, by default of the unchanged model.
-
-    Args:
-        modes: what each layer freezes; by default nothing.
-        plans: the edits of each row.
-        error_layers: layers whose error nodes are computed.
-        report: layers whose active features are kept.
-        keep_patterns: keep the attention patterns.
-    """
-    modes = modes or [LayerMode()] * context.n_layers
-    masked = context.masked.positions
-    return InterventionRunner(
-        context.weights, context.transcoders, masked, modes, plans, error_layers, report, keep_patterns
-    )
+    result: int  # kept by the result of both runs
+    working: int  # needed in addition during the run
 
 
 def reference_runner(
-    context: PromptContext, modes: Sequence[LayerMode], error_layers: Iterable[int], report: Iterable[int] = ()
+    context: PromptContext, modes: Sequence[LayerMode], error_layers: Iterable[int], feature_layers: Iterable[int] = ()
 ) -> InterventionRunner:
-    """Return a runner without edits that computes what a runner with `modes` takes from it."""
+    """Return a runner without edits whose output has all values that a runner with `modes` freezes."""
     needed = {layer for layer, mode in enumerate(modes) if mode.mlp != MODEL}
     patterns = any(mode.freeze_attention for mode in modes)
-    return runner(context, error_layers=error_layers, report=needed | set(report), keep_patterns=patterns)
+    return InterventionRunner(
+        context, error_layers=error_layers, feature_layers=needed | set(feature_layers), keep_patterns=patterns
+    )
 
 
 def run_without_edits(context: PromptContext) -> ForwardOutput:
-    """Run the prompt once in the unchanged model; return its states and all its active features."""
-    return runner(context, report=range(context.n_layers)).forward(context.ids_P[None])
+    """Run the prompt once in the unchanged model; return its output with all active features."""
+    return InterventionRunner(context, feature_layers=range(context.n_layers)).forward(context.ids_P[None])
 
 
 def run_with_edits(
-    context: PromptContext, plans: Sequence[EditPlan], modes: Sequence[LayerMode], report: bool = True
+    context: PromptContext, plans: Sequence[EditPlan], modes: Sequence[LayerMode], features: bool = True
 ) -> InterventionOutcome:
     """Run the prompt without edits and with those of each plan, both as batches of the same shape.
 
-    `report` keeps the active features of all layers.
+    With `features`, the active features of all layers are kept.
     """
     ids_BP = context.ids_P.expand(len(plans), -1)
     error_layers = {layer for plan in plans for layer in plan.errors}
-    layers = range(len(modes)) if report else ()
+    layers = range(len(modes)) if features else ()
     before = reference_runner(context, modes, error_layers, layers).forward(ids_BP)
-    edited = runner(context, modes, plans, error_layers=error_layers, report=layers)
+    edited = InterventionRunner(context, modes, plans, error_layers=error_layers, feature_layers=layers)
     after = edited.forward(ids_BP, before if any_frozen(modes) else None)
     before.free()
     after.free()
@@ -95,13 +72,13 @@ def row_memory(context: PromptContext, modes: Sequence[LayerMode], n_positions: 
     n_positions = n_positions or context.n_positions
     width = max(context.transcoders.width(layer, context.weights) for layer in range(arch.n_layers))
     stream = n_positions * arch.d_model * size
-    active = min(width, ACTIVE_FEATURES) * arch.n_layers * n_positions * (2 * INDEX_BYTES + 2 * size)
+    active = min(width, ESTIMATED_FEATURES) * arch.n_layers * n_positions * (2 * INDEX_BYTES + 2 * size)
     working = STREAMS_PER_LAYER * arch.n_layers * stream + size * layer_numel(arch, n_positions)
     if any(mode.freeze_attention for mode in modes):
         working += size * patterns_numel(arch, n_positions)
     if any(mode.mlp == TRANSCODERS for mode in modes):  # decoders of all active features of a layer
         outputs = arch.n_layers if context.transcoders.kind == "clt" else 1
-        working += min(width, ACTIVE_FEATURES * n_positions) * outputs * arch.d_model * size
+        working += min(width, ESTIMATED_FEATURES * n_positions) * outputs * arch.d_model * size
     return RowMemory(2 * ((arch.n_layers + 1) * stream + active), working)
 
 

@@ -3,7 +3,7 @@
 In the order in which a trace uses them:
 
 - `config`: the options of a trace.
-- `targets`: the nodes in which paths end.
+- `targets`: the nodes where paths end.
 - `activations`: one forward pass, and the active features.
 - `plan`: estimates of memory, disk and time (`flops`), and the batch size.
 - `replacement`: the local replacement model (`decoder_table`, `decoder_vectors`).

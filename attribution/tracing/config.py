@@ -7,6 +7,7 @@ from typing import Any
 
 from cotrace.common.checks import as_index
 from cotrace.common.errors import ArgumentError
+from cotrace.graphs.nodes import resolve_position
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class TraceConfig:
     memory: int | None = None
 
     def __post_init__(self) -> None:
-        self.row_budget  # noqa: B018 - raises
+        RowBudget(self.coverage, self.max_features, self.max_seconds)  # raises
         if as_index(self.max_targets, "max_targets") < 1:
             raise ArgumentError(f"max_targets is {self.max_targets}: it must be at least 1")
         if not 0 < self.target_mass <= 1:
@@ -110,16 +111,3 @@ class TraceConfig:
         if not positions:
             raise ArgumentError("position is an empty list: name at least one, or omit it for the last position")
         return positions
-
-
-def resolve_position(position: Any, n_positions: int) -> int:
-    """Return a position counted from the start of the prompt; a negative one counts from the end.
-
-    Raises ArgumentError for a position outside the prompt, and for anything that is not an integer.
-    """
-    position = as_index(position, "position")
-    if not -n_positions <= position < n_positions:
-        raise ArgumentError(
-            f"position {position} is outside the prompt of {n_positions} tokens ({-n_positions} … {n_positions - 1})"
-        )
-    return position % n_positions

@@ -48,7 +48,7 @@ class DecoderTable:
         return [0, *itertools.accumulate(n_layers * n for n_layers, n in self.shapes_JU)]
 
     def add(self, decoder_UJD: Tensor) -> None:
-        """Add the next layer's decoders. Raises ResourceError where the disk is full."""
+        """Add the next layer's decoders. Raises ResourceError if the disk is full."""
         self.shapes_JU.append((decoder_UJD.shape[1], decoder_UJD.shape[0]))
         self._parts.append(decoder_UJD.transpose(0, 1).flatten(0, 1))
         size = sum(part.nbytes for part in self._parts)
@@ -79,7 +79,7 @@ class DecoderTable:
         return table_RD
 
     def _write(self, file: IO[bytes]) -> None:
-        """Move the parts in memory to the file, leaving an empty tensor that tells their type."""
+        """Move the parts in memory to the file, leaving an empty tensor with their type."""
         try:
             for part in self._parts:
                 file.write(part.numpy().data)

@@ -1,4 +1,4 @@
-"""The resources that a trace needs, estimated before its expensive part, and how it is made to fit into memory."""
+"""Estimate the memory, disk space and time of a trace before its expensive part, and fit it into memory."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,10 +17,10 @@ from .flops import SweepShape, count_vectors, matmul_flops_per_second, row_flops
 from .targets import TargetRequest
 
 DECODER_MEMORY_SHARE = 0.25  # of the free memory; decoders that need more go to a file
-KEPT_VECTORS_BYTES = 2**28  # recomputing more than this for every batch takes about a tenth longer
+MAX_STORED_VECTORS_BYTES = 2**28  # recomputing more than this for every batch takes about a tenth longer
 NODE_BYTES = 200  # the columns of one node; pruning marks each edge with one more byte
 VECTOR_INDEX_BYTES = 64  # a vector's entry in its layer's index, and the sort that builds it
-BLOCK_COPIES = 5  # of a batch's rows: while computed, in node order, as shares of influence, as edges being written
+BLOCK_COPIES = 5  # of a batch's rows: as computed, in node order, as shares of influence, as edges for the file
 SWEEP_EFFICIENCY = 0.55  # share of the rate of a large matrix product that the sweep reaches (docs/benchmarks.md)
 OVERHEAD_BYTES = 2**28  # compiled code, threads, buffers of libraries
 
@@ -39,8 +39,8 @@ class TracePlan:
         rows: rows to compute, those of targets included.
         edges: edges of these rows.
         batch_size: how many rows are computed together, and whether decoder vectors are stored.
-        loaded_bytes: memory in use before the trace: mostly the model.
-        table_bytes: memory for the whole trace.
+        loaded_bytes: memory in use before the trace, mostly the model.
+        replacement_bytes: memory for the local replacement model, which is needed for the whole trace.
         batch_bytes: memory for one batch of rows.
         assembly_bytes: memory for the node table and pruning; it is needed after the last batch.
         disk_bytes: temporary files, as large as the unpruned graph.
@@ -56,7 +56,7 @@ class TracePlan:
     edges: int
     batch_size: BatchSize
     loaded_bytes: int
-    table_bytes: int
+    replacement_bytes: int
     batch_bytes: int
     assembly_bytes: int
     disk_bytes: int
@@ -103,7 +103,7 @@ class TracePlan:
     @property
     def memory_bytes(self) -> int:
         """Peak memory of the process (on a GPU: of the device)."""
-        return self.loaded_bytes + self.table_bytes + max(self.batch_bytes, self.assembly_bytes) + OVERHEAD_BYTES
+        return self.loaded_bytes + self.replacement_bytes + max(self.batch_bytes, self.assembly_bytes) + OVERHEAD_BYTES
 
     @cached_property
     def seconds(self) -> float:
@@ -120,15 +120,17 @@ def make_plan(
 ) -> TracePlan:
     """Return the plan of a trace whose peak memory is at most `max_bytes`.
 
-    Until it fits, decoder vectors are recomputed instead of stored, then batches get smaller. Raises ResourceError
-    where nothing fits, and where the temporary folder is too small.
+    If the fastest plan does not fit, decoder vectors are recomputed instead of stored, then batches are made smaller.
+    Raises ResourceError if no plan fits, or if the temporary folder is too small.
     """
     target_rows, target_features = (0, 0) if request is None else (request.max_rows, request.n_features)
     plan = _fastest_plan(activations, target_rows, target_features, row_budget, batch_size)
     while plan.memory_bytes > max_bytes:
         if plan.keep_vectors:
             smaller = plan.batch_size._replace(keep_vectors=False)
-            plan = replace(plan, batch_size=smaller, table_bytes=_table_bytes(activations, False))
+            plan = replace(
+                plan, batch_size=smaller, replacement_bytes=_replacement_bytes(activations, keep_vectors=False)
+            )
         elif plan.batch_targets > 1 and not batch_size:
             smaller = plan.batch_size._replace(max_gradients=plan.batch_size.max_gradients // 2)
             plan = replace(plan, batch_size=smaller)
@@ -161,7 +163,7 @@ def _fastest_plan(
     rows = len(features) if limit is None else min(limit + target_features, len(features))
     edges = activations.max_edges if rows == len(features) else min(activations.max_edges, rows * nodes)
     edges += target_rows * nodes
-    keep_vectors = activations.n_vectors * arch.d_model * weights.dtype.itemsize <= KEPT_VECTORS_BYTES
+    keep_vectors = activations.n_vectors * arch.d_model * weights.dtype.itemsize <= MAX_STORED_VECTORS_BYTES
     targets = batch_size or fastest_batch(weights.device.type, n_positions, keep_vectors)
     pruning = edges if row_budget.max_seconds is None and row_budget.coverage == 1 else 0
     return TracePlan(
@@ -172,7 +174,7 @@ def _fastest_plan(
         edges=edges,
         batch_size=BatchSize(batch_size, keep_vectors, targets * n_positions),
         loaded_bytes=_bytes_in_use(weights.device),
-        table_bytes=_table_bytes(activations, keep_vectors),
+        replacement_bytes=_replacement_bytes(activations, keep_vectors),
         batch_bytes=_batch_bytes(activations, targets, nodes),
         assembly_bytes=nodes * NODE_BYTES + pruning,
         disk_bytes=edges * _edge_bytes(activations),
@@ -196,8 +198,8 @@ def _all_rows_flops(activations: PromptActivations) -> int:
     return row_flops(SweepShape.of(arch, activations.transcoders), vectors_LP, layer_N, position_N)
 
 
-def _table_bytes(activations: PromptActivations, keep_vectors: bool) -> int:
-    """Return the size of a local replacement model, without what it shares with the activations."""
+def _replacement_bytes(activations: PromptActivations, keep_vectors: bool) -> int:
+    """Return the size of a local replacement model, without the tensors that it shares with the activations."""
     arch, itemsize = activations.weights.architecture, activations.weights.dtype.itemsize
     encoders = sum(e.encoder_UD.numel() for e in activations.encoded)
     by_position = 6 * arch.n_layers * len(activations.token_ids_P) * arch.d_model

@@ -1,6 +1,6 @@
 """Rows of earlier traces, for prompts that begin with the same tokens.
 
-A row depends on its position and earlier ones only, so it is the same whatever follows. Rows from the cache equal
+A row depends on its position and earlier ones only, so it does not change with the text that follows. Rows from the cache equal
 computed ones up to rounding.
 """
 
@@ -23,7 +23,7 @@ FEATURE_BITS, POSITION_BITS = 24, 20  # in a feature's key
 
 
 class CachedRows:
-    """The rows of a prompt's features that the cache has, (N,) at most. `mask_N` tells which."""
+    """The rows of a prompt's features that are in the cache; `mask_N` is True for those features, (N,) bool."""
 
     def __init__(self, row_N: np.ndarray, rows: GraphRows | None = None, new_number_M: np.ndarray | None = None):
         self.mask_N = row_N >= 0
@@ -58,7 +58,7 @@ class CachedRows:
 
 
 class RowCache:
-    """Rows of traced prompts in temporary files of at most `max_bytes`; the least recently used prompts go first.
+    """Rows of traced prompts in temporary files of at most `max_bytes`; the least recently used prompts are removed first.
 
     With `max_bytes=0` nothing is stored. Raises ArgumentError for a negative number.
     """
@@ -120,7 +120,7 @@ class RowCache:
 
 
 class _TracedPrompt(NamedTuple):
-    """A prompt's rows, and what decides whether another prompt begins the same."""
+    """A prompt's rows, with the inputs that another prompt must share to reuse them."""
 
     token_ids: tuple[int, ...]
     masked_positions: tuple[int, ...]

@@ -1,6 +1,6 @@
 """Selection of the rows to compute: layer by layer from the top, the most influential features of each layer.
 
-When a layer's turn comes, all rows above it are finished, so the influence of its features over all paths through
+Before a layer is selected, all rows above it are finished, so the influence of its features over all paths through
 computed rows is known. A walk against the edges, in which each step is drawn in proportion to the absolute edges of a
 row, visits a node at most once. A skipped feature would therefore pass on at most its own influence to any node, which
 bounds the influence that a node may lack (`influence_bound`).
@@ -26,8 +26,8 @@ UNTIMED_ROWS = 32  # rows of a layer under `max_seconds` before any row was time
 class RowSelection:
     """Selects the features of each layer whose rows are computed, from the influence over the rows above.
 
-    The influence that may be skipped is divided equally among the layers that are left; what a layer does not use goes
-    to those below. `max_features` is divided by the layers' numbers of features, `max_seconds` by the cost of their
+    The influence that may be skipped is divided equally among the remaining layers; the part that a layer does not use
+    is passed to the layers below. `max_features` is divided by the layers' numbers of features, `max_seconds` by the cost of their
     rows. Features that are targets are always selected.
 
     Args:

@@ -1,8 +1,8 @@
-"""Targets of a trace: the nodes in which paths end, and the weight of each."""
+"""Targets of a trace: the nodes where paths end, and the weight of each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,10 +11,10 @@ from torch import Tensor
 from cotrace.attribution.models.gemma3 import Gemma3
 from cotrace.attribution.models.tokenizer import PromptTokenizer
 from cotrace.common.errors import ArgumentError
-from cotrace.graphs.nodes import Feature
+from cotrace.graphs.nodes import Feature, resolve_position
 
 from .activations import ActiveFeatures
-from .config import TraceConfig, resolve_position
+from .config import TraceConfig
 from .replacement import LocalReplacementModel
 
 
@@ -22,7 +22,7 @@ from .replacement import LocalReplacementModel
 class Target:
     """One target. A feature target uses the row of its feature; every other target adds a row to the graph."""
 
-    kind: str  # "token", "difference", "direction" or "feature"
+    kind: Literal["token", "difference", "direction", "feature"]
     label: str
     token_ids: tuple[int, ...] = ()
     direction_D: Tensor | None = None  # at the unembedding's input; `resolve` fills it in for tokens
@@ -45,7 +45,7 @@ class TargetRequest:
     for the most probable next tokens at every position.
     """
 
-    mode: str
+    mode: Literal["named", "next", "likeliest"]
     named: tuple[Target, ...]
     positions: tuple[int, ...]
     token_ids: tuple[int, ...]
@@ -66,7 +66,8 @@ class TargetRequest:
         Raises ArgumentError for invalid targets, and for positions at which they cannot be read.
         """
         positions = config.target_positions(len(token_ids))
-        mode = "likeliest" if targets is None else "next" if isinstance(targets, str) and targets == "next" else "named"
+        is_next = isinstance(targets, str) and targets == "next"
+        mode: Literal["named", "next", "likeliest"] = "likeliest" if targets is None else "next" if is_next else "named"
         if mode == "next" and positions[-1] + 1 == len(token_ids):
             raise ArgumentError(
                 f'nothing follows position {positions[-1]}, the last of the prompt: use earlier positions with targets="next"'

@@ -11,8 +11,8 @@ from cotrace.graphs import Graph, node_label, strongest_paths
 from .config import ValidationConfig
 
 GROUP_SIZES = (3, 10, 30)  # of the groups of the most influential features
-MOST_ERROR_NODES = 10
-PATHS_SEARCHED = (4, 32, 256)  # times the number of paths wanted, until enough of them have features
+MAX_ERROR_NODES = 10
+PATHS_SEARCHED = (4, 32, 256)  # factors of `paths`: search more until enough have features
 
 
 class AblationSets(NamedTuple):
@@ -59,7 +59,7 @@ def choose_ablation_sets(
     influence_M = graph.column("influence").astype(np.float64)
     targets = set(target_nodes(graph))
     features = [n for n in _by_influence(influence_M, range(graph.order.n_features)) if n not in targets]
-    errors = _by_influence(influence_M, range(graph.order.errors.start, graph.order.errors.stop))[:MOST_ERROR_NODES]
+    errors = _by_influence(influence_M, range(graph.order.errors.start, graph.order.errors.stop))[:MAX_ERROR_NODES]
     if not features and not errors:
         raise ArgumentError("the graph has no feature and no error node with influence; prune it less, or not at all")
     sample = random.choice(features, min(config.sample, len(features)), replace=False).tolist() if features else []

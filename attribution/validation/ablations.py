@@ -1,4 +1,4 @@
-"""Ablate sets of a graph's nodes in the model that the graph was traced in, and measure the effects."""
+"""Ablate sets of a graph's nodes in the graph's model, and measure the effects."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -10,9 +10,9 @@ from torch import Tensor
 from cotrace.attribution.interventions.context import PromptContext
 from cotrace.attribution.interventions.edit_plan import EditPlan
 from cotrace.attribution.interventions.edits import ablate
-from cotrace.attribution.interventions.forward import ForwardOutput
+from cotrace.attribution.interventions.forward import ForwardOutput, InterventionRunner, pre_activation_changes
 from cotrace.attribution.interventions.layer_modes import FROZEN, LayerMode, any_frozen
-from cotrace.attribution.interventions.runs import rows_per_batch, run_with_edits, run_without_edits, runner
+from cotrace.attribution.interventions.runs import rows_per_batch, run_with_edits, run_without_edits
 from cotrace.common.errors import ArgumentError
 from cotrace.graphs import Graph
 from cotrace.graphs.nodes import ErrorNode, Feature
@@ -50,7 +50,7 @@ class AblationRunner:
         index_of: the row of each active feature in `active_features`.
 
     Raises:
-        ArgumentError: a graph whose targets are not in the file, or whose features are not active here.
+        ArgumentError: a graph whose targets are not in the file, or whose features are not active in this model.
     """
 
     def __init__(self, context: PromptContext, graph: Graph):
@@ -90,7 +90,7 @@ class AblationRunner:
         Args:
             sets: K sets of nodes.
             modes: what each layer freezes.
-            step: called with the number of sets that are done.
+            step: called with the number of sets in each finished batch.
             features: measure the activations of all features, not only of those that are targets.
         """
         features = features or any(target.feature is not None for target in self._targets)
@@ -113,12 +113,12 @@ class AblationRunner:
     def _run(
         self, plans: Sequence[EditPlan], modes: Sequence[LayerMode], features: bool
     ) -> tuple[ForwardOutput, ForwardOutput]:
-        """Return the runs without and with edits; where nothing is frozen, one row without edits serves all."""
+        """Return the outputs without and with edits; if no layer is frozen, one row without edits is enough."""
         if any_frozen(modes):
             return run_with_edits(self.context, plans, modes, features)[:2]
         error_layers = {layer for plan in plans for layer in plan.errors}
-        report = range(len(modes)) if features else ()
-        edited = runner(self.context, modes, plans, error_layers=error_layers, report=report)
+        layers = range(len(modes)) if features else ()
+        edited = InterventionRunner(self.context, modes, plans, error_layers=error_layers, feature_layers=layers)
         return self._before, edited.forward(self.context.ids_P.expand(len(plans), -1))
 
     def _effects(
@@ -129,22 +129,29 @@ class AblationRunner:
         if features:
             after_KN = self._activations(after, n_rows, modes)
             feature_KN += after_KN - self._activations(before, len(before.resid_BPD))
-        changes = [self._target_values(after, t) - self._target_values(before, t) for t in self._targets]
-        for number, target in enumerate(self._targets):
-            if target.feature is not None:
-                frozen = modes[self.features[target.feature][0]].mlp == FROZEN
-                changes[number] = (
-                    self._pre_activation_changes(before, after, target.feature)
-                    if frozen
-                    else feature_KN[:, target.feature]
-                )
+        changes = [self._target_changes(target, before, after, modes, feature_KN) for target in self._targets]
         return AblationEffects(np.stack(changes, 1), self._kl(before, after), feature_KN)
+
+    def _target_changes(
+        self,
+        target: "_TargetReader",
+        before: ForwardOutput,
+        after: ForwardOutput,
+        modes: Sequence[LayerMode],
+        feature_KN: np.ndarray,
+    ) -> np.ndarray:
+        """Return the change of a target's value in every row, (K,)."""
+        if target.feature is None:
+            return self._target_values(after, target) - self._target_values(before, target)
+        if modes[self.features[target.feature][0]].mlp == FROZEN:
+            return self._pre_activation_changes(before, after, target.feature)
+        return feature_KN[:, target.feature]
 
     def _activations(self, output: ForwardOutput, n_rows: int, modes: Sequence[LayerMode] = ()) -> np.ndarray:
         """Return activations of the graph's features, (K, N); where they are frozen, those that encoders would give."""
         transcoders, weights, columns = self.context.transcoders, self.context.weights, []
         n_positions = self.context.n_positions
-        open_p = runner(self.context).open_positions(n_rows, 0, n_positions)
+        open_p = InterventionRunner(self.context).open_positions(n_rows, 0, n_positions)
         for layer, own in enumerate(self._sites):
             row_K1 = torch.arange(n_rows, device=own.position_n.device)[:, None] * n_positions
             sites = FeatureIndex((row_K1 + own.position_n).flatten(), own.feature_n.repeat(n_rows))
@@ -158,19 +165,18 @@ class AblationRunner:
         return torch.cat(columns, 1).double().cpu().numpy()
 
     def _pre_activation_changes(self, before: ForwardOutput, after: ForwardOutput, node: int) -> np.ndarray:
-        """Return the change of a feature's pre-activation, (K,): where it is frozen, it has no effect on others."""
+        """Return the change of a feature's pre-activation, (K,); it changes even if the activation is frozen."""
         layer, position, feature = self.features[node]
         row_K = torch.arange(len(after.resid_BPD), device=self.context.ids_P.device)
         position_K = row_K * self.context.n_positions + position
         sites = FeatureIndex(position_K, torch.full_like(position_K, feature))
-        encoders_KD = self.context.transcoders.readers(before.layer_caches[layer], self.context.weights, sites)
-        change_KD = (after.layer_caches[layer].mlp_in_PD - before.layer_caches[layer].mlp_in_PD)[position_K]
-        return (change_KD * encoders_KD).sum(-1).double().cpu().numpy()
+        model = self.context.transcoders, self.context.weights
+        change_K = pre_activation_changes(*model, before.layer_caches[layer], after.layer_caches[layer], sites)
+        return change_K.double().cpu().numpy()
 
     def _target_values(self, output: ForwardOutput, target: "_TargetReader") -> np.ndarray:
-        """Return a target's value in every row, (K,); zero for a feature, whose value is read elsewhere."""
-        if target.direction_D is None:
-            return np.zeros(len(output.resid_BPD))
+        """Return the value in every row, (K,), of a target that is not a feature."""
+        assert target.direction_D is not None
         position = target.position
         normed_KD = self.context.weights.final_normed(output.resid_BPD[:, position], output.rms_BP[:, position])
         return (normed_KD @ target.direction_D).double().cpu().numpy()
@@ -191,7 +197,7 @@ class AblationRunner:
 
 
 class _TargetReader(NamedTuple):
-    """How a target's value is read: along a direction of the final norm's output, or from a feature's activation."""
+    """The source of a target's value: a direction of the final norm's output, or a feature's activation."""
 
     position: int
     direction_D: Tensor | None

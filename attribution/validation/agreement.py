@@ -10,8 +10,8 @@ from cotrace.graphs import Graph
 from cotrace.graphs.effects import pair_influence
 
 LAYER_DISTANCES = ((1, 1), (2, 2), (3, 3), (4, 6), (7, 99))  # least and most, from the ablated node to a later feature
-LEAST_FEATURES = 3  # for a cosine that means something
-LEAST_VALUES = 10  # for a correlation that means something
+MIN_FEATURES = 3  # fewer make a meaningless cosine
+MIN_VALUES = 10  # fewer make a meaningless correlation
 RESAMPLES, PAIR_RESAMPLES = 1000, 200
 INTERVAL = (0.025, 0.975)
 SMALLEST_EFFECT = 1e-30  # of controls without effect
@@ -45,7 +45,7 @@ def downstream_agreement(
             right += np.abs(predicted[np.sign(predicted) == np.sign(measured)]).sum()
             total += np.abs(predicted).sum()
             lengths = np.linalg.norm(predicted) * np.linalg.norm(measured)
-            if within.sum() >= LEAST_FEATURES and lengths > 0:
+            if within.sum() >= MIN_FEATURES and lengths > 0:
                 cosines.append(float(predicted @ measured / lengths))
         if cosines:
             agreement = {"cosine": float(np.mean(cosines)), "signs": float(right / total) if total else 0.0}
@@ -70,7 +70,7 @@ def pair_correlation(graph: Graph, sources: Sequence[int], change_KN: np.ndarray
         return float(spearmanr(influence, effect).statistic) if np.ptp(influence) and np.ptp(effect) else np.nan
 
     n_pairs = sum(len(influence) for influence, _ in reached)
-    if n_pairs < LEAST_VALUES or np.isnan(value := spearman(range(len(reached)))):
+    if n_pairs < MIN_VALUES or np.isnan(value := spearman(range(len(reached)))):
         return None
     resamples = np.random.default_rng(0).integers(0, len(reached), (PAIR_RESAMPLES, len(reached)))
     low, high = np.nanquantile([spearman(indices) for indices in resamples], INTERVAL)
@@ -102,7 +102,7 @@ def summarize(top: list[dict[str, Any]], sample: list[dict[str, Any]], seed: int
 
 def correlation(a: np.ndarray, b: np.ndarray, random: np.random.Generator) -> dict[str, float] | None:
     """Return Spearman's rank correlation with a 95% interval over resampled nodes; None for too few or equal values."""
-    if len(a) < LEAST_VALUES or np.ptp(a) == 0 or np.ptp(b) == 0:
+    if len(a) < MIN_VALUES or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
     resamples = random.integers(0, len(a), (RESAMPLES, len(a)))
     values = [float(spearmanr(a[i], b[i]).statistic) for i in resamples if np.ptp(a[i]) > 0 and np.ptp(b[i]) > 0]

@@ -8,7 +8,7 @@ from cotrace.common.errors import ArgumentError
 
 @dataclass(frozen=True)
 class ValidationConfig:
-    """How many nodes, controls and paths are ablated.
+    """Options of a validation: the numbers of ablated nodes, controls and paths.
 
     Attributes:
         nodes: number of the most influential features that are ablated one by one.

@@ -62,9 +62,9 @@ def measure_controls(
 def draw_controls(
     runner: AblationRunner, keys: Iterable[FeatureKey], random: np.random.Generator, excluded: set[FeatureKey]
 ) -> list[FeatureKey]:
-    """Draw one other active feature for each of `keys`, from the ten nearest in size, at its position if possible.
+    """Draw one other active feature for each of `keys`, among those nearest in size, at its position if possible.
 
-    Raises ArgumentError where too few active features are left.
+    Raises ArgumentError if too few active features remain.
     """
     controls: list[FeatureKey] = []
     position_N = np.array([position for _, position, _ in runner.active_features])

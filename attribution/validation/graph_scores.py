@@ -1,4 +1,4 @@
-"""Mean graph scores of a set of prompts: how much of the influence passes through features instead of error nodes."""
+"""Mean graph scores of a set of prompts: the share of influence through features instead of error nodes."""
 
 from collections.abc import Iterable
 
@@ -22,8 +22,6 @@ EVERYDAY_PROMPTS = (
 
 def mean_graph_scores(graphs: Iterable[Graph]) -> tuple[float, float]:
     """Return the mean replacement score and the mean completeness score of graphs."""
-    scores = [
-        (graph_score.replacement, graph_score.completeness) for graph_score in (graph.scores() for graph in graphs)
-    ]
-    replacement, completeness = np.mean(scores, axis=0).tolist()
+    scores = [graph.scores() for graph in graphs]
+    replacement, completeness = np.mean([(score.replacement, score.completeness) for score in scores], axis=0).tolist()
     return replacement, completeness

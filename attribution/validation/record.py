@@ -32,7 +32,7 @@ def validate(
     groups: Mapping[str, Sequence[int]],
     progress: Progress,
 ) -> dict[str, Any]:
-    """Return the validation record of a graph, in the form of `VALIDATION` in graphs/schema.py.
+    """Return the validation record of a graph, in the form of `VALIDATION` in graphs/metadata.py.
 
     Raises ArgumentError as `Model.validate` describes, and ResourceError for too little memory.
     """

@@ -95,15 +95,15 @@ def output_files(file: Path, out: Path | None, plot: Path | None) -> tuple[Path,
 
     Raises ArgumentError for a plot of an unknown format, FileError for a path that cannot be written.
     """
-    from cotrace.attribution.validation.plot import FORMATS
+    from cotrace.attribution.validation.plot import SUFFIXES
 
     from .output_paths import check_file
 
     stem = file.name.partition(".arrow")[0]
     target = out or file.with_name(f"{stem}.validated.arrow")
     picture = plot or target.with_name(f"{stem if out is None else target.name.partition('.arrow')[0]}.validation.svg")
-    if picture.suffix not in FORMATS:
-        raise ArgumentError(f"--plot {picture}: expected a name that ends in {', '.join(FORMATS)}")
+    if picture.suffix not in SUFFIXES:
+        raise ArgumentError(f"--plot {picture}: expected a name that ends in {', '.join(SUFFIXES)}")
     check_file(target)
     check_file(picture, "--plot")
     return target, picture
