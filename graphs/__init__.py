@@ -1,14 +1,14 @@
 """Attribution graphs: node order, file format, influence, scores, pruning, paths, pictures and exchange.
 
-This room contains nothing of models. It imports only `common`, and never torch, so a graph can be opened, pruned and
-drawn on a machine that could not trace it.
+This room knows nothing about models. It imports only `common`, and never torch, so that a graph can be opened, pruned
+and drawn on a machine that could not trace it.
 
-- `Graph`: one prompt's graph, what `Model.trace` returns and `open_graph` reads.
-- `data`, `csr`, `order`, `nodes`: its arrays, and the names of its nodes.
-- `schema`, `metadata`, `migrations`, `store`, `reader`: its file.
-- `influence`, `scores`, `prune`, `pruning_bounds`, `paths`, `effects`: computations on it.
-- `rows`: how tracing writes it row by row.
-- `drawing/`, `exchange/`: pictures, and other tools' formats.
+- `Graph`: one prompt's graph; `Model.trace` returns it and `open_graph` reads it.
+- `data`, `csr`, `order`, `nodes`: arrays of a graph, and names of its nodes.
+- `schema`, `metadata`, `migrations`, `store`, `reader`: graph files.
+- `influence`, `scores`, `prune`, `pruning_bounds`, `paths`, `effects`: computations on graphs.
+- `rows`: writes the rows of a trace to disk.
+- `drawing/`, `exchange/`: pictures, and formats of other tools.
 """
 
 from .csr import CSR

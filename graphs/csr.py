@@ -51,7 +51,7 @@ class CSR(NamedTuple):
         return np.repeat(np.arange(self.n_rows, dtype=np.int32), self.row_lengths())
 
     def select_rows(self, rows: np.ndarray) -> "CSR":
-        """Return copies of some rows, in the order in which they are named."""
+        """Return copies of some rows, in the given order."""
         edges = edges_of_rows(self.indptr, rows)
         counts = self.indptr[rows + 1] - self.indptr[rows]
         return CSR(indptr_of(counts), self.indices[edges], self.weights[edges])
@@ -73,12 +73,12 @@ def edges_of_rows(indptr: np.ndarray, rows: np.ndarray) -> np.ndarray:
 def _row_totals(indptr, weights):
     totals = np.zeros(len(indptr) - 1, np.float64)
     for row in range(len(totals)):
-        totals[row] = sum_of_sizes(weights[indptr[row] : indptr[row + 1]])
+        totals[row] = absolute_sum(weights[indptr[row] : indptr[row + 1]])
     return totals
 
 
 @compiled_for_sums
-def sum_of_sizes(weights):
+def absolute_sum(weights):
     """Return the sum of absolute weights, in float64; for compiled functions."""
     total = 0.0
     for edge in range(len(weights)):

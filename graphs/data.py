@@ -21,7 +21,7 @@ class GraphData:
     """A node table with incoming edges as list columns, and metadata.
 
     Row = target, column = source, everywhere. Arrays are read-only views of the table, without a copy.
-    `Graph` adds pruning, files and pictures; what works on graphs without these takes a `GraphData`.
+    `Graph` adds pruning, files and pictures. Functions that need none of these take a `GraphData`.
     """
 
     def __init__(self, nodes: pa.Table, info: dict[str, Any]):

@@ -1,4 +1,4 @@
-"""The effects of an ablation that a graph predicts: signed, along its edges, while influence has no sign."""
+"""Effects of ablations that a graph predicts. They are signed; influence is not."""
 
 from collections.abc import Iterable, Sequence
 
@@ -13,8 +13,8 @@ from .data import GraphData
 def ablation_effects(graph: GraphData, removed: Sequence[Iterable[int]], others_respond: bool = True) -> np.ndarray:
     """Predict the change of every node's value when nodes are ablated, (K, M) float64.
 
-    A value is a feature's activation or a target's read-out. The prediction is linear in the edges: a feature
-    whose input falls by some share of its activation writes less by the same share.
+    A value is a feature's activation or a target's read-out. The prediction is linear in the edges: if the
+    input of a feature falls by some share of its activation, its output falls by the same share.
 
     Args:
         graph: the graph.
@@ -34,14 +34,14 @@ def ablation_effects(graph: GraphData, removed: Sequence[Iterable[int]], others_
     fixed_MK = np.zeros(change_MK.shape, np.bool_)
     for k, nodes in enumerate(sets):
         fixed_MK[nodes, k] = True
-    _spread(*graph.csr, activation_M, graph.order.n_features, fixed_MK, others_respond, change_MK)
+    _propagate_changes(*graph.csr, activation_M, graph.order.n_features, fixed_MK, others_respond, change_MK)
     return change_MK.T
 
 
 def pair_influence(graph: GraphData, sources: Iterable[int]) -> np.ndarray:
     """Return the influence of K features or error nodes on every node, (K, M).
 
-    That is the share of the weight of all paths into a node that begins at each source, in `Ahat + Ahat^2 + ...`
+    That is the share of the weight of all paths into a node that start at each source, in `Ahat + Ahat^2 + ...`
     with rows that sum to 1 (Ameisen et al. 2025, "Evaluating Mechanistic Faithfulness", where it is compared
     with ablations). `Graph.influence` is the same for the targets.
 
@@ -49,12 +49,12 @@ def pair_influence(graph: GraphData, sources: Iterable[int]) -> np.ndarray:
     """
     nodes = _changeable(graph, sources)
     influence_MK = np.zeros((graph.order.n_nodes, len(nodes)))
-    _reach(*graph.csr, graph.csr.row_totals(), nodes, influence_MK)
+    _propagate_shares(*graph.csr, graph.csr.row_totals(), nodes, influence_MK)
     return influence_MK.T
 
 
 def _changeable(graph: GraphData, nodes: Iterable[int]) -> np.ndarray:
-    """Return nodes as an array, checked to be features and errors and named once, since compiled loops do not check."""
+    """Return nodes as an array, after a check that they are distinct features and errors: compiled loops do not check."""
     array, changeable = np.array(list(nodes)), graph.order.n_features + graph.order.n_errors
     if not array.size:
         return np.empty(0, np.int64)
@@ -66,7 +66,7 @@ def _changeable(graph: GraphData, nodes: Iterable[int]) -> np.ndarray:
 
 
 @compiled
-def _reach(indptr, indices, weights, totals, nodes, influence):
+def _propagate_shares(indptr, indices, weights, totals, nodes, influence):
     column = np.full(len(totals), -1)
     for k in range(len(nodes)):
         column[nodes[k]] = k
@@ -81,7 +81,7 @@ def _reach(indptr, indices, weights, totals, nodes, influence):
 
 
 @compiled
-def _spread(indptr, indices, weights, activation, n_features, fixed, others_respond, change):
+def _propagate_changes(indptr, indices, weights, activation, n_features, fixed, others_respond, change):
     """Go through the rows, sources first; `share` is the relative change of a node's output."""
     share = np.where(fixed, -1.0, 0.0)
     for row in range(len(activation)):

@@ -1,4 +1,4 @@
-"""The graph as its users see it."""
+"""`Graph`: what users open, prune, draw and save."""
 
 from __future__ import annotations
 

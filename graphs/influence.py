@@ -6,9 +6,9 @@ import numpy as np
 
 from cotrace.common.compiled import compiled, compiled_for_sums
 
-from .csr import CSR, sum_of_sizes
+from .csr import CSR, absolute_sum
 
-RUN_EDGES = 64  # where the sources of a run are consecutive, as in most unpruned graphs, indices are not looked up
+RUN_EDGES = 64  # a run with consecutive sources, the usual case in unpruned graphs, needs no look-up of indices
 
 
 def weights_of_targets(targets: list[dict[str, Any]], n_nodes: int) -> np.ndarray:
@@ -77,7 +77,7 @@ def _pass_on(row, mass, indptr, indices, weights, influence):
     start, stop = indptr[row], indptr[row + 1]
     if mass == 0.0 or start == stop:
         return
-    total = sum_of_sizes(weights[start:stop])
+    total = absolute_sum(weights[start:stop])
     if total == 0.0:
         return
     if stop - start == 1 or mass / total == np.inf:  # the share of a lone edge is 1 exactly
@@ -87,14 +87,14 @@ def _pass_on(row, mass, indptr, indices, weights, influence):
     for first in range(start, stop, RUN_EDGES):
         last = min(first + RUN_EDGES, stop)
         source = indices[first]
-        if indices[last - 1] - source == last - 1 - first:  # ascending, so nothing is left out in between
-            _add_sizes(weights[first:last], mass / total, influence[source : source + last - first])
+        if indices[last - 1] - source == last - 1 - first:  # ascending, so the run has no gaps
+            _add_scaled(weights[first:last], mass / total, influence[source : source + last - first])
         else:
             for edge in range(first, last):
                 influence[indices[edge]] += mass / total * abs(weights[edge])
 
 
 @compiled_for_sums
-def _add_sizes(weights, scale, sums):
+def _add_scaled(weights, scale, sums):
     for edge in range(len(weights)):
         sums[edge] += scale * abs(weights[edge])

@@ -10,7 +10,7 @@ from .migrations import OLDEST_VERSION, migrate
 FORMAT_VERSION = 2
 VERSION_KEY = b"cotrace.format_version"
 INFO_KEY = b"cotrace.graph"
-MOST_VERSION_DIGITS = 8
+MAX_VERSION_DIGITS = 8
 
 NUMBER = (int, float)
 MEASURED: dict[str, Any] = {
@@ -20,7 +20,7 @@ MEASURED: dict[str, Any] = {
     **dict.fromkeys(("control_size", "control_kl", "control_length"), (*NUMBER, None)),
 }
 CORRELATION = (None, {"value": NUMBER, "low": NUMBER, "high": NUMBER})
-CORRELATIONS = tuple(f"spearman{what}" for what in ("", "_kl", "_direct", "_activation", "_predicted", "_signed"))
+CORRELATIONS = tuple(f"spearman{suffix}" for suffix in ("", "_kl", "_direct", "_activation", "_predicted", "_signed"))
 SHARES = ("sign_agreement", "sign_agreement_top", "larger_than_controls", "times_controls", "control_length")
 VALIDATION: dict[str, Any] = {
     "settings": {"freeze": str, "errors": str},
@@ -37,8 +37,8 @@ VALIDATION: dict[str, Any] = {
         **dict.fromkeys(SHARES, (*NUMBER, None)),
     },
 }
-# Shapes of the entries: a type, (one of these), [of each item] or {of each key; others may be there too}. A key that
-# ends in `?` may be missing.
+# The expected shape of each entry: a type; a tuple of alternatives; a list with the shape of every item; or a dict with
+# the shape of each key, besides which others may exist. A key that ends in `?` may be missing.
 INFO: dict[str, Any] = {
     "model": {"name": str, "n_layers": int},
     "transcoders": {"name": str},
@@ -105,7 +105,7 @@ def decode_info(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
 
 def _version(text: bytes) -> int:
     version = text.decode(errors="replace")
-    if version.isdecimal() and len(version) <= MOST_VERSION_DIGITS and int(version) >= OLDEST_VERSION:
+    if version.isdecimal() and len(version) <= MAX_VERSION_DIGITS and int(version) >= OLDEST_VERSION:
         return int(version)
     raise FileError("its metadata is damaged; trace the prompt again")
 

@@ -13,7 +13,7 @@ from cotrace.common.checks import as_index
 from cotrace.common.errors import ArgumentError
 
 POSITION_WORDS = ("all", "prompt", "generated")
-MOST_RANGES_SHOWN = 4
+MAX_RANGES_SHOWN = 4
 
 Position = int | Sequence[int] | range | slice | str
 
@@ -38,7 +38,7 @@ class Feature:
 
     layer: int
     feature: int
-    position: Any = "all"
+    position: Position = "all"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layer", as_index(self.layer, "a layer"))
@@ -68,7 +68,7 @@ class ErrorNode:
     """
 
     layer: int
-    position: Any = "all"
+    position: Position = "all"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layer", as_index(self.layer, "a layer"))
@@ -175,7 +175,7 @@ def resolve_position(position: Any, n_positions: int, what: str = "position") ->
     return position % n_positions
 
 
-def format_position(position: str | int | tuple[int, ...]) -> str:
+def format_position(position: Position) -> str:
     """Return the text form of a position, with its `@`: `@4`, `@2:6`, `@3,5,8:99`; empty for "all"."""
     if not isinstance(position, tuple):
         return "" if position == "all" else f"@{position}"
@@ -185,5 +185,5 @@ def format_position(position: str | int | tuple[int, ...]) -> str:
             ranges[-1][1] += 1
         else:
             ranges.append([each, each + 1])
-    shown = [str(first) if stop == first + 1 else f"{first}:{stop}" for first, stop in ranges[:MOST_RANGES_SHOWN]]
-    return "@" + ",".join(shown + ["…"] * (len(ranges) > MOST_RANGES_SHOWN))
+    shown = [str(first) if stop == first + 1 else f"{first}:{stop}" for first, stop in ranges[:MAX_RANGES_SHOWN]]
+    return "@" + ",".join(shown + ["…"] * (len(ranges) > MAX_RANGES_SHOWN))

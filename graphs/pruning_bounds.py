@@ -1,8 +1,11 @@
 """Bounds of pruning for a graph without some of its rows: the nodes that certainly pass a threshold, or fail it."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+
+ROUNDING = 1e-12  # relative error of sums of influences
 
 
 class PruningBounds(NamedTuple):
@@ -38,9 +41,6 @@ def certainty(influence_M: np.ndarray, bound_M: np.ndarray, node_threshold: floa
     return PruningBounds(influence_M >= high, influence_M + bound_M < low)
 
 
-ROUNDING = 1e-12  # relative error of sums of influences
-
-
 def _score_limits(least_M: np.ndarray, most_M: np.ndarray, share: float) -> tuple[float, float]:
     """Return limits of the score at a share, the largest score for which the nodes that reach it have that share.
 
@@ -66,7 +66,7 @@ def _score_limits(least_M: np.ndarray, most_M: np.ndarray, share: float) -> tupl
     return float(np.nextafter(0, 1)) if low is None else low, float(scores[0]) if high is None else high
 
 
-def _last(scores: np.ndarray, holds) -> float | None:
+def _last(scores: np.ndarray, holds: Callable[[float], bool]) -> float | None:
     """Return the largest of ascending scores for which a condition holds that holds for all smaller ones too."""
     first, after = 0, len(scores)
     while first < after:

@@ -1,4 +1,4 @@
-"""Opening a graph file, with a check of everything that a corrupt, edited or hostile file could get wrong."""
+"""Open graph files, and check everything that a corrupt, edited or hostile file could get wrong."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ from .store import read_table
 
 
 def open_graph(path: str | os.PathLike) -> Graph:
-    """Memory-map a graph file and check everything a corrupt or hostile file could get wrong.
+    """Memory-map a graph file and check everything that a corrupt or hostile file could get wrong.
 
     Files of older format versions are migrated in memory.
 
@@ -91,14 +91,16 @@ def _check_nodes(graph: Graph) -> None:
 
 
 def _check_sites(graph: Graph) -> None:
-    """Raise FileError unless layers, positions and features are where they belong, in range, sorted and unique."""
+    """Raise FileError unless layers, positions and features exist for the right kinds, are in range, sorted and unique."""
     n_layers, n_positions = graph.info["model"]["n_layers"], len(graph.info["token_ids"])
     needs = {"layer": (NodeKind.FEATURE, NodeKind.ERROR), "position": tuple(NodeKind), "feature": (NodeKind.FEATURE,)}
     sites = {name: graph.column(name, missing=-1) for name in needs}
     for name, kinds in needs.items():
         wanted = graph.order.has_kind(*kinds)
         if not np.array_equal(sites[name] >= 0, wanted) or graph.nodes[name].null_count != (~wanted).sum():
-            raise FileError(f"its column {name!r} has values where none belong, or lacks some; trace again")
+            raise FileError(
+                f"its column {name!r} has values where it should have none, or lacks some; trace the prompt again"
+            )
     if (sites["layer"] >= n_layers).any() or (sites["position"] >= n_positions).any():
         raise FileError("a node lies outside the model's layers or the prompt; trace the prompt again")
     for part in (graph.order.features, graph.order.errors, graph.order.tokens):

@@ -56,24 +56,24 @@ def in_node_order(one: SparseRows, other: SparseRows) -> SparseRows:
 
 
 class RowWriter:
-    """Collects rows as CSR in temporary files, from the last node to the first.
+    """Writes rows as CSR to temporary files, from the last node to the first.
 
     The influence of a row is known once the rows of later nodes are, so the last rows come first and the files
     fill from their ends. The files are sparse: they have room for every possible edge, but only written parts take
-    disk space. They have no name, so they disappear with the process, however it ends.
+    disk space. They have no name, so they disappear when the process ends, in any way.
 
     Raises ResourceError where the disk for temporary files is full.
     """
 
-    def __init__(self, value_type: np.dtype, n_nodes: int, most_edges: int):
+    def __init__(self, value_type: np.dtype, n_nodes: int, max_edges: int):
         self._types = np.dtype(np.int32), np.dtype(value_type)
         self._files: list[IO[bytes]] = [tempfile.TemporaryFile(prefix="cotrace-") for _ in self._types]
         self._count_M = np.zeros(n_nodes, np.int64)
-        self._most = self._free = min(most_edges, free_disk() // sum(kind.itemsize for kind in self._types))
+        self._capacity = self._free = min(max_edges, free_disk() // sum(kind.itemsize for kind in self._types))
         self._next = n_nodes
 
     def __repr__(self) -> str:
-        return f"<RowWriter: {self._most - self._free:,} edges of at most {self._most:,}>"
+        return f"<RowWriter: {self._capacity - self._free:,} edges of at most {self._capacity:,}>"
 
     def prepend(self, rows: SparseRows) -> None:
         """Add finished rows before all others. Raises ResourceError where the disk is full."""
@@ -84,7 +84,7 @@ class RowWriter:
         self._count_M[rows.node_T] = rows.count_T
         arrays = rows.indices_E, rows.weights_E
         if len(arrays[0]) > self._free:
-            raise ResourceError(_no_room(f"{self._most:,} edges"))
+            raise ResourceError(_no_room(f"{self._capacity:,} edges"))
         self._free -= len(arrays[0])
         try:
             for file, array in zip(self._files, arrays, strict=True):
@@ -96,7 +96,7 @@ class RowWriter:
 
     def finish(self) -> CSR:
         """Return all rows; indices and weights are memory maps of the files. The writer cannot be used again."""
-        size = self._most - self._free
+        size = self._capacity - self._free
         indices, weights = (
             _mapped(file, kind, self._free, size) for file, kind in zip(self._files, self._types, strict=True)
         )

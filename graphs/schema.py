@@ -1,4 +1,4 @@
-"""Columns and types of a graph file (docs: the format of graph files)."""
+"""Columns and types of a graph file (see docs/graph-files.md)."""
 
 from typing import Any
 

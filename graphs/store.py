@@ -1,4 +1,4 @@
-"""Bytes of a graph file: written under a temporary name and renamed, read by memory map."""
+"""Write graph files under a temporary name that is then renamed, and read them by memory map."""
 
 import mmap
 import tempfile
@@ -65,5 +65,5 @@ def _is_inside(part: pa.Buffer | None, whole: pa.Buffer) -> bool:
 
 
 def _buffers(array: pa.Array) -> list[pa.Buffer | None]:
-    """Return all buffers of an array, without the few words of a dictionary, which may be anywhere."""
+    """Return all buffers of an array, without those of a dictionary, which is small and need not be in the map."""
     return array.indices.buffers() if isinstance(array, pa.DictionaryArray) else array.buffers()

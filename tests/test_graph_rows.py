@@ -1,4 +1,4 @@
-"""Rows on their way to disk: the spool gives the CSR of what was put in, and leaves no files."""
+"""Rows on their way to disk: the writer gives the CSR of what was put in, and leaves no files."""
 
 import os
 import sys
@@ -24,7 +24,7 @@ def temporary_files():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("room", [0, 1000])
-def test_spooled_rows_equal_scipys_csr(dtype, room):
+def test_written_rows_equal_scipys_csr(dtype, room):
     """Blocks of rows from the last to the first, with rows that nothing was said of in between."""
     rng, width = np.random.default_rng(0), 30
     whole, blocks = np.zeros((25, width), dtype), []
@@ -33,75 +33,75 @@ def test_spooled_rows_equal_scipys_csr(dtype, room):
         numbers = np.sort(rng.choice(width, columns, replace=False)).astype(np.int32)
         whole[np.ix_(np.array(nodes, int), numbers)] = block
         blocks.append((np.array(nodes, int), block, numbers))
-    spool = RowWriter(dtype, len(whole), np.count_nonzero(whole) + room)
+    writer = RowWriter(dtype, len(whole), np.count_nonzero(whole) + room)
     for block in blocks:
-        spool.prepend(rows_of_block(*block))
+        writer.prepend(rows_of_block(*block))
     wanted = csr_array(whole)
-    for found, array in zip(spool.finish(), (wanted.indptr, wanted.indices, wanted.data), strict=True):
+    for found, array in zip(writer.finish(), (wanted.indptr, wanted.indices, wanted.data), strict=True):
         assert np.array_equal(found, array)
         assert found.dtype == array.dtype or array is wanted.indptr
 
 
-def test_a_spool_without_rows_and_one_without_edges():
+def test_a_writer_without_rows_and_one_without_edges():
     assert [array.tolist() for array in RowWriter(np.float32, 0, 0).finish()] == [[0], [], []]
-    spool = RowWriter(np.float32, 5, 15)
-    spool.prepend(rows_of_block(np.arange(2), np.zeros((2, 3), np.float32), np.arange(3, dtype=np.int32)))
-    indptr, indices, weights = spool.finish()
+    writer = RowWriter(np.float32, 5, 15)
+    writer.prepend(rows_of_block(np.arange(2), np.zeros((2, 3), np.float32), np.arange(3, dtype=np.int32)))
+    indptr, indices, weights = writer.finish()
     assert indptr.tolist() == [0] * 6
     assert (indices.dtype, weights.dtype) == (np.int32, np.float32)
     assert len(indices) == len(weights) == 0
 
 
 def test_rows_in_another_order_are_a_mistake_of_ours():
-    spool = RowWriter(np.float32, 5, 100)
+    writer = RowWriter(np.float32, 5, 100)
     one = np.ones((1, 1), np.float32), np.zeros(1, np.int32)
-    spool.prepend(rows_of_block(np.array([3]), *one))
+    writer.prepend(rows_of_block(np.array([3]), *one))
     for nodes in ([3], [4], [5]):
         with pytest.raises(AssertionError, match="from the last to the first"):
-            spool.prepend(rows_of_block(np.array(nodes), *one))
+            writer.prepend(rows_of_block(np.array(nodes), *one))
 
 
 def test_a_full_disk_is_one_clear_error(monkeypatch):
-    spool = RowWriter(np.float32, 5, 10**6)
+    writer = RowWriter(np.float32, 5, 10**6)
 
     class Full:
         def seek(self, place):
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(spool, "_files", [Full(), Full()])
+    monkeypatch.setattr(writer, "_files", [Full(), Full()])
     with pytest.raises(ValueError, match=r"No space left on device.*TMPDIR"):
-        spool.prepend(rows_of_block(np.array([3]), np.ones((1, 1), np.float32), np.zeros(1, np.int32)))
+        writer.prepend(rows_of_block(np.array([3]), np.ones((1, 1), np.float32), np.zeros(1, np.int32)))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="NOT TESTED: counts blocks of a Linux file system")
 def test_only_what_is_there_takes_space(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    spool = RowWriter(np.float32, 5, 10**9)
-    spool.prepend(rows_of_block(np.arange(5), np.ones((5, 3), np.float32), np.arange(3, dtype=np.int32)))
-    assert [os.fstat(file.fileno()).st_size for file in spool._files] == [4 * 10**9] * 2
-    assert all(os.fstat(file.fileno()).st_blocks * 512 < 10**6 for file in spool._files)
-    indptr, indices, weights = spool.finish()
+    writer = RowWriter(np.float32, 5, 10**9)
+    writer.prepend(rows_of_block(np.arange(5), np.ones((5, 3), np.float32), np.arange(3, dtype=np.int32)))
+    assert [os.fstat(file.fileno()).st_size for file in writer._files] == [4 * 10**9] * 2
+    assert all(os.fstat(file.fileno()).st_blocks * 512 < 10**6 for file in writer._files)
+    indptr, indices, weights = writer.finish()
     assert (indptr[-1], indices.tolist(), weights.tolist()) == (15, [0, 1, 2] * 5, [1] * 15)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="NOT TESTED: reads /proc, Linux only")
-def test_a_spool_leaves_no_files_behind(tmp_path, monkeypatch):
+def test_a_writer_leaves_no_files_behind(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    spool = RowWriter(np.float32, 5, 15)
-    spool.prepend(rows_of_block(np.arange(5), np.ones((5, 3), np.float32), np.arange(3, dtype=np.int32)))
+    writer = RowWriter(np.float32, 5, 15)
+    writer.prepend(rows_of_block(np.arange(5), np.ones((5, 3), np.float32), np.arange(3, dtype=np.int32)))
     assert list(tmp_path.iterdir()) == []
-    indptr, indices, weights = spool.finish()
+    indptr, indices, weights = writer.finish()
     assert list(tmp_path.iterdir()) == []
     assert not [link for link in temporary_files() if str(tmp_path) in link]
     assert not weights.flags.writeable
-    del spool
+    del writer
     assert (weights.sum(), indices.sum(), indptr[-1]) == (15, 15, 15)
 
 
 def test_more_edges_than_there_is_room_for_are_one_clear_error():
-    spool = RowWriter(np.float32, 5, 2)
+    writer = RowWriter(np.float32, 5, 2)
     with pytest.raises(ValueError, match=r"do not fit into .*set TMPDIR"):
-        spool.prepend(rows_of_block(np.arange(2), np.ones((2, 3), np.float32), np.arange(3, dtype=np.int32)))
+        writer.prepend(rows_of_block(np.arange(2), np.ones((2, 3), np.float32), np.arange(3, dtype=np.int32)))
 
 
 @pytest.mark.parametrize("seed", range(5))

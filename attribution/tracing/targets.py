@@ -198,8 +198,9 @@ def _resolve(target: Target, weights: Gemma3, probability_V: Tensor) -> Target:
 
 
 def _find_feature(target: Target, features: ActiveFeatures) -> Target:
-    assert target.feature is not None
     feature = target.feature
+    assert feature is not None
+    assert isinstance(feature.position, int)
     index = features.find(feature.layer, feature.position, feature.feature)
     if index is None:
         raise ArgumentError(f"{feature} is not active: model.active_features(prompt) lists the active features")

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+from cotrace.graphs.data import GraphData
+
 from .picture_nodes import PictureNode
-from .select import GraphData
 from .style import CAPTION_LINE_PT, LEGEND_LINE_PT, MARGIN_PT
 from .text import format_count, format_percent, text_width, visible, wrap
 

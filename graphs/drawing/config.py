@@ -8,7 +8,7 @@ from cotrace.common.errors import ArgumentError
 
 @dataclass(frozen=True)
 class DrawingConfig:
-    """How much of a graph a picture shows.
+    """Limits on the part of a graph that a picture shows.
 
     Raises:
         ArgumentError: a limit that is not an integer or is too small.

@@ -12,7 +12,7 @@ from .style import BAND, FONT, INK, LABEL_PT, VEIL_OPACITY, ShapeStyle
 from .text import text_width
 
 POINTS_PER_INCH = 72
-LEAST_DPI, BITMAP_WIDTH_PIXELS = 96.0, 2560
+MIN_DPI, BITMAP_WIDTH_PIXELS = 96.0, 2560
 
 
 def scene_to_dot(scene: Scene, *, bitmap: bool = False) -> graphviz.Digraph:
@@ -21,7 +21,7 @@ def scene_to_dot(scene: Scene, *, bitmap: bool = False) -> graphviz.Digraph:
     With `bitmap` it also states a resolution, for PNG.
     """
     dot = graphviz.Digraph("attribution graph", comment="draw with: neato -n2 -Tsvg")
-    dpi = max(LEAST_DPI, BITMAP_WIDTH_PIXELS * POINTS_PER_INCH / max(scene.width, 960.0))
+    dpi = max(MIN_DPI, BITMAP_WIDTH_PIXELS * POINTS_PER_INCH / max(scene.width, 960.0))
     options = {"dpi": f"{dpi:g}"} if bitmap else {}
     dot.attr(bgcolor="white", pad="0", margin="0", notranslate="true", outputorder="edgesfirst", **options)
     dot.attr("node", fontname=FONT, fontsize=f"{LABEL_PT:g}", fontcolor=INK, fixedsize="true", margin="0")

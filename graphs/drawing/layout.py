@@ -18,7 +18,7 @@ SLIDE_PT = (960.0, 540.0)  # 13.3 x 7.5 inches, 16:9
 SMALLEST_PAGE, PAGE_GROWTH = 0.75, 1.04  # the first page as a share of a slide, and the step to the next one
 SKIP_GAP_PT = 12.0  # additional space where positions are left out
 BAND_PADDING_PT = 17.0  # space below and above the layers
-LEAST_COLUMN_PT = 20.0
+MIN_COLUMN_PT = 20.0
 LINE_PADDING_PT = 4.0
 
 Cells = dict[tuple[int, int], list[PictureNode]]
@@ -109,7 +109,7 @@ class _Arrangement:
     def _column_width(self, position: int) -> float:
         lines = [line for row in self.lines.values() for line in row.get(position, [])]
         tokens = [node.width() for node in self.tokens if node.position == position]
-        return max([LEAST_COLUMN_PT, *tokens, *(line_width(line, self.label_beside) for line in lines)])
+        return max([MIN_COLUMN_PT, *tokens, *(line_width(line, self.label_beside) for line in lines)])
 
     def _line_heights(self, layer: int) -> list[float]:
         lines = itertools.zip_longest(*self.lines[layer].values(), fillvalue=[])

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from cotrace.graphs.data import GraphData
 from cotrace.graphs.nodes import ErrorNode, Feature
 
-from .select import GraphData, influence_column, node_positions
+from .select import influence_column, node_positions
 from .style import DIAMETERS_PT, LABEL_PT, LABEL_WIDTHS_PT, TARGET_HEIGHT_PT, TOKEN_HEIGHT_PT
 from .text import format_percent, shorten, text_width, visible
 

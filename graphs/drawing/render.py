@@ -5,10 +5,10 @@ from pathlib import Path
 
 from cotrace.common.errors import ArgumentError
 from cotrace.common.files import atomic_write
+from cotrace.graphs.data import GraphData
 
 from .config import DrawingConfig
 from .scene import build_scene
-from .select import GraphData
 from .svg import DECLARATION, scene_to_svg
 
 FORMATS = ("svg", "png", "pdf", "dot")

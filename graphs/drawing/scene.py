@@ -1,4 +1,4 @@
-"""A picture as a list of shapes, curves and lines of text, which the writers of SVG and DOT translate.
+"""A picture as shapes, curves and lines of text, which the SVG and DOT writers translate.
 
 Lengths are in points, from the lower left corner of the page.
 """
@@ -6,11 +6,13 @@ Lengths are in points, from the lower left corner of the page.
 import itertools
 from dataclasses import dataclass, field
 
+from cotrace.graphs.data import GraphData
+
 from .caption import LegendEntry, PictureText, picture_text
 from .config import DrawingConfig
 from .layout import PageLayout, compute_layout
 from .picture_nodes import PictureNode, picture_nodes
-from .select import EdgeTable, GraphData, edges_among, strongest_edges, strongest_nodes
+from .select import EdgeTable, edges_among, strongest_edges, strongest_nodes
 from .style import (
     CAPTION_LINE_PT,
     DETAIL_PT,

@@ -1,8 +1,8 @@
 """SVG writer, with nothing but the standard library.
 
-The text is valid XML whatever the graph's texts are, and can stand in an HTML page: no style sheet, no ids. Every node
-is a `<g data-node="…">` and every edge a `<path data-edge="… …">` with the numbers of graph nodes, and both have
-tooltips.
+The output is valid XML for any text in the graph. It has no style sheet and no ids, so that it can be embedded in an
+HTML page. Every node is a `<g data-node="…">` and every edge a `<path data-edge="… …">` with the numbers of graph
+nodes; both have tooltips.
 """
 
 import re

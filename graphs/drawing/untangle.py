@@ -1,4 +1,4 @@
-"""Horizontal places of nodes that leave edges visible."""
+"""Choose horizontal positions of nodes that hide as little as possible of the edges."""
 
 import itertools
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from .select import EdgeTable
 from .style import EDGE_BEND, NODE_GAP_PT
 
 ROUNDS = 2
-PHASES = (0.5, 0.35, 0.65, 0.2, 0.8, 0.0, 1.0)  # places tried for a line, as shares of the column's free width
+PHASES = (0.5, 0.35, 0.65, 0.2, 0.8, 0.0, 1.0)  # positions tried for a line, as shares of the column's free width
 DETOUR_COST = 0.05  # of a point of an edge's horizontal extent; a hidden point costs 1
 
 # Points along an edge, which is a cubic Bézier curve that leaves and arrives vertically.
@@ -34,8 +34,8 @@ def untangle(
     """Set `x` of the nodes of all lines, within their columns, so that nodes hide as little of the edges as possible.
 
     The cost of a placement is the height of edges under nodes and labels that they do not belong to, plus
-    `DETOUR_COST` times their horizontal extent. Every line in turn takes the cheapest of a few places, in `ROUNDS`
-    rounds.
+    `DETOUR_COST` times their horizontal extent. In each of `ROUNDS` rounds, every line moves to the cheapest of a few
+    positions.
 
     Args:
         fixed: nodes that keep their `x`.
