@@ -1,4 +1,4 @@
-"""cotrace: trace what a Gemma 3 model says it is thinking, and what it computes.
+"""cotrace: trace circuits in Gemma 3 models.
 
     import cotrace
     model = cotrace.load("gemma-3-270m")

@@ -13,13 +13,14 @@ from cotrace.graphs import Graph
 from cotrace.training.evaluate import EvaluationText, evaluate
 from cotrace.training.replacement_metrics import TranscoderEvaluation
 
+from .defaults import DEFAULT_MODEL
 from .model import Model
 
 
 def evaluate_transcoders(
     transcoders: Sequence[str | os.PathLike],
     *,
-    model: str | os.PathLike = "gemma-3-270m",
+    model: str | os.PathLike = DEFAULT_MODEL,
     data: Sequence[str] = EvaluationText.data,
     run: str | os.PathLike | None = EvaluationText.run,
     tokens: int = EvaluationText.tokens,
@@ -68,7 +69,7 @@ def evaluate_transcoders(
 
 
 def _trace_prompts(model: Model, prompts: Sequence[str], bars: Progress) -> Iterator[Graph]:
-    """Yield the whole graph of each prompt."""
+    """Yield the unpruned graph of each prompt."""
     with bars.phase("tracing prompts", len(prompts)) as advance:
         for prompt in prompts:
             yield model.trace(prompt, progress=False)

@@ -1,4 +1,4 @@
-"""The metadata of results: which model, transcoders, prompt and settings they come from."""
+"""Metadata of results: the model, transcoders, prompt and settings they come from."""
 
 from dataclasses import asdict
 from typing import Any
@@ -51,5 +51,5 @@ def check_same_model(graph: Graph, language_model: LanguageModel, transcoders: T
         recorded = graph.info[part]
         if recorded.get("sha256") != sha256 or (sha256 is None and recorded["name"] != name):
             raise ArgumentError(
-                f"the graph was traced with the {part} {recorded['name']}, and {name} differs from that; load the same"
+                f"the graph was traced with the {part} {recorded['name']}, which differs from {name}; load the same"
             )

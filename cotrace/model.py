@@ -1,4 +1,4 @@
-"""The model as users see it: a Gemma 3 with transcoders, whose computations can be traced, changed and validated."""
+"""`Model`: a Gemma 3 with transcoders, whose computations can be traced, edited and validated."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -369,7 +369,7 @@ class Model:
             controls: number of random sets of active features, of the same size, for each ablated set.
             paths: number of the strongest paths, whose features are ablated together.
             groups: node numbers of this graph to ablate together, by name, besides the most influential ones.
-            freeze: how the model responds, as in `intervene`, like the next two.
+            freeze: as in `intervene`.
             layers: as in `intervene`.
             errors: as in `intervene`.
             seed: seed of the random draws.
@@ -388,7 +388,11 @@ class Model:
         return graph.with_validation(record)
 
     def _prepare_trace(
-        self, prompt: Any, targets: Any, config: TraceConfig, progress: Progress
+        self,
+        prompt: PromptLike,
+        targets: Sequence[TargetLike] | Literal["next"] | None,
+        config: TraceConfig,
+        progress: Progress,
     ) -> tuple[TargetRequest, PromptActivations, TracePlan]:
         ids_P = self._ids(prompt)
         request = TargetRequest.parse(targets, config, ids_P.tolist(), self.tokenizer, self.architecture.d_model)
@@ -425,7 +429,7 @@ class Model:
             for each in edits
         ]
         results = []
-        while runners:  # frees each one's KV cache when it is done
+        while runners:  # frees the KV cache of each when it is done
             results.append(generate(runners.pop(0), sampling, progress))
         return results
 
@@ -436,7 +440,7 @@ class Model:
         bars = progress or Progress(False)
         return PromptActivations(self.weights, self.transcoders, ids_P, masked, int(DECODER_MEMORY_SHARE * free), bars)
 
-    def _prompt_context(self, prompt: Any, masked_positions: Sequence[int] | None) -> PromptContext:
+    def _prompt_context(self, prompt: PromptLike, masked_positions: Sequence[int] | None) -> PromptContext:
         ids_P = self._ids(prompt)
         masked = self._masked(ids_P, masked_positions)
         return PromptContext(self.weights, self.transcoders, self.tokenizer, ids_P, masked)
@@ -446,5 +450,5 @@ class Model:
             masked_positions, self.tokenizer.constant_prefix_length(ids_P.tolist()), len(ids_P)
         )
 
-    def _ids(self, prompt: Any) -> Tensor:
+    def _ids(self, prompt: PromptLike) -> Tensor:
         return torch.tensor(self.tokenizer.encode(prompt), device=self.weights.device)

@@ -1,4 +1,4 @@
-"""Prompts and edits of `intervene_many` and `generate_many`, paired."""
+"""Pair the prompts and edits of `intervene_many` and `generate_many`."""
 
 from typing import Any, NamedTuple
 

@@ -1,4 +1,4 @@
-"""Targets, positions and sizes as texts: on the command line and in files of prompts."""
+"""Parse targets, positions and sizes on the command line and in files of prompts."""
 
 import re
 from collections.abc import Sequence

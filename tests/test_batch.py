@@ -376,7 +376,7 @@ def test_another_prompt_under_the_same_id_needs_another_folder(model, tmp_path):
     cotrace.trace_many([TEXT, IDS], tmp_path, model=model)
     before = content(tmp_path)
     for other in ([IDS, TEXT], [{"prompt": TEXT, "targets": [" cold"]}, IDS]):
-        with pytest.raises(ValueError, match="is of another prompt or other targets; choose another folder"):
+        with pytest.raises(ValueError, match="has the graph of another prompt or other targets; choose another folder"):
             cotrace.trace_many(other, tmp_path, model="/no/model")
     assert content(tmp_path) == before
 
@@ -443,7 +443,7 @@ def test_stopped_in_any_way_the_same_command_goes_on(command, tmp_path):
     done = len(by_status(out)["done"])
     ended = run(command(file, out))
     assert ended.returncode == 1
-    assert ended.stdout.startswith(f"traced {40 - done}, skipped {done} that were done, failed 1;")
+    assert ended.stdout.startswith(f"traced {40 - done}, skipped {done} finished earlier, failed 1;")
     assert by_status(out) == {"done": {*prompts}, "failed": {"bad"}}
     assert {*as_dataset(out).to_table(["id"])["id"].to_pylist()} == {*prompts}
     times = Counter(record["id"] for record in records(out) if record["status"] == "done")
@@ -483,7 +483,7 @@ def test_workers_give_what_one_process_gives(ray, command, model, tmp_path, monk
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 1
-    assert capsys.readouterr().out.startswith("traced 3, skipped 0 that were done, failed 1;")
+    assert capsys.readouterr().out.startswith("traced 3, skipped 0 finished earlier, failed 1;")
     assert by_status(tmp_path / "out") == {"done": {*GOOD}, "failed": {"bad"}}
     for name, prompt in GOOD.items():
         same_graph(cotrace.open(tmp_path / f"out/_full/id={name}/graph.arrow"), model.trace(prompt))

@@ -1,4 +1,4 @@
-"""Trace many prompts, one by one or with Ray, into a folder that can be continued and read as a data set.
+"""Trace many prompts, one by one or with Ray, into a folder that is a data set and can be resumed.
 
 import cotrace
 cotrace.trace_many("prompts.jsonl", "traces", model="gemma-3-270m", coverage=0.98)

@@ -1,4 +1,4 @@
-"""The layout of a batch's result folder. Names that start with _ do not belong to the data set."""
+"""File names in the result folder of a batch. Names that start with _ do not belong to the data set."""
 
 import re
 
@@ -9,7 +9,7 @@ SETTINGS = "_settings.json"
 FULL = "_full"
 CIRCUIT_FILE, FULL_FILE = "circuit.arrow", "graph.arrow"
 
-NULL = "__HIVE_DEFAULT_PARTITION__"  # readers of data sets take it for a missing value
+NULL = "__HIVE_DEFAULT_PARTITION__"  # readers of data sets read it as a missing value
 MAX_NAME_BYTES = 255  # of file systems in general use
 
 

@@ -44,7 +44,7 @@ class BatchPrompt:
 
 
 def to_json(value: Any) -> str:
-    """Return JSON, also of arrays, tensors, ranges and nodes. Raises ArgumentError for other types."""
+    """Return a value as JSON; arrays, tensors and ranges become lists, nodes texts. Raises ArgumentError for other types."""
     return json.dumps(value, default=_plain)
 
 

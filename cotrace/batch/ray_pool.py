@@ -22,7 +22,7 @@ from .result_store import PromptResult
 from .worker import BatchConfig, ModelSpec, Worker, failed_result
 
 CONNECT_TIMEOUT_SECONDS = 10
-DEAD_WORKER = "its worker died twice, perhaps out of memory; shorten the prompt, or use fewer workers"
+DEAD_WORKER_ERROR = "its worker died twice, perhaps out of memory; shorten the prompt, or use fewer workers"
 
 
 class RayWorker:
@@ -82,7 +82,7 @@ class RayWorkerPool:
         return first
 
     def trace_all(self, prompts: Iterator[BatchPrompt]) -> Iterator[PromptResult]:
-        """Yield the result of every prompt, in the order in which they are done."""
+        """Yield the result of every prompt, in the order in which they finish."""
         busy: dict[Any, tuple[Any, BatchPrompt, bool]] = {}
 
         def submit(worker: Any, prompt: BatchPrompt, is_retry: bool = False) -> None:
@@ -99,7 +99,7 @@ class RayWorkerPool:
             if following is not None:  # submitted first: the worker runs while the result is saved
                 submit(worker if result else self._replace(worker), following, retry)
             if not retry:
-                yield result or failed_result(prompt, DEAD_WORKER, 0.0)
+                yield result or failed_result(prompt, DEAD_WORKER_ERROR, 0.0)
 
     def _start(self) -> Any:
         return self._ray.remote(RayWorker).options(**self._resources).remote(self._threads, os.getcwd())

@@ -36,13 +36,13 @@ class ResultStore:
         self.path, self._log, self._done = path, log, done
 
     def is_done(self, name: str, digest: str) -> bool:
-        """Return whether the graph of a prompt, by its folder name, exists. Raises ArgumentError if it is another prompt's."""
+        """Return whether the folder of a prompt has its graph. Raises ArgumentError if the graph is of another prompt."""
         recorded = self._done.get(name)
         if recorded is None or not (self.path / name / CIRCUIT_FILE).is_file():
             return False
         if recorded != digest:
             raise ArgumentError(
-                f"{self.path / name} is of another prompt or other targets; {OTHER_FOLDER}, or change the id"
+                f"{self.path / name} has the graph of another prompt or other targets; {OTHER_FOLDER}, or change the id"
             )
         return True
 
@@ -78,7 +78,7 @@ class ResultStore:
             (result.circuit, self.path / name / CIRCUIT_FILE),
         ):
             if table is not None:
-                for abandoned in path.parent.glob(".*.part"):  # by a process that was killed
+                for abandoned in path.parent.glob(".*.part"):  # left by a killed process
                     abandoned.unlink()
                 save_table(table, path)
         with _write_errors(self.path / RECORDS):
@@ -116,7 +116,7 @@ def _write_errors(path: Path) -> Iterator[None]:
 
 
 def _lock(log: BinaryIO, path: Path) -> None:
-    """Keep other processes out until this one ends, in whatever way."""
+    """Lock the folder until this process ends, in any way."""
     if sys.platform == "win32":
         return  # Windows has no such locks: users must not start two runs at once
     import fcntl

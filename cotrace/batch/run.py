@@ -1,7 +1,7 @@
 """`cotrace.trace_many`: trace a file or list of prompts into a folder of graphs."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -17,12 +17,12 @@ from cotrace.types import PromptLike, TargetLike
 from .file_layout import RECORDS, partition
 from .prompts import check_prompts, read_prompts
 from .ray_pool import RayWorkerPool, check_device, cluster
-from .result_store import ResultStore, open_folder
+from .result_store import PromptResult, ResultStore, open_folder
 from .worker import BatchConfig, ModelSpec, Worker
 
 
 class BatchSummary(NamedTuple):
-    """The numbers of prompts that were traced now, were done before, and failed; and the file of records."""
+    """Numbers of prompts that were traced, skipped because they were done before, and failed; and the file of records."""
 
     traced: int
     skipped: int
@@ -126,7 +126,7 @@ def trace_many(
     return BatchSummary(len(todo) - failed, len(digests) - len(todo), failed, store.path / RECORDS)
 
 
-def _save_results(results: Iterator[Any], store: ResultStore, advance: Any) -> int:
+def _save_results(results: Iterator[PromptResult], store: ResultStore, advance: Callable[..., None]) -> int:
     """Save results as they come; return the number of failed prompts."""
     failed = 0
     for result in results:
@@ -140,7 +140,7 @@ def _save_results(results: Iterator[Any], store: ResultStore, advance: Any) -> i
 def _start_workers(
     spec: ModelSpec, config: BatchConfig, workers: int | None, address: str | None, progress: bool | None
 ) -> Iterator[Worker | RayWorkerPool]:
-    """Yield what traces: a model in this process, or Ray workers with a model each."""
+    """Yield a worker in this process, or a pool of Ray workers with a model each."""
     if workers is None and address is None:
         yield Worker(spec.model if isinstance(spec.model, Model) else spec.load(progress), config)
         return

@@ -18,7 +18,7 @@ from .file_layout import CIRCUIT_FILE, partition
 from .prompts import BatchPrompt, to_json
 from .result_store import PromptResult
 
-ROUNDING_ONLY = ("batch_size", "memory")  # options of a trace that do not decide its result
+ROUNDING_ONLY = ("batch_size", "memory")  # options that change results by rounding only
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class BatchConfig:
-    """What is the same for all prompts.
+    """Options that are the same for all prompts.
 
     Attributes:
         targets: targets of prompts without their own, as `Model.trace` takes them.
@@ -58,7 +58,7 @@ class BatchConfig:
         """Return the options that decide the results, as JSON reads them back."""
         trace = {name: value for name, value in vars(self.trace).items() if name not in ROUNDING_ONLY}
         same = {"targets": self.targets, "chat": self.chat, "full": self.full, "pruning": vars(self.prune)}
-        return _as_read_back(trace | same)
+        return _json_round_trip(trace | same)
 
 
 class Worker:
@@ -68,12 +68,12 @@ class Worker:
         self.model, self.config = model, config
 
     def settings(self) -> dict[str, Any]:
-        """Return all that decides the results: options, and hashes of the model and the transcoders."""
+        """Return everything that decides the results: options, and hashes of the model and the transcoders."""
         source, weights = self.model.source, self.model.weights
         model = {"name": source.name, "revision": source.revision, "sha256": source.content_hash()}
         dtypes = {"computed": str(weights.dtype), "stored": str(weights.stored_dtype)}
         loaded = {"model": model, "transcoders": self.model.transcoders.describe(), "dtype": dtypes}
-        return self.config.settings() | _as_read_back(loaded)
+        return self.config.settings() | _json_round_trip(loaded)
 
     def trace_all(self, prompts: Iterator[BatchPrompt]) -> Iterator[PromptResult]:
         """Yield the result of every prompt, in their order."""
@@ -122,6 +122,6 @@ def _sizes_and_scores(prompt: BatchPrompt, circuit: Graph) -> dict[str, Any]:
     }
 
 
-def _as_read_back(settings: dict[str, Any]) -> dict[str, Any]:
+def _json_round_trip(settings: dict[str, Any]) -> dict[str, Any]:
     """Return settings as JSON reads them back: tuples are lists, and nodes their text forms."""
     return json.loads(to_json(settings))

@@ -1,1 +1,1 @@
-"""The command line: one file per command; `app.py` puts them together."""
+"""The command line: one file for each command; `app.py` registers them."""

@@ -46,7 +46,7 @@ def describe(
         False, "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
     ),
 ) -> None:
-    """Trace what a Gemma 3 model says it is thinking, and what it computes."""
+    """Trace circuits in Gemma 3 models: find the features that cause a prediction, edit them, and test the result."""
 
 
 def main() -> None:

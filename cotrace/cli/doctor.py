@@ -1,4 +1,4 @@
-"""`cotrace doctor`: report what is installed, and what a trace would use."""
+"""`cotrace doctor`: report installed packages, devices, kernels and models."""
 
 import importlib.util
 import platform
@@ -39,7 +39,7 @@ def doctor() -> None:
 
 
 def findings() -> list[tuple[str, str]]:
-    """Return all that the command prints, as (name, state)."""
+    """Return the lines that the command prints, as (name, state)."""
     return [
         ("python", f"{platform.python_version()} on {platform.platform(terse=True)}"),
         *((name, _installed(name)) for name in PACKAGES),

@@ -1,4 +1,4 @@
-"""The syntax of edits on the command line, parsed into what `Model.intervene` takes."""
+"""Parse edits on the command line into the arguments of `Model.intervene`."""
 
 import math
 import os

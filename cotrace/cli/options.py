@@ -1,4 +1,4 @@
-"""Options that several commands have: their help texts, types and checks."""
+"""Options that several commands share: types, help texts and checks."""
 
 from pathlib import Path
 from typing import Annotated
@@ -74,7 +74,7 @@ FreezeOption = Annotated[
     str,
     typer.Option(
         "--freeze",
-        help="What keeps its value from the run without edits: none; attention (patterns); or all (patterns, norm scales, "
+        help="Values that stay those of the run without edits: none; attention (patterns); or all (patterns, norm scales, "
         "error nodes, and features that are not edited).",
     ),
 ]

@@ -28,9 +28,11 @@ def render(
         Path | None, typer.Option(help="Where to write. Default: FILE with the suffix of the format.")
     ] = None,
     max_nodes: options.MaxNodesOption = DrawingConfig.max_nodes,
-    max_edges: Annotated[int, typer.Option(help="Draw about this many edges.", min=1)] = DrawingConfig.max_edges,
+    max_edges: Annotated[
+        int, typer.Option(help="Draw this many edges, and the strongest edge out of each node.", min=1)
+    ] = DrawingConfig.max_edges,
 ) -> None:
-    """Draw a graph. SVG and DOT need nothing else; PNG and PDF need Graphviz."""
+    """Draw a graph. SVG and DOT need no other program; PNG and PDF need Graphviz."""
     import cotrace
 
     from .output_paths import check_file

@@ -28,20 +28,24 @@ def print_summary(graph: Graph) -> None:
     facts.add_row("model", Text(printable(f"{info['model']['name']} with {info['transcoders']['name']}")))
     traced, order = info["traced"], graph.order
     facts.add_row("traced", f"{traced['nodes']:,} nodes, {traced['edges']:,} edges")
-    if info["traced"]["bound"] > 0:
+    if traced["bound"] > 0:
         rows = f"{traced['rows']:,} rows computed; " if "rows" in traced else ""
         facts.add_row(
             "coverage",
-            f"{info['traced']['coverage']:.2%} ({rows}each node's influence is at most {info['traced']['bound']:.3g} too low)",
+            f"{traced['coverage']:.2%} ({rows}each node's influence is at most {traced['bound']:.3g} too low)",
         )
     if info["pruning"]:
         pruning = info["pruning"]
         limits = f"node threshold {pruning['node_threshold']}, edge threshold {pruning['edge_threshold']}"
         facts.add_row("pruned to", f"{order.n_nodes:,} nodes, {graph.n_edges:,} edges ({limits})")
         if "certainty" in pruning:
-            found = pruning["certainty"]
-            words = f"{found['inside']:,} nodes inside, {found['outside']:,} outside, {found['undecided']:,} undecided"
-            facts.add_row("certainty", f"at the node threshold, whatever the rows that were not computed: {words}")
+            counts = pruning["certainty"]
+            words = (
+                f"{counts['inside']:,} nodes inside, {counts['outside']:,} outside, {counts['undecided']:,} undecided"
+            )
+            facts.add_row(
+                "certainty", f"at the node threshold, for any values of the rows that were not computed: {words}"
+            )
     features, errors, tokens, logits = order.counts
     facts.add_row("nodes", f"{features:,} features, {errors:,} errors, {tokens} tokens, {logits} targets")
     scores = traced["scores"]
@@ -62,7 +66,7 @@ def print_plan(plan: "TracePlan") -> None:
 
 
 def printable(text: str) -> str:
-    """Return text with the control characters that a terminal would obey replaced."""
+    """Return text with control characters, which a terminal would execute, replaced by �."""
     return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else "\ufffd" for c in text)
 
 

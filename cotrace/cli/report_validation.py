@@ -10,7 +10,7 @@ from cotrace.graphs import Graph
 from . import report
 
 FEATURES_SHOWN = 12
-MOST_LAYERS = 90  # a range of distances beyond this has no upper end
+MAX_LAYERS = 90  # a range of distances beyond this has no upper end
 CORRELATIONS = {  # label: name in the record's summary
     "influence and effect": "spearman",
     "direct edges and effect": "spearman_direct",
@@ -22,7 +22,7 @@ CORRELATIONS = {  # label: name in the record's summary
 
 
 def print_validation(graph: Graph) -> None:
-    """Print what `Model.validate` measured: a table of ablations, and the numbers that summarize it."""
+    """Print the results of `Model.validate`: a table of ablations, and the numbers that summarize it."""
     record = graph.info["validation"]
     report.console.print(_ablations(record))
     facts = Table.grid(padding=(0, 2))
@@ -70,8 +70,8 @@ def _summary(graph: Graph, record: dict[str, Any]) -> list[tuple[str, str]]:
     return [*facts, ("settings", f"freeze {settings['freeze']}, errors {settings['errors']}")]
 
 
-def _correlations(summary: dict[str, Any], suffix: str, whose: str) -> list[tuple[str, str]]:
-    facts = [(f"of {whose}", "")]
+def _correlations(summary: dict[str, Any], suffix: str, population: str) -> list[tuple[str, str]]:
+    facts = [(f"of {population}", "")]
     facts += [(f"  {label}", _spearman(summary[name + suffix])) for label, name in CORRELATIONS.items()]
     agreement = summary["sign_agreement" + suffix]
     return facts if agreement is None else [*facts, ("  correct signs", f"{agreement:.0%}")]
@@ -84,12 +84,12 @@ def _controls(summary: dict[str, Any]) -> list[tuple[str, str]]:
     ratio = "" if times is None else f", {times:.1f} times as much (median)"
     facts = [("  more than controls", f"{summary['larger_than_controls']:.0%}{ratio}")]
     length = summary["control_length"]
-    return facts if length is None else [*facts, ("  controls write", f"{length:.2f} times as long vectors (median)")]
+    return facts if length is None else [*facts, ("  controls", f"output vectors {length:.2f} times as long (median)")]
 
 
 def _distance(row: dict[str, Any]) -> tuple[str, str]:
     layers = f"{row['least']}" if row["least"] == row["most"] else f"{row['least']} to {row['most']}"
-    if row["most"] > MOST_LAYERS:
+    if row["most"] > MAX_LAYERS:
         layers = f"{row['least']} and more"
     label = f"{layers} layer{'s' * (row['most'] > 1)} later"
     return label, f"cosine {row['cosine']:.2f}, {row['signs']:.0%} of the predicted change has the correct sign"
@@ -97,5 +97,5 @@ def _distance(row: dict[str, Any]) -> tuple[str, str]:
 
 def _spearman(interval: dict[str, float] | None) -> str:
     if interval is None:
-        return "Spearman too few to tell"
+        return "Spearman unknown: too few values"
     return f"Spearman {interval['value']:.2f} ({interval['low']:.2f} to {interval['high']:.2f})"

@@ -1,4 +1,4 @@
-"""`cotrace steer`: what a model generates without and with edits, side by side."""
+"""`cotrace steer`: compare the texts that a model generates without and with edits."""
 
 import json
 from pathlib import Path

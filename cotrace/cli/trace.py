@@ -47,7 +47,7 @@ def trace(
         int, typer.Option(help="Take at most this many of the likeliest tokens.", min=1)
     ] = TraceConfig.max_targets,
     target_mass: Annotated[
-        float, typer.Option(help="Take likeliest tokens until they hold this probability together.")
+        float, typer.Option(help="Take the likeliest tokens until their probabilities add up to this.")
     ] = TraceConfig.target_mass,
     coverage: Annotated[
         float, typer.Option(help="Stop when skipped features hold at most 1 − COVERAGE of the influence.")
@@ -65,10 +65,11 @@ def trace(
     ] = TraceConfig.batch_size,
     memory: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="Use at most this much memory, such as 8GiB. Default: what is free."),
+        typer.Option(metavar="SIZE", help="Use at most this much memory, such as 8GiB. Default: the free memory."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only estimate what the trace needs: memory, disk, rows, time.")
+        bool,
+        typer.Option("--dry-run", help="Only estimate the memory, disk space, rows and time that the trace needs."),
     ] = False,
     node_threshold: options.NodeThresholdOption = PruneConfig.node_threshold,
     edge_threshold: options.EdgeThresholdOption = PruneConfig.edge_threshold,
@@ -164,7 +165,7 @@ def check_prompt_options(prompt: str | None, prompts: Path | None, dry_run: bool
         raise ArgumentError("--dry-run is for one PROMPT; omit it with --prompts")
     given = [name for name, value in for_many.items() if value is not None]
     if prompt is not None and given:
-        raise ArgumentError(f"{', '.join(given)} can only be used with --prompts; omit it for one prompt")
+        raise ArgumentError(f"{', '.join(given)} can only be used with --prompts; omit it to trace one PROMPT")
 
 
 def trace_one(content: Any, targets: Any, config: TraceConfig, loading: dict[str, Any]) -> Graph:
@@ -175,7 +176,7 @@ def trace_one(content: Any, targets: Any, config: TraceConfig, loading: dict[str
 
 
 def estimate(content: Any, targets: Any, config: TraceConfig, loading: dict[str, Any]) -> None:
-    """Load a model and print what tracing one prompt needs."""
+    """Load a model and print the memory, disk space, rows and time that tracing one prompt needs."""
     import cotrace
 
     from .report import print_plan
@@ -184,11 +185,11 @@ def estimate(content: Any, targets: Any, config: TraceConfig, loading: dict[str,
 
 
 def report_batch(summary: "BatchSummary") -> None:
-    """Print what became of a file of prompts; exit with status 1 if any failed."""
+    """Print how many prompts of a file were traced, skipped and failed; exit with status 1 if any failed."""
     from .report import print_line
 
     print_line(
-        f"traced {summary.traced:,}, skipped {summary.skipped:,} that were done, failed {summary.failed:,}; "
+        f"traced {summary.traced:,}, skipped {summary.skipped:,} finished earlier, failed {summary.failed:,}; "
         f"records in {summary.records}"
     )
     if summary.failed:

@@ -1,4 +1,4 @@
-"""`cotrace validate`: compare a graph with what the model does when nodes are ablated."""
+"""`cotrace validate`: compare a graph with ablations in the model."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -115,7 +115,7 @@ def dtype_of(graph: Graph) -> str:
 
 
 def parse_groups(texts: list[str], graph: Graph) -> dict[str, list[int]]:
-    """Return the groups of nodes that --groups names.
+    """Return the groups of nodes that the texts of --groups name.
 
     Raises ArgumentError for a malformed one, for a name given twice, and for nodes that cannot be ablated.
     """
