@@ -58,7 +58,7 @@ def main(transcoders: str) -> None:
     model = cotrace.load("gemma-3-270m", transcoders, device="cpu")
     graph = model.trace(PROMPT, [TARGET], progress=False)
     ((token,),) = (target["token_ids"] for target in graph.info["targets"])
-    prompt = model._prompt_context(PROMPT, None)
+    prompt = model.generate(PROMPT, max_new_tokens=1).prompt
     _, size_N = active_feature_sizes(prompt, run_without_edits(prompt))
     effect_N = predicted_effects(graph)
     random = np.random.default_rng(0)

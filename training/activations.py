@@ -1,5 +1,6 @@
-"""MLP inputs and outputs of every layer on sequences of tokens: the data that transcoders are trained on."""
+"""Collect MLP inputs and outputs of every layer, the data that transcoders are trained on."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor
 from cotrace.attribution.models.forward import ForwardPass
 from cotrace.attribution.models.language_model import LanguageModel
 
-# On the CPU a forward pass is small, so that the allocator reuses memory instead of mapping new pages each time.
+# Of one forward pass. On the CPU it is small, so that the allocator reuses memory instead of mapping new pages.
 BATCH_TOKENS, DEFAULT_BATCH_TOKENS = {"cpu": 1024}, 16_384
 
 
@@ -31,7 +32,7 @@ def collect_activations(
     model: LanguageModel,
     sequences_SP: np.ndarray,
     kind: str,
-    advance=lambda steps=1: None,
+    advance: Callable[..., None] = lambda steps=1: None,
     *,
     bfloat16: bool = False,
 ) -> MLPActivations:
@@ -76,7 +77,7 @@ def to_device(model: LanguageModel, sequences_SP: np.ndarray) -> Tensor:
 
 
 def unmasked_positions(model: LanguageModel, ids_SP: Tensor) -> Tensor:
-    """Return the positions where features may be active, (S, P) bool: neither BOS nor the opening of a chat."""
+    """Return the positions where features may be active, (S, P) bool: all but BOS and the tokens that open a chat."""
     bos_id = model.tokenizer.bos_id
     unmasked_SP = torch.ones_like(ids_SP, dtype=torch.bool) if bos_id is None else ids_SP != bos_id
     prefix = [model.tokenizer.constant_prefix_length(ids) for ids in ids_SP.tolist()]

@@ -1,5 +1,7 @@
 """Baselines that transcoders are compared with: an affine map of each MLP's input, and its mean output."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -35,7 +37,7 @@ class AffineBaseline:
 
 @torch.no_grad()
 def fit_baselines(
-    model: LanguageModel, sequences_SP: np.ndarray, advance=lambda steps=1: None
+    model: LanguageModel, sequences_SP: np.ndarray, advance: Callable[..., None] = lambda steps=1: None
 ) -> tuple[AffineBaseline, AffineBaseline]:
     """Fit mean ablation and the affine map to sequences of token ids (S, P).
 

@@ -39,7 +39,7 @@ def save_checkpoints(trainers: Sequence[Trainer], folders: Sequence[Path]) -> No
             metadata = {"state": json.dumps({**values, "shards": trainer.shard.size, "versions": package_versions()})}
             tensors = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
             name = checkpoint_file(trainer.shard.rank)
-            for leftover in folder.glob(f".{name}.*.part"):  # of a process that was killed
+            for leftover in folder.glob(f".{name}.*.part"):  # left by a killed process
                 leftover.unlink()
             save_file(tensors, files.enter_context(atomic_write(folder / name)), metadata)
         trainers[0].shard.barrier()

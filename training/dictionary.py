@@ -1,4 +1,4 @@
-"""Dictionaries in training: their parameters, and the output that they decode for a batch of tokens.
+"""`Dictionary`: the parameters of transcoders in training, and their output for a batch of tokens.
 
 Inputs and outputs are normalized (`Normalization`): inputs have mean 0, the same spread in every dimension and a mean
 squared length of 1; outputs have a mean squared length of D around their mean. `export` folds the normalization back

@@ -65,7 +65,7 @@ class EvaluationText:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Return what identifies the text in a result file."""
+        """Return the settings that identify the text in a result file."""
         return {"data": list(self.data), "seed": self.seed} if self.run is None else {"run": os.fspath(self.run)}
 
 

@@ -1,4 +1,4 @@
-"""Initialization: a normalization and an affine map fitted to data, and features that start at examples.
+"""Initialize a dictionary: fit the normalization and the affine map, and start features at examples.
 
 `resample_dead` also restarts dead features during training.
 """

@@ -1,4 +1,4 @@
-"""Training runs: from settings to a folder of transcoders."""
+"""Training runs: `train_transcoders` and `resume_training`."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Training text that the model generates itself."""
+"""Sample training text from the model."""
 
 from pathlib import Path
 

@@ -30,8 +30,8 @@ def device_of_process(device: str) -> str:
 class Shard:
     """This process's share of the features; by default all of them.
 
-    Every process sees the same tokens, computes the same loss, and has the same copy of what is not divided: skips,
-    output biases and the normalization.
+    Every process sees the same tokens, computes the same loss, and has the same copy of everything that is not divided:
+    skips, output biases and the normalization.
     """
 
     rank: int = 0

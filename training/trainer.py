@@ -1,4 +1,4 @@
-"""A dictionary in training: parameters, optimizer, statistics of its features, and one training step."""
+"""`Trainer`: one training step of a dictionary, and its state."""
 
 from typing import Any
 
@@ -140,7 +140,7 @@ class Trainer:
         tensors |= {f"units.{name}": tensor for name, tensor in self.normalization._asdict().items()}
         for name, parameter in self.dictionary.named_parameters():
             tensors |= {f"adam.{name}.{key}": self.optimizer.state[parameter][key] for key in ADAM_MOMENTS if self.step}
-        # The names in the file are older than the attributes; they stay, so that older checkpoints can be read.
+        # These names in the file differ from the attributes, so that older checkpoints stay readable.
         tensors |= {"idle_LF": self.idle_tokens_LF, "least_L": self.min_activation_L}
         return tensors, {"step": self.step, "config": self.config.to_json()}
 
