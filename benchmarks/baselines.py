@@ -1,4 +1,4 @@
-"""The programs that are measured on a case: their names, how their processes are started, how a stopped run is reported."""
+"""The programs that are measured on a case: names, command lines, and lower bounds for stopped runs."""
 
 import argparse
 import re

@@ -55,11 +55,11 @@ def size_words(sizes: Record) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in sizes.items())
 
 
-def target(what: str, value: float | None, least: float | None = None, most: float | None = None) -> Record:
+def target(title: str, value: float | None, least: float | None = None, most: float | None = None) -> Record:
     """Return the record of a target; without a measurement it is not met."""
     met = value is not None and (least is None or value >= least) and (most is None or value <= most)
     limit = {"most": most} if least is None else {"least": least}
-    return {"what": what, "value": value, "met": met} | limit
+    return {"what": title, "value": value, "met": met} | limit
 
 
 def target_words(target: Record) -> str:

@@ -73,7 +73,9 @@ def peer_scale(names: Any) -> np.ndarray:
     return scale
 
 
-def relative_differences(own: Any, rows: np.ndarray, peer: np.ndarray, peer_rows: np.ndarray, scale: np.ndarray):
+def relative_differences(
+    own: Any, rows: np.ndarray, peer: np.ndarray, peer_rows: np.ndarray, scale: np.ndarray
+) -> np.ndarray:
     """Return the largest |difference| of each row over its largest |entry|; 0 for rows without edges."""
     found = []
     for start in range(0, len(rows), BATCH_ROWS):

@@ -124,7 +124,7 @@ def sizes_of(device: str, quick: bool) -> KernelSizes:
 
 
 def implementations(device: str, solve: Callable[[str], Call], too_large: bool = False) -> Candidates:
-    """Return every backend's call, or why there is none."""
+    """Return the call of every backend, or the reason why there is none."""
     found: Candidates = {}
     for backend in backends.BACKENDS:
         if reason := obstacle(backend, device):
@@ -137,7 +137,7 @@ def implementations(device: str, solve: Callable[[str], Call], too_large: bool =
 
 
 def obstacle(backend: str, device: str) -> str | None:
-    """Return why a backend cannot be timed, or None; the times of Triton's interpreter mean nothing."""
+    """Return why a backend cannot be timed, or None; times of Triton's interpreter would be meaningless."""
     if backend == "triton" and backends.interpreting():
         return "TRITON_INTERPRET=1 is set, and its interpreter is not timed"
     return backends.obstacle(backend, device)
@@ -150,7 +150,7 @@ def normal(*shape: int, device: str, seed: int = SEED) -> Tensor:
 
 
 class MachineLimits:
-    """The machine's limits: reading and copying more than its caches hold, and one large matrix product."""
+    """Calls that measure the limits of the machine: its memory bandwidth and matrix-product rate."""
 
     def __init__(self, sizes: KernelSizes, device: str):
         self.buffer = normal(sizes.read_bytes // 4, device=device)
@@ -344,7 +344,7 @@ class EdgeRowsProblem:
         # The columns of a position are the features of all layers, so one layer's groups are this far apart.
         room_P = np.maximum(sizes_P, MODEL_LAYERS * ACTIVE_PER_LAYER).cumsum()
         vectors_ED = normal(offsets[-1], width, device=device)
-        self.written = edge_rows.SourceVectors(vectors_ED, offsets, [0, *room_P[:-1].tolist()])
+        self.sources = edge_rows.SourceVectors(vectors_ED, offsets, [0, *room_P[:-1].tolist()])
         self.grad_QTD = normal(positions, targets, width, device=device, seed=1)
         self.vectors_KQD = normal(2, positions, width, device=device, seed=2)  # errors and constants
         self.n_columns = int(room_P[-1])
@@ -352,19 +352,19 @@ class EdgeRowsProblem:
     def take_vectors(self, rows_FD: Tensor) -> None:
         """Use random rows of a decoder (F, D) as source vectors."""
         generator = torch.Generator(self.device).manual_seed(SEED)
-        vectors_ED = self.written.vectors_ED
+        vectors_ED = self.sources.vectors_ED
         chosen_E = torch.randint(len(rows_FD), (len(vectors_ED),), generator=generator, device=self.device)
         torch.index_select(rows_FD, 0, chosen_E, out=vectors_ED)
 
     @property
     def flops(self) -> int:
         """Return the operations: 2 D for each pair of target and source vector."""
-        return 2 * self.n_targets * self.written.vectors_ED.numel()
+        return 2 * self.n_targets * self.sources.vectors_ED.numel()
 
     @property
     def small(self) -> bool:
         """Return whether there is little work at each position."""
-        return edge_rows.has_small_groups(self.written, 0, len(self.grad_QTD), self.n_targets)
+        return edge_rows.has_small_groups(self.sources, 0, len(self.grad_QTD), self.n_targets)
 
     @property
     def position_bytes(self) -> int:
@@ -377,16 +377,16 @@ class EdgeRowsProblem:
         rows_TC = torch.zeros(self.n_targets, self.n_columns, device=self.device)
 
         def call() -> Tensor:
-            edge_rows.edge_rows(self.grad_QTD, 0, self.written, rows_TC, backend=backend)
+            edge_rows.edge_rows(self.grad_QTD, 0, self.sources, rows_TC, backend=backend)
             return rows_TC
 
         return call
 
     def candidates(self) -> Candidates:
         """Return all backends, and plain matrix products of the same operands."""
-        vectors_GnD = self.written.vectors_ED.split(self.written.sizes)
+        vectors_GnD = self.sources.vectors_ED.split(self.sources.sizes)
         operands = [(grad_TD, vectors_nD.T) for grad_TD, vectors_nD in zip(self.grad_QTD, vectors_GnD, strict=True)]
-        too_large = len(self.written.vectors_ED) > REFERENCE_MAX_VECTORS
+        too_large = len(self.sources.vectors_ED) > REFERENCE_MAX_VECTORS
         return implementations(self.device, self.rows, too_large) | {LOOP: products(operands)}
 
     def position_candidates(self) -> Candidates:

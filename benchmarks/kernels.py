@@ -82,8 +82,8 @@ class KernelBenchmark:
                     "encode", activation, sizes, taken, work, OPERATIONS["encode"].default_backend(self.device)
                 )
                 value = against(record, PRODUCT)
-                what = "time of encode over the time of its matrix product"
-                record["targets"].append(target(what, value, most=self.targets["matrix product"]))
+                title = "time of encode over the time of its matrix product"
+                record["targets"].append(target(title, value, most=self.targets["matrix product"]))
                 yield record
 
     def _encode(self, positions: int, features: int) -> tuple[Runs, Record, Record]:
@@ -425,7 +425,7 @@ def measure(args: argparse.Namespace) -> None:
 
 
 def warn_of_load(console: Console) -> None:
-    """Print a warning if other processes use the cores: threads that wait for each other then lose whole time slices."""
+    """Print a warning if other processes use the cores: threads that wait for one another then lose whole time slices."""
     busy = LoadMonitor()
     time.sleep(1)
     if (others := busy.others()) > IDLE_CORES:

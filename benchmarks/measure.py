@@ -1,4 +1,4 @@
-"""Measure a process: wall time, peak memory, and how it ended.
+"""Measure a process: wall time, peak memory and exit status.
 
 The parent imports little: on Linux a child's peak memory starts at the size of its parent at the fork.
 """
@@ -28,7 +28,7 @@ MEMORY_ERRORS = ("MemoryError", "OutOfMemoryError", "can't allocate memory", "no
 
 @dataclass(frozen=True)
 class ProcessResult:
-    """How a process ended, and what it reported.
+    """The exit status, the measurements and the report of a process.
 
     Args:
         status: DONE, OUT_OF_MEMORY, OVER_TIME or FAILED.

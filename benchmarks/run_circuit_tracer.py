@@ -68,13 +68,13 @@ def load(args):
     import torch
     from circuit_tracer import ReplacementModel
 
-    place = {"device": torch.device(args.device), "dtype": torch.float32}
+    options = {"device": torch.device(args.device), "dtype": torch.float32}
     hooks = {"feature_input_hook": "mlp.hook_in", "feature_output_hook": "hook_mlp_out"}
     cross_layer = (args.transcoders / "W_enc_0.safetensors").exists()
-    transcoders = (load_cross_layer if cross_layer else load_per_layer)(args.transcoders, hooks | place)
+    transcoders = (load_cross_layer if cross_layer else load_per_layer)(args.transcoders, hooks | options)
     with tempfile.TemporaryDirectory() as folder:
         name = link_model(args.model, Path(folder))
-        return ReplacementModel.from_pretrained_and_transcoders(name, transcoders, backend="nnsight", **place)
+        return ReplacementModel.from_pretrained_and_transcoders(name, transcoders, backend="nnsight", **options)
 
 
 def load_per_layer(folder, options):

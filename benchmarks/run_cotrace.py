@@ -36,8 +36,7 @@ def trace(args: argparse.Namespace) -> dict[str, Any]:
 
     import cotrace
 
-    load = lambda: cotrace.load(args.model, args.transcoders, device=args.device, dtype="float32")  # noqa: E731
-    model, load_seconds = timed(load)
+    model, load_seconds = timed(lambda: cotrace.load(args.model, args.transcoders, device=args.device, dtype="float32"))
     limits = {name: getattr(args, name) for name in ("coverage", "max_seconds") if getattr(args, name)}
     rate = matmul_flops_per_second(args.device)
     with phases_timed() as phases:

@@ -40,11 +40,11 @@ def train_table(result: Record) -> str:
                     cells[3] = f"{own['peak_bytes'] / side['peak_bytes']:.2f}"
             grid.append([f"{case['width']:,}", title, *cells])
     sizes, machine = result["sizes"], result["machine"]
-    said = (
+    note = (
         f"Measured {result['date']} on {machine['cpu']}, {machine['cores']} cores; {sizes['layers']} layers of width "
         f"{sizes['d_model']}, {sizes['active']} active features per layer and token, {sizes['batch']:,} tokens per step."
     )
-    return f"{markdown(grid)}\n\n{said}"
+    return f"{markdown(grid)}\n\n{note}"
 
 
 def transcoders_table(results: list[Record]) -> str:
@@ -56,8 +56,8 @@ def transcoders_table(results: list[Record]) -> str:
     layers = [["FVU of layer", *grid[0][1:]]]
     for layer, values in enumerate(zip(*(result["fvu_by_layer"] for result in results), strict=True)):
         layers.append([str(layer), *(f"{value:.3f}" for value in values)])
-    said = f"On {tokens:,} held-out tokens; the loss of {model} itself is {first['loss_of_model']:.3f} nats per token."
-    return "\n\n".join([markdown(grid), said, markdown(layers)])
+    note = f"On {tokens:,} held-out tokens; the loss of {model} itself is {first['loss_of_model']:.3f} nats per token."
+    return "\n\n".join([markdown(grid), note, markdown(layers)])
 
 
 def measured(result: Record, row: Row) -> str:
@@ -84,12 +84,12 @@ def coverage_table(result: Record) -> str:
         grid.append([*shares, *(f"{row[name]:.3g}" for name in ("jaccard", "jaccard_least", "bound", "lack"))])
     machine, chosen, cases = result["machine"], result["settings"], result["cases"]
     tokens = [case["tokens"] for case in cases]
-    said = (
+    note = (
         f"Measured {result['date']} on {machine['cpu']}, {machine['cores']} cores; `{chosen['model']}` with "
         f"`{chosen['transcoders']}`, {len(cases)} prompts of {min(tokens)} to {max(tokens)} tokens; rows and time "
         "relative to the whole trace; median time."
     )
-    return f"{markdown(grid)}\n\n{said}"
+    return f"{markdown(grid)}\n\n{note}"
 
 
 VALIDATION_ROWS = {
@@ -121,23 +121,23 @@ def validation_table(result: Record) -> str:
     published = result["published"]
     grid = [["", "published", *(f"{column['basis']}, {column['mode']}" for column in columns)]]
     for name, title in VALIDATION_ROWS.items():
-        said = f"{published[name]:.2f}" if name in published else ""
-        grid.append([title, said, *(with_interval(column[name]) for column in columns)])
+        reference = f"{published[name]:.2f}" if name in published else ""
+        grid.append([title, reference, *(with_interval(column[name]) for column in columns)])
     later = [{(row["least"], row["most"]): row for row in column["later"]} for column in columns]
     for least, most in sorted({distance for column in later for distance in column}):
         layers = f"{least}" if least == most else f"{least} and more" if most > 90 else f"{least} to {most}"
         for name, title in (("cosine", "activations {} later: cosine"), ("signs", "the same: signs that agree")):
             cells = (with_interval(column.get((least, most), {}).get(name)) for column in later)
             known = published.get(name, {"least": None})
-            said = f"about {known['value']}" if (known["least"], known.get("most")) == (least, most) else ""
-            grid.append([title.format(f"{layers} layer{'s' * (most > 1)}"), said, *cells])
+            reference = f"about {known['value']}" if (known["least"], known.get("most")) == (least, most) else ""
+            grid.append([title.format(f"{layers} layer{'s' * (most > 1)}"), reference, *cells])
     machine, prompts = result["machine"], min(column["prompts"] for column in columns)
-    said = (
+    note = (
         f"Means over {prompts} prompts with 95% intervals (bootstrap over prompts), measured {result['date']} on "
         f"{machine['cpu']}; `{result['settings']['model']}`. Published: an 18-layer cross-layer transcoder of another "
         'model (Ameisen et al. 2025, "Evaluating Mechanistic Faithfulness").'
     )
-    return f"{markdown(grid)}\n\n{said}"
+    return f"{markdown(grid)}\n\n{note}"
 
 
 def with_interval(found: dict[str, float] | None) -> str:

@@ -137,10 +137,10 @@ class TraceBenchmark:
         own.graph.with_name("adjacency.npy").unlink()
         self._save(record, "influence and pruning measured")
 
-    def _save(self, record: Record, said: str) -> None:
+    def _save(self, record: Record, message: str) -> None:
         record["targets"] = targets(record, self.args.device)
         self.args.out.write_text(json.dumps(self.result, indent=1) + "\n")
-        self.console.print(f"{record['case']}, {said}", highlight=False)
+        self.console.print(f"{record['case']}, {message}", highlight=False)
 
     def _show(self, record: Record) -> None:
         """Print a case as a table, and its targets."""

@@ -29,9 +29,9 @@ def cotrace_step(args: argparse.Namespace) -> Step:
     config = TrainingConfig(
         width=args.width, target_l0=args.active, batch_tokens=args.batch, affine=False, tokens=10**9
     )
-    run = Trainer(config, args.layers, args.d_model, torch.device(args.device))
-    run.initialize(MLPActivations(*examples(args, 4 * args.batch)))
-    return lambda x_LPD, y_LPD: run.train_step(x_LPD, y_LPD)["loss"]
+    trainer = Trainer(config, args.layers, args.d_model, torch.device(args.device))
+    trainer.initialize(MLPActivations(*examples(args, 4 * args.batch)))
+    return lambda x_LPD, y_LPD: trainer.train_step(x_LPD, y_LPD)["loss"]
 
 
 def dense_step(args: argparse.Namespace) -> Step:
@@ -45,7 +45,7 @@ def dense_step(args: argparse.Namespace) -> Step:
     n, width, d = args.layers, args.width, args.d_model
     w_enc, b_enc = [parameter(d, width) for _ in range(n)], [parameter(width) for _ in range(n)]
     w_dec = [[parameter(width, d) for _ in range(n - source)] for source in range(n)]
-    optimizer = torch.optim.Adam([*w_enc, *b_enc, *(w for written in w_dec for w in written)], lr=1e-3, fused=True)
+    optimizer = torch.optim.Adam([*w_enc, *b_enc, *(w for decoders in w_dec for w in decoders)], lr=1e-3, fused=True)
 
     def step(x_LPD: Tensor, y_LPD: Tensor) -> float:
         active = []
@@ -55,8 +55,8 @@ def dense_step(args: argparse.Namespace) -> Step:
             active.append(torch.where(z_PF >= kth, z_PF, 0))
         loss = torch.zeros((), device=args.device)
         for layer, y_PD in enumerate(y_LPD):
-            written = sum(active[source] @ w_dec[source][layer - source] for source in range(layer + 1))
-            loss = loss + (written - y_PD).square().mean()
+            decoded = sum(active[source] @ w_dec[source][layer - source] for source in range(layer + 1))
+            loss = loss + (decoded - y_PD).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -56,8 +56,8 @@ def activations(model: Path) -> tuple[np.ndarray, np.ndarray]:
             getattr(layer, name).register_forward_hook(hook)
     with torch.no_grad():
         network(torch.tensor([token_ids(model, CALIBRATION_TOKENS)]))
-    read, written = (np.stack(seen) for seen in sites.values())
-    return read, written
+    inputs, outputs = (np.stack(seen) for seen in sites.values())
+    return inputs, outputs
 
 
 def encoder(inputs: np.ndarray, features: int, active: float, layer: int) -> dict[str, np.ndarray]:
