@@ -142,12 +142,12 @@ def test_a_cycle_is_found(package, name):
     assert found.endswith(" -> cotrace.graphs.a")
 
 
-def test_a_cycle_through_the_face_of_a_room_is_found(package):
+def test_a_cycle_through_the_init_file_of_a_room_is_found(package):
     root = package({"graphs/__init__.py": "from .a import A", "graphs/a.py": "from cotrace.graphs import B"})
     assert cycles(root) == ["cotrace.graphs -> cotrace.graphs.a -> cotrace.graphs"]
 
 
-def test_a_longer_cycle_is_found_and_a_chain_is_none(package):
+def test_a_longer_cycle_is_found_and_a_chain_is_not_a_cycle(package):
     files = {f"training/{one}.py": f"from .{other} import x" for one, other in ("ab", "bc", "cd")}
     assert cycles(package(files)) == []
     (found,) = cycles(package({"training/d.py": "from . import a"}))

@@ -98,7 +98,7 @@ def test_ranges_and_arrays_are_options_too(model, tmp_path):
         cotrace.trace_many([{"id": "a", "prompt": object()}], tmp_path / "other", model=model)
 
 
-def test_a_record_tells_what_was_found(model, tmp_path):
+def test_a_record_has_sizes_and_scores(model, tmp_path):
     cotrace.trace_many(rows({"text": TEXT}), tmp_path, model=model, **LITTLE)
     (record,) = records(tmp_path)
     circuit = cotrace.open(tmp_path / record["file"])
@@ -110,7 +110,7 @@ def test_a_record_tells_what_was_found(model, tmp_path):
     assert record["seconds"] > 0
 
 
-def test_targets_and_chat_are_those_of_the_prompt_or_of_all(model, tmp_path):
+def test_targets_and_chat_of_a_prompt_or_of_the_batch(model, tmp_path):
     prompts = [{"prompt": TEXT, "targets": ["diff: cold| hot"]}, {"prompt": TEXT}]
     cotrace.trace_many(prompts, tmp_path, model=model, targets=[" cold"], chat=True)
     own, common = (cotrace.open(tmp_path / f"id={number}/circuit.arrow").info for number in range(2))
@@ -193,7 +193,7 @@ HOSTILE = [
 ]
 
 
-def test_hostile_ids_stay_inside_and_come_back(model, tmp_path):
+def test_hostile_ids_stay_inside_the_folder_and_are_read_back(model, tmp_path):
     cotrace.trace_many([{"id": name, "prompt": IDS} for name in HOSTILE], tmp_path / "out", model=model, **LITTLE)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert {*as_dataset(tmp_path / "out").to_table()["id"].to_pylist()} == {*HOSTILE}
@@ -247,7 +247,7 @@ def test_a_malformed_file_is_one_line_before_anything_is_loaded(lines, message, 
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_no_file_of_prompts_is_named(tmp_path):
+def test_paths_that_are_not_files_of_prompts_are_refused(tmp_path):
     (tmp_path / "p.csv").write_text("prompt\na\n")
     (tmp_path / "p.parquet").write_text("no table")
     parquet.write_table(pa.table({"text": ["a"]}), tmp_path / "q.parquet")
@@ -261,7 +261,7 @@ def test_what_is_no_file_of_prompts_is_named(tmp_path):
             cotrace.trace_many(tmp_path / name, tmp_path / "out")
 
 
-def test_an_option_that_there_is_not_is_a_bug_of_the_caller(tmp_path):
+def test_an_unknown_option_is_a_type_error(tmp_path):
     with pytest.raises(TypeError, match="max_target"):
         cotrace.trace_many([TEXT], tmp_path, model="/no/model", max_target=3)
 
@@ -315,7 +315,7 @@ def test_an_unknown_target_and_too_little_memory_fail_alone(model, tmp_path, rai
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), ValueError("a bug"), OSError("a bug")], ids=repr)
-def test_a_bug_is_loud_and_what_was_done_is_kept(model, tmp_path, raising, error):
+def test_a_bug_stops_the_run_and_finished_prompts_stay(model, tmp_path, raising, error):
     raising({"is": error})
     with pytest.raises(type(error), match="a bug"):
         cotrace.trace_many([TEXT, "is", "hot"], tmp_path, model=model)
@@ -327,7 +327,7 @@ def test_a_bug_is_loud_and_what_was_done_is_kept(model, tmp_path, raising, error
 # --- stopped and resumed ------------------------------------------------------------------------
 
 
-def test_what_is_done_is_not_done_again(model, tmp_path, raising):
+def test_finished_prompts_are_skipped(model, tmp_path, raising):
     cotrace.trace_many(rows(GOOD), tmp_path, model=model)
     before = content(tmp_path)
     raising({TEXT: AssertionError("it is traced again")})
@@ -335,7 +335,7 @@ def test_what_is_done_is_not_done_again(model, tmp_path, raising):
     assert content(tmp_path) == before
 
 
-def test_a_torn_record_and_a_lost_graph_are_made_again(model, tmp_path):
+def test_an_incomplete_record_and_a_lost_graph_are_traced_again(model, tmp_path):
     cotrace.trace_many(rows(GOOD), tmp_path, model=model)
     path = tmp_path / "_prompts.jsonl"
     path.write_bytes(path.read_bytes()[:-10])
@@ -367,7 +367,7 @@ def test_other_settings_need_another_folder(changes, named, folder, tmp_path):
     assert content(tmp_path) == before
 
 
-def test_settings_of_nothing_bind_nobody(model, tmp_path):
+def test_settings_without_results_can_be_changed(model, tmp_path):
     cotrace.trace_many([TEXT], tmp_path, model=model, position=99)
     assert cotrace.trace_many([TEXT], tmp_path, model=model, position=1)[:3] == (1, 0, 0)
 
@@ -381,7 +381,7 @@ def test_another_prompt_under_the_same_id_needs_another_folder(model, tmp_path):
     assert content(tmp_path) == before
 
 
-def test_a_folder_of_other_things_is_refused(tmp_path):
+def test_a_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="contains other files"):
         cotrace.trace_many([TEXT], tmp_path, model="/no/model")
@@ -433,7 +433,7 @@ def run(command):
     return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **ONE_THREAD})
 
 
-def test_stopped_in_any_way_the_same_command_goes_on(command, tmp_path):
+def test_the_same_command_resumes_after_any_interruption(command, tmp_path):
     prompts = {f"p{number}": [2, *range(number % 30, number % 30 + 8), number % 7] for number in range(40)}
     file, out = write_lines(tmp_path / "p.jsonl", rows({**prompts, "bad": ""})), tmp_path / "out"
     for stop, status in [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)]:
@@ -541,13 +541,13 @@ def test_mistakes_come_back_as_one_line_and_bugs_as_bugs(ray, folder, tmp_path, 
         ({"workers": 2, "device": "cuda:1"}, "Ray gives each its own"),
     ],
 )
-def test_workers_that_there_cannot_be(ray, options, message, tmp_path):
+def test_impossible_numbers_of_workers_are_refused(ray, options, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         cotrace.trace_many([TEXT], tmp_path, model="/no/model", **options)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "nowhere", "ray://host:1", "auto"])
-def test_a_cluster_that_is_not_there(address, tmp_path, monkeypatch):
+def test_a_missing_cluster_is_refused(address, tmp_path, monkeypatch):
     module = pytest.importorskip("ray", reason="NOT TESTED: Ray is not installed: pip install 'cotrace[ray]'")
     monkeypatch.setattr(module, "is_initialized", lambda: False)
 

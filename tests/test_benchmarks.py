@@ -37,7 +37,7 @@ def counted(sizes, entries_LP, layer, position):
 
 @pytest.mark.parametrize("windows", WINDOWS)
 @pytest.mark.parametrize("cross_layer", [True, False])
-def test_useful_operations_are_those_counted_one_by_one(windows, cross_layer):
+def test_row_flops_equal_a_count_product_by_product(windows, cross_layer):
     random = np.random.default_rng(0)
     sizes = SweepShape(d_model=5, query_width=8, value_width=4, windows=windows, skips=[True, False, True])
     counts_LP = random.integers(0, 4, (3, 7))
@@ -47,7 +47,7 @@ def test_useful_operations_are_those_counted_one_by_one(windows, cross_layer):
     assert row_flops(sizes, entries_LP, layers, positions) == expected
 
 
-def test_no_rows_are_no_work():
+def test_no_rows_take_no_operations():
     sizes = SweepShape(d_model=5, query_width=8, value_width=4, windows=[None], skips=[False])
     assert row_flops(sizes, np.zeros((1, 3), int), np.array([], int), np.array([], int)) == 0
 
@@ -63,7 +63,7 @@ def test_ratio_against_a_stopped_run_is_a_lower_bound():
 
 
 @pytest.mark.parametrize("other", [None, {"status": OUT_OF_MEMORY}, {"status": OVER_TIME}])
-def test_no_ratio_against_what_was_not_measured(other):
+def test_no_ratio_without_a_measurement(other):
     assert speedup({"status": DONE, "seconds": 2.0}, other) == (None, False)
 
 
@@ -89,7 +89,7 @@ def test_bad_cases_are_refused(text):
         TraceCase.parse(text)
 
 
-def test_what_is_measured_is_not_measured_again():
+def test_finished_measurements_are_not_repeated():
     assert not is_measured(None, 60)
     assert not is_measured({"status": FAILED}, 60)
     assert is_measured({"status": DONE}, 60)
@@ -97,7 +97,7 @@ def test_what_is_measured_is_not_measured_again():
     assert not is_measured({"status": OVER_TIME, "time_limit": 60}, 120)
 
 
-def test_rows_needed_are_those_without_which_too_much_is_lost():
+def test_rows_needed_is_the_smallest_share_for_a_coverage():
     needed = dict(rows_needed(np.array([0.3, 0.04, 0.005, 0.1], np.float32)))
     assert needed[0.99] == 0.75
     assert needed[0.95] == 0.5
@@ -117,7 +117,7 @@ def case(**runs):
     return {"operation": "trace", "case": "random CLT, 64 tokens", "transcoders": "clt", "tokens": 64, "runs": runs}
 
 
-def test_targets_say_what_is_met_and_what_was_not_measured():
+def test_targets_report_met_and_unmeasured():
     own, peer = finished(2.0, pruned_bytes=10), finished(30.0, file_bytes=10**7)
     found = {one["what"]: one for one in targets(case(cotrace=own, circuit_tracer=peer), "cpu")}
     assert len(found) == sum(

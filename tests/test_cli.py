@@ -38,7 +38,7 @@ def traced(tmp_path_factory, prompt):
     return out, result
 
 
-def test_trace_writes_a_graph_and_says_where(traced, prompt):
+def test_trace_writes_a_graph_and_prints_its_path(traced, prompt):
     out, result = traced
     circuit, full = (cotrace.open(out / f"{file_stem(prompt)}{ending}") for ending in (".arrow", ".full.arrow.zst"))
     assert circuit.info["pruning"] == {"node_threshold": 0.8, "edge_threshold": 0.98, "keep_errors": False}
@@ -72,7 +72,7 @@ def test_show_prune_and_render(traced, prompt, tmp_path):
     assert (tmp_path / "small.dot").read_text().count("digraph") == 1
 
 
-def test_doctor_names_what_a_trace_would_use():
+def test_doctor_reports_devices_kernels_and_models():
     result = run("doctor")
     assert result.returncode == 0
     for words in ("torch", "kernel encode", "kernel influence", "cuda", "dot", "gemma-3-270m", "transcoders"):
@@ -138,7 +138,7 @@ def test_targets_as_users_write_them(text, target):
     assert parse_target(text) == target
 
 
-def test_next_is_the_token_that_follows_and_stands_alone():
+def test_next_cannot_be_combined_with_other_targets():
     assert parse_targets(["next"]) == "next"
     assert parse_targets([" next", "id:3"]) == [" next", 3]
     with pytest.raises(cotrace.ArgumentError, match="name it alone"):
@@ -154,7 +154,7 @@ def test_positions_as_users_write_them(texts, positions):
 
 
 @pytest.mark.parametrize("text", ["5:5", "-2:1", "x", "1:", ":3", "1:2:3", ""])
-def test_positions_that_are_none(text):
+def test_invalid_positions_are_refused(text):
     with pytest.raises(ValueError, match="--position"):
         parse_positions("--position", [text])
 
@@ -164,7 +164,7 @@ def test_sizes_as_users_write_them(text, size):
     assert parse_bytes("--memory", text) == size
 
 
-def test_a_dry_run_says_what_a_trace_would_take_and_writes_nothing(tmp_path, prompt):
+def test_a_dry_run_prints_an_estimate_and_writes_nothing(tmp_path, prompt):
     result = run("trace", prompt, *MODEL, "--out", tmp_path, "--dry-run", "--memory", "100GiB")
     assert result.returncode == 0, result.stderr
     for words in ("active features", "memory", "disk", "time", "batches"):
@@ -180,7 +180,7 @@ def test_the_prompts_own_tokens_as_targets(tmp_path, prompt):
     assert [target["token_ids"] for target in circuit.info["targets"]] == [[t] for t in circuit.info["token_ids"][2:4]]
 
 
-def test_ctrl_c_stops_with_a_word_and_leaves_nothing(tmp_path):
+def test_ctrl_c_prints_one_line_and_leaves_no_files(tmp_path):
     out = tmp_path / "out"
     command = [
         sys.executable,
@@ -207,7 +207,7 @@ def test_ctrl_c_stops_with_a_word_and_leaves_nothing(tmp_path):
     assert not list(out.iterdir())
 
 
-def test_prune_touches_nothing_when_it_fails(traced, prompt, tmp_path):
+def test_a_failed_prune_leaves_files_unchanged(traced, prompt, tmp_path):
     missing = run("prune", tmp_path / "deep" / "x.arrow")
     assert missing.returncode == 2
     assert not (tmp_path / "deep").exists()
@@ -227,16 +227,16 @@ def test_prune_touches_nothing_when_it_fails(traced, prompt, tmp_path):
         (PictureFormat.PNG, "circuit.v1", "circuit.v1.png"),
     ],
 )
-def test_pictures_go_where_they_are_told(to, out, path):
+def test_pictures_are_written_to_out(to, out, path):
     assert picture_path(Path("g.arrow"), to, None if out is None else Path(out)) == Path(path)
 
 
-def test_a_picture_cannot_be_of_two_kinds():
+def test_contradicting_picture_formats_are_refused():
     with pytest.raises(ValueError, match="omit one of them"):
         picture_path(Path("g.arrow"), PictureFormat.PNG, Path("pic.svg"))
 
 
-def test_slugs_are_file_names_and_tell_long_prompts_apart():
+def test_file_stems_are_valid_and_distinguish_long_prompts():
     assert file_stem("The opposite of hot is") == "the-opposite-of-hot-is"
     assert file_stem("a/../b\0c") == "a-b-c"
     assert file_stem("?!").startswith("prompt-")

@@ -59,7 +59,7 @@ def test_the_real_mlps_are_a_perfect_replacement(load):
     assert result.l0 is None
 
 
-def test_loss_is_that_of_the_models_own_logits(load):
+def test_the_loss_equals_that_of_the_logits(load):
     model, ids_SP = load("neurons", "float32"), sequences(5)
     (result,) = evaluate_replacements(model, [RealMLP(model)], ids_SP, QUIET)
     losses = []
@@ -94,7 +94,7 @@ def test_an_input_that_the_norm_switches_off_does_not_stop_the_affine_map(tmp_pa
 
 
 @pytest.mark.parametrize("kind", [kind for kind in tiny.KINDS if kind != "neurons"])
-def test_transcoders_stand_in_as_they_do_in_tracing(load, kind):
+def test_transcoders_replace_mlps_as_in_tracing(load, kind):
     """What is written is the MLP's output less the error node, at every layer and position."""
     model = load(kind, "float32")
     ids = tiny.prompt(9)
@@ -120,7 +120,7 @@ def test_activity_is_counted(load):
     assert result.dense == pytest.approx((rates > DENSE_RATE).mean())
 
 
-def test_what_cannot_be_measured_is_refused(load, model_folder, transcoder_spec):
+def test_invalid_evaluations_are_refused(load, model_folder, transcoder_spec):
     with pytest.raises(ValueError, match="no transcoders to evaluate"):
         cotrace.evaluate_transcoders([], model=model_folder, data=["x"])
     with pytest.raises(ValueError, match="either data, or the folder"):

@@ -96,7 +96,7 @@ def test_a_cache_only_changes_rounding(model_of, monkeypatch, kind, setting, que
         assert first_divergence(cached, again) is None
 
 
-def test_a_cache_goes_back_as_far_as_attention_does(model_of):
+def test_the_cache_keeps_what_the_attention_window_needs(model_of):
     model, ids = model_of("clt"), prompt()
     reader = GenerationRunner(model._prompt_context(ids, None), {}, InterventionConfig(), 3)
     for length in range(len(ids), len(ids) + 3):
@@ -110,7 +110,7 @@ def test_a_cache_goes_back_as_far_as_attention_does(model_of):
 
 
 @pytest.mark.parametrize("ids", [prompt(), prompt(3), [2], [9, 9, 9, 9, 9, 9, 9, 9]], ids=len)
-def test_greedy_is_what_the_library_writes(model_of, hf_model, ids):
+def test_greedy_generation_equals_the_librarys(model_of, hf_model, ids):
     options = {"do_sample": False, "max_new_tokens": 12, "eos_token_id": None, "pad_token_id": 0}
     expected = hf_model.generate(torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), **options)[0]
     for kind in ("clt-affine", "neurons"):
@@ -121,7 +121,7 @@ def test_greedy_is_what_the_library_writes(model_of, hf_model, ids):
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @with_settings(["clt-affine", "neurons"])
-def test_no_ops_write_the_same_bits(model_of, kind, setting, dtype):
+def test_edits_without_effect_generate_the_same_bits(model_of, kind, setting, dtype):
     model = model_of(kind, dtype)
     options = {"max_new_tokens": 6, "temperature": 1.0}
     node = Feature(1, 3)
@@ -159,7 +159,7 @@ def test_the_first_step_is_an_intervention(model_of, kind, setting):
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_the_prompt_reaches_what_is_written_through_attention_only(model_of, setting):
+def test_the_prompt_affects_new_tokens_through_attention_only(model_of, setting):
     """After the last layer there is no attention: a change there moves the first token, and nothing later by itself."""
     model, options = model_of("clt-affine"), SETTINGS[setting]
     for layer, reaches in ((2, False), (0, True)):
@@ -197,7 +197,7 @@ def test_a_low_temperature_is_greedy(model_of):
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-def test_tokens_are_drawn_as_often_as_they_are_likely(temperature):
+def test_tokens_are_sampled_with_their_probabilities(temperature):
     probability = torch.tensor([0.0, 0.4, 0.1, 0.0, 0.3, 0.2, 0.0], dtype=torch.float64)
     generator, draws = torch.Generator().manual_seed(3), 4000
     drawn = sample_tokens(probability.expand(draws, -1), temperature, generator)
@@ -212,7 +212,7 @@ def test_tokens_are_drawn_as_often_as_they_are_likely(temperature):
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_at_most_so_many_tokens(model_of, count):
+def test_at_most_max_new_tokens_are_generated(model_of, count):
     model = model_of("neurons")
     written, longer = (model.generate(prompt(), max_new_tokens=n) for n in (count, 6))
     assert written.token_ids == longer.token_ids[:count]
@@ -282,7 +282,7 @@ def test_several_prompts(model_of):
             assert one.prompt.ids_P.tolist() == list(ids)
 
 
-def test_layers_that_can_be_read_once_hold_for_every_prompt(model_of):
+def test_layers_given_as_an_iterator_apply_to_every_prompt(model_of):
     model, changes = model_of("clt-affine"), steer("all")
     expected = model.generate(prompt(), changes, max_new_tokens=2, freeze="all")
     for one in model.generate_many([prompt()] * 2, changes, max_new_tokens=2, freeze="all", layers=iter(range(LAYERS))):
@@ -296,7 +296,7 @@ def test_masked_positions_are_left_out(model_of):
     assert equal(masked, model.generate(prompt(), places, max_new_tokens=4))
 
 
-def test_generations_part_where_their_tokens_do(model_of):
+def test_first_divergence_is_where_tokens_differ(model_of):
     model = model_of("clt")
     plain, steered = (model.generate(prompt(), c, max_new_tokens=NEW) for c in (None, steer("generated")))
     step = first_divergence(plain, steered)
@@ -336,7 +336,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("options", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_makes_no_sense_is_refused(model_of, options, message):
+def test_invalid_arguments_are_refused(model_of, options, message):
     model = model_of("clt")
     use = model.generate_many if isinstance(options.get("edits"), list) else model.generate
     with pytest.raises(ValueError, match=message):

@@ -168,7 +168,7 @@ def test_a_failed_write_leaves_no_file_and_keeps_the_older_one(graph, path, monk
     assert path.read_bytes() == before
 
 
-def test_parent_folders_are_made_and_a_file_is_no_folder(graph, path):
+def test_parent_folders_are_created_and_a_file_as_parent_is_refused(graph, path):
     assert open_graph(graph.save(path.parent / "deep" / "er" / "graph.arrow")).order == graph.order
     graph.save(path)
     with pytest.raises(FileError, match=path.name):
@@ -272,7 +272,7 @@ def test_a_file_cut_at_any_length_is_refused(graph, path):
         refusal(path, "truncated or not an Arrow file")
 
 
-def test_what_is_no_graph_file_at_all(graph, path, tmp_path):
+def test_files_that_are_not_graphs_are_refused(graph, path, tmp_path):
     refusal(path, "does not exist")
     refusal(tmp_path, "not a file")
     for content in (b"", b"ARROW1", b"PK\x03\x04" + bytes(500), b"\x80\x04}." * 99, b"{}\n" * 99):
@@ -484,7 +484,7 @@ PATCHES = {
 
 
 @pytest.mark.parametrize("name", PATCHES)
-def test_offsets_that_arrow_would_not_write(graph, path, name):
+def test_offsets_that_arrow_does_not_write_are_refused(graph, path, name):
     patch, message = PATCHES[name]
     data = graph.save(path).read_bytes()
     offsets = graph.csr.indptr
@@ -493,7 +493,7 @@ def test_offsets_that_arrow_would_not_write(graph, path, name):
     refusal(path, message)
 
 
-def test_text_that_is_no_unicode(graph, path):
+def test_invalid_unicode_is_refused(graph, path):
     data = graph.save(path).read_bytes()
     path.write_bytes(data.replace(b"logit 0", b"logit \xff"))
     refusal(path, "UTF")
@@ -518,7 +518,7 @@ def test_a_newer_format_asks_for_an_upgrade(graph, path, version):
 
 
 @pytest.mark.parametrize("version", [b"", b"0", b"-1", b"one", b"1.5", b"\xff", b"9" * 5000, b"NaN", "²".encode()])
-def test_a_senseless_version(graph, path, version):
+def test_an_invalid_version_is_refused(graph, path, version):
     save_table(with_metadata(graph.nodes, json.dumps(graph.info).encode(), version), path)
     refusal(path, "metadata is damaged")
 
@@ -545,13 +545,13 @@ DAMAGED = [
 
 
 @pytest.mark.parametrize("text", DAMAGED, ids=range(len(DAMAGED)))
-def test_metadata_that_is_no_object(graph, path, text):
+def test_metadata_that_is_not_an_object_is_refused(graph, path, text):
     write_info(graph, path, text)
     refusal(path, "metadata is damaged")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "\ud800"], ids=["NaN", "Infinity", "half a character"])
-def test_metadata_that_could_not_be_written_again(graph, path, value):
+def test_metadata_that_cannot_be_written_is_refused(graph, path, value):
     write_info(graph, path, {**graph.info, "settings": {"any": value}})
     refusal(path, "metadata is damaged")
 
@@ -639,7 +639,7 @@ def test_edited_metadata_is_refused(graph, path, name):
     refusal(path, message)
 
 
-def test_a_logit_may_weigh_nothing(graph, path):
+def test_a_logit_may_have_weight_zero(graph, path):
     write_info(graph, path, {**graph.info, "targets": targets_of([(19, 0.0), (20, 1), (21, 0)])(graph.info)})
     check_invariants(open_graph(path))
 

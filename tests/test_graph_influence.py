@@ -40,7 +40,7 @@ def test_a_feature_target_counts_its_own_weight_and_what_flows_through_it():
     np.testing.assert_allclose(influence, [0.25 + 0.75 / 4, 0.25, 0.75 * 3 / 4, 0.25 + 0.75 / 4, 0])
 
 
-def test_rows_of_zeros_pass_nothing_on():
+def test_rows_of_zeros_pass_no_influence_on():
     csr = csr_of([{1: 0.0}, {}, {0: 1.0, 1: 0.0}])
     assert node_influence(csr, np.array([0, 0, 1.0])).tolist() == [1, 0, 0]
     assert csr.row_totals().tolist() == [0, 0, 1]

@@ -24,12 +24,12 @@ def old_file(name: str) -> Path:
     return DATA / f"version_1_{name}.arrow.zst"
 
 
-def read_then(name: str) -> dict:
+def recorded_results(name: str) -> dict:
     """What the code of the file's time read from it."""
     return json.loads((DATA / f"version_1_{name}.json").read_text())
 
 
-def test_every_older_version_has_a_migration_and_files():
+def test_every_older_version_has_a_migration_and_test_files():
     assert sorted(MIGRATIONS) == list(range(OLDEST_VERSION, FORMAT_VERSION))
     for version in MIGRATIONS:
         assert {path.name for path in DATA.glob(f"version_{version}_*.arrow.zst")} == {
@@ -41,12 +41,12 @@ def test_every_older_version_has_a_migration_and_files():
 def test_the_files_are_of_the_old_version(name):
     metadata = read_table(old_file(name)).schema.metadata
     assert metadata[VERSION_KEY] == b"1"
-    assert json.loads(metadata[INFO_KEY]) == read_then(name)["info"]
+    assert json.loads(metadata[INFO_KEY]) == recorded_results(name)["info"]
 
 
 @every_file
 def test_metadata_of_an_old_file(name):
-    info = read_then(name)["info"]
+    info = recorded_results(name)["info"]
     moved = {name: info.pop(name) for name in ("scores", "coverage", "bound")}
     opened = cotrace.open(old_file(name))
     assert opened.info == {**info, "traced": {**info["traced"], **moved}}
@@ -55,7 +55,7 @@ def test_metadata_of_an_old_file(name):
 
 @every_file
 def test_nodes_and_edges_of_an_old_file(name):
-    opened, table, then = cotrace.open(old_file(name)), read_table(old_file(name)), read_then(name)
+    opened, table, then = cotrace.open(old_file(name)), read_table(old_file(name)), recorded_results(name)
     assert opened.nodes.equals(table)  # the columns, bit by bit; metadata apart
     assert list(opened.order.counts) == then["counts"]
     assert opened.n_edges == then["edges"]
@@ -64,8 +64,8 @@ def test_nodes_and_edges_of_an_old_file(name):
 
 
 @every_file
-def test_what_is_computed_from_an_old_file(name):
-    opened, then = cotrace.open(old_file(name)), read_then(name)
+def test_results_computed_from_an_old_file(name):
+    opened, then = cotrace.open(old_file(name)), recorded_results(name)
     assert opened.influence().tolist() == pytest.approx(then["influence"], rel=1e-12, abs=0)
     assert opened.estimated_influence().tolist() == pytest.approx(then["estimated_influence"], rel=1e-12, abs=0)
     scores = opened.scores()
@@ -106,7 +106,7 @@ def test_damaged_metadata_of_an_old_file_is_refused(traced, scores, tmp_path):
 
 
 def test_a_migration_does_not_change_its_argument():
-    info = read_then("pruned")["info"]
+    info = recorded_results("pruned")["info"]
     before = json.dumps(info)
     migrate(info, 1)
     assert json.dumps(info) == before

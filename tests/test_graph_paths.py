@@ -77,7 +77,7 @@ def test_a_target_without_input_has_no_paths():
     assert strongest_paths(random_graph(1), count=0) == []
 
 
-def test_paths_in_words():
+def test_paths_are_described_in_words():
     graph = random_graph(3, n_features=12, n_errors=4)
     texts = graph.nodes["text"].to_pylist()
     layer, position, feature = (graph.column(name, -1).tolist() for name in ("layer", "position", "feature"))

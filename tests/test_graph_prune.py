@@ -145,7 +145,7 @@ def test_a_pruned_graph_can_be_saved_opened_and_pruned_again(tmp_path_factory, g
 
 @pytest.mark.parametrize("value", [-0.1, 1.0001, math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("name", ["node_threshold", "edge_threshold"])
-def test_a_threshold_that_is_no_share_is_refused(name, value):
+def test_a_threshold_outside_0_to_1_is_refused(name, value):
     with pytest.raises(ValueError, match=rf"{name} is {value}: .* between 0 and 1"):
         random_graph().prune(**{name: value})
 
@@ -188,7 +188,7 @@ def test_a_logit_without_weight_stays():
     assert kept.edges.tolist() == [True, True, False]
 
 
-def test_pruning_leaves_the_graph_as_it_was():
+def test_pruning_does_not_modify_the_graph():
     graph = random_graph(4)
     before = graph.nodes.to_pylist(), [dict(target) for target in graph.info["targets"]]
     graph.prune(0.5, 0.5)

@@ -17,7 +17,7 @@ def graph():
     return random_graph(5, n_features=30, n_errors=10)
 
 
-def test_a_graph_tells_its_size_and_whether_it_is_pruned(graph):
+def test_a_repr_has_the_size_and_whether_the_graph_is_pruned(graph):
     features, errors, tokens, logits = graph.order.counts
     assert repr(graph).endswith(
         f": {features} features, {errors} errors, {tokens} tokens, {logits} logits, {graph.n_edges} edges>"

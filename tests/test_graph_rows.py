@@ -52,7 +52,7 @@ def test_a_writer_without_rows_and_one_without_edges():
     assert len(indices) == len(weights) == 0
 
 
-def test_rows_in_another_order_are_a_mistake_of_ours():
+def test_rows_in_another_order_fail_an_assertion():
     writer = RowWriter(np.float32, 5, 100)
     one = np.ones((1, 1), np.float32), np.zeros(1, np.int32)
     writer.prepend(rows_of_block(np.array([3]), *one))
@@ -74,7 +74,7 @@ def test_a_full_disk_is_one_clear_error(monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="NOT TESTED: counts blocks of a Linux file system")
-def test_only_what_is_there_takes_space(tmp_path, monkeypatch):
+def test_only_written_parts_take_disk_space(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     writer = RowWriter(np.float32, 5, 10**9)
     writer.prepend(rows_of_block(np.arange(5), np.ones((5, 3), np.float32), np.arange(3, dtype=np.int32)))
@@ -98,7 +98,7 @@ def test_a_writer_leaves_no_files_behind(tmp_path, monkeypatch):
     assert (weights.sum(), indices.sum(), indptr[-1]) == (15, 15, 15)
 
 
-def test_more_edges_than_there_is_room_for_are_one_clear_error():
+def test_more_edges_than_the_disk_holds_are_one_clear_error():
     writer = RowWriter(np.float32, 5, 2)
     with pytest.raises(ValueError, match=r"do not fit into .*set TMPDIR"):
         writer.prepend(rows_of_block(np.arange(2), np.ones((2, 3), np.float32), np.arange(3, dtype=np.int32)))

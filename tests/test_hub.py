@@ -207,7 +207,7 @@ def test_a_model_from_the_hub_traces_like_a_local_one(name, online, places):
     assert_same_graph(folder / f"{name}.arrow", places[name], "neurons:4", info=recorded)
 
 
-def test_only_what_is_needed_is_downloaded(online, hub):
+def test_only_needed_files_are_downloaded(online, hub):
     sent = {repo: sorted({path for name, path in hub.downloaded if name == repo}) for repo in hub.repos}
     layers = range(tiny.LAYERS)
     clt = [f"{CLT}/params_layer_{layer}.safetensors" for layer in layers]
@@ -243,7 +243,7 @@ CURES = {
 
 
 @pytest.mark.parametrize("name", CURES)
-def test_what_the_hub_cannot_give_is_one_line_with_a_cure(name, online):
+def test_hub_errors_are_one_line_with_a_cure(name, online):
     problem, slept_seconds = online[1][name]
     assert problem is not None
     assert "\n" not in problem
@@ -254,7 +254,7 @@ def test_what_the_hub_cannot_give_is_one_line_with_a_cure(name, online):
 
 @pytest.mark.parametrize("how", ["offline", "down"])
 @pytest.mark.parametrize("name", ["clt", "per-layer", "model"])
-def test_what_is_cached_needs_no_hub(how, name, unreachable, online):
+def test_cached_files_need_no_hub(how, name, unreachable, online):
     folder, results = unreachable[how]
     problem, slept_seconds = results[name]
     assert problem is None
@@ -264,7 +264,7 @@ def test_what_is_cached_needs_no_hub(how, name, unreachable, online):
 
 @pytest.mark.parametrize(("how", "why"), [("offline", "HF_HUB_OFFLINE is set: unset it"), ("down", "no network?")])
 @pytest.mark.parametrize("name", ["unknown model", "unknown transcoders"])
-def test_what_is_not_cached_fails_fast(how, why, name, unreachable):
+def test_missing_files_fail_fast_without_the_hub(how, why, name, unreachable):
     problem, slept_seconds = unreachable[how][1][name]
     assert "\n" not in problem
     assert f"cannot reach the Hub for google/unknown ({why})" in problem

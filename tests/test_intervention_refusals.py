@@ -32,7 +32,7 @@ CONFLICTS = {
 
 
 @pytest.mark.parametrize("changes", CONFLICTS.values(), ids=CONFLICTS)
-def test_conflicting_changes_are_refused(model_of, changes):
+def test_conflicting_edits_are_refused(model_of, changes):
     model = model_of("clt")
     for use in (model.intervene, functools.partial(model.generate, max_new_tokens=1)):
         with pytest.raises(ValueError, match="name each once"):
@@ -40,7 +40,7 @@ def test_conflicting_changes_are_refused(model_of, changes):
 
 
 @pytest.mark.parametrize("change", [ablate(), set_to(1)], ids=["ablate", "set"])
-def test_directions_that_share_something_are_refused(model_of, change):
+def test_directions_that_are_not_orthogonal_are_refused(model_of, change):
     for one, other in ((change, add(1)), (change, change)):
         with pytest.raises(
             ValueError, match=r"L1 mine@4 and L1 direction@3:5 overlap at position 4.*torch\.linalg\.qr"
@@ -50,7 +50,7 @@ def test_directions_that_share_something_are_refused(model_of, change):
             )
 
 
-def test_changes_that_only_touch_are_no_conflict(model_of):
+def test_edits_of_neighbouring_nodes_do_not_conflict(model_of):
     model = model_of("clt")
     changes = {
         D(UNIT, position=4): add(1),
@@ -99,7 +99,7 @@ IMPOSSIBLE = {
 
 
 @pytest.mark.parametrize(("changes", "message"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
-def test_impossible_changes_are_refused(model_of, changes, message):
+def test_impossible_edits_are_refused(model_of, changes, message):
     model = model_of("clt")
     use = model.intervene_many if isinstance(changes, list) else model.intervene
     with pytest.raises(ValueError, match=message):
@@ -145,7 +145,7 @@ UNMADE = {
 
 
 @pytest.mark.parametrize(("make", "message"), UNMADE.values(), ids=UNMADE)
-def test_nodes_and_changes_that_make_no_sense_are_refused(make, message):
+def test_invalid_nodes_and_edits_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
@@ -164,7 +164,7 @@ OPTIONS = {
 
 @pytest.mark.parametrize(("options", "message"), OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("use", ["intervene", "generate", "patch"])
-def test_options_that_make_no_sense_are_refused(model_of, use, options, message):
+def test_invalid_options_are_refused(model_of, use, options, message):
     model = model_of("clt")
     arguments = {"intervene": [{}], "generate": [{}], "patch": [prompt(), [F(position=4)]]}[use]
     with pytest.raises(ValueError, match=message):
@@ -177,7 +177,7 @@ def test_neurons_have_no_constant_errors(model_of):
 
 
 @pytest.fixture
-def unread(monkeypatch):
+def no_forward_pass(monkeypatch):
     """Whoever reads a prompt fails."""
 
     def fail(*_arguments):
@@ -186,8 +186,8 @@ def unread(monkeypatch):
     monkeypatch.setattr(InterventionRunner, "forward", fail)
 
 
-@pytest.mark.usefixtures("unread")
-def test_all_is_checked_before_anything_is_read(model_of):
+@pytest.mark.usefixtures("no_forward_pass")
+def test_everything_is_checked_before_the_first_forward_pass(model_of):
     model, fine = model_of("clt"), {F(position=4): ablate()}
     for use in (model.intervene_many, functools.partial(model.generate_many, max_new_tokens=2)):
         for prompts, changes, message in (
@@ -207,8 +207,8 @@ def test_all_is_checked_before_anything_is_read(model_of):
         model_of("neurons").patch(prompt(), OTHER, [F(position=4)], errors="constant")
 
 
-@pytest.mark.usefixtures("unread")
-def test_too_little_memory_is_refused_before_anything_is_read(model_of, monkeypatch):
+@pytest.mark.usefixtures("no_forward_pass")
+def test_too_little_memory_is_refused_before_the_first_forward_pass(model_of, monkeypatch):
     model = model_of("clt")
     graph = model.trace(SHORT)
     for module in (intervene, generate):
@@ -223,8 +223,8 @@ def test_too_little_memory_is_refused_before_anything_is_read(model_of, monkeypa
             use()
 
 
-@pytest.mark.usefixtures("unread")
-def test_results_of_a_list_must_fit_together(model_of, monkeypatch):
+@pytest.mark.usefixtures("no_forward_pass")
+def test_results_of_a_list_must_fit_into_memory_together(model_of, monkeypatch):
     model = model_of("clt")
     kept, passing = row_memory(model._prompt_context(prompt(), None), [LayerMode()] * LAYERS)
     monkeypatch.setattr(intervene, "free_memory", lambda _device: passing + 4 * kept)
@@ -244,7 +244,7 @@ def test_logits_that_do_not_fit_are_refused(model_of, monkeypatch):
 
 
 @pytest.mark.parametrize("position", [None, 1.5, True, "a", 11, -12])
-def test_positions_of_results_are_positions(model_of, position):
+def test_invalid_positions_of_results_are_refused(model_of, position):
     result = model_of("clt").intervene(prompt(), {})
     for read in (result.probabilities, result.kl, result.top_changes):
         with pytest.raises(ValueError, match=r"must be an integer|outside the prompt of 11 tokens"):
@@ -253,7 +253,7 @@ def test_positions_of_results_are_positions(model_of, position):
         result.top_changes(count=0)
 
 
-def test_a_refusal_is_short_whatever_is_named(model_of):
+def test_error_messages_are_short_for_every_node(model_of):
     for at in (range(999_999), range(0, 999_999, 2), [4, *range(100_000)]):
         with pytest.raises(ValueError, match=r"L1#3@") as refused:
             model_of("clt").intervene(prompt(), {F(position=at): ablate()})
@@ -265,7 +265,7 @@ def test_a_refusal_is_short_whatever_is_named(model_of):
 
 @pytest.mark.parametrize("setting", ["none", "constant", "all"])
 @pytest.mark.parametrize("size", [1e20, 1e39], ids=["squared", "itself"])
-def test_changes_too_large_for_the_dtype_are_refused(model_of, setting, size):
+def test_edits_too_large_for_the_dtype_are_refused(model_of, setting, size):
     """Also where only the squares in a norm overflow, which would give the same logits for all tokens."""
     model = model_of("clt-affine", "float32")
     for node in (Direction(1, UNIT, position=5), Feature(1, 3, position=5)):
@@ -278,7 +278,7 @@ def test_changes_too_large_for_the_dtype_are_refused(model_of, setting, size):
             assert result.logits[5].std() > 0
 
 
-def test_numbers_of_prompts_and_changes_must_fit(model_of):
+def test_numbers_of_prompts_and_edits_must_match(model_of):
     model = model_of("clt")
     with pytest.raises(ValueError, match="2 prompts and 3 edits: give the same edits"):
         model.intervene_many([prompt(), SHORT], [{}, {}, {}])
@@ -290,7 +290,7 @@ def test_numbers_of_prompts_and_changes_must_fit(model_of):
         model.intervene([2, 99], {})
 
 
-def test_patches_that_make_no_sense_are_refused(model_of):
+def test_invalid_patches_are_refused(model_of):
     model = model_of("clt")
     for corrupted, nodes, message in (
         (SHORT, [F(position=4)], "of the same length"),
@@ -305,7 +305,7 @@ def test_patches_that_make_no_sense_are_refused(model_of):
             model.patch(prompt(), corrupted, nodes)
 
 
-def test_only_features_and_errors_of_a_graph_are_nodes(model_of):
+def test_only_features_and_errors_of_a_graph_can_be_edited(model_of):
     graph = model_of("clt").trace(SHORT, max_targets=1)
     order = graph.order
     feature, error = cotrace.nodes_of(graph, [np.int64(order.n_features - 1), order.n_features + 8])

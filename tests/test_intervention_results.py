@@ -38,7 +38,7 @@ def worded(model_folder, transcoder_spec, tmp_path_factory):
 # Results
 
 
-def test_a_result_says_what_moved(model_of):
+def test_a_result_lists_the_top_changes(model_of):
     model = model_of("clt-affine")
     result = model.intervene(prompt(), {Direction(1, direction()): add(5)})
     for position in (-1, 4):
@@ -54,7 +54,7 @@ def test_a_result_says_what_moved(model_of):
             result.kl(position)
 
 
-def test_a_result_says_which_changes_did_nothing(model_of):
+def test_a_result_lists_idle_edits(model_of):
     """By position, and by row: what is not active is not taken away, unless something before makes it active."""
     model = model_of("clt")
     here = {f for _, f, _ in active_at(model, 1, position=5)}
@@ -92,7 +92,7 @@ def kept_bytes(*roots) -> int:
 
 @pytest.mark.parametrize("kind", ["clt", "neurons"])
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_results_keep_what_they_say_they_keep(model_of, kind, setting):
+def test_results_keep_only_the_memory_that_was_counted(model_of, kind, setting):
     """No attention patterns, which grow with the square of a prompt, and no more than was counted before it was read."""
     if kind == "neurons" and "errors" in SETTINGS[setting]:
         return
@@ -106,7 +106,7 @@ def test_results_keep_what_they_say_they_keep(model_of, kind, setting):
         assert counted / 6 < kept_bytes(result._outcome.before, result._outcome.after) < counted
 
 
-def test_frozen_attention_looks_at_no_features(model_of, monkeypatch):
+def test_frozen_attention_encodes_no_features(model_of, monkeypatch):
     model, calls = model_of("clt"), []
     monkeypatch.setattr(model.transcoders, "active_at", lambda *arguments: calls.append(arguments))
     model.generate(prompt(), {Direction(0, UNIT): add(1)}, freeze="attention", max_new_tokens=3)
@@ -147,7 +147,7 @@ def test_edits_and_plans_are_shown_in_one_line(model_of):
 
 
 @pytest.mark.parametrize("length", [1e-170, 1e160])
-def test_a_direction_has_no_length(model_of, length):
+def test_the_length_of_a_direction_does_not_matter(model_of, length):
     for dtype, rounding in (("float32", 1e-4), ("float64", 1e-12)):
         model = model_of("clt", dtype)
         by_any, by_one = (
@@ -157,7 +157,7 @@ def test_a_direction_has_no_length(model_of, length):
         assert gap(by_any, by_one) < rounding
 
 
-def test_orthogonal_directions_take_a_subspace_away(model_of):
+def test_ablating_orthogonal_directions_removes_a_subspace(model_of):
     """Ablating an orthonormal basis is one projection, in whatever order, and at several places."""
     model = model_of("clt-affine")
     basis_Dk = torch.linalg.qr(torch.stack([direction(seed) for seed in range(3)], 1)).Q
@@ -184,7 +184,7 @@ def state(model):
     return weights, hooks
 
 
-def assert_untouched(model, before):
+def assert_model_unchanged(model, before):
     weights, hooks = state(model)
     assert hooks == before[1] == 0
     assert weights.keys() == before[0].keys()
@@ -193,7 +193,7 @@ def assert_untouched(model, before):
 
 @pytest.mark.parametrize("setting", ["none", "all", "constant"])
 @pytest.mark.parametrize("broken", ["decoders", "active_at", "skip"])
-def test_an_error_in_the_middle_leaves_no_trace(model_of, monkeypatch, broken, setting):
+def test_an_error_during_a_run_leaves_the_model_unchanged(model_of, monkeypatch, broken, setting):
     model, options = model_of("clt-affine"), SETTINGS[setting]
     changes = intervention_of(edit_cases(model, None)[3])
     before, expected = state(model), model.intervene(prompt(), changes, **options).logits
@@ -212,11 +212,11 @@ def test_an_error_in_the_middle_leaves_no_trace(model_of, monkeypatch, broken, s
         with pytest.raises(RuntimeError, match="in the middle"):
             use(prompt(), changes, **options)
         monkeypatch.undo()
-        assert_untouched(model, before)
+        assert_model_unchanged(model, before)
     assert torch.equal(model.intervene(prompt(), changes, **options).logits, expected)
 
 
-def test_transcoders_with_nan_are_refused_and_leave_no_trace(model_folder, tmp_path):
+def test_transcoders_with_nan_are_refused_and_leave_the_model_unchanged(model_folder, tmp_path):
     layers = tiny.random_layers()
     layers[1]["w_enc"][3, 4] = float("nan")
     layers[2]["w_dec"][5] = float("nan")
@@ -228,11 +228,11 @@ def test_transcoders_with_nan_are_refused_and_leave_no_trace(model_folder, tmp_p
             model.intervene(prompt(), changes)
         with pytest.raises(ValueError, match="NaN"):
             model.generate(prompt(), changes, errors="constant", max_new_tokens=1)
-    assert_untouched(model, before)
+    assert_model_unchanged(model, before)
     assert torch.equal(model.logits(prompt()), logits)
 
 
-def test_what_is_given_is_not_changed(model_of):
+def test_arguments_are_not_modified(model_of):
     """Neither the model, nor vectors, nor the mapping; and a result does not follow later changes."""
     model, vector, shift = model_of("clt"), direction(), direction(1)
     changes = {
@@ -246,7 +246,7 @@ def test_what_is_given_is_not_changed(model_of):
     assert changes == kept
     assert torch.equal(vector, direction())
     assert torch.equal(shift, direction(1))
-    assert_untouched(model, before)
+    assert_model_unchanged(model, before)
     model.intervene(prompt(), {Direction(0, vector): add(9)}, freeze="all")
     assert torch.equal(result.logits, logits)
     assert not result.logits.requires_grad
@@ -271,7 +271,7 @@ def test_two_models_at_once(load):
             assert all(map(torch.equal, found, expected))
 
 
-def test_words_are_prompts_too(worded):
+def test_texts_are_prompts_too(worded):
     text = "The opposite of hot is"
     node = Direction(1, UNIT, position=-1)
     ids = [

@@ -55,7 +55,7 @@ def worded(model_folder, transcoder_spec, tmp_path_factory):
 
 @pytest.mark.parametrize("masked", MASKED.values(), ids=MASKED)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_change_moves_every_node_by_exactly_its_edge(model_of, kind, masked):
+def test_a_frozen_edit_changes_every_node_by_exactly_its_edge(model_of, kind, masked):
     """And a joint change by the sum of edges, of features at several layers, several at a place, and errors."""
     model, ids = model_of(kind), prompt(9)
     graph = model.trace(ids, max_targets=4, masked_positions=masked)
@@ -189,7 +189,7 @@ def test_naming_all_layers_is_the_default(model_of, kind, freeze):
     assert torch.equal(none.logits, model.intervene(prompt(), changes).logits)
 
 
-def test_layers_that_can_be_read_once_hold_for_every_prompt(model_of):
+def test_layers_given_as_an_iterator_apply_to_every_prompt(model_of):
     model, changes = model_of("clt-affine"), {Direction(0, direction(), position=4): add(3)}
     expected = model.intervene(prompt(), changes, freeze="all").logits
     for result in model.intervene_many([prompt()] * 2, changes, freeze="all", layers=iter(range(LAYERS))):
@@ -199,7 +199,7 @@ def test_layers_that_can_be_read_once_hold_for_every_prompt(model_of):
 # Places
 
 
-def test_places_name_positions(model_of):
+def test_position_words_and_ranges_name_positions(model_of):
     model, feature = model_of("clt-affine"), middle_feature(model_of("clt-affine"), 0).feature
     here = functools.partial(Feature, 0, feature)
     named = [
@@ -234,7 +234,7 @@ def assert_alike(model, ways, **options):
     assert all(gap(other.logits, results[0].logits) < 1e-12 for other in results)
 
 
-def test_a_supernode_changes_all_of_its_members(model_of):
+def test_a_supernode_edits_all_of_its_members(model_of):
     model = model_of("clt")
     members = [middle_feature(model, 0), middle_feature(model, 1), ErrorNode(2, position=5)]
     together = model.intervene(prompt(), {Supernode(members, "a concept"): multiply(3)})
@@ -242,7 +242,7 @@ def test_a_supernode_changes_all_of_its_members(model_of):
     assert torch.equal(together.logits, single.logits)
 
 
-def test_what_a_change_can_reach(model_of):
+def test_an_edit_changes_later_positions_only(model_of):
     """Nothing at earlier positions; at its own place the last layer's change reaches the logits only there."""
     model = model_of("clt-affine")
     early, late = model.intervene_many(
@@ -276,7 +276,7 @@ def no_ops(model):
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
 @FEW
-def test_no_ops_change_no_bit(model_of, kind, setting, dtype):
+def test_edits_without_effect_change_no_bit(model_of, kind, setting, dtype):
     model = model_of(kind, dtype)
     changes, logits = no_ops(model), model.logits(prompt())
     for name, change in changes.items():

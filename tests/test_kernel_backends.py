@@ -65,7 +65,7 @@ def module_of(name: str, backend: str):
 
 @every_call
 @every_backend
-def test_every_backend_that_is_asked_for_runs(name, runner, monkeypatch):
+def test_the_requested_backend_runs(name, runner, monkeypatch):
     """And no other one."""
     module = module_of(name, runner.backend)
     called = []
@@ -127,7 +127,7 @@ def test_triton_that_is_not_installed_names_its_package(name, monkeypatch):
         CALLS[name]("cpu", backend="triton")
 
 
-def test_triton_is_looked_for_under_its_name(monkeypatch):
+def test_triton_is_found_by_its_package_name(monkeypatch):
     asked = []
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: asked.append(name))
     assert not backends._has_triton.__wrapped__()
@@ -176,7 +176,7 @@ def test_without_a_backend_every_type_of_numbers_is_taken(name, dtype):
     CALLS[name]("cpu", dtype=dtype)
 
 
-def test_what_is_chosen_on_each_device(monkeypatch, recwarn):
+def test_the_default_backend_of_each_device(monkeypatch, recwarn):
     monkeypatch.setattr(backends, "_has_triton", lambda: True)
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     for operation in OPERATIONS.values():
@@ -252,7 +252,7 @@ def test_shares_of_equal_units_are_equal():
 # The tests' own tools
 
 
-def test_poisoned_memory_holds_nothing_useful():
+def test_poisoned_memory_is_nan():
     with poisoned_memory():
         floats = [torch.empty(3), torch.empty_like(torch.zeros(3)), torch.zeros(3).new_empty(3)]
         arrays = [np.empty(3), np.empty_like(np.zeros(3, np.float32)), np.empty((3, 2), np.float16)]

@@ -233,7 +233,7 @@ def test_decoders_may_be_a_memory_mapped_file(runner, tmp_path):
 
 @every_backend
 @pytest.mark.filterwarnings("ignore:invalid value encountered")  # by numpy, in Triton's interpreter
-def test_what_is_not_finite_stays_where_it_belongs(runner):
+def test_values_that_are_not_finite_do_not_spread(runner):
     """An activation counts at its position and in its feature's gradient, a gradient in those of its position."""
     problem = problem_of([([0, 0, 1, 1, 2], [4, 1, 3, 2, 4])], "per-layer", 3, 8, 5)
     here, expected = problem.to(runner.device, torch.float32), run(problem, "reference")
@@ -345,7 +345,7 @@ def test_gradients_are_the_derivatives(runner, form, sparse_grad):
 @every_backend
 @either_grad
 @pytest.mark.parametrize("side", ["activations", "decoders", "one layer's decoder"])
-def test_only_what_needs_a_gradient_gets_one(runner, sparse_grad, side):
+def test_only_inputs_that_need_a_gradient_get_one(runner, sparse_grad, side):
     problem = problem_of([random_entries(12, 5, 9, s) for s in range(2)], "cross-layer", 5, 8, 9)
     expected = run(problem, "reference")
     here = problem.to(runner.device, torch.float32)
@@ -394,7 +394,7 @@ def test_a_second_derivative_is_refused(runner):
 
 
 @every_backend
-def test_optimisers_take_the_sparse_gradient(runner):
+def test_optimizers_accept_the_sparse_gradient(runner):
     """Rows that were not active stay as they are, and gradients of two calls add up."""
     problem = problem_of([([0, 1], [7, 2])], "cross-layer", 2, 8, 9)
     here = problem.to(runner.device, torch.float32)
@@ -459,7 +459,7 @@ def test_offsets_in_large_decoders_do_not_overflow(runner):
 
 
 @every_compiled_backend
-def test_rows_in_use_alone_are_converted(runner):
+def test_only_rows_in_use_are_converted(runner):
     """Decoders stored in another type than is computed in, and of more entries than 32 bits count."""
     n_features, width = (1 << 21) + 3, 512
     small = problem_of([([0, 0, 2, 2], [0, 1, 0, 1]), ([], [])], "cross-layer", 3, width, 2)
@@ -499,7 +499,7 @@ def test_entries_out_of_order_or_range_are_refused(runner, layer, wrong):
 
 
 @every_backend
-def test_entries_of_nothing_are_refused(runner):
+def test_entries_of_empty_decoders_or_no_positions_are_refused(runner):
     """Of a decoder without features, and of no positions."""
     for n_positions, n_features in [(3, 0), (0, 3)]:
         here = problem_of([([0], [0])], "per-layer", n_positions, 4, n_features).to(runner.device, torch.float32)
@@ -509,7 +509,7 @@ def test_entries_of_nothing_are_refused(runner):
 
 @every_backend
 @pytest.mark.parametrize("shape", [(5,), (5, 3, 4), (5, 0, 4), (5, 1, 1, 4)], ids=str)
-def test_decoders_that_write_past_the_last_layer_or_have_no_shape_of_decoders_are_refused(runner, shape):
+def test_decoders_of_too_many_layers_or_dimensions_are_refused(runner, shape):
     here = problem_of([([0], [0])] * 2, "cross-layer", 3, 4, 5).to(runner.device, torch.float32)
     here.decoders[0] = torch.zeros(shape, device=runner.device)
     with pytest.raises(ValueError, match="decoder 0 of 2 has shape"):
@@ -517,7 +517,7 @@ def test_decoders_that_write_past_the_last_layer_or_have_no_shape_of_decoders_ar
 
 
 @every_backend
-def test_decoders_of_two_widths_are_refused(runner):
+def test_decoders_of_different_widths_are_refused(runner):
     here = problem_of([([0], [0])] * 2, "cross-layer", 3, 4, 5).to(runner.device, torch.float32)
     here.decoders[1] = here.decoders[1][..., :3]
     with pytest.raises(ValueError, match="different widths"):
@@ -525,7 +525,7 @@ def test_decoders_of_two_widths_are_refused(runner):
 
 
 @every_backend
-def test_layers_and_decoders_of_two_numbers_are_refused(runner):
+def test_different_numbers_of_layers_and_decoders_are_refused(runner):
     here = problem_of([([0], [0])] * 2, "per-layer", 3, 4, 5).to(runner.device, torch.float32)
     for active, decoders in [(here.active(), here.decoders[:1]), (here.active()[:1], here.decoders), ([], [])]:
         with pytest.raises(ValueError, match="layers of active features and"):
@@ -534,7 +534,7 @@ def test_layers_and_decoders_of_two_numbers_are_refused(runner):
 
 @every_backend
 @pytest.mark.parametrize("field", ["position_n", "feature_n", "activation_n"])
-def test_entries_of_two_lengths_are_refused(runner, field):
+def test_entries_of_different_lengths_are_refused(runner, field):
     here = problem_of([([0, 1], [0, 0])], "per-layer", 3, 4, 5).to(runner.device, torch.float32)
     (active,) = here.active()
     with pytest.raises(ValueError, match="vectors of one length"):

@@ -128,7 +128,7 @@ CASES = {
 @every_backend
 @every_sum_type
 @pytest.mark.parametrize("case", CASES)
-def test_integers_are_added_exactly_to_what_is_there(runner, case, dtype):
+def test_integers_are_added_exactly_to_the_rows(runner, case, dtype):
     assert_exact(runner, problem_of(*CASES[case]), dtype)
 
 
@@ -179,7 +179,7 @@ def _turned(tensor: Tensor) -> Tensor:
 
 @every_backend
 @pytest.mark.filterwarnings("ignore:invalid value encountered")  # by numpy, in Triton's interpreter
-def test_what_is_not_finite_stays_where_it_belongs(runner):
+def test_values_that_are_not_finite_do_not_spread(runner):
     """A target's gradient counts in its row alone, a vector in its column alone."""
     problem = problem_of([5, 3, 4], 6, 8)
     here = problem.map(lambda tensor: tensor.to(runner.device, torch.float32))
@@ -226,7 +226,7 @@ def test_position_rows_of_integers_are_exact(runner, shape, dtype):
 
 
 @every_backend
-def test_position_rows_of_what_is_not_contiguous(runner):
+def test_position_rows_of_arrays_that_are_not_contiguous(runner):
     """As the sweep passes them: one layer of all, and positions from some on."""
     grad_QTD = integers(3, 4, 5, seed=0, dtype=torch.float32).to(runner.device)
     vectors_LKPD = integers(2, 2, 9, 5, seed=1, dtype=torch.float32).to(runner.device)
@@ -346,7 +346,7 @@ def test_offsets_do_not_overflow(runner, which, axis):
 
 
 @every_backend
-def test_vectors_may_be_more_numbers_than_32_bits_count(runner):
+def test_offsets_of_vectors_may_exceed_32_bits(runner):
     """The first group, for which there are no gradients, holds as many as fit into 8.6 GB."""
     problem = problem_of([2, 0, 1, 2], 4, 5, first=1)
     here = problem.map(lambda tensor: tensor.to(runner.device, torch.float32))
@@ -414,14 +414,14 @@ MISTAKES = {
 
 @every_backend
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_groups_that_do_not_fit_are_refused(runner, mistake):
+def test_groups_of_wrong_sizes_are_refused(runner, mistake):
     first, (vectors_ED, *groups), rows_TC, message = MISTAKES[mistake]
     grad_QTD, vectors_ED, rows_TC = (tensor.to(runner.device) for tensor in (zeros(2, 3, 4), vectors_ED, rows_TC))
     with pytest.raises(ValueError, match=message):
         edge_rows(grad_QTD, first, SourceVectors(vectors_ED, *groups), rows_TC, backend=runner.backend)
 
 
-def test_offsets_and_columns_of_two_numbers_are_refused():
+def test_different_numbers_of_offsets_and_columns_are_refused():
     for offsets in ([], [0, 1], [0, 1, 2, 3]):
         with pytest.raises(ValueError, match=f"^2 groups have 3 offsets, not {len(offsets)}$"):
             SourceVectors(zeros(3, 4), offsets, [0, 1])
@@ -429,7 +429,7 @@ def test_offsets_and_columns_of_two_numbers_are_refused():
 
 @every_backend
 @pytest.mark.parametrize("shape", [(2, 4), (1, 2, 5), (1, 3, 4), (1, 2, 4, 1)], ids=str)
-def test_vectors_of_positions_that_do_not_fit_are_refused(runner, shape):
+def test_position_vectors_of_wrong_shapes_are_refused(runner, shape):
     grad_QTD, vectors = (zeros(*each).to(runner.device) for each in ((2, 3, 4), shape))
     with pytest.raises(ValueError, match="shapes do not fit"):
         position_rows(grad_QTD, vectors, backend=runner.backend)

@@ -124,7 +124,7 @@ def test_integers_are_encoded_exactly_over_many_tiles(runner, activation, dtype)
 @every_backend
 @pytest.mark.parametrize("activation", ["topk", "batchtopk"])
 @pytest.mark.parametrize("k", [1, 39, 40, 41, 500])
-def test_k_may_be_anything_up_to_more_than_there_is(runner, activation, k):
+def test_k_may_exceed_the_number_of_entries(runner, activation, k):
     problem = integer_problem(3, 5, 40)
     assert_exact(runner, problem, activation, k=k)
     with tiles(2, 16):
@@ -144,7 +144,7 @@ def test_equal_values_are_kept_in_order_of_position_and_feature(runner, activati
 
 @every_backend
 @pytest.mark.parametrize("activation", ["topk", "batchtopk"])
-def test_the_largest_are_found_where_they_rise_and_fall_from_tile_to_tile(runner, activation):
+def test_the_largest_are_found_when_values_rise_or_fall_over_tiles(runner, activation):
     """Each tile holds more large entries than the last, so that what was kept is given up again; or the reverse."""
     rising = torch.arange(60.0, dtype=torch.float64) % 53
     for b in (rising, rising.flip(0), -rising):
@@ -180,7 +180,7 @@ def test_a_bound_guessed_from_a_sample_changes_nothing(runner, louder):
 
 @every_backend
 @every_activation
-def test_one_position_takes_everything(runner, activation):
+def test_one_position_can_have_all_entries(runner, activation):
     problem = integer_problem(6, 5, 70)
     problem.x_PD[[0, 1, 2, 4, 5]] = 0
     problem.b_enc_F.clamp_(max=0)
@@ -491,7 +491,7 @@ def test_types_that_no_backend_computes_in_are_refused():
 @pytest.mark.parametrize("where", [0, 1, 2], ids=["x", "w_enc", "b_enc"])
 @pytest.mark.parametrize("index", [0, -1], ids=["first", "last"])
 @pytest.mark.parametrize("value", [torch.nan, -torch.nan, torch.inf, -torch.inf], ids=["nan", "-nan", "inf", "-inf"])
-def test_what_is_not_finite_is_refused(runner, activation, where, index, value):
+def test_values_that_are_not_finite_are_refused(runner, activation, where, index, value):
     problem = integer_problem(3, 4, 40).to(torch.float32)
     problem[where].view(-1)[index] = value
     with tiles(2, 30), pytest.raises(ValueError, match="NaN or infinite pre-activations"):
@@ -519,7 +519,7 @@ WRONG_SHAPES = {
 
 @every_backend
 @pytest.mark.parametrize("wrong", WRONG_SHAPES)
-def test_shapes_that_do_not_fit_are_refused(runner, wrong):
+def test_wrong_shapes_are_refused(runner, wrong):
     problem = integer_problem(3, 4, 6).to(torch.float32)._replace(**WRONG_SHAPES[wrong])
     with pytest.raises(ValueError, match="shapes do not fit"):
         encoded(problem.to(runner.device), "jumprelu", runner.backend)
@@ -527,7 +527,7 @@ def test_shapes_that_do_not_fit_are_refused(runner, wrong):
 
 @every_backend
 @pytest.mark.parametrize("name", ["k", "batch_k"])
-def test_k_that_leaves_nothing_is_refused(runner, name):
+def test_k_below_1_is_refused(runner, name):
     problem = integer_problem(3, 4, 6).to(torch.float32).to(runner.device)
     for k in (0, -1):
         with pytest.raises(ValueError, match=f"^{name} is {k}, and no feature would be active"):

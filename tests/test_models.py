@@ -98,7 +98,7 @@ def test_untied_unembedding_is_its_own_matrix(tmp_path):
     assert torch.equal(load(folder).weights.unembedding(ids), tensors["lm_head.weight"][ids])
 
 
-def test_multimodal_checkpoint_is_its_language_model(tmp_path):
+def test_a_multimodal_checkpoint_gives_its_language_model(tmp_path):
     """The language part, saved as a text model of its own, gives the same logits."""
     folder = write_multimodal(tmp_path / "multimodal")
     assert_same_logits(folder)
@@ -153,7 +153,7 @@ def test_other_families_are_refused(config, tmp_path):
         ("use_bidirectional_attention", True),
     ],
 )
-def test_switches_that_are_not_modelled_are_refused(name, value, copy):
+def test_unsupported_config_switches_are_refused(name, value, copy):
     edit_config(copy, **{name: value})
     refuse(copy, f"{name}={value}", "unmodified Gemma 3")
 
@@ -307,7 +307,7 @@ def test_conversion_happens_once_and_leaves_the_users_file(conversion, tmp_path)
     assert find_model(path).folder != first.folder
 
 
-def test_a_conversion_that_fails_leaves_nothing(conversion, tmp_path, monkeypatch):
+def test_a_failed_conversion_leaves_no_files(conversion, tmp_path, monkeypatch):
     path = write_file(tmp_path / "models")
     whole = gguf._convert_gguf
 

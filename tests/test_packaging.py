@@ -101,7 +101,7 @@ def test_the_package_is_typed():
     assert (ROOT / "cotrace" / "py.typed").is_file()
 
 
-def test_the_wheel_holds_what_is_tracked_and_nothing_else(wheel):
+def test_the_wheel_has_exactly_the_tracked_files(wheel):
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     wanted = {installed_name(name) for name in tracked() if is_installed(name)}
     assert names == wanted
@@ -134,7 +134,7 @@ def test_the_wheel_carries_its_licence_and_its_command(wheel):
     assert archive.read(top).decode().split() == ["cotrace"]
 
 
-def test_the_source_distribution_holds_what_is_tracked_once(built):
+def test_the_source_distribution_has_each_tracked_file_once(built):
     (path,) = built.glob("*.tar.gz")
     names = [name.partition("/")[2] for name in tarfile.open(path).getnames()]
     code = {installed_name(name) for name in tracked() if is_installed(name)}
@@ -143,7 +143,7 @@ def test_the_source_distribution_holds_what_is_tracked_once(built):
     assert len(names) == len(set(names))
 
 
-def test_the_installed_wheel_traces_where_nothing_else_is(target, model_folder, tmp_path):
+def test_the_installed_wheel_traces_without_the_repository(target, model_folder, tmp_path):
     """Every module comes from the wheel, though the test's own environment may have an editable install."""
     code = f"""
         import importlib, pkgutil, sys
@@ -222,7 +222,7 @@ def test_from_the_root_with_the_library(tmp_path):
 
 @pytest.mark.parametrize("root", ["", ".", str(ROOT), f"{ROOT}/tests/.."])
 @pytest.mark.parametrize("first", [True, False])
-def test_the_library_wins_wherever_the_root_stands(root, first, tmp_path):
+def test_the_library_wins_at_any_place_of_the_root_in_the_path(root, first, tmp_path):
     place = str(library(tmp_path))
     code = f"""
         import sys
@@ -260,7 +260,7 @@ def test_nothing_imports_a_room_by_its_bare_name():
     assert not found
 
 
-def test_types_are_seen_through_the_mapping(wheel, tmp_path):
+def test_a_type_checker_sees_the_types_of_the_installed_wheel(wheel, tmp_path):
     """A type checker that knows the wheel only, in an environment of its own, sees what `load` returns."""
     if find_spec("mypy") is None:
         pytest.skip("mypy is not installed: pip install 'cotrace[dev]'")

@@ -230,7 +230,7 @@ def test_failing_graphviz_leaves_the_old_picture(tmp_path, monkeypatch, first, m
 
 
 @pytest.mark.parametrize("name", ["graph.jpg", "graph", "svg", "graph.svg.gz"])
-def test_other_endings_are_refused(tmp_path, name):
+def test_other_suffixes_are_refused(tmp_path, name):
     with pytest.raises(ArgumentError, match=r"\.svg, \.png, \.pdf or \.dot"):
         render(make_graph(n_features=5), tmp_path / name)
 
@@ -244,7 +244,7 @@ def test_limits_too_small_are_refused(tmp_path, limits):
 # --- what is said ---------------------------------------------------------------------------
 
 
-def test_everything_is_said(tmp_path):
+def test_the_picture_has_title_caption_and_legend(tmp_path):
     graph = make_graph(n_features=40)
     assert graph.order.n_nodes < 60
     shown = texts(graph.render(tmp_path / "graph.svg"))
@@ -383,7 +383,7 @@ def test_any_text_of_a_graph_gives_valid_xml(words):
 # --- which part -----------------------------------------------------------------------------
 
 
-def test_a_large_graph_shows_its_strongest_part_and_says_so(tmp_path):
+def test_the_picture_of_a_large_graph_is_cut_and_says_so(tmp_path):
     graph = large_graph()
     shown = texts(graph.render(tmp_path / "graph.svg", max_nodes=50, max_edges=60))
     rows = strongest_nodes(graph, 50)
@@ -402,7 +402,7 @@ def test_limits_hold_and_every_column_has_its_token(max_nodes):
     assert set(node_positions(graph)[rows]) == set(node_positions(graph)[rows[(rows >= 531) & (rows < 595)]])
 
 
-def test_no_shown_node_of_a_cut_picture_hangs_in_the_air():
+def test_every_node_of_a_cut_picture_has_an_edge():
     graph = large_graph()
     rows = strongest_nodes(graph, 60)
     among = edges_among(graph, rows)

@@ -90,7 +90,7 @@ def test_cached_and_computed_rows_are_merged_in_order(load, load_cached, monkeyp
     assert_same(model.trace(LONGER, batch_size=batch_size), expected)
 
 
-def test_more_coverage_computes_what_is_missing_only(load, load_cached, row_counts):
+def test_more_coverage_computes_missing_rows_only(load, load_cached, row_counts):
     model = load_cached("clt")
     some = model.trace(prompt(), coverage=0.8)
     row_counts.clear()
@@ -100,7 +100,7 @@ def test_more_coverage_computes_what_is_missing_only(load, load_cached, row_coun
     assert_same(more, load("clt").trace(prompt(), coverage=0.95))
 
 
-def test_rows_behind_a_difference_are_not_reused(load, load_cached, row_counts):
+def test_rows_after_a_difference_are_not_reused(load, load_cached, row_counts):
     other = [*prompt()[:5], 17, *prompt()[6:]]
     model = load_cached("clt")
     model.trace(prompt())

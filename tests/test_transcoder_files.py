@@ -77,7 +77,7 @@ def encode_all(transcoders, weights, passes):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dropped", [(), ("skip",), ("skip", "threshold")], ids=lambda names: "-".join(names) or "full")
-def test_every_layout_reads_and_writes_what_its_tensors_say(layout, dropped, tmp_path, arch, weights, passes):
+def test_every_layout_is_read_with_the_right_orientation(layout, dropped, tmp_path, arch, weights, passes):
     if layout == "ct-clt":
         dropped = ("skip", *dropped)
     layers = without(random_layers(), *dropped)
@@ -161,7 +161,7 @@ def test_the_config_decides_between_topk_and_a_threshold_in_the_file(tmp_path, a
         ("a: [1", ("config.yaml", "not valid YAML")),
     ],
 )
-def test_configs_that_cannot_be_traced(config, words, tmp_path, refused):
+def test_unsupported_configs_are_refused(config, words, tmp_path, refused):
     folder = write_layers(tmp_path, "ct-per-layer", random_layers())
     (folder / "config.yaml").write_text(config)
     refused(folder, *words)
@@ -393,7 +393,7 @@ def test_a_path_that_does_not_exist(spec, tmp_path, refused):
     refused(tmp_path / spec, "does not exist")
 
 
-def test_paths_that_hold_nothing_to_trace(tmp_path, refused):
+def test_paths_without_transcoders_are_refused(tmp_path, refused):
     refused(tmp_path, "holds no transcoders", "params_layer_0.safetensors")
     save({"x": torch.zeros(1)}, tmp_path / "model.safetensors")
     refused(tmp_path, "holds no transcoders")

@@ -150,7 +150,7 @@ def test_controls_are_other_features_of_nearly_the_same_size(model, whole):
         )
 
 
-def test_sizes_are_the_lengths_of_what_is_written(load):
+def test_sizes_are_the_norms_of_source_vectors(load):
     for kind in ("clt", "per-layer", "neurons"):
         model = load(kind)
         prompt = model._prompt_context(tiny.prompt(), None)
@@ -166,7 +166,7 @@ def test_sizes_are_the_lengths_of_what_is_written(load):
 # --- the record -------------------------------------------------------------------------------
 
 
-def test_the_record_has_what_was_asked_for(validated, whole):
+def test_the_record_has_the_requested_ablations(validated, whole):
     record = validated.info["validation"]
     top = [row["node"] for row in record["nodes"] if row["control_size"] is not None]
     influence = whole.column("influence")[whole.order.features]
@@ -192,7 +192,7 @@ def test_the_same_seed_gives_the_same_record(model, whole, validated):
     assert other.info["validation"] != validated.info["validation"]
 
 
-def test_it_is_kept_in_the_file_and_goes_when_nodes_are_numbered_anew(validated, tmp_path):
+def test_the_record_is_saved_and_removed_by_pruning(validated, tmp_path):
     path = validated.save(tmp_path / "graph.arrow")
     opened = cotrace.open(path)
     assert opened.info["validation"] == json.loads(json.dumps(validated.info["validation"]))
@@ -214,7 +214,7 @@ def test_the_plot(validated, tmp_path, ending):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_what_cannot_be_plotted_is_refused(validated, whole, tmp_path):
+def test_graphs_without_a_validation_cannot_be_plotted(validated, whole, tmp_path):
     with pytest.raises(ValueError, match="has no validation"):
         plot_validation(whole, tmp_path / "plot.svg")
     with pytest.raises(ValueError, match=r"\.svg, \.png, \.pdf"):
@@ -329,7 +329,7 @@ def test_a_graph_may_have_influence_in_errors_only(model, whole, tmp_path, capsy
 # --- refusals ---------------------------------------------------------------------------------
 
 
-def test_graphs_of_others_are_refused(model, load, whole):
+def test_graphs_of_another_model_are_refused(model, load, whole):
     with pytest.raises(ValueError, match="traced with the transcoders"):
         load("clt").validate(whole, **FEW)
     other = whole.with_validation({}).info | {"model": {**whole.info["model"], "sha256": "0" * 64}}
@@ -349,7 +349,7 @@ def test_nothing_to_measure_is_refused(model, whole, name):
         model.validate(whole, **{**FEW, name: 0})
 
 
-def test_groups_of_what_cannot_be_ablated_are_refused(model, whole):
+def test_groups_of_nodes_that_cannot_be_ablated_are_refused(model, whole):
     for nodes, cure in (([], "has no nodes"), (5, "has no nodes"), ([3, 3], "names a node twice")):
         with pytest.raises(ValueError, match=cure):
             model.validate(whole, groups={"wrong": nodes}, **FEW)
@@ -364,7 +364,7 @@ def test_groups_of_what_cannot_be_ablated_are_refused(model, whole):
         model.validate(whole, groups={"first": [whole.order.errors.start]}, **FEW)
 
 
-def test_a_correlation_needs_several_that_differ():
+def test_a_correlation_needs_several_different_values():
     random = np.random.default_rng(0)
     assert correlation(np.arange(9.0), np.arange(9.0), random) is None
     assert correlation(np.ones(15), np.arange(15.0), random) is None
@@ -415,7 +415,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("wrong", "cure"), MISTAKES.values(), ids=MISTAKES)
-def test_mistakes_are_one_line_and_leave_everything_as_it_was(command, path, monkeypatch, wrong, cure):
+def test_mistakes_are_one_line_and_change_no_files(command, path, monkeypatch, wrong, cure):
     monkeypatch.chdir(path.parent)
     (path.parent / "folder.svg").mkdir()
     before = path.read_bytes()
