@@ -1,4 +1,4 @@
-"""Fixtures shared by the tests: a tiny model, and it loaded with every kind of transcoders."""
+"""Fixtures shared by the tests: a tiny model, loaded with every kind of transcoders."""
 
 import functools
 import os
@@ -24,7 +24,7 @@ def model_folder(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def transcoder_spec(tmp_path_factory):
-    """Function from a kind to the spec of its files, written once."""
+    """Return a function from a kind to the spec of its files, which are written once."""
     root, written = tmp_path_factory.mktemp("transcoders"), {}
 
     def spec(kind: str) -> str:
@@ -37,7 +37,7 @@ def transcoder_spec(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def load(model_folder, transcoder_spec):
-    """Function from a kind and a dtype to a loaded model."""
+    """Return a function from a kind and a dtype to a loaded model."""
     import cotrace
 
     return lambda kind, dtype="float64": cotrace.load(model_folder, transcoder_spec(kind), dtype=dtype, device="cpu")
@@ -45,7 +45,7 @@ def load(model_folder, transcoder_spec):
 
 @pytest.fixture(scope="module")
 def model_of(load):
-    """Function from a kind and a dtype to a model that is loaded once, as are its transcoders' files."""
+    """Return a function from a kind and a dtype to a model that is loaded once."""
 
     @functools.cache
     def model(kind, dtype="float64"):
@@ -59,7 +59,7 @@ def model_of(load):
 
 @pytest.fixture(scope="module")
 def hf_model(model_folder):
-    """The library's own model, in float64."""
+    """Return the model of the transformers library, in float64."""
     from transformers import Gemma3ForCausalLM
 
     return Gemma3ForCausalLM.from_pretrained(model_folder, dtype=torch.float64).requires_grad_(False)
@@ -67,7 +67,7 @@ def hf_model(model_folder):
 
 @pytest.fixture(scope="module")
 def one_thread():
-    """One thread each for torch and numba: in tiny products, several mostly wait for each other."""
+    """Use one thread each in torch and numba: in tiny products, several mostly wait for one another."""
     import numba
 
     before = torch.get_num_threads(), numba.get_num_threads()
@@ -80,7 +80,7 @@ def one_thread():
 
 @pytest.fixture
 def command(monkeypatch, capsys):
-    """Function that runs a command of the command line in this process: its status, output and errors."""
+    """Return a function that runs a command in this process and returns its status, output and errors."""
     from rich.console import Console
 
     from cotrace.cli.app import main

@@ -1,4 +1,4 @@
-"""Interventions in float64 with dense decoders, sharing no code with the engine.
+"""Interventions in float64 with dense decoders. It shares no code with the package.
 
 A plain forward pass over the Hugging Face modules, in which nodes are edited as the definitions say:
 
@@ -51,7 +51,7 @@ class Dense(NamedTuple):
 
 
 def dense_layers(transcoders, width: int, n_layers: int) -> list[Dense] | None:
-    """All layers, with zeros for what the files lack; None for neurons."""
+    """Return all layers, with zeros for tensors that the files lack; None for neurons."""
     if transcoders.kind == "neurons":
         return None
     layers = []
@@ -96,7 +96,7 @@ class Reference:
         layers: Iterable[int] | None = None,
         errors: str = "recomputed",
     ) -> ReferenceRun:
-        """One pass with changes."""
+        """Run the model with edits; return all values."""
         config, text, plain, done = self.hf_model.config, self.hf_model.model, self.plain, ReferenceRun()
         n_layers = config.num_hidden_layers
         frozen = set() if freeze == "none" else set(range(n_layers) if layers is None else layers)
@@ -129,7 +129,7 @@ class Reference:
         return done
 
     def _mlp(self, index: int, block, x: Tensor, here: list[Edit], done: ReferenceRun, is_frozen: bool, errors: str):
-        """The MLP's output (P, D) as changed, and its norm's scale."""
+        """Return the MLP's output (P, D) with edits, and the scale of its norm."""
         plain, responds = self.plain, not is_frozen and errors == "recomputed"
         real, hidden, scale = self._real(block, x)
         own = plain.natural[index] if is_frozen else self._activations(index, x, hidden)
@@ -159,7 +159,7 @@ class Reference:
         return y, scale
 
     def _real(self, block, x: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """The MLP itself: output after its norm, hidden neurons, the norm's scale."""
+        """Run the MLP; return its output after the norm, the hidden neurons, and the scale of the norm."""
         if hidden is None:
             gate = torch.nn.functional.gelu(x @ block.mlp.gate_proj.weight.double().T, approximate="tanh")
             hidden = gate * (x @ block.mlp.up_proj.weight.double().T)
@@ -168,7 +168,7 @@ class Reference:
         return raw * scale, hidden, scale
 
     def _activations(self, index: int, x: Tensor, hidden: Tensor) -> Tensor:
-        """Of all features (P, F), zero at masked positions; of all neurons everywhere."""
+        """Return activations of all features (P, F), zero at masked positions; of all neurons at every position."""
         if self.dense is None:
             return hidden
         layer = self.dense[index]
@@ -176,14 +176,14 @@ class Reference:
         return z * (z > layer.threshold) * (z > 0) * self.open
 
     def _nodes(self, hidden: Tensor, block) -> Tensor:
-        """The neurons that are nodes (P, M): the strongest at open positions, zero for others."""
+        """Return the neurons that are nodes (P, M): the strongest at unmasked positions, zero for others."""
         factor = 1 + block.post_feedforward_layernorm.weight.double()
         length = (block.mlp.down_proj.weight.double().T * factor).norm(dim=1)
         best = (hidden.abs() * length).topk(self.strongest, dim=1).indices
         return torch.zeros_like(hidden).scatter(1, best, hidden.gather(1, best)) * self.open
 
     def _reconstruct(self, index: int, activations: list[Tensor], x: Tensor, block, scale: Tensor) -> Tensor:
-        """What features write at a layer, with its bias and skip, (P, D)."""
+        """Return the output of features at a layer, with its bias and skip, (P, D)."""
         if self.dense is None:
             return activations[-1] @ block.mlp.down_proj.weight.double().T * scale
         layer = self.dense[index]
@@ -193,6 +193,6 @@ class Reference:
         return y
 
     def _decoded(self, source: int, index: int, activations: Tensor) -> Tensor | float:
-        """What a layer's features write at a layer; zero where per-layer features do not reach."""
+        """Return the output of one layer's features at a layer; zero at other layers for per-layer features."""
         decoder, j = self.dense[source].w_dec, index - source
         return activations @ decoder[:, j] if j < decoder.shape[1] else 0.0

@@ -1,4 +1,4 @@
-"""A Hub on 127.0.0.1 for the real client: enough of its API to list and download repositories."""
+"""A Hub on 127.0.0.1 for the real client, with enough of the API to list and download repositories."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ class LoopbackHub:
         self._server.server_close()
 
     def resolve(self, repo: str, revision: str) -> tuple[str, Path] | None:
-        """Commit and folder of a revision, which may be a commit itself."""
+        """Return commit and folder of a revision, which may be a commit."""
         for name, folder in self.repos[repo].items():
             commit = commit_of(repo, name)
             if revision in (name, commit):

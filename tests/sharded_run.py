@@ -1,6 +1,6 @@
-"""A few steps of training in one of several processes: `sharded_run.py RANK SIZE RENDEZVOUS OUT CONFIG`.
+"""Train a few steps in one of several processes: `sharded_run.py RANK SIZE RENDEZVOUS OUT CONFIG`.
 
-A process of its own, since a process group is the whole process's. Rank 0 writes the whole dictionary.
+It runs in a separate process, which a process group needs. Rank 0 writes the whole dictionary.
 """
 
 import json

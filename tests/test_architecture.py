@@ -93,7 +93,7 @@ PERMITTED = {
 
 @pytest.fixture
 def package(tmp_path):
-    """Function that writes files into an empty package with all rooms, and returns its root."""
+    """Return a function that writes files into an empty package with all rooms, and returns its root."""
     for room in ALLOWED:
         folder = tmp_path / room.replace(".", "/")
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Many prompts: one bad prompt harms no other, a stopped run goes on, and the results are one data set."""
+"""Many prompts: a bad prompt fails alone, a stopped run resumes, and the results are one data set."""
 
 import functools
 import json
@@ -38,7 +38,7 @@ TEXTS = {"id": pa.string()}
 
 @pytest.fixture(scope="module")
 def folder(model_folder, tmp_path_factory):
-    """The tiny model with a tokenizer."""
+    """Return the folder of the tiny model with a tokenizer."""
     return write_tokenizer(shutil.copytree(model_folder, tmp_path_factory.mktemp("worded") / "model"))
 
 
@@ -61,7 +61,7 @@ def records(out):
 
 
 def by_status(out):
-    """Ids by the status of their last record."""
+    """Return ids by the status of their last record."""
     last = {record["id"]: record["status"] for record in records(out)}
     return {status: {name for name in last if last[name] == status} for status in set(last.values())}
 
@@ -71,7 +71,7 @@ def as_dataset(out):
 
 
 def content(out):
-    """Bytes of every file."""
+    """Return the bytes of every file."""
     return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
@@ -138,7 +138,7 @@ def test_lines_may_be_blank_and_ids_are_row_numbers(tmp_path):
 
 @pytest.fixture(scope="module")
 def data_set(model, tmp_path_factory):
-    """Results of three numbered prompts with unpruned graphs, and what a killed process leaves."""
+    """Return the results of three numbered prompts with unpruned graphs, and leftovers of a killed process."""
     out = tmp_path_factory.mktemp("set")
     cotrace.trace_many([TEXT, IDS, CHAT], out, model=model, full=True, **LITTLE)
     (out / "id=1/.circuit.arrow.77.part").write_bytes(b"torn")
@@ -290,7 +290,7 @@ def test_a_bad_prompt_fails_alone_and_is_tried_again(model, tmp_path):
 
 @pytest.fixture
 def raising(monkeypatch):
-    """Function that makes the tracing of some texts raise errors."""
+    """Return a function that makes the tracing of some texts raise errors."""
     trace = Model.trace
 
     def install(errors):
@@ -415,7 +415,7 @@ def test_two_processes_do_not_share_a_folder(tmp_path):
 
 @pytest.fixture(scope="module")
 def command(folder):
-    """The command line that traces a file into a folder, and how to run it."""
+    """Return a function that runs the command that traces a file into a folder."""
 
     def arguments(file, out, *more):
         return [
@@ -451,7 +451,7 @@ def test_the_same_command_resumes_after_any_interruption(command, tmp_path):
 
 
 def stop_after(arguments, out, stop, status, n_more=3):
-    """Start a command, stop it when it has done so many prompts more, and return what it said."""
+    """Start a command, stop it after this many more prompts, and return its output."""
     before = len(records(out)) if out.exists() else 0
     restore = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731
     environment = {**os.environ, **ONE_THREAD}
@@ -470,7 +470,7 @@ def stop_after(arguments, out, stop, status, n_more=3):
 
 @pytest.fixture(scope="module")
 def ray():
-    """A local cluster of two CPUs, for all tests."""
+    """Return Ray, connected to a local cluster of two CPUs."""
     pytest.importorskip("ray", reason="NOT TESTED: Ray is not installed: pip install 'cotrace[ray]'")
     with cluster("local") as ray:
         yield ray

@@ -26,7 +26,7 @@ from cotrace.target_syntax import parse_bytes, parse_positions, parse_target, pa
 
 @pytest.fixture(scope="module")
 def prompt():
-    """A text that the reference model's tokenizer knows."""
+    """Return a text that the reference model's tokenizer knows."""
     return cotrace.load(REFERENCE / "model", device="cpu").tokenizer.hf_tokenizer.decode([20, 30, 40])
 
 

@@ -31,7 +31,7 @@ def sequences(n: int, length: int = 9, seed: int = 0) -> np.ndarray:
 
 
 class RealMLP:
-    """The model's own MLPs, computed apart from the library."""
+    """The model's own MLPs, computed without the library."""
 
     name = "real"
 
@@ -70,7 +70,7 @@ def test_the_loss_equals_that_of_the_logits(load):
 
 
 def test_baselines_are_least_squares(load):
-    """On the text they are fitted to, mean ablation leaves all of the variance, an affine map what it must."""
+    """On the text they are fitted to, mean ablation leaves all variance, the affine map the least-squares residual."""
     model, ids_SP = load("neurons", "float32"), sequences(30)
     mean, affine = fit_baselines(model, ids_SP)
     results = evaluate_replacements(model, [mean, affine], ids_SP, QUIET)
@@ -95,7 +95,7 @@ def test_an_input_that_the_norm_switches_off_does_not_stop_the_affine_map(tmp_pa
 
 @pytest.mark.parametrize("kind", [kind for kind in tiny.KINDS if kind != "neurons"])
 def test_transcoders_replace_mlps_as_in_tracing(load, kind):
-    """What is written is the MLP's output less the error node, at every layer and position."""
+    """The output is the MLP's output minus the error node, at every layer and position."""
     model = load(kind, "float32")
     ids = tiny.prompt(9)
     frozen = model.replacement(ids)
@@ -142,7 +142,7 @@ def text(tmp_path_factory):
 
 
 def test_train_from_the_command_line(with_tokenizer, text, tmp_path):
-    """On a text and on what the model writes itself; the result can be evaluated."""
+    """Train on a text and on samples of the model; the result can be evaluated."""
     sizes = ["--width", "24", "--target-l0", "3", "--tokens", "300", "--batch-tokens", "64", "--context", "16"]
     data = ["--data", text, "--data", "samples:4", "--device", "cpu", "--model", with_tokenizer]
     trained = command("train", *data, "--out", tmp_path / "run", *sizes)

@@ -18,7 +18,7 @@ TOKEN = 7
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Gemma3:
-    """A model in float64 with sliding and full layers, and two query heads for each key head."""
+    """Return a model in float64 with sliding and full layers, and two query heads for each key head."""
     folder = tiny.write_model(tmp_path_factory.mktemp("model"))
     return Gemma3(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64).eval(), torch.float64)
 
@@ -29,7 +29,7 @@ def blocks(request, monkeypatch):
 
 
 def frozen_layers(weights: Gemma3, attention: bool, norms: bool) -> list[FrozenLayer]:
-    """The layers of a pass over other tokens: frozen values that the pass would not compute itself."""
+    """Return the layers of a pass over other tokens: frozen values that differ from those of the pass itself."""
     frozen = []
     for done in ForwardPass(weights, weights.embed(IDS.flip(0))):
         rms = (done.rms_attn_in_P, done.rms_attn_out_P, done.rms_mlp_in_P) if norms else (None, None, None)

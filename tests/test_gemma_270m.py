@@ -40,7 +40,7 @@ TENSORS = {  # name in the file: name in the folder
 
 @pytest.fixture(scope="module")
 def folder() -> Path:
-    """The converted model, in the default cache: it is converted once, not once a test run."""
+    """Return the converted model in the default cache: it is converted once, not in every test run."""
     return find_model(PYPI_MODEL).folder
 
 
@@ -51,7 +51,7 @@ def model(folder):
 
 @pytest.fixture(scope="module")
 def quantised(tmp_path_factory):
-    """Tensors of the quantised file by name."""
+    """Return the tensors of the quantised file by name."""
     path = package.assemble(tmp_path_factory.mktemp("gguf") / package.MODEL_NAME)
     yield {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
     path.unlink()

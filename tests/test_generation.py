@@ -1,4 +1,4 @@
-"""What a model writes while it is steered: against a dense reference, without a cache, and by the library."""
+"""Generation with edits, compared with a dense reference, with generation without a cache, and with the library."""
 
 import functools
 
@@ -48,14 +48,12 @@ STEERING = [
 
 
 def steer(at):
-    """All of STEERING at a place."""
-    return {
-        NODES[kind](layer, what, position=at): EDITS[change](value) for kind, layer, what, change, value in STEERING
-    }
+    """Return all edits of STEERING at a position."""
+    return {NODES[kind](layer, what, position=at): EDITS[edit](value) for kind, layer, what, edit, value in STEERING}
 
 
 def equal(one, other) -> bool:
-    """Whether two generations are the same to the last bit."""
+    """Return whether two generations are equal bit by bit."""
     return (one.token_ids, one.probabilities, one.ended) == (other.token_ids, other.probabilities, other.ended)
 
 
@@ -85,11 +83,11 @@ def test_every_step_is_the_dense_reference(model_of, hf_model, kind, setting, tu
 @pytest.mark.parametrize("queries", [256, 3])
 @with_settings(["clt-affine", "neurons"])
 def test_a_cache_only_changes_rounding(model_of, monkeypatch, kind, setting, queries):
-    """Also where the prompt, and what is written, are longer than the sliding window, and than blocks of patterns."""
+    """Also for a prompt and new tokens longer than the sliding window and than blocks of patterns."""
     monkeypatch.setattr(pattern, "BLOCK_QUERIES", queries)
     model, options = model_of(kind), {"max_new_tokens": NEW, "temperature": 3.0, **SETTINGS[setting]}
-    for changes in (None, *map(steer, PLACES if queries == 256 else ["all"])):
-        cached, again = (model.generate(prompt(), changes, use_cache=use, **options) for use in (True, False))
+    for edits in (None, *map(steer, PLACES if queries == 256 else ["all"])):
+        cached, again = (model.generate(prompt(), edits, use_cache=use, **options) for use in (True, False))
         assert cached.token_ids == again.token_ids
         assert cached.probabilities == pytest.approx(again.probabilities, rel=1e-9)
         assert len(cached.token_ids) == NEW
@@ -137,15 +135,15 @@ def test_edits_without_effect_generate_the_same_bits(model_of, kind, setting, dt
     ]
     for use_cache in (True, False):
         plain = model.generate(prompt(), use_cache=use_cache, **options)
-        for changes in kept:
-            written = model.generate(prompt(), changes, use_cache=use_cache, **options, **SETTINGS[setting])
+        for edits in kept:
+            written = model.generate(prompt(), edits, use_cache=use_cache, **options, **SETTINGS[setting])
             assert equal(written, plain)
             assert all(torch.equal(written.next_probabilities(n), plain.next_probabilities(n)) for n in range(6))
 
 
 @with_settings(["clt-affine", "neurons"])
 def test_the_first_step_is_an_intervention(model_of, kind, setting):
-    """Changes at the prompt's positions move it as `intervene` does; those at "generated" ones leave it as it is."""
+    """Edits at positions of the prompt change it as `intervene` does; edits at "generated" do not change it."""
     model, options = model_of(kind), SETTINGS[setting]
     plain = model.generate(prompt(), max_new_tokens=1).next_probabilities(0)
     for at in PLACES:
@@ -160,7 +158,7 @@ def test_the_first_step_is_an_intervention(model_of, kind, setting):
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_the_prompt_affects_new_tokens_through_attention_only(model_of, setting):
-    """After the last layer there is no attention: a change there moves the first token, and nothing later by itself."""
+    """After the last layer there is no attention: an edit there changes the first token and nothing later."""
     model, options = model_of("clt-affine"), SETTINGS[setting]
     for layer, reaches in ((2, False), (0, True)):
         written = model.generate(
@@ -189,9 +187,9 @@ def test_seeds_repeat(model_of):
 
 
 def test_a_low_temperature_is_greedy(model_of):
-    model, changes = model_of("clt"), steer("all")
-    greedy = model.generate(prompt(), changes, max_new_tokens=NEW)
-    assert equal(greedy, model.generate(prompt(), changes, max_new_tokens=NEW, temperature=1e-3, seed=5))
+    model, edits = model_of("clt"), steer("all")
+    greedy = model.generate(prompt(), edits, max_new_tokens=NEW)
+    assert equal(greedy, model.generate(prompt(), edits, max_new_tokens=NEW, temperature=1e-3, seed=5))
     for step, token in enumerate(greedy.token_ids):
         assert token == int(greedy.next_probabilities(step).argmax())
 
@@ -240,7 +238,7 @@ def test_a_token_that_ends_the_text_is_the_last(model_of, monkeypatch):
 
 @pytest.mark.parametrize("end", ["<eos>", "<end_of_turn>"])
 def test_texts_and_turns_end(worded, end):
-    """A model that is steered to an end stops there; the prompt's own ends do not count."""
+    """A model that is steered to an end token stops there; end tokens in the prompt do not count."""
     token = SPECIALS.index(end)
     assert worded.tokenizer.end_token_ids() == {SPECIALS.index("<eos>"), SPECIALS.index("<end_of_turn>")}
     towards = worded.weights.unembedding(torch.tensor([token]))[0]
@@ -259,14 +257,14 @@ def test_texts_and_turns_end(worded, end):
 
 def test_texts_and_chats(worded):
     text, ids = "The opposite of hot is", [SPECIALS.index("<bos>"), *(WORDS.index(w) + 6 for w in WORDS[3:8])]
-    changes = {Feature(1, 3): set_to(3), Direction(1, direction(), position="generated"): add(2)}
-    by_text, by_ids = (worded.generate(p, changes, max_new_tokens=5) for p in (text, ids))
+    edits = {Feature(1, 3): set_to(3), Direction(1, direction(), position="generated"): add(2)}
+    by_text, by_ids = (worded.generate(p, edits, max_new_tokens=5) for p in (text, ids))
     assert equal(by_text, by_ids)
     assert by_text.text == worded.tokenizer.decode(by_ids.token_ids)
     chat = [{"role": "user", "content": "The opposite"}]
-    both = worded.generate_many([chat, text], changes, max_new_tokens=5)
+    both = worded.generate_many([chat, text], edits, max_new_tokens=5)
     assert [one.token_ids for one in both] == [
-        worded.generate(p, changes, max_new_tokens=5).token_ids for p in (chat, text)
+        worded.generate(p, edits, max_new_tokens=5).token_ids for p in (chat, text)
     ]
     masked = {Feature(1, 3, position=range(4, len(worded.tokenize(chat)))): set_to(3)}  # not the chat's opening
     prompted = {Feature(1, 3, position="prompt"): set_to(3)}
@@ -283,9 +281,9 @@ def test_several_prompts(model_of):
 
 
 def test_layers_given_as_an_iterator_apply_to_every_prompt(model_of):
-    model, changes = model_of("clt-affine"), steer("all")
-    expected = model.generate(prompt(), changes, max_new_tokens=2, freeze="all")
-    for one in model.generate_many([prompt()] * 2, changes, max_new_tokens=2, freeze="all", layers=iter(range(LAYERS))):
+    model, edits = model_of("clt-affine"), steer("all")
+    expected = model.generate(prompt(), edits, max_new_tokens=2, freeze="all")
+    for one in model.generate_many([prompt()] * 2, edits, max_new_tokens=2, freeze="all", layers=iter(range(LAYERS))):
         assert equal(one, expected)
 
 

@@ -38,7 +38,7 @@ def path(tmp_path):
 
 
 def refusal(path, match=None):
-    """The one line that says why a file cannot be opened."""
+    """Assert that a file is refused with one line that matches a text."""
     with pytest.raises(ValueError, match=match) as caught:
         open_graph(path)
     text = str(caught.value)
@@ -203,7 +203,7 @@ def test_saving_over_the_file_that_is_mapped(graph, path):
 
 
 def check_invariants(graph):
-    """What all code that is given a graph relies on; also calls that code."""
+    """Check the invariants that all functions of a graph rely on, and call these functions."""
     size = graph.order.n_nodes
     targets, sources = graph.csr.edge_targets(), graph.csr.indices
     layer = graph.column("layer", missing=-1).copy()
@@ -222,7 +222,7 @@ def check_invariants(graph):
 
 
 def survives(path) -> bool:
-    """Whether a damaged file still opens; then as a sound graph."""
+    """Return whether a damaged file still opens; if it does, it must be a valid graph."""
     try:
         graph = open_graph(path)
     except ValueError:
@@ -233,7 +233,7 @@ def survives(path) -> bool:
 
 
 def flip_bytes(folder, seed, count):
-    """Damage a small file again and again; runs in a process of its own, which it may crash."""
+    """Damage a small file again and again; run in a separate process, which it may crash."""
     rng = np.random.default_rng(seed)
     path = random_graph(seed, n_layers=3, n_positions=2, n_features=5, n_errors=3).save(Path(folder) / "graph.arrow")
     data = np.fromfile(path, np.uint8)
@@ -297,7 +297,7 @@ def test_other_than_one_record_batch(graph, path, rows):
 
 
 def with_column(table, name, values):
-    """The table with one column replaced, its type and metadata kept."""
+    """Return the table with one column replaced, with the same type and metadata."""
     index = table.schema.get_field_index(name)
     field = table.schema.field(index)
     values = values if isinstance(values, pa.Array) else pa.array(values, field.type)
@@ -305,7 +305,7 @@ def with_column(table, name, values):
 
 
 def put(name, value, row=0):
-    """Edit: one entry of a column."""
+    """Return a function that replaces one entry of a column."""
 
     def edit(table):
         values = table[name].to_pylist()
@@ -316,7 +316,7 @@ def put(name, value, row=0):
 
 
 def put_edge(name, value, row, edge):
-    """Edit: the source or weight of one edge of a row."""
+    """Return a function that replaces the source or weight of one edge of a row."""
 
     def edit(table):
         rows = table[name].to_pylist()
@@ -327,7 +327,7 @@ def put_edge(name, value, row, edge):
 
 
 def lists(table, name, values, offsets=None, mask=None):
-    """A list column with these values, and what the file's writer would never give it."""
+    """Return a list column with these values, and with offsets or nulls that the writer never makes."""
     old = table[name].chunk(0)
     offsets = old.offsets if offsets is None else pa.array(offsets, pa.int32())
     return with_column(table, name, pa.ListArray.from_arrays(offsets, values, type=old.type, mask=mask))
@@ -359,7 +359,7 @@ def swapped_rows(table):
 
 
 def of_type(name, kind):
-    """Edit: a column of another type."""
+    """Return a function that changes the type of a column."""
 
     def edit(table):
         index = table.schema.get_field_index(name)
@@ -369,7 +369,7 @@ def of_type(name, kind):
 
 
 def other_kinds(names=KINDS, first=0):
-    """Edit: other names for the kinds, or another kind for the first node."""
+    """Return a function that changes the names of the kinds, or the kind of the first node."""
 
     def edit(table):
         codes = table["kind"].chunk(0).indices.to_numpy().copy()
@@ -380,12 +380,12 @@ def other_kinds(names=KINDS, first=0):
 
 
 def appended(name, new):
-    """Edit: a copy of a column at the end, under this name."""
+    """Return a function that appends a copy of a column under a name."""
     return lambda table: table.append_column(table.schema.field(name).with_name(new), table[name])
 
 
 def chain(*edits):
-    """Edit: one after the other."""
+    """Return a function that makes several edits one after the other."""
 
     def edit(table):
         for each in edits:
@@ -396,7 +396,7 @@ def chain(*edits):
 
 
 def edge_into(row):
-    """Edit: an edge from the first feature into a row that has none."""
+    """Return a function that adds an edge from the first feature into a row without edges."""
     return chain(put("sources", [0], row), put("weights", [1.0], row))
 
 

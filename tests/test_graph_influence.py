@@ -113,7 +113,7 @@ def test_scores_are_shares():
 
 
 def site_graph(rng, missing: float):
-    """CSR of a graph as it is traced: all features of a site have the same sources, but for edges that are missing."""
+    """Return the CSR of a traced graph: all features of a site have the same sources, except for missing edges."""
     layers, positions, each = 4, 5, 9
     layer, position = (
         np.repeat(np.arange(layers), positions * each),

@@ -1,4 +1,4 @@
-"""Files of older format versions open, with every number that the code of their time read from them."""
+"""Files of older format versions open, with every number that the code of that version read from them."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ def old_file(name: str) -> Path:
 
 
 def recorded_results(name: str) -> dict:
-    """What the code of the file's time read from it."""
+    """Return the results that the code of the file's version computed from it."""
     return json.loads((DATA / f"version_1_{name}.json").read_text())
 
 

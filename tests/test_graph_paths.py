@@ -14,7 +14,7 @@ SMALL = graphs(n_features=8, n_errors=3)
 
 
 def all_paths(graph, target=None, through_errors=False):
-    """Every path of positive strength from a token (or error) to a target: nodes -> (strength, sign)."""
+    """Return every path of positive strength from a token (or error) to a target: nodes -> (strength, sign)."""
     matrix, order = dense(graph), graph.order
     shares, starts = normalised(matrix), {*range(order.tokens.start, order.tokens.stop)}
     if through_errors:

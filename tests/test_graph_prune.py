@@ -1,4 +1,4 @@
-"""Pruning against a plain dense implementation of its definition, and what every pruned graph keeps."""
+"""Pruning against a plain dense implementation of its definition, and invariants of pruned graphs."""
 
 import math
 
@@ -19,7 +19,7 @@ LOGIT_ONLY = np.array([0, 0, 0, 0, 1.0])
 
 
 def cut(scores, share):
-    """Smallest score that is kept. Cases that rounding decides are not tested."""
+    """Return the smallest score that is kept. Cases that rounding decides are not tested."""
     ranked = sorted((score for score in scores.ravel() if score > 0), reverse=True)
     reached = np.cumsum(ranked) / max(sum(ranked), 1e-300)
     rank = len(ranked) - 1 if share == 1 else sum(reached < share)

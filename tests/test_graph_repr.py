@@ -1,4 +1,4 @@
-"""What graphs and their parts show: one informative line each, and a picture in notebooks."""
+"""Reprs of graphs and their parts: one informative line each, and a picture in notebooks."""
 
 from xml.etree import ElementTree
 

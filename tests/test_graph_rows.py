@@ -1,4 +1,4 @@
-"""Rows on their way to disk: the writer gives the CSR of what was put in, and leaves no files."""
+"""`RowWriter`: it returns the CSR of the rows that it was given, and leaves no files."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ from cotrace.graphs.rows import SparseRows, in_node_order, rows_of_block
 
 
 def temporary_files():
-    """Files of ours that this process holds open, by the names they have or had."""
+    """Return the names of cotrace's temporary files that this process has open."""
     links = (
         os.readlink(f"/proc/self/fd/{fd}")
         for fd in os.listdir("/proc/self/fd")
@@ -25,7 +25,7 @@ def temporary_files():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("room", [0, 1000])
 def test_written_rows_equal_scipys_csr(dtype, room):
-    """Blocks of rows from the last to the first, with rows that nothing was said of in between."""
+    """Write blocks of rows from the last to the first, with missing rows in between."""
     rng, width = np.random.default_rng(0), 30
     whole, blocks = np.zeros((25, width), dtype), []
     for nodes, columns in [([22, 23], 7), ([21], 1), ([], 5), ([9, 12, 20], 0), ([*range(9)], 30)]:

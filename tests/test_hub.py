@@ -1,4 +1,4 @@
-"""The Hugging Face Hub, through its real client: a server on 127.0.0.1 plays the Hub.
+"""The Hugging Face Hub, through its real client, with a server on 127.0.0.1 in place of the Hub.
 
 The client reads its settings when it is imported, so every situation is a process of its own that
 tries several things one after another.
@@ -65,7 +65,7 @@ def attempt(folder: Path, url: str, home: Path, jobs: dict[str, tuple[str, str]]
 
 @pytest.fixture(scope="module")
 def places(model_folder, tmp_path_factory):
-    """Folders that the Hub serves."""
+    """Return the folders that the Hub serves."""
     root = tmp_path_factory.mktemp("hub")
     scope = write_layers(root / "scope", "scope-clt", without(random_layers(1), "skip"))
     write_layers(scope, "scope-per-layer", random_layers(2))
@@ -150,14 +150,14 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def online(hub, home, jobs, tmp_path_factory):
-    """Everything tried with the Hub there; keeps what it downloaded in `home`."""
+    """Return the results with the Hub running; downloads stay in `home`."""
     folder = tmp_path_factory.mktemp("online") / "graphs"
     return folder, attempt(folder, hub.url, home, jobs)
 
 
 @pytest.fixture(scope="module")
 def unreachable(online, hub, home, jobs, tmp_path_factory):
-    """The same without the Hub: switched off by a setting, and with nobody at its address."""
+    """Return the results without the Hub: switched off by a setting, and with no server at its address."""
     root = tmp_path_factory.mktemp("unreachable")
     chosen = {name: jobs[name] for name in ("clt", "per-layer", "model", "unknown model", "unknown transcoders")}
     with LoopbackHub({}) as nobody:

@@ -1,4 +1,4 @@
-"""Interventions that cannot be made: refused in one clear line, before anything is read."""
+"""Invalid interventions are refused in one clear line, before any forward pass."""
 
 import functools
 
@@ -31,17 +31,17 @@ CONFLICTS = {
 }
 
 
-@pytest.mark.parametrize("changes", CONFLICTS.values(), ids=CONFLICTS)
-def test_conflicting_edits_are_refused(model_of, changes):
+@pytest.mark.parametrize("edits", CONFLICTS.values(), ids=CONFLICTS)
+def test_conflicting_edits_are_refused(model_of, edits):
     model = model_of("clt")
     for use in (model.intervene, functools.partial(model.generate, max_new_tokens=1)):
         with pytest.raises(ValueError, match="name each once"):
-            use(prompt(), changes)
+            use(prompt(), edits)
 
 
-@pytest.mark.parametrize("change", [ablate(), set_to(1)], ids=["ablate", "set"])
-def test_directions_that_are_not_orthogonal_are_refused(model_of, change):
-    for one, other in ((change, add(1)), (change, change)):
+@pytest.mark.parametrize("edit", [ablate(), set_to(1)], ids=["ablate", "set"])
+def test_directions_that_are_not_orthogonal_are_refused(model_of, edit):
+    for one, other in ((edit, add(1)), (edit, edit)):
         with pytest.raises(
             ValueError, match=r"L1 mine@4 and L1 direction@3:5 overlap at position 4.*torch\.linalg\.qr"
         ):
@@ -52,7 +52,7 @@ def test_directions_that_are_not_orthogonal_are_refused(model_of, change):
 
 def test_edits_of_neighbouring_nodes_do_not_conflict(model_of):
     model = model_of("clt")
-    changes = {
+    edits = {
         D(UNIT, position=4): add(1),
         D(direction(), position=4): add(2),
         F(position=4): set_to(1),
@@ -61,7 +61,7 @@ def test_edits_of_neighbouring_nodes_do_not_conflict(model_of):
     }
     assert (
         model.intervene(
-            prompt(), changes | {Feature(0, 3, position=4): set_to(1), Feature(1, 2, position=4): set_to(1)}
+            prompt(), edits | {Feature(0, 3, position=4): set_to(1), Feature(1, 2, position=4): set_to(1)}
         ).kl()
         > 0
     )
@@ -98,12 +98,12 @@ IMPOSSIBLE = {
 }
 
 
-@pytest.mark.parametrize(("changes", "message"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
-def test_impossible_edits_are_refused(model_of, changes, message):
+@pytest.mark.parametrize(("edits", "message"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_impossible_edits_are_refused(model_of, edits, message):
     model = model_of("clt")
-    use = model.intervene_many if isinstance(changes, list) else model.intervene
+    use = model.intervene_many if isinstance(edits, list) else model.intervene
     with pytest.raises(ValueError, match=message):
-        use(prompt(), changes)
+        use(prompt(), edits)
 
 
 UNMADE = {
@@ -178,7 +178,7 @@ def test_neurons_have_no_constant_errors(model_of):
 
 @pytest.fixture
 def no_forward_pass(monkeypatch):
-    """Whoever reads a prompt fails."""
+    """Make every forward pass fail."""
 
     def fail(*_arguments):
         raise AssertionError("a prompt was read")
@@ -190,7 +190,7 @@ def no_forward_pass(monkeypatch):
 def test_everything_is_checked_before_the_first_forward_pass(model_of):
     model, fine = model_of("clt"), {F(position=4): ablate()}
     for use in (model.intervene_many, functools.partial(model.generate_many, max_new_tokens=2)):
-        for prompts, changes, message in (
+        for prompts, edits, message in (
             ([prompt(), []], fine, "the prompt is empty"),
             ([prompt(), [99]], fine, "outside the vocabulary"),
             ([prompt(), prompt(4)], fine, "outside the prompt of 4 tokens"),
@@ -198,7 +198,7 @@ def test_everything_is_checked_before_the_first_forward_pass(model_of):
             (prompt(), [fine, {F(position=4): 0}], r"use ablate\(\)"),
         ):
             with pytest.raises(ValueError, match=message):
-                use(prompts, changes)
+                use(prompts, edits)
     with pytest.raises(ValueError, match="at no position of this prompt"):
         model.intervene_many(prompt(), [fine, {F(position="generated"): ablate()}])
     with pytest.raises(ValueError, match="no layer 99"):
@@ -228,11 +228,11 @@ def test_results_of_a_list_must_fit_into_memory_together(model_of, monkeypatch):
     model = model_of("clt")
     kept, passing = row_memory(model._prompt_context(prompt(), None), [LayerMode()] * LAYERS)
     monkeypatch.setattr(intervene, "free_memory", lambda _device: passing + 4 * kept)
-    for prompts, changes in ((prompt(), [{}] * 5), ([prompt()] * 5, {})):
+    for prompts, edits in ((prompt(), [{}] * 5), ([prompt()] * 5, {})):
         with pytest.raises(ValueError, match=r"5 interventions on up to 11 tokens .* make fewer at a time"):
-            model.intervene_many(prompts, changes)
+            model.intervene_many(prompts, edits)
         with pytest.raises(AssertionError, match="was read"):
-            model.intervene_many(prompts[:4] if changes == {} else prompts, changes if changes == {} else changes[:4])
+            model.intervene_many(prompts[:4] if edits == {} else prompts, edits if edits == {} else edits[:4])
 
 
 def test_logits_that_do_not_fit_are_refused(model_of, monkeypatch):

@@ -55,7 +55,7 @@ def test_a_result_lists_the_top_changes(model_of):
 
 
 def test_a_result_lists_idle_edits(model_of):
-    """By position, and by row: what is not active is not taken away, unless something before makes it active."""
+    """By position and by row: an inactive feature cannot be ablated, unless an earlier edit makes it active."""
     model = model_of("clt")
     here = {f for _, f, _ in active_at(model, 1, position=5)}
     silent = Feature(1, next(f for f in range(tiny.FEATURES) if f not in here), position=5)
@@ -72,7 +72,7 @@ def test_a_result_lists_idle_edits(model_of):
 
 
 def kept_bytes(*roots) -> int:
-    """Of all tensors that are reachable, each once."""
+    """Return the bytes of all reachable tensors, each counted once."""
     storages, seen, left = {}, set(), list(roots)
     while left:
         one = left.pop()
@@ -93,7 +93,7 @@ def kept_bytes(*roots) -> int:
 @pytest.mark.parametrize("kind", ["clt", "neurons"])
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_results_keep_only_the_memory_that_was_counted(model_of, kind, setting):
-    """No attention patterns, which grow with the square of a prompt, and no more than was counted before it was read."""
+    """Results keep no attention patterns, which grow with the square of a prompt, and no more than was counted in advance."""
     if kind == "neurons" and "errors" in SETTINGS[setting]:
         return
     model = model_of(kind)
@@ -120,7 +120,7 @@ def test_results_are_shown_in_one_line(model_of):
 
 
 def test_results_are_tables_in_notebooks(model_of):
-    """The tokens and features that change most, with escaped texts."""
+    """The tables show the tokens and features that change most, with escaped texts."""
     model = model_of("clt")
     result = model.intervene(prompt(), {Feature(1, 3, position=5): set_to(9)})
     html = result._repr_html_()
@@ -158,12 +158,12 @@ def test_the_length_of_a_direction_does_not_matter(model_of, length):
 
 
 def test_ablating_orthogonal_directions_removes_a_subspace(model_of):
-    """Ablating an orthonormal basis is one projection, in whatever order, and at several places."""
+    """Ablating an orthonormal basis is one projection, in any order, and at several positions."""
     model = model_of("clt-affine")
     basis_Dk = torch.linalg.qr(torch.stack([direction(seed) for seed in range(3)], 1)).Q
     ablated = {Direction(1, vector, position=[4, 5]): ablate() for vector in basis_Dk.T}
     before, after, turned = (
-        model.intervene(prompt(), changes, freeze="none") for changes in ({}, ablated, dict(reversed(ablated.items())))
+        model.intervene(prompt(), edits, freeze="none") for edits in ({}, ablated, dict(reversed(ablated.items())))
     )
     assert gap(after.logits, turned.logits) < 1e-12
     assert gap(after.logits[:4], before.logits[:4]) == 0
@@ -176,7 +176,7 @@ def test_ablating_orthogonal_directions_removes_a_subspace(model_of):
 
 
 def state(model):
-    """Bytes of all weights, and how many hooks there are."""
+    """Return the bytes of all weights, and the number of hooks."""
     text = model.weights._text
     weights = {name: tensor.clone() for name, tensor in text.state_dict().items()}
     weights["unembedding"] = model.weights._unembedding_VD.clone()
@@ -195,8 +195,8 @@ def assert_model_unchanged(model, before):
 @pytest.mark.parametrize("broken", ["decoders", "active_at", "skip"])
 def test_an_error_during_a_run_leaves_the_model_unchanged(model_of, monkeypatch, broken, setting):
     model, options = model_of("clt-affine"), SETTINGS[setting]
-    changes = intervention_of(edit_cases(model, None)[3])
-    before, expected = state(model), model.intervene(prompt(), changes, **options).logits
+    edits = intervention_of(edit_cases(model, None)[3])
+    before, expected = state(model), model.intervene(prompt(), edits, **options).logits
     whole, calls = getattr(model.transcoders, broken), 0
 
     def fail(*arguments):
@@ -210,10 +210,10 @@ def test_an_error_during_a_run_leaves_the_model_unchanged(model_of, monkeypatch,
         calls = 0
         monkeypatch.setattr(model.transcoders, broken, fail)
         with pytest.raises(RuntimeError, match="in the middle"):
-            use(prompt(), changes, **options)
+            use(prompt(), edits, **options)
         monkeypatch.undo()
         assert_model_unchanged(model, before)
-    assert torch.equal(model.intervene(prompt(), changes, **options).logits, expected)
+    assert torch.equal(model.intervene(prompt(), edits, **options).logits, expected)
 
 
 def test_transcoders_with_nan_are_refused_and_leave_the_model_unchanged(model_folder, tmp_path):
@@ -223,27 +223,27 @@ def test_transcoders_with_nan_are_refused_and_leave_the_model_unchanged(model_fo
     folder = tiny.write_layers(tmp_path, "scope-clt", layers)
     model = cotrace.load(model_folder, folder, dtype="float64", device="cpu")
     before, logits = state(model), model.logits(prompt())
-    for changes in ({Direction(0, UNIT): add(1)}, {Feature(2, 5, position=4): set_to(1)}):
+    for edits in ({Direction(0, UNIT): add(1)}, {Feature(2, 5, position=4): set_to(1)}):
         with pytest.raises(ValueError, match="NaN"):
-            model.intervene(prompt(), changes)
+            model.intervene(prompt(), edits)
         with pytest.raises(ValueError, match="NaN"):
-            model.generate(prompt(), changes, errors="constant", max_new_tokens=1)
+            model.generate(prompt(), edits, errors="constant", max_new_tokens=1)
     assert_model_unchanged(model, before)
     assert torch.equal(model.logits(prompt()), logits)
 
 
 def test_arguments_are_not_modified(model_of):
-    """Neither the model, nor vectors, nor the mapping; and a result does not follow later changes."""
+    """The model, vectors and the mapping stay as they are, and a result does not follow later changes to them."""
     model, vector, shift = model_of("clt"), direction(), direction(1)
-    changes = {
+    edits = {
         Direction(0, vector): add(2),
         ErrorNode(1, position=4): set_to(shift),
         Feature(1, 3, position=5): set_to(1),
     }
-    kept, before = dict(changes), state(model)
-    result = model.intervene(prompt(), changes)
+    kept, before = dict(edits), state(model)
+    result = model.intervene(prompt(), edits)
     logits = result.logits.clone()
-    assert changes == kept
+    assert edits == kept
     assert torch.equal(vector, direction())
     assert torch.equal(shift, direction(1))
     assert_model_unchanged(model, before)
@@ -256,10 +256,10 @@ def test_two_models_at_once(load):
     """Threads that use a model each do not disturb each other."""
 
     def work(model):
-        changes = list(map(intervention_of, edit_cases(model, None)))
+        edits = list(map(intervention_of, edit_cases(model, None)))
         found = []
         for setting in ("none", "all", "attention") * 2:
-            found += [r.logits for r in model.intervene_many(prompt(), changes, **SETTINGS[setting])]
+            found += [r.logits for r in model.intervene_many(prompt(), edits, **SETTINGS[setting])]
             written = model.generate(SHORT, {Direction(1, UNIT): add(3)}, max_new_tokens=5, **SETTINGS[setting])
             found += [torch.tensor(written.token_ids), torch.tensor(written.probabilities)]
         return found

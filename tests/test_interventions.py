@@ -56,7 +56,7 @@ def worded(model_folder, transcoder_spec, tmp_path_factory):
 @pytest.mark.parametrize("masked", MASKED.values(), ids=MASKED)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_frozen_edit_changes_every_node_by_exactly_its_edge(model_of, kind, masked):
-    """And a joint change by the sum of edges, of features at several layers, several at a place, and errors."""
+    """Several edits change it by the sum of edges: features at several layers, several at one position, and errors."""
     model, ids = model_of(kind), prompt(9)
     graph = model.trace(ids, max_targets=4, masked_positions=masked)
     order, edges = graph.order, graph.adjacency().toarray()
@@ -65,23 +65,23 @@ def test_a_frozen_edit_changes_every_node_by_exactly_its_edge(model_of, kind, ma
         *range(0, order.n_features, 11),
         *np.arange(order.n_nodes)[order.errors][edges[:, order.errors].any(0)][::4],
     ]
-    changes, moves = [], []
+    edits, moves = [], []
     for number, node in enumerate(map(int, sources)):
         if node >= order.n_features:  # an error node's edges are those of the vector as it is
-            change, share = ((ablate(), -1), (multiply(2.5), 1.5))[number % 2]
+            edit, share = ((ablate(), -1), (multiply(2.5), 1.5))[number % 2]
         else:
             a = activation[node]
             choices = (ablate(), -1), (add(0.7), 0.7 / a), (multiply(-2), -3), (set_to(1.3), (1.3 - a) / a)
-            change, share = choices[number % 4]
-        changes.append({cotrace.nodes_of(graph, [node])[0]: change})
+            edit, share = choices[number % 4]
+        edits.append({cotrace.nodes_of(graph, [node])[0]: edit})
         moves.append(share * edges[:, node])
-    assert {next(iter(c)).layer for c in changes} == set(range(LAYERS))
+    assert {next(iter(c)).layer for c in edits} == set(range(LAYERS))
     together = sorted({*sources, sources[0] + 1, sources[3] + 1, sources[-1]})  # neighbours share a place
-    changes.append({node: ablate() for node in cotrace.nodes_of(graph, together)})
+    edits.append({node: ablate() for node in cotrace.nodes_of(graph, together)})
     moves.append(-edges[:, together].sum(1))
 
     for result, move in zip(
-        model.intervene_many(ids, changes, freeze="all", masked_positions=masked), moves, strict=True
+        model.intervene_many(ids, edits, freeze="all", masked_positions=masked), moves, strict=True
     ):
         after, before = (
             result.features[f"pre_activation_{side}"].to_numpy(zero_copy_only=False) for side in ("after", "before")
@@ -136,7 +136,7 @@ def test_reported_activations_are_those_of_the_dense_reference(model_of, referen
 
 
 def test_reported_neurons_are_those_of_the_dense_reference(model_of, reference_of):
-    """Also those that are among the strongest only before, or only after."""
+    """Neurons that are among the strongest only before, or only after, are reported too."""
     edits = edit_cases(model_of("neurons"), None)[0]
     seen = {"before": reference_of("neurons").plain, "after": reference_of("neurons").run(edits)}
     changed = {edit[1:4] for edit in edits}
@@ -160,10 +160,10 @@ def test_freezing_some_layers_agrees_with_the_dense_reference(model_of, referenc
 
 def test_frozen_layers_keep_their_activations_and_others_respond(model_of):
     model = model_of("clt-affine")
-    changes = {middle_feature(model, 0): multiply(4)}
+    edits = {middle_feature(model, 0): multiply(4)}
 
     def moved(**options):
-        table = model.intervene(prompt(), changes, **options).features
+        table = model.intervene(prompt(), edits, **options).features
         layer, before, after = (table[n].to_numpy() for n in ("layer", "activation_before", "activation_after"))
         return [int((before != after)[layer == number].sum()) for number in range(LAYERS)]
 
@@ -181,18 +181,18 @@ def test_frozen_layers_keep_their_activations_and_others_respond(model_of):
 @pytest.mark.parametrize("kind", ["clt-affine", "neurons"])
 def test_naming_all_layers_is_the_default(model_of, kind, freeze):
     model = model_of(kind)
-    changes = intervention_of(edit_cases(model, None)[3])
-    whole = model.intervene(prompt(), changes, freeze=freeze)
-    named = model.intervene(prompt(), changes, freeze=freeze, layers=range(LAYERS))
+    edits = intervention_of(edit_cases(model, None)[3])
+    whole = model.intervene(prompt(), edits, freeze=freeze)
+    named = model.intervene(prompt(), edits, freeze=freeze, layers=range(LAYERS))
     assert torch.equal(named.logits, whole.logits)
-    none = model.intervene(prompt(), changes, freeze=freeze, layers=[])
-    assert torch.equal(none.logits, model.intervene(prompt(), changes).logits)
+    none = model.intervene(prompt(), edits, freeze=freeze, layers=[])
+    assert torch.equal(none.logits, model.intervene(prompt(), edits).logits)
 
 
 def test_layers_given_as_an_iterator_apply_to_every_prompt(model_of):
-    model, changes = model_of("clt-affine"), {Direction(0, direction(), position=4): add(3)}
-    expected = model.intervene(prompt(), changes, freeze="all").logits
-    for result in model.intervene_many([prompt()] * 2, changes, freeze="all", layers=iter(range(LAYERS))):
+    model, edits = model_of("clt-affine"), {Direction(0, direction(), position=4): add(3)}
+    expected = model.intervene(prompt(), edits, freeze="all").logits
+    for result in model.intervene_many([prompt()] * 2, edits, freeze="all", layers=iter(range(LAYERS))):
         assert torch.equal(result.logits, expected)
 
 
@@ -215,7 +215,7 @@ def test_position_words_and_ranges_name_positions(model_of):
     assert_alike(model, [{node: set_to(2)} for node in named])
     places = tuple(p for p in range(11) if p not in (0, 3, 6))
     vectors = functools.partial(ErrorNode, 0), functools.partial(Direction, 0, direction())
-    for make, change in ((here, set_to(2)), *((vector, multiply(2)) for vector in vectors)):
+    for make, edit in ((here, set_to(2)), *((vector, multiply(2)) for vector in vectors)):
         ways = [
             make(position="all"),
             make(),
@@ -223,12 +223,12 @@ def test_position_words_and_ranges_name_positions(model_of):
             make(position=places),
             make(position=[p - 11 for p in reversed(places)]),
         ]
-        singly = {make(position=p): change for p in places}
-        assert_alike(model, [singly, *({node: change} for node in ways)], masked_positions=[3, 6])
+        singly = {make(position=p): edit for p in places}
+        assert_alike(model, [singly, *({node: edit} for node in ways)], masked_positions=[3, 6])
 
 
 def assert_alike(model, ways, **options):
-    """Several ways to say the same; rows of a batch differ in rounding."""
+    """Assert that several interventions have the same results; rows of a batch differ in rounding."""
     results = model.intervene_many(prompt(), ways, **options)
     assert gap(results[0].logits, results[0].logits_before) > 1e-3
     assert all(gap(other.logits, results[0].logits) < 1e-12 for other in results)
@@ -243,7 +243,7 @@ def test_a_supernode_edits_all_of_its_members(model_of):
 
 
 def test_an_edit_changes_later_positions_only(model_of):
-    """Nothing at earlier positions; at its own place the last layer's change reaches the logits only there."""
+    """Nothing changes at earlier positions; an edit in the last layer changes the logits at its own position only."""
     model = model_of("clt-affine")
     early, late = model.intervene_many(
         prompt(), [{Direction(0, direction(), position=6): add(3)}, {Direction(2, direction(), position=6): add(3)}]
@@ -257,7 +257,7 @@ def test_an_edit_changes_later_positions_only(model_of):
 
 
 def no_ops(model):
-    """Changes that change nothing, in every way, by name."""
+    """Return edits that change nothing, of every kind, by name."""
     position, feature, value = active_at(model, 1)[7]
     node, everywhere = Feature(1, feature, position=position), Feature(0, active_at(model, 0)[3][1])
     return {
@@ -278,16 +278,16 @@ def no_ops(model):
 @FEW
 def test_edits_without_effect_change_no_bit(model_of, kind, setting, dtype):
     model = model_of(kind, dtype)
-    changes, logits = no_ops(model), model.logits(prompt())
-    for name, change in changes.items():
-        result = model.intervene(prompt(), change, **SETTINGS[setting])
+    edits, logits = no_ops(model), model.logits(prompt())
+    for name, edit in edits.items():
+        result = model.intervene(prompt(), edit, **SETTINGS[setting])
         assert torch.equal(result.logits, logits), name
         assert torch.equal(result.logits_before, logits), name
         before, after = (result.features[f"activation_{side}"] for side in ("before", "after"))
         assert before.equals(after), name
         assert result.kl() == 0
-    del changes["set_to"]  # of a batch, activations can differ in the last bit
-    for result in model.intervene_many(prompt(), list(changes.values()), **SETTINGS[setting]):
+    del edits["set_to"]  # of a batch, activations can differ in the last bit
+    for result in model.intervene_many(prompt(), list(edits.values()), **SETTINGS[setting]):
         assert torch.equal(result.logits, result.logits_before)
 
 
@@ -296,14 +296,14 @@ def test_edits_without_effect_change_no_bit(model_of, kind, setting, dtype):
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_a_batch_equals_one_by_one(model_of, monkeypatch, setting):
-    """Also one that is read in several parts."""
+    """Also a batch that is run in several parts."""
     model = model_of("clt-affine")
-    changes = list(map(intervention_of, edit_cases(model, None)))
+    edits = list(map(intervention_of, edit_cases(model, None)))
     monkeypatch.setattr(runs, "BATCH_POSITIONS", 3 * len(prompt()))
-    results = model.intervene_many(prompt(), changes, **SETTINGS[setting])
-    assert len(results) == len(changes) == 4
-    for result, change in zip(results, changes, strict=True):
-        single = model.intervene(prompt(), change, **SETTINGS[setting])
+    results = model.intervene_many(prompt(), edits, **SETTINGS[setting])
+    assert len(results) == len(edits) == 4
+    for result, edit in zip(results, edits, strict=True):
+        single = model.intervene(prompt(), edit, **SETTINGS[setting])
         assert gap(result.logits, single.logits) < 1e-10
         assert gap(result.logits_before, single.logits_before) < 1e-10
         for name in single.features.column_names:
@@ -314,11 +314,11 @@ def test_a_batch_equals_one_by_one(model_of, monkeypatch, setting):
 def test_several_prompts(model_of):
     model, prompts = model_of("per-layer-affine"), [prompt(), SHORT, prompt(2), torch.tensor(OTHER)]
     each = [{Direction(1, direction(n), position=-1): add(n)} for n in range(4)]
-    for changes in (each[3], each):
-        found = model.intervene_many(prompts, changes, freeze="attention")
+    for edits in (each[3], each):
+        found = model.intervene_many(prompts, edits, freeze="attention")
         for number, result in enumerate(found):
-            change = changes if changes is each[3] else each[number]
-            alone = model.intervene(prompts[number], change, freeze="attention")
+            edit = edits if edits is each[3] else each[number]
+            alone = model.intervene(prompts[number], edit, freeze="attention")
             assert result.token_ids == alone.token_ids == model.tokenize(prompts[number])
             assert torch.equal(result.logits, alone.logits)
     assert model.intervene_many(prompt(), []) == []

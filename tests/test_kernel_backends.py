@@ -1,4 +1,4 @@
-"""Which implementation runs: the one that was asked for, or an error that names the cure, or the device's choice."""
+"""Choice of backends: the requested one runs, or an error names the cure; without a request, the device's default."""
 
 import importlib
 import itertools
@@ -55,7 +55,7 @@ every_call = pytest.mark.parametrize("name", CALLS)
 
 
 def module_of(name: str, backend: str):
-    """Where a backend's function for an operation is."""
+    """Return the module with a backend's function for an operation."""
     folder = "edge_rows" if name == "position_rows" else name
     return importlib.import_module(f"cotrace.kernels.{folder}.{backend}")
 
@@ -66,7 +66,7 @@ def module_of(name: str, backend: str):
 @every_call
 @every_backend
 def test_the_requested_backend_runs(name, runner, monkeypatch):
-    """And no other one."""
+    """No other backend runs."""
     module = module_of(name, runner.backend)
     called = []
 
@@ -188,7 +188,7 @@ def test_the_default_backend_of_each_device(monkeypatch, recwarn):
 
 @pytest.mark.parametrize(("group", "expected"), [(7, "numba"), (100, "torch")])
 def test_edge_rows_of_small_groups_are_computed_by_numba(group, expected, monkeypatch):
-    """Where calling the vendor's product costs more than the product; of the positions asked for, not of all."""
+    """There, calling the BLAS product costs more than the product; only the requested positions count."""
     called = []
     for backend in ("torch", "numba"):
         module = module_of("edge_rows", backend)
@@ -209,7 +209,7 @@ def test_cuda_without_triton_computes_with_torch_and_says_so(monkeypatch):
 
 
 def test_the_warning_points_at_the_caller(monkeypatch):
-    """Of the public function, which asks for an implementation."""
+    """The warning points at the caller of the public function."""
     monkeypatch.setattr(backends, "_has_triton", lambda: False)
 
     def public_function():

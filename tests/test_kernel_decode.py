@@ -38,7 +38,7 @@ either_grad = pytest.mark.parametrize("sparse_grad", [False, True], ids=["dense"
 
 
 class Problem(NamedTuple):
-    """Arguments of decode, layer by layer, and the gradient that arrives at its result."""
+    """Arguments of decode, layer by layer, and the gradient of its result."""
 
     entries: list[tuple[Tensor, Tensor]]  # positions and feature ids
     activations: list[Tensor]
@@ -46,7 +46,7 @@ class Problem(NamedTuple):
     grad_LPD: Tensor
 
     def to(self, device: str, dtype: torch.dtype, decoder_dtype: torch.dtype | None = None) -> "Problem":
-        """The same on a device, numbers in a type."""
+        """Return a copy on a device, with numbers of a type."""
         return Problem(
             [(position_n.to(device), feature_n.to(device)) for position_n, feature_n in self.entries],
             [activation_n.to(device, dtype) for activation_n in self.activations],
@@ -55,17 +55,17 @@ class Problem(NamedTuple):
         )
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Problem":
-        """The same entries with other numbers."""
+        """Return the same entries with other numbers."""
         numbers = [[function(tensor) for tensor in tensors] for tensors in (self.activations, self.decoders)]
         return Problem(self.entries, *numbers, function(self.grad_LPD))
 
     def active(self) -> list[Active]:
-        """What encode could have returned."""
+        """Return active features as `encode` returns them."""
         return [Active(*ids, numbers, numbers) for ids, numbers in zip(self.entries, self.activations, strict=True)]
 
 
 class Decoded(NamedTuple):
-    """The result of decode and its gradients."""
+    """The result of decode, and its gradients."""
 
     y_LPD: Tensor
     to_activations: list[Tensor]
@@ -73,14 +73,14 @@ class Decoded(NamedTuple):
 
 
 def written_layers(form: str, layer: int, n_layers: int) -> int:
-    """To how many layers a layer's features write."""
+    """Return the number of layers to which a layer's features write."""
     return {"cross-layer": n_layers - layer, "per-layer": 1, "two layers": min(2, n_layers - layer)}[form]
 
 
 def problem_of(
     entries: list, form: str, n_positions: int, width: int, n_features: int, numbers: Callable = integers, **options
 ) -> Problem:
-    """Numbers of a kind for the given (positions, features) of each layer."""
+    """Return a problem with numbers of a kind for the given (positions, features) of each layer."""
     layers = range(len(entries))
     ids = [tuple(torch.as_tensor(each, dtype=torch.int64) for each in layer) for layer in entries]
     shapes = [(n_features, written_layers(form, layer, len(entries)), width) for layer in layers]
@@ -95,7 +95,7 @@ def problem_of(
 
 
 def run(problem: Problem, backend: str, sparse_grad: bool = False) -> Decoded:
-    """Forwards and backwards."""
+    """Run the forward and the backward pass."""
     problem = problem._replace(
         activations=[tensor.detach().requires_grad_() for tensor in problem.activations],
         decoders=[tensor.detach().requires_grad_() for tensor in problem.decoders],
@@ -107,7 +107,7 @@ def run(problem: Problem, backend: str, sparse_grad: bool = False) -> Decoded:
 
 
 def assert_same(found: Decoded, expected: Decoded) -> None:
-    """Equal in every entry, whatever the types of numbers and devices."""
+    """Assert equality in every entry, across types and devices."""
     pairs = [(found.y_LPD, expected.y_LPD)]
     pairs += [*zip(found.to_activations, expected.to_activations, strict=True)]
     pairs += [*zip(found.to_decoders, expected.to_decoders, strict=True)]
@@ -116,7 +116,7 @@ def assert_same(found: Decoded, expected: Decoded) -> None:
 
 
 def assert_exact(runner: Runner, problem: Problem, dtype=torch.float32, decoder_dtype=None) -> None:
-    """Decode in `dtype` gives what the float64 reference gives. For problems of small integers."""
+    """Assert that decode in `dtype` equals the float64 reference; for problems of small integers."""
     here = problem.to(runner.device, dtype, decoder_dtype)
     expected = run(problem, "reference")
     for sparse_grad in (False, True):
@@ -126,7 +126,7 @@ def assert_exact(runner: Runner, problem: Problem, dtype=torch.float32, decoder_
 
 
 def assert_types(found: Decoded, problem: Problem, sparse_grad: bool) -> None:
-    """The result is stored as activations are, gradients as what they belong to; sparse ones hold rows in use."""
+    """Assert that results and gradients have the types of their inputs, and sparse gradients only rows in use."""
     assert (found.y_LPD.dtype, found.y_LPD.device) == (problem.activations[0].dtype, problem.grad_LPD.device)
     for grad, tensor in zip(
         found.to_activations + found.to_decoders, problem.activations + problem.decoders, strict=True
@@ -145,14 +145,14 @@ def assert_types(found: Decoded, problem: Problem, sparse_grad: bool) -> None:
 
 
 def random_entries(n: int, n_positions: int, n_features: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Entries in order of position; a feature may be there several times at a position."""
+    """Return entries in order of position; a feature may occur several times at a position."""
     generator = torch.Generator().manual_seed(seed)
     position_n = torch.randint(max(n_positions, 1), (n,), generator=generator).sort().values
     return position_n, torch.randint(max(n_features, 1), (n,), generator=generator)
 
 
 def everywhere(n_positions: int, n_features: int) -> tuple[Tensor, Tensor]:
-    """Every feature at every position."""
+    """Return an entry for every feature at every position."""
     return torch.arange(n_positions).repeat_interleave(n_features), torch.arange(n_features).repeat(n_positions)
 
 
@@ -203,7 +203,7 @@ def test_activations_and_decoders_may_be_stored_in_different_types(runner, dtype
 
 @every_backend
 def test_decoders_of_a_form_each(runner):
-    """One that writes to all later layers, one to its own, one given as a matrix."""
+    """One decoder writes to all later layers, one to its own layer, and one is given as a matrix."""
     problem = problem_of([random_entries(12, 5, 9, s) for s in range(3)], "cross-layer", 5, 8, 9)
     first, second, third = problem.decoders
     assert_exact(runner, problem._replace(decoders=[first, second[:, :1], third[:, 0]]))
@@ -277,7 +277,7 @@ def problems(draw) -> Problem:
 
 
 def most(ids: list[Tensor]) -> int:
-    """How often the most frequent id is there."""
+    """Return the count of the most frequent id."""
     return int(torch.cat(ids).bincount().max())
 
 
@@ -315,7 +315,7 @@ def test_errors_are_those_of_rounding(runner, precision, decoder_dtype):
 
 
 class Dense(torch.autograd.Function):
-    """Changes nothing but the layout of the gradient, which gradcheck wants dense."""
+    """Returns its input; makes the gradient dense, as gradcheck requires."""
 
     @staticmethod
     def forward(ctx, tensor):
@@ -395,7 +395,7 @@ def test_a_second_derivative_is_refused(runner):
 
 @every_backend
 def test_optimizers_accept_the_sparse_gradient(runner):
-    """Rows that were not active stay as they are, and gradients of two calls add up."""
+    """Rows of inactive features do not change, and gradients of two calls add up."""
     problem = problem_of([([0, 1], [7, 2])], "cross-layer", 2, 8, 9)
     here = problem.to(runner.device, torch.float32)
     (w_dec_FJD,) = here.decoders
@@ -437,7 +437,7 @@ def _tensors(decoded: Decoded) -> list[Tensor]:
 
 @every_backend
 def test_offsets_in_large_decoders_do_not_overflow(runner):
-    """F * J * D is more than 32 bits count; the rows in use, their gradients and nothing else are touched."""
+    """F * J * D exceeds 32 bits; only the rows in use and their gradients are touched."""
     n_features, width = (1 << 21) + 3, 512
     assert n_features * 2 * width > 1 << 31
     used = [0, 1 << 20, n_features - 1]
@@ -460,7 +460,7 @@ def test_offsets_in_large_decoders_do_not_overflow(runner):
 
 @every_compiled_backend
 def test_only_rows_in_use_are_converted(runner):
-    """Decoders stored in another type than is computed in, and of more entries than 32 bits count."""
+    """The decoders have another type than the computation, and more entries than 32 bits can count."""
     n_features, width = (1 << 21) + 3, 512
     small = problem_of([([0, 0, 2, 2], [0, 1, 0, 1]), ([], [])], "cross-layer", 3, width, 2)
     here = small.to(runner.device, torch.float64)
@@ -500,7 +500,7 @@ def test_entries_out_of_order_or_range_are_refused(runner, layer, wrong):
 
 @every_backend
 def test_entries_of_empty_decoders_or_no_positions_are_refused(runner):
-    """Of a decoder without features, and of no positions."""
+    """Decoders without features, and inputs without positions."""
     for n_positions, n_features in [(3, 0), (0, 3)]:
         here = problem_of([([0], [0])], "per-layer", n_positions, 4, n_features).to(runner.device, torch.float32)
         with pytest.raises(ValueError, match=r"^layer 0: features must be sorted"):

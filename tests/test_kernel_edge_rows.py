@@ -43,12 +43,12 @@ class Problem(NamedTuple):
     rows_TC: Tensor
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Problem":
-        """The same groups with other numbers."""
+        """Return the same groups with other numbers."""
         written = SourceVectors(function(self.written.vectors_ED), self.written.offsets, self.written.columns)
         return Problem(function(self.grad_QTD), self.first, written, function(self.rows_TC))
 
     def columns(self) -> Tensor:
-        """Those that groups of the gradients' positions own."""
+        """Return the columns of the groups of the gradients' positions."""
         last = self.first + len(self.grad_QTD)
         sizes = self.written.sizes[self.first : last]
         ranges = zip(self.written.columns[self.first : last], sizes, strict=True)
@@ -58,7 +58,7 @@ class Problem(NamedTuple):
 def problem_of(
     counts: list[int], n_targets: int, width: int, first: int = 0, numbers: Callable = integers, **options
 ) -> Problem:
-    """Groups of the given sizes, the last one's columns first, with gaps before each of them."""
+    """Return groups of the given sizes, with the columns of the last group first and gaps before each group."""
     offsets = [0, *accumulate(counts)]
     columns = [1 + sum(counts[p + 1 :]) + 2 * (len(counts) - 1 - p) for p in range(len(counts))]
     vectors_ED = numbers(offsets[-1], width, seed=1, **options)
@@ -68,21 +68,21 @@ def problem_of(
 
 
 def added(problem: Problem, backend: str) -> Tensor:
-    """The rows after the call."""
+    """Return the rows after the call."""
     rows_TC = problem.rows_TC.clone()
     edge_rows(problem.grad_QTD, problem.first, problem.written, rows_TC, backend=backend)
     return rows_TC
 
 
 def poison_elsewhere(problem: Problem) -> None:
-    """Signalling NaN in all columns of no group: even adding zero to it changes a bit."""
+    """Fill all columns outside of groups with signalling NaN: even adding zero changes a bit of it."""
     signalling = {8: 0x7FF0000000000001, 4: 0x7F800001, 2: 0x7F81}[problem.rows_TC.element_size()]
     integer_type = bits(problem.rows_TC).dtype
     problem.rows_TC.view(integer_type)[:, other_columns(problem)] = signalling
 
 
 def other_columns(problem: Problem) -> Tensor:
-    """Those that belong to no group of the gradients' positions, which are some."""
+    """Return the columns outside of the groups of the gradients' positions."""
     others = torch.ones(problem.rows_TC.shape[1], dtype=torch.bool)
     others[problem.columns()] = False
     assert others.any()
@@ -90,13 +90,13 @@ def other_columns(problem: Problem) -> Tensor:
 
 
 def assert_untouched_elsewhere(found_TC: Tensor, problem: Problem) -> None:
-    """Bits of all other columns are as they were."""
+    """Assert that the bits of all other columns are unchanged."""
     others = other_columns(problem)
     assert torch.equal(bits(found_TC)[:, others], bits(problem.rows_TC)[:, others])
 
 
 def assert_exact(runner: Runner, problem: Problem, dtype: torch.dtype = torch.float32) -> None:
-    """Edge rows in `dtype` are those of the float64 reference. For problems of small integers."""
+    """Assert that edge rows in `dtype` equal the float64 reference; for problems of small integers."""
     here = problem.map(lambda tensor: tensor.to(runner.device, dtype))
     poison_elsewhere(here)
     found_TC = poisoned(runner, lambda: added(here, runner.backend))
@@ -171,7 +171,7 @@ def test_nothing_needs_to_be_contiguous(runner, which):
 
 
 def _turned(tensor: Tensor) -> Tensor:
-    """A copy in which the last axis is the slowest."""
+    """Return a copy in which the last axis has the largest stride."""
     turned = tensor.transpose(0, -1).clone(memory_format=torch.contiguous_format).transpose(0, -1)
     assert not turned.is_contiguous()
     return turned
@@ -227,7 +227,7 @@ def test_position_rows_of_integers_are_exact(runner, shape, dtype):
 
 @every_backend
 def test_position_rows_of_arrays_that_are_not_contiguous(runner):
-    """As the sweep passes them: one layer of all, and positions from some on."""
+    """As the sweep passes them: one layer of several, and positions from an offset on."""
     grad_QTD = integers(3, 4, 5, seed=0, dtype=torch.float32).to(runner.device)
     vectors_LKPD = integers(2, 2, 9, 5, seed=1, dtype=torch.float32).to(runner.device)
     found_KQT = position_rows(grad_QTD, vectors_LKPD[1, :, 4:7], backend=runner.backend)
@@ -314,7 +314,7 @@ def test_the_same_input_gives_the_same_bits(runner):
 
 @pytest.mark.parametrize("n_threads", [1, 2, 7])
 def test_threads_of_numba_share_the_work(n_threads):
-    """Also more of them than there are positions."""
+    """Also more threads than positions."""
     with threads(n_threads):
         assert_exact(Runner("numba", "cpu"), problem_of([20, 3, 70], 40, 60))
 
@@ -347,7 +347,7 @@ def test_offsets_do_not_overflow(runner, which, axis):
 
 @every_backend
 def test_offsets_of_vectors_may_exceed_32_bits(runner):
-    """The first group, for which there are no gradients, holds as many as fit into 8.6 GB."""
+    """The first group, which has no gradients, takes 8.6 GB."""
     problem = problem_of([2, 0, 1, 2], 4, 5, first=1)
     here = problem.map(lambda tensor: tensor.to(runner.device, torch.float32))
     poison_elsewhere(here)
@@ -360,7 +360,7 @@ def test_offsets_of_vectors_may_exceed_32_bits(runner):
 
 
 def assert_adds_in_place(runner: Runner, problem: Problem, here: Problem, rows_TC: Tensor) -> None:
-    """Into arrays of which only what is needed may be touched."""
+    """Assert that edge rows are added into arrays of which only the needed parts are touched."""
     with memory_grows_by_less_than(200_000_000):
         edge_rows(here.grad_QTD, here.first, here.written, rows_TC, backend=runner.backend)
     columns = problem.columns()

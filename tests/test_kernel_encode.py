@@ -1,4 +1,4 @@
-"""Encode: every backend against the float64 reference, and against what its interface promises."""
+"""Encode: every backend against the float64 reference and the guarantees of its interface."""
 
 import json
 import os
@@ -67,7 +67,7 @@ def integer_problem(n_positions: int, width: int, n_features: int, seed: int = 0
 
 
 def gaussian_problem(n_positions: int, width: int, n_features: int, dtype: torch.dtype) -> Problem:
-    """Numbers that `dtype` stores as they are; a quarter of the features is active with JumpReLU."""
+    """Return numbers that `dtype` stores exactly; with JumpReLU a quarter of the features is active."""
     shapes = ((n_positions, width), (width, n_features), (n_features,), (n_features,))
     x, w, b, threshold = (gaussian(*shape, seed=i, dtype=dtype) for i, shape in enumerate(shapes))
     return Problem(x, w, b, (threshold.abs() * width**0.5).to(dtype).double())
@@ -84,13 +84,13 @@ def encoded(problem: Problem, activation: str, backend: str, k: int = K) -> Acti
 
 
 def assert_same(found: Active, expected: Active) -> None:
-    """Equal in every entry, whatever the types of numbers and devices."""
+    """Assert equality in every entry, across types and devices."""
     for name, tensor, other in zip(Active._fields, found, expected, strict=True):
         assert torch.equal(tensor.cpu().to(other.dtype), other), name
 
 
 def assert_exact(runner: Runner, problem: Problem, activation: str, dtype: torch.dtype = torch.float32, k: int = K):
-    """Encode in `dtype` returns what the float64 reference returns. For problems of small integers."""
+    """Assert that encode in `dtype` equals the float64 reference; for problems of small integers."""
     here = problem.to(dtype).to(runner.device)
     found = poisoned(runner, lambda: encoded(here, activation, runner.backend, k))
     assert [tensor.dtype for tensor in found] == [torch.int64, torch.int64, dtype, dtype]
@@ -145,7 +145,7 @@ def test_equal_values_are_kept_in_order_of_position_and_feature(runner, activati
 @every_backend
 @pytest.mark.parametrize("activation", ["topk", "batchtopk"])
 def test_the_largest_are_found_when_values_rise_or_fall_over_tiles(runner, activation):
-    """Each tile holds more large entries than the last, so that what was kept is given up again; or the reverse."""
+    """Each tile has larger entries than the one before, so that kept entries are dropped again; or the reverse."""
     rising = torch.arange(60.0, dtype=torch.float64) % 53
     for b in (rising, rising.flip(0), -rising):
         problem = Problem(integers(3, 3, seed=0), integers(3, 60, seed=1), b, b)
@@ -192,7 +192,7 @@ def test_one_position_can_have_all_entries(runner, activation):
 @every_backend
 @pytest.mark.parametrize("bias", [1.0, 0.0, -1.0])
 def test_all_active_and_none_active(runner, bias):
-    """Zero is not active, nor is a value that equals its threshold."""
+    """Zero and a value that equals its threshold are not active."""
     problem = integer_problem(4, 6, 70)
     problem = problem._replace(w_enc_DF=problem.w_enc_DF * 0, b_enc_F=torch.full_like(problem.b_enc_F, bias))
     for threshold, n_active in [(1.0, 0), (0.5, 280), (-2.0, 280)]:
@@ -227,7 +227,7 @@ def problems(draw) -> Problem:
 
 
 def budget_PF(problem: Problem, precision: str, device: str) -> Tensor:
-    """How far a pre-activation may be from the exact one.
+    """Return the largest allowed error of a pre-activation.
 
     D products and a bias are D + 1 terms of a sum. In bfloat16, the product and then the sum with
     the bias are rounded once more; on a GPU the product may be a sum of parts that are rounded each,
@@ -241,7 +241,7 @@ def budget_PF(problem: Problem, precision: str, device: str) -> Tensor:
 
 
 def bound_on_activity(z_PF: Tensor, problem: Problem, activation: str, more: int = 0) -> Tensor:
-    """What an entry is compared with: zero, its threshold, or the k-th largest entry, or the one after `more` more."""
+    """Return the bound of activity: zero, the threshold, or the entry of rank k + `more`."""
     if activation == "topk":
         return z_PF.topk(K + more, dim=1).values[:, -1:].clamp(min=0)
     if activation == "batchtopk":
@@ -250,7 +250,7 @@ def bound_on_activity(z_PF: Tensor, problem: Problem, activation: str, more: int
 
 
 def assert_within_budget(found: Active, problem: Problem, activation: str, budget_PF: Tensor) -> None:
-    """Active are all entries that rounding cannot make inactive, and no others than those it can make active.
+    """Assert that active entries are those that are active within rounding.
 
     An entry is surely among the k largest if at its lowest it exceeds the highest that the (k + 1)-th
     largest can be, itself counted; it may be if at its highest it reaches the lowest that the k-th can be.
@@ -357,7 +357,7 @@ def test_offsets_in_the_weights_do_not_overflow(runner, activation, axis):
 
 
 class LargestTensor(TorchDispatchMode):
-    """Sees the result of every operation of torch, in place or not, and remembers the largest storage."""
+    """Records the largest storage among the results of all torch operations."""
 
     def __init__(self):
         super().__init__()
@@ -376,7 +376,7 @@ class LargestTensor(TorchDispatchMode):
 @pytest.mark.parametrize("activation", ["jumprelu", "topk", "batchtopk"])
 @pytest.mark.parametrize("stored", [torch.float32, torch.float64], ids=str)
 def test_no_array_of_all_pre_activations_or_of_all_weights_is_made(runner, activation, stored):
-    """Both would have 512 KiB, a tile and a copy of its weights 64 KiB, the histogram of BatchTopK 256 KiB."""
+    """Both would take 512 KiB; a tile and a copy of its weights take 64 KiB, the histogram of BatchTopK 256 KiB."""
     problem = gaussian_problem(16, 16, 8192, torch.float32)
     problem = problem._replace(threshold_F=problem.threshold_F + 8)
     here = problem.to(stored).to(runner.device)._replace(x_PD=problem.x_PD.to(runner.device, torch.float32))
@@ -387,7 +387,7 @@ def test_no_array_of_all_pre_activations_or_of_all_weights_is_made(runner, activ
 
 
 def many_pre_activations(device: str) -> Problem:
-    """Half a gigabyte of them, few of which are active."""
+    """Return a problem with half a gigabyte of pre-activations, few of them active."""
     x_PD, w_enc_DF = torch.zeros(1024, 4, device=device), torch.zeros(4, 1 << 17, device=device)
     x_PD[:, 0], w_enc_DF[0, ::1000] = 1, 1
     none_F = torch.zeros(1 << 17, device=device)
@@ -395,7 +395,7 @@ def many_pre_activations(device: str) -> Problem:
 
 
 def print_memory_growth() -> None:
-    """By how many bytes a fresh process grows at most in each call, as JSON."""
+    """Print as JSON by how many bytes a new process grows at most in each call."""
     problem, grown = many_pre_activations("cpu"), {}
     for backend in ("torch", "numba"):
         for activation in ACTIVATIONS:
@@ -408,7 +408,7 @@ def print_memory_growth() -> None:
 
 @pytest.fixture(scope="module")
 def memory_growth() -> dict[str, int]:
-    """What `print_memory_growth` prints where large arrays are given back when they are freed.
+    """Return what `print_memory_growth` prints in a process that returns freed large arrays to the system.
 
     By default glibc's heap keeps them and, by chance, may be left with holes in which none fits again.
     """
@@ -469,7 +469,7 @@ def test_encode_has_no_gradient(runner):
 
 @every_backend
 def test_more_than_all_features_may_be_asked_for(runner):
-    """No memory is taken for places that nothing can fill."""
+    """No memory is allocated for entries that cannot exist."""
     problem = integer_problem(3, 4, 40)
     assert_same(
         encoded(problem.to(runner.device), "topk", runner.backend, 10**12), encoded(problem, "relu", "reference")

@@ -161,7 +161,7 @@ print(plan.loaded_bytes, plan.memory_bytes, resident("VmHWM"))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="NOT TESTED: the largest resident size is read from /proc")
 def test_a_trace_does_not_exceed_its_plan_by_more_than_a_fifth(tmp_path):
-    """For a prompt that needs about a gigabyte in addition to the model."""
+    """The prompt needs about a gigabyte in addition to the model."""
     folder = write_model(tmp_path, hidden_size=512, intermediate_size=80)
     command = [sys.executable, "-c", MEASURED, str(folder)]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -1,4 +1,4 @@
-"""Model checkpoints: facts come from the config, logits are the library's, damage is refused with a cure."""
+"""Model checkpoints: sizes come from the config, logits equal the library's, damaged files are refused with a cure."""
 
 import json
 import os
@@ -25,7 +25,7 @@ PROMPT = tiny.prompt(11)  # the window is 4
 
 @pytest.fixture
 def copy(model_folder, tmp_path):
-    """A private copy of the tiny model's folder."""
+    """Return a private copy of the tiny model's folder."""
     return Path(shutil.copytree(model_folder, tmp_path / "copy"))
 
 
@@ -99,7 +99,7 @@ def test_untied_unembedding_is_its_own_matrix(tmp_path):
 
 
 def test_a_multimodal_checkpoint_gives_its_language_model(tmp_path):
-    """The language part, saved as a text model of its own, gives the same logits."""
+    """The language part, saved as a separate text model, gives the same logits."""
     folder = write_multimodal(tmp_path / "multimodal")
     assert_same_logits(folder)
     whole = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
@@ -273,7 +273,7 @@ def test_gguf_files_that_cannot_be_traced(tmp_path):
 
 @pytest.fixture
 def conversion(monkeypatch, tmp_path, model_folder):
-    """The conversion with its slow step replaced by a copy of the tiny model; returns its calls."""
+    """Replace the slow step of the conversion by a copy of the tiny model; return the list of its calls."""
     monkeypatch.setenv("COTRACE_CACHE", str(tmp_path / "cache"))
     calls = []
 

@@ -1,4 +1,4 @@
-"""What is built is what is tracked, it works where nothing else of the project is, and it shadows nothing."""
+"""Packages: they contain the tracked files, work without the repository, and shadow no other package."""
 
 import os
 import shutil
@@ -34,18 +34,18 @@ def python(code: str, cwd: Path, *paths: Path, **environment: str) -> str:
 
 
 def tracked() -> set[str]:
-    """Files of the rooms that Git tracks, or would: new ones that are not ignored, none that are deleted."""
+    """Return the files of the rooms that Git tracks, with new ones that are not ignored, without deleted ones."""
     listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", *ROOMS.values(), cwd=ROOT)
     return {name for name in listed.split("\0") if name and (ROOT / name).is_file()}
 
 
 def is_installed(path: str) -> bool:
-    """Whether a tracked file of a room belongs into the packages: code and the mark of typed packages."""
+    """Return whether a tracked file of a room belongs to the package: code and `py.typed`."""
     return path.endswith(".py") or Path(path).name == "py.typed"
 
 
 def installed_name(path: str) -> str:
-    """Where a file of a room is installed: graphs/order.py is cotrace/graphs/order.py."""
+    """Return where a file of a room is installed: graphs/order.py is cotrace/graphs/order.py."""
     room, _, rest = path.partition("/")
     imported = next(name for name, folder in ROOMS.items() if folder == room)
     return f"{imported.replace('.', '/')}/{rest}"
@@ -53,7 +53,7 @@ def installed_name(path: str) -> str:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> Path:
-    """A copy of what is tracked: building in the checkout itself would leave files there."""
+    """Return a copy of the tracked files: a build in the checkout would leave files there."""
     if not (ROOT / ".git").exists() or shutil.which("git") is None:
         pytest.skip("not a Git checkout: nothing to compare the packages with")
     copy = tmp_path_factory.mktemp("source")
@@ -67,7 +67,7 @@ def source(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def built(source, tmp_path_factory) -> Path:
-    """Folder with the source distribution, and the wheel that is built from it."""
+    """Return a folder with the source distribution, and the wheel that is built from it."""
     pytest.importorskip("build", reason="building needs the extra: pip install 'cotrace[dev]'")
     folder = tmp_path_factory.mktemp("built")
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, source)
@@ -82,7 +82,7 @@ def wheel(built) -> Path:
 
 @pytest.fixture(scope="module")
 def target(wheel, tmp_path_factory) -> Path:
-    """A folder with the installed wheel and nothing else."""
+    """Return a folder with the installed wheel and nothing else."""
     folder = tmp_path_factory.mktemp("target")
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
     run(*pip, "install", "--no-deps", "--no-index", "--no-compile", "--target", folder, wheel)
@@ -182,7 +182,7 @@ ONLY_HERE = "import sys; sys.path.insert(0, '')\n"  # what `python -c` does, als
 
 
 def library(folder: Path) -> Path:
-    """A package `kernels` with the names that transformers imports, and a version that it accepts."""
+    """Return a package `kernels` with the names that transformers imports, and a version that it accepts."""
     names = "CUDAProperties Device KernelizeFallback LayerRepository LocalLayerRepository Mode ROCMProperties"
     names += " register_kernel_mapping replace_kernel_forward_from_hub use_kernel_mapping get_kernel kernelize"
     names += " use_kernel_forward_from_hub use_kernelized_func FuncRepository LocalFuncRepository LockedFuncRepository"
@@ -261,7 +261,7 @@ def test_nothing_imports_a_room_by_its_bare_name():
 
 
 def test_a_type_checker_sees_the_types_of_the_installed_wheel(wheel, tmp_path):
-    """A type checker that knows the wheel only, in an environment of its own, sees what `load` returns."""
+    """A type checker in an environment with the wheel alone sees what `load` returns."""
     if find_spec("mypy") is None:
         pytest.skip("mypy is not installed: pip install 'cotrace[dev]'")
     venv.create(tmp_path / "venv", with_pip=False, symlinks=os.name != "nt")

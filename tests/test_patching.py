@@ -54,7 +54,7 @@ def test_a_prompt_patched_into_itself_stays_as_it_is(model_of, kind, setting, dt
 
 @FEW
 def test_patching_everything_agrees_with_the_dense_reference(model_of, reference_of, kind, setting):
-    """Every feature, or as many neurons, and every error node set to what it is in the clean prompt."""
+    """Every feature, or as many neurons, and every error node is set to its value in the clean prompt."""
     model, references = model_of(kind), [reference_of(kind, (), tuple(ids)) for ids in (prompt(), OTHER)]
     clean, edits = references[0].plain, []
     for layer in range(LAYERS):
@@ -77,18 +77,18 @@ def test_patching_is_setting_to_clean_activations(model_of, setting):
     clean = {(layer, p): a for layer, f in ((0, f0), (2, f2)) for p, g, a in active_at(model, layer) if g == f}
     result = model.patch(prompt(), OTHER, [Feature(0, f0), Feature(2, f2, position=(7, -1))], **SETTINGS[setting])
     same = {p for p, f, _ in active_at(model, 0, ids=OTHER) if f == f0}  # set to zero it may be only where it is active
-    changes = {
+    edits = {
         Feature(0, f0, position=p): set_to(clean.get((0, p), 0)) for p in range(1, 11) if (0, p) in clean or p in same
     }
-    changes |= {Feature(2, f2, position=p): set_to(clean.get((2, p), 0)) for p in (7, 10)}
-    assert torch.equal(result.logits, model.intervene(OTHER, changes, **SETTINGS[setting]).logits)
+    edits |= {Feature(2, f2, position=p): set_to(clean.get((2, p), 0)) for p in (7, 10)}
+    assert torch.equal(result.logits, model.intervene(OTHER, edits, **SETTINGS[setting]).logits)
     assert torch.equal(result.logits_clean, model.logits(prompt()))
     assert torch.equal(result.logits_before, model.logits(OTHER))
     assert gap(result.logits, result.logits_before) > 1e-3
 
 
 def test_a_chat_and_a_text_are_patched_where_both_have_features(worded):
-    """A chat's opening has none; named by position it is refused, by "all" left out."""
+    """The opening of a chat has none: by position it is refused, by "all" it is left out."""
     chat = [{"role": "user", "content": "The opposite of hot is"}]
     ids = worded.tokenize(chat)
     text = [ids[0], *(token + 1 if token + 1 < tiny.VOCABULARY else token - 1 for token in ids[1:])]

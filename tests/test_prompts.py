@@ -1,4 +1,4 @@
-"""Prompts: texts, ids and chats become exactly the token ids that the model should see."""
+"""Prompts: texts, ids and chats become exactly the expected token ids."""
 
 import shutil
 

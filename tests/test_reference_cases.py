@@ -74,7 +74,7 @@ INTERVENTIONS = {"clt_24": "clt_circuit_tracer", "plt_affine_24": "plt_circuit_t
 @pytest.mark.parametrize("freeze", ["none", "attention", "all"])
 @pytest.mark.parametrize("name", INTERVENTIONS)
 def test_interventions(name, freeze):
-    """Several features at once, of several layers, active ones and one that is not; what they become, and what follows."""
+    """Edit several features at several layers at once, one of them inactive; compare activations and logits."""
     expected = dict(np.load(REFERENCE / "interventions" / f"{name}.npz"))
     model = cotrace.load(REFERENCE / "model", REFERENCE / INTERVENTIONS[name], device="cpu")
     sites, values = expected["changes"][:, :3].astype(int), expected["changes"][:, 3].tolist()

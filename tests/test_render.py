@@ -1,4 +1,4 @@
-"""Pictures: every format, what they say, what they leave out, and text that would break them."""
+"""Pictures: every format, contents, limits, and hostile text."""
 
 import re
 import shutil
@@ -40,7 +40,7 @@ ANSWERS = [(" cold", 0.452), (" not", 0.121), (" warm", 0.061), (" freezing", 0.
 
 
 def make_graph(tokens=TOKENS, n_features=45, n_errors=8, n_layers=18, answers=ANSWERS, prompt=None, seed=0, **info):
-    """A random graph with the shape of a pruned trace: late positions and few strong edges dominate."""
+    """Return a random graph with the shape of a pruned trace: late positions and few strong edges dominate."""
     rng = np.random.default_rng(seed)
     length = len(tokens)
     late = np.linspace(0.3, 1.0, length) ** 2
@@ -111,17 +111,17 @@ def large_graph():
 
 
 def texts(path):
-    """All visible texts of an SVG file."""
+    """Return all visible texts of an SVG file."""
     return [element.text or "" for element in ElementTree.parse(path).iter(f"{SVG}text")]
 
 
 def dot_of(graph, **limits):
-    """The picture as DOT."""
+    """Return the picture as DOT."""
     return scene_to_dot(build_scene(graph, DrawingConfig(**limits)))
 
 
 def dot_boxes(graph, **limits):
-    """Boxes of the shapes and labels of all nodes in DOT, as name -> (x, y, width, height) in points, and the page."""
+    """Return the boxes of shapes and labels of all nodes in DOT, name -> (x, y, width, height) in points, and the page."""
     found = {}
     for line in dot_of(graph, **limits).source.splitlines():
         if match := re.match(r'\t"?([^"\[]+?)"? \[.*height=(\S+) pos="(\S+),(\S+?)".* width=([0-9.]+)', line):
@@ -132,7 +132,7 @@ def dot_boxes(graph, **limits):
 
 
 def svg_boxes(graph, **limits):
-    """The same from SVG, with y upwards as in DOT."""
+    """Return the same from SVG, with y upwards as in DOT."""
     root = ElementTree.fromstring(svg_text(graph, **limits))
     page = tuple(float(root.get(side).removesuffix("pt")) for side in ("width", "height"))
     found = {}
@@ -146,7 +146,7 @@ def svg_boxes(graph, **limits):
 
 
 def _svg_box(outline):
-    """Centre and size of a circle, a diamond or a rectangle."""
+    """Return centre and size of a circle, a diamond or a rectangle."""
     if outline.tag == f"{SVG}circle":
         x, y, radius = (float(outline.get(name)) for name in ("cx", "cy", "r"))
         return x, y, 2 * radius, 2 * radius

@@ -15,7 +15,7 @@ LONGER = [*prompt(), 5, 8, 13, 21]
 
 @pytest.fixture
 def load_cached(model_folder, transcoder_spec):
-    """Function from a kind to a model with a row cache."""
+    """Return a function from a kind to a model with a row cache."""
 
     def load(kind, room=10**9):
         return cotrace.load(model_folder, transcoder_spec(kind), dtype="float64", device="cpu", row_cache_bytes=room)
@@ -25,7 +25,7 @@ def load_cached(model_folder, transcoder_spec):
 
 @pytest.fixture
 def row_counts(monkeypatch):
-    """Number of computed rows of every batch so far."""
+    """Return a list that collects the number of computed rows of every batch."""
     counts, sweep = [], engine.compute_rows
 
     def counting(replacement, batch, columns):

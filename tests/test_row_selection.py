@@ -146,7 +146,7 @@ def test_invalid_limits_are_refused(limits, words):
 
 
 def without_rows(graph, skipped):
-    """Influence of the graph without the skipped features' rows, (M,), and its dense adjacency."""
+    """Return the influence of the graph without the rows of skipped features, (M,), and its dense adjacency."""
     matrix = dense(graph)
     matrix[: graph.order.n_features][skipped] = 0
     share = np.abs(matrix)
@@ -189,7 +189,7 @@ def test_certain_nodes_are_certain_in_the_whole_graph(graph, random, share):
 
 
 def everywhere(graph):
-    """The order of a graph with an error at every site, as bounds are made for."""
+    """Return the order of a graph with an error at every site, as bounds assume."""
     from cotrace.graphs import NodeOrder
 
     n_sites = graph.info["model"]["n_layers"] * graph.order.n_tokens
@@ -197,7 +197,7 @@ def everywhere(graph):
 
 
 def of_nodes(graph, bound, n_positions):
-    """Bounds of the graph's own nodes: random graphs have errors at some sites only."""
+    """Return the bounds of the graph's own nodes: random graphs have errors at some sites only."""
     order, every = graph.order, everywhere(graph)
     sites = graph.column("layer", 0)[order.errors] * n_positions + graph.column("position", 0)[order.errors]
     errors = bound[every.errors][sites.astype(int)]
@@ -248,7 +248,7 @@ def test_without_missing_rows_every_node_is_certain(graph, threshold):
 
 
 def test_certainty_at_thresholds_0_and_1():
-    """At a threshold of 0 the largest is kept, wherever it is; at 1 what has any influence."""
+    """At a threshold of 0 the largest node is kept, at 1 every node with any influence."""
     influence, bound = np.array([0.1, 0.5]), np.array([0.5, 0.05])
     assert certainty(influence, bound, 0).counts() == {"inside": 0, "outside": 0, "undecided": 2}
     said = certainty(np.array([0.5, 0, 0]), np.array([0, 0.1, 0]), 1)

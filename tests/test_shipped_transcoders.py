@@ -20,7 +20,7 @@ FOLDERS = [package_folder(package) for package in SHIPPED_SETS[NAME].packages]
 
 @pytest.fixture(scope="module")
 def arch() -> Architecture:
-    """Sizes of Gemma 3 270M."""
+    """Return the sizes of Gemma 3 270M."""
     from transformers import Gemma3TextConfig
 
     kinds = ["sliding_attention"] * 5 + ["full_attention"]

@@ -1,4 +1,4 @@
-"""`cotrace steer`: how changes are written, what is refused before a model is loaded, and what is shown."""
+"""`cotrace steer`: syntax of edits, mistakes that are refused before a model is loaded, and output."""
 
 import errno
 import functools
@@ -37,7 +37,7 @@ def model():
 
 @pytest.fixture
 def steer(command):
-    """Function that runs the command in this process: its status, output and errors."""
+    """Return a function that runs the command in this process and returns its status, output and errors."""
     return functools.partial(command, "steer")
 
 
@@ -91,7 +91,7 @@ def test_a_node_is_read_as_it_is_printed(node):
 
 
 def refusal(function, argument):
-    """The message of its ValueError, None without one."""
+    """Return the message of the ValueError that a text raises, or None."""
     try:
         function(argument)
     except ValueError as error:
@@ -115,13 +115,13 @@ def test_edits_as_users_write_them(vector):
         "add": ["L1#3@-1 = -1e-3", f"L3:{vector}@generated=+4"],
         "multiply": ["L2 error@5=0.5"],
     }
-    changes = parse_edits(given)
-    direction = next(node for node in changes if isinstance(node, Direction))
+    edits = parse_edits(given)
+    direction = next(node for node in edits if isinstance(node, Direction))
     assert (direction.layer, direction.position) == (3, "generated")
     vector_D = torch.arange(1, WIDTH + 1, dtype=torch.float64)
     assert torch.allclose(direction.vector, vector_D / vector_D.norm(), rtol=1e-12)
     assert str(direction) == f"L3 {vector.name}@generated"
-    assert changes == {
+    assert edits == {
         Feature(1, 1): cotrace.ablate(),
         Supernode([ErrorNode(2, position=4), Feature(2, 5)]): cotrace.ablate(),
         Feature(1, 2): cotrace.set_to(2.5),
@@ -320,7 +320,7 @@ def test_mistakes_are_refused_before_the_model_is_loaded(steer, monkeypatch, arg
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("edit", "message"),
     [
         ("L9#1", "the model has no layer 9"),
         ("L1#128", "layer 1 has 128 features"),
@@ -328,8 +328,8 @@ def test_mistakes_are_refused_before_the_model_is_loaded(steer, monkeypatch, arg
         ("L1#1@0", "is masked"),
     ],
 )
-def test_mistakes_that_only_the_model_can_find_are_one_line(steer, change, message):
-    status, _, error = steer(PROMPT, *MODEL, "--ablate", change)
+def test_mistakes_that_only_the_model_can_find_are_one_line(steer, edit, message):
+    status, _, error = steer(PROMPT, *MODEL, "--ablate", edit)
     assert (status, error.count("\n")) == (2, 1)
     assert message in error
 
@@ -343,7 +343,7 @@ def test_numbers_that_overflow_are_refused(steer):
 
 
 def rows_of(lines, title):
-    """A table's rows, by token, as numbers."""
+    """Return the rows of a table, by token, as numbers."""
     start = next(i for i, line in enumerate(lines) if title in line)
     rows = {}
     for line in lines[start + 2 :]:
@@ -441,10 +441,10 @@ def test_json_has_texts_tokens_probabilities_changes_and_settings(steer, model, 
         "masked_positions": None,
     }
     sampling = {"max_new_tokens": 4, "temperature": 0.5, "seed": 3}
-    change = {Feature(3, 5, position="generated"): cotrace.set_to(500)}
+    edit = {Feature(3, 5, position="generated"): cotrace.set_to(500)}
     plain, changed = (
         model.generate(PROMPT, **sampling),
-        model.generate(PROMPT, change, **sampling, freeze="attention", layers=[1, 2]),
+        model.generate(PROMPT, edit, **sampling, freeze="attention", layers=[1, 2]),
     )
     for name, generation in (("without", plain), ("with", changed)):
         assert found[name]["text"] == generation.text
@@ -475,9 +475,9 @@ def test_a_direction_steers(steer, vector, tmp_path):
     path = tmp_path / "steered.json"
     add = f"L2:{vector}@-1=300"
     assert steer(PROMPT, *MODEL, "--add", add, "--max-new-tokens", "1", "--out", path)[0] == 0
-    change = {Direction(2, np.arange(1.0, WIDTH + 1), position=-1): cotrace.add(300)}
+    edit = {Direction(2, np.arange(1.0, WIDTH + 1), position=-1): cotrace.add(300)}
     model = cotrace.load(REFERENCE / "model", TRANSCODERS, device="cpu")
-    expected = model.intervene(PROMPT, change)
+    expected = model.intervene(PROMPT, edit)
     assert expected.kl() > 0.1
     assert json.loads(path.read_text())["first"]["kl"] == pytest.approx(expected.kl(), rel=1e-4)
 

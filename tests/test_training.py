@@ -1,4 +1,4 @@
-"""Training: gradients against dense float64 algebra, what is learned, and that nothing is lost on the way."""
+"""Training: gradients against dense float64 algebra, recovery of planted features, and resuming."""
 
 import json
 from dataclasses import replace
@@ -80,7 +80,7 @@ class DenseStep(torch.autograd.Function):
 
 
 def dense_loss(dictionary: Dictionary, x_LPD: Tensor, y_LPD: Tensor) -> Tensor:
-    """The loss with every array dense: no code of the kernels."""
+    """Return the loss with dense arrays, without the kernels."""
     config, total = dictionary.config, torch.zeros((), dtype=torch.float64)
     z = [x @ w.T + b for x, w, b in zip(x_LPD, dictionary.w_enc, dictionary.b_enc, strict=True)]
     active = []
@@ -129,7 +129,7 @@ def test_loss_and_gradients_are_those_of_dense_algebra(activation, kind, matryos
 
 @every_activation
 def test_bfloat16_affects_products_only(activation):
-    """Loss and gradients are float32's but for rounding of 2^-9, which decides here and there what is active."""
+    """Loss and gradients equal those in float32 up to rounding of 2^-9, which changes a few active features."""
     found = []
     for precision in ("float32", "bfloat16"):
         config = replace(CONFIG, precision=precision, **ACTIVATIONS[activation])
@@ -154,7 +154,7 @@ def test_auto_is_bfloat16_on_a_gpu_only():
 
 
 def planted(n_tokens: int, seed: int) -> tuple[MLPActivations, Tensor]:
-    """MLPActivations that a few directions explain, each rarely present; and the directions that are written."""
+    """Return MLPActivations that a few rare directions explain, and the output directions."""
     reads, writes = (torch.nn.functional.normalize(gaussian(L, 8, D, seed=s), dim=-1) for s in (1, 2))
     generator = torch.Generator().manual_seed(seed)
     amount = torch.rand(L, n_tokens, 8, generator=generator, dtype=torch.float64) + 1
@@ -199,7 +199,7 @@ def trained(config: TrainingConfig, steps: int = 6) -> tuple[Trainer, MLPActivat
 @every_activation
 @pytest.mark.parametrize("kind", ["clt", "skip-transcoder"])
 def test_exported_files_have_the_same_function(activation, kind, tmp_path, model_folder):
-    """What is exported, in the model's own units and with features scaled, writes what the dictionary writes."""
+    """The exported files, in the model's units and with scaled features, have the outputs of the dictionary."""
     config = replace(CONFIG, kind=kind, **ACTIVATIONS[activation])
     run, found = trained(config)
     x_LPD = run.normalization.normalize_inputs(found.x_LND[:, :40])
@@ -224,7 +224,7 @@ def test_exported_files_have_the_same_function(activation, kind, tmp_path, model
 
 @pytest.mark.parametrize("activation", ["batchtopk", "topk"])
 def test_the_exported_threshold_reproduces_topk(activation):
-    """On one batch, JumpReLU with the least kept activation as its threshold is BatchTopK, and near TopK."""
+    """On one batch, JumpReLU with the smallest kept activation as threshold equals BatchTopK, and nearly TopK."""
     config = replace(CONFIG, **ACTIVATIONS[activation])
     batch = MLPActivations(*(gaussian(L, P, D, seed=seed).float() for seed in (7, 8)))
     run, before = (Trainer(config, L, D, CPU) for _ in range(2))
@@ -296,7 +296,7 @@ def tmp_path_empty(tmp_path: Path) -> Path:
 
 
 def test_activations_are_those_of_the_forward_pass(load):
-    """Inputs and outputs of every MLP are those of our own forward pass, without BOS."""
+    """Inputs and outputs of every MLP equal those of the forward pass, without BOS."""
     model = load("neurons", "float32")
     ids_SP = np.array([tiny.prompt(9), tiny.prompt(9)[::-1]], np.int32)
     found = collect_activations(model, ids_SP, "clt")
@@ -393,7 +393,7 @@ def test_text_of_other_settings_is_refused(load, tmp_path):
 
 
 def test_a_buffer_with_few_tokens_is_repeated():
-    """BOS within sequences leaves fewer tokens than steps: every batch is full all the same."""
+    """BOS within sequences leaves fewer tokens than steps; every batch is still full."""
     batches = loop.shuffled_batches(CONFIG, 0, 3 * P + 1)
     assert [len(batch) for batch in batches] == [P] * CONFIG.steps_per_buffer
     assert torch.cat(batches).unique().numel() == 3 * P + 1

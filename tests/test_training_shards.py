@@ -1,4 +1,4 @@
-"""Features divided over processes: what is learned is what one process learns."""
+"""Features divided over processes: the result is that of one process."""
 
 import subprocess
 import sys
@@ -40,7 +40,7 @@ def test_two_processes_learn_what_one_learns(activation, tmp_path):
 
 
 def test_torchrun_trains_into_one_set(model_folder, tmp_path):
-    """Two processes on one run's folder end in files that one process could have written; also when resumed."""
+    """Two processes in one run's folder write files as one process does; also when resumed."""
     config = TrainingConfig(width=24, target_l0=3, tokens=68, batch_tokens=17, context=9, model=str(model_folder))
     write_tokens(tmp_path / "run", config)
     flags = ["--width", "24", "--target-l0", "3", "--tokens", "68", "--batch-tokens", "17", "--context", "9"]

@@ -1,4 +1,4 @@
-"""Transcoder files: every format read alike, and every damage or mismatch refused with a cure."""
+"""Transcoder files: every format is read alike, and every damage or mismatch is refused with a cure."""
 
 import gc
 import json
@@ -58,7 +58,7 @@ def arch(model_folder):
 
 @pytest.fixture
 def refused(arch):
-    """Function: loading a spec fails with a ValueError of one line that holds all the given words."""
+    """Return a function that asserts that a spec is refused in one line with all the given words."""
 
     def check(spec, *words: str) -> None:
         with pytest.raises(ValueError) as caught:
@@ -308,7 +308,7 @@ def test_nan_in_large_tensors_stops_the_trace_and_names_the_file(name, shape, tm
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_decoders_of_inactive_features_are_never_read(layout, tmp_path, model_folder, arch, weights, passes):
-    """Poisoned with NaN, they change nothing."""
+    """Decoders of inactive features that are NaN change nothing."""
     import cotrace
 
     layers = random_layers()
@@ -329,7 +329,7 @@ def test_decoders_of_inactive_features_are_never_read(layout, tmp_path, model_fo
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_weights_are_memory_mapped(layout, tmp_path, arch):
-    """What is read from a file lies in pages that the kernel maps from it, and is not a copy."""
+    """Tensors lie in pages that the operating system maps from the file, and are no copies."""
     maps = Path("/proc/self/maps")
     if not maps.exists():
         pytest.skip("this system does not show a process's memory maps")

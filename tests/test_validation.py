@@ -46,7 +46,7 @@ def validated(model, whole):
 
 
 def dense_effects(graph, removed, others_respond):
-    """The same by solving the linear equations of all nodes at once."""
+    """Return the same effects by solving the linear equations of all nodes at once."""
     matrix, size, n_features = dense(graph), graph.order.n_nodes, graph.order.n_features
     activation = np.nan_to_num(graph.column("activation")).astype(float)
     values = []
@@ -267,7 +267,7 @@ def test_targets_that_are_features_are_read_and_not_ablated(load, kind, monkeypa
 
 @pytest.mark.parametrize("kind", ["clt-affine", "per-layer", "neurons"])
 def test_with_mlps_clamped_features_follow_their_inputs(load, kind):
-    """Against interventions that hold all below a layer, one layer at a time: there its features respond."""
+    """Compare with interventions that freeze all layers below one, for each layer: its features respond there."""
     model, ids = load(kind), tiny.prompt()
     graph = model.trace(ids)
     layer_N = graph.column("layer")[graph.order.features]
@@ -301,7 +301,7 @@ def test_pairs_of_equal_ranks_correlate_fully(whole):
 
 
 def test_influence_of_pairs_is_that_of_a_target(whole):
-    """A feature's column is what `Graph.influence` says with that feature as the only target, read from the other end."""
+    """A feature's column equals `Graph.influence` with that feature as the only target."""
     matrix = np.abs(whole.adjacency().toarray())
     shares = matrix / np.where(matrix.sum(1) > 0, matrix.sum(1), 1)[:, None]
     every = np.linalg.inv(np.eye(len(matrix)) - shares) - np.eye(len(matrix))

@@ -1,4 +1,4 @@
-"""Tiny random Gemma 3 models and transcoders, written as the files that users have."""
+"""Tiny random Gemma 3 models and transcoders in the file layouts that users have."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ SET = {"scope-clt": "clt/width_24_l0_medium", "scope-per-layer": "transcoder_all
 
 
 def write_model(folder: Path, **changes) -> Path:
-    """A model with both attention kinds, a window of 4, grouped KV heads and non-trivial norms."""
+    """Write a model with both attention kinds, a window of 4, grouped KV heads and non-trivial norms."""
     sizes = {
         "num_hidden_layers": LAYERS,
         "hidden_size": WIDTH,
@@ -45,7 +45,7 @@ def write_model(folder: Path, **changes) -> Path:
 
 
 def write_transcoders(folder: Path, kind: str) -> str:
-    """Random transcoders of a kind; returns what `cotrace.load` takes for them."""
+    """Write random transcoders of a kind; return the argument for `cotrace.load`."""
     if kind == "neurons":
         return "neurons:5"
     layout, left_out = KINDS[kind]
@@ -56,7 +56,7 @@ def write_transcoders(folder: Path, kind: str) -> str:
 
 
 def random_layers(seed: int = 0, width: int = WIDTH, layers: int = LAYERS) -> list[dict[str, torch.Tensor]]:
-    """One layer's tensors each, in Gemma Scope's orientation; `w_dec` is (F, layers from its own on, D)."""
+    """Yield the tensors of each layer in Gemma Scope's orientation; `w_dec` is (F, layers from its own on, D)."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int, std: float = 0.3) -> torch.Tensor:
@@ -84,7 +84,7 @@ def write_layers(folder: Path, layout: str, layers: list[dict[str, torch.Tensor]
 
 
 def _files(layout: str, i: int, n_layers: int, t: dict[str, torch.Tensor], variant: str) -> dict[str, dict]:
-    """File names of one layer with their tensors."""
+    """Return the file names of one layer with their tensors."""
     if layout.startswith("scope"):
         names = {"w_enc": "w_enc", "b_enc": "b_enc", "b_dec": "b_dec", "threshold": "threshold"}
         content = {to: t[name] for name, to in {**names, "skip": "affine_skip_connection"}.items() if name in t}
@@ -119,5 +119,5 @@ def save(tensors: dict[str, torch.Tensor], path: Path) -> None:
 
 
 def prompt(length: int = 11) -> list[int]:
-    """Token ids longer than the sliding window, one of them twice."""
+    """Return token ids longer than the sliding window, one of them twice."""
     return [2, 7, 31, 7, *range(10, 10 + length - 4)][:length]

@@ -41,7 +41,7 @@ def edit_config(folder: Path, **changes) -> None:
 
 
 def write_tokenizer(folder: Path, chat_template: str | None = CHAT_TEMPLATE) -> Path:
-    """A word tokenizer that keeps spaces and line breaks, with Gemma's special tokens."""
+    """Write a word tokenizer that keeps spaces and line breaks, with Gemma's special tokens."""
     vocabulary = {word: number for number, word in enumerate((*SPECIALS, *WORDS))}
     words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.Split(Regex(r"\n| ?\S+"), "isolated")
@@ -60,7 +60,7 @@ def write_tokenizer(folder: Path, chat_template: str | None = CHAT_TEMPLATE) -> 
 
 
 def write_multimodal(folder: Path) -> Path:
-    """A Gemma 3 with a vision tower, as the 4B and larger checkpoints are."""
+    """Write a Gemma 3 with a vision tower, as the 4B and larger checkpoints have."""
     text = Gemma3TextConfig(
         num_hidden_layers=2,
         hidden_size=16,

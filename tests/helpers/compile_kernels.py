@@ -1,6 +1,6 @@
 """Compile every Triton kernel to machine code for a GPU that need not be there: `compile_kernels.py CAPABILITY`.
 
-A process of its own, because Triton decides at import whether kernels are interpreted.
+It runs in a separate process, because Triton decides at import whether kernels are interpreted.
 """
 
 import sys
@@ -18,7 +18,7 @@ INDICES |= {"one": "*i64", "other": "*i64"}
 
 
 def kernels(stored: str):
-    """Each kernel with the types of its arrays and its constants, for tensors of one type."""
+    """Return each kernel with the types of its arrays and its constants, for tensors of one type."""
     summed = "fp64" if stored == "fp64" else "fp32"
     tile = dict.fromkeys(("product", "bias", "least", "bound", "z_out"), f"*{stored}")
     yield encode._count, tile, {"BLOCK": encode.BLOCK}

@@ -12,7 +12,7 @@ def normalised(matrix):
 
 
 def neumann(matrix, weights):
-    """w (Ahat + Ahat^2 + …), term by term."""
+    """Return w (Ahat + Ahat^2 + …), summed term by term."""
     term, total = weights, np.zeros_like(weights)
     for _ in range(len(weights)):
         term = term @ normalised(matrix)
@@ -21,7 +21,7 @@ def neumann(matrix, weights):
 
 
 def csr_of(rows):
-    """CSR of a list of {source: weight}."""
+    """Return the CSR of a list of {source: weight}."""
     indices = np.array([source for row in rows for source in row], np.int32)
     weights = np.array([weight for row in rows for weight in row.values()], np.float32)
     return CSR(indptr_of([*map(len, rows)]), indices, weights)

@@ -1,4 +1,4 @@
-"""What the tests of the kernels share: who computes, memory that holds NaN, error budgets, tiny tiles."""
+"""Helpers of the kernel tests: backends on devices, memory filled with NaN, error budgets, tiny tiles."""
 
 import contextlib
 import os
@@ -20,19 +20,19 @@ NO_CUDA = "NOT TESTED: torch sees no CUDA device"
 
 
 class Runner(NamedTuple):
-    """An implementation and the type of device whose tensors it is given."""
+    """A backend and the type of device it runs on."""
 
     backend: str
     device: str
 
     @property
     def interpreted(self) -> bool:
-        """Whether every program of a kernel costs about a millisecond."""
+        """Return whether the kernels run in Triton's interpreter, where each program takes about a millisecond."""
         return self.backend == "triton" and backends.interpreting()
 
 
 def _parameter(backend: str, device: str):
-    """A runner; one that cannot run here is there all the same, and is skipped with its reason."""
+    """Return a runner as a parameter; one that cannot run here is skipped with the reason."""
     marks = []
     if device == "cuda":
         marks = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason=NO_CUDA)]
@@ -49,7 +49,7 @@ every_backend_but_numba = pytest.mark.parametrize("runner", [_TORCH, _TRITON, *_
 
 
 def examples(runner: Runner) -> int:
-    """How many examples of a property can be afforded."""
+    """Return the number of examples of a property to run."""
     return 5 if runner.interpreted else 60
 
 
@@ -57,7 +57,7 @@ def examples(runner: Runner) -> int:
 
 
 def poisoned(runner: Runner, call: Callable[[], Result]) -> Result:
-    """The result of a call in which fresh memory holds NaN, so that what nobody writes cannot pass for zeros."""
+    """Return the result of a call in which new memory is filled with NaN, so that unwritten entries are not zero."""
     if runner.backend == "numba":
         call()  # compiles, which must not see the functions that are replaced below
     with poisoned_memory():
@@ -66,7 +66,7 @@ def poisoned(runner: Runner, call: Callable[[], Result]) -> Result:
 
 @contextlib.contextmanager
 def poisoned_memory() -> Iterator[None]:
-    """Uninitialised memory that Python code asks torch and numpy for holds NaN, or the largest integer."""
+    """Fill the uninitialised memory that Python code gets from torch and numpy with NaN, or the largest integer."""
     places = [
         (torch, "empty"),
         (torch, "empty_like"),
@@ -98,25 +98,25 @@ _CLEAR = Path("/proc/self/clear_refs")
 
 
 def counts_memory() -> bool:
-    """Whether the system tells the most memory that a process held."""
+    """Return whether the system reports the peak memory of a process."""
     return os.access(_CLEAR, os.W_OK)
 
 
 def forget_peak_memory() -> int:
-    """From here on, `peak_memory` is at least what is held now, which is returned."""
+    """Reset `peak_memory` to the current memory of the process, and return it."""
     _CLEAR.write_text("5")
     return peak_memory()
 
 
 def peak_memory() -> int:
-    """The most bytes that this process held."""
+    """Return the peak memory of this process, in bytes."""
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024
 
 
 @contextlib.contextmanager
 def memory_grows_by_less_than(n_bytes: int) -> Iterator[None]:
-    """The process never holds that much more than now; checked where the system counts it."""
+    """Assert that the memory of the process grows by less than this; not checked where the system does not report it."""
     before = forget_peak_memory() if counts_memory() else None
     yield
     if before is not None:
@@ -125,7 +125,7 @@ def memory_grows_by_less_than(n_bytes: int) -> Iterator[None]:
 
 
 def virtual_memory(n: int, device: str) -> Tensor:
-    """So many float32 numbers that nobody has touched: on the CPU only pages that are written exist."""
+    """Return float32 numbers in untouched memory: on the CPU only written pages exist."""
     try:
         return torch.empty(n, device=device)
     except RuntimeError as error:  # also torch.OutOfMemoryError
@@ -146,7 +146,7 @@ def gamma(n: int, dtype: torch.dtype) -> float:
 
 
 def rounding(stored: torch.dtype, computed: torch.dtype) -> float:
-    """Relative error of storing a sum of numbers of a type: none where the sum's own type is stored."""
+    """Return the relative error of storing a sum of numbers of a type; zero where the type of the sum is stored."""
     sum_type = torch.float64 if computed == torch.float64 else torch.float32
     return torch.finfo(stored).eps if torch.finfo(stored).bits < torch.finfo(sum_type).bits else 0.0
 
@@ -161,7 +161,7 @@ every_precision = pytest.mark.parametrize("precision", PRECISIONS)
 
 @contextlib.contextmanager
 def matrix_products_in(precision: str) -> Iterator[None]:
-    """Allow TF32, or forbid it; on the CPU that must change nothing."""
+    """Allow or forbid TF32; on the CPU it must change nothing."""
     matmul = torch.backends.cuda.matmul
     before = matmul.allow_tf32
     matmul.allow_tf32 = precision == "tf32"
@@ -172,7 +172,7 @@ def matrix_products_in(precision: str) -> Iterator[None]:
 
 
 def of_products(precision: str, device: str) -> float:
-    """Relative error that a setting allows in the products themselves."""
+    """Return the relative error that a setting allows in the products."""
     return TF32_PRODUCTS if precision == "tf32" and device == "cuda" else 0.0
 
 
@@ -180,24 +180,24 @@ def of_products(precision: str, device: str) -> float:
 
 
 def integers(*shape: int, seed: int, largest: int = 2, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Small integers: their sums of products are exact in every type, and ties are many."""
+    """Return small integers: their sums of products are exact in every type, and there are many ties."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(-largest, largest + 1, shape, generator=generator).to(dtype)
 
 
 def gaussian(*shape: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Random numbers as `dtype` stores them, in float64."""
+    """Return random numbers that `dtype` can store, in float64."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype).double()
 
 
 def bits(tensor: Tensor) -> Tensor:
-    """Integers that are equal where every bit is, also of NaN."""
+    """Return integers that are equal where all bits are equal, also for NaN."""
     sizes = {8: torch.int64, 4: torch.int32, 2: torch.int16}
     return tensor.detach().cpu().contiguous().view(sizes[tensor.element_size()])
 
 
 def spread(tensor: Tensor, axis: int) -> Tensor:
-    """A copy with such steps along an axis that its last offset is more than 32 bits count; little of it is touched."""
+    """Return a copy with a stride along an axis for which the last offset exceeds 32 bits; little of it is touched."""
     strides = [1] * tensor.ndim
     for other in range(tensor.ndim - 1, -1, -1):
         inner = [i for i in range(other + 1, tensor.ndim) if i != axis]
@@ -210,7 +210,7 @@ def spread(tensor: Tensor, axis: int) -> Tensor:
 
 @contextlib.contextmanager
 def tiles(positions: int | None, features: int | None) -> Iterator[None]:
-    """Encode in tiles of this size; None leaves everything as it is."""
+    """Encode in tiles of this size; None changes nothing."""
     if positions is None:
         yield
         return
@@ -227,7 +227,7 @@ def tiles(positions: int | None, features: int | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def threads(n: int) -> Iterator[None]:
-    """Torch, and numba with it, computes on n threads."""
+    """Run torch and numba on n threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(n)
     try:

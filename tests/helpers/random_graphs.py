@@ -22,7 +22,7 @@ def random_graph(
     density=0.6,
     dtype=np.float32,
 ):
-    """A graph that `open_graph` accepts; of features and errors at most as many as there are sites.
+    """Return a graph that `open_graph` accepts, with at most as many features and errors as there are sites.
 
     Sites, edges and weights are random; a few edges weigh zero and a few rows have none or only
     such. `feature_targets` features are targets besides the logits.
@@ -42,7 +42,7 @@ def random_graph(
 
 
 def graphs(dtype=np.float32, **fixed):
-    """Strategy of small graphs; arguments of `random_graph` given here are fixed."""
+    """Return a strategy of small graphs; arguments of `random_graph` given here are fixed."""
     choices = {
         "n_layers": [1, 3, 6], "n_positions": [1, 2, 5], "n_features": [0, 1, 5, 15, 40], "n_errors": [0, 1, 4, 10],
         "n_logits": [1, 2, 4], "feature_targets": [0, 1, 2], "density": [0.2, 0.6, 1],
@@ -53,7 +53,7 @@ def graphs(dtype=np.float32, **fixed):
 
 
 def dense(graph):
-    """The adjacency matrix in float64, from the list columns read as Python lists."""
+    """Return the adjacency matrix in float64, from the list columns read as Python lists."""
     matrix = np.zeros((graph.order.n_nodes,) * 2)
     for row in graph.nodes.select(["node", "sources", "weights"]).to_pylist():
         matrix[row["node"], row["sources"]] = row["weights"]
@@ -61,7 +61,7 @@ def dense(graph):
 
 
 def _choose(rng, shape, count):
-    """Sorted, distinct sites (3, count): layer, position, feature."""
+    """Return sorted, distinct sites (3, count): layer, position, feature."""
     size = int(np.prod(shape))
     chosen = np.sort(rng.choice(size, min(count, size), replace=False))
     return np.stack(np.unravel_index(chosen, shape))

@@ -21,7 +21,7 @@ MODES = {  # as the test names them
 
 
 def peer_side():
-    """`benchmarks/peer_circuit_tracer.py`, which is no module of this environment."""
+    """Import `benchmarks/run_circuit_tracer.py`, which is a script."""
     path = HERE.parent.parent / "benchmarks" / "peer_circuit_tracer.py"
     spec = importlib.util.spec_from_file_location("peer_circuit_tracer", path)
     module = importlib.util.module_from_spec(spec)
@@ -30,7 +30,7 @@ def peer_side():
 
 
 def interventions(case):
-    """Active features of several layers and positions, ablated and set; and one that is not active."""
+    """Return edits of active features at several layers and positions, and of one that is not active."""
     active = case["active_features"]
     chosen = active[np.linspace(0, len(active) - 1, 7).astype(int)]
     values = [0.0, 2.5, 0.0, -1.0, 4.0, 0.0, 1.5]
