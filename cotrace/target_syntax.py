@@ -41,7 +41,7 @@ def parse_target(text: str) -> ParsedTarget:
 def parse_targets(texts: Sequence[str]) -> list[ParsedTarget] | Literal["next"]:
     """Return the targets that several texts name; the one text `next` is the tokens that follow in the prompt.
 
-    Raises ArgumentError for `next` beside other targets, and as `parse_target` does.
+    Raises ArgumentError for `next` together with other targets, and as `parse_target` does.
     """
     if NEXT not in texts:
         return [parse_target(text) for text in texts]

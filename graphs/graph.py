@@ -96,7 +96,7 @@ class Graph(GraphData):
         return self.subgraph(self._select(config), pruning)
 
     def certainty(self, node_threshold: float = PruneConfig.node_threshold) -> PruningBounds:
-        """Return which nodes pass the node threshold of `prune`, or fail it, whatever the missing rows contain.
+        """Return which nodes pass the node threshold of `prune`, or fail it, for any contents of the missing rows.
 
         `prune` keeps tokens and targets in any case. Raises ArgumentError for a pruned graph, and for a threshold
         outside [0, 1].
@@ -130,7 +130,7 @@ class Graph(GraphData):
 
     @property
     def _lacks_rows(self) -> bool:
-        """Whether this is a traced graph, not a pruned one, of which some rows were not computed."""
+        """True for a traced graph, not a pruned one, without some of its rows."""
         return self.info["traced"]["bound"] > 0 and not self.info["pruning"]
 
     def with_validation(self, validation: dict[str, Any]) -> Graph:

@@ -11,7 +11,7 @@ TRACED_IN_VERSION_2 = ("scores", "coverage", "bound")
 
 
 def _move_facts_to_traced(info: dict[str, Any]) -> dict[str, Any]:
-    """Version 1 had scores, coverage and bound of the traced graph beside "traced", not inside."""
+    """Move scores, coverage and bound into "traced"; version 1 had them next to it."""
     if not isinstance(info.get("traced"), dict):
         return info  # damaged: the check of the current shapes names the entry
     moved = {name: info[name] for name in TRACED_IN_VERSION_2 if name in info}

@@ -9,7 +9,7 @@ ROUNDING = 1e-12  # relative error of sums of influences
 
 
 class PruningBounds(NamedTuple):
-    """Masks of the nodes that pass and that fail a node threshold, whatever the missing rows contain."""
+    """Masks of the nodes that pass and that fail a node threshold, for any contents of the missing rows."""
 
     inside: np.ndarray
     """Nodes that certainly pass, (M,) bool."""

@@ -30,7 +30,7 @@ def cut(scores, share):
 
 
 def plain_selection(graph, node_threshold, edge_threshold, keep_errors):
-    """Nodes (M,) and edges (M, M), word for word as in ARCHITECTURE.md."""
+    """Return masks of nodes (M,) and edges (M, M), step by step as in docs/influence.md."""
     matrix, weights, kinds = dense(graph), graph.target_weights, graph.order.kind_codes()
     stays = (
         (weights > 0)

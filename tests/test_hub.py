@@ -1,6 +1,6 @@
 """The Hugging Face Hub, through its real client, with a server on 127.0.0.1 in place of the Hub.
 
-The client reads its settings when it is imported, so every situation is a process of its own that
+The client reads its settings when it is imported, so every situation runs in a separate process that
 tries several things one after another.
 """
 
@@ -45,7 +45,7 @@ SCRIPT = """
 
 
 def attempt(folder: Path, url: str, home: Path, jobs: dict[str, tuple[str, str]], **environment: str):
-    """Load and trace each (model, transcoders) in one process; {name: (problem or None, seconds that it slept)}."""
+    """Load and trace each (model, transcoders) in one process; return {name: (problem or None, seconds of sleep)}."""
     folder.mkdir()
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
     settings = {"HF_ENDPOINT": url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": "hf_of_nobody"}

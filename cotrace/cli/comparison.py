@@ -16,7 +16,7 @@ TITLE_LENGTH = 60
 
 
 class NextTokenChange(NamedTuple):
-    """How the probabilities of one new token differ; the tokens before it are the same in both texts."""
+    """The change of the probabilities of one new token; the tokens before it are the same in both texts."""
 
     step: int
     kl: float  # KL(without ‖ with), in nats

@@ -48,7 +48,7 @@ class Import(NamedTuple):
     imported: str
     """Module that is imported, or whose name is."""
     lazy: bool
-    """Whether the statement is inside a function."""
+    """True if the statement is inside a function."""
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line} imports {self.imported}"

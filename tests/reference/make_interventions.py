@@ -1,8 +1,8 @@
-"""The peer's interventions on the tiny model, a script for the peer's environment: `tests/test_reference_cases.py` reads what it writes.
+"""Make reference interventions on the tiny model with circuit-tracer; `tests/test_reference_cases.py` reads them.
 
     PEER_PYTHON -I tests/reference/make_interventions.py
 
-It imports nothing of this project but the peer's side of the benchmarks, which loads model and transcoders.
+It runs in circuit-tracer's environment, and imports only the script of the benchmarks that loads model and transcoders.
 """
 
 import importlib.util
@@ -20,10 +20,10 @@ MODES = {  # as the test names them
 }
 
 
-def peer_side():
+def import_loader():
     """Import `benchmarks/run_circuit_tracer.py`, which is a script."""
-    path = HERE.parent.parent / "benchmarks" / "peer_circuit_tracer.py"
-    spec = importlib.util.spec_from_file_location("peer_circuit_tracer", path)
+    path = HERE.parent.parent / "benchmarks" / "run_circuit_tracer.py"
+    spec = importlib.util.spec_from_file_location("run_circuit_tracer", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -43,16 +43,14 @@ def interventions(case):
 
 def main():
     """Write `interventions/CASE.npz`."""
-    peer = peer_side()
+    peer = import_loader()
     (HERE / "interventions").mkdir(exist_ok=True)
     for name, transcoders in CASES.items():
         case = dict(np.load(HERE / "cases" / f"{name}.npz"))
         args = SimpleNamespace(model=HERE / "model", transcoders=HERE / transcoders, device="cpu")
         model = peer.load(args)
-        prompt, rows = (
-            model.tokenizer.decode(case["input_ids"]),
-            interventions(case),
-        )  # where nothing is held it takes texts only
+        prompt = model.tokenizer.decode(case["input_ids"])  # without freezing it takes texts only
+        rows = interventions(case)
         assert model.tokenizer(prompt).input_ids == case["input_ids"].tolist()
         found = {"input_ids": case["input_ids"], "changes": np.array(rows)}
         for mode, options in MODES.items():
@@ -60,7 +58,7 @@ def main():
                 options = options | {"constrained_layers": range(model.cfg.n_layers)}
             logits, activations = model.feature_intervention(prompt, rows, **options)
             found[f"logits_{mode}"] = logits[0].float().numpy()
-            if mode != "all":  # there, the peer's are by what features read, ours what they keep
+            if mode != "all":  # circuit-tracer computes them from the features' inputs, cotrace reports the frozen ones
                 found[f"activations_{mode}"] = activations.float().numpy()
         np.savez_compressed(HERE / "interventions" / f"{name}.npz", **found)
         print(name, {key: value.shape for key, value in found.items()})
