@@ -14,7 +14,9 @@ if not torch.cuda.is_available():
 
 import tiny
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the Hub; those of the loopback hub say so
+os.environ.setdefault(
+    "HF_HUB_OFFLINE", "1"
+)  # tests must not connect to the Hub; those of the loopback Hub override this
 
 
 @pytest.fixture(scope="session")

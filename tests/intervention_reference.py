@@ -3,9 +3,9 @@
 A plain forward pass over the Hugging Face modules, in which nodes are edited as the definitions say:
 
 - Layers that respond, errors recomputed: `y_l = MLP(x'_l) + sum over s <= l of (a'_s - a_s(x'_s)) @ dec_s[l]`, with `a'` the
-  changed activations. The error of a layer is `MLP(x'_l) - T_l`, with `T_l` what natural activations write.
-- Errors constant: `y_l = T_l(a', x') + e_l`, with `e_l` the error of the run without changes.
-- Frozen layers: the same, with `a'` the changed activations of the run without changes.
+  changed activations. The error of a layer is `MLP(x'_l) - T_l`, with `T_l` what unedited activations write.
+- Errors constant: `y_l = T_l(a', x') + e_l`, with `e_l` the error of the run without edits.
+- Frozen layers: the same, with `a'` the edited activations of the run without edits.
 - Neurons are changed inside the MLP, before its last projection and norm.
 """
 
@@ -71,8 +71,8 @@ class ReferenceRun:
     heads: list = field(default_factory=list)
     scales: list = field(default_factory=list)
     mlp_in: list[Tensor] = field(default_factory=list)
-    natural: list[Tensor] = field(default_factory=list)  # (P, F) activations without changes
-    moved: list[Tensor] = field(default_factory=list)  # (P, F) what is written besides
+    computed: list[Tensor] = field(default_factory=list)  # (P, F) activations at the edited stream, before edits
+    change: list[Tensor] = field(default_factory=list)  # (P, F) change of the activations that edits make
     rest: list[Tensor] = field(default_factory=list)  # (P, D) MLP output that features do not write
     errors: list[Tensor] = field(default_factory=list)  # (P, D) error nodes
     final_scale: Tensor | None = None
@@ -132,25 +132,25 @@ class Reference:
         """Return the MLP's output (P, D) with edits, and the scale of its norm."""
         plain, responds = self.plain, not is_frozen and errors == "recomputed"
         real, hidden, scale = self._real(block, x)
-        own = plain.natural[index] if is_frozen else self._activations(index, x, hidden)
+        own = plain.computed[index] if is_frozen else self._activations(index, x, hidden)
         changed = own.clone()
         for edit in here:
             if edit.kind == "feature":
                 changed[edit.position, edit.what] = edit.of(own[edit.position, edit.what])
-        done.natural.append(own)
-        # An MLP that responds writes what its features would write by themselves.
-        done.moved.append(changed - (own if responds else plain.natural[index]))
+        done.computed.append(own)
+        # The output of a responding MLP includes that of its unedited features.
+        done.change.append(changed - (own if responds else plain.computed[index]))
         if not responds:
             scale, error = plain.scales[index][3], plain.errors[index]
-            activations = [before + moved for before, moved in zip(plain.natural, done.moved, strict=False)]
+            activations = [before + change for before, change in zip(plain.computed, done.change, strict=False)]
             y = self._reconstruct(index, activations, x, block, scale) + plain.rest[index]
         elif self.dense is None:
             y = self._real(block, x, changed)[0]
             error = real - self._reconstruct(index, [self._nodes(own, block)], x, block, scale)
             done.rest.append(real - self._reconstruct(index, [own], x, block, scale))
         else:
-            y = real + sum(self._decoded(source, index, moved) for source, moved in enumerate(done.moved))
-            error = real - self._reconstruct(index, done.natural, x, block, scale)
+            y = real + sum(self._decoded(source, index, change) for source, change in enumerate(done.change))
+            error = real - self._reconstruct(index, done.computed, x, block, scale)
             done.rest.append(error)
         done.errors.append(error)
         for edit in here:

@@ -40,7 +40,7 @@ def test_benchmarks_and_recipes_import_the_package_by_its_name():
 
 # --- the checker ----------------------------------------------------------------------------
 
-FORBIDDEN = {  # file: forbidden import, what the message says
+FORBIDDEN = {  # name: file, forbidden import, part of the message
     "a room above": ("graphs/a.py", "from cotrace.attribution.models import b", "graphs may import common"),
     "a room above, whole": ("graphs/a.py", "import cotrace.training.b", "graphs may import common"),
     "the package itself": ("attribution/tracing/a.py", "import cotrace", "attribution.tracing may import"),

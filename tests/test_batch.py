@@ -426,7 +426,7 @@ def command(folder):
     return arguments
 
 
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}  # prompts so small are slower on more
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}  # tiny prompts are slower on several threads
 
 
 def run(command):
@@ -502,7 +502,7 @@ def test_a_worker_that_dies_is_replaced_and_its_prompt_tried_once_more(ray, fold
 
     tried = tmp_path / "tried"
 
-    class Mortal(ray_pool.RayWorker):  # of no module: Ray sends its code along
+    class Mortal(ray_pool.RayWorker):  # defined in no module, so that Ray sends its code
         def trace(self, prompt):
             if prompt.id == "deadly" or (prompt.id == "once" and not tried.exists()):
                 with tried.open("a") as file:

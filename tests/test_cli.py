@@ -198,7 +198,7 @@ def test_ctrl_c_prints_one_line_and_leaves_no_files(tmp_path):
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    while not out.exists() and running.poll() is None:  # made just before the heavy work starts
+    while not out.exists() and running.poll() is None:  # created just before the long computation starts
         time.sleep(0.01)
     running.send_signal(signal.SIGINT)
     error = running.communicate(timeout=60)[1]

@@ -54,7 +54,7 @@ def test_gradients_are_finite_differences(weights, blocks, attention, norms, kee
 
     assert torch.autograd.gradcheck(value, (embeddings,), eps=1e-6, atol=1e-6, rtol=1e-4)
     (gradient,) = torch.autograd.grad(value(embeddings), embeddings)
-    assert gradient.abs().sum(1).gt(0).all()  # the last position reads every other one
+    assert gradient.abs().sum(1).gt(0).all()  # the last position reads all others
 
 
 def test_gradients_reach_cached_keys_and_values(weights):

@@ -34,7 +34,7 @@ def with_settings(kinds):
     )
 
 
-# Nodes of every kind with changes, as the reference names them: kind, layer, what, change, value.
+# Edits of every kind of node, as the reference names them: kind, layer, feature or direction, edit, value.
 STEERING = [
     ("feature", 0, 5, "set_to", 2.5),
     ("feature", 1, 3, "add", -1.2),
@@ -57,7 +57,7 @@ def equal(one, other) -> bool:
     return (one.token_ids, one.probabilities, one.ended) == (other.token_ids, other.probabilities, other.ended)
 
 
-# What is computed
+# Values
 
 
 @pytest.mark.parametrize("turn", [0, 1])
@@ -206,7 +206,7 @@ def test_tokens_are_sampled_with_their_probabilities(temperature):
     assert float((share - expected).abs().max()) < 4 * (0.25 / draws) ** 0.5
 
 
-# Where it ends
+# Ends
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
@@ -266,7 +266,9 @@ def test_texts_and_chats(worded):
     assert [one.token_ids for one in both] == [
         worded.generate(p, edits, max_new_tokens=5).token_ids for p in (chat, text)
     ]
-    masked = {Feature(1, 3, position=range(4, len(worded.tokenize(chat)))): set_to(3)}  # not the chat's opening
+    masked = {
+        Feature(1, 3, position=range(4, len(worded.tokenize(chat)))): set_to(3)
+    }  # the opening of a chat is masked
     prompted = {Feature(1, 3, position="prompt"): set_to(3)}
     assert equal(*(worded.generate(chat, c, max_new_tokens=5) for c in (masked, prompted)))
 

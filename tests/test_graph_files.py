@@ -252,7 +252,7 @@ def test_flipped_bytes_are_refused_or_harmless(tmp_path):
     command = [sys.executable, "-W", "error::RuntimeWarning", "-c", code, str(tmp_path)]
     result = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=100)
     assert result.returncode == 0, result.stderr
-    assert 100 < int(result.stdout) < 1400  # both outcomes are met
+    assert 100 < int(result.stdout) < 1400  # both outcomes occur
 
 
 @settings(max_examples=60, deadline=None)
@@ -469,7 +469,7 @@ EDITS = {
 @pytest.mark.parametrize("name", EDITS)
 def test_an_edited_file_is_refused(graph, path, name):
     edit, message = EDITS[name]
-    assert graph.order.counts == (10, 5, 4, 3)  # the edits count on it
+    assert graph.order.counts == (10, 5, 4, 3)  # the edits rely on it
     save_table(edit(graph.nodes), path)
     refusal(path, message)
 

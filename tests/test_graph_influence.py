@@ -109,7 +109,7 @@ def test_scores_are_shares():
         assert 0 <= completeness <= 1
 
 
-# --- rows as they are traced ---------------------------------------------------------------------
+# --- rows of traced graphs -----------------------------------------------------------------------
 
 
 def site_graph(rng, missing: float):

@@ -152,7 +152,7 @@ def test_a_threshold_outside_0_to_1_is_refused(name, value):
 
 @pytest.mark.parametrize("weak", [1e-7, 1e-20, 1e-40])
 def test_thresholds_of_one_keep_what_rounding_hides(weak):
-    # Features 0 to 2, token 3, logit 4: all of feature 1's ways to the logit are weak, 2 has no way.
+    # Features 0 to 2, token 3, logit 4: all paths of feature 1 to the logit are weak, feature 2 has none.
     csr = csr_of([{3: 1.0}, {0: weak, 3: weak}, {0: 1.0}, {}, {0: 1.0, 1: weak, 3: 1.0}])
     kept = select(NodeOrder(3, 0, 1, 1), csr, LOGIT_ONLY, PruneConfig(1, 1))
     assert kept.nodes.tolist() == [True, True, False, True, True]

@@ -172,7 +172,7 @@ def test_ablating_orthogonal_directions_removes_a_subspace(model_of):
     assert (last._outcome.after.resid_BPD[0, [4, 5]] @ basis_Dk).abs().max() < 1e-12
 
 
-# The model stays as it is
+# The model does not change
 
 
 def state(model):

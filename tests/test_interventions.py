@@ -67,7 +67,7 @@ def test_a_frozen_edit_changes_every_node_by_exactly_its_edge(model_of, kind, ma
     ]
     edits, moves = [], []
     for number, node in enumerate(map(int, sources)):
-        if node >= order.n_features:  # an error node's edges are those of the vector as it is
+        if node >= order.n_features:  # an error node's edges are those of its whole vector
             edit, share = ((ablate(), -1), (multiply(2.5), 1.5))[number % 2]
         else:
             a = activation[node]
@@ -76,7 +76,7 @@ def test_a_frozen_edit_changes_every_node_by_exactly_its_edge(model_of, kind, ma
         edits.append({cotrace.nodes_of(graph, [node])[0]: edit})
         moves.append(share * edges[:, node])
     assert {next(iter(c)).layer for c in edits} == set(range(LAYERS))
-    together = sorted({*sources, sources[0] + 1, sources[3] + 1, sources[-1]})  # neighbours share a place
+    together = sorted({*sources, sources[0] + 1, sources[3] + 1, sources[-1]})  # neighbours share a position
     edits.append({node: ablate() for node in cotrace.nodes_of(graph, together)})
     moves.append(-edges[:, together].sum(1))
 
@@ -120,12 +120,12 @@ def test_reported_activations_are_those_of_the_dense_reference(model_of, referen
     for side, seen in (("before", reference.plain), ("after", expected)):
         found, wanted = (
             torch.zeros(LAYERS, len(prompt()), tiny.FEATURES, dtype=torch.float64),
-            torch.stack(seen.natural),
+            torch.stack(seen.computed),
         )
         for row in rows:
             site = row["layer"], row["position"], row["feature"]
             found[site] = row[f"activation_{side}"]
-            # A changed feature has the pre-activation that it has by itself, and none where it is not active, or set to zero.
+            # An edited feature keeps its unedited pre-activation; it has none where it is inactive or set to zero.
             pre_activation = row[f"pre_activation_{side}"]
             if pre_activation is not None or (wanted[site] != 0 and found[site] != 0):
                 assert pre_activation == pytest.approx(float(wanted[site]), rel=RELATIVE_TOLERANCE)
@@ -143,7 +143,7 @@ def test_reported_neurons_are_those_of_the_dense_reference(model_of, reference_o
     for row in model_of("neurons").intervene(prompt(), intervention_of(edits)).features.to_pylist():
         layer, position, neuron = row["layer"], row["position"], row["feature"]
         for side in seen if (layer, position, neuron) not in changed else ():
-            expected = float(seen[side].natural[layer][position, neuron])
+            expected = float(seen[side].computed[layer][position, neuron])
             assert row[f"activation_{side}"] == pytest.approx(expected, rel=1e-8), (side, row)
 
 
@@ -196,7 +196,7 @@ def test_layers_given_as_an_iterator_apply_to_every_prompt(model_of):
         assert torch.equal(result.logits, expected)
 
 
-# Places
+# Positions
 
 
 def test_position_words_and_ranges_name_positions(model_of):
@@ -253,7 +253,7 @@ def test_an_edit_changes_later_positions_only(model_of):
     assert moved[1] == [position == 6 for position in range(11)]
 
 
-# No-ops
+# Edits without effect
 
 
 def no_ops(model):

@@ -28,9 +28,7 @@ def call_encode(device: str, dtype: torch.dtype = torch.float32, **options):
 
 
 def call_decode(device: str, dtype: torch.dtype = torch.float32, **options):
-    ids_n = torch.zeros(
-        1, dtype=torch.int64, device="cpu" if device == "meta" else device
-    )  # their values are looked at
+    ids_n = torch.zeros(1, dtype=torch.int64, device="cpu" if device == "meta" else device)  # the values are compared
     active, w_dec_FD = (
         Active(ids_n, ids_n, ids_n.to(dtype), ids_n.to(dtype)),
         torch.zeros(4, 3, device=device, dtype=dtype),
@@ -60,7 +58,7 @@ def module_of(name: str, backend: str):
     return importlib.import_module(f"cotrace.kernels.{folder}.{backend}")
 
 
-# Forced by name
+# Requested backends
 
 
 @every_call
@@ -152,7 +150,7 @@ def test_obstacles(monkeypatch):
     assert backends.obstacle("triton", "cuda") is None
 
 
-# Chosen
+# Default backends
 
 
 @every_call
@@ -249,7 +247,7 @@ def test_shares_of_equal_units_are_equal():
     assert shares(range(13), 4).tolist() == [0, 3, 6, 9, 12]
 
 
-# The tests' own tools
+# Helpers of the tests
 
 
 def test_poisoned_memory_is_nan():

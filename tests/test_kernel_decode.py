@@ -409,7 +409,7 @@ def test_optimizers_accept_the_sparse_gradient(runner):
     assert changed_F.nonzero().flatten().tolist() == [2, 7]
 
 
-# Bits
+# Reproducibility
 
 
 @every_backend
@@ -474,7 +474,7 @@ def test_only_rows_in_use_are_converted(runner):
     assert torch.equal(found.y_LPD.cpu(), run(small, "reference").y_LPD)
 
 
-# Mistakes
+# Refusals
 
 
 WRONG_ENTRIES = {

@@ -299,7 +299,7 @@ def test_numba_refuses_bfloat16():
         added(here, "numba")
 
 
-# Bits
+# Reproducibility
 
 
 @every_backend
@@ -368,14 +368,14 @@ def assert_adds_in_place(runner: Runner, problem: Problem, here: Problem, rows_T
     assert_untouched_elsewhere(rows_TC, here)
 
 
-# Mistakes
+# Refusals
 
 
 def zeros(*shape: int) -> Tensor:
     return torch.zeros(shape)
 
 
-# Arguments after the gradients of 2 positions, 3 targets, width 4, and what the message says.
+# Arguments after the gradients of 2 positions, 3 targets, width 4, and a part of the message.
 MISTAKES = {
     "vectors of another width": (
         0,

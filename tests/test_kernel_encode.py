@@ -286,7 +286,7 @@ def test_errors_are_those_of_rounding(runner, activation, precision):
         assert_within_budget(found, problem, activation, budget)
 
 
-# How arguments are stored
+# Storage of arguments
 
 
 @every_backend
@@ -430,7 +430,7 @@ def test_memory_does_not_grow_with_positions_times_features(runner, activation, 
         assert request.getfixturevalue("memory_growth")[f"{runner.backend} {activation}"] < limit
         return
     problem = many_pre_activations(runner.device)
-    encoded(Problem(problem.x_PD[:9], *problem[1:]), activation, runner.backend)  # cuBLAS takes what it needs
+    encoded(Problem(problem.x_PD[:9], *problem[1:]), activation, runner.backend)  # cuBLAS allocates a workspace
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     found = encoded(problem, activation, runner.backend)
@@ -438,7 +438,7 @@ def test_memory_does_not_grow_with_positions_times_features(runner, activation, 
     assert torch.cuda.max_memory_allocated() - before < limit  # a tile is 1024 * 8192 * 4 bytes
 
 
-# Bits
+# Reproducibility
 
 
 @every_backend
@@ -476,7 +476,7 @@ def test_more_than_all_features_may_be_asked_for(runner):
     )
 
 
-# Mistakes
+# Refusals
 
 
 def test_types_that_no_backend_computes_in_are_refused():

@@ -17,7 +17,7 @@ from packaging.version import Version
 from transformers.utils import import_utils
 
 ROOT = Path(__file__).parent.parent
-LINKS = sorted(path.name for path in (ROOT / "cotrace").iterdir() if path.is_symlink())  # rooms beside cotrace/
+LINKS = sorted(path.name for path in (ROOT / "cotrace").iterdir() if path.is_symlink())  # rooms outside of cotrace/
 ROOMS = {"cotrace": "cotrace", **{f"cotrace.{name}": name for name in LINKS}}  # import name: folder
 
 
@@ -178,7 +178,7 @@ BUILD_GEMMA = """
     assert cotrace.kernels is not kernels
     print(kernels.__file__, is_kernels_available(), getattr(kernels, "IS_THE_LIBRARY", False), sep="|")
 """
-ONLY_HERE = "import sys; sys.path.insert(0, '')\n"  # what `python -c` does, also under a setting that forbids it
+ONLY_HERE = "import sys; sys.path.insert(0, '')\n"  # as `python -c` does, also where a setting forbids it
 
 
 def library(folder: Path) -> Path:
@@ -208,7 +208,7 @@ def library(folder: Path) -> Path:
 )
 def test_from_the_root_without_the_library(tmp_path):
     file, available, real = python(ONLY_HERE + textwrap.dedent(BUILD_GEMMA), ROOT).split("|")
-    assert Path(file).resolve() == ROOT / "kernels/__init__.py"  # found under that name, and inert
+    assert Path(file).resolve() == ROOT / "kernels/__init__.py"  # found under that name, but empty
     assert (available, real) == ("False", "False")
 
 

@@ -59,7 +59,7 @@ def test_patching_everything_agrees_with_the_dense_reference(model_of, reference
     clean, edits = references[0].plain, []
     for layer in range(LAYERS):
         for p in range(1, 11):
-            values = clean.natural[layer][p, : tiny.FEATURES]
+            values = clean.computed[layer][p, : tiny.FEATURES]
             edits += [Edit("feature", layer, p, f, "set_to", float(value)) for f, value in enumerate(values)]
             edits.append(Edit("error", layer, p, None, "set_to", clean.errors[layer][p]))
     nodes = [node for at in range(LAYERS) for node in (*(Feature(at, f) for f in range(tiny.FEATURES)), ErrorNode(at))]
@@ -76,7 +76,7 @@ def test_patching_is_setting_to_clean_activations(model_of, setting):
     (_, f2, _), *_ = active_at(model, 2, position=10)
     clean = {(layer, p): a for layer, f in ((0, f0), (2, f2)) for p, g, a in active_at(model, layer) if g == f}
     result = model.patch(prompt(), OTHER, [Feature(0, f0), Feature(2, f2, position=(7, -1))], **SETTINGS[setting])
-    same = {p for p, f, _ in active_at(model, 0, ids=OTHER) if f == f0}  # set to zero it may be only where it is active
+    same = {p for p, f, _ in active_at(model, 0, ids=OTHER) if f == f0}  # setting to zero needs an active feature
     edits = {
         Feature(0, f0, position=p): set_to(clean.get((0, p), 0)) for p in range(1, 11) if (0, p) in clean or p in same
     }
@@ -114,7 +114,7 @@ def test_recovered_is_a_share_of_the_way(model_of):
         assert found == pytest.approx((mine - bottom) / (top - bottom), rel=1e-9)
         assert abs(found) > 1e-3
     with pytest.raises(ValueError, match="do not differ there"):
-        result.recovered(5, 9, position=3)  # before the prompts part
+        result.recovered(5, 9, position=3)  # before the prompts differ
     late = model.patch(
         prompt(), OTHER, [Feature(2, f, position=7) for f in range(12)]
     )  # no attention comes after layer 2

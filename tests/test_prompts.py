@@ -118,7 +118,7 @@ def test_the_constant_prefix_of_a_chat_is_masked(model):
         return graph.info["masked_positions"]
 
     assert masked([QUESTION]) == [0, 1, 2, 3]
-    assert masked(model.tokenize([QUESTION])) == [0, 1, 2, 3]  # the ids alone tell
+    assert masked(model.tokenize([QUESTION])) == [0, 1, 2, 3]  # recognised by its ids alone
     assert masked([QUESTION], masked_positions=[]) == [0]
     assert masked(TEXT) == [0]
     assert masked(OPENING) == [0, 1, 2, 3]

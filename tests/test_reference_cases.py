@@ -94,5 +94,5 @@ def test_interventions(name, freeze):
     )
     found[layer, position, feature] = activation
     activations = expected[f"activations_{freeze}"]
-    activations[tuple(sites.T)] = values  # the peer's are what these would be by themselves
+    activations[tuple(sites.T)] = values  # circuit-tracer reports the unedited activations of these
     assert np.abs(found - activations).max() < 1e-5

@@ -209,7 +209,7 @@ def test_the_text_for_notebooks_is_the_file_without_its_declaration(tmp_path):
     declaration, rest = path.read_text().split("\n", 1)
     assert (declaration, rest) == ('<?xml version="1.0" encoding="UTF-8"?>', text)
     assert text.startswith("<svg ")
-    assert not re.search(r"<style|<script|\bid=|href=", text)  # these would change or reach out of an HTML page
+    assert not re.search(r"<style|<script|\bid=|href=", text)  # these could change an HTML page or load other files
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_limits_too_small_are_refused(tmp_path, limits):
         render(make_graph(n_features=5), tmp_path / "graph.dot", **limits)
 
 
-# --- what is said ---------------------------------------------------------------------------
+# --- contents -------------------------------------------------------------------------------
 
 
 def test_the_picture_has_title_caption_and_legend(tmp_path):
@@ -352,7 +352,7 @@ def test_hostile_text_neither_breaks_nor_changes(tmp_path):
         graph.render(tmp_path / f"graph.{ending}", max_nodes=100)
 
 
-# Everything that Python can hold in a string, and what XML and HTML give a meaning.
+# Every character of a Python string, and those with a meaning in XML and HTML.
 ANY_TEXT = st.text(st.characters() | st.sampled_from("<>&\"'\\]\x00\ufffe\u200f\u202e\ud800"), max_size=30)
 
 
@@ -380,7 +380,7 @@ def test_any_text_of_a_graph_gives_valid_xml(words):
     assert len(nodes) == graph.order.n_nodes
 
 
-# --- which part -----------------------------------------------------------------------------
+# --- selection ------------------------------------------------------------------------------
 
 
 def test_the_picture_of_a_large_graph_is_cut_and_says_so(tmp_path):
@@ -421,7 +421,7 @@ def test_the_most_influential_features_are_shown():
     assert set(best) <= set(rows)
 
 
-# --- where ----------------------------------------------------------------------------------
+# --- layout ---------------------------------------------------------------------------------
 
 
 def test_the_picture_shows_the_positions_of_the_layout():

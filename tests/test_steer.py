@@ -43,7 +43,7 @@ def steer(command):
 
 @pytest.fixture
 def vector(tmp_path):
-    path = tmp_path / "direction@one+two=3.npy"  # all that the syntax uses
+    path = tmp_path / "direction@one+two=3.npy"  # every character of the syntax
     np.save(path, np.arange(1, WIDTH + 1, dtype=np.float32))
     return path
 

@@ -233,7 +233,7 @@ def test_a_picture_of_many_targets_shows_their_sources_too(model):
     circuit = model.trace(prompt(30), "next", position=range(4, 29)).prune()
     shown = strongest_nodes(circuit, 24)
     assert len(shown) == 24
-    assert 2 <= (circuit.order.kind_codes()[shown] == 3).sum() <= 6  # and their tokens; half is for the others
+    assert 2 <= (circuit.order.kind_codes()[shown] == 3).sum() <= 6  # and their tokens; the other half is for sources
 
 
 def test_labels_of_targets_at_several_positions_differ(model):

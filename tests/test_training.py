@@ -75,7 +75,7 @@ class DenseStep(torch.autograd.Function):
     def backward(ctx, grad):
         amount, z, threshold = ctx.saved_tensors
         kernel = ((z - threshold).abs() < ctx.bandwidth / 2) & (z > 0)
-        height = torch.where(amount == 1, 1.0, threshold)  # of the step that is smoothed: 1, or the threshold
+        height = torch.where(amount == 1, 1.0, threshold)  # height of the smoothed step: 1, or the threshold
         return grad * (z > threshold), None, -(grad * kernel * height / ctx.bandwidth).sum(0), None
 
 
@@ -251,7 +251,7 @@ def test_packing_keeps_every_token_in_order(documents, context, needed):
     assert (packed[:, 0] == 1).all()
     runs = [token for text in documents for token in (1, *(ord(c) + 2 for c in text))]
     at = 0
-    for row in packed.tolist():  # a row is BOS and a run of the stream, whose own BOS there is not doubled
+    for row in packed.tolist():  # a row is BOS and a part of the stream; a BOS at its start is not repeated
         at += at < len(runs) and runs[at] == 1
         assert row[1:] == runs[at : at + context - 1]
         at += context - 1

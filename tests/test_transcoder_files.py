@@ -121,7 +121,7 @@ def test_two_layouts_of_the_same_weights_give_the_same_graph(first, second, tmp_
     assert graphs[0].nodes["sources"].equals(graphs[1].nodes["sources"])
     assert np.allclose(
         graphs[0].csr.weights, graphs[1].csr.weights, rtol=0, atol=1e-12
-    )  # encoders lie transposed: rounding
+    )  # encoders are stored transposed, which changes rounding
     for name in ("activation", "bias", "influence"):
         pair = (graph.column(name) for graph in graphs)
         assert np.allclose(*pair, rtol=0, atol=1e-12, equal_nan=True), name

@@ -42,7 +42,7 @@ def validated(model, whole):
     return model.validate(whole, groups={"mine": [0, 5]}, **FEW)
 
 
-# --- what edges predict -----------------------------------------------------------------------
+# --- predicted effects ------------------------------------------------------------------------
 
 
 def dense_effects(graph, removed, others_respond):
@@ -53,7 +53,7 @@ def dense_effects(graph, removed, others_respond):
     for nodes in removed:
         fixed = np.zeros(size, bool)
         fixed[list(nodes)] = True
-        gain = np.zeros(size)  # of a value's change, how much the share of what is written changes
+        gain = np.zeros(size)  # relative change of the output per change of the value
         if others_respond:
             free = ~fixed[:n_features] & (activation[:n_features] != 0)
             gain[:n_features][free] = 1 / activation[:n_features][free]
@@ -90,7 +90,7 @@ def test_only_features_and_errors_can_be_ablated():
             assert not effects([]).any()
 
 
-# --- what ablation does -----------------------------------------------------------------------
+# --- measured effects -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", tiny.KINDS)
@@ -278,7 +278,7 @@ def test_with_mlps_clamped_features_follow_their_inputs(load, kind):
         LayerMode(mlp=FROZEN),
         LayerMode(mlp=FROZEN),
         LayerMode(),
-    ]  # so that layer 2 is what it would be, whatever it writes
+    ]  # so that layer 2 computes its own output, which has no effect
     responding = ablations.measure([cotrace.nodes_of(graph, [node])], below)
     mine = layer_N == 2
     assert np.allclose(clamped.feature_KN[0][mine], responding.feature_KN[0][mine], atol=1e-12)

@@ -50,7 +50,7 @@ def write_transcoders(folder: Path, kind: str) -> str:
         return "neurons:5"
     layout, left_out = KINDS[kind]
     layers = without(random_layers(seed=len(kind)), *left_out)
-    if "threshold" in left_out:  # with ReLU a lower bias keeps about as few active
+    if "threshold" in left_out:  # with ReLU a lower bias keeps about the same number active
         layers = [{**tensors, "b_enc": tensors["b_enc"] - 0.5} for tensors in layers]
     return str(write_layers(folder, layout, layers))
 

@@ -19,7 +19,7 @@ ALLOWED: dict[str, set[str]] = {  # room: the rooms that it may import, besides 
     "common": set(),
     "kernels": {"common"},
     "graphs": {"common"},
-    "attribution": set(),  # its __init__ alone: the code is in the sub-rooms
+    "attribution": set(),  # only its __init__: the code is in the sub-rooms
     "attribution.models": BELOW_ATTRIBUTION,
     "attribution.transcoders": BELOW_ATTRIBUTION | {"attribution.models"},
     "attribution.tracing": BELOW_ATTRIBUTION | {"attribution.models", "attribution.transcoders"},

@@ -53,7 +53,7 @@ def examples(runner: Runner) -> int:
     return 5 if runner.interpreted else 60
 
 
-# Memory that nothing has written
+# Uninitialised memory
 
 
 def poisoned(runner: Runner, call: Callable[[], Result]) -> Result:
@@ -151,7 +151,7 @@ def rounding(stored: torch.dtype, computed: torch.dtype) -> float:
     return torch.finfo(stored).eps if torch.finfo(stored).bits < torch.finfo(sum_type).bits else 0.0
 
 
-# TF32 keeps 10 bits of a float32's mantissa, and tensor cores cut the others off: each factor is off
+# TF32 keeps 10 bits of a float32's mantissa, and tensor cores truncate the others: each factor is off
 # by up to 2^-10, their product by (1 + 2^-10)^2 - 1.
 TF32_PRODUCTS = 2 * 2.0**-10 + 2.0**-20
 
