@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from .style import LABEL_PT
 
+SEPARATOR = "  ·  "  # between the parts of a caption
+
 # Advance widths of Helvetica in em, by the characters that share them; all others are 0.56 wide.
 _WIDTHS_EM = {"ijl'": 0.22, " !.,:;/\\[]ftI|": 0.28, "()-`r\"{}*": 0.34, "cksvxyzJ": 0.5, "ABEKPSVXY&FTZ": 0.66,
               "CDHNRUw": 0.72, "GOQ": 0.78, "mM": 0.84, "%": 0.89, "W…@⋯⏎": 1.0}  # fmt: skip
@@ -62,12 +64,12 @@ def _prefix(text: str, width: float, size: float) -> str:
     return text
 
 
-def wrap(parts: Sequence[str], width: float, size: float = LABEL_PT, separator: str = "  ·  ") -> list[str]:
-    """Return lines of at most `width` points that hold the parts, joined by the separator."""
+def wrap(parts: Sequence[str], width: float) -> list[str]:
+    """Return lines of at most `width` points that contain the parts, with `SEPARATOR` between them."""
     lines: list[str] = []
-    for part in (shorten(part, width, size) for part in parts):
-        joined = f"{lines[-1]}{separator}{part}" if lines else ""
-        if lines and text_width(joined, size) <= width:
+    for part in (shorten(part, width) for part in parts):
+        joined = f"{lines[-1]}{SEPARATOR}{part}" if lines else ""
+        if lines and text_width(joined) <= width:
             lines[-1] = joined
         else:
             lines.append(part)
