@@ -6,10 +6,10 @@ from cotrace.common.errors import PromptError
 
 RECORDS = "_prompts.jsonl"
 SETTINGS = "_settings.json"
-FULL = "_full"
+FULL_FOLDER = "_full"
 CIRCUIT_FILE, FULL_FILE = "circuit.arrow", "graph.arrow"
 
-NULL = "__HIVE_DEFAULT_PARTITION__"  # readers of data sets read it as a missing value
+NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"  # readers of data sets read it as a missing value
 MAX_NAME_BYTES = 255  # of file systems in general use
 
 

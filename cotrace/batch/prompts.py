@@ -15,12 +15,12 @@ from cotrace.common.errors import ArgumentError, CotraceError, FileError, Prompt
 from cotrace.graphs.nodes import ErrorNode, Feature
 from cotrace.target_syntax import parse_targets
 
-from .file_layout import MAX_NAME_BYTES, NULL, partition
+from .file_layout import MAX_NAME_BYTES, NULL_PARTITION, partition
 
 COLUMNS = ("prompt", "id", "targets")
 PARQUET_BATCH_ROWS = 256
 
-Source = str | os.PathLike | Sequence[Any]  # a file, or the prompts themselves
+PromptSource = str | os.PathLike | Sequence[Any]  # a file, or the prompts themselves
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def _plain(value: Any) -> Any:
     raise ArgumentError(f"{value!r} is neither text nor numbers; give texts, numbers or lists of them")
 
 
-def check_prompts(source: Source) -> dict[str, str]:
+def check_prompts(source: PromptSource) -> dict[str, str]:
     """Read all prompts once, and return the digest of each by the name of its folder.
 
     Raises CotraceError, with the line or row, for an invalid prompt or an id that occurs twice, and for an empty file.
@@ -74,12 +74,12 @@ def check_prompts(source: Source) -> dict[str, str]:
     return digests
 
 
-def read_prompts(source: Source) -> Iterator[BatchPrompt]:
+def read_prompts(source: PromptSource) -> Iterator[BatchPrompt]:
     """Yield all prompts in their order. Raises CotraceError as `check_prompts` does."""
     return (prompt for _, prompt in _prompts(source))
 
 
-def _prompts(source: Source) -> Iterator[tuple[str, BatchPrompt]]:
+def _prompts(source: PromptSource) -> Iterator[tuple[str, BatchPrompt]]:
     """Yield each prompt after its line or row, for messages."""
     for number, (where, row) in enumerate(_rows(source)):
         try:
@@ -88,7 +88,7 @@ def _prompts(source: Source) -> Iterator[tuple[str, BatchPrompt]]:
             raise PromptError(f"{where}: {error}") from error
 
 
-def _rows(source: Source) -> Iterator[tuple[str, Any]]:
+def _rows(source: PromptSource) -> Iterator[tuple[str, Any]]:
     if not isinstance(source, str | os.PathLike):
         for number, item in enumerate(source):
             yield f"prompt {number}", item if isinstance(item, dict) else {"prompt": item}
@@ -150,7 +150,7 @@ def _id(given: Any, number: int) -> str | int:
         return number
     if isinstance(given, bool) or not isinstance(given, int | str):
         raise PromptError(f"the id {given!r} is neither a text nor an integer; change it, or omit ids")
-    if given in ("", NULL):
+    if given in ("", NULL_PARTITION):
         raise PromptError(f"the id {given!r} means no value in a data set; choose another")
     if len(partition(given)) > MAX_NAME_BYTES:
         raise PromptError(f"the id {str(given)[:20]!r}… is too long for a folder name; shorten it")

@@ -15,7 +15,7 @@ from cotrace.common.errors import ArgumentError, FileError, ResourceError
 from cotrace.common.files import FULL_DISK, atomic_write
 from cotrace.graphs.store import save_table
 
-from .file_layout import CIRCUIT_FILE, FULL, FULL_FILE, RECORDS, SETTINGS, partition
+from .file_layout import CIRCUIT_FILE, FULL_FILE, FULL_FOLDER, RECORDS, SETTINGS, partition
 
 OTHER_FOLDER = "choose another folder with --out"
 
@@ -74,7 +74,7 @@ class ResultStore:
         """
         name = partition(result.record["id"])
         for table, path in (
-            (result.full, self.path / FULL / name / FULL_FILE),
+            (result.full, self.path / FULL_FOLDER / name / FULL_FILE),
             (result.circuit, self.path / name / CIRCUIT_FILE),
         ):
             if table is not None:
