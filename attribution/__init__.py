@@ -1,1 +1,1 @@
-"""From a prompt to a graph, and what a graph says tested in the model."""
+"""Trace prompts to attribution graphs, and test graphs with interventions in the model."""

@@ -194,8 +194,8 @@ def test_edge_rows_of_small_groups_are_computed_by_numba(group, expected, monkey
         monkeypatch.setattr(module, "edge_rows", spy)
     offsets = [0, 500, *(500 + group * (i + 1) for i in range(3))]
     vectors_ED, grad_QTD = torch.randn(offsets[-1], 5), torch.randn(3, 32, 5)
-    written, rows_TC = SourceVectors(vectors_ED, offsets, offsets[:-1]), torch.zeros(32, offsets[-1])
-    edge_rows(grad_QTD, 1, written, rows_TC)
+    sources, rows_TC = SourceVectors(vectors_ED, offsets, offsets[:-1]), torch.zeros(32, offsets[-1])
+    edge_rows(grad_QTD, 1, sources, rows_TC)
     assert called == [expected]
     assert torch.allclose(rows_TC[:, 500 : 500 + group], grad_QTD[0] @ vectors_ED[500 : 500 + group].T, atol=1e-5)
 

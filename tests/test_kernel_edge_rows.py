@@ -39,19 +39,19 @@ class Problem(NamedTuple):
 
     grad_QTD: Tensor
     first: int
-    written: SourceVectors
+    sources: SourceVectors
     rows_TC: Tensor
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Problem":
         """Return the same groups with other numbers."""
-        written = SourceVectors(function(self.written.vectors_ED), self.written.offsets, self.written.columns)
-        return Problem(function(self.grad_QTD), self.first, written, function(self.rows_TC))
+        sources = SourceVectors(function(self.sources.vectors_ED), self.sources.offsets, self.sources.columns)
+        return Problem(function(self.grad_QTD), self.first, sources, function(self.rows_TC))
 
     def columns(self) -> Tensor:
         """Return the columns of the groups of the gradients' positions."""
         last = self.first + len(self.grad_QTD)
-        sizes = self.written.sizes[self.first : last]
-        ranges = zip(self.written.columns[self.first : last], sizes, strict=True)
+        sizes = self.sources.sizes[self.first : last]
+        ranges = zip(self.sources.columns[self.first : last], sizes, strict=True)
         return torch.tensor([c for start, size in ranges for c in range(start, start + size)], dtype=torch.int64)
 
 
@@ -70,7 +70,7 @@ def problem_of(
 def added(problem: Problem, backend: str) -> Tensor:
     """Return the rows after the call."""
     rows_TC = problem.rows_TC.clone()
-    edge_rows(problem.grad_QTD, problem.first, problem.written, rows_TC, backend=backend)
+    edge_rows(problem.grad_QTD, problem.first, problem.sources, rows_TC, backend=backend)
     return rows_TC
 
 
@@ -135,7 +135,7 @@ def test_integers_are_added_exactly_to_the_rows(runner, case, dtype):
 @every_backend
 def test_the_same_vector_at_several_positions(runner):
     problem = problem_of([3, 3, 1], 5, 8)
-    vectors_ED = problem.written.vectors_ED
+    vectors_ED = problem.sources.vectors_ED
     vectors_ED[3:6] = vectors_ED[:3]
     vectors_ED[6] = vectors_ED[0]
     assert_exact(runner, problem)
@@ -146,9 +146,9 @@ def test_some_vectors_may_belong_to_no_group(runner):
     """Offsets may start after the first vector and end before the last."""
     problem = problem_of([3, 2], 5, 8)
     vectors_ED = torch.cat(
-        [torch.full((2, 8), torch.nan).double(), problem.written.vectors_ED, torch.full((1, 8), torch.nan)]
+        [torch.full((2, 8), torch.nan).double(), problem.sources.vectors_ED, torch.full((1, 8), torch.nan)]
     )
-    assert_exact(runner, problem._replace(written=SourceVectors(vectors_ED, [2, 5, 7], problem.written.columns)))
+    assert_exact(runner, problem._replace(sources=SourceVectors(vectors_ED, [2, 5, 7], problem.sources.columns)))
 
 
 @every_backend
@@ -161,10 +161,10 @@ def test_nothing_needs_to_be_contiguous(runner, which):
     if which == "grad":
         here = here._replace(grad_QTD=_turned(here.grad_QTD))
     if which == "vectors":
-        written = SourceVectors(_turned(here.written.vectors_ED), here.written.offsets, here.written.columns)
-        here = here._replace(written=written)
+        sources = SourceVectors(_turned(here.sources.vectors_ED), here.sources.offsets, here.sources.columns)
+        here = here._replace(sources=sources)
     rows_TC = _turned(here.rows_TC) if which == "rows" else here.rows_TC.clone()
-    edge_rows(here.grad_QTD, here.first, here.written, rows_TC, backend=runner.backend)
+    edge_rows(here.grad_QTD, here.first, here.sources, rows_TC, backend=runner.backend)
     columns = problem.columns()
     assert torch.equal(rows_TC.cpu().double()[:, columns], expected_TC[:, columns])
     assert_untouched_elsewhere(rows_TC, here)
@@ -183,9 +183,9 @@ def test_values_that_are_not_finite_do_not_spread(runner):
     """A target's gradient counts in its row alone, a vector in its column alone."""
     problem = problem_of([5, 3, 4], 6, 8)
     here = problem.map(lambda tensor: tensor.to(runner.device, torch.float32))
-    here.grad_QTD[1, 2], here.written.vectors_ED[6] = torch.nan, torch.inf
+    here.grad_QTD[1, 2], here.sources.vectors_ED[6] = torch.nan, torch.inf
     wrong_TC = torch.zeros(here.rows_TC.shape, dtype=torch.bool)
-    second = here.written.columns[1]
+    second = here.sources.columns[1]
     wrong_TC[2, second : second + 3] = wrong_TC[:, second + 1] = True
     found_TC = poisoned(runner, lambda: added(here, runner.backend)).cpu()
     assert not found_TC[wrong_TC].isfinite().any()
@@ -334,15 +334,15 @@ def test_offsets_do_not_overflow(runner, which, axis):
     problem = problem_of([2, 0, 1, 2], 4, 5)
     here = problem.map(lambda tensor: tensor.to(runner.device, torch.float32))
     poison_elsewhere(here)
-    grad_QTD, vectors_ED, rows_TC = here.grad_QTD, here.written.vectors_ED, here.rows_TC.clone()
+    grad_QTD, vectors_ED, rows_TC = here.grad_QTD, here.sources.vectors_ED, here.rows_TC.clone()
     if which == "grad":
         grad_QTD = spread(grad_QTD, axis)
     if which == "vectors":
         vectors_ED = spread(vectors_ED, axis)
     if which == "rows":
         rows_TC = spread(rows_TC, axis)
-    written = SourceVectors(vectors_ED, here.written.offsets, here.written.columns)
-    assert_adds_in_place(runner, problem, here._replace(grad_QTD=grad_QTD, written=written), rows_TC)
+    sources = SourceVectors(vectors_ED, here.sources.offsets, here.sources.columns)
+    assert_adds_in_place(runner, problem, here._replace(grad_QTD=grad_QTD, sources=sources), rows_TC)
 
 
 @every_backend
@@ -353,16 +353,16 @@ def test_offsets_of_vectors_may_exceed_32_bits(runner):
     poison_elsewhere(here)
     n_vectors = (1 << 31) // 5 + 9
     vectors_ED = virtual_memory(n_vectors * 5, runner.device).view(n_vectors, 5)
-    vectors_ED[-5:] = here.written.vectors_ED
-    offsets = [0, *(offset + n_vectors - 5 for offset in here.written.offsets[1:])]
-    here = here._replace(written=SourceVectors(vectors_ED, offsets, here.written.columns))
+    vectors_ED[-5:] = here.sources.vectors_ED
+    offsets = [0, *(offset + n_vectors - 5 for offset in here.sources.offsets[1:])]
+    here = here._replace(sources=SourceVectors(vectors_ED, offsets, here.sources.columns))
     assert_adds_in_place(runner, problem, here, here.rows_TC.clone())
 
 
 def assert_adds_in_place(runner: Runner, problem: Problem, here: Problem, rows_TC: Tensor) -> None:
     """Assert that edge rows are added into arrays of which only the needed parts are touched."""
     with memory_grows_by_less_than(200_000_000):
-        edge_rows(here.grad_QTD, here.first, here.written, rows_TC, backend=runner.backend)
+        edge_rows(here.grad_QTD, here.first, here.sources, rows_TC, backend=runner.backend)
     columns = problem.columns()
     assert torch.equal(rows_TC.cpu().double()[:, columns], added(problem, "reference")[:, columns])
     assert_untouched_elsewhere(rows_TC, here)

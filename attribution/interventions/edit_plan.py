@@ -103,7 +103,7 @@ class EditPlan:
 
 
 class _Claim(NamedTuple):
-    """An edit of a site, under the key that the user wrote: the node itself, or its supernode."""
+    """An edit of one node at one position, with the key that the user wrote: the node, or its supernode."""
 
     key: Any
     node: Any
@@ -111,7 +111,7 @@ class _Claim(NamedTuple):
 
 
 class _ConflictCheck:
-    """Finds edits that change the same site."""
+    """Finds edits of the same node at the same position."""
 
     def __init__(self) -> None:
         self._claims: defaultdict[tuple[Any, ...], list[_Claim]] = defaultdict(list)
@@ -132,7 +132,7 @@ class _ConflictCheck:
 
 
 def _require_compatible(one: _Claim, other: _Claim, position: int) -> None:
-    """Raise ArgumentError for two edits of one site, unless both are of directions and their order does not matter."""
+    """Raise ArgumentError for two edits at one position, unless they are of directions and commute."""
     where = "generated positions" if position == GENERATED else f"position {position}"
     if not isinstance(one.node, Direction):
         raise ArgumentError(f"{one.key} and {other.key} both edit {_describe(one.node)} at {where}; name each once")

@@ -17,7 +17,7 @@ from .edit_plan import EditPlan
 class FeatureEditTensors(NamedTuple):
     """Edits of n features, sorted by row, position and feature: the new activation is scale * activation + shift."""
 
-    sites: FeatureIndex
+    features: FeatureIndex
     scale_n: Tensor
     shift_n: Tensor
 
@@ -42,9 +42,9 @@ def feature_edit(
     if not entries:
         return None
     position, feature, scale, shift = zip(*entries, strict=True)
-    sites = FeatureIndex(*(torch.tensor(column, device=like.device) for column in (position, feature)))
+    features = FeatureIndex(*(torch.tensor(column, device=like.device) for column in (position, feature)))
     return FeatureEditTensors(
-        sites, *(torch.tensor(column, device=like.device, dtype=like.dtype) for column in (scale, shift))
+        features, *(torch.tensor(column, device=like.device, dtype=like.dtype) for column in (scale, shift))
     )
 
 

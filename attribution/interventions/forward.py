@@ -248,12 +248,12 @@ class _EditedPass:
         """Return the layer's activations before and after its edits, and their change."""
         if edit is None:
             return LayerActivations(computed, source, computed, None, None), None
-        old_n = self.transcoders.activations(computed, source, self.weights, edit.sites)
+        old_n = self.transcoders.activations(computed, source, self.weights, edit.features)
         new_n = edit.apply(old_n)
-        change = without_zeros(with_activations(edit.sites, new_n - old_n))
+        change = without_zeros(with_activations(edit.features, new_n - old_n))
         self._note_positions(layer, change)
-        edited = replace_activations(computed, edit.sites, new_n)
-        return LayerActivations(computed, source, edited, edit.sites, new_n), change
+        edited = replace_activations(computed, edit.features, new_n)
+        return LayerActivations(computed, source, edited, edit.features, new_n), change
 
     def _add_change(
         self, mode: LayerMode, change: Active, source: LayerCache, flat: LayerCache, w: LayerWeights

@@ -37,6 +37,8 @@ class PatchResult(InterventionResult):
     def recovered(self, token: str | int, other: str | int | None = None, position: int = -1) -> float:
         """Return the share of the difference between the two prompts that the patch restores.
 
+        This is the normalized logit difference of Zhang and Nanda 2023, "Towards Best Practices of Activation Patching".
+
         Args:
             token: the token, as text or id, whose logit is compared; without `other`, minus the mean logit.
             other: a token whose logit is subtracted instead.
@@ -114,8 +116,8 @@ def _clean_values(plan: EditPlan, output: ForwardOutput, clean: PromptContext) -
         for resolved in features:
             feature = resolved.node.feature
             position_n = torch.tensor(resolved.positions, device=clean.ids_P.device)
-            sites = FeatureIndex(position_n, torch.full_like(position_n, feature))
-            values_n = output.active[layer].look_up(sites, clean.transcoders, clean.weights)
+            index = FeatureIndex(position_n, torch.full_like(position_n, feature))
+            values_n = output.active[layer].look_up(index, clean.transcoders, clean.weights)
             for position, value in zip(resolved.positions, values_n.tolist(), strict=True):
                 edits[Feature(layer, feature, position)] = set_to(value)
     for layer, errors in plan.errors.items():

@@ -133,18 +133,18 @@ class InterventionResult:
         """Return one layer's part of `features`."""
         n, model = self._context.n_positions, (self._context.transcoders, self._context.weights)
         before, after = (_of_row(output.active[layer].edited, self._row, n) for output in self._both)
-        sites = _union(before, after)
-        batch_sites = FeatureIndex(sites.position_n + self._row * n, sites.feature_n)
-        columns: dict[str, pa.Array] = {"layer": pa.array([layer] * len(sites.position_n), pa.int32())}
-        columns |= {"position": _array(sites.position_n, pa.int32()), "feature": _array(sites.feature_n, pa.int32())}
+        index = _union(before, after)
+        batch_index = FeatureIndex(index.position_n + self._row * n, index.feature_n)
+        columns: dict[str, pa.Array] = {"layer": pa.array([layer] * len(index.position_n), pa.int32())}
+        columns |= {"position": _array(index.position_n, pa.int32()), "feature": _array(index.feature_n, pa.int32())}
         for name, output in zip(("activation_before", "activation_after"), self._both, strict=True):
-            columns[name] = _array(output.active[layer].look_up(batch_sites, *model))
+            columns[name] = _array(output.active[layer].look_up(batch_index, *model))
         pre_before, pre_after = (
-            _pre_activations(_of_row(output.active[layer].computed, self._row, n), sites) for output in self._both
+            _pre_activations(_of_row(output.active[layer].computed, self._row, n), index) for output in self._both
         )
         if self._modes[layer].mlp == FROZEN:
             cache_before, cache_after = (output.layer_caches[layer] for output in self._both)
-            pre_after = pre_before + pre_activation_changes(*model, cache_before, cache_after, batch_sites)
+            pre_after = pre_before + pre_activation_changes(*model, cache_before, cache_after, batch_index)
         for name, values in (("pre_activation_before", pre_before), ("pre_activation_after", pre_after)):
             columns[name] = pa.array(values.cpu().numpy(), mask=values.isnan().cpu().numpy())
         return pa.table(columns)
@@ -186,14 +186,14 @@ def _of_row(active: Active, row: int, n_positions: int) -> Active:
 
 
 def _union(before: Active, after: Active) -> FeatureIndex:
-    """Return the sites that are active on either side, sorted, each once."""
+    """Return the features that are active before or after, sorted, each once."""
     pairs = torch.cat([torch.stack([active.position_n, active.feature_n], 1) for active in (before, after)])
     return FeatureIndex(*pairs.unique(dim=0).T)
 
 
-def _pre_activations(active: Active, sites: FeatureIndex) -> Tensor:
+def _pre_activations(active: Active, index: FeatureIndex) -> Tensor:
     """Return pre-activations (n,), NaN where a feature is not active."""
-    return look_up(active._replace(activation_n=active.pre_activation_n), sites, torch.nan)
+    return look_up(active._replace(activation_n=active.pre_activation_n), index, torch.nan)
 
 
 def _array(values: Tensor, kind: pa.DataType | None = None) -> pa.Array:

@@ -75,12 +75,12 @@ class Transcoders(ABC):
     def active_at(self, layer_cache: LayerCache, weights: Gemma3, positions: Tensor) -> Active:
         """Return the active features of one layer at the given positions, without encoders and decoders."""
 
-    def activations(self, active: Active, layer_cache: LayerCache, weights: Gemma3, sites: FeatureIndex) -> Tensor:
+    def activations(self, active: Active, layer_cache: LayerCache, weights: Gemma3, index: FeatureIndex) -> Tensor:
         """Return activations (n,) of any features, given those that `active_at` returned; zero for inactive ones."""
-        return look_up(active, sites)
+        return look_up(active, index)
 
     @abstractmethod
-    def encoders(self, layer_cache: LayerCache, weights: Gemma3, sites: FeatureIndex) -> Tensor:
+    def encoders(self, layer_cache: LayerCache, weights: Gemma3, index: FeatureIndex) -> Tensor:
         """Return the encoder vectors of features, scaled as they read the layer's MLP input, (n, D)."""
 
     @abstractmethod

@@ -111,9 +111,9 @@ class FileTranscoders(Transcoders):
         active = self._encode(layer_cache.layer, self.tensors(layer_cache.layer), layer_cache.mlp_in_PD[positions])
         return active._replace(position_n=positions[active.position_n])
 
-    def encoders(self, layer_cache: LayerCache, weights: Gemma3, sites: FeatureIndex) -> Tensor:
+    def encoders(self, layer_cache: LayerCache, weights: Gemma3, index: FeatureIndex) -> Tensor:
         """Return encoder vectors, (n, D)."""
-        feature_U, row_n = sites.feature_n.unique(return_inverse=True)
+        feature_U, row_n = index.feature_n.unique(return_inverse=True)
         return self.tensors(layer_cache.layer).w_enc_DF[:, feature_U.cpu()].T.to(layer_cache.mlp_in_PD)[row_n]
 
     def decoders(self, layer: int, feature_U: Tensor, weights: Gemma3) -> Tensor:

@@ -49,19 +49,19 @@ class NeuronTranscoders(Transcoders):
         """Return the strongest k neurons of each position."""
         return self._strongest(layer_cache, weights, positions)[0]
 
-    def activations(self, active: Active, layer_cache: LayerCache, weights: Gemma3, sites: FeatureIndex) -> Tensor:
+    def activations(self, active: Active, layer_cache: LayerCache, weights: Gemma3, index: FeatureIndex) -> Tensor:
         """Return activations (n,) of any neurons, the strongest or not."""
-        x_nD, layer = layer_cache.mlp_in_PD[sites.position_n], weights.layer(layer_cache.layer)
-        up_n = (x_nD * layer.w_up[sites.feature_n]).sum(-1)
-        exact_n = self._gates(layer, weights, x_nD, sites.feature_n) * up_n
-        found_n = look_up(active, sites)  # bit-equal for the strongest
+        x_nD, layer = layer_cache.mlp_in_PD[index.position_n], weights.layer(layer_cache.layer)
+        up_n = (x_nD * layer.w_up[index.feature_n]).sum(-1)
+        exact_n = self._gates(layer, weights, x_nD, index.feature_n) * up_n
+        found_n = look_up(active, index)  # bit-equal for the strongest
         return torch.where(found_n != 0, found_n, exact_n)
 
-    def encoders(self, layer_cache: LayerCache, weights: Gemma3, sites: FeatureIndex) -> Tensor:
+    def encoders(self, layer_cache: LayerCache, weights: Gemma3, index: FeatureIndex) -> Tensor:
         """Return the up-projection vectors of neurons times their frozen gates, (n, D)."""
         layer = weights.layer(layer_cache.layer)
-        gate_n = self._gates(layer, weights, layer_cache.mlp_in_PD[sites.position_n], sites.feature_n)
-        return gate_n[:, None] * layer.w_up[sites.feature_n]
+        gate_n = self._gates(layer, weights, layer_cache.mlp_in_PD[index.position_n], index.feature_n)
+        return gate_n[:, None] * layer.w_up[index.feature_n]
 
     def decoders(self, layer: int, feature_U: Tensor, weights: Gemma3) -> Tensor:
         """Return the output vectors of neurons before the norm's scale, (U, 1, D)."""

@@ -56,7 +56,7 @@ class AblationRunner:
     def __init__(self, context: PromptContext, graph: Graph):
         self.context, self.graph = context, graph
         self.features = graph_features(graph)
-        self._sites = [self._layer_sites(layer) for layer in range(context.n_layers)]
+        self._layer_indices = [self._layer_index(layer) for layer in range(context.n_layers)]
         self._targets = [_target_reader(context, target) for target in graph.info["targets"]]
         self.weight_T = np.array([target["weight"] for target in graph.info["targets"]])
         self._last_position = max(target.position for target in self._targets)
@@ -72,7 +72,7 @@ class AblationRunner:
                 "this device, in this dtype"
             )
 
-    def _layer_sites(self, layer: int) -> FeatureIndex:
+    def _layer_index(self, layer: int) -> FeatureIndex:
         """Return the positions and numbers of the graph's features in one layer."""
         own = [(position, feature) for feature_layer, position, feature in self.features if feature_layer == layer]
         pairs_n2 = torch.tensor(own, dtype=torch.long, device=self.context.ids_P.device).view(-1, 2)
@@ -152,15 +152,15 @@ class AblationRunner:
         transcoders, weights, columns = self.context.transcoders, self.context.weights, []
         n_positions = self.context.n_positions
         open_p = InterventionRunner(self.context).open_positions(n_rows, 0, n_positions)
-        for layer, own in enumerate(self._sites):
+        for layer, own in enumerate(self._layer_indices):
             row_K1 = torch.arange(n_rows, device=own.position_n.device)[:, None] * n_positions
-            sites = FeatureIndex((row_K1 + own.position_n).flatten(), own.feature_n.repeat(n_rows))
+            index = FeatureIndex((row_K1 + own.position_n).flatten(), own.feature_n.repeat(n_rows))
             if modes and modes[layer].mlp == FROZEN:
                 cache = output.layer_caches[layer]
                 active = transcoders.active_at(cache, weights, open_p)
-                value_n = transcoders.activations(active, cache, weights, sites)
+                value_n = transcoders.activations(active, cache, weights, index)
             else:
-                value_n = output.active[layer].look_up(sites, transcoders, weights)
+                value_n = output.active[layer].look_up(index, transcoders, weights)
             columns.append(value_n.view(n_rows, -1))
         return torch.cat(columns, 1).double().cpu().numpy()
 
@@ -169,9 +169,9 @@ class AblationRunner:
         layer, position, feature = self.features[node]
         row_K = torch.arange(len(after.resid_BPD), device=self.context.ids_P.device)
         position_K = row_K * self.context.n_positions + position
-        sites = FeatureIndex(position_K, torch.full_like(position_K, feature))
+        index = FeatureIndex(position_K, torch.full_like(position_K, feature))
         model = self.context.transcoders, self.context.weights
-        change_K = pre_activation_changes(*model, before.layer_caches[layer], after.layer_caches[layer], sites)
+        change_K = pre_activation_changes(*model, before.layer_caches[layer], after.layer_caches[layer], index)
         return change_K.double().cpu().numpy()
 
     def _target_values(self, output: ForwardOutput, target: "_TargetReader") -> np.ndarray:
