@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from cotrace.model import Model
 
 __version__ = "0.1.0"
-__all__ = [
+__all__ = [  # without `open`: `from cotrace import *` must not replace the built-in
     "ArgumentError",
     "BatchSummary",
     "CotraceError",
@@ -76,7 +76,6 @@ __all__ = [
     "load",
     "multiply",
     "nodes_of",
-    "open",
     "set_to",
     "trace_many",
 ]
@@ -113,5 +112,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Return the public names, those that are not imported yet included."""
-    return sorted({*globals(), *__all__})
+    """Return the public names, including those that are not imported yet."""
+    return sorted({*__all__, "open"})

@@ -396,6 +396,7 @@ class Model:
     ) -> tuple[TargetRequest, PromptActivations, TracePlan]:
         ids_P = self._ids(prompt)
         request = TargetRequest.parse(targets, config, ids_P.tolist(), self.tokenizer, self.architecture.d_model)
+        request.check_features(self.transcoders, self.weights)
         activations = self._activations(ids_P, config, progress)
         allowed = allowed_memory(config.memory, self.weights.device)
         plan = make_plan(activations, request, config.row_budget, config.batch_size, allowed)

@@ -180,31 +180,33 @@ def test_the_prompts_own_tokens_as_targets(tmp_path, prompt):
     assert [target["token_ids"] for target in circuit.info["targets"]] == [[t] for t in circuit.info["token_ids"][2:4]]
 
 
+LOADING_LEAVES_A_MARK = """
+import pathlib, sys
+import cotrace.loading as loading
+from cotrace.cli.app import main
+
+mark, find_source = pathlib.Path(sys.argv.pop()), loading.find_source
+loading.find_source = lambda *arguments: (mark.touch(), find_source(*arguments))[1]
+main()
+"""
+
+
 def test_ctrl_c_prints_one_line_and_leaves_no_files(tmp_path):
-    out = tmp_path / "out"
-    command = [
-        sys.executable,
-        "-c",
-        "from cotrace.cli.app import main; main()",
-        "trace",
-        "x",
-        *MODEL,
-        "--out",
-        str(out),
-    ]
+    out, mark = tmp_path / "out", tmp_path / "loading"
+    command = [sys.executable, "-c", LOADING_LEAVES_A_MARK, "trace", "x", *MODEL, "--out", str(out), str(mark)]
     running = subprocess.Popen(
         command,
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    while not out.exists() and running.poll() is None:  # created just before the long computation starts
+    while not mark.exists() and running.poll() is None:
         time.sleep(0.01)
     running.send_signal(signal.SIGINT)
     error = running.communicate(timeout=60)[1]
     assert running.returncode == 130
     assert error == "cancelled; no file is incomplete\n"
-    assert not list(out.iterdir())
+    assert not out.exists()
 
 
 def test_a_failed_prune_leaves_files_unchanged(traced, prompt, tmp_path):
@@ -288,7 +290,28 @@ def test_the_version_is_printed_from_any_folder(tmp_path):
     assert (result.returncode, result.stdout) == (0, f"{cotrace.__version__}\n")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["trace", "--prompts", "missing.jsonl", "--out"],
+        ["train", "--resume", "--out"],
+        ["train", "--learning-rate", "nan", "--out"],
+        ["trace", "x", "--model", "missing-model", "--out"],
+    ],
+)
+def test_a_command_that_fails_leaves_no_folder(arguments, command, tmp_path):
+    status, _, error = command(*arguments, tmp_path / "new" / "out")
+    assert (status, error.count("\n")) == (2, 1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_star_imports_do_not_replace_the_built_in_open():
+    code = "import builtins; from cotrace import *; print(open is builtins.open, Feature)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).startswith("True <class")
+
+
 def test_public_names_are_listed_and_importable():
+    assert {"open", "load", "Feature"} <= {*dir(cotrace)} <= {*cotrace.__all__, "open"}
     assert {*cotrace.__all__} <= {*dir(cotrace)}
     for name in cotrace.__all__:
         assert getattr(cotrace, name) is not None

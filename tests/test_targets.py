@@ -244,3 +244,18 @@ def test_labels_of_targets_at_several_positions_differ(model):
     with pytest.raises(ValueError, match="several targets are"):
         find_target(targets, targets[0]["label"])
     assert find_target(targets, str(targets[2]["node"])) == targets[2]["node"]
+
+
+@pytest.mark.parametrize(
+    ("feature", "cure"),
+    [
+        (Feature(99, 1, position=5), "the model has no layer 99; its layers are 0"),
+        (Feature(-1, 1, position=5), "the model has no layer -1"),
+        (Feature(1, 10**6, position=5), "layer 1 has"),
+    ],
+)
+def test_features_outside_the_transcoders_are_refused_before_the_forward_pass(load, feature, cure, monkeypatch):
+    model = load("clt")
+    monkeypatch.setattr(type(model), "_activations", None)  # the forward pass: must not be reached
+    with pytest.raises(ValueError, match=cure):
+        model.trace(prompt(), targets=[feature])

@@ -370,6 +370,13 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(load, 
     assert all(tensor.isfinite().all() for tensor in kept.state()[0].values())
 
 
+@pytest.mark.parametrize("name", ["learning_rate", "sparsity", "bandwidth", "target_l0", "warm_up"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_settings_that_are_not_finite_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"invalid {name} {value}: expected a finite number"):
+        TrainingConfig(**{name: value})
+
+
 def test_files_that_are_not_checkpoints_are_refused(tmp_path):
     with pytest.raises(ValueError, match="holds no training run"):
         checkpoints.read_config(tmp_path)

@@ -1,6 +1,7 @@
 """The settings of a training run: one frozen dataclass, stored with every checkpoint and every result."""
 
 import json
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -77,6 +78,7 @@ class TrainingConfig:
         _check_choice("kind", self.kind, KINDS)
         _check_choice("activation", self.activation, ACTIVATIONS)
         _check_choice("precision", self.precision, PRECISIONS)
+        self._check_finite()
         self._check_counts()
         self._check_rates()
         self._check_sparsity()
@@ -88,6 +90,12 @@ class TrainingConfig:
                 raise ArgumentError(f"invalid {name} {getattr(self, name)}: expected at least 1")
         if self.context < 2:
             raise ArgumentError(f"invalid context {self.context}: expected at least 2, BOS and one token")
+
+    def _check_finite(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ArgumentError(f"invalid {field.name} {value}: expected a finite number")
 
     def _check_rates(self) -> None:
         if self.learning_rate <= 0 or self.bandwidth <= 0 or self.frequency_scale <= 0 or self.sparsity < 0:

@@ -6,6 +6,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from torch import Tensor
 
+from cotrace.attribution.transcoders.base import check_layer
 from cotrace.common.errors import ArgumentError
 from cotrace.graphs.nodes import ErrorNode, Feature, resolve_position
 
@@ -173,12 +174,10 @@ def resolve(node: N, edit: Edit, context: PromptContext) -> ResolvedEdit[N]:
 
 
 def _require_in_model(node: Node, context: PromptContext) -> None:
-    if not 0 <= node.layer < context.n_layers:
-        raise ArgumentError(f"{node}: the model has no layer {node.layer}; its layers are 0 … {context.n_layers - 1}")
     if isinstance(node, Feature):
-        width = context.transcoders.width(node.layer, context.weights)
-        if not 0 <= node.feature < width:
-            raise ArgumentError(f"{node}: layer {node.layer} has {width:,} features, 0 … {width - 1}")
+        context.transcoders.check_feature(node, context.weights)
+    else:
+        check_layer(node, context.n_layers)
 
 
 def _require_shapes(node: Node, edit: Edit, d_model: int) -> None:

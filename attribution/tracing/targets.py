@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cotrace.attribution.models.gemma3 import Gemma3
 from cotrace.attribution.models.tokenizer import PromptTokenizer
+from cotrace.attribution.transcoders import Transcoders
 from cotrace.common.errors import ArgumentError
 from cotrace.graphs.nodes import Feature, resolve_position
 
@@ -75,6 +76,12 @@ class TargetRequest:
         named = parse_targets(targets, tokenizer, len(token_ids), d_model) if mode == "named" else ()
         limits = config.max_targets, config.target_mass
         return cls(mode, tuple(named), tuple(positions), tuple(token_ids), tokenizer, *limits)
+
+    def check_features(self, transcoders: Transcoders, weights: Gemma3) -> None:
+        """Raise ArgumentError for a feature target that the transcoders do not have."""
+        for target in self.named:
+            if target.feature is not None:
+                transcoders.check_feature(target.feature, weights)
 
     @property
     def max_rows(self) -> int:
@@ -203,5 +210,8 @@ def _find_feature(target: Target, features: ActiveFeatures) -> Target:
     assert isinstance(feature.position, int)
     index = features.find(feature.layer, feature.position, feature.feature)
     if index is None:
-        raise ArgumentError(f"{feature} is not active: model.active_features(prompt) lists the active features")
+        raise ArgumentError(
+            f"{feature} is not active in this prompt: `cotrace show` lists the active features of a graph, and "
+            "model.active_features(prompt) those of a prompt"
+        )
     return replace(target, feature_index=index, position=feature.position)

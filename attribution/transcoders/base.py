@@ -8,6 +8,8 @@ from torch import Tensor
 
 from cotrace.attribution.models.forward import LayerCache
 from cotrace.attribution.models.gemma3 import Gemma3
+from cotrace.common.errors import ArgumentError
+from cotrace.graphs.nodes import Feature
 from cotrace.kernels.active import Active, FeatureIndex, look_up
 
 
@@ -95,6 +97,13 @@ class Transcoders(ABC):
     def width(self, layer: int, weights: Gemma3) -> int:
         """Return the number of features of a layer."""
 
+    def check_feature(self, feature: Feature, weights: Gemma3) -> None:
+        """Raise ArgumentError for a layer that the model does not have, or a feature that its layer does not have."""
+        check_layer(feature, weights.architecture.n_layers)
+        width = self.width(feature.layer, weights)
+        if not 0 <= feature.feature < width:
+            raise ArgumentError(f"{feature}: layer {feature.layer} has {width:,} features, 0 … {width - 1}")
+
     def skip(self, layer: int, like: Tensor) -> Tensor | None:
         """Return a layer's affine skip (D, D), used as `x @ W`, in the dtype and on the device of `like`; or None."""
         return None
@@ -110,3 +119,9 @@ class Transcoders(ABC):
     def content_hash(self) -> str | None:
         """Return the SHA-256 over the contents of all files; None without files."""
         return None
+
+
+def check_layer(node: Any, n_layers: int) -> None:
+    """Raise ArgumentError for a node in a layer that the model does not have."""
+    if not 0 <= node.layer < n_layers:
+        raise ArgumentError(f"{node}: the model has no layer {node.layer}; its layers are 0 … {n_layers - 1}")

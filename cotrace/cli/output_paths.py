@@ -14,10 +14,14 @@ def check_file(path: Path, option: str = "--out") -> None:
 
 
 def check_folder(folder: Path, option: str = "--out") -> None:
-    """Raise FileError if files cannot be written to a folder; creates it if it does not exist."""
+    """Raise FileError if files cannot be written to a folder.
+
+    A folder that does not exist is not created, so that a command that fails later leaves nothing behind; its nearest
+    existing parent is checked instead.
+    """
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         raise FileError(f"cannot write to {folder} ({error.strerror}); choose another folder with {option}") from error
