@@ -7,7 +7,7 @@ export PROMPT
 TRACE_OPTIONS ?=
 READY := $(VENV)/.ready
 
-.PHONY: trace test test-gpu check format typecheck docs bench bench-kernels bench-train bench-coverage bench-validate clean
+.PHONY: trace test test-gpu check format typecheck docs bench bench-kernels bench-train bench-coverage bench-validate bench-contention clean
 
 trace: $(READY)
 	@$(BIN)/cotrace trace $(TRACE_OPTIONS) -- "$$PROMPT"
@@ -67,6 +67,11 @@ bench-coverage: $(READY)
 # Ablations compared with predictions from graphs, on everyday prompts: VALIDATE_OPTIONS="--bases DIR neurons"
 bench-validate: $(READY)
 	@$(BIN)/python -m benchmarks.validate $(VALIDATE_OPTIONS)
+	@$(BIN)/python -m benchmarks.tables
+
+# A trace beside busy processes, with threads that spin and with threads that sleep: CONTENTION_OPTIONS="--tokens 24"
+bench-contention: $(READY)
+	@$(BIN)/python -m benchmarks.contention $(CONTENTION_OPTIONS)
 	@$(BIN)/python -m benchmarks.tables
 
 clean:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .cells import Record, Row, markdown, size
+from .cells import Record, Row, duration, markdown, size
 from .kernel_tables import kernels_table
 from .measure import DONE
 from .trace_tables import trace_table
@@ -147,6 +147,24 @@ def with_interval(found: dict[str, float] | None) -> str:
     return f"{found['mean']:.2f} ({found['low']:.2f} to {found['high']:.2f})"
 
 
+def contention_table(result: Record) -> str:
+    """Return the table of `benchmarks.contention`: times over those alone, by the number of busy processes."""
+    grid = [["busy processes", "threads spin", "threads sleep", "equal shares", "target"]]
+    for row in result["summary"]:
+        ratios = [f"{row[f'{mode}_ratio']:.2f}" for mode in ("spin", "sleep")]
+        cells = ratios if row["busy"] else [duration(row[mode]) for mode in ("spin", "sleep")]
+        limit = f"at most {row['limit']:g}" if row["limit"] else ""
+        grid.append([str(row["busy"]), *cells, f"{row['fair']:g}", limit])
+    machine, chosen, runs = result["machine"], result["settings"], result["runs"]
+    said = (
+        f"Measured {result['date']} on {machine['cpu']}, {machine['cores']} cores; `{chosen['model']}` with "
+        f"`{result['transcoders']}`, {chosen['tokens']} tokens, coverage {chosen['coverage']:g}, {result['threads']} "
+        f"threads; medians of {chosen['repeats']} repeats. Other processes kept up to "
+        f"{max(run['others_cores'] for run in runs):.1f} cores busy meanwhile."
+    )
+    return f"{markdown(grid)}\n\n{said}"
+
+
 EVALUATION_ROWS = (
     Row("FVU, mean over layers", "fvu", "{:.4f}".format),
     Row("active features per layer and token", "l0", "{:.1f}".format),
@@ -165,6 +183,7 @@ TABLES: dict[str, Callable[[Any], str]] = {
     "train": train_table,
     "transcoders": transcoders_table,
     "coverage": coverage_table,
+    "contention": contention_table,
     "validation": validation_table,
     "kernels": kernels_table,
     "kernels-cuda": kernels_table,

@@ -9,6 +9,8 @@ import pytest
 sys.path.append(str(Path(__file__).parent.parent))  # benchmarks are not installed
 
 from benchmarks.baselines import NAMES, TraceCase, stopped_progress
+from benchmarks.contention import MODES, busy_processes, fair_ratio, summarize
+from benchmarks.contention import targets as contention_targets
 from benchmarks.measure import DONE, FAILED, OUT_OF_MEMORY, OVER_TIME
 from benchmarks.run_cotrace import rows_needed
 from benchmarks.trace import is_measured
@@ -145,3 +147,37 @@ def test_the_page_shows_how_a_run_ended():
     assert "over the time limit: more than 50 s, about 200 s" in page
     assert "| speedup over circuit-tracer | more than 25 |" in page
     assert "1.00 GB when stopped" in page
+
+
+def test_equal_shares_of_the_cores():
+    assert [fair_ratio(n_busy, cores=2, threads=2) for n_busy in (0, 1, 2, 4)] == [1, 1.5, 2, 3]
+    assert fair_ratio(1, cores=8, threads=2) == 1
+
+
+def test_contention_is_measured_against_the_same_mode_alone():
+    seconds = {"spin": {0: [2, 1, 9], 1: [6, 6, 6]}, "sleep": {0: [4, 4, 4], 1: [5, 6, 70]}}
+    runs = [
+        {"mode": mode, "busy": n_busy, "seconds": value}
+        for mode in MODES
+        for n_busy, values in seconds[mode].items()
+        for value in values
+    ]
+    alone, beside_one = summarize(runs, cores=2, threads=2)
+    assert (alone["spin"], alone["sleep"], alone["sleep_ratio"]) == (2, 4, 1)
+    assert (beside_one["spin_ratio"], beside_one["sleep_ratio"]) == (3, 1.5)
+    assert [(one["value"], one["met"]) for one in contention_targets([alone, beside_one])] == [(2, False), (1.5, True)]
+
+
+def test_busy_processes_end_whatever_happens():
+    started = []
+
+    def fail():
+        with busy_processes(2) as processes:
+            started.extend(processes)
+            assert all(process.is_running() for process in processes)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert len(started) == 2
+    assert not any(process.is_running() for process in started)

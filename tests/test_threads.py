@@ -1,0 +1,95 @@
+"""Threads that wait for one another sleep, so that other processes get their cores."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+
+from cotrace.kernels import threads
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+# Prints the CPU time that the process uses after parallel loops, while it only sleeps.
+CPU_TIME_AFTER_LOOPS = """
+import sys, time, torch
+from cotrace.kernels.threads import disable_spinning
+
+if sys.argv[1] == "sleep":
+    assert disable_spinning() > 0
+values = torch.ones(torch.get_num_threads() * 2**16)
+values.add_(1)
+idle = 0.0
+for _ in range(20):
+    values.add_(1)
+    start = time.process_time()
+    time.sleep(0.05)
+    idle += time.process_time() - start
+print(idle)
+"""
+
+
+@pytest.fixture
+def no_settings(monkeypatch):
+    """An environment that says nothing about spinning, and a process that has parked no team."""
+    for name in threads.SPIN_SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(threads, "_n_parked", 0)
+    monkeypatch.setattr(sys, "platform", "linux")
+
+
+def parked_threads() -> int:
+    return sum(thread.name == threads.THREAD_NAME for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize(
+    ("n_cores", "n_threads", "n_teams"),
+    [(1, 1, 0), (8, 1, 0), (1, 2, 1), (2, 2, 1), (64, 64, 1), (16, 8, 3), (4, 2, 3), (64, 2, 0), (64, 16, 0)],
+)
+def test_parked_teams_fill_the_cores(n_cores, n_threads, n_teams):
+    assert threads.teams_needed(n_cores, n_threads) == n_teams
+    if n_teams:  # the first thread of all, those of the parked teams, and one more for a team of two
+        assert 1 + n_teams * (n_threads - 1) + 1 > n_cores
+
+
+@pytest.mark.skipif(CORES < 2, reason="needs two cores")
+def test_spinning_is_disabled_once(no_settings, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: CORES)
+    before = parked_threads()
+    assert threads.disable_spinning() == threads.disable_spinning() == 1
+    assert parked_threads() == before + 1
+
+
+@pytest.mark.parametrize("name", threads.SPIN_SETTINGS)
+def test_the_users_setting_is_kept(no_settings, monkeypatch, name):
+    monkeypatch.setenv(name, "1")
+    before = parked_threads()
+    assert threads.disable_spinning() == 0
+    assert parked_threads() == before
+
+
+def test_one_thread_needs_nothing(no_settings, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert threads.disable_spinning() == 0
+
+
+@pytest.mark.skipif(CORES < 2 or sys.platform != "linux", reason="needs Linux and two cores")
+def test_waiting_threads_use_no_cpu_time():
+    if "libgomp" not in loaded_libraries():
+        pytest.skip("torch does not compute with GNU OpenMP")
+    spinning = cpu_time_after_loops("spin", GOMP_SPINCOUNT="300000")
+    assert cpu_time_after_loops("sleep") < spinning / 2
+
+
+def loaded_libraries() -> str:
+    with open("/proc/self/maps") as file:
+        return file.read()
+
+
+def cpu_time_after_loops(mode: str, **settings: str) -> float:
+    """CPU time in seconds, by a process whose threads use all cores."""
+    ignored = {*threads.SPIN_SETTINGS, "OMP_NUM_THREADS", "MKL_NUM_THREADS"}
+    environment = {name: value for name, value in os.environ.items() if name not in ignored} | settings
+    code = [sys.executable, "-c", CPU_TIME_AFTER_LOOPS, mode]
+    return float(subprocess.check_output(code, env=environment, text=True))
