@@ -1,41 +1,91 @@
-"""OpenMP threads that sleep while they wait for one another, so that a trace shares its cores with other processes."""
+"""OpenMP threads that sleep while they wait for one another, as long as other processes compete for the cores.
+
+GNU OpenMP lets a thread that has finished its share of a loop spin for several milliseconds. On an idle machine that is
+the fastest way to wait. Beside busy processes it uses up the time that the threads it waits for need. The environment
+variable OMP_WAIT_POLICY=passive avoids this, but it is read only when torch is imported, and it slows a trace on an idle
+machine.
+
+GNU OpenMP also stops spinning as soon as it manages more threads than the process has cores, and threads that wait
+count. `SpinControl` uses that: while the calling thread has to wait for a core, it keeps daemon threads that have run
+one parallel loop each, with their teams. When the cores are free again, it ends them.
+"""
 
 import os
 import sys
 import threading
+import time
 
 import torch
 
 GRAIN_ELEMENTS = 32_768  # torch gives each thread of an elementwise loop at least this many elements
-SPIN_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+SPIN_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")  # users' settings, which are kept
 THREAD_NAME = "cotrace-parked-team"
 MAX_TEAMS = 3  # enough where torch uses half of the cores, as it does by default with two hardware threads a core
+CHECK_SECONDS = 0.1  # between two looks at the load
+BUSY_SHARE = 0.10  # of the time in which the thread waited for a core: from here on threads sleep
+IDLE_SHARE = 0.02  # up to here they spin again
+RUN_DELAY_FILE = "/proc/thread-self/schedstat"
 
-_lock = threading.Lock()
-_n_parked = 0
 
-
-def disable_spinning() -> int:
-    """Make the threads of GNU OpenMP sleep at the end of a parallel loop, and return the number of parked teams.
-
-    By default a thread that has finished its share of a loop spins for several milliseconds. While other processes
-    keep the cores busy, it thereby uses up the time that the threads it waits for need. OMP_WAIT_POLICY=passive
-    avoids this, but is read only when torch is imported, which may be before cotrace. GNU OpenMP also stops spinning
-    as soon as it manages more threads than the process has cores, and threads that wait count. This function
-    therefore starts daemon threads that run one parallel loop each and then wait forever, with their teams.
+class SpinControl:
+    """Lets OpenMP threads spin on idle cores and sleep beside busy processes. Results do not depend on it.
 
     Does nothing outside Linux, where torch computes with one thread or a small part of the cores, and where one of
-    `SPIN_SETTINGS` is set in the environment. May be called any number of times.
+    `SPIN_SETTINGS` is set in the environment.
     """
-    global _n_parked
-    if sys.platform != "linux" or any(name in os.environ for name in SPIN_SETTINGS):
-        return 0
-    n_threads = torch.get_num_threads()
-    with _lock:
-        while _n_parked < teams_needed(len(os.sched_getaffinity(0)), n_threads):
-            _park_team(n_threads)
-            _n_parked += 1
-    return _n_parked
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._parked: list[tuple[threading.Thread, threading.Event]] = []
+        self._seconds, self._delay = time.monotonic(), run_delay_seconds()
+
+    def __repr__(self) -> str:
+        return f"<SpinControl: {self.n_parked} parked teams>"
+
+    @property
+    def n_parked(self) -> int:
+        """Number of teams of threads that wait; with any, OpenMP threads sleep instead of spinning."""
+        return len(self._parked)
+
+    def adapt(self) -> None:
+        """Look at the load, at most every `CHECK_SECONDS`, and let threads sleep or spin; call it from a long loop."""
+        elapsed = time.monotonic() - self._seconds
+        if elapsed < CHECK_SECONDS:
+            return
+        delay = run_delay_seconds()
+        share = (delay - self._delay) / elapsed
+        self._seconds, self._delay = time.monotonic(), delay
+        if share >= BUSY_SHARE:
+            self.sleep()
+        elif share <= IDLE_SHARE:
+            self.spin()
+
+    def sleep(self) -> int:
+        """Make waiting threads sleep; return the number of parked teams."""
+        if sys.platform != "linux" or any(name in os.environ for name in SPIN_SETTINGS):
+            return 0
+        n_threads = torch.get_num_threads()
+        with self._lock:
+            while self.n_parked < teams_needed(len(os.sched_getaffinity(0)), n_threads):
+                self._parked.append(_park_team(n_threads))
+            return self.n_parked
+
+    def spin(self) -> None:
+        """Make waiting threads spin again, which is OpenMP's default."""
+        with self._lock:
+            while self._parked:
+                thread, release = self._parked.pop()
+                release.set()
+                thread.join()
+
+
+def run_delay_seconds() -> float:
+    """Return how long the calling thread has waited for a core so far; 0 where the system does not count it."""
+    try:
+        with open(RUN_DELAY_FILE) as file:
+            return int(file.read().split()[1]) * 1e-9
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
 
 def teams_needed(n_cores: int, n_threads: int) -> int:
@@ -46,14 +96,19 @@ def teams_needed(n_cores: int, n_threads: int) -> int:
     return n_teams if n_teams <= MAX_TEAMS else 0
 
 
-def _park_team(n_threads: int) -> None:
-    """Start a thread that gives work to a team of OpenMP threads once, and keeps the team while it waits."""
-    started = threading.Event()
+def _park_team(n_threads: int) -> tuple[threading.Thread, threading.Event]:
+    """Start a thread that gives work to a team of OpenMP threads once, and keeps the team until it is released."""
+    started, release = threading.Event(), threading.Event()
 
-    def wait_forever() -> None:
+    def wait() -> None:
         torch.ones(n_threads * GRAIN_ELEMENTS, device="cpu").add_(1)
         started.set()
-        threading.Event().wait()
+        release.wait()
 
-    threading.Thread(target=wait_forever, name=THREAD_NAME, daemon=True).start()
+    thread = threading.Thread(target=wait, name=THREAD_NAME, daemon=True)
+    thread.start()
     started.wait()
+    return thread, release
+
+
+spin_control = SpinControl()  # one for the process, as OpenMP's threads are

@@ -14,10 +14,14 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 # Prints the CPU time that the process uses after parallel loops, while it only sleeps.
 CPU_TIME_AFTER_LOOPS = """
 import sys, time, torch
-from cotrace.kernels.threads import disable_spinning
+from cotrace.kernels.threads import SpinControl
 
-if sys.argv[1] == "sleep":
-    assert disable_spinning() > 0
+control = SpinControl()
+if sys.argv[1] != "spin":
+    assert control.sleep() > 0
+if sys.argv[1] == "spin again":
+    control.spin()
+    assert control.n_parked == 0
 values = torch.ones(torch.get_num_threads() * 2**16)
 values.add_(1)
 idle = 0.0
@@ -32,10 +36,9 @@ print(idle)
 
 @pytest.fixture
 def no_settings(monkeypatch):
-    """An environment that says nothing about spinning, and a process that has parked no team."""
+    """An environment that says nothing about spinning."""
     for name in threads.SPIN_SETTINGS:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(threads, "_n_parked", 0)
     monkeypatch.setattr(sys, "platform", "linux")
 
 
@@ -53,25 +56,64 @@ def test_parked_teams_fill_the_cores(n_cores, n_threads, n_teams):
         assert 1 + n_teams * (n_threads - 1) + 1 > n_cores
 
 
+@pytest.fixture
+def control():
+    control = threads.SpinControl()
+    yield control
+    control.spin()
+
+
 @pytest.mark.skipif(CORES < 2, reason="needs two cores")
-def test_spinning_is_disabled_once(no_settings, monkeypatch):
+def test_teams_are_parked_once_and_end(no_settings, monkeypatch, control):
     monkeypatch.setattr(torch, "get_num_threads", lambda: CORES)
     before = parked_threads()
-    assert threads.disable_spinning() == threads.disable_spinning() == 1
+    assert control.sleep() == control.sleep() == control.n_parked == 1
     assert parked_threads() == before + 1
+    control.spin()
+    control.spin()
+    assert (control.n_parked, parked_threads()) == (0, before)
+    assert control.sleep() == 1
 
 
 @pytest.mark.parametrize("name", threads.SPIN_SETTINGS)
-def test_the_users_setting_is_kept(no_settings, monkeypatch, name):
+def test_the_users_setting_is_kept(no_settings, monkeypatch, control, name):
     monkeypatch.setenv(name, "1")
     before = parked_threads()
-    assert threads.disable_spinning() == 0
+    assert control.sleep() == 0
     assert parked_threads() == before
 
 
-def test_one_thread_needs_nothing(no_settings, monkeypatch):
+def test_one_thread_needs_nothing(no_settings, monkeypatch, control):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    assert threads.disable_spinning() == 0
+    assert control.sleep() == 0
+
+
+@pytest.mark.skipif(CORES < 2, reason="needs two cores")
+def test_threads_sleep_while_the_caller_waits_for_cores(no_settings, monkeypatch, control):
+    """The clock and the time waited are given; between the two limits nothing changes."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: CORES)
+    clock, delay = [0.0], [0.0]
+    monkeypatch.setattr(threads.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(threads, "run_delay_seconds", lambda: delay[0])
+    control._seconds, control._delay = 0.0, 0.0
+    seen = []
+    for elapsed, waited in ((0.01, 0.01), (0.2, 0.0), (1, 0.3), (1, 0.05), (1, 0.01), (1, 0.05), (1, 0.1)):
+        clock[0] += elapsed
+        delay[0] += waited
+        control.adapt()
+        seen.append(control.n_parked)
+    assert seen == [0, 0, 1, 1, 0, 0, 1]
+
+
+def test_time_waited_for_a_core_is_counted_or_zero(monkeypatch, tmp_path):
+    first = threads.run_delay_seconds()
+    assert 0 <= first <= threads.run_delay_seconds()
+    for text in ("", "1", "a b c"):
+        (tmp_path / "schedstat").write_text(text)
+        monkeypatch.setattr(threads, "RUN_DELAY_FILE", str(tmp_path / "schedstat"))
+        assert threads.run_delay_seconds() == 0
+    monkeypatch.setattr(threads, "RUN_DELAY_FILE", str(tmp_path / "missing"))
+    assert threads.run_delay_seconds() == 0
 
 
 @pytest.mark.skipif(CORES < 2 or sys.platform != "linux", reason="needs Linux and two cores")
@@ -79,7 +121,7 @@ def test_waiting_threads_use_no_cpu_time():
     if "libgomp" not in loaded_libraries():
         pytest.skip("torch does not compute with GNU OpenMP")
     spinning = cpu_time_after_loops("spin", GOMP_SPINCOUNT="300000")
-    assert cpu_time_after_loops("sleep") < spinning / 2
+    assert cpu_time_after_loops("sleep") < min(spinning, cpu_time_after_loops("spin again")) / 2
 
 
 def loaded_libraries() -> str:

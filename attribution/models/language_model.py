@@ -7,7 +7,6 @@ import torch
 
 from cotrace.common.errors import ArgumentError
 from cotrace.common.progress import Progress
-from cotrace.kernels.threads import disable_spinning
 
 from .architecture import Architecture, read_architecture
 from .gemma3 import Gemma3
@@ -46,8 +45,6 @@ def load_language_model(
     """
     storage, compute = parse_dtype(dtype)
     torch_device = parse_device(device)
-    if torch_device.type == "cpu":
-        disable_spinning()
     bars = Progress(progress)
     source = model if isinstance(model, ModelSource) else find_source(model, bars)
     arch = read_architecture(source.config())

@@ -12,6 +12,7 @@ from cotrace.common.progress import Progress
 from cotrace.graphs import Graph, NodeOrder, RowWriter
 from cotrace.graphs.influence import weights_of_targets
 from cotrace.graphs.rows import SparseRows, free_mapped_pages, in_node_order, rows_of_block
+from cotrace.kernels.threads import spin_control
 
 from .batches import BatchSize, TargetBatch, feature_batches, unembedding_batches
 from .config import RowBudget
@@ -105,6 +106,7 @@ class RowBuilder:
 
     def add_batch(self, batch: TargetBatch, cached_T: np.ndarray | None = None) -> None:
         """Compute and add the rows of a batch, with cached rows of nodes after the batch's first."""
+        spin_control.adapt()
         started = time.monotonic()
         rows = compute_rows(self.replacement, batch, self.columns)
         self._write(batch, rows, np.empty(0, np.int64) if cached_T is None else cached_T)
