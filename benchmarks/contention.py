@@ -1,9 +1,9 @@
-"""How much longer a trace takes on a busy machine, with threads that spin while they wait and with threads that sleep.
+"""How much longer a trace takes on a busy machine, with threads that always spin and with cotrace's adaptive threads.
 
     python -m benchmarks.contention [--busy 0 1 2 4] [--tokens N] [--coverage C] [--repeats N]
 
 Two processes load the same model. In one, OpenMP threads spin at the end of each parallel loop, as they do by default;
-in the other they sleep, as they do once cotrace has loaded a model. Both trace the same prompt in turns, beside 0 and
+in the other they sleep while other processes compete for the cores (`kernels/threads.py`). Both trace the same prompt in turns, beside 0 and
 more processes that only compute, so that a slow machine is slow for all of them. A measurement beside which other
 processes kept more than `QUIET_CORES` cores busy is taken again. Writes results/contention.json.
 """
@@ -29,7 +29,7 @@ from .measure import busy_seconds, machine
 ROOT = Path(__file__).parent.parent
 RESULT = Path(__file__).parent / "results" / "contention.json"
 # GNU OpenMP's default number of spins, which cotrace leaves alone where it is asked for.
-MODES: dict[str, dict[str, str]] = {"spin": {"GOMP_SPINCOUNT": "300000"}, "sleep": {}}
+MODES: dict[str, dict[str, str]] = {"spin": {"GOMP_SPINCOUNT": "300000"}, "adaptive": {}}
 LIMITS = {1: 1.8, 2: 2.4, 4: 3.6}  # by busy processes: the trace's time over its time alone, at most
 LIMIT_ALONE = 1.03
 QUIET_CORES = 0.1
@@ -156,11 +156,11 @@ def summarize(runs: list[dict[str, Any]], cores: int, threads: int) -> list[dict
 
 def targets(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the targets that the rows are measured for, each with what was measured."""
-    found = [target("alone: time over that of threads that spin", rows[0]["sleep"] / rows[0]["spin"], most=LIMIT_ALONE)]
+    found = [target("alone: time over that of threads that spin", rows[0]["adaptive"] / rows[0]["spin"], most=LIMIT_ALONE)]
     for row in rows:
         if row["limit"]:
             what = f"beside {row['busy']} busy processes: time over that alone"
-            found.append(target(what, row["sleep_ratio"], most=row["limit"]))
+            found.append(target(what, row["adaptive_ratio"], most=row["limit"]))
     return found
 
 
@@ -191,7 +191,7 @@ def compare(args: argparse.Namespace) -> None:
         for repeat, n_busy, mode in itertools.product(range(args.repeats), sorted({0, *args.busy}), MODES):
             runs.append({"mode": mode, "busy": n_busy, "repeat": repeat, **measure_quiet(tracers[mode], n_busy)})
             print(", ".join(f"{name}: {value}" for name, value in runs[-1].items()), flush=True)
-        facts = tracers["sleep"].facts
+        facts = tracers["adaptive"].facts
     rows = summarize(runs, os.cpu_count() or 1, facts["threads"])
     settings = {name: getattr(args, name) for name in ("model", "tokens", "coverage", "repeats")}
     result = {"benchmark": "contention", "date": time.strftime("%Y-%m-%d"), "machine": machine(), **facts}

@@ -149,10 +149,10 @@ def with_interval(found: dict[str, float] | None) -> str:
 
 def contention_table(result: Record) -> str:
     """Return the table of `benchmarks.contention`: times over those alone, by the number of busy processes."""
-    grid = [["busy processes", "threads spin", "threads sleep", "equal shares", "target"]]
+    grid = [["busy processes", "threads spin", "adaptive (default)", "equal shares", "target"]]
     for row in result["summary"]:
-        ratios = [f"{row[f'{mode}_ratio']:.2f}" for mode in ("spin", "sleep")]
-        cells = ratios if row["busy"] else [duration(row[mode]) for mode in ("spin", "sleep")]
+        ratios = [f"{row[f'{mode}_ratio']:.2f}" for mode in ("spin", "adaptive")]
+        cells = ratios if row["busy"] else [duration(row[mode]) for mode in ("spin", "adaptive")]
         limit = f"at most {row['limit']:g}" if row["limit"] else ""
         grid.append([str(row["busy"]), *cells, f"{row['fair']:g}", limit])
     machine, chosen, runs = result["machine"], result["settings"], result["runs"]

@@ -155,7 +155,7 @@ def test_equal_shares_of_the_cores():
 
 
 def test_contention_is_measured_against_the_same_mode_alone():
-    seconds = {"spin": {0: [2, 1, 9], 1: [6, 6, 6]}, "sleep": {0: [4, 4, 4], 1: [5, 6, 70]}}
+    seconds = {"spin": {0: [2, 1, 9], 1: [6, 6, 6]}, "adaptive": {0: [4, 4, 4], 1: [5, 6, 70]}}
     runs = [
         {"mode": mode, "busy": n_busy, "seconds": value}
         for mode in MODES
@@ -163,8 +163,8 @@ def test_contention_is_measured_against_the_same_mode_alone():
         for value in values
     ]
     alone, beside_one = summarize(runs, cores=2, threads=2)
-    assert (alone["spin"], alone["sleep"], alone["sleep_ratio"]) == (2, 4, 1)
-    assert (beside_one["spin_ratio"], beside_one["sleep_ratio"]) == (3, 1.5)
+    assert (alone["spin"], alone["adaptive"], alone["adaptive_ratio"]) == (2, 4, 1)
+    assert (beside_one["spin_ratio"], beside_one["adaptive_ratio"]) == (3, 1.5)
     assert [(one["value"], one["met"]) for one in contention_targets([alone, beside_one])] == [(2, False), (1.5, True)]
 
 
