@@ -156,7 +156,9 @@ def summarize(runs: list[dict[str, Any]], cores: int, threads: int) -> list[dict
 
 def targets(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the targets that the rows are measured for, each with what was measured."""
-    found = [target("alone: time over that of threads that spin", rows[0]["adaptive"] / rows[0]["spin"], most=LIMIT_ALONE)]
+    found = [
+        target("alone: time over that of threads that spin", rows[0]["adaptive"] / rows[0]["spin"], most=LIMIT_ALONE)
+    ]
     for row in rows:
         if row["limit"]:
             what = f"beside {row['busy']} busy processes: time over that alone"
