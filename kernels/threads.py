@@ -6,10 +6,11 @@ variable OMP_WAIT_POLICY=passive avoids this, but it is read only when torch is 
 machine.
 
 GNU OpenMP also stops spinning as soon as it manages more threads than the process has cores, and threads that wait
-count. `SpinControl` uses that: while the calling thread has to wait for a core, it keeps daemon threads that have run
+count. `SpinControl` uses that: while threads of the process have to wait for a core, it keeps daemon threads that have run
 one parallel loop each, with their teams. When the cores are free again, it ends them.
 """
 
+import contextlib
 import os
 import sys
 import threading
@@ -21,10 +22,11 @@ GRAIN_ELEMENTS = 32_768  # torch gives each thread of an elementwise loop at lea
 SPIN_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")  # users' settings, which are kept
 THREAD_NAME = "cotrace-parked-team"
 MAX_TEAMS = 3  # enough where torch uses half of the cores, as it does by default with two hardware threads a core
-CHECK_SECONDS = 0.1  # between two looks at the load
-BUSY_SHARE = 0.10  # of the time in which the thread waited for a core: from here on threads sleep
+CHECK_SECONDS = 0.05  # between two looks at the load
+GAP_SECONDS = 1.0  # after a longer pause the load of the pause says nothing
+BUSY_SHARE = 0.10  # threads sleep from here on: time in which threads waited for a core, over time elapsed
 IDLE_SHARE = 0.02  # up to here they spin again
-RUN_DELAY_FILE = "/proc/thread-self/schedstat"
+RUN_DELAY_FOLDER = "/proc/self/task"  # a folder for each thread of the process
 
 
 class SpinControl:
@@ -55,6 +57,8 @@ class SpinControl:
         delay = run_delay_seconds()
         share = (delay - self._delay) / elapsed
         self._seconds, self._delay = time.monotonic(), delay
+        if elapsed > GAP_SECONDS:
+            return
         if share >= BUSY_SHARE:
             self.sleep()
         elif share <= IDLE_SHARE:
@@ -80,12 +84,16 @@ class SpinControl:
 
 
 def run_delay_seconds() -> float:
-    """Return how long the calling thread has waited for a core so far; 0 where the system does not count it."""
-    try:
-        with open(RUN_DELAY_FILE) as file:
-            return int(file.read().split()[1]) * 1e-9
-    except (OSError, ValueError, IndexError):
-        return 0.0
+    """Return how long the threads of the process have waited for a core so far, in all; 0 where that is not counted."""
+    total_ns = 0
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(RUN_DELAY_FOLDER):
+            with (
+                contextlib.suppress(OSError, ValueError, IndexError),
+                open(f"{RUN_DELAY_FOLDER}/{thread}/schedstat") as file,
+            ):
+                total_ns += int(file.read().split()[1])
+    return total_ns * 1e-9
 
 
 def teams_needed(n_cores: int, n_threads: int) -> int:

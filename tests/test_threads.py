@@ -90,29 +90,40 @@ def test_one_thread_needs_nothing(no_settings, monkeypatch, control):
 
 @pytest.mark.skipif(CORES < 2, reason="needs two cores")
 def test_threads_sleep_while_the_caller_waits_for_cores(no_settings, monkeypatch, control):
-    """The clock and the time waited are given; between the two limits nothing changes."""
+    """The clock and the time waited are given; between the two limits, and after a pause, nothing changes."""
     monkeypatch.setattr(torch, "get_num_threads", lambda: CORES)
     clock, delay = [0.0], [0.0]
     monkeypatch.setattr(threads.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(threads, "run_delay_seconds", lambda: delay[0])
     control._seconds, control._delay = 0.0, 0.0
     seen = []
-    for elapsed, waited in ((0.01, 0.01), (0.2, 0.0), (1, 0.3), (1, 0.05), (1, 0.01), (1, 0.05), (1, 0.1)):
+    for elapsed, waited in (
+        (0.01, 0.01),
+        (0.2, 0.0),
+        (1, 0.3),
+        (9, 0),
+        (1, 0.05),
+        (1, 0.01),
+        (1, 0.05),
+        (9, 9),
+        (1, 0.1),
+    ):
         clock[0] += elapsed
         delay[0] += waited
         control.adapt()
         seen.append(control.n_parked)
-    assert seen == [0, 0, 1, 1, 0, 0, 1]
+    assert seen == [0, 0, 1, 1, 1, 0, 0, 0, 1]
 
 
-def test_time_waited_for_a_core_is_counted_or_zero(monkeypatch, tmp_path):
-    first = threads.run_delay_seconds()
-    assert 0 <= first <= threads.run_delay_seconds()
-    for text in ("", "1", "a b c"):
-        (tmp_path / "schedstat").write_text(text)
-        monkeypatch.setattr(threads, "RUN_DELAY_FILE", str(tmp_path / "schedstat"))
-        assert threads.run_delay_seconds() == 0
-    monkeypatch.setattr(threads, "RUN_DELAY_FILE", str(tmp_path / "missing"))
+def test_time_waited_for_cores_is_the_sum_over_threads(monkeypatch, tmp_path):
+    assert threads.run_delay_seconds() >= 0
+    for name, text in {"1": "5 2000000000 3", "2": "5 500000000 3", "3": "", "4": "a b c"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "schedstat").write_text(text)
+    (tmp_path / "5").mkdir()  # a thread that has just ended
+    monkeypatch.setattr(threads, "RUN_DELAY_FOLDER", str(tmp_path))
+    assert threads.run_delay_seconds() == 2.5
+    monkeypatch.setattr(threads, "RUN_DELAY_FOLDER", str(tmp_path / "missing"))
     assert threads.run_delay_seconds() == 0
 
 

@@ -12,6 +12,7 @@ from cotrace.attribution.models.gemma3 import Gemma3
 from cotrace.attribution.models.masking import MaskedPositions
 from cotrace.attribution.transcoders import LayerFeatures, Transcoders
 from cotrace.common.progress import Progress
+from cotrace.kernels.threads import spin_control
 
 from .decoder_table import DecoderTable
 
@@ -91,6 +92,7 @@ class PromptActivations:
         with progress.phase("reading active features", weights.architecture.n_layers) as step:
             forward_pass = ForwardPass(weights, weights.embed(token_ids))
             for layer_cache in forward_pass:
+                spin_control.adapt()
                 self.layer_caches.append(layer_cache)
                 self._add(transcoders.encode(layer_cache, weights, positions))
                 step()
