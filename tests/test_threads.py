@@ -106,7 +106,7 @@ def test_threads_sleep_while_the_caller_waits_for_cores(no_settings, monkeypatch
         (1, 0.01),
         (1, 0.05),
         (9, 9),
-        (1, 0.1),
+        (1, 0.2),
     ):
         clock[0] += elapsed
         delay[0] += waited
