@@ -32,12 +32,15 @@ def compiled_in_parallel(function: Function) -> Function:
     """Return a function compiled as `compiled_for_sums` does, whose `numba.prange` loop runs on all threads.
 
     Several Python threads may call it. The calls run one after another, since not all of numba's threading layers
-    allow more.
+    allow more; those of threads that numba may use alone (`numba.set_num_threads(1)`) run side by side.
     """
     parallel = _compiled(function, parallel=True, fastmath=FASTMATH_FOR_SUMS)
+    alone = _compiled(function, fastmath=FASTMATH_FOR_SUMS)
 
     @functools.wraps(function)
     def call(*arguments: Any) -> Any:
+        if numba.get_num_threads() == 1:
+            return alone(*arguments)
         with _one_at_a_time:
             return parallel(*arguments)
 

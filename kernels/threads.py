@@ -24,8 +24,8 @@ THREAD_NAME = "cotrace-parked-team"
 MAX_TEAMS = 3  # enough where torch uses half of the cores, as it does by default with two hardware threads a core
 CHECK_SECONDS = 0.05  # between two looks at the load
 GAP_SECONDS = 1.0  # after a longer pause the load of the pause says nothing
-BUSY_SHARE = 0.10  # threads sleep from here on: time in which threads waited for a core, over time elapsed
-IDLE_SHARE = 0.02  # up to here they spin again
+BUSY_SHARE = 0.25  # threads sleep from here on: time in which threads waited for a core, over time elapsed
+IDLE_SHARE = 0.10  # up to here they spin again
 RUN_DELAY_FOLDER = "/proc/self/task"  # a folder for each thread of the process
 
 

@@ -102,11 +102,11 @@ def test_threads_sleep_while_the_caller_waits_for_cores(no_settings, monkeypatch
         (0.2, 0.0),
         (1, 0.3),
         (9, 0),
-        (1, 0.05),
-        (1, 0.01),
-        (1, 0.05),
-        (9, 9),
         (1, 0.2),
+        (1, 0.05),
+        (1, 0.2),
+        (9, 9),
+        (1, 0.3),
     ):
         clock[0] += elapsed
         delay[0] += waited

@@ -1,5 +1,6 @@
 """Batches of targets whose rows are computed together."""
 
+import bisect
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -31,7 +32,8 @@ class BatchSize(NamedTuple):
 
     requested: int | None
     keep_vectors: bool  # whether decoder vectors are stored, and not recomputed for every batch
-    max_gradients: int  # targets x positions that fit into memory
+    max_gradients: int  # targets x positions of a batch that fit into memory
+    n_workers: int = 1  # batches that are computed side by side
 
     def targets_at(self, last_position: int, device: str) -> int:
         """Return the number of targets of a batch whose last target is at this position."""
@@ -76,10 +78,26 @@ def feature_batches(
         yield TargetBatch(layer, nodes, position_T[part], replacement.read_vectors(layer, nodes))
 
 
-def _slices(position_T: Tensor, size: BatchSize) -> Iterator[slice]:
-    """Yield ranges of targets, from the last to the first."""
-    positions, stop = position_T.tolist(), len(position_T)
+def _slices(position_T: Tensor, size: BatchSize) -> list[slice]:
+    """Return ranges of targets, from the last to the first; their costs are about equal where workers share them."""
+    positions, device = position_T.tolist(), position_T.device.type
+    slices = _largest_slices(positions, size, device)
+    if size.n_workers == 1 or size.requested or not slices:
+        return slices
+    most = -(-len(slices) // size.n_workers) * size.n_workers  # batches of a layer: as many for each worker
+
+    def enough(max_gradients: int) -> bool:
+        return len(_largest_slices(positions, size._replace(max_gradients=max_gradients), device)) <= most
+
+    smallest = 1 + bisect.bisect_left(range(1, size.max_gradients), True, key=enough)
+    return _largest_slices(positions, size._replace(max_gradients=smallest), device)
+
+
+def _largest_slices(positions: list[int], size: BatchSize, device: str) -> list[slice]:
+    """Return ranges of targets, from the last to the first, each as large as `size` allows."""
+    slices, stop = [], len(positions)
     while stop:
-        start = max(0, stop - size.targets_at(positions[stop - 1], position_T.device.type))
-        yield slice(start, stop)
+        start = max(0, stop - size.targets_at(positions[stop - 1], device))
+        slices.append(slice(start, stop))
         stop = start
+    return slices

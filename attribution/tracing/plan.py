@@ -8,6 +8,7 @@ import torch
 
 from cotrace.attribution.models.memory import GIB, check_disk_space, free_memory
 from cotrace.common.errors import ResourceError
+from cotrace.kernels.workers import n_workers
 
 from .activations import PromptActivations
 from .batches import BatchSize, fastest_batch
@@ -41,7 +42,7 @@ class TracePlan:
         batch_size: how many rows are computed together, and whether decoder vectors are stored.
         loaded_bytes: memory in use before the trace, mostly the model.
         replacement_bytes: memory for the local replacement model, which is needed for the whole trace.
-        batch_bytes: memory for one batch of rows.
+        batch_bytes: memory for the batches of rows that are computed side by side.
         assembly_bytes: memory for the node table and pruning; it is needed after the last batch.
         disk_bytes: temporary files, as large as the unpruned graph.
         decoders_on_disk: whether the decoders of active features are in a temporary file.
@@ -127,9 +128,12 @@ def make_plan(
     plan = _fastest_plan(activations, target_rows, target_features, row_budget, batch_size)
     while plan.memory_bytes > max_bytes:
         if plan.keep_vectors:
-            smaller = plan.batch_size._replace(keep_vectors=False)
+            smaller = plan.batch_size._replace(keep_vectors=False, n_workers=1)
             plan = replace(
-                plan, batch_size=smaller, replacement_bytes=_replacement_bytes(activations, keep_vectors=False)
+                plan,
+                batch_size=smaller,
+                replacement_bytes=_replacement_bytes(activations, keep_vectors=False),
+                batch_bytes=_batch_bytes(activations, plan.batch_targets, plan.nodes),
             )
         elif plan.batch_targets > 1 and not batch_size:
             smaller = plan.batch_size._replace(max_gradients=plan.batch_size.max_gradients // 2)
@@ -165,6 +169,9 @@ def _fastest_plan(
     edges += target_rows * nodes
     keep_vectors = activations.n_vectors * arch.d_model * weights.dtype.itemsize <= MAX_STORED_VECTORS_BYTES
     targets = batch_size or fastest_batch(weights.device.type, n_positions, keep_vectors)
+    # Workers would recompute the same vectors; a GPU computes one batch at a time.
+    workers = n_workers() if keep_vectors and weights.device.type == "cpu" else 1
+    in_memory = workers if workers == 1 else workers + 1  # one is written while all workers compute
     pruning = edges if row_budget.max_seconds is None and row_budget.coverage == 1 else 0
     return TracePlan(
         tokens=n_positions,
@@ -172,10 +179,10 @@ def _fastest_plan(
         nodes=nodes,
         rows=rows + target_rows,
         edges=edges,
-        batch_size=BatchSize(batch_size, keep_vectors, targets * n_positions),
+        batch_size=BatchSize(batch_size, keep_vectors, targets * n_positions, workers),
         loaded_bytes=_bytes_in_use(weights.device),
         replacement_bytes=_replacement_bytes(activations, keep_vectors),
-        batch_bytes=_batch_bytes(activations, targets, nodes),
+        batch_bytes=in_memory * _batch_bytes(activations, targets, nodes),
         assembly_bytes=nodes * NODE_BYTES + pruning,
         disk_bytes=edges * _edge_bytes(activations),
         decoders_on_disk=activations.decoders.on_disk,

@@ -71,8 +71,9 @@ class _BackwardSweep:
         self.feature_TC = like.new_zeros(n_targets, n_columns)
         self.error_LPT = like.new_zeros(min(batch.layer, replacement.n_layers), self.n_positions, n_targets)
         self.bias_T = like.new_zeros(n_targets)
-        # Buffers for the gradients of one head and of all KV heads, reused in every layer: fresh pages cost time.
+        # Buffers for gradients, of one head and of all KV heads, reused in every layer: fresh pages cost time.
         n_kv, d_head, _ = replacement.attention[0][0].shape
+        self.skip_RD = like.new_empty(self.n_positions * n_targets, like.shape[1])
         self.head_Rd = like.new_empty(self.n_positions * n_targets, d_head)
         self.mixed_KRd = like.new_empty(n_kv, self.n_positions * n_targets, d_head)
 
@@ -82,33 +83,35 @@ class _BackwardSweep:
         layer, read_TD = self.batch.layer, self.batch.read_TD
         if layer == self.replacement.n_layers:
             layer -= 1
-            read_TD = torch.cat([self._through_mlp(layer, *group)[0] for group in self._by_position()])
+            read_TD = read_TD.clone()
+            for position, targets in self._by_position():
+                self._through_mlp(layer, position, targets, read_TD[None, targets])
         # 2. The first attention spreads each gradient over all earlier positions.
         grad_PTD = self._through_first_attention(layer, read_TD)
         # 3. All layers below.
         while layer > 0:
             layer -= 1
-            grad_PTD = self._through_mlp(layer, 0, slice(None), grad_PTD)
+            self._through_mlp(layer, 0, slice(None), grad_PTD)
             self._through_attention(layer, grad_PTD)
         # 4. Token embeddings.
         (token_PT,) = position_rows(grad_PTD, self.replacement.embedding_PD[None, : self.n_positions])
         return self._in_node_order(token_PT, columns)
 
-    def _by_position(self) -> Iterator[tuple[int, slice, Tensor]]:
-        """Yield each position with the targets there and their read vectors, (1, T, D)."""
+    def _by_position(self) -> Iterator[tuple[int, slice]]:
+        """Yield each position with the targets there."""
         positions, counts = self.batch.position_T.unique_consecutive(return_counts=True)
         stops = counts.cumsum(0).tolist()
         for position, start, stop in zip(positions.tolist(), [0, *stops], stops, strict=False):
-            yield position, slice(start, stop), self.batch.read_TD[None, start:stop]
+            yield position, slice(start, stop)
 
-    def _through_mlp(self, layer: int, first: int, targets: slice, grad_QTD: Tensor) -> Tensor:
-        """Add the edges from the source vectors at one layer's MLP output; return the gradients before that MLP.
+    def _through_mlp(self, layer: int, first: int, targets: slice, grad_QTD: Tensor) -> None:
+        """Add the edges from the source vectors at one layer's MLP output, and its skip connection to the gradients.
 
         Args:
             layer: the layer.
             first: position of the first gradient; the others follow.
             targets: the targets that the gradients belong to.
-            grad_QTD: gradients at Q positions.
+            grad_QTD: gradients at Q positions, changed in place.
         """
         replacement, stop = self.replacement, first + len(grad_QTD)
         for start, end, vectors, group in replacement.decoder_vectors[layer].chunks(first, stop):
@@ -119,8 +122,9 @@ class _BackwardSweep:
         back_DD = replacement.skip_back[layer]
         if back_DD is not None:
             scale = replacement.mlp_in_rms_LP[layer, first:stop, None, None]
-            grad_QTD = grad_QTD.addcmul(grad_QTD @ back_DD, scale)
-        return grad_QTD
+            flat_RD = grad_QTD.flatten(0, 1)
+            skip_RD = torch.mm(flat_RD, back_DD, out=self.skip_RD[: len(flat_RD)])
+            grad_QTD.addcmul_(skip_RD.view_as(grad_QTD), scale)
 
     def _through_first_attention(self, layer: int, read_TD: Tensor) -> Tensor:
         """Return gradients (P, T, D) below one layer's attention, of targets that read above it at one position each."""

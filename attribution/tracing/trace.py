@@ -13,6 +13,7 @@ from cotrace.graphs import Graph, NodeOrder, RowWriter
 from cotrace.graphs.influence import weights_of_targets
 from cotrace.graphs.rows import SparseRows, free_mapped_pages, in_node_order, rows_of_block
 from cotrace.kernels.threads import spin_control
+from cotrace.kernels.workers import Workers
 
 from .batches import BatchSize, TargetBatch, feature_batches, unembedding_batches
 from .config import RowBudget
@@ -53,13 +54,11 @@ def trace(
     row_cache = RowCache() if row_cache is None else row_cache
     cached = row_cache.rows_for(replacement, order)
     selection = RowSelection(replacement.features, order, target_weights_M, row_budget, cached.mask_N)
-    builder = RowBuilder(replacement, order, selection, cached)
-    # 2. Rows of targets at the unembedding.
-    reads = _unembedding_reads(replacement, added)
-    for batch in unembedding_batches(*reads, replacement.n_layers, order.logits.start, plan.batch_size):
-        builder.add_batch(batch)
-    # 3. Rows of features, from the last layer to the first.
-    with progress.phase("computing rows", order.n_features) as step:
+    with Workers(plan.batch_size.n_workers) as workers, progress.phase("computing rows", order.n_features) as step:
+        builder = RowBuilder(replacement, order, selection, cached, workers)
+        # 2. Rows of targets at the unembedding.
+        builder.add_targets(_unembedding_reads(replacement, added), plan.batch_size)
+        # 3. Rows of features, from the last layer to the first.
         for layer in reversed(range(replacement.n_layers)):
             builder.add_layer(layer, plan.batch_size, step)
     replacement.free_decoder_vectors()
@@ -80,14 +79,27 @@ class RowBuilder:
     """
 
     def __init__(
-        self, replacement: LocalReplacementModel, order: NodeOrder, selection: RowSelection, cached: CachedRows
+        self,
+        replacement: LocalReplacementModel,
+        order: NodeOrder,
+        selection: RowSelection,
+        cached: CachedRows,
+        workers: Workers,
     ):
         self.replacement, self.order, self.selection, self.cached = replacement, order, selection, cached
-        self.columns = SourceColumns(replacement, order)
+        self.workers, self.columns = workers, SourceColumns(replacement, order)
         dtype = torch.empty(0, dtype=replacement.dtype).numpy().dtype
         max_edges = replacement.max_edges + order.n_logits * order.n_nodes
         self.writer = RowWriter(dtype, order.n_nodes, max_edges)
         self.bias_M = np.ma.masked_array(np.zeros(order.n_nodes, dtype), mask=True)
+
+    def add_targets(self, reads: tuple[Tensor, Tensor], size: BatchSize) -> None:
+        """Add the rows of targets at the unembedding, given by positions (T,) and read vectors (T, D)."""
+        first_node = self.order.logits.start
+        for batch, rows, seconds in self._computed(
+            unembedding_batches(*reads, self.replacement.n_layers, first_node, size)
+        ):
+            self._add(batch, rows, seconds, np.empty(0, np.int64))
 
     def add_layer(self, layer: int, size: BatchSize, step: Callable[..., None]) -> None:
         """Add the selected rows of one layer's features; `step` advances the progress bar by a number of features."""
@@ -95,26 +107,37 @@ class RowBuilder:
         cached = self.selection.cached_N[selected]
         cached_T = selected[cached].cpu().numpy()
         step(len(cached_T))
-        for batch in feature_batches(self.replacement, layer, selected[~cached], size):
+        batches = feature_batches(self.replacement, layer, selected[~cached], size)
+        for batch, rows, seconds in self._computed(batches):
             later = cached_T > int(batch.node_T[0])
-            self.add_batch(batch, cached_T[later])
+            self._add(batch, rows, seconds, cached_T[later])
             cached_T = cached_T[~later]
             step(len(batch.node_T))
         for chunk in self._cached_chunks(cached_T):
             self.writer.prepend(chunk)
         step(int((self.replacement.features.layer_N == layer).sum()) - len(selected))
 
-    def add_batch(self, batch: TargetBatch, cached_T: np.ndarray | None = None) -> None:
-        """Compute and add the rows of a batch, with cached rows of nodes after the batch's first."""
-        spin_control.adapt()
-        started = time.monotonic()
-        rows = compute_rows(self.replacement, batch, self.columns)
-        self._write(batch, rows, np.empty(0, np.int64) if cached_T is None else cached_T)
-        self.selection.add_rows(batch, rows, time.monotonic() - started)
-
     def finish(self) -> GraphRows:
         """Return all rows. Nothing can be added afterwards."""
         return GraphRows(self.order, self.writer.finish(), self.selection.computed_N.cpu().numpy(), self.bias_M)
+
+    def _computed(self, batches: Iterator[TargetBatch]) -> Iterator[tuple[TargetBatch, DenseRows, float]]:
+        """Yield batches with their rows, and the seconds since the batch before was yielded."""
+
+        def compute(batch: TargetBatch) -> tuple[TargetBatch, DenseRows]:
+            return batch, compute_rows(self.replacement, batch, self.columns)
+
+        started = time.monotonic()
+        for batch, rows in self.workers.map(compute, batches):
+            if self.workers.n == 1:
+                spin_control.adapt()
+            seconds, started = time.monotonic() - started, time.monotonic()
+            yield batch, rows, seconds
+
+    def _add(self, batch: TargetBatch, rows: DenseRows, seconds: float, cached_T: np.ndarray) -> None:
+        """Write the rows of a batch, with cached rows of nodes after the batch's first, and pass influence on."""
+        self._write(batch, rows, cached_T)
+        self.selection.add_rows(batch, rows, seconds)
 
     def _write(self, batch: TargetBatch, rows: DenseRows, cached_T: np.ndarray) -> None:
         """Write computed rows, merged with cached rows by node, from the last to the first."""
