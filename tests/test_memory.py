@@ -54,8 +54,8 @@ def test_blocks_contain_all_attended_keys_and_few_others(monkeypatch, window):
 @pytest.mark.parametrize("kind", KINDS)
 def test_recomputed_vectors_give_the_same_rows(load, monkeypatch, kind, at_once):
     expected = load(kind).trace(prompt())
-    monkeypatch.setattr(planning, "MAX_STORED_VECTORS_BYTES", 0)
-    monkeypatch.setattr(decoder_vectors, "CHUNK_BYTES", at_once)
+    monkeypatch.setattr(planning, "MAX_STORED_VECTORS_BYTES", {"cpu": 0})
+    monkeypatch.setattr(decoder_vectors, "CHUNK_BYTES", {"cpu": at_once})
     model = load(kind)
     assert not model.plan(prompt()).keep_vectors
     assert_same_rows(model.trace(prompt(), batch_size=3), expected)
@@ -63,6 +63,7 @@ def test_recomputed_vectors_give_the_same_rows(load, monkeypatch, kind, at_once)
 
 def test_little_memory_makes_batches_smaller_and_too_little_is_refused(load, monkeypatch):
     monkeypatch.setattr(planning, "_bytes_in_use", lambda device: 10**6)
+    monkeypatch.setattr(planning, "n_workers", lambda: 1)
     model = load("clt-affine")
     free = model.plan(prompt())
     assert free.keep_vectors

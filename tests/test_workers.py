@@ -96,7 +96,7 @@ def test_slices_cover_all_targets_with_equal_work(positions, workers, max_gradie
         assert max(cost) <= max((part.stop - part.start) * (positions[part.stop - 1] + 1) for part in alone)
 
 
-@pytest.mark.parametrize("kind", ["clt-affine", "plt", "neurons"])
+@pytest.mark.parametrize("kind", ["clt-affine", "per-layer-affine", "neurons"])
 @pytest.mark.parametrize("options", [{}, {"coverage": 0.7}, {"max_features": 9}, {"batch_size": 2}])
 def test_rows_do_not_depend_on_the_workers(load, monkeypatch, kind, options):
     targets = {"position": [3, -1]}

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from cotrace.kernels.edge_rows import SourceVectors
 
-CHUNK_BYTES = 2**24  # of recomputed vectors: they stay in the cache until they are multiplied
+# Of recomputed vectors: on a CPU they stay in the cache until they are multiplied; a GPU needs much work per launch.
+CHUNK_BYTES = {"cpu": 2**24, "cuda": 2**28}
 
 
 class DecoderVectors:
@@ -24,23 +25,23 @@ class DecoderVectors:
         self.offsets, self.columns = offsets, columns
         self._table_RD, self._row_E, self._scale_E = table_RD, row_E, scale_E
         self._stored = SourceVectors(self._scaled(0, len(row_E)), offsets, columns) if keep else None
-        self._chunk_starts = self._split(CHUNK_BYTES // (table_RD.shape[1] * table_RD.itemsize))
+        self._chunk_starts = self._split(CHUNK_BYTES[table_RD.device.type] // (table_RD.shape[1] * table_RD.itemsize))
 
     def __repr__(self) -> str:
         stored = "recomputed" if self._stored is None else "stored"
         return f"<DecoderVectors: {len(self._row_E):,} vectors at {len(self.columns):,} positions, {stored}>"
 
-    def chunks(self, first: int, stop: int) -> Iterator[tuple[int, int, SourceVectors, int]]:
-        """Yield the vectors at positions `first` to `stop - 1` in chunks.
+    def chunks(self, n_positions: int) -> Iterator[tuple[int, int, SourceVectors, int]]:
+        """Yield the vectors at the first positions in chunks.
 
         Each item is the chunk's first position, its last position + 1, vectors, and the index of the first position's
         group in these vectors.
         """
         if self._stored is not None:
-            yield first, stop, self._stored, first
+            yield 0, n_positions, self._stored, 0
             return
         for start, end in itertools.pairwise(self._chunk_starts):
-            start, end = max(start, first), min(end, stop)
+            end = min(end, n_positions)
             if start < end:
                 yield start, end, self._computed(start, end), 0
 

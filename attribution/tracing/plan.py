@@ -18,7 +18,8 @@ from .flops import SweepShape, count_vectors, matmul_flops_per_second, row_flops
 from .targets import TargetRequest
 
 DECODER_MEMORY_SHARE = 0.25  # of the free memory; decoders that need more go to a file
-MAX_STORED_VECTORS_BYTES = 2**28  # recomputing more than this for every batch takes about a tenth longer
+# Recomputing more than this for every batch takes about a tenth longer on a CPU; a GPU's memory is mostly free.
+MAX_STORED_VECTORS_BYTES = {"cpu": 2**28, "cuda": 2**34}
 NODE_BYTES = 200  # the columns of one node; pruning marks each edge with one more byte
 VECTOR_INDEX_BYTES = 64  # a vector's entry in its layer's index, and the sort that builds it
 BLOCK_COPIES = 5  # of a batch's rows: as computed, in node order, as shares of influence, as edges for the file
@@ -167,10 +168,11 @@ def _fastest_plan(
     rows = len(features) if limit is None else min(limit + target_features, len(features))
     edges = activations.max_edges if rows == len(features) else min(activations.max_edges, rows * nodes)
     edges += target_rows * nodes
-    keep_vectors = activations.n_vectors * arch.d_model * weights.dtype.itemsize <= MAX_STORED_VECTORS_BYTES
-    targets = batch_size or fastest_batch(weights.device.type, n_positions, keep_vectors)
+    device = weights.device.type
+    keep_vectors = activations.n_vectors * arch.d_model * weights.dtype.itemsize <= MAX_STORED_VECTORS_BYTES[device]
+    targets = batch_size or fastest_batch(device, n_positions, keep_vectors)
     # Workers would recompute the same vectors; a GPU computes one batch at a time.
-    workers = n_workers() if keep_vectors and weights.device.type == "cpu" else 1
+    workers = n_workers() if keep_vectors and device == "cpu" else 1
     in_memory = workers if workers == 1 else workers + 1  # one is written while all workers compute
     pruning = edges if row_budget.max_seconds is None and row_budget.coverage == 1 else 0
     return TracePlan(
@@ -214,7 +216,7 @@ def _replacement_bytes(activations: PromptActivations, keep_vectors: bool) -> in
     patterns = sum(block.pattern_Hqk.numel() for block in blocks)
     attention = arch.n_layers * (arch.n_heads + arch.n_kv_heads) * arch.d_head * arch.d_model
     vectors = activations.n_vectors * arch.d_model
-    stored = vectors if keep_vectors else min(vectors, CHUNK_BYTES // itemsize)
+    stored = vectors if keep_vectors else min(vectors, CHUNK_BYTES[activations.weights.device.type] // itemsize)
     return (
         itemsize * (encoders + by_position + patterns + attention + stored) + VECTOR_INDEX_BYTES * activations.n_vectors
     )

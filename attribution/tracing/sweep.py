@@ -5,7 +5,6 @@ source vectors there, which gives edges, and then pass through the affine skip c
 (docs/tracing.md, "The sweep"). Every step is a large matrix product.
 """
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -79,52 +78,47 @@ class _BackwardSweep:
 
     def run(self, columns: SourceColumns) -> DenseRows:
         """Compute the batch's rows."""
-        # 1. Targets at the unembedding read the last MLP's output too, each at its own position only.
+        # 1. Targets at the unembedding read the last MLP's output too.
         layer, read_TD = self.batch.layer, self.batch.read_TD
         if layer == self.replacement.n_layers:
             layer -= 1
-            read_TD = read_TD.clone()
-            for position, targets in self._by_position():
-                self._through_mlp(layer, position, targets, read_TD[None, targets])
+            read_TD = self._through_last_mlp(layer, read_TD)
         # 2. The first attention spreads each gradient over all earlier positions.
         grad_PTD = self._through_first_attention(layer, read_TD)
         # 3. All layers below.
         while layer > 0:
             layer -= 1
-            self._through_mlp(layer, 0, slice(None), grad_PTD)
+            self._through_mlp(layer, grad_PTD)
             self._through_attention(layer, grad_PTD)
         # 4. Token embeddings.
         (token_PT,) = position_rows(grad_PTD, self.replacement.embedding_PD[None, : self.n_positions])
         return self._in_node_order(token_PT, columns)
 
-    def _by_position(self) -> Iterator[tuple[int, slice]]:
-        """Yield each position with the targets there."""
-        positions, counts = self.batch.position_T.unique_consecutive(return_counts=True)
-        stops = counts.cumsum(0).tolist()
-        for position, start, stop in zip(positions.tolist(), [0, *stops], stops, strict=False):
-            yield position, slice(start, stop)
+    def _through_last_mlp(self, layer: int, read_TD: Tensor) -> Tensor:
+        """Return read vectors (T, D) before the last MLP of targets that read above it, each at its own position.
 
-    def _through_mlp(self, layer: int, first: int, targets: slice, grad_QTD: Tensor) -> None:
-        """Add the edges from the source vectors at one layer's MLP output, and its skip connection to the gradients.
-
-        Args:
-            layer: the layer.
-            first: position of the first gradient; the others follow.
-            targets: the targets that the gradients belong to.
-            grad_QTD: gradients at Q positions, changed in place.
+        All positions pass together, zeros too: that is one product, and on a GPU cheaper than one for each position.
         """
-        replacement, stop = self.replacement, first + len(grad_QTD)
-        for start, end, vectors, group in replacement.decoder_vectors[layer].chunks(first, stop):
-            edge_rows(grad_QTD[start - first : end - first], group, vectors, self.feature_TC[targets])
-        error_QT, constant_QT = position_rows(grad_QTD, replacement.rest_LKPD[layer, :, first:stop])
-        self.error_LPT[layer, first:stop, targets] = error_QT
-        self.bias_T[targets] += constant_QT.sum(0)
+        targets = torch.arange(len(read_TD), device=read_TD.device)
+        grad_PTD = read_TD.new_zeros(self.n_positions, *read_TD.shape)
+        grad_PTD[self.batch.position_T, targets] = read_TD
+        self._through_mlp(layer, grad_PTD)
+        return grad_PTD[self.batch.position_T, targets]
+
+    def _through_mlp(self, layer: int, grad_PTD: Tensor) -> None:
+        """Add the edges from the source vectors at one layer's MLP output, and its skip connection to the gradients."""
+        replacement, n_positions = self.replacement, self.n_positions
+        for start, stop, vectors, group in replacement.decoder_vectors[layer].chunks(n_positions):
+            edge_rows(grad_PTD[start:stop], group, vectors, self.feature_TC)
+        error_PT, constant_PT = position_rows(grad_PTD, replacement.rest_LKPD[layer, :, :n_positions])
+        self.error_LPT[layer] = error_PT
+        self.bias_T += constant_PT.sum(0)
         back_DD = replacement.skip_back[layer]
         if back_DD is not None:
-            scale = replacement.mlp_in_rms_LP[layer, first:stop, None, None]
-            flat_RD = grad_QTD.flatten(0, 1)
-            skip_RD = torch.mm(flat_RD, back_DD, out=self.skip_RD[: len(flat_RD)])
-            grad_QTD.addcmul_(skip_RD.view_as(grad_QTD), scale)
+            torch.mm(grad_PTD.flatten(0, 1), back_DD, out=self.skip_RD)
+            grad_PTD.addcmul_(
+                self.skip_RD.view_as(grad_PTD), replacement.mlp_in_rms_LP[layer, :n_positions, None, None]
+            )
 
     def _through_first_attention(self, layer: int, read_TD: Tensor) -> Tensor:
         """Return gradients (P, T, D) below one layer's attention, of targets that read above it at one position each."""
