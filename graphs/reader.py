@@ -3,16 +3,13 @@
 import os
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
-from cotrace.common.compiled import compiled
 from cotrace.common.errors import CotraceError, FileError
 
+from .checks import check_graph, check_table
 from .graph import Graph
 from .metadata import VERSION_KEY, decode_info, metadata_of
-from .order import KINDS, NodeKind
-from .schema import NULLABLE_VALUES, VALUES, schema
 from .store import read_table
 
 
@@ -42,115 +39,10 @@ def open_graph(path: str | os.PathLike) -> Graph:
 def _read(path: Path) -> Graph:
     table = read_table(path)
     info = decode_info(table.schema.metadata)
-    _check_types(table.schema)
-    table.validate(full=True)
-    _check_values(table)
+    check_table(table)
     current = metadata_of(info)
     if table.schema.metadata[VERSION_KEY] != current[VERSION_KEY]:
         table = table.replace_schema_metadata(current)
     graph = Graph(table, info)
-    _check_nodes(graph)
-    _check_sites(graph)
-    _check_info(graph)
-    _check_edges(graph)
+    check_graph(graph)
     return graph
-
-
-def _check_types(found: pa.Schema) -> None:
-    weights = found.field(found.names.index("weights")).type if "weights" in found.names else pa.null()
-    if not (pa.types.is_list(weights) or pa.types.is_large_list(weights)):
-        raise FileError("its column 'weights' is missing or not a list; it was edited, trace the prompt again")
-    expected = schema(weights.value_type, pa.types.is_large_list(weights))
-    if weights.value_type not in (pa.float32(), pa.float64()) or not found.equals(expected):
-        wrong = [field.name for field in expected if field not in list(found)] or ["extra ones, or another order"]
-        raise FileError(f"its columns are not those of a graph ({', '.join(wrong)}); trace the prompt again")
-
-
-def _check_values(nodes: pa.Table) -> None:
-    """Raise FileError unless complete columns have no nulls, all numbers are finite and kinds are those of a graph."""
-    columns = {name: nodes[name].chunk(0) for name in nodes.column_names}
-    complete = [columns[field.name] for field in nodes.schema if not field.nullable]
-    complete += [columns[name].values for name in ("sources", "weights")]
-    if any(column.null_count for column in complete):
-        raise FileError("a column that must be complete has nulls; trace the prompt again")
-    if not all(np.isfinite(columns[name].fill_null(0.0).to_numpy()).all() for name in NULLABLE_VALUES + VALUES):
-        raise FileError("its nodes have values that are not finite; trace the prompt again")
-    if (columns["influence_bound"].to_numpy() < 0).any():
-        raise FileError("its nodes have negative bounds of influence; trace the prompt again")
-    if columns["kind"].dictionary.to_pylist() != list(KINDS):
-        raise FileError("its node kinds are not those of a graph; trace the prompt again")
-
-
-def _check_nodes(graph: Graph) -> None:
-    nodes, order = graph.nodes, graph.order
-    codes = nodes["kind"].chunk(0).indices.to_numpy()
-    if not np.array_equal(codes, order.kind_codes()):
-        raise FileError("its nodes are not in the order features, errors, tokens, logits; trace the prompt again")
-    if not np.array_equal(nodes["node"].to_numpy(), np.arange(order.n_nodes)):
-        raise FileError("its node numbers are not 0, 1, 2, …; trace the prompt again")
-
-
-def _check_sites(graph: Graph) -> None:
-    """Raise FileError unless layers, positions and features exist for the right kinds, are in range, sorted and unique."""
-    n_layers, n_positions = graph.info["model"]["n_layers"], len(graph.info["token_ids"])
-    needs = {"layer": (NodeKind.FEATURE, NodeKind.ERROR), "position": tuple(NodeKind), "feature": (NodeKind.FEATURE,)}
-    sites = {name: graph.column(name, missing=-1) for name in needs}
-    for name, kinds in needs.items():
-        wanted = graph.order.has_kind(*kinds)
-        if not np.array_equal(sites[name] >= 0, wanted) or graph.nodes[name].null_count != (~wanted).sum():
-            raise FileError(
-                f"its column {name!r} has values where it should have none, or lacks some; trace the prompt again"
-            )
-    if (sites["layer"] >= n_layers).any() or (sites["position"] >= n_positions).any():
-        raise FileError("a node lies outside the model's layers or the prompt; trace the prompt again")
-    for part in (graph.order.features, graph.order.errors, graph.order.tokens):
-        steps = np.diff([sites[name][part].astype(np.int64) for name in ("layer", "position", "feature")])
-        first = np.take_along_axis(steps, (steps != 0).argmax(axis=0)[None], axis=0)
-        if (first <= 0).any():
-            raise FileError("its nodes are not sorted by layer, position and feature; trace the prompt again")
-
-
-def _check_info(graph: Graph) -> None:
-    info, order = graph.info, graph.order
-    if not len(info["tokens"]) == len(info["token_ids"]) == order.n_tokens > info["position"] >= 0:
-        raise FileError("its prompt does not fit its nodes; trace the prompt again")
-    weights = {target["node"]: target["weight"] for target in info["targets"]}
-    if not len(weights) == len(info["targets"]) > 0 or any(weight < 0 for weight in weights.values()):
-        raise FileError("it has no targets, a target twice or one of negative weight; trace the prompt again")
-    for node, weight in weights.items():
-        is_feature, is_logit = (part.start <= node < part.stop for part in (order.features, order.logits))
-        if not (is_logit or (is_feature and weight > 0)):
-            raise FileError("a target is neither a logit nor a feature of the graph; trace the prompt again")
-    if abs(sum(weights.values()) - 1) > 1e-3:
-        raise FileError("its target weights do not sum to 1; trace the prompt again")
-
-
-def _check_edges(graph: Graph) -> None:
-    layers = graph.column("layer", missing=-1).astype(np.int64)
-    layers[graph.order.logits] = graph.info["model"]["n_layers"]
-    has_row = graph.order.has_kind(NodeKind.FEATURE, NodeKind.LOGIT)
-    problem = _edge_problem(*graph.csr, layers, has_row)
-    weight_offsets = graph.nodes["weights"].chunk(0).offsets.to_numpy()
-    if problem or not np.array_equal(graph.csr.row_lengths(), np.diff(weight_offsets)):
-        raise FileError(f"its edges are damaged ({problem or 'sources and weights differ'}); trace the prompt again")
-
-
-@compiled
-def _edge_problem(indptr, indices, weights, layers, has_row):
-    """Return the first problem with the edges, or an empty string."""
-    if len(indices) != len(weights) or indptr[0] != 0 or indptr[-1] != len(indices):
-        return "sources and weights differ in length"
-    for row in range(len(indptr) - 1):
-        last = -1
-        if indptr[row] != indptr[row + 1] and not has_row[row]:
-            return "an error or token has incoming edges"
-        for edge in range(indptr[row], indptr[row + 1]):
-            source = indices[edge]
-            if source <= last or source >= len(layers):
-                return "sources are not ascending node numbers"
-            last = source
-            if layers[source] >= layers[row]:
-                return "an edge does not run from a lower to a higher layer"
-            if not np.isfinite(weights[edge]):
-                return "a weight is not finite"
-    return ""
