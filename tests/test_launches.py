@@ -35,8 +35,8 @@ def operations_of_batches(load, monkeypatch):
 
     for name in ("edge_rows", "position_rows"):
         operation = OPERATIONS[name]
-        backend = operation.backends["triton"]()
-        monkeypatch.setattr(operation, "backends", {"triton": lambda call=counted(backend): call})
+        counting_kernel = counted(operation.backends["triton"]())
+        monkeypatch.setattr(operation, "backends", {"triton": lambda kernel=counting_kernel: kernel})
         monkeypatch.setattr(operation, "on_cpu", "triton")
         monkeypatch.setattr(operation, "on_cpu_if_small", None)
 
