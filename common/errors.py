@@ -1,8 +1,13 @@
 """Errors that a user can cure.
 
-Every class in this file is a `ValueError`. The command line and batch tracing catch `CotraceError` and nothing
-else: any other exception is a bug, and shows its traceback.
+Every error in this file is a `ValueError`. The command line and batch tracing catch `CotraceError` and nothing
+else: any other exception is a bug, and shows its traceback. What may be a mistake is a `CotraceWarning`.
 """
+
+import sys
+import warnings
+
+INTERNAL_MODULES = ("cotrace", "torch", "contextlib")  # decorators of the last two stand between a call and its user
 
 
 class CotraceError(ValueError):
@@ -31,6 +36,18 @@ class HubError(CotraceError):
 
 class DependencyError(CotraceError):
     """An optional package or a program is not installed."""
+
+
+class CotraceWarning(UserWarning):
+    """The result is exact, but perhaps not the one that was meant; the message is one line and says what to check."""
+
+
+def warn(message: str) -> None:
+    """Warn with a `CotraceWarning` at the line of the user's code that called cotrace."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in INTERNAL_MODULES:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, CotraceWarning, stacklevel=level)
 
 
 def first_line(error: Exception) -> str:

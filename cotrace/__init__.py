@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from cotrace.common.errors import (
     ArgumentError,
     CotraceError,
+    CotraceWarning,
     DependencyError,
     FileError,
     HubError,
@@ -53,6 +54,7 @@ __all__ = [  # without `open`: `from cotrace import *` must not replace the buil
     "ArgumentError",
     "BatchSummary",
     "CotraceError",
+    "CotraceWarning",
     "DependencyError",
     "Direction",
     "Edit",

@@ -1,11 +1,13 @@
 """The application: all commands, and errors as exit statuses."""
 
 import sys
+import warnings
+from typing import Any
 
 import typer
 
 from cotrace import __version__
-from cotrace.common.errors import CotraceError
+from cotrace.common.errors import CotraceError, CotraceWarning
 
 from .convert import convert
 from .doctor import doctor
@@ -53,10 +55,12 @@ def main() -> None:
     """Run the command line.
 
     A `CotraceError` is one line on standard error and exit status 2; Ctrl-C is status 130. Any other exception is a bug
-    and shows its traceback.
+    and shows its traceback. A `CotraceWarning` is one line on standard error.
     """
     try:
-        status = app(standalone_mode=False)  # the status of typer.Exit, 130 after Ctrl-C, or None
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            status = app(standalone_mode=False)  # the status of typer.Exit, 130 after Ctrl-C, or None
     except (typer.Abort, KeyboardInterrupt):
         status = CANCELLED_STATUS
     except CotraceError as error:
@@ -68,6 +72,12 @@ def main() -> None:
     if status == CANCELLED_STATUS:
         print("cancelled; no file is incomplete", file=sys.stderr)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:
+    """Print a warning: ours in one line without a line of code, and others as Python prints them."""
+    ours = issubclass(category, CotraceWarning)
+    print(f"warning: {message}" if ours else warnings.formatwarning(message, category, *where[:2]), file=sys.stderr)
 
 
 def _exit_on_usage_error(error: Exception) -> None:
