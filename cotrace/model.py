@@ -106,7 +106,7 @@ class Model:
             return LocalReplacementModel(activations, plan.keep_vectors)
 
     @torch.no_grad()
-    @out_of_memory("shorten the prompt, lower coverage or set memory")
+    @out_of_memory("shorten the prompt, compute fewer rows with max_features= or coverage=, or set memory=")
     def trace(
         self,
         prompt: PromptLike,
@@ -412,7 +412,7 @@ class Model:
         return [result for batch in batches for result in intervene(batch)]
 
     @torch.no_grad()
-    @out_of_memory("give fewer or shorter prompts, or lower max_new_tokens")
+    @out_of_memory("give fewer or shorter prompts, or lower max_new_tokens=")
     def _generate(
         self,
         pairs: Sequence[EditedPrompt],

@@ -311,7 +311,11 @@ def test_an_unknown_target_and_too_little_memory_fail_alone(model, tmp_path, rai
     assert cotrace.trace_many(prompts, tmp_path, model=model)[:3] == (1, 0, 3)
     errors = {record["id"]: record.get("error") for record in records(tmp_path)}
     assert errors[0].startswith("the target 'hot cold' is not one token")
-    assert errors[1] == errors[2] == "out of memory: shorten the prompt or lower coverage"
+    assert (
+        errors[1]
+        == errors[2]
+        == "out of memory: shorten the prompt, or compute fewer rows with max_features= or coverage="
+    )
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), ValueError("a bug"), OSError("a bug")], ids=repr)

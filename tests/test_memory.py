@@ -1,5 +1,6 @@
 """Memory plans: recomputed vectors, blocks of patterns and smaller batches change rows by rounding only."""
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from cotrace.attribution.tracing.config import TraceConfig
 from cotrace.attribution.tracing.decoder_table import DecoderTable
 from cotrace.common.errors import ArgumentError, ResourceError
 from cotrace.common.progress import Progress
+from cotrace.common.sizes import size_text
 
 
 def assert_same_rows(found, expected):
@@ -71,11 +73,34 @@ def test_little_memory_makes_batches_smaller_and_too_little_is_refused(load, mon
     assert tight.memory_bytes <= free.memory_bytes - free.batch_bytes // 2
     assert not tight.keep_vectors
     assert tight.batch_targets < free.batch_targets
-    with pytest.raises(ResourceError, match="shorten the prompt") as error:
+    with pytest.raises(ResourceError, match=r"memory= allows 1,000 bytes in all and 976.6 KiB are in use") as error:
         model.trace(prompt(), memory=1000)
     assert "\n" not in str(error.value)
-    with pytest.raises(ArgumentError, match="number of bytes"):
+    with pytest.raises(ResourceError, match="shorten the prompt, allow more with memory="):
+        model.trace(prompt(), memory=planning.OVERHEAD_BYTES)
+    with pytest.raises(ArgumentError, match="at least 1 byte"):
         model.plan(prompt(), memory=0)
+
+
+def test_a_graph_too_large_for_memory_is_refused_with_a_number_of_features_that_fits(load, monkeypatch):
+    monkeypatch.setattr(planning, "_bytes_in_use", lambda device: 10**6)
+    monkeypatch.setattr(planning, "_batch_bytes", lambda activations, targets, nodes: targets)
+    model = load("clt-affine")
+    free = model.plan(prompt(), batch_size=1)
+    memory = free.memory_bytes - free.edges // 2
+    with pytest.raises(ResourceError, match=r"coverage=0.98 or max_seconds=600, or allow more with memory=") as refused:
+        model.plan(prompt(), batch_size=1, memory=memory)
+    max_features = int(re.search(r"max_features=(\d+)", str(refused.value))[1])
+    assert 0 < max_features < free.features
+    assert model.plan(prompt(), batch_size=1, memory=memory, max_features=max_features).memory_bytes <= memory
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "text"),
+    [(0, "0 bytes"), (1000, "1,000 bytes"), (1024, "1.0 KiB"), (15.3 * 2**20, "15.3 MiB"), (2**43, "8,192.00 GiB")],
+)
+def test_sizes_have_a_unit_that_fits(n_bytes, text):
+    assert size_text(n_bytes) == text
 
 
 @pytest.mark.parametrize("options", [{}, {"max_features": 5}, {"position": [2, 7], "targets": [3, (4, 5)]}])

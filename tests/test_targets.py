@@ -139,7 +139,7 @@ def test_too_little_memory_is_reported_before_the_work(model, monkeypatch):
 
     free = psutil.virtual_memory()._replace(available=1000)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
-    with pytest.raises(ValueError, match="GiB are free; shorten the prompt"):
+    with pytest.raises(ValueError, match="are free; shorten the prompt"):
         model.trace(prompt())
 
 

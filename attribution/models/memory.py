@@ -13,6 +13,7 @@ import torch
 
 from cotrace.common.errors import ResourceError
 from cotrace.common.files import free_disk
+from cotrace.common.sizes import size_text
 
 from .architecture import Architecture
 from .attention_pattern import QueryBlock, query_blocks
@@ -39,9 +40,7 @@ def release_freed_memory() -> None:
 def check_memory(needed: float, free: int, what: str, cure: str) -> None:
     """Raise ResourceError if `needed` bytes exceed `free` ones; the message says `what` needs them and names a `cure`."""
     if needed > free:
-        raise ResourceError(
-            f"{what} needs about {needed / GIB:.1f} GiB of memory and {free / GIB:.1f} GiB are free; {cure}"
-        )
+        raise ResourceError(f"{what} needs about {size_text(needed)} of memory and {size_text(free)} are free; {cure}")
 
 
 def check_forward_memory(arch: Architecture, n_positions: int, dtype: torch.dtype, free: int) -> None:
@@ -49,7 +48,12 @@ def check_forward_memory(arch: Architecture, n_positions: int, dtype: torch.dtyp
     attended = _attended(arch, n_positions)
     patterns = sum(attended) + max(attended)  # the scores of one layer are in use beside its pattern
     values = patterns + arch.n_layers * n_positions * 4 * arch.d_model + 2 * arch.vocab_size
-    check_memory(values * dtype.itemsize, free, f"a prompt of {n_positions} tokens", "shorten the prompt or allow more")
+    check_memory(
+        values * dtype.itemsize,
+        free,
+        f"a prompt of {n_positions} tokens",
+        "shorten the prompt, or allow more with memory=",
+    )
 
 
 def layer_numel(arch: Architecture, n_positions: int) -> int:
@@ -79,7 +83,7 @@ def check_logits_memory(arch: Architecture, n_positions: int, dtype: torch.dtype
 def check_weights_memory(files: list[Path], stored: torch.dtype, wanted: torch.dtype, device: torch.device) -> None:
     """Raise ResourceError if a model's weights, stored in `files`, do not fit into the free memory in the wanted dtype."""
     needed = sum(path.stat().st_size for path in files) * wanted.itemsize / stored.itemsize
-    check_memory(needed, free_memory(device), "the model's weights", "use dtype bfloat16 or a smaller model")
+    check_memory(needed, free_memory(device), "the model's weights", 'use dtype="bfloat16" or a smaller model')
 
 
 def check_disk_space(needed: int, what: str, cure: str) -> None:
@@ -87,8 +91,8 @@ def check_disk_space(needed: int, what: str, cure: str) -> None:
     free = free_disk()
     if needed > free:
         raise ResourceError(
-            f"{what} need {needed / GIB:.1f} GiB in {tempfile.gettempdir()} and {free / GIB:.1f} GiB are free; set TMPDIR "
-            f"to a larger disk, or {cure}"
+            f"{what} need {size_text(needed)} in {tempfile.gettempdir()} and {size_text(free)} are free; set TMPDIR to a "
+            f"larger disk, or {cure}"
         )
 
 

@@ -90,7 +90,7 @@ class TraceConfig:
         if self.batch_size is not None and as_index(self.batch_size, "batch_size") < 1:
             raise ArgumentError(f"batch_size is {self.batch_size}: it must be at least 1, or None to choose for speed")
         if self.memory is not None and as_index(self.memory, "memory") < 1:
-            raise ArgumentError(f"memory is {self.memory}: it must be a number of bytes, or None for all that is free")
+            raise ArgumentError(f"memory is {self.memory}: it must be at least 1 byte; omit it for all that is free")
 
     @property
     def row_budget(self) -> RowBudget:

@@ -6,8 +6,9 @@ from functools import cached_property
 import psutil
 import torch
 
-from cotrace.attribution.models.memory import GIB, check_disk_space, free_memory
+from cotrace.attribution.models.memory import check_disk_space, free_memory
 from cotrace.common.errors import ResourceError
+from cotrace.common.sizes import size_text
 from cotrace.kernels.workers import n_workers
 
 from .activations import PromptActivations
@@ -67,7 +68,7 @@ class TracePlan:
     device: torch.device
 
     def __repr__(self) -> str:
-        sizes = f"{self.memory_bytes / GIB:.2f} GiB of memory, {self.disk_bytes / GIB:.2f} GiB of disk"
+        sizes = f"{size_text(self.memory_bytes)} of memory, {size_text(self.disk_bytes)} of disk"
         return f"<TracePlan: {self.tokens:,} tokens, at most {self.rows:,} rows and {self.edges:,} edges, {sizes}>"
 
     def __str__(self) -> str:
@@ -85,8 +86,8 @@ class TracePlan:
         rows = {
             "prompt": f"{self.tokens:,} tokens, {self.features:,} active features, at most {self.nodes:,} nodes",
             "rows": f"at most {self.rows:,}, with at most {self.edges:,} edges",
-            "memory": f"{self.memory_bytes / GIB:.2f} GiB, of which {self.loaded_bytes / GIB:.2f} GiB are in use already",
-            "disk": f"at most {self.disk_bytes / GIB:.2f} GiB of temporary files, the size of the unpruned graph",
+            "memory": f"{size_text(self.memory_bytes)}, of which {size_text(self.loaded_bytes)} are in use already",
+            "disk": f"at most {size_text(self.disk_bytes)} of temporary files, the size of the unpruned graph",
             "time": f"about {self.seconds:,.0f} s for these rows, by this machine's rate of matrix products",
             "batches": batches,
         }
@@ -142,15 +143,28 @@ def make_plan(
             plan = replace(plan, batch_bytes=_batch_bytes(activations, plan.batch_targets, plan.nodes))
         else:
             raise ResourceError(
-                f"this trace needs about {plan.memory_bytes / GIB:.2f} GiB of memory and {max_bytes / GIB:.2f} GiB are "
-                "allowed or free; shorten the prompt, allow more with memory=, leave out batch_size= or make it smaller, "
-                "or use transcoders with fewer active features"
+                f"this trace needs about {size_text(plan.memory_bytes)} of memory and {size_text(max_bytes)} are allowed "
+                f"or free; {_cure(plan, target_rows, batch_size, max_bytes)}"
             )
     if row_budget.all_rows and request is not None:
         cure = "compute fewer rows with max_seconds=, max_features= or coverage="
         needed = plan.disk_bytes - _edge_bytes(activations) * target_rows * plan.nodes
         check_disk_space(needed, f"{plan.edges:,} edges", cure)
     return plan
+
+
+def _cure(plan: TracePlan, target_rows: int, batch_size: int | None, max_bytes: int) -> str:
+    """Return what makes a plan fit that does not: fewer rows, if their edges are what needs the memory."""
+    room = max_bytes - plan.memory_bytes + plan.assembly_bytes - plan.nodes * NODE_BYTES
+    max_features = room // plan.nodes - target_rows
+    if plan.batch_bytes < plan.assembly_bytes and max_features > 0:
+        rounded = int(str(max_features)[0]) * 10 ** (len(str(max_features)) - 1)  # down to one digit and zeros
+        return (
+            f"compute only the most influential rows, with max_features={rounded} or less, coverage=0.98 or "
+            "max_seconds=600, or allow more with memory="
+        )
+    smaller_batch = ", make batch_size= smaller" if batch_size and batch_size > 1 else ""
+    return f"shorten the prompt{smaller_batch}, allow more with memory=, or use transcoders with fewer active features"
 
 
 def _fastest_plan(
@@ -242,5 +256,14 @@ def allowed_memory(memory: int | None, device: torch.device) -> int:
 
 
 def spare_memory(memory: int | None, device: torch.device) -> int:
-    """Return the bytes that the process may use in addition to those in use."""
-    return max(0, allowed_memory(memory, device) - _bytes_in_use(device))
+    """Return the bytes that the process may use in addition to those in use.
+
+    Raises ResourceError if `memory` is less than what is in use.
+    """
+    in_use = _bytes_in_use(device)
+    if memory is not None and memory <= in_use:
+        raise ResourceError(
+            f"memory= allows {size_text(memory)} in all and {size_text(in_use)} are in use already, mostly by the model; "
+            "allow more"
+        )
+    return max(0, allowed_memory(memory, device) - in_use)

@@ -83,7 +83,7 @@ class Worker:
         """Trace and prune one prompt. A `CotraceError` becomes its result; any other exception is a bug and is raised."""
         started = time.monotonic()
         try:
-            with out_of_memory("shorten the prompt or lower coverage"):
+            with out_of_memory("shorten the prompt, or compute fewer rows with max_features= or coverage="):
                 graph = self._trace(prompt)
                 circuit = graph.prune(**vars(self.config.prune))
         except CotraceError as error:

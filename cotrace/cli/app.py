@@ -9,6 +9,7 @@ import typer
 from cotrace import __version__
 from cotrace.common.errors import CotraceError, CotraceWarning
 
+from .command import Command
 from .convert import convert
 from .doctor import doctor
 from .evaluate import evaluate
@@ -23,17 +24,15 @@ from .validate import validate
 CANCELLED_STATUS = 130
 USAGE_STATUS = 2
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-app.command()(trace)
-app.command()(show)
-app.command()(steer)
-app.command()(validate)
-app.command()(prune)
-app.command()(render)
-app.command()(train)
-app.command()(evaluate)
-app.command()(convert)
-app.command()(doctor)
+COMMANDS = (trace, show, steer, validate, prune, render, train, evaluate, convert, doctor)
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in COMMANDS:
+    app.command(cls=Command)(command)
 
 
 def _print_version(requested: bool) -> None:

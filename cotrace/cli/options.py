@@ -25,6 +25,22 @@ DATA_SYNTAX = (
     "NAME[:SPLIT[:COLUMN]], or samples[:N] for N sequences that the model generates. Repeatable."
 )
 
+PromptArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="PROMPT", help="The text; - reads it from standard input. Put -- before a text that starts with a dash."
+    ),
+]
+
+PromptFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--prompt-file",
+        metavar="FILE",
+        help="Instead of PROMPT: a UTF-8 file with its text, - for standard input. A line break at its end is left out.",
+    ),
+]
+
 ModelOption = Annotated[str, typer.Option("--model", help="gemma-3-270m, a Hub id, a folder or a .gguf file.")]
 
 TranscodersOption = Annotated[

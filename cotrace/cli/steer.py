@@ -7,15 +7,17 @@ from typing import Annotated, Any
 import typer
 
 from cotrace.attribution.interventions.config import SEED_STOP, InterventionConfig, SamplingConfig
-from cotrace.common.errors import ArgumentError, PromptError
+from cotrace.common.errors import ArgumentError
 from cotrace.defaults import DEFAULT_MODEL
 
 from . import options
 from .comparison import as_json, compare, print_comparison
+from .prompt_source import read_prompt
 
 
 def steer(
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The text that the model continues.")],
+    prompt: options.PromptArgument = None,
+    prompt_file: options.PromptFileOption = None,
     ablate: Annotated[
         list[str] | None,
         typer.Option(
@@ -67,8 +69,6 @@ def steer(
     """
     from .output_paths import check_file
 
-    if not prompt:
-        raise PromptError("the prompt is empty; write some text")
     if layers and freeze == "none":
         raise ArgumentError("--layers says where --freeze applies; add --freeze attention or --freeze all")
     given = {"ablate": ablate or [], "set": set_to or [], "add": add or [], "multiply": multiply or []}
@@ -83,18 +83,19 @@ def steer(
     SamplingConfig(**sampling)
     if out is not None:
         check_file(out)
+    text = read_prompt(prompt, prompt_file)
 
     import cotrace
 
     from .report import print_written
 
     loaded = cotrace.load(model, transcoders, device=device, dtype=dtype)
-    content = [{"role": "user", "content": prompt}] if chat else prompt
+    content = [{"role": "user", "content": text}] if chat else text
     edited = loaded.generate(content, edits, **freezing, **sampling, **masked, progress=None)
     comparison = compare(loaded.generate(content, **sampling, progress=None), edited)
     if out is not None:  # before anything is printed: a reader of the output may stop reading
         settings = {**freezing, **sampling, **masked, "dtype": str(loaded.weights.dtype).removeprefix("torch.")}
-        request = {"prompt": prompt, "chat": chat, "edits": given, "settings": settings}
+        request = {"prompt": text, "chat": chat, "edits": given, "settings": settings}
         write(loaded.describe() | request | as_json(comparison), out)
     print_comparison(comparison)
     if out is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cotrace.attribution.tracing.config import TraceConfig
-from cotrace.common.errors import ArgumentError, PromptError
+from cotrace.common.errors import ArgumentError
 from cotrace.defaults import DEFAULT_MODEL
 from cotrace.graphs import Graph
 from cotrace.graphs.drawing.config import DrawingConfig
@@ -16,6 +16,7 @@ from cotrace.graphs.prune import PruneConfig, check_threshold
 from cotrace.target_syntax import parse_bytes, parse_positions, parse_targets
 
 from . import options
+from .prompt_source import read_prompt
 
 if TYPE_CHECKING:
     from cotrace.batch import BatchSummary
@@ -24,7 +25,8 @@ PATHS_SHOWN = 8
 
 
 def trace(
-    prompt: Annotated[str | None, typer.Argument(metavar="PROMPT", help="The text to trace.")] = None,
+    prompt: options.PromptArgument = None,
+    prompt_file: options.PromptFileOption = None,
     prompts: Annotated[
         Path | None,
         typer.Option(
@@ -107,9 +109,8 @@ def trace(
     """
     from .output_paths import check_folder
 
-    check_prompt_options(
-        prompt, prompts, dry_run, {"--workers": workers, "--ray": ray, "--row-cache-bytes": row_cache_bytes}
-    )
+    for_many = {"--workers": workers, "--ray": ray, "--row-cache-bytes": row_cache_bytes}
+    check_prompt_options((prompt, prompt_file), prompts, dry_run, for_many)
     check_threshold("--node-threshold", node_threshold)
     check_threshold("--edge-threshold", edge_threshold)
     config = TraceConfig(
@@ -125,6 +126,7 @@ def trace(
     )
     pruning = PruneConfig(node_threshold, edge_threshold, keep_errors)
     parsed_targets = parse_targets(targets) if targets else None
+    text = "" if prompts is not None else read_prompt(prompt, prompt_file)
     loading: dict[str, Any] = {"model": model, "transcoders": transcoders, "device": device, "dtype": dtype}
     check_folder(out)
     if prompts is not None:
@@ -146,25 +148,25 @@ def trace(
             )
         )
         return
-    assert prompt is not None
-    content = [{"role": "user", "content": prompt}] if chat else prompt
+    content: Any = [{"role": "user", "content": text}] if chat else text
     if dry_run:
         estimate(content, parsed_targets, config, loading)
         return
     graph = trace_one(content, parsed_targets, config, loading)
-    write(graph, pruning, out / file_stem(prompt), full, max_nodes)
+    write(graph, pruning, out / file_stem(text), full, max_nodes)
 
 
-def check_prompt_options(prompt: str | None, prompts: Path | None, dry_run: bool, for_many: dict[str, Any]) -> None:
-    """Raise ArgumentError unless there is one prompt or a file of them, with options that belong to it."""
-    if (prompt is None) == (prompts is None):
-        raise ArgumentError("give a PROMPT, or a file of prompts with --prompts; one of the two")
-    if prompt == "":
-        raise PromptError("the prompt is empty; write some text")
+def check_prompt_options(
+    prompt: tuple[str | None, Path | None], prompts: Path | None, dry_run: bool, for_many: dict[str, Any]
+) -> None:
+    """Raise ArgumentError unless there is one prompt or a file of several, with options that belong to it."""
+    one = prompt != (None, None)
+    if one and prompts is not None:
+        raise ArgumentError("give one PROMPT, or a file of several with --prompts, not both")
     if prompts is not None and dry_run:
         raise ArgumentError("--dry-run is for one PROMPT; omit it with --prompts")
     given = [name for name, value in for_many.items() if value is not None]
-    if prompt is not None and given:
+    if one and given:
         raise ArgumentError(f"{', '.join(given)} can only be used with --prompts; omit it to trace one PROMPT")
 
 

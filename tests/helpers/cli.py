@@ -9,7 +9,8 @@ REFERENCE = Path(__file__).parents[1] / "reference"
 MODEL = ["--model", str(REFERENCE / "model"), "--device", "cpu"]
 
 
-def run(*arguments, **environment):
+def run(*arguments, input=None, **environment):
     """Run `cotrace ARGUMENTS` in another process and return what it printed and its exit status."""
     command = [sys.executable, "-c", "from cotrace.cli.app import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
+    environment = {**os.environ, **environment}
+    return subprocess.run(command, capture_output=True, text=True, input=input, env=environment, check=False)

@@ -1,0 +1,51 @@
+"""The class of all commands: options that all of them have, and errors that name options as they are typed."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from typer.core import TyperCommand
+
+from cotrace.common.errors import CotraceError
+
+DASH_ADVICE = "Put -- before a prompt that starts with a dash: cotrace {} [OPTIONS] -- '-1 + 2 ='"
+
+
+class Command(TyperCommand):
+    """A command whose errors name its options as they are typed."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments; for an unknown option, the error says how to write a prompt that starts with a dash."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            takes_prompt = any(param.name == "prompt" for param in self.params)
+            if takes_prompt and hasattr(error, "possibilities") and not error.possibilities:
+                error.message = f"{error.message}. {DASH_ADVICE.format(self.name)}"  # type: ignore[attr-defined]
+            raise
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; errors name options as they are typed, `--max-features 100` for `max_features=100`."""
+        try:
+            return super().invoke(ctx)
+        except CotraceError as error:
+            error.args = (name_options(str(error), self.params),)
+            raise
+
+
+def name_options(message: str, params: Iterable[Any]) -> str:
+    """Return a message in which the names of parameters, as Python writes them, are those of a command's options.
+
+    A parameter is recognized before a `=`, before `is` at the start of the message, and by an underscore in its name.
+    """
+    flags = {param.name: param.opts[0] for param in params if param.opts[0].startswith("--")}
+    if not flags:
+        return message
+    names = "|".join(sorted(map(re.escape, flags), key=len, reverse=True))
+    given = re.compile(rf"(?<![\w'\"-])({names})=(?:\"(\w+)\"|(\w*))")
+    message = given.sub(lambda m: f"{flags[m[1]]} {m[2] or m[3]}".rstrip(), message)
+    message = re.sub(rf"\A({names})(?= is )", lambda m: flags[m[1]], message)
+    with_underscore = "|".join(name for name in flags if "_" in name)
+    if not with_underscore:
+        return message
+    return re.sub(rf"(?<![\w'\"-])({with_underscore})(?![\w'\"=])", lambda m: flags[m[1]], message)
