@@ -7,11 +7,14 @@ output's gradient for each feature.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..active import Active
+
+_NUMPY_TYPES = {torch.float32: np.float32, torch.float64: np.float64}  # of sums
 
 
 class Bags(NamedTuple):
@@ -26,11 +29,12 @@ class BagFunctions(NamedTuple):
     """The functions of a backend. Rows may have any strides; sums are contiguous as (B, J, D) or (J, B, D).
 
     Attributes:
-        add: `add(bags, rows_RJD, out_BJD)` adds each bag's sum of weight times row, in the order of its entries.
+        sum: `sum(bags, rows_RJD, out_BJD, add)` adds each bag's sum of weight times row to `out_BJD`, in the order of its
+            entries; without `add` it replaces what is there, which may be uninitialised.
         dots: `dots(one_n, ones_AJD, other_n, others_BJD)` returns the product of two rows for each entry, (n,).
     """
 
-    add: Callable[[Bags, Tensor, Tensor], None]
+    sum: Callable[[Bags, Tensor, Tensor, bool], None]
     dots: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
@@ -57,7 +61,7 @@ class _Decode(torch.autograd.Function):
         for layer, ((position_n, feature_n), w_dec) in enumerate(zip(indices, decoders, strict=True)):
             w_dec_FJD = _with_layers(w_dec)
             bags = Bags(torch.searchsorted(position_n, every), feature_n, activations[layer].to(y_LPD))
-            functions.add(bags, w_dec_FJD, y_LPD[layer : layer + w_dec_FJD.shape[1]].transpose(0, 1))
+            functions.sum(bags, w_dec_FJD, y_LPD[layer : layer + w_dec_FJD.shape[1]].transpose(0, 1), True)
         ctx.save_for_backward(*tensors)
         ctx.functions, ctx.indices, ctx.sparse_grad = functions, indices, sparse_grad
         return y_LPD.to(like)
@@ -90,9 +94,8 @@ def _dense_grad(
     """Return a dense gradient, with a bag for every feature."""
     feature_n, position_n, activation_n = entries
     every = torch.arange(len(w_dec) + 1, device=feature_n.device)
-    out = grad_PJD.new_zeros(w_dec.shape)
-    functions.add(Bags(torch.searchsorted(feature_n, every), position_n, activation_n), grad_PJD, _with_layers(out))
-    return out.to(w_dec)
+    bags = Bags(torch.searchsorted(feature_n, every), position_n, activation_n)
+    return _sums(functions, bags, grad_PJD, w_dec.shape).to(w_dec)
 
 
 def _sparse_grad(
@@ -102,9 +105,21 @@ def _sparse_grad(
     feature_n, position_n, activation_n = entries
     used_U, count_U = torch.unique_consecutive(feature_n, return_counts=True)
     start_U1 = torch.cat([count_U.new_zeros(1), count_U.cumsum(0)])
-    out = grad_PJD.new_zeros(len(used_U), *w_dec.shape[1:])
-    functions.add(Bags(start_U1, position_n, activation_n), grad_PJD, _with_layers(out))
-    return torch.sparse_coo_tensor(used_U[None], out.to(w_dec), w_dec.shape, is_coalesced=True, check_invariants=True)
+    shape = (len(used_U), *w_dec.shape[1:])
+    rows = _sums(functions, Bags(start_U1, position_n, activation_n), grad_PJD, shape).to(w_dec)
+    return torch.sparse_coo_tensor(used_U[None], rows, w_dec.shape, is_coalesced=True, check_invariants=True)
+
+
+def _sums(functions: BagFunctions, bags: Bags, grad_PJD: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return each bag's sum in new memory of a shape.
+
+    Most of the time of a large gradient is spent on its memory: it is written once, and on the CPU taken from numpy,
+    which asks the system for large pages.
+    """
+    on_cpu = grad_PJD.device.type == "cpu"
+    out = torch.from_numpy(np.empty(shape, _NUMPY_TYPES[grad_PJD.dtype])) if on_cpu else grad_PJD.new_empty(shape)
+    functions.sum(bags, grad_PJD, _with_layers(out), False)
+    return out
 
 
 def _with_layers(rows: Tensor) -> Tensor:

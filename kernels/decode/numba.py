@@ -17,16 +17,16 @@ PASS_ROWS = 4  # added in one pass over a sum
 
 def decode(active: Sequence[Active], decoders: Sequence[Tensor], n_positions: int, sparse_grad: bool) -> Tensor:
     """Return the sums of decoder vectors; see `api.decode`."""
-    return autograd.decode(autograd.BagFunctions(add, dots), active, decoders, n_positions, sparse_grad)
+    return autograd.decode(autograd.BagFunctions(sum_rows, dots), active, decoders, n_positions, sparse_grad)
 
 
-def add(bags: autograd.Bags, rows_RJD: Tensor, out_BJD: Tensor) -> None:
-    """Add weighted sums of rows; see `autograd.BagFunctions`."""
+def sum_rows(bags: autograd.Bags, rows_RJD: Tensor, out_BJD: Tensor, add: bool) -> None:
+    """Add or store weighted sums of rows; see `autograd.BagFunctions`."""
     start = bags.start_B1.numpy()
     rows_RJD, row_n = _readable(rows_RJD, bags.row_n, out_BJD.dtype)
     bounds = shares(start, torch.get_num_threads())
     rows, out = _lines(rows_RJD), _lines(out_BJD)
-    _add(start, row_n.numpy(), bags.weight_n.numpy(), *rows, *out, out_BJD.shape[1], bounds)
+    _sum_rows(start, row_n.numpy(), bags.weight_n.numpy(), *rows, *out, out_BJD.shape[1], add, bounds)
 
 
 def dots(one_n: Tensor, ones_AJD: Tensor, other_n: Tensor, others_BJD: Tensor) -> Tensor:
@@ -58,10 +58,13 @@ def _lines(rows_RJD: Tensor) -> tuple[np.ndarray, int, int]:
 
 
 @compiled_in_parallel
-def _add(start, row_n, weight_n, rows, rows_step, rows_layer, out, out_step, out_layer, n_layers, shares):
+def _sum_rows(start, row_n, weight_n, rows, rows_step, rows_layer, out, out_step, out_layer, n_layers, add, shares):
     width = out.shape[1]
     for share in numba.prange(len(shares) - 1):
         for b in range(shares[share], shares[share + 1]):
+            if not add:  # one bag at a time stays in the cache
+                for j in range(n_layers):
+                    out[b * out_step + j * out_layer] = 0
             whole = start[b + 1] - (start[b + 1] - start[b]) % PASS_ROWS
             for i in range(start[b], whole, PASS_ROWS):  # rows outermost: each is read through once, in order
                 w0, w1, w2, w3 = weight_n[i], weight_n[i + 1], weight_n[i + 2], weight_n[i + 3]

@@ -14,18 +14,21 @@ CHUNK_NUMBERS = 1 << 22  # of gathered rows
 
 def decode(active: Sequence[Active], decoders: Sequence[Tensor], n_positions: int, sparse_grad: bool) -> Tensor:
     """Return the sums of decoder vectors; see `api.decode`."""
-    return autograd.decode(autograd.BagFunctions(add, dots), active, decoders, n_positions, sparse_grad)
+    return autograd.decode(autograd.BagFunctions(sum_rows, dots), active, decoders, n_positions, sparse_grad)
 
 
-def add(bags: autograd.Bags, rows_RJD: Tensor, out_BJD: Tensor) -> None:
-    """Add weighted sums of rows; see `autograd.BagFunctions`."""
+def sum_rows(bags: autograd.Bags, rows_RJD: Tensor, out_BJD: Tensor, add: bool) -> None:
+    """Add or store weighted sums of rows; see `autograd.BagFunctions`."""
     start_B1, row_n, weight_n = bags
     if rows_RJD.dtype != out_BJD.dtype or not rows_RJD.is_contiguous():
         rows_RJD, row_n = autograd.rows_in_use(rows_RJD, row_n, out_BJD.dtype)
     sums_BK = embedding_bag(
         row_n, rows_RJD.flatten(1), start_B1, mode="sum", per_sample_weights=weight_n, include_last_offset=True
     )
-    out_BJD += sums_BK.view_as(out_BJD)
+    if add:
+        out_BJD += sums_BK.view_as(out_BJD)
+    else:
+        out_BJD.copy_(sums_BK.view_as(out_BJD))
 
 
 def dots(one_n: Tensor, ones_AJD: Tensor, other_n: Tensor, others_BJD: Tensor) -> Tensor:

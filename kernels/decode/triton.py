@@ -15,16 +15,16 @@ WIDTH = 512  # numbers of a row that it adds at most
 
 def decode(active: Sequence[Active], decoders: Sequence[Tensor], n_positions: int, sparse_grad: bool) -> Tensor:
     """Return the sums of decoder vectors; see `api.decode`."""
-    return autograd.decode(autograd.BagFunctions(add, dots), active, decoders, n_positions, sparse_grad)
+    return autograd.decode(autograd.BagFunctions(sum_rows, dots), active, decoders, n_positions, sparse_grad)
 
 
-def add(bags: autograd.Bags, rows_RJD: Tensor, out_BJD: Tensor) -> None:
-    """Add weighted sums of rows; see `autograd.BagFunctions`."""
+def sum_rows(bags: autograd.Bags, rows_RJD: Tensor, out_BJD: Tensor, add: bool) -> None:
+    """Add or store weighted sums of rows; see `autograd.BagFunctions`."""
     n_bags, n_layers, width = out_BJD.shape
     if out_BJD.numel():
         grid = (n_bags, n_layers, triton.cdiv(width, _block(width)))
         arrays = (*bags, rows_RJD, *rows_RJD.stride(), out_BJD, *out_BJD.stride())
-        _add_kernel[grid](*arrays, width, AT_ONCE, _block(width))
+        _sum_kernel[grid](*arrays, width, add, AT_ONCE, _block(width))
 
 
 def dots(one_n: Tensor, ones_AJD: Tensor, other_n: Tensor, others_BJD: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ def _block(width: int) -> int:
 
 
 @triton.jit
-def _add_kernel(
+def _sum_kernel(
     start,
     row,
     weight,
@@ -55,13 +55,14 @@ def _add_kernel(
     out_stride_j,
     out_stride_d,
     width,
+    ADD: tl.constexpr,
     AT_ONCE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     b, j = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     d = tl.program_id(2) * BLOCK + tl.arange(0, BLOCK).to(tl.int64)
     place = out + b * out_stride + j * out_stride_j + d * out_stride_d
-    total = tl.load(place, d < width, 0.0)
+    total = tl.load(place, (d < width) & ADD, 0.0)
     first, last = tl.load(start + b), tl.load(start + b + 1)
     for i in range(first, last, AT_ONCE):
         entry = i + tl.arange(0, AT_ONCE)

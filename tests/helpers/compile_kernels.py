@@ -25,7 +25,8 @@ def kernels(stored: str):
     yield encode._pack, tile, {"BLOCK": encode.BLOCK}
     sums = {"rows": f"*{stored}", "others": f"*{stored}"}
     sums |= dict.fromkeys(("weight", "ones", "out"), f"*{summed}")
-    yield decode._add_kernel, sums, {"AT_ONCE": decode.AT_ONCE, "BLOCK": decode.WIDTH}
+    for add in (False, True):
+        yield decode._sum_kernel, sums, {"ADD": add, "AT_ONCE": decode.AT_ONCE, "BLOCK": decode.WIDTH}
     yield decode._dots_kernel, sums, {"BLOCK": decode.WIDTH}
     arrays = dict.fromkeys(("grad", "vectors", "rows"), f"*{stored}")
     block = {"TARGETS": edge_rows.TARGETS, "WIDTH": edge_rows.WIDTH}
