@@ -7,6 +7,7 @@ and drawn on a machine that could not trace it.
 - `data`, `csr`, `order`, `nodes`: arrays of a graph, and names of its nodes.
 - `schema`, `metadata`, `migrations`, `store`, `reader`: graph files.
 - `influence`, `scores`, `prune`, `pruning_bounds`, `paths`, `effects`: computations on graphs.
+- `target_choice`, `summary`: the answer that `cotrace show` prints.
 - `rows`: writes the rows of a trace to disk.
 - `drawing/`, `exchange/`: pictures, and formats of other tools.
 """
@@ -19,18 +20,24 @@ from .prune import PruneConfig
 from .reader import open_graph
 from .rows import RowWriter
 from .scores import GraphScores
+from .summary import GraphSummary, ShownKind, summarize
+from .target_choice import choose_targets
 
 __all__ = [
     "CSR",
     "Graph",
     "GraphScores",
+    "GraphSummary",
     "NodeKind",
     "NodeOrder",
     "Path",
     "PruneConfig",
     "RowWriter",
+    "ShownKind",
+    "choose_targets",
     "describe_path",
     "node_label",
     "open_graph",
     "strongest_paths",
+    "summarize",
 ]

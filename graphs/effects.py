@@ -38,6 +38,24 @@ def ablation_effects(graph: GraphData, removed: Sequence[Iterable[int]], others_
     return change_MK.T
 
 
+def total_effects(graph: GraphData, targets: Sequence[int]) -> np.ndarray:
+    """Return the signed effect of every node on every target along this graph's edges, (T, M) float64.
+
+    It is the sum over all paths from a node to the target, in units of what the target reads: logits, or a feature's
+    activation. With attention patterns, norm scales and the set of active features frozen, ablating a feature or error
+    node changes the target by minus its effect (`ablation_effects`). Edges that were pruned are missing from it.
+
+    Args:
+        graph: the graph.
+        targets: node numbers of T targets: logits or features.
+    """
+    activation_M = np.nan_to_num(graph.column("activation"), nan=0.0).astype(np.float64)
+    effects_TM = np.zeros((len(targets), graph.order.n_nodes))
+    for target, effect_M in zip(targets, effects_TM, strict=True):
+        _collect_effects(*graph.csr, activation_M, graph.order.n_features, target, effect_M)
+    return effects_TM
+
+
 def pair_influence(graph: GraphData, sources: Iterable[int]) -> np.ndarray:
     """Return the influence of K features or error nodes on every node, (K, M).
 
@@ -63,6 +81,18 @@ def _changeable(graph: GraphData, nodes: Iterable[int]) -> np.ndarray:
     if len(np.unique(array)) < len(array):
         raise ArgumentError("a node is named twice; name each once")
     return array.astype(np.int64)
+
+
+@compiled
+def _collect_effects(indptr, indices, weights, activation, n_features, target, effect):
+    """Go through the rows from the target back; `gain` is the target's change per relative change of a node's input."""
+    for row in range(target, -1, -1):
+        gain = 1.0 if row == target else 0.0
+        if row != target and row < n_features and activation[row] != 0.0:
+            gain = effect[row] / activation[row]
+        if gain != 0.0:
+            for edge in range(indptr[row], indptr[row + 1]):
+                effect[indices[edge]] += weights[edge] * gain
 
 
 @compiled

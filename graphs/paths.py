@@ -23,24 +23,37 @@ class Path(NamedTuple):
 
 
 def strongest_paths(
-    graph: GraphData, target: int | None = None, count: int = 5, through_errors: bool = False
+    graph: GraphData,
+    target: int | None = None,
+    count: int = 5,
+    through_errors: bool = False,
+    min_length: int = 1,
 ) -> list[Path]:
-    """Return the `count` strongest complete paths that end in one target, or in any.
+    """Return the `count` strongest complete paths that end in one target, or in any, strongest first.
 
-    Paths start at token embeddings, and at error nodes too if `through_errors`. Best-first search
-    from the targets backwards: strengths only fall along a path, so the first complete paths found
-    are the strongest. `target` is a node number of one of `graph.info["targets"]`.
+    Best-first search from the targets backwards: strengths only fall along a path, so the first complete paths found
+    are the strongest.
 
-    Raises ArgumentError if `target` is not a target of the graph.
+    Args:
+        graph: the graph.
+        target: node number of one of `graph.info["targets"]`; any of them by default.
+        count: number of paths.
+        through_errors: let paths start at error nodes too, not only at token embeddings.
+        min_length: number of edges that a path has at least; with 2 it runs through at least one feature.
+
+    Raises:
+        ArgumentError: `target` is not a target of the graph, or `min_length` is below 1.
     """
+    if min_length < 1:
+        raise ArgumentError(f"invalid min_length {min_length}: a path has at least one edge")
     targets = [t["node"] for t in graph.info["targets"]]
     if target is not None and target not in targets:
         raise ArgumentError(f"node {target} is not a target of this graph; its targets are the nodes {targets}")
-    best_source = _best_completion(graph, through_errors)
+    best_LM = _best_completions(graph, through_errors, min_length)
     heap: list[tuple[float, int, tuple[int, ...], float, int]] = []
     for node in targets if target is None else [target]:
         weight = float(graph.target_weights[node])
-        heapq.heappush(heap, (-weight * best_source[node], 0, (node,), weight, 1))
+        heapq.heappush(heap, (-weight * best_LM[-1, node], 0, (node,), weight, 1))
     found: list[Path] = []
     totals, ticket = graph.csr.row_totals(), 1
     while heap and len(found) < count:
@@ -53,7 +66,7 @@ def strongest_paths(
             found.append(Path(nodes, strength, sign))
             continue
         shares = np.abs(weights) / totals[head] * strength
-        bounds = shares * best_source[sources]
+        bounds = shares * best_LM[max(0, min_length - len(nodes)), sources]
         for edge in np.argsort(-bounds, kind="stable")[:count]:  # no more of them can be among the best
             edge_sign = 1 if weights[edge] > 0 else -1
             entry = (-float(bounds[edge]), ticket, (int(sources[edge]), *nodes), float(shares[edge]), sign * edge_sign)
@@ -62,19 +75,23 @@ def strongest_paths(
     return found
 
 
-def _best_completion(graph: GraphData, through_errors: bool) -> np.ndarray:
-    """Return the largest product of normalised weights from each node down to a start of paths, (M,)."""
-    best = np.zeros(graph.order.n_nodes)
-    best[graph.order.tokens] = 1.0
+def _best_completions(graph: GraphData, through_errors: bool, min_length: int) -> np.ndarray:
+    """Return the largest product of normalised weights from each node down to a start of paths, (min_length + 1, M).
+
+    Row n is the largest over paths of at least n edges.
+    """
+    best_LM = np.zeros((min_length + 1, graph.order.n_nodes))
+    best_LM[0, graph.order.tokens] = 1.0
     if through_errors:
-        best[graph.order.errors] = 1.0
+        best_LM[0, graph.order.errors] = 1.0
+    left = np.maximum(np.arange(min_length + 1) - 1, 0)  # edges that are still missing below
     totals = graph.csr.row_totals()
     rows = [*range(graph.order.n_features), *range(graph.order.logits.start, graph.order.logits.stop)]
     for node in rows:
         if totals[node] > 0:
             sources, weights = graph.csr.row(node)
-            best[node] = (np.abs(weights) * best[sources]).max() / totals[node]
-    return best
+            best_LM[:, node] = (np.abs(weights) * best_LM[:, sources]).max(axis=1)[left] / totals[node]
+    return best_LM
 
 
 def describe_path(graph: GraphData, path: Path) -> str:

@@ -46,6 +46,25 @@ def test_the_strongest_of_all_paths(graph, through_errors, count, data):
 
 
 @settings(max_examples=50, deadline=None)
+@given(SMALL, st.integers(1, 5), st.integers(1, 12), st.booleans())
+def test_the_strongest_of_all_paths_of_some_length(graph, min_length, count, through_errors):
+    expected = {
+        nodes: strength
+        for nodes, (strength, _) in all_paths(graph, through_errors=through_errors).items()
+        if len(nodes) > min_length
+    }
+    found = strongest_paths(graph, None, count, through_errors, min_length)
+    strongest = sorted(expected.values(), reverse=True)[:count]
+    assert [path.strength for path in found] == pytest.approx(strongest, rel=1e-9)
+    assert all(path.strength == pytest.approx(expected[path.nodes]) for path in found)
+
+
+def test_a_path_without_an_edge_is_refused():
+    with pytest.raises(ValueError, match="at least one edge"):
+        strongest_paths(random_graph(1), min_length=0)
+
+
+@settings(max_examples=50, deadline=None)
 @given(SMALL)
 def test_all_paths_together_are_the_influence(graph):
     total = np.zeros(graph.order.n_nodes)

@@ -113,6 +113,15 @@ ErrorsOption = Annotated[
     ),
 ]
 
+TargetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--target",
+        help="What to explain: the text or node number of one target, or all. Default: the target that weighs more than all "
+        "others together, or else all.",
+    ),
+]
+
 GraphArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A graph file, *.arrow.")]
 
 

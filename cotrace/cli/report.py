@@ -1,30 +1,37 @@
 """Graphs and plans as text in a terminal."""
 
+import itertools
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cotrace.graphs import Graph, describe_path, node_label, strongest_paths
+from cotrace.graphs import Graph, GraphSummary, describe_path, node_label
+from cotrace.graphs import Path as NodePath
+from cotrace.graphs.drawing.text import format_percent
 
 if TYPE_CHECKING:  # printing a graph needs no torch
     from cotrace.attribution.tracing.plan import TracePlan
 
+NODE_COLUMNS_WIDTH, EFFECT_WIDTH = 36, 7  # characters of a table of nodes without names and effects, and of an effect
+MAX_CHARACTERS, MAX_TOKENS, MAX_TARGETS = 300, 40, 10  # of the longest prompt that is printed as a whole
+
 console = Console()
 
 
-def print_summary(graph: Graph) -> None:
-    """Print the prompt, tokens, targets, sizes and scores of a graph."""
+def print_summary(graph: Graph, *, full: bool = False) -> None:
+    """Print the prompt, tokens, targets, sizes and scores of a graph; of a long prompt both ends, unless `full`."""
     info = graph.info
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold")
     facts.add_column(overflow="fold")
-    facts.add_row("prompt", Text(repr(info["prompt"])))
-    facts.add_row("tokens", Text(" ".join(f"{i}:{token!r}" for i, token in enumerate(info["tokens"]))))
+    facts.add_row("prompt", Text(repr(info["prompt"]) if full else shortened(info["prompt"])))
+    facts.add_row("tokens", Text(_tokens(info["tokens"], len(info["tokens"]) if full else MAX_TOKENS)))
     facts.add_row("model", Text(printable(f"{info['model']['name']} with {info['transcoders']['name']}")))
     traced, order = info["traced"], graph.order
     facts.add_row("traced", f"{traced['nodes']:,} nodes, {traced['edges']:,} edges")
@@ -53,7 +60,22 @@ def print_summary(graph: Graph) -> None:
         "scores", f"replacement {scores['replacement']:.3f}, completeness {scores['completeness']:.3f} (traced graph)"
     )
     console.print(facts)
-    print_targets(graph)
+    print_targets(graph, len(info["targets"]) if full else MAX_TARGETS)
+
+
+def shortened(text: str, length: int = MAX_CHARACTERS) -> str:
+    """Return the repr of a text; of one of more than `length` characters both ends, and how many are left out."""
+    if len(text) <= length:
+        return repr(text)
+    return f"{text[: length // 2]!r} … {text[-length // 2 :]!r} ({len(text) - length // 2 * 2:,} characters left out)"
+
+
+def _tokens(tokens: Sequence[str], most: int) -> str:
+    named = [f"{i}:{token!r}" for i, token in enumerate(tokens)]
+    if len(named) <= most:
+        return " ".join(named)
+    left_out = len(named) - most // 2 * 2
+    return " ".join([*named[: most // 2], "…", *named[-(most // 2) :], f"({left_out:,} tokens left out)"])
 
 
 def print_plan(plan: "TracePlan") -> None:
@@ -80,34 +102,81 @@ def print_written(path: Path) -> None:
     print_line(f"wrote {path}")
 
 
-def print_targets(graph: Graph) -> None:
-    """Print the targets with their probabilities."""
+def print_targets(graph: Graph, count: int = MAX_TARGETS) -> None:
+    """Print the heaviest targets with their probabilities."""
     table = Table(
         "node", "target", "position", "probability", "weight", title="targets", title_justify="left", box=None
     )
-    for target in graph.info["targets"]:
+    targets = sorted(graph.info["targets"], key=lambda target: -target["weight"])
+    for target in targets[:count]:
         position = str(target.get("position", graph.info["position"]))
         probability = "" if target["probability"] is None else f"{target['probability']:.1%}"
         table.add_row(
             str(target["node"]), Text(repr(target["label"])), position, probability, f"{target['weight']:.3f}"
         )
     console.print(table)
+    if len(targets) > count:
+        rest = sum(target["weight"] for target in targets[count:])
+        print_line(f" … and {len(targets) - count:,} more with a weight of {rest:.3f} together")
 
 
-def print_top_nodes(graph: Graph, count: int) -> None:
-    """Print the nodes with the most influence on the targets."""
-    influence = graph.column("influence")
-    table = Table("node", "name", "influence", "activation", title="most influential", title_justify="left", box=None)
-    activation = graph.column("activation")
-    for node in np.argsort(-influence, kind="stable")[:count].tolist():
-        shown = "" if np.isnan(activation[node]) else f"{activation[node]:.3g}"
-        table.add_row(str(node), Text(node_label(graph, node)), f"{influence[node]:.4f}", shown)
+def print_answer(graph: Graph, summary: GraphSummary) -> None:
+    """Print where the influence on the targets comes from, the most influential nodes and the strongest paths."""
+    _print_last_steps(graph, summary)
+    if summary.nodes:
+        _print_nodes(graph, summary)
+    if summary.paths:
+        _print_paths(graph, summary.paths)
+
+
+def _names(summary: GraphSummary) -> str:
+    targets = summary.targets
+    return repr(targets[0]["label"]) if len(targets) == 1 else f"all {len(targets)} targets"
+
+
+def _print_last_steps(graph: Graph, summary: GraphSummary) -> None:
+    steps = summary.last_steps
+    one_target = len(summary.targets) == 1
+    edges = [
+        f"{node_label(graph, edge.nodes[0]) if one_target else describe_path(graph, edge)} {_sign(edge.sign)}{edge.strength:.1%}"
+        for edge in steps.strongest_tokens
+    ]
+    print_line(
+        f"influence on {_names(summary)}: {steps.features:.1%} through features, {steps.errors:.1%} straight from errors, "
+        f"{steps.tokens:.1%} straight from tokens{': ' if edges else ''}{', '.join(edges)}"
+    )
+
+
+def _print_nodes(graph: Graph, summary: GraphSummary) -> None:
+    one_target = len(summary.targets) == 1
+    names = [node_label(graph, node.node) for node in summary.nodes]
+    headers = [f"{'effect on ' * one_target}{target['label']!r}" for target in summary.targets]
+    shown = _that_fit(headers, console.width - NODE_COLUMNS_WIDTH - max(map(cell_len, names)))
+    title = Text(f"most influential on {_names(summary)}{'' if one_target else ', with the effect on each'}")
+    table = Table(title=title, title_justify="left", box=None)
+    for header in ("node", "name", "influence", "activation", *shown):
+        table.add_column(Text(header), no_wrap=True)
+    for node, name in zip(summary.nodes, names, strict=True):
+        activation = "" if node.activation is None else f"{node.activation:.3g}"
+        effects = (f"{effect:+.3f}" for effect in node.effects[: len(shown)])
+        table.add_row(str(node.node), Text(name), f"{node.influence:.4f}", activation, *effects)
     console.print(table)
+    if len(shown) < len(headers):
+        print_line(f" effects on {len(headers) - len(shown)} more targets: choose one with --target")
 
 
-def print_paths(graph: Graph, count: int, target: int | None = None) -> None:
-    """Print the strongest paths from tokens to the targets."""
+def _that_fit(headers: list[str], width: int) -> list[str]:
+    """Return the first headers of columns of effects that fit into a width, at least one."""
+    ends = itertools.accumulate(max(cell_len(header), EFFECT_WIDTH) + 2 for header in headers)
+    return headers[: max(1, sum(end <= width for end in ends))]
+
+
+def _print_paths(graph: Graph, paths: Sequence[NodePath]) -> None:
     table = Table("share", "sign", "path", title="strongest paths", title_justify="left", box=None)
-    for path in strongest_paths(graph, target, count):
-        table.add_row(f"{path.strength:.2%}", "+" if path.sign > 0 else "−", Text(describe_path(graph, path)))
+    for path in paths:
+        table.add_row(format_percent(path.strength), _sign(path.sign), Text(describe_path(graph, path)))
     console.print(table)
+
+
+def _sign(sign: int) -> str:
+    return "+" if sign > 0 else "−"

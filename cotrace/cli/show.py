@@ -4,42 +4,45 @@ from typing import Annotated
 
 import typer
 
-from cotrace.common.errors import ArgumentError
+from cotrace.graphs.summary import ShownKind
+from cotrace.graphs.target_choice import find_target
 
 from . import options
+
+__all__ = ["find_target", "show"]
 
 
 def show(
     file: options.GraphArgument,
-    target: Annotated[str | None, typer.Option(help="Show paths to this target only: its text or node number.")] = None,
-    top: Annotated[int, typer.Option(help="Number of nodes to show.", min=0)] = 10,
+    target: options.TargetOption = None,
+    kind: Annotated[ShownKind, typer.Option(help="The kind of nodes to list.")] = ShownKind.FEATURE,
+    top: Annotated[int, typer.Option(help="Number of nodes to list.", min=0)] = 10,
     paths: Annotated[int, typer.Option(help="Number of paths to show.", min=0)] = 5,
+    min_length: Annotated[
+        int,
+        typer.Option(
+            help="Show paths of at least this many edges: 2 for paths through a feature, 1 for direct edges too.", min=1
+        ),
+    ] = 2,
+    full: Annotated[
+        bool, typer.Option("--full", help="Print every token and target, and all of a validation.")
+    ] = False,
 ) -> None:
-    """Summarize a graph: tokens, targets, scores, most influential nodes, strongest paths to the targets."""
-    import cotrace
+    """Summarize a graph: tokens, targets, scores, the most influential features and the strongest paths through them.
 
-    from .report import print_paths, print_summary, print_top_nodes
+    Influence is the share of all paths' absolute weight that passes through a node. An effect is signed: the sum over
+    all paths from the node to a target, in units of what the target reads (logits). Ablating the node changes the target
+    by minus that, as long as attention and norms stay as they are.
+    """
+    import cotrace
+    from cotrace.graphs import summarize
+
+    from .report import print_answer, print_summary
     from .report_validation import print_validation
 
     graph = cotrace.open(file)
-    node = None if target is None else find_target(graph.info["targets"], target)
-    print_summary(graph)
-    print_top_nodes(graph, top)
-    print_paths(graph, paths, node)
+    summary = summarize(graph, target, kind=kind, n_nodes=top, n_paths=paths, min_length=min_length)
+    print_summary(graph, full=full)
+    print_answer(graph, summary)
     if "validation" in graph.info:
         print_validation(graph)
-
-
-def find_target(targets: list[dict], name: str) -> int:
-    """Return the node number of a target given by text or number.
-
-    Raises ArgumentError, which lists the targets, for an unknown one and for a text that several have.
-    """
-    named = [t["node"] for t in targets if name in (t["label"], t["label"].strip())]
-    matches = [t["node"] for t in targets if name == str(t["node"])] or named
-    if len(matches) == 1:
-        return matches[0]
-    names = ", ".join(f"{target['label']!r} ({target['node']})" for target in targets)
-    if matches:
-        raise ArgumentError(f"several targets are {name!r}; give the number of one: {names}")
-    raise ArgumentError(f"the graph has no target {name!r}; its targets are {names}")

@@ -21,7 +21,7 @@ from .prompt_source import read_prompt
 if TYPE_CHECKING:
     from cotrace.batch import BatchSummary
 
-PATHS_SHOWN = 8
+NODES_SHOWN = PATHS_SHOWN = 5
 
 
 def trace(
@@ -203,12 +203,14 @@ def write(graph: Graph, pruning: PruneConfig, name: Path, full: bool, max_nodes:
 
     Prints a summary, and last which files were written and what to open.
     """
-    from .report import console, print_line, print_paths, print_summary, print_written
+    from cotrace.graphs import summarize
+
+    from .report import console, print_answer, print_line, print_summary, print_written
 
     with console.status("pruning"):
         circuit = graph.prune(**vars(pruning))
     print_summary(circuit)
-    print_paths(circuit, PATHS_SHOWN)
+    print_answer(circuit, summarize(circuit, n_nodes=NODES_SHOWN, n_paths=PATHS_SHOWN))
     print_written(circuit.save(f"{name}.arrow"))
     if full:
         print_written(graph.save(f"{name}.full.arrow.zst"))

@@ -1,0 +1,137 @@
+"""What a graph says about its targets, features first: direct edges, most influential nodes, strongest paths."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from .data import GraphData
+from .effects import total_effects
+from .order import KINDS
+from .paths import Path, strongest_paths
+from .target_choice import choose_targets, influence_on
+
+
+class ShownKind(StrEnum):
+    """The kind of nodes that a summary lists."""
+
+    FEATURE = "feature"
+    ERROR = "error"
+    TOKEN = "token"
+    ALL = "all"
+
+
+@dataclass(frozen=True)
+class NodeSummary:
+    """A node with its influence and effects."""
+
+    node: int
+    influence: float
+    """Share of all influence on the targets that passes through the node or starts there, 0 to 1."""
+    activation: float | None
+    """Of a feature."""
+    effects: tuple[float, ...]
+    """Signed effect on each target, in the order of `GraphSummary.targets`; see `effects.total_effects`."""
+
+
+@dataclass(frozen=True)
+class LastSteps:
+    """Where the influence on the targets comes from in its last step, as shares that add up to 1."""
+
+    features: float
+    tokens: float
+    errors: float
+    strongest_tokens: tuple[Path, ...]
+    """The strongest edges from a token straight to a target."""
+
+
+@dataclass(frozen=True)
+class GraphSummary:
+    """The answer of `summarize`."""
+
+    targets: list[dict[str, Any]]
+    """The targets that everything else is about, heaviest first."""
+    last_steps: LastSteps
+    nodes: list[NodeSummary]
+    """The most influential nodes."""
+    paths: list[Path]
+    """The strongest paths from a token; a strength is a share of the influence on the chosen targets."""
+
+
+def summarize(
+    graph: GraphData,
+    target: int | str | None = None,
+    *,
+    kind: ShownKind | str = ShownKind.FEATURE,
+    n_nodes: int = 10,
+    n_paths: int = 5,
+    min_length: int = 2,
+) -> GraphSummary:
+    """Return the direct edges, most influential nodes and strongest paths to one target or to all.
+
+    All numbers are along the edges of this graph; those of a pruned graph lack the pruned edges.
+
+    Args:
+        graph: the graph.
+        target: as in `choose_targets`: by default one target that dominates, or else all.
+        kind: the kind of nodes to list.
+        n_nodes: number of nodes.
+        n_paths: number of paths.
+        min_length: number of edges that a path has at least; with 2 it runs through at least one feature.
+
+    Raises:
+        ArgumentError: the graph has no such target, or `min_length` is below 1.
+    """
+    targets = choose_targets(graph, target)
+    return GraphSummary(
+        targets=targets,
+        last_steps=_last_steps(graph, targets),
+        nodes=_strongest_nodes(graph, targets, ShownKind(kind), n_nodes),
+        paths=_paths_to(graph, targets, n_paths, min_length),
+    )
+
+
+def _strongest_nodes(graph: GraphData, targets: list[dict[str, Any]], kind: ShownKind, count: int) -> list[NodeSummary]:
+    influence, activation = influence_on(graph, targets), graph.column("activation")
+    listed = influence > 0
+    if kind != ShownKind.ALL:
+        listed &= graph.order.kind_codes() == KINDS.index(kind)
+    candidates = np.flatnonzero(listed)
+    nodes = candidates[np.argsort(-influence[candidates], kind="stable")][:count]
+    effects = total_effects(graph, [each["node"] for each in targets])[:, nodes]
+    return [
+        NodeSummary(
+            int(node),
+            float(influence[node]),
+            None if np.isnan(activation[node]) else float(activation[node]),
+            tuple(effects[:, rank].tolist()),
+        )
+        for rank, node in enumerate(nodes)
+    ]
+
+
+def _last_steps(graph: GraphData, targets: list[dict[str, Any]], n_edges: int = 3) -> LastSteps:
+    """Return the shares of the targets' rows by kind of source."""
+    codes, total = graph.order.kind_codes(), sum(each["weight"] for each in targets)
+    shares = np.zeros(len(KINDS))
+    direct: list[Path] = []
+    for each in targets:
+        sources, weights = graph.csr.row(each["node"])
+        share = np.abs(weights).astype(np.float64)
+        share *= each["weight"] / ((share.sum() or 1.0) * (total or 1.0))
+        shares += np.bincount(codes[sources], share, minlength=len(KINDS))
+        is_token = np.flatnonzero(codes[sources] == KINDS.index("token"))
+        for edge in is_token[np.argsort(-share[is_token], kind="stable")][:n_edges]:
+            path = (int(sources[edge]), each["node"])
+            direct.append(Path(path, float(share[edge]), 1 if weights[edge] > 0 else -1))
+    direct.sort(key=lambda path: -path.strength)
+    by_kind = dict(zip(KINDS, shares.tolist(), strict=True))
+    return LastSteps(by_kind["feature"], by_kind["token"], by_kind["error"], tuple(direct[:n_edges]))
+
+
+def _paths_to(graph: GraphData, targets: list[dict[str, Any]], count: int, min_length: int) -> list[Path]:
+    one = targets[0]["node"] if len(targets) == 1 else None
+    total = sum(each["weight"] for each in targets) or 1.0
+    paths = strongest_paths(graph, one, count, min_length=min_length)
+    return [path._replace(strength=path.strength / total) for path in paths]

@@ -1,0 +1,60 @@
+"""Which of a graph's targets an answer is about: one that the user names, one that dominates, or all."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cotrace.common.errors import ArgumentError
+
+from .data import GraphData
+from .influence import node_influence, weights_of_targets
+
+DOMINANT_WEIGHT = 0.5  # a target above this weight weighs more than all others together
+ALL_TARGETS = "all"
+
+
+def choose_targets(graph: GraphData, target: int | str | None = None) -> list[dict[str, Any]]:
+    """Return the targets that an answer is about, heaviest first: entries of `graph.info["targets"]`.
+
+    Args:
+        graph: the graph.
+        target: the text or node number of one target, or "all". By default the one target that weighs more than all
+            others together; all of them if there is none.
+
+    Raises:
+        ArgumentError: the graph has no such target, or several of that name.
+    """
+    heaviest = sorted(graph.info["targets"], key=lambda each: -each["weight"])
+    if target == ALL_TARGETS:
+        return heaviest
+    if target is None:
+        return heaviest[:1] if heaviest and heaviest[0]["weight"] > DOMINANT_WEIGHT else heaviest
+    node = find_target(graph.info["targets"], str(target))
+    return [each for each in heaviest if each["node"] == node]
+
+
+def find_target(targets: list[dict[str, Any]], name: str) -> int:
+    """Return the node number of a target given by text or number.
+
+    Raises ArgumentError, which lists the targets, for an unknown one and for a text that several have.
+    """
+    for texts in (lambda t: (str(t["node"]),), lambda t: (t["label"],), lambda t: (t["label"].strip(),)):
+        matches = [target["node"] for target in targets if name in texts(target)]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            break
+    names = ", ".join(f"{target['label']!r} ({target['node']})" for target in targets)
+    if matches:
+        raise ArgumentError(f"several targets are {name!r}; give the number of one: {names}")
+    raise ArgumentError(f"the graph has no target {name!r}; its targets are {names}")
+
+
+def influence_on(graph: GraphData, targets: Sequence[dict[str, Any]]) -> np.ndarray:
+    """Return the influence of every node on some targets along this graph's edges, (M,) float64.
+
+    Targets count by their weights, scaled to add up to 1.
+    """
+    weights = weights_of_targets(list(targets), graph.order.n_nodes)
+    return node_influence(graph.csr, weights / (weights.sum() or 1.0))
