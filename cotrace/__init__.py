@@ -97,12 +97,13 @@ LAZY_IMPORTS = {  # name: the module that defines it and imports torch
 }
 
 
-def open(path: str | os.PathLike[str]) -> Graph:
+def open(path: str | os.PathLike[str], *, verify: bool = True) -> Graph:
     """Open a graph file: check it and map it into memory.
 
-    Raises FileError for a file that is missing, damaged, or not a graph.
+    `verify` compares its contents with the checksums in the file. Raises FileError for a file that is missing, damaged,
+    or not a graph.
     """
-    return open_graph(path)
+    return open_graph(path, verify=verify)
 
 
 def __getattr__(name: str) -> Any:

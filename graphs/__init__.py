@@ -5,7 +5,7 @@ and drawn on a machine that could not trace it.
 
 - `Graph`: one prompt's graph; `Model.trace` returns it and `open_graph` reads it.
 - `data`, `csr`, `order`, `nodes`: arrays of a graph, and names of its nodes.
-- `schema`, `metadata`, `migrations`, `store`, `reader`: graph files.
+- `schema`, `metadata`, `migrations`, `checksums`, `packed`, `store`, `reader`, `checks`: graph files.
 - `influence`, `scores`, `prune`, `pruning_bounds`, `paths`, `effects`: computations on graphs.
 - `target_choice`, `summary`: the answer that `cotrace show` prints.
 - `rows`: writes the rows of a trace to disk.

@@ -6,14 +6,14 @@ import pyarrow as pa
 from cotrace.common.compiled import compiled
 from cotrace.common.errors import FileError
 
-from .data import GraphData
+from .data import GraphData, csr_of
 from .order import KINDS, NodeKind
 from .schema import NULLABLE_VALUES, VALUES, schema
 
 
 def check_table(table: pa.Table) -> None:
     """Raise FileError unless a table has the columns of a graph with valid values; ArrowException for damaged arrays."""
-    _check_types(table.schema)
+    check_types(table.schema)
     table.validate(full=True)
     _check_values(table)
 
@@ -23,20 +23,27 @@ def check_graph(graph: GraphData) -> None:
 
     All functions of a graph rely on what is checked here. `check_table` must have passed before.
     """
-    _check_nodes(graph)
-    _check_sites(graph)
-    _check_info(graph)
-    _check_edges(graph)
+    check_nodes(graph, graph.nodes)
+    check_edges(graph, graph.nodes)
 
 
-def _check_types(found: pa.Schema) -> None:
+def check_types(found: pa.Schema) -> None:
+    """Raise FileError unless a table has exactly the columns of a graph, in their order."""
     weights = found.field(found.names.index("weights")).type if "weights" in found.names else pa.null()
     if not (pa.types.is_list(weights) or pa.types.is_large_list(weights)):
         raise FileError("its column 'weights' is missing or not a list; it was edited, trace the prompt again")
     expected = schema(weights.value_type, pa.types.is_large_list(weights))
-    if weights.value_type not in (pa.float32(), pa.float64()) or not found.equals(expected):
-        wrong = [field.name for field in expected if field not in list(found)] or ["extra ones, or another order"]
+    shown = [str(field) for field in found]  # equality ignores the names of list items
+    if weights.value_type not in (pa.float32(), pa.float64()) or shown != [str(field) for field in expected]:
+        wrong = [field.name for field in expected if str(field) not in shown] or ["extra ones, or another order"]
         raise FileError(f"its columns are not those of a graph ({', '.join(wrong)}); trace the prompt again")
+
+
+def check_nodes(graph: GraphData, nodes: pa.Table) -> None:
+    """Raise FileError unless the nodes of a graph, whose table is `nodes`, and its metadata fit together."""
+    _check_order(graph, nodes)
+    _check_sites(graph, nodes)
+    _check_info(graph)
 
 
 def _check_values(nodes: pa.Table) -> None:
@@ -54,8 +61,8 @@ def _check_values(nodes: pa.Table) -> None:
         raise FileError("its node kinds are not those of a graph; trace the prompt again")
 
 
-def _check_nodes(graph: GraphData) -> None:
-    nodes, order = graph.nodes, graph.order
+def _check_order(graph: GraphData, nodes: pa.Table) -> None:
+    order = graph.order
     codes = nodes["kind"].chunk(0).indices.to_numpy()
     if not np.array_equal(codes, order.kind_codes()):
         raise FileError("its nodes are not in the order features, errors, tokens, logits; trace the prompt again")
@@ -63,14 +70,14 @@ def _check_nodes(graph: GraphData) -> None:
         raise FileError("its node numbers are not 0, 1, 2, …; trace the prompt again")
 
 
-def _check_sites(graph: GraphData) -> None:
+def _check_sites(graph: GraphData, nodes: pa.Table) -> None:
     """Raise FileError unless layers, positions and features exist for the right kinds, are in range, sorted and unique."""
     n_layers, n_positions = graph.info["model"]["n_layers"], len(graph.info["token_ids"])
     needs = {"layer": (NodeKind.FEATURE, NodeKind.ERROR), "position": tuple(NodeKind), "feature": (NodeKind.FEATURE,)}
     sites = {name: graph.column(name, missing=-1) for name in needs}
     for name, kinds in needs.items():
         wanted = graph.order.has_kind(*kinds)
-        if not np.array_equal(sites[name] >= 0, wanted) or graph.nodes[name].null_count != (~wanted).sum():
+        if not np.array_equal(sites[name] >= 0, wanted) or nodes[name].null_count != (~wanted).sum():
             raise FileError(
                 f"its column {name!r} has values where it should have none, or lacks some; trace the prompt again"
             )
@@ -98,13 +105,15 @@ def _check_info(graph: GraphData) -> None:
         raise FileError("its target weights do not sum to 1; trace the prompt again")
 
 
-def _check_edges(graph: GraphData) -> None:
+def check_edges(graph: GraphData, nodes: pa.Table) -> None:
+    """Raise FileError unless the edges in the table `nodes` are those of a graph: sorted, finite, from lower to higher."""
     layers = graph.column("layer", missing=-1).astype(np.int64)
     layers[graph.order.logits] = graph.info["model"]["n_layers"]
     has_row = graph.order.has_kind(NodeKind.FEATURE, NodeKind.LOGIT)
-    problem = _edge_problem(*graph.csr, layers, has_row)
-    weight_offsets = graph.nodes["weights"].chunk(0).offsets.to_numpy()
-    if problem or not np.array_equal(graph.csr.row_lengths(), np.diff(weight_offsets)):
+    csr = csr_of(nodes)
+    problem = _edge_problem(*csr, layers, has_row)
+    weight_offsets = nodes["weights"].chunk(0).offsets.to_numpy()
+    if problem or not np.array_equal(csr.row_lengths(), np.diff(weight_offsets)):
         raise FileError(f"its edges are damaged ({problem or 'sources and weights differ'}); trace the prompt again")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -24,28 +25,41 @@ class GraphData:
     `Graph` adds pruning, files and pictures. Functions that need none of these take a `GraphData`.
     """
 
-    def __init__(self, nodes: pa.Table, info: dict[str, Any]):
-        self.nodes = nodes
+    def __init__(self, nodes: pa.Table, info: dict[str, Any], check_edges: Callable[[GraphData], None] | None = None):
+        """Take a table and its metadata; `check_edges` is called once, before the first use of the edges."""
+        self._table, self._pending_check = nodes, check_edges
         self.info = info
+
+    def check_edges(self) -> None:
+        """Check the edges now if they are those of a huge file and were not used yet. Raises FileError for damage."""
+        if self._pending_check:
+            self._pending_check(self)
+            self._pending_check = None
+
+    @property
+    def nodes(self) -> pa.Table:
+        """The node table of M rows, with its edges. Raises FileError as `check_edges` does."""
+        self.check_edges()
+        return self._table
 
     @cached_property
     def order(self) -> NodeOrder:
         """Counts and offsets of the four kinds of nodes."""
-        codes = self.nodes["kind"].chunk(0).indices.to_numpy()
+        codes = self._table["kind"].chunk(0).indices.to_numpy()
         return NodeOrder(*np.bincount(codes, minlength=len(KINDS))[: len(KINDS)].tolist())
 
     @cached_property
     def csr(self) -> CSR:
         """The edges: indptr (M+1,), indices (E,) int32 and weights (E,)."""
-        sources, weights = self.nodes["sources"].chunk(0), self.nodes["weights"].chunk(0)
-        return CSR(sources.offsets.to_numpy(), sources.values.to_numpy(), weights.values.to_numpy())
+        return csr_of(self.nodes)
 
     def column(self, name: str, missing: float | None = None) -> np.ndarray:
         """Return a column of the node table as an array (M,), with nulls replaced by `missing`, else by NaN.
 
         An integer column with nulls is float64 unless `missing` is given.
         """
-        column = self.nodes[name].chunk(0)
+        table = self.nodes if name in ("sources", "weights") else self._table
+        column = table[name].chunk(0)
         filled = column if missing is None else column.fill_null(missing)
         return filled.to_numpy(zero_copy_only=False)
 
@@ -62,7 +76,7 @@ class GraphData:
     @property
     def n_edges(self) -> int:
         """Number of edges."""
-        return self.csr.n_edges
+        return len(self._table["sources"].chunk(0).values)
 
     def edges(self) -> pa.Table:
         """Return all edges as a table of source, target (node numbers) and weight."""
@@ -102,3 +116,9 @@ class GraphData:
         """
         graph: ScoredGraph = "pruned" if self.info["pruning"] else "traced"
         return graph_scores(self.order, self.csr, self.target_weights, computed=self.computed, graph=graph)
+
+
+def csr_of(nodes: pa.Table) -> CSR:
+    """Return the edges of a node table, without a copy."""
+    sources, weights = nodes["sources"].chunk(0), nodes["weights"].chunk(0)
+    return CSR(sources.offsets.to_numpy(), sources.values.to_numpy(), weights.values.to_numpy())

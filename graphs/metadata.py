@@ -5,9 +5,10 @@ from typing import Any
 
 from cotrace.common.errors import FileError
 
-from .migrations import OLDEST_VERSION, migrate
+from .checksums import CHECKSUMS_KEY, metadata_is_intact
+from .migrations import FIRST_VERSION_WITH_CHECKSUMS, OLDEST_VERSION, migrate
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 VERSION_KEY = b"cotrace.format_version"
 INFO_KEY = b"cotrace.graph"
 MAX_VERSION_DIGITS = 8
@@ -84,10 +85,11 @@ def _encode(info: dict[str, Any]) -> bytes:
     return json.dumps(info, sort_keys=True, allow_nan=False).encode()
 
 
-def decode_info(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
+def decode_info(metadata: dict[bytes, bytes] | None, verify: bool = True) -> dict[str, Any]:
     """Return the entries in a schema's metadata, migrated to the current format version.
 
-    Raises FileError for metadata that is damaged, of a newer version, or not of a graph.
+    Without `verify` the checksum of the metadata is not compared. Raises FileError for metadata that is damaged, of a
+    newer version, or not of a graph.
     """
     if not metadata or VERSION_KEY not in metadata or INFO_KEY not in metadata:
         raise FileError("it is an Arrow file, but not a cotrace graph; trace a prompt to make one")
@@ -96,6 +98,9 @@ def decode_info(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
         raise FileError(
             f"it has format version {version} and this cotrace reads up to {FORMAT_VERSION}; upgrade cotrace to open it"
         )
+    has_checksums = CHECKSUMS_KEY in metadata
+    if verify and not (metadata_is_intact(metadata) if has_checksums else version < FIRST_VERSION_WITH_CHECKSUMS):
+        raise FileError("its metadata is damaged; copy the file again or trace the prompt again")
     info = migrate(_parse(metadata[INFO_KEY]), version)
     wrong = [key.rstrip("?") for key, shape in INFO.items() if not _fits(info, {key: shape})]
     if wrong:

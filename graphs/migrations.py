@@ -19,8 +19,14 @@ def _move_facts_to_traced(info: dict[str, Any]) -> dict[str, Any]:
     return {**others, "traced": {**info["traced"], **moved}}
 
 
+def _add_checksums(info: dict[str, Any]) -> dict[str, Any]:
+    """Return the metadata as it is: version 3 added checksums beside it, in `graphs/checksums.py`."""
+    return info
+
+
 # Each function turns the metadata of its version into that of the next one.
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _move_facts_to_traced}
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _move_facts_to_traced, 2: _add_checksums}
+FIRST_VERSION_WITH_CHECKSUMS = 3
 OLDEST_VERSION = min(MIGRATIONS)
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
 import cotrace
-from cotrace.common.errors import FileError, ResourceError
+from cotrace.common.errors import CotraceError, FileError, ResourceError
 from cotrace.graphs import Graph, NodeOrder, open_graph
 from cotrace.graphs.metadata import FORMAT_VERSION, INFO, INFO_KEY, VERSION_KEY
 from cotrace.graphs.order import KINDS
@@ -37,10 +36,10 @@ def path(tmp_path):
     return tmp_path / "graph.arrow"
 
 
-def refusal(path, match=None):
+def refusal(path, match=None, verify=True):
     """Assert that a file is refused with one line that matches a text."""
-    with pytest.raises(ValueError, match=match) as caught:
-        open_graph(path)
+    with pytest.raises(CotraceError, match=match) as caught:
+        open_graph(path, verify=verify)
     text = str(caught.value)
     assert len(text.splitlines()) == 1
     assert str(path) in text
@@ -221,12 +220,12 @@ def check_invariants(graph):
     repr(graph)
 
 
-def survives(path) -> bool:
+def survives(path, verify=True) -> bool:
     """Return whether a damaged file still opens; if it does, it must be a valid graph."""
     try:
-        graph = open_graph(path)
-    except ValueError:
-        refusal(path)
+        graph = open_graph(path, verify=verify)
+    except CotraceError:
+        refusal(path, verify=verify)
         return False
     check_invariants(graph)
     return True
@@ -235,24 +234,29 @@ def survives(path) -> bool:
 def flip_bytes(folder, seed, count):
     """Damage a small file again and again; run in a separate process, which it may crash."""
     rng = np.random.default_rng(seed)
-    path = random_graph(seed, n_layers=3, n_positions=2, n_features=5, n_errors=3).save(Path(folder) / "graph.arrow")
+    graph = random_graph(seed, n_layers=3, n_positions=2, n_features=5, n_errors=3)
+    path = graph.save(Path(folder) / "graph.arrow")
     data = np.fromfile(path, np.uint8)
-    opened = 0
+    opened = unverified = 0
     for _ in range(count):
         places = rng.choice(len(data), rng.choice([1, 1, 3]))
         damaged = data.copy()
         damaged[places] ^= rng.integers(1, 256, len(places), dtype=np.uint8)
         damaged.tofile(path)
-        opened += survives(path)
-    return opened
+        unverified += survives(path, verify=False)
+        if survives(path):  # the damaged bytes are padding
+            assert open_graph(path).nodes.equals(graph.nodes, check_metadata=True)
+            opened += 1
+    return opened, unverified
 
 
 def test_flipped_bytes_are_refused_or_harmless(tmp_path):
-    code = "import sys, test_graph_files as t; print(t.flip_bytes(sys.argv[1], 5, 1500))"
+    code = "import sys, test_graph_files as t; print(*t.flip_bytes(sys.argv[1], 5, 1500))"
     command = [sys.executable, "-W", "error::RuntimeWarning", "-c", code, str(tmp_path)]
     result = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=100)
     assert result.returncode == 0, result.stderr
-    assert 100 < int(result.stdout) < 1400  # both outcomes occur
+    opened, unverified = map(int, result.stdout.split())
+    assert 10 < opened < unverified < 1400  # all outcomes occur, and checksums find what the other checks do not
 
 
 @settings(max_examples=60, deadline=None)
@@ -262,7 +266,9 @@ def test_a_flipped_byte_of_any_graph(tmp_path_factory, graph, place, flip):
     data = bytearray(path.read_bytes())
     data[int(place * len(data))] ^= flip
     path.write_bytes(data)
-    survives(path)
+    survives(path, verify=False)
+    if survives(path):
+        assert open_graph(path).nodes.equals(graph.nodes, check_metadata=True)
 
 
 def test_a_file_cut_at_any_length_is_refused(graph, path):
@@ -490,13 +496,14 @@ def test_offsets_that_arrow_does_not_write_are_refused(graph, path, name):
     offsets = graph.csr.indptr
     assert data.count(offsets.tobytes()) == 2
     path.write_bytes(data.replace(offsets.tobytes(), patch(offsets).astype(np.int32).tobytes()))
-    refusal(path, message)
+    refusal(path, message, verify=False)
 
 
 def test_invalid_unicode_is_refused(graph, path):
     data = graph.save(path).read_bytes()
     path.write_bytes(data.replace(b"logit 0", b"logit \xff"))
-    refusal(path, "UTF")
+    refusal(path, "UTF", verify=False)
+    refusal(path, "'text' is damaged")
 
 
 # --- metadata -------------------------------------------------------------------------------
@@ -511,7 +518,7 @@ def write_info(graph, path, info):
     save_table(with_metadata(graph.nodes, text), path)
 
 
-@pytest.mark.parametrize("version", [b"3", b"17", b"99999999"])
+@pytest.mark.parametrize("version", [str(FORMAT_VERSION + 1).encode(), b"17", b"99999999"])
 def test_a_newer_format_asks_for_an_upgrade(graph, path, version):
     save_table(with_metadata(graph.nodes.select(["node"]), b"of another kind", version), path)
     refusal(path, f"format version {int(version)} .* upgrade cotrace")
@@ -658,21 +665,3 @@ def test_packed_files_are_smaller_and_the_same(tmp_path):
     assert packed.stat().st_size < 0.8 * plain.stat().st_size
     assert cotrace.open(packed).nodes.equals(graph.nodes, check_metadata=True)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.arrow", "a.arrow.zst"]
-
-
-@pytest.mark.parametrize("share", [0, 0.5, 0.99])
-def test_a_truncated_packed_file_is_refused(graph, tmp_path, share):
-    path = graph.save(tmp_path / "a.arrow.zst")
-    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    refusal(path, "truncated")
-
-
-def test_a_packed_file_that_would_fill_the_disk_is_refused(tmp_path, monkeypatch):
-    path = tmp_path / "bomb.arrow.zst"
-    with pa.OSFile(str(path), "wb") as file, pa.CompressedOutputStream(file, "zstd") as sink:
-        for _ in range(64):
-            sink.write(bytes(2**20))
-    free = shutil.disk_usage(tmp_path)._replace(free=2**22)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
-    refusal(path, "set TMPDIR")
-    assert path.stat().st_size < 2**16

@@ -1,5 +1,6 @@
 """`cotrace show`: a graph file as text."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,6 +28,9 @@ def show(
     full: Annotated[
         bool, typer.Option("--full", help="Print every token and target, and all of a validation.")
     ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only compare everything in the file with its checksums.")
+    ] = False,
 ) -> None:
     """Summarize a graph: tokens, targets, scores, the most influential features and the strongest paths through them.
 
@@ -34,6 +38,8 @@ def show(
     all paths from the node to a target, in units of what the target reads (logits). Ablating the node changes the target
     by minus that, as long as attention and norms stay as they are.
     """
+    if check:
+        return print_check(file)
     import cotrace
     from cotrace.graphs import summarize
 
@@ -46,3 +52,16 @@ def show(
     print_answer(graph, summary)
     if "validation" in graph.info:
         print_validation(graph)
+
+
+def print_check(file: Path) -> None:
+    """Check a graph file completely and print the result in one line."""
+    from cotrace.graphs.reader import check_file
+
+    from .report import print_line
+
+    n_columns = check_file(file)
+    if n_columns:
+        print_line(f"{file} is intact: its metadata and {n_columns} columns match their checksums")
+    else:
+        print_line(f"{file} is a valid graph without checksums, of an older format version; save it again to add them")
