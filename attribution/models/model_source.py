@@ -16,6 +16,7 @@ from .hashing import content_hash
 from .hub import HubName, download, list_repo_files
 from .memory import check_weights_memory
 
+CONVERSION_VERSION = 2  # counts changes that make conversions of users' GGUF files differ; 2 reads all metadata
 NEEDED_SUFFIXES = (".json", ".safetensors", ".model", ".jinja")
 
 
@@ -104,7 +105,7 @@ def _from_gguf(path: Path, notify: Callable[[str], None]) -> Path:
     if not path.is_file():
         raise FileError(f"{path} does not exist; pass an existing GGUF file")
     stat = path.stat()
-    key = f"{path.stem}-{stat.st_size}-{stat.st_mtime_ns}"
+    key = f"{path.stem}-{stat.st_size}-{stat.st_mtime_ns}-v{CONVERSION_VERSION}"
     return convert_gguf_once(key, lambda _: path, path.name, notify)
 
 

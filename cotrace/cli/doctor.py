@@ -20,7 +20,6 @@ PACKAGES = (
     "networkx",
     "graphviz",
     "gguf",
-    "accelerate",
 )
 
 
