@@ -1,5 +1,6 @@
 """Prompts: texts, ids and chats become exactly the expected token ids."""
 
+import copy
 import shutil
 
 import numpy as np
@@ -133,6 +134,86 @@ def test_chats_that_do_not_fit_are_refused(model):
     for message in ({"role": "user"}, {"content": "hot"}, {}):
         with pytest.raises(ValueError, match="needs a role and content"):
             model.tokenize([QUESTION, ANSWER, message])
+
+
+# As tokenizers of released models have them: each writes {{ bos_token }} and a turn for each message.
+TURN = "{{ '<start_of_turn>' + ('model' if m.role == 'assistant' else m.role) + '\n' }}"
+REPLY = "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
+END = "{{ '<end_of_turn>\n' }}"
+CONTENTS = {
+    "as it is": "{{ m.content }}",
+    "trimmed": "{{ m.content | trim }}",
+    "blocks": "{% if m.content is string %}{{ m.content | trim }}{% else %}{% for block in m.content %}{{ block.text | trim }}"
+    "{% endfor %}{% endif %}",
+    "trimmed on the left": "{{ m.content.lstrip() }}",
+    "without reasoning": "{{ m.content.split('hot')[-1] if m.role == 'assistant' else m.content }}",
+    "empty ones skipped": "{% if m.content %}{{ m.content }}{% endif %}",
+    "user only": "{% if m.role == 'user' %}{{ m.content }}{% endif %}",
+    "twice": "{{ m.content }}{{ m.content }}",
+    "capitals": "{{ m.content | upper }}",
+}
+
+
+def with_template(model, content, end=END):
+    tokenizer = copy.deepcopy(model.tokenizer.hf_tokenizer)
+    tokenizer.chat_template = "{{ bos_token }}{% for m in messages %}" + TURN + content + end + "{% endfor %}" + REPLY
+    return PromptTokenizer(tokenizer, 40, BOS)
+
+
+def encode(tokenizer, chat):
+    """Return the text that is traced, or "refused"."""
+    try:
+        return tokenizer.decode(tokenizer.encode(chat))
+    except cotrace.CotraceError:
+        return "refused"
+
+
+@pytest.mark.parametrize("content", CONTENTS)
+@pytest.mark.parametrize("role", ["assistant", "model"])
+@pytest.mark.parametrize("text", ["hot", "", " hot", "hot ", "hot\n", "\n", " \n hot is\n\n"])
+def test_a_partial_answer_ends_where_it_was_written(model, content, role, text):
+    asked = "<bos><start_of_turn>user\nThe opposite<end_of_turn>\n<start_of_turn>model\n"
+    expected = model.tokenizer.decode(model.tokenizer.encode(asked + text))
+    found = encode(with_template(model, CONTENTS[content]), [QUESTION, {"role": role, "content": text}])
+    cut = content == "without reasoning" and role == "assistant" and "hot" in text
+    assert found == ("refused" if cut or content in ("user only", "twice", "capitals") else expected)
+
+
+@pytest.mark.parametrize("content", CONTENTS)
+@pytest.mark.parametrize("text", ["hot", " hot", "hot\n", "hot "])
+def test_a_users_message_is_traced_as_written_or_refused(model, content, text):
+    """`--chat` wraps the prompt as such a message."""
+    found = encode(with_template(model, CONTENTS[content]), [{"role": "user", "content": text}])
+    expected = f"<bos><start_of_turn>user\n{text}<end_of_turn>\n<start_of_turn>model\n"
+    assert found in ("refused", model.tokenizer.decode(model.tokenizer.encode(expected)))
+    assert found != "refused" or text != text.strip() or content in ("capitals", "twice")
+
+
+def test_changed_earlier_messages_are_refused(model):
+    trimmed = with_template(model, CONTENTS["trimmed"])
+    assert encode(trimmed, [QUESTION, ANSWER, QUESTION]) != "refused"
+    assert encode(trimmed, [QUESTION, {**ANSWER, "content": "hot\n"}, QUESTION]) == "refused"
+    assert encode(trimmed, [{**QUESTION, "content": "hot "}, ANSWER]) == "refused"
+
+
+def test_contents_in_blocks(model):
+    def blocks(*texts):
+        return [{"type": "text", "text": text} for text in texts]
+
+    tokenizer = with_template(model, CONTENTS["blocks"])
+    for partial in (["hot "], ["hot ", "\ncold\n"], [""]):
+        chat = [{**QUESTION, "content": blocks("The opposite")}, {**ANSWER, "content": blocks(*partial)}]
+        assert tokenizer.encode(chat) == tokenizer.encode([QUESTION, {**ANSWER, "content": "".join(partial)}])
+    with pytest.raises(cotrace.CotraceError, match="images cannot be traced"):
+        tokenizer.encode([{**QUESTION, "content": [{"type": "image", "url": "x.png"}]}])
+
+
+def test_generate_continues_a_partial_answer(model):
+    chat = [QUESTION, {**ANSWER, "content": "hot "}]
+    ids = model.tokenize(chat)
+    assert model.tokenizer.decode(ids).endswith("model\nhot<unk>")  # the space is a token, which this vocabulary lacks
+    from_ids, from_chat = (model.generate(prompt, max_new_tokens=3, temperature=0) for prompt in (ids, chat))
+    assert from_ids.token_ids == from_chat.token_ids
 
 
 def test_a_chat_needs_a_template(no_template):

@@ -9,6 +9,8 @@ from torch import Tensor
 from cotrace.common.checks import as_index
 from cotrace.common.errors import DependencyError, PromptError
 
+from .chat import Chat, render_chat
+
 # All sizes of Gemma 3 share one tokenizer. Some versions of transformers convert it wrongly: it splits
 # words elsewhere, and every graph would be of another prompt.
 KNOWN_SEGMENTATIONS = {" capital": [5279], "The opposite of hot is": [818, 11688, 529, 3425, 563]}
@@ -65,21 +67,13 @@ class PromptTokenizer:
         starts_with_bos = bool(ids) and ids[0] == self.bos_id
         return ids if starts_with_bos or self.bos_id is None else [self.bos_id, *ids]
 
-    def _encode_chat(self, chat: list[dict[str, str]]) -> list[int]:
+    def _encode_chat(self, chat: Chat) -> list[int]:
         tokenizer = self._require_tokenizer("a chat prompt")
         if not getattr(tokenizer, "chat_template", None):
             raise PromptError(
                 "the model's tokenizer has no chat template: use an instruction-tuned model, or a text prompt"
             )
-        if not all(message.get("role") and "content" in message for message in chat):
-            raise PromptError("each message of a chat needs a role and content: {'role': 'user', 'content': …}")
-        unfinished = chat[-1]["role"] == "assistant"
-        try:
-            return tokenizer.apply_chat_template(
-                chat, add_generation_prompt=not unfinished, continue_final_message=unfinished, return_dict=False
-            )
-        except Exception as error:  # templates raise their own errors for wrong roles and orders
-            raise PromptError(f"the chat does not fit the model's template: {error}") from error
+        return self._tokenize(render_chat(tokenizer, chat), "a chat prompt")
 
     def token_id(self, token: Any) -> int:
         """Return the id of a token that is given by id or by exact text. Raises PromptError if the text is not one token."""
