@@ -156,11 +156,12 @@ class Graph(GraphData):
         *,
         max_nodes: int = DrawingConfig.max_nodes,
         max_edges: int = DrawingConfig.max_edges,
+        target: int | str | None = DrawingConfig.target,
     ) -> Path:
         """Draw the graph as SVG, PNG, PDF or DOT, by the suffix of `path`; see `graphs.drawing.render.render`."""
         from .drawing.render import render
 
-        return render(self, path, max_nodes=max_nodes, max_edges=max_edges)
+        return render(self, path, max_nodes=max_nodes, max_edges=max_edges, target=target)
 
     def to_networkx(self) -> networkx.DiGraph:
         """Return a NetworkX DiGraph with edges from source to target; see `graphs.exchange.networkx`."""

@@ -8,9 +8,10 @@ import numpy as np
 
 from .data import GraphData
 from .effects import total_effects
+from .influence import node_influence
 from .order import KINDS
 from .paths import Path, strongest_paths
-from .target_choice import choose_targets, influence_on
+from .target_choice import choose_targets, chosen_weights
 
 
 class ShownKind(StrEnum):
@@ -93,7 +94,7 @@ def summarize(
 
 
 def _strongest_nodes(graph: GraphData, targets: list[dict[str, Any]], kind: ShownKind, count: int) -> list[NodeSummary]:
-    influence, activation = influence_on(graph, targets), graph.column("activation")
+    influence, activation = node_influence(graph.csr, chosen_weights(graph, targets)), graph.column("activation")
     listed = influence > 0
     if kind != ShownKind.ALL:
         listed &= graph.order.kind_codes() == KINDS.index(kind)

@@ -8,7 +8,7 @@ import numpy as np
 from cotrace.common.errors import ArgumentError
 
 from .data import GraphData
-from .influence import node_influence, weights_of_targets
+from .influence import weights_of_targets
 
 DOMINANT_WEIGHT = 0.5  # a target above this weight weighs more than all others together
 ALL_TARGETS = "all"
@@ -51,10 +51,7 @@ def find_target(targets: list[dict[str, Any]], name: str) -> int:
     raise ArgumentError(f"the graph has no target {name!r}; its targets are {names}")
 
 
-def influence_on(graph: GraphData, targets: Sequence[dict[str, Any]]) -> np.ndarray:
-    """Return the influence of every node on some targets along this graph's edges, (M,) float64.
-
-    Targets count by their weights, scaled to add up to 1.
-    """
+def chosen_weights(graph: GraphData, targets: Sequence[dict[str, Any]]) -> np.ndarray:
+    """Return the weight of every node as one of some targets, (M,) float64, scaled so that they sum to 1."""
     weights = weights_of_targets(list(targets), graph.order.n_nodes)
-    return node_influence(graph.csr, weights / (weights.sum() or 1.0))
+    return weights / (weights.sum() or 1.0)

@@ -21,9 +21,10 @@ from cotrace.graphs.drawing.layout import compute_layout, pack_boxes
 from cotrace.graphs.drawing.picture_nodes import picture_nodes
 from cotrace.graphs.drawing.render import render, svg_text
 from cotrace.graphs.drawing.scene import Scene, SceneText, build_scene
-from cotrace.graphs.drawing.select import edges_among, node_positions, strongest_edges, strongest_nodes
+from cotrace.graphs.drawing.select import edges_among, node_positions, picture_subject, strongest_edges, strongest_nodes
 from cotrace.graphs.drawing.svg import scene_to_svg
 from cotrace.graphs.drawing.text import format_percent, shorten, text_width, visible, wrap
+from cotrace.graphs.effects import total_effects
 from cotrace.graphs.graph import Graph
 from cotrace.graphs.influence import node_influence
 from cotrace.graphs.nodes import Feature
@@ -117,7 +118,7 @@ def texts(path):
 
 def dot_of(graph, **limits):
     """Return the picture as DOT."""
-    return scene_to_dot(build_scene(graph, DrawingConfig(**limits)))
+    return scene_to_dot(build_scene(graph, DrawingConfig(**{"target": "all", **limits})))
 
 
 def dot_boxes(graph, **limits):
@@ -133,7 +134,7 @@ def dot_boxes(graph, **limits):
 
 def svg_boxes(graph, **limits):
     """Return the same from SVG, with y upwards as in DOT."""
-    root = ElementTree.fromstring(svg_text(graph, **limits))
+    root = ElementTree.fromstring(svg_text(graph, **{"target": "all", **limits}))
     page = tuple(float(root.get(side).removesuffix("pt")) for side in ("width", "height"))
     found = {}
     for group in root.iter(f"{SVG}g"):
@@ -247,7 +248,7 @@ def test_limits_too_small_are_refused(tmp_path, limits):
 def test_the_picture_has_title_caption_and_legend(tmp_path):
     graph = make_graph(n_features=40)
     assert graph.order.n_nodes < 60
-    shown = texts(graph.render(tmp_path / "graph.svg"))
+    shown = texts(graph.render(tmp_path / "graph.svg", target="all"))
     for feature in graph.nodes["feature"].drop_null().to_pylist():
         assert str(feature) in shown
     for text in ["<bos>", "The", "␣hot", "␣cold", "45.2%", "0.04%", "L0", "<bos>The opposite of hot is"]:
@@ -270,7 +271,7 @@ def test_errors_signs_and_sizes_are_visibly_different():
 
 
 def test_errors_signs_and_sizes_are_visibly_different_in_svg():
-    root = ElementTree.fromstring(svg_text(make_graph(n_features=40)))
+    root = ElementTree.fromstring(svg_text(make_graph(n_features=40), target="all"))
     edges = [path for path in root.iter(f"{SVG}path") if path.get("data-edge")]
     assert {edge.get("stroke") for edge in edges} == {"#0072b2", "#d55e00"}
     assert len({edge.get("stroke-width") for edge in edges}) > 9
@@ -279,19 +280,83 @@ def test_errors_signs_and_sizes_are_visibly_different_in_svg():
     assert len({circle.get("r") for circle in root.iter(f"{SVG}circle")}) > 9
 
 
-def test_tooltips_name_nodes_in_their_text_form():
+def tooltips_of(graph, **options):
+    """Return the tooltips of the nodes, number -> text, and of the edges, (source, target) -> text."""
+    root = ElementTree.fromstring(svg_text(graph, **options))
+    nodes = {
+        int(group.get("data-node")): group.findtext(f"{SVG}title")
+        for group in root.iter(f"{SVG}g")
+        if group.get("data-node")
+    }
+    edges = [path for path in root.iter(f"{SVG}path") if path.get("data-edge")]
+    return nodes, {tuple(map(int, path.get("data-edge").split())): path.findtext(f"{SVG}title") for path in edges}
+
+
+def test_tooltips_have_each_fact_once():
     graph = make_graph(n_features=40)
-    root = ElementTree.fromstring(svg_text(graph))
-    tooltips = {group.get("data-node"): group.findtext(f"{SVG}title") for group in root.iter(f"{SVG}g")}
-    row = graph.nodes.slice(3, 1).to_pylist()[0]
+    nodes, edges = tooltips_of(graph, target="all")
+    row, (effects,) = graph.nodes.slice(3, 1).to_pylist()[0], total_effects(graph, [graph.order.logits.start])
     feature = Feature(row["layer"], row["feature"], row["position"])
-    assert tooltips["3"] == f"feature {feature}, influence {row['influence']:.4g}"
-    assert tooltips[str(graph.order.errors.start)].startswith("error node L")
-    assert tooltips[str(graph.order.logits.start)].startswith("target ␣cold, position 5")
-    edges = [path.findtext(f"{SVG}title") for path in root.iter(f"{SVG}path") if path.get("data-edge")]
+    effect = f", effect on ␣cold {effects[3]:+.4g}" if effects[3] else ""
+    assert nodes[3] == f"feature {feature}, influence {row['influence']:.4g}{effect}"
+    assert nodes[graph.order.errors.start].startswith("error node L")
+    assert nodes[graph.order.logits.start] == "target ␣cold@5, probability 45.2%"
+    token = r"token \S+@\d, influence [\d.e-]+(, effect on ␣cold [+-][\d.e-]+)?$"
+    tokens = [nodes[graph.order.tokens.start + position] for position in range(6)]
+    assert all(re.match(token, text) for text in tokens)
+    assert any("effect on" in text for text in tokens)
     assert len(edges) > 100
-    pattern = r"(feature L\d+#\d+@\d|error node L\d+#error@\d|token \S+) → (feature L\d+#\d+@\d|target ␣\w+): "
-    assert all(re.match(pattern + r"[+-][\d.e-]+, \S+% of its input$", text) for text in edges)
+    end = r"(feature L\d+#\d+@\d|error node L\d+#error@\d|token \S+@\d|target ␣\w+@5)"
+    assert all(re.match(rf"{end} → {end}: effect [+-][\d.e-]+, \S+% of its input$", text) for text in edges.values())
+
+
+def test_tooltips_name_the_labels_of_features_at_both_ends():
+    graph = make_graph(n_features=40)
+    texts = graph.nodes["text"].to_pylist()
+    node = int(np.argmax(graph.column("influence")[graph.order.features]))
+    texts[node] = "not cold"
+    graph = Graph(
+        graph.nodes.set_column(
+            graph.nodes.schema.get_field_index("text"), graph.nodes.schema.field("text"), pa.array(texts)
+        ),
+        graph.info,
+    )
+    nodes, edges = tooltips_of(graph, target="all")
+    assert nodes[node].count("not cold") == 1
+    touching = [text for ends, text in edges.items() if node in ends]
+    assert touching
+    assert all(text.count("not cold") == 1 for text in touching)
+
+
+def test_the_picture_is_about_the_target_that_dominates():
+    graph = make_graph()
+    logits = graph.order.logits.start
+    nodes, _ = tooltips_of(graph)
+    assert [node for node in nodes if node >= logits] == [logits]
+    alone = np.eye(graph.order.n_nodes)[logits]
+    influence = node_influence(graph.csr, alone)
+    assert all(influence[node] > 0 for node in nodes if node < graph.order.tokens.start)
+    assert "influence on ␣cold only, 4 other targets left out" in svg_text(graph)
+    other, _ = tooltips_of(graph, target=" warm")
+    assert [node for node in other if node >= logits] == [logits + 2]
+    with pytest.raises(ArgumentError, match="its targets are"):
+        svg_text(graph, target="x")
+    even = make_graph(answers=[(text, 0.2) for text, _ in ANSWERS])
+    assert len([node for node in tooltips_of(even)[0] if node >= logits]) == 5
+
+
+def test_a_cut_picture_of_a_long_prompt_shows_features_first_and_tokens_that_feed_them():
+    graph = large_graph()
+    subject = picture_subject(graph)
+    rows = strongest_nodes(subject, 60)
+    kinds = np.bincount(graph.order.kind_codes()[rows], minlength=4)
+    assert kinds[0] >= 25
+    assert kinds[3] == 1
+    columns = set(node_positions(graph)[rows[rows < graph.order.errors.stop]])
+    fed = np.unique(edges_among(subject, rows).source)
+    tokens = rows[(rows >= graph.order.tokens.start) & (rows < graph.order.logits.start)]
+    for token in tokens:  # each heads a column or feeds a node
+        assert token in fed or int(node_positions(graph)[token]) in columns
 
 
 def test_targets_without_probability_and_target_features(tmp_path):
@@ -301,7 +366,7 @@ def test_targets_without_probability_and_target_features(tmp_path):
         {"node": 44, "kind": "feature", "label": "L9#44@5", "weight": 0.5, "probability": None},
     ]
     graph.info["pruning"] = None
-    shown = texts(graph.render(tmp_path / "graph.svg"))
+    shown = texts(graph.render(tmp_path / "graph.svg", target="all"))
     assert {"cold − hot", "difference", "target feature"} <= set(shown)
     assert "not pruned" in " ".join(shown)
 
@@ -385,8 +450,8 @@ def test_any_text_of_a_graph_gives_valid_xml(words):
 
 def test_the_picture_of_a_large_graph_is_cut_and_says_so(tmp_path):
     graph = large_graph()
-    shown = texts(graph.render(tmp_path / "graph.svg", max_nodes=50, max_edges=60))
-    rows = strongest_nodes(graph, 50)
+    shown = texts(graph.render(tmp_path / "graph.svg", max_nodes=50, max_edges=60, target="all"))
+    rows = strongest_nodes(picture_subject(graph, "all"), 50)
     assert f"showing the strongest {len(rows)} of 600 nodes" in shown
     assert any(re.search(r"the strongest \d+ of \d+ edges", text) for text in shown)
     assert "⋯" in shown
@@ -395,7 +460,7 @@ def test_the_picture_of_a_large_graph_is_cut_and_says_so(tmp_path):
 @pytest.mark.parametrize("max_nodes", [2, 3, 10, 60, 300, 600, 10_000])
 def test_limits_hold_and_every_column_has_its_token(max_nodes):
     graph = large_graph()
-    rows = strongest_nodes(graph, max_nodes)
+    rows = strongest_nodes(picture_subject(graph, "all"), max_nodes)
     assert max(2, min(max_nodes, 600) * 0.8) <= len(rows) <= max_nodes
     assert np.array_equal(rows, np.unique(rows))
     assert graph.order.logits.start in rows
@@ -404,8 +469,8 @@ def test_limits_hold_and_every_column_has_its_token(max_nodes):
 
 def test_every_node_of_a_cut_picture_has_an_edge():
     graph = large_graph()
-    rows = strongest_nodes(graph, 60)
-    among = edges_among(graph, rows)
+    rows = strongest_nodes(picture_subject(graph, "all"), 60)
+    among = edges_among(picture_subject(graph, "all"), rows)
     edges = strongest_edges(among, 40)
     assert set(rows[rows < graph.order.tokens.start]) <= set(edges.source)
     assert 40 <= len(edges) < len(among)
@@ -415,7 +480,7 @@ def test_every_node_of_a_cut_picture_has_an_edge():
 def test_the_most_influential_features_are_shown():
     graph = large_graph()
     influence = graph.column("influence")
-    rows = strongest_nodes(graph, 60)
+    rows = strongest_nodes(picture_subject(graph, "all"), 60)
     features = np.arange(graph.order.n_features)
     best = features[np.argsort(-influence[features])][:15]
     assert set(best) <= set(rows)
@@ -426,11 +491,13 @@ def test_the_most_influential_features_are_shown():
 
 def test_the_picture_shows_the_positions_of_the_layout():
     graph = make_graph(n_features=40)
-    rows = strongest_nodes(graph, 60)
-    among = edges_among(graph, rows)
+    rows = strongest_nodes(picture_subject(graph, "all"), 60)
+    among = edges_among(picture_subject(graph, "all"), rows)
     edges = strongest_edges(among, 150)
-    nodes = picture_nodes(graph, rows)
-    layout = compute_layout(nodes, edges, picture_text(graph, nodes, len(edges), len(among)).footer)
+    nodes = picture_nodes(picture_subject(graph, "all"), rows)
+    layout = compute_layout(
+        nodes, edges, picture_text(picture_subject(graph, "all"), nodes, len(edges), len(among)).footer
+    )
     in_svg, page = svg_boxes(graph)
     in_dot, _ = dot_boxes(graph)
     assert page == pytest.approx((layout.width, layout.height), abs=0.01)
@@ -443,7 +510,7 @@ def test_the_picture_shows_the_positions_of_the_layout():
 
 
 def test_edges_end_at_their_nodes():
-    root = ElementTree.fromstring(svg_text(make_graph(n_features=40)))
+    root = ElementTree.fromstring(svg_text(make_graph(n_features=40), target="all"))
     places, page = svg_boxes(make_graph(n_features=40))
     edges = [path for path in root.iter(f"{SVG}path") if path.get("data-edge")]
     assert len(edges) > 100

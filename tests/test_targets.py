@@ -8,7 +8,7 @@ from tiny import WIDTH, prompt
 
 from cotrace import Feature
 from cotrace.cli.show import find_target
-from cotrace.graphs.drawing.select import strongest_nodes
+from cotrace.graphs.drawing.select import picture_subject, strongest_nodes
 from cotrace.graphs.paths import node_label
 
 
@@ -231,7 +231,7 @@ def test_a_position_may_be_any_integer(model):
 
 def test_a_picture_of_many_targets_shows_their_sources_too(model):
     circuit = model.trace(prompt(30), "next", position=range(4, 29)).prune()
-    shown = strongest_nodes(circuit, 24)
+    shown = strongest_nodes(picture_subject(circuit), 24)
     assert len(shown) == 24
     assert 2 <= (circuit.order.kind_codes()[shown] == 3).sum() <= 6  # and their tokens; the other half is for sources
 

@@ -31,6 +31,7 @@ def render(
     max_edges: Annotated[
         int, typer.Option(help="Draw this many edges, and the strongest edge out of each node.", min=1)
     ] = DrawingConfig.max_edges,
+    target: options.TargetOption = None,
 ) -> None:
     """Draw a graph. SVG and DOT need no other program; PNG and PDF need Graphviz."""
     import cotrace
@@ -42,7 +43,7 @@ def render(
     path = picture_path(file, to, out)
     check_file(path)
     with console.status("drawing"):
-        graph.render(path, max_nodes=max_nodes, max_edges=max_edges)
+        graph.render(path, max_nodes=max_nodes, max_edges=max_edges, target=target)
     print_written(path)
 
 

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from cotrace.graphs.data import GraphData
-
 from .picture_nodes import PictureNode
+from .select import PictureSubject
 from .style import CAPTION_LINE_PT, LEGEND_LINE_PT, MARGIN_PT
 from .text import format_count, format_percent, text_width, visible, wrap
 
@@ -77,15 +76,16 @@ class PictureText:
         return lines
 
 
-def picture_text(graph: GraphData, nodes: list[PictureNode], n_edges: int, n_candidates: int) -> PictureText:
+def picture_text(subject: PictureSubject, nodes: list[PictureNode], n_edges: int, n_candidates: int) -> PictureText:
     """Return the texts of a picture that shows `nodes` and `n_edges` of the `n_candidates` edges between them."""
-    info, total = graph.info, graph.order.n_nodes
+    info, total = subject.graph.info, subject.graph.order.n_nodes
     model, transcoders = (visible(str(info[key]["name"])) for key in ("model", "transcoders"))
     scores, traced = info["traced"]["scores"], info["traced"]
     is_cut = len(nodes) < total
     caption = [
         f"Showing {len(nodes):,} of {format_count(total, 'node')}" if is_cut else format_count(total, "node"),
         f"the strongest {n_edges:,} of {n_candidates:,} edges" if n_edges < n_candidates else format_count(n_edges, "edge"),
+        *_target(subject),
         _pruning(info["pruning"]),
         f"traced {format_count(traced['nodes'], 'node')}, {format_count(traced['edges'], 'edge')}",
         f"replacement score {scores['replacement']:.2f}",
@@ -99,6 +99,14 @@ def picture_text(graph: GraphData, nodes: list[PictureNode], n_edges: int, n_can
         caption=caption,
         legend=[entry for entry in LEGEND if entry[0] != "target feature" or has_target_feature],
     )
+
+
+def _target(subject: PictureSubject) -> list[str]:
+    """Return which target a picture is about, if it does not show all."""
+    others = len(subject.graph.info["targets"]) - len(subject.targets)
+    return [
+        f"influence on {visible(subject.targets[0]['label'])} only, {format_count(others, 'other target')} left out"
+    ] * (others > 0)
 
 
 def _both_ends(prompt: str) -> str:

@@ -15,10 +15,14 @@ class DrawingConfig:
     """
 
     max_nodes: int = 60
-    """Show at most this many nodes, the most influential ones; at least 2."""
+    """Show at most this many nodes, the most influential features first; at least 2."""
 
     max_edges: int = 150
     """Show this many edges, those that carry the most influence, and the strongest edge out of each node; at least 1."""
+
+    target: int | str | None = None
+    """Text or node number of the target that the picture is about, or "all"; by default the one that weighs more than
+    all others together, or else all."""
 
     def __post_init__(self) -> None:
         for name, least in (("max_nodes", 2), ("max_edges", 1)):

@@ -1,18 +1,19 @@
 """Nodes of a picture: labels, sizes and tooltips from the node table."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from cotrace.graphs.data import GraphData
+from cotrace.graphs.effects import total_effects
 from cotrace.graphs.nodes import ErrorNode, Feature
 
-from .select import influence_column, node_positions
+from .select import PictureSubject, node_positions
 from .style import DIAMETERS_PT, LABEL_PT, LABEL_WIDTHS_PT, TARGET_HEIGHT_PT, TOKEN_HEIGHT_PT
 from .text import format_percent, shorten, text_width, visible
 
-COLUMNS = ["kind", "text", "layer", "position", "feature", "activation", "influence"]
+COLUMNS = ["kind", "text", "layer", "position", "feature", "activation"]
 KIND_NAMES = {"feature": "feature", "error": "error node", "token": "token", "logit": "target"}
 
 
@@ -36,7 +37,7 @@ class PictureNode:
     diameter: float = 0.0
     """Of a feature or an error node."""
     name: str = ""
-    """Full name in tooltips, such as "feature L17#264@5"."""
+    """Full name in tooltips, with layer and position: "feature L17#264@5", "token ␣hot@4"."""
     tooltip: str = ""
     is_target: bool = False
     x: float = 0.0
@@ -75,20 +76,34 @@ class PictureNode:
         return self.x, self.y + self.height(False) / 2 - radius, radius
 
 
-def picture_nodes(graph: GraphData, rows: np.ndarray) -> list[PictureNode]:
+def picture_nodes(subject: PictureSubject, rows: np.ndarray) -> list[PictureNode]:
     """Return the nodes with the given numbers, without positions on the page."""
-    influence, position = influence_column(graph), node_positions(graph)
+    graph, influence, position = subject.graph, subject.influence, node_positions(subject.graph)
     circles = rows[rows < graph.order.errors.stop]
     largest = influence[circles].max(initial=0.0) or 1.0
     targets = {target["node"]: target for target in graph.info["targets"]}
+    effects = _effects(subject)
     nodes = []
     for row, values in zip(rows.tolist(), graph.nodes.select(COLUMNS).take(rows).to_pylist(), strict=True):
-        values["position"] = int(position[row])
+        values |= {"position": int(position[row]), "influence": float(influence[row])}
         node = _node(row, values, targets.get(row))
+        node.tooltip = ", ".join([*_facts(values, node, targets.get(row)), *effects(row)])
         if not node.is_box:  # the area is proportional to the influence
             node.diameter = max(DIAMETERS_PT[0], DIAMETERS_PT[1] * max(0.0, influence[row] / largest) ** 0.5)
         nodes.append(node)
     return nodes
+
+
+def _effects(subject: PictureSubject) -> Callable[[int], list[str]]:
+    """Return a function that describes the effect of a node on the heaviest target."""
+    target = subject.targets[0]["node"]
+    effect = total_effects(subject.graph, [target])[0]
+    name = shorten(visible(subject.targets[0]["label"]), LABEL_WIDTHS_PT["logit"])
+
+    def describe(row: int) -> list[str]:
+        return [] if row == target or effect[row] == 0 else [f"effect on {name} {effect[row]:+.4g}"]
+
+    return describe
 
 
 def _node(row: int, values: dict[str, Any], target: dict[str, Any] | None) -> PictureNode:
@@ -97,7 +112,6 @@ def _node(row: int, values: dict[str, Any], target: dict[str, Any] | None) -> Pi
     node.label = shorten(visible(_label(values, target)), LABEL_WIDTHS_PT[kind])
     node.name = f"{KIND_NAMES[kind]} {_full_name(values, node.label)}"
     node.detail = _detail(target) if target else ""
-    node.tooltip = ", ".join([node.name, *_facts(values, node.label)])
     return node
 
 
@@ -111,16 +125,24 @@ def _label(values: dict[str, Any], target: dict[str, Any] | None) -> str:
 
 def _full_name(values: dict[str, Any], label: str) -> str:
     if values["kind"] == "feature":
-        return str(Feature(values["layer"], values["feature"], values["position"]))
-    return str(ErrorNode(values["layer"], values["position"])) if values["kind"] == "error" else label
+        name = str(Feature(values["layer"], values["feature"], values["position"]))
+        return f"{name} {label}" if values["text"] else name
+    if values["kind"] == "error":
+        return str(ErrorNode(values["layer"], values["position"]))
+    return f"{label}@{values['position']}"
 
 
-def _facts(values: dict[str, Any], label: str) -> list[str]:
-    facts = [label] if values["kind"] == "feature" and values["text"] else []
-    if values["kind"] in ("token", "logit"):
-        facts.append(f"position {values['position']}")
-    numbers = ((name, values[name]) for name in ("activation", "influence"))
-    return facts + [f"{name} {value:.4g}" for name, value in numbers if value is not None]
+def _facts(values: dict[str, Any], node: PictureNode, target: dict[str, Any] | None) -> list[str]:
+    """Return the facts of a tooltip: name, probability or kind of a target, activation, influence."""
+    facts = [node.name]
+    if target:
+        is_probability = target["probability"] is not None
+        facts.append(f"probability {node.detail}" if is_probability else f"target: {node.detail}")
+    if values["activation"] is not None:
+        facts.append(f"activation {values['activation']:.4g}")
+    if values["influence"] > 0 or not target:
+        facts.append(f"influence {values['influence']:.4g}")
+    return facts
 
 
 def _detail(target: dict[str, Any]) -> str:

@@ -15,13 +15,17 @@ FORMATS = ("svg", "png", "pdf", "dot")
 
 
 def svg_text(
-    graph: GraphData, *, max_nodes: int = DrawingConfig.max_nodes, max_edges: int = DrawingConfig.max_edges
+    graph: GraphData,
+    *,
+    max_nodes: int = DrawingConfig.max_nodes,
+    max_edges: int = DrawingConfig.max_edges,
+    target: int | str | None = DrawingConfig.target,
 ) -> str:
     """Return the picture of a graph as an `<svg>` element, for a notebook or an HTML page.
 
     The same graph gives the same text. Arguments and errors are those of `render`.
     """
-    return scene_to_svg(build_scene(graph, DrawingConfig(max_nodes, max_edges)))
+    return scene_to_svg(build_scene(graph, DrawingConfig(max_nodes, max_edges, target)))
 
 
 def render(
@@ -30,6 +34,7 @@ def render(
     *,
     max_nodes: int = DrawingConfig.max_nodes,
     max_edges: int = DrawingConfig.max_edges,
+    target: int | str | None = DrawingConfig.target,
 ) -> Path:
     """Draw a graph as SVG, PNG, PDF or DOT, by the suffix of `path`, and return the path.
 
@@ -39,19 +44,21 @@ def render(
 
     Args:
         path: where to write; parent folders are created.
-        max_nodes: show at most this many nodes, the most influential ones; at least 2.
+        max_nodes: show at most this many nodes, the most influential features first; at least 2.
         max_edges: show this many edges, those that carry the most influence, and the strongest edge out of each node;
             at least 1.
+        target: text or node number of the target that the picture is about, or "all"; by default the one that weighs
+            more than all others together, or else all. Nodes that do not influence it are left out.
 
     Raises:
-        ArgumentError: another suffix, or limits that are too small.
+        ArgumentError: another suffix, limits that are too small, or an unknown target.
         DependencyError: Graphviz is not installed, and PNG or PDF was asked for.
     """
     path = Path(path)
     suffix = path.suffix.lower().removeprefix(".")
     if suffix not in FORMATS:
         raise ArgumentError(f"cannot draw {path.name!r}: use a file name that ends in .svg, .png, .pdf or .dot")
-    scene = build_scene(graph, DrawingConfig(max_nodes, max_edges))
+    scene = build_scene(graph, DrawingConfig(max_nodes, max_edges, target))
     if suffix == "svg":
         data = (DECLARATION + scene_to_svg(scene)).encode()
     else:

@@ -12,7 +12,7 @@ from .caption import LegendEntry, PictureText, picture_text
 from .config import DrawingConfig
 from .layout import PageLayout, compute_layout
 from .picture_nodes import PictureNode, picture_nodes
-from .select import EdgeTable, edges_among, strongest_edges, strongest_nodes
+from .select import EdgeTable, edges_among, picture_subject, strongest_edges, strongest_nodes
 from .style import (
     CAPTION_LINE_PT,
     DETAIL_PT,
@@ -120,11 +120,12 @@ class Scene:
 
 def build_scene(graph: GraphData, config: DrawingConfig) -> Scene:
     """Return the picture of a graph, cut to the limits of `config`."""
-    rows = strongest_nodes(graph, config.max_nodes)
-    candidates = edges_among(graph, rows)
+    subject = picture_subject(graph, config.target)
+    rows = strongest_nodes(subject, config.max_nodes)
+    candidates = edges_among(subject, rows)
     edges = strongest_edges(candidates, config.max_edges)
-    nodes = picture_nodes(graph, rows)
-    text = picture_text(graph, nodes, len(edges), len(candidates))
+    nodes = picture_nodes(subject, rows)
+    text = picture_text(subject, nodes, len(edges), len(candidates))
     layout = compute_layout(nodes, edges, text.footer)
     scene = Scene(layout.width, layout.height, text.title)
     _add_axes(scene, layout)
@@ -190,7 +191,7 @@ def _add_edges(scene: Scene, layout: PageLayout, nodes: dict[int, PictureNode], 
             color=POSITIVE if weight > 0 else NEGATIVE,
             opacity=EDGE_OPACITIES[0] + (EDGE_OPACITIES[1] - EDGE_OPACITIES[0]) * (influence / largest) ** 0.5,
             width=EDGE_WIDTHS_PT[0] + (EDGE_WIDTHS_PT[1] - EDGE_WIDTHS_PT[0]) * share,
-            tooltip=f"{below.name} → {above.name}: {weight:+.4g}, {format_percent(share)} of its input",
+            tooltip=f"{below.name} → {above.name}: effect {weight:+.4g}, {format_percent(share)} of its input",
         )
         scene.edges.append(edge)
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from cotrace.graphs.data import GraphData
+from cotrace.graphs.influence import node_influence
+from cotrace.graphs.target_choice import choose_targets, chosen_weights
 
+# Of the nodes that a cut picture shows beside targets and the tokens of a short prompt, at least these shares are left to
+# tokens and error nodes together, and to error nodes.
+OTHERS_SHARE, ERRORS_SHARE = 0.35, 0.15
 MANY_TOKENS = 24  # a cut picture of a longer prompt shows only the tokens of columns that it uses
 
 
@@ -37,62 +43,104 @@ def node_positions(graph: GraphData) -> np.ndarray:
     return graph.column("position", missing=len(graph.info["tokens"]) - 1)
 
 
-def influence_column(graph: GraphData) -> np.ndarray:
-    """Return the column `influence`, (M,), with NaN as 0."""
-    return np.nan_to_num(graph.column("influence"))
+@dataclass(frozen=True)
+class PictureSubject:
+    """What a picture is about: some targets, and the influence of every node on them."""
+
+    graph: GraphData
+    targets: list[dict[str, Any]]
+    """Entries of `graph.info["targets"]`, heaviest first."""
+    influence: np.ndarray
+    """Along the edges of the graph, (M,) float64."""
+    weights: np.ndarray
+    """Weight of every node as a target, (M,) float64; sums to 1."""
 
 
-def strongest_nodes(graph: GraphData, max_nodes: int) -> np.ndarray:
-    """Return the sorted numbers of at most `max_nodes` nodes: targets, then the most influential nodes.
+def picture_subject(graph: GraphData, target: int | str | None = None) -> PictureSubject:
+    """Return the subject of a picture; `target` and errors are those of `choose_targets`."""
+    targets = choose_targets(graph, target)
+    weights = chosen_weights(graph, targets)
+    return PictureSubject(graph, targets, node_influence(graph.csr, weights), weights)
+
+
+def strongest_nodes(subject: PictureSubject, max_nodes: int) -> np.ndarray:
+    """Return the sorted numbers of at most `max_nodes` nodes: targets, features, and the tokens that feed them.
 
     Every column that is used has its token. Features and error nodes without an edge to a shown node give way to the
-    next ones, so that a cut picture shows connected paths.
+    next ones, so that a cut picture shows connected paths. Where the limit allows, every node is shown that influences
+    the targets; with all targets, every node.
     """
-    if graph.order.n_nodes <= max_nodes:
+    graph = subject.graph
+    targets = [target["node"] for target in subject.targets]
+    if len(targets) == len(graph.info["targets"]) and graph.order.n_nodes <= max_nodes:
         return np.arange(graph.order.n_nodes)
     excluded = np.zeros(graph.order.n_nodes, bool)
-    targets = [target["node"] for target in graph.info["targets"]]
     while True:
-        shown = _pick(graph, max_nodes, excluded)
-        dangling = np.setdiff1d(shown, edges_among(graph, shown).source)
+        shown = _Choice(subject, max_nodes, excluded).nodes()
+        dangling = np.setdiff1d(shown, edges_among(subject, shown).source)
         dangling = np.setdiff1d(dangling[dangling < graph.order.errors.stop], targets)
         if not len(dangling):
             return shown
         excluded[dangling] = True
 
 
-def _pick(graph: GraphData, max_nodes: int, excluded: np.ndarray) -> np.ndarray:
-    order, position, influence = graph.order, node_positions(graph), influence_column(graph)
-    token_at = {int(position[row]): row for row in range(order.tokens.start, order.tokens.stop)}
-    shown = _pick_targets(graph, max_nodes, position, token_at)
-    if order.n_tokens <= min(max_nodes // 4, MANY_TOKENS):
-        shown |= set(token_at.values())
-    candidates = np.flatnonzero((influence > 0) & ~excluded)
-    for row in candidates[np.argsort(-influence[candidates], kind="stable")].tolist():
-        if len(shown) >= max_nodes:
-            break
-        if row < order.logits.start:
-            with_token = shown | {row, token_at.get(int(position[row]), row)}
-            shown = with_token if len(with_token) <= max_nodes else shown
-    return np.array(sorted(shown))
+class _Choice:
+    """Nodes of a cut picture, collected in order of importance until there are `max_nodes`."""
+
+    def __init__(self, subject: PictureSubject, max_nodes: int, excluded: np.ndarray):
+        self.subject, self.order, self.max_nodes = subject, subject.graph.order, max_nodes
+        self.position = node_positions(subject.graph)
+        tokens = self.order.tokens
+        self.token_at = {int(self.position[row]): row for row in range(tokens.start, tokens.stop)}
+        self.candidates = (subject.influence > 0) & ~excluded
+        self.shown: set[int] = set()
+
+    def nodes(self) -> np.ndarray:
+        """Return the sorted numbers of the chosen nodes."""
+        order = self.order
+        self._add([target["node"] for target in self.subject.targets], max(2, self.max_nodes // 2))
+        if order.n_tokens <= min(self.max_nodes // 4, MANY_TOKENS):
+            self.shown |= set(self.token_at.values())
+        free = self.max_nodes - len(self.shown)
+        features = self._ranked(self.subject.influence, order.features)
+        self._add(features, self.max_nodes - round(free * OTHERS_SHARE))
+        self._add(self._ranked(self._fed(), order.tokens), self.max_nodes - round(free * ERRORS_SHARE))
+        self._add(self._ranked(self.subject.influence, order.errors), self.max_nodes)
+        self._add(features, self.max_nodes)
+        self._add(self._ranked(self.subject.influence, order.tokens), self.max_nodes)
+        return np.array(sorted(self.shown))
+
+    def _ranked(self, score: np.ndarray, part: slice) -> list[int]:
+        nodes = np.arange(part.start, part.stop)
+        nodes = nodes[self.candidates[nodes] & (score[nodes] > 0)]
+        return nodes[np.argsort(-score[nodes], kind="stable")].tolist()
+
+    def _add(self, nodes: list[int], limit: int) -> None:
+        """Show nodes, each with the token of its column, as long as at most `limit` nodes are shown."""
+        for node in nodes:
+            with_token = self.shown | {node, self.token_at.get(int(self.position[node]), node)}
+            if len(with_token) <= limit:
+                self.shown = with_token
+            elif len(self.shown) >= limit:
+                break
+
+    def _fed(self) -> np.ndarray:
+        """Return the influence that passes from each node directly into the shown features, (M,)."""
+        fed = np.zeros(self.order.n_nodes)
+        for node in sorted(self.shown):
+            if node < self.order.n_features:
+                sources, weights = self.subject.graph.csr.row(node)
+                share = np.abs(weights) / (np.abs(weights).sum(dtype=np.float64) or 1.0)
+                fed[sources] += share * (self.subject.influence + self.subject.weights)[node]
+        return fed
 
 
-def _pick_targets(graph: GraphData, max_nodes: int, position: np.ndarray, token_at: dict[int, int]) -> set[int]:
-    """Return the heaviest targets and their tokens: at most half of the nodes, the rest is for their sources."""
-    shown: set[int] = set()
-    for target in sorted(graph.info["targets"], key=lambda target: -target["weight"]):
-        node = target["node"]
-        with_token = shown | {node, token_at.get(int(position[node]), node)}
-        if len(with_token) <= max(2, max_nodes // 2):
-            shown = with_token
-    return shown
-
-
-def edges_among(graph: GraphData, nodes: np.ndarray) -> EdgeTable:
+def edges_among(subject: PictureSubject, nodes: np.ndarray) -> EdgeTable:
     """Return all edges between the given nodes; shares are of the target's whole row."""
+    graph = subject.graph
     inside = np.zeros(graph.order.n_nodes, bool)
     inside[nodes] = True
-    mass = influence_column(graph) + graph.target_weights
+    mass = subject.influence + subject.weights
     parts: list[tuple[np.ndarray, ...]] = []
     for target in nodes.tolist():  # row by row: a traced graph can have far more edges than the picture
         sources, weights = graph.csr.row(target)
