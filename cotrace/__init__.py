@@ -27,17 +27,19 @@ from cotrace.common.errors import (
     ResourceError,
 )
 from cotrace.graphs import Graph, open_graph
-from cotrace.graphs.nodes import ErrorNode, Feature
+from cotrace.graphs.nodes import ErrorNode, Feature, Token
 
 if TYPE_CHECKING:
     from cotrace.attribution.interventions.edits import (
         Direction,
         Edit,
         Supernode,
+        TokenReplacement,
         ablate,
         add,
         multiply,
         nodes_of,
+        replace_with,
         set_to,
     )
     from cotrace.attribution.interventions.generate import Generation
@@ -70,6 +72,8 @@ __all__ = [  # without `open`: `from cotrace import *` must not replace the buil
     "PromptError",
     "ResourceError",
     "Supernode",
+    "Token",
+    "TokenReplacement",
     "TracePlan",
     "__version__",
     "ablate",
@@ -78,6 +82,7 @@ __all__ = [  # without `open`: `from cotrace import *` must not replace the buil
     "load",
     "multiply",
     "nodes_of",
+    "replace_with",
     "set_to",
     "trace_many",
 ]
@@ -93,7 +98,8 @@ LAZY_IMPORTS = {  # name: the module that defines it and imports torch
     "evaluate_transcoders": "cotrace.evaluation",
     "load": "cotrace.loading",
     "trace_many": "cotrace.batch",
-    **dict.fromkeys(("Direction", "Edit", "Supernode", "ablate", "add", "multiply", "nodes_of", "set_to"), EDITS),
+    **dict.fromkeys(("Direction", "Edit", "Supernode", "TokenReplacement"), EDITS),
+    **dict.fromkeys(("ablate", "add", "multiply", "nodes_of", "replace_with", "set_to"), EDITS),
 }
 
 

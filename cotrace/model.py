@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cotrace.attribution.interventions.config import InterventionConfig, SamplingConfig
 from cotrace.attribution.interventions.context import PromptContext
-from cotrace.attribution.interventions.edits import ErrorNode, Feature, Intervention, Supernode
+from cotrace.attribution.interventions.edits import ErrorNode, Feature, Intervention, Supernode, Token
 from cotrace.attribution.interventions.generate import Generation, GenerationRunner, generate
 from cotrace.attribution.interventions.intervene import intervene, prepare, require_memory
 from cotrace.attribution.interventions.patch import PatchResult, patch
@@ -223,7 +223,8 @@ class Model:
         Args:
             prompt: a text, token ids, or a chat.
             edits: what to change, `{Feature(12, 345, position=4): ablate(), …}`. Nodes are `Feature`, `ErrorNode`,
-                `Direction` and `Supernode`; edits are `ablate()`, `set_to(x)`, `add(x)` and `multiply(x)`.
+                `Token`, `Direction` and `Supernode`; edits are `ablate()`, `set_to(x)`, `add(x)`, `multiply(x)` and,
+                of tokens, `replace_with(token)`.
             freeze: what keeps its value from the run without edits. "none": nothing, the model responds. "attention":
                 attention patterns. "all": attention patterns, norm scales, error nodes and the activations of all
                 features that are not edited; an edit then moves every node by exactly its edges.
@@ -325,14 +326,14 @@ class Model:
         self,
         clean: PromptLike,
         corrupted: PromptLike,
-        nodes: Iterable[Feature | ErrorNode | Supernode],
+        nodes: Iterable[Feature | ErrorNode | Token | Supernode],
         *,
         freeze: str = InterventionConfig.freeze,
         layers: Iterable[int] | None = InterventionConfig.layers,
         errors: str = InterventionConfig.errors,
         masked_positions: Sequence[int] | None = None,
     ) -> PatchResult:
-        """Patch activations (Vig et al. 2020; Heimersheim and Nanda 2024) of features and error nodes.
+        """Patch activations (Vig et al. 2020; Heimersheim and Nanda 2024) of features, error nodes and tokens.
 
         Runs the corrupted prompt with `nodes` set to their values in the clean prompt, position by position.
         `result.recovered(token, other)` returns how much of the clean prompt's logit, or logit difference, comes back.
@@ -363,7 +364,7 @@ class Model:
 
         Args:
             graph: a graph of this model with these transcoders, whose targets are tokens, differences or features.
-            nodes: number of the most influential features to ablate one by one, besides ten error nodes.
+            nodes: number of the most influential features to ablate one by one, besides ten error nodes and ten tokens.
             sample: number of features drawn at random from the whole graph. The most influential features alone cover
                 a small part of the range, which weakens correlations.
             controls: number of random sets of active features, of the same size, for each ablated set.

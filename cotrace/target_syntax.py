@@ -21,8 +21,6 @@ def parse_target(text: str) -> ParsedTarget:
     a token. Raises ArgumentError for a malformed difference or feature.
     """
     kind, _, rest = text.partition(":")
-    if kind == "id" and rest.isdecimal():
-        return int(rest)
     if kind == "diff":
         pair = rest.split("|")
         if len(pair) != 2 or not all(pair):
@@ -35,7 +33,13 @@ def parse_target(text: str) -> ParsedTarget:
         if not isinstance(feature.position, int):
             raise ArgumentError(f"invalid target {text!r}: expected one position, such as L17#264@5")
         return feature
-    return text
+    return parse_token(text)
+
+
+def parse_token(text: str) -> str | int:
+    """Return the token that a text names: an id for `id:1234`, else the text itself."""
+    kind, _, rest = text.partition(":")
+    return int(rest) if kind == "id" and rest.isdecimal() else text
 
 
 def parse_targets(texts: Sequence[str]) -> list[ParsedTarget] | Literal["next"]:

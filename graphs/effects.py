@@ -18,15 +18,16 @@ def ablation_effects(graph: GraphData, removed: Sequence[Iterable[int]], others_
 
     Args:
         graph: the graph.
-        removed: K sets of features and error nodes.
+        removed: K sets of features, error nodes and tokens.
         others_respond: whether other features respond; if not, they keep their activations, and their values
             are the changes of their inputs.
 
     Returns:
-        Changes. For removed nodes, minus the activation of a feature and -1 for an error node; 0 for tokens.
+        Changes. For removed nodes, minus the activation of a feature, and -1 for an error node or token; 0 for others
+        of these two.
 
     Raises:
-        ArgumentError: a node is not a feature or error node of the graph.
+        ArgumentError: a node is a target that is not a feature, or is not in the graph.
     """
     sets = [_changeable(graph, nodes) for nodes in removed]
     activation_M = np.nan_to_num(graph.column("activation"), nan=0.0).astype(np.float64)
@@ -57,13 +58,13 @@ def total_effects(graph: GraphData, targets: Sequence[int]) -> np.ndarray:
 
 
 def pair_influence(graph: GraphData, sources: Iterable[int]) -> np.ndarray:
-    """Return the influence of K features or error nodes on every node, (K, M).
+    """Return the influence of K features, error nodes or tokens on every node, (K, M).
 
     That is the share of the weight of all paths into a node that start at each source, in `Ahat + Ahat^2 + ...`
     with rows that sum to 1 (Ameisen et al. 2025, "Evaluating Mechanistic Faithfulness", where it is compared
     with ablations). `Graph.influence` is the same for the targets.
 
-    Raises ArgumentError for a node that is not a feature or error node of the graph, or is named twice.
+    Raises ArgumentError for a node that is a target and not a feature, is not in the graph, or is named twice.
     """
     nodes = _changeable(graph, sources)
     influence_MK = np.zeros((graph.order.n_nodes, len(nodes)))
@@ -72,12 +73,14 @@ def pair_influence(graph: GraphData, sources: Iterable[int]) -> np.ndarray:
 
 
 def _changeable(graph: GraphData, nodes: Iterable[int]) -> np.ndarray:
-    """Return nodes as an array, after a check that they are distinct features and errors: compiled loops do not check."""
-    array, changeable = np.array(list(nodes)), graph.order.n_features + graph.order.n_errors
+    """Return nodes as an array, after a check that they are distinct and editable: compiled loops do not check."""
+    array, changeable = np.array(list(nodes)), graph.order.n_editable
     if not array.size:
         return np.empty(0, np.int64)
     if array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= changeable:
-        raise ArgumentError(f"only features and errors can be ablated, the nodes 0 … {changeable - 1} of this graph")
+        raise ArgumentError(
+            f"only features, errors and tokens can be ablated, the nodes 0 … {changeable - 1} of this graph"
+        )
     if len(np.unique(array)) < len(array):
         raise ArgumentError("a node is named twice; name each once")
     return array.astype(np.int64)

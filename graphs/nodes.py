@@ -1,6 +1,6 @@
-"""Features and error nodes as users name them, and the one text form of both.
+"""Features, error nodes and tokens as users name them, and the one text form of each.
 
-A feature is written `L17#264`, an error node `L17#error`. Positions follow an `@`: `L17#264@5`, `L17#264@-1`,
+A feature is written `L17#264`, an error node `L17#error`, a token `token`. Positions follow an `@`: `L17#264@5`, `L17#264@-1`,
 `L17#264@2:6`, `L17#264@3,5`, `L17#264@generated`. Without an `@` all positions are meant.
 """
 
@@ -20,6 +20,7 @@ Position = int | Sequence[int] | range | slice | str
 _NODE = re.compile(
     r"\s*L(?P<layer>[0-9]{1,6})\s*(?:#\s*(?P<feature>[0-9]{1,9})|#?\s*(?P<error>error))\s*(?:@\s*(?P<position>.+?))?\s*"
 )
+_TOKEN = re.compile(r"\s*token\s*(?:@\s*(?P<position>.+?))?\s*")
 _NEURONPEDIA = re.compile(r"\s*(?P<layer>[0-9]{1,6})_(?P<feature>[0-9]{1,9})(?:_(?P<position>[0-9]{1,6}))?\s*")
 _RANGE = re.compile(r"\s*(-?[0-9]{1,6})(?::(-?[0-9]{1,6}))?\s*")
 
@@ -56,7 +57,7 @@ class Feature:
         """
         node = parse_node(text)
         if not isinstance(node, cls):
-            raise ArgumentError(f"{text!r} is an error node; expected a feature such as L17#264@5")
+            raise ArgumentError(f"{text!r} is not a feature; expected one such as L17#264@5")
         return node
 
 
@@ -78,18 +79,36 @@ class ErrorNode:
         return f"L{self.layer}#error{format_position(self.position)}"
 
 
-def parse_node(text: str) -> Feature | ErrorNode:
-    """Return the feature or error node that a text names: `L17#264@5`, `L17#error@5` or `17_264_5`.
+@dataclass(frozen=True)
+class Token:
+    """The node of a token: its embedding, (D,), scaled by sqrt(D) as it enters the residual stream.
+
+    `position` is as in `Feature`, except that masked positions can be named too. The text form is `token@5`.
+    """
+
+    position: Position = "all"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "position", normalized_position(self.position))
+
+    def __str__(self) -> str:
+        return f"token{format_position(self.position)}"
+
+
+def parse_node(text: str) -> Feature | ErrorNode | Token:
+    """Return the node that a text names: `L17#264@5` or `17_264_5`, `L17#error@5`, or `token@5`.
 
     Spaces between the parts are ignored. Raises ArgumentError for any other text.
     """
-    match = _NEURONPEDIA.fullmatch(text) or _NODE.fullmatch(text)
+    match = _NEURONPEDIA.fullmatch(text) or _NODE.fullmatch(text) or _TOKEN.fullmatch(text)
     if match is None:
         raise ArgumentError(
-            f"invalid node {text!r}: expected a feature such as L17#264@5 or an error node such as L17#error@5"
+            f"invalid node {text!r}: expected a feature such as L17#264@5, an error node such as L17#error@5, or token@5"
         )
-    layer = int(match["layer"])
     position = "all" if match["position"] is None else parse_position(match["position"])
+    if match.re is _TOKEN:
+        return Token(position)
+    layer = int(match["layer"])
     if match.groupdict().get("error"):
         return ErrorNode(layer, position)
     return Feature(layer, int(match["feature"]), position)

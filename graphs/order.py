@@ -63,6 +63,11 @@ class NodeOrder:
         """Rows of the targets that are not features: tokens, differences, directions."""
         return self._slice(NodeKind.LOGIT)
 
+    @property
+    def n_editable(self) -> int:
+        """Number of features, errors and tokens: the nodes that an intervention can edit are the first of all nodes."""
+        return self.n_nodes - self.n_logits
+
     def _slice(self, kind: NodeKind) -> slice:
         start = sum(self.counts[:kind])
         return slice(start, start + self.counts[kind])

@@ -68,6 +68,22 @@ def hf_model(model_folder):
 
 
 @pytest.fixture(scope="module")
+def reference_of(model_of, hf_model):
+    """Return a function from a kind and masked positions to the dense reference of `prompt()`, or of other token ids."""
+    from helpers.interventions import reference_factory
+
+    return reference_factory(model_of, hf_model)
+
+
+@pytest.fixture(scope="module")
+def worded(model_folder, transcoder_spec, tmp_path_factory):
+    """Return a model with a tokenizer and a chat template, whose tokens 1 and 5 end a text and a turn."""
+    from helpers.interventions import load_with_tokenizer
+
+    return load_with_tokenizer(model_folder, transcoder_spec, tmp_path_factory.mktemp("worded"))
+
+
+@pytest.fixture(scope="module")
 def one_thread():
     """Use one thread each in torch and numba: in tiny products, several mostly wait for one another."""
     import numba

@@ -28,8 +28,8 @@ CHANGES = {
 class Edit(NamedTuple):
     """One edit of one node at one position."""
 
-    kind: str  # "feature", "error" or "direction"
-    layer: int
+    kind: str  # "feature", "error", "direction" or "token"
+    layer: int | None  # None for a token
     position: int
     what: Any  # the feature's number, or the direction (D,)
     change: str
@@ -100,7 +100,10 @@ class Reference:
         config, text, plain, done = self.hf_model.config, self.hf_model.model, self.plain, ReferenceRun()
         n_layers = config.num_hidden_layers
         frozen = set() if freeze == "none" else set(range(n_layers) if layers is None else layers)
-        resid = text.embed_tokens.weight[self.ids].double() * config.hidden_size**0.5
+        resid = self.embeddings(self.ids)
+        for edit in edits:
+            if edit.kind == "token":
+                resid[edit.position] = edit.of(resid[edit.position])
         for index, block in enumerate(text.layers):
             here = [edit for edit in edits if edit.layer == index]
             is_frozen = freeze == "all" and index in frozen
@@ -127,6 +130,10 @@ class Reference:
         done.final_scale = plain.final_scale if all_frozen else norm_scale(resid, text.norm, config)
         done.logits = (resid * done.final_scale) @ self.hf_model.lm_head.weight.double().T
         return done
+
+    def embeddings(self, ids: list[int]) -> Tensor:
+        """Return the embeddings (P, D) of token ids as they enter the residual stream."""
+        return self.hf_model.model.embed_tokens.weight[ids].double() * self.hf_model.config.hidden_size**0.5
 
     def _mlp(self, index: int, block, x: Tensor, here: list[Edit], done: ReferenceRun, is_frozen: bool, errors: str):
         """Return the MLP's output (P, D) with edits, and the scale of its norm."""

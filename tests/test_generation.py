@@ -5,7 +5,7 @@ import functools
 import pytest
 import torch
 from helpers import interventions
-from helpers.interventions import EDITS, NODES, direction, load_with_tokenizer
+from helpers.interventions import EDITS, NODES, direction
 from intervention_reference import Edit, Reference, dense_layers
 from tiny import KINDS, LAYERS, WIDTH, prompt
 from tiny_checkpoints import SPECIALS, WORDS
@@ -21,11 +21,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 SETTINGS = {**interventions.SETTINGS, "some-layers": {"freeze": "all", "layers": [0, 2]}}
 NEW = 9  # tokens: with the prompt's 11 more than twice the sliding window of 4
 PLACES = ["generated", "all", "prompt", 4]
-
-
-@pytest.fixture(scope="module")
-def worded(model_folder, transcoder_spec, tmp_path_factory):
-    return load_with_tokenizer(model_folder, transcoder_spec, tmp_path_factory.mktemp("worded"))
 
 
 def with_settings(kinds):

@@ -9,7 +9,7 @@ from helpers.interventions import OTHER, SETTINGS, SHORT, UNIT, direction
 from tiny import LAYERS, WIDTH, prompt
 
 import cotrace
-from cotrace import Direction, ErrorNode, Feature, Supernode, ablate, add, multiply, set_to
+from cotrace import Direction, ErrorNode, Feature, Supernode, Token, ablate, add, multiply, replace_with, set_to
 from cotrace.attribution.interventions import generate, intervene
 from cotrace.attribution.interventions.forward import InterventionRunner
 from cotrace.attribution.interventions.layer_modes import LayerMode
@@ -28,6 +28,7 @@ CONFLICTS = {
     "within": {Supernode([F(position=4), F(position=(4, 5))]): ablate()},
     "error": {ErrorNode(1, position=4): ablate(), ErrorNode(1): multiply(2)},
     "generated": {F(position="generated"): add(1), F(position="all"): add(2)},
+    "token": {Token(4): replace_with(5), Token([3, 4]): ablate()},
 }
 
 
@@ -87,8 +88,21 @@ IMPOSSIBLE = {
     "short vector": ({ErrorNode(1, position=4): set_to(UNIT[:-1])}, r"of shape \(20,\)"),
     "matrix": ({ErrorNode(1, position=4): set_to(UNIT[None])}, r"of shape \(20,\)"),
     "width": ({D(torch.ones(19)): add(1)}, r"\(19,\) and the model's width is \(20,\)"),
-    "token": ({5: ablate()}, "use a Feature, ErrorNode, Direction or Supernode"),
-    "number as change": ({F(position=4): 0}, r"use ablate\(\), set_to\(x\), add\(x\) or multiply\(x\)"),
+    "a number": ({5: ablate()}, "use a Feature, ErrorNode, Token, Direction or Supernode"),
+    "number as change": ({F(position=4): 0}, r"use ablate\(\), set_to\(x\), add\(x\), multiply\(x\), or replace_with"),
+    "position of a token": ({Token(11): ablate()}, "outside the prompt of 11 tokens"),
+    "token twice": ({Token([4, -7]): ablate()}, "names a position twice"),
+    "token by a number": (
+        {Token(4): set_to(5)},
+        r"of shape \(20,\), not a number; or replace it: replace_with\(token\)",
+    ),
+    "token by a short vector": ({Token(4): add(UNIT[:-1])}, r"of shape \(20,\)"),
+    "replaced feature": ({F(position=4): replace_with(5)}, r"L1#3@4 is not a token, so replace_with\(5\) does not fit"),
+    "replaced member": ({Supernode([Token(4), F(position=4)]): replace_with(5)}, "L1#3@4 is not a token"),
+    "replaced by an unknown id": ({Token(4): replace_with(99)}, "token id 99 is outside the vocabulary"),
+    "replaced by a text": ({Token(4): replace_with("hot")}, "no tokenizer"),
+    "replaced by another position": ({Token(4): replace_with(Token(11))}, "outside the prompt of 11 tokens"),
+    "replaced by new tokens": ({Token(4): replace_with(Token("generated"))}, "token@generated is at no position"),
     "function as change": ({F(position=4): ablate}, r"use ablate\(\)"),
     "no mapping": ([[F(position=4), ablate()]], "an intervention is a dict from nodes to edits"),
     "a node": (F(position=4), "an intervention is a dict from nodes to edits"),
@@ -139,8 +153,15 @@ UNMADE = {
     "half a feature": (lambda: Feature(1, 0.5), "must be an integer"),
     "layer by name": (lambda: ErrorNode("last"), "must be an integer"),
     "empty supernode": (lambda: Supernode([], "none"), "at least one"),
-    "supernode of directions": (lambda: Supernode([D(UNIT)]), "each a Feature or ErrorNode"),
-    "supernode of supernodes": (lambda: Supernode([Supernode([F(position=4)])]), "each a Feature or ErrorNode"),
+    "supernode of directions": (lambda: Supernode([D(UNIT)]), "each a Feature, ErrorNode or Token"),
+    "supernode of supernodes": (lambda: Supernode([Supernode([F(position=4)])]), "each a Feature, ErrorNode or Token"),
+    "token by name": (lambda: Token(" hot"), "expected int, list, range, slice"),
+    "half a token": (lambda: Token(1.5), "must be an integer"),
+    "replaced by nothing": (lambda: replace_with(), "nothing to replace a token with"),
+    "replaced by a list": (lambda: replace_with([5, 6]), "each as one argument"),
+    "replaced by a feature": (lambda: replace_with(F(position=4)), "expected an exact text, an id or Token"),
+    "replaced by true": (lambda: replace_with(True), "expected an exact text, an id or Token"),
+    "set to a text": (lambda: set_to(" cold"), r"replace_with\(…\) takes a token's text"),
 }
 
 
@@ -294,7 +315,7 @@ def test_invalid_patches_are_refused(model_of):
     model = model_of("clt")
     for corrupted, nodes, message in (
         (SHORT, [F(position=4)], "of the same length"),
-        (OTHER, [D(UNIT)], "name features and error nodes"),
+        (OTHER, [D(UNIT)], "name features, error nodes and tokens"),
         (OTHER, [], "name at least one"),
         (OTHER, [F(position="generated")], "generated"),
         (OTHER, [F(position=4), F(position="all")], "name each once"),
@@ -305,14 +326,15 @@ def test_invalid_patches_are_refused(model_of):
             model.patch(prompt(), corrupted, nodes)
 
 
-def test_only_features_and_errors_of_a_graph_can_be_edited(model_of):
+def test_targets_of_a_graph_cannot_be_edited(model_of):
     graph = model_of("clt").trace(SHORT, max_targets=1)
     order = graph.order
-    feature, error = cotrace.nodes_of(graph, [np.int64(order.n_features - 1), order.n_features + 8])
-    assert (feature, error) == (
+    nodes = [np.int64(order.n_features - 1), order.n_features + 8, order.tokens.start + 5]
+    assert cotrace.nodes_of(graph, nodes) == [
         Feature(2, int(graph.column("feature")[order.n_features - 1]), position=6),
         ErrorNode(1, position=1),
-    )
-    for node in (order.tokens.start, order.n_nodes, -1):
-        with pytest.raises(ValueError, match=f"node {node} is not a feature or an error node"):
+        Token(5),
+    ]
+    for node in (order.logits.start, order.n_nodes, -1):
+        with pytest.raises(ValueError, match=f"node {node} is not a feature, error node or token"):
             cotrace.nodes_of(graph, [node])

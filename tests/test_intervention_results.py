@@ -17,7 +17,6 @@ from helpers.interventions import (
     edit_cases,
     gap,
     intervention_of,
-    load_with_tokenizer,
 )
 from tiny import prompt
 from tiny_checkpoints import SPECIALS, WORDS
@@ -28,11 +27,6 @@ from cotrace.attribution.interventions import runs
 from cotrace.attribution.interventions.edit_plan import EditPlan
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module")
-def worded(model_folder, transcoder_spec, tmp_path_factory):
-    return load_with_tokenizer(model_folder, transcoder_spec, tmp_path_factory.mktemp("worded"))
 
 
 # Results

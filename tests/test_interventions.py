@@ -17,16 +17,14 @@ from helpers.interventions import (
     edit_cases,
     gap,
     intervention_of,
-    load_with_tokenizer,
     middle_feature,
-    reference_factory,
     with_settings,
 )
 from intervention_reference import Edit
 from tiny import KINDS, LAYERS, WIDTH, prompt
 
 import cotrace
-from cotrace import Direction, ErrorNode, Feature, Supernode, ablate, add, multiply, set_to
+from cotrace import Direction, ErrorNode, Feature, Supernode, Token, ablate, add, multiply, replace_with, set_to
 from cotrace.attribution.interventions import runs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -40,23 +38,13 @@ EVERY = pytest.mark.parametrize(("kind", "setting"), with_settings(KINDS))
 FEW = pytest.mark.parametrize(("kind", "setting"), with_settings(["clt-affine", "per-layer", "neurons"]))
 
 
-@pytest.fixture(scope="module")
-def reference_of(model_of, hf_model):
-    return reference_factory(model_of, hf_model)
-
-
-@pytest.fixture(scope="module")
-def worded(model_folder, transcoder_spec, tmp_path_factory):
-    return load_with_tokenizer(model_folder, transcoder_spec, tmp_path_factory.mktemp("worded"))
-
-
 # Edges
 
 
 @pytest.mark.parametrize("masked", MASKED.values(), ids=MASKED)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_frozen_edit_changes_every_node_by_exactly_its_edge(model_of, kind, masked):
-    """Several edits change it by the sum of edges: features at several layers, several at one position, and errors."""
+    """Several edits change it by the sum of edges: features at several layers, several at one position, errors, tokens."""
     model, ids = model_of(kind), prompt(9)
     graph = model.trace(ids, max_targets=4, masked_positions=masked)
     order, edges = graph.order, graph.adjacency().toarray()
@@ -64,10 +52,11 @@ def test_a_frozen_edit_changes_every_node_by_exactly_its_edge(model_of, kind, ma
     sources = [
         *range(0, order.n_features, 11),
         *np.arange(order.n_nodes)[order.errors][edges[:, order.errors].any(0)][::4],
+        *range(order.tokens.start, order.tokens.stop),
     ]
     edits, moves = [], []
     for number, node in enumerate(map(int, sources)):
-        if node >= order.n_features:  # an error node's edges are those of its whole vector
+        if node >= order.n_features:  # edges of an error node or a token are those of its whole vector
             edit, share = ((ablate(), -1), (multiply(2.5), 1.5))[number % 2]
         else:
             a = activation[node]
@@ -75,7 +64,7 @@ def test_a_frozen_edit_changes_every_node_by_exactly_its_edge(model_of, kind, ma
             edit, share = choices[number % 4]
         edits.append({cotrace.nodes_of(graph, [node])[0]: edit})
         moves.append(share * edges[:, node])
-    assert {next(iter(c)).layer for c in edits} == set(range(LAYERS))
+    assert {getattr(next(iter(c)), "layer", "token") for c in edits} == {*range(LAYERS), "token"}
     together = sorted({*sources, sources[0] + 1, sources[3] + 1, sources[-1]})  # neighbours share a position
     edits.append({node: ablate() for node in cotrace.nodes_of(graph, together)})
     moves.append(-edges[:, together].sum(1))
@@ -271,6 +260,7 @@ def no_ops(model):
         "add": {node: add(0), everywhere: add(0.0), ErrorNode(0): add(torch.zeros(WIDTH))},
         "set_to": {node: set_to(value)},
         "direction": {Direction(1, direction(), position=4): add(0), Direction(0, direction()): multiply(1)},
+        "token": {Token(4): replace_with(Token(4)), Token([0, 5]): multiply(1), Token(6): add(torch.zeros(WIDTH))},
     }
 
 

@@ -11,9 +11,7 @@ from helpers.interventions import (
     SETTINGS,
     active_at,
     gap,
-    load_with_tokenizer,
     middle_feature,
-    reference_factory,
     with_settings,
 )
 from intervention_reference import Edit
@@ -23,16 +21,6 @@ from cotrace import ErrorNode, Feature, Supernode, set_to
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FEW = pytest.mark.parametrize(("kind", "setting"), with_settings(["clt-affine", "per-layer", "neurons"]))
-
-
-@pytest.fixture(scope="module")
-def reference_of(model_of, hf_model):
-    return reference_factory(model_of, hf_model)
-
-
-@pytest.fixture(scope="module")
-def worded(model_folder, transcoder_spec, tmp_path_factory):
-    return load_with_tokenizer(model_folder, transcoder_spec, tmp_path_factory.mktemp("worded"))
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 import cotrace
-from cotrace import Direction, ErrorNode, Feature, Supernode
+from cotrace import Direction, ErrorNode, Feature, Supernode, Token, replace_with
 from cotrace.cli.comparison import MARK, readable
 from cotrace.cli.edit_syntax import parse_edited_node, parse_edits, read_direction
 from cotrace.cli.options import positions
@@ -64,6 +64,11 @@ def vector(tmp_path):
         ("L5#123@all", Feature(5, 123, position="all")),
         ("L5 error@4", ErrorNode(5, position=4)),
         ("L5error", ErrorNode(5)),
+        ("token@4", Token(4)),
+        (" token @ -1 ", Token(-1)),
+        ("token@2:4", Token([2, 3])),
+        ("token", Token()),
+        ("token@2 + L5#1+token@4", Supernode([Token(2), Feature(5, 1), Token(4)])),
         ("L5#1+L6#2@4", Supernode([Feature(5, 1), Feature(6, 2, position=4)])),
         (
             "L5 #1@4 + L6 error@4 + L7#3",
@@ -81,7 +86,7 @@ places = st.one_of(
     st.lists(st.integers(-999, 999) | st.integers(-2, 4), min_size=2, max_size=4, unique=True),
 )
 features = st.builds(Feature, st.integers(0, 99), st.integers(0, 10**6), position=places)
-nodes = st.one_of(features, st.builds(ErrorNode, st.integers(0, 99), position=places))
+nodes = st.one_of(features, st.builds(ErrorNode, st.integers(0, 99), position=places), st.builds(Token, places))
 
 
 @settings(deadline=None)
@@ -113,7 +118,7 @@ def test_edits_as_users_write_them(vector):
         "ablate": ["L1#1", "L2 error@4 + L2#5"],
         "set": ["L1#2=2.5"],
         "add": ["L1#3@-1 = -1e-3", f"L3:{vector}@generated=+4"],
-        "multiply": ["L2 error@5=0.5"],
+        "multiply": ["L2 error@5=0.5", "token@6=0"],
     }
     edits = parse_edits(given)
     direction = next(node for node in edits if isinstance(node, Direction))
@@ -128,7 +133,24 @@ def test_edits_as_users_write_them(vector):
         Feature(1, 3, position=-1): cotrace.add(-1e-3),
         direction: cotrace.add(4),
         ErrorNode(2, position=5): cotrace.multiply(0.5),
+        Token(6): cotrace.multiply(0),
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "node", "edit"),
+    [
+        ("token@4= cold", Token(4), replace_with(" cold")),
+        ("token@4==", Token(4), replace_with("=")),
+        ("token@4=L5#1=2", Token(4), replace_with("L5#1=2")),
+        ("token@-1=id:264", Token(-1), replace_with(264)),
+        ("token@3,5= cold| warm|id:7", Token([3, 5]), replace_with(" cold", " warm", 7)),
+        ("token@4=token@2", Token(4), replace_with(Token(2))),
+        ("token@4 + token@6= cold", Supernode([Token(4), Token(6)]), replace_with(" cold")),
+    ],
+)
+def test_replacements_of_tokens_as_users_write_them(text, node, edit):
+    assert parse_edits({"set": [text]}) == {node: edit}
 
 
 @pytest.mark.parametrize(
@@ -144,6 +166,14 @@ def test_edits_as_users_write_them(vector):
         ("ablate", "L5#1 +", "invalid node"),
         ("ablate", "L5#1@", "invalid node"),
         ("ablate", "L5#1=2", "invalid node"),
+        ("ablate", "token 4", "invalid node"),
+        ("set", "token@4", "there is no '='"),
+        ("set", "token@4=", "a token is empty"),
+        ("set", "token@4= cold|", "a token is empty"),
+        ("set", "token@4 + L5#1= cold", "' cold' is not a number"),
+        ("set", "token@4 + L5#1=2", "a token is a vector"),
+        ("add", "token@4=2", "a token is a vector"),
+        ("add", "token@4= cold", "' cold' is not a number"),
         ("ablate", "L5:direction.pt", "invalid node"),
         ("ablate", "L5#1@here", "one of 'all', 'prompt', 'generated'"),
         ("ablate", "L5#1@4,", "with commas"),

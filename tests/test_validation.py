@@ -39,7 +39,7 @@ def whole(model):
 
 @pytest.fixture(scope="module")
 def validated(model, whole):
-    return model.validate(whole, groups={"mine": [0, 5]}, **FEW)
+    return model.validate(whole, groups={"mine": [0, 5, whole.order.tokens.start + 3]}, **FEW)
 
 
 # --- predicted effects ------------------------------------------------------------------------
@@ -67,23 +67,23 @@ def dense_effects(graph, removed, others_respond):
 @settings(max_examples=40, deadline=None)
 @given(graphs(dtype=np.float64))
 def test_effects_along_edges_solve_the_linear_equations(graph):
-    changeable = graph.order.n_features + graph.order.n_errors
-    removed = [range(0, changeable, 3), range(min(1, changeable)), ()]
+    changeable = graph.order.n_features + graph.order.n_errors + graph.order.n_tokens
+    removed = [range(0, changeable, 3), range(min(1, changeable)), range(graph.order.errors.stop, changeable), ()]
     for others_respond in (True, False):
         expected = dense_effects(graph, removed, others_respond)
         found = ablation_effects(graph, removed, others_respond)
         assert np.allclose(found, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max(initial=1))
 
 
-def test_only_features_and_errors_can_be_ablated():
+def test_only_features_errors_and_tokens_can_be_ablated():
     graph = random_graph()
-    for node in (-1, graph.order.tokens.start, graph.order.n_nodes):
+    for node in (-1, graph.order.logits.start, graph.order.n_nodes):
         for effects in (lambda nodes: ablation_effects(graph, [nodes]), lambda nodes: pair_influence(graph, nodes)):
-            with pytest.raises(ValueError, match="only features and errors"):
+            with pytest.raises(ValueError, match="only features, errors and tokens"):
                 effects([node])
-            with pytest.raises(ValueError, match="only features and errors"):
+            with pytest.raises(ValueError, match="only features, errors and tokens"):
                 effects([1.7])
-            with pytest.raises(ValueError, match="only features and errors"):
+            with pytest.raises(ValueError, match="only features, errors and tokens"):
                 effects([True])
             with pytest.raises(ValueError, match="named twice"):
                 effects([3, 3])
@@ -114,7 +114,7 @@ def test_with_everything_frozen_effects_are_the_edges(load, kind):
 def test_later_activations_are_those_of_an_intervention(model, whole):
     prompt = model._prompt_context(whole.info["token_ids"], whole.info["masked_positions"])
     ablations = AblationRunner(prompt, whole)
-    nodes = [0, whole.order.errors.start + 12]
+    nodes = [0, whole.order.errors.start + 12, whole.order.tokens.start + 4]
     measured = ablations.measure([cotrace.nodes_of(whole, [node]) for node in nodes], [LayerMode()] * 3)
     for k, node in enumerate(nodes):
         alone = model.intervene(tiny.prompt(), {cotrace.nodes_of(whole, [node])[0]: cotrace.ablate()})
@@ -172,9 +172,11 @@ def test_the_record_has_the_requested_ablations(validated, whole):
     influence = whole.column("influence")[whole.order.features]
     assert top == np.argsort(-influence, kind="stable")[:10].tolist()
     assert sum(row["sampled"] for row in record["nodes"]) == 12
-    errors = [row for row in record["nodes"] if row["node"] >= whole.order.n_features]
-    assert len(errors) == 10
-    assert all(row["control_size"] is None for row in errors)
+    order = whole.order
+    errors = [row for row in record["nodes"] if order.errors.start <= row["node"] < order.errors.stop]
+    tokens = [row for row in record["nodes"] if row["node"] >= order.tokens.start]
+    assert len(errors) == len(tokens) == 10
+    assert all(row["control_size"] is None for row in errors + tokens)
     assert [group["name"] for group in record["groups"]][-1] == "mine"
     assert all(np.isfinite(path["kept_measured"]) for path in record["paths"])
     assert 0 < len(record["paths"]) <= 3
@@ -186,9 +188,10 @@ def test_the_record_has_the_requested_ablations(validated, whole):
 
 
 def test_the_same_seed_gives_the_same_record(model, whole, validated):
-    again = model.validate(whole, groups={"mine": [0, 5]}, **FEW)
+    mine = validated.info["validation"]["groups"][-1]["nodes"]
+    again = model.validate(whole, groups={"mine": mine}, **FEW)
     assert again.info["validation"] == validated.info["validation"]
-    other = model.validate(whole, groups={"mine": [0, 5]}, seed=1, **FEW)
+    other = model.validate(whole, groups={"mine": mine}, seed=1, **FEW)
     assert other.info["validation"] != validated.info["validation"]
 
 
@@ -305,18 +308,18 @@ def test_influence_of_pairs_is_that_of_a_target(whole):
     matrix = np.abs(whole.adjacency().toarray())
     shares = matrix / np.where(matrix.sum(1) > 0, matrix.sum(1), 1)[:, None]
     every = np.linalg.inv(np.eye(len(matrix)) - shares) - np.eye(len(matrix))
-    sources = [3, 40, whole.order.errors.start + 12]
+    sources = [3, 40, whole.order.errors.start + 12, whole.order.tokens.start + 4]
     assert np.allclose(pair_influence(whole, sources), every[:, sources].T, atol=1e-12)
 
 
-def test_a_graph_may_have_influence_in_errors_only(model, whole, tmp_path, capsys):
+def test_a_graph_may_have_influence_in_errors_and_tokens_only(model, whole, tmp_path, capsys):
     influence = whole.column("influence").copy()
     influence[whole.order.features] = 0
     at = whole.nodes.schema.get_field_index("influence")
     nodes = whole.nodes.set_column(at, whole.nodes.schema.field(at), [influence])
     validated = model.validate(cotrace.Graph(nodes, whole.info), **{**FEW, "paths": 0})
     record = validated.info["validation"]
-    assert len(record["nodes"]) == 10
+    assert len(record["nodes"]) == 20
     assert all(row["measured"] and row["control_size"] is None for row in record["nodes"])
     assert record["summary"]["spearman"] is record["summary"]["spearman_pairs_clamped"] is None
     assert record["groups"] == record["paths"] == []
@@ -358,8 +361,8 @@ def test_groups_of_nodes_that_cannot_be_ablated_are_refused(model, whole):
     for layers in ([0], []):
         with pytest.raises(ValueError, match="leave layers= out"):
             model.validate(whole, freeze="all", layers=layers, **FEW)
-    with pytest.raises(ValueError, match="is not a feature or an error node"):
-        model.validate(whole, groups={"token": [whole.order.tokens.start]}, **FEW)
+    with pytest.raises(ValueError, match="is not a feature, error node or token"):
+        model.validate(whole, groups={"target": [whole.order.logits.start]}, **FEW)
     with pytest.raises(ValueError, match="without an error node"):
         model.validate(whole, groups={"first": [whole.order.errors.start]}, **FEW)
 

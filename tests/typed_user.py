@@ -16,6 +16,8 @@ from cotrace import (
     Model,
     PatchResult,
     Supernode,
+    Token,
+    TokenReplacement,
     TracePlan,
 )
 
@@ -52,13 +54,16 @@ def steer(model: Model, graph: Graph) -> str:
     assert_type(result, InterventionResult)
     assert_type(result.kl(), float)
     mixed = {feature: cotrace.set_to(2.0), ErrorNode(3): cotrace.multiply(0.5), Supernode([feature]): cotrace.add(1)}
+    replaced = {Token(4): cotrace.replace_with(" cold", 1234, Token(2))}
+    assert_type(replaced, dict[Token, TokenReplacement])
+    assert_type(model.intervene("Hot", {**replaced, Token(3): cotrace.ablate()}), InterventionResult)
     several = model.intervene_many("The opposite of hot is", [edits, edits])
     assert_type(several, list[InterventionResult])
     assert_type(model.intervene("Hot", mixed), InterventionResult)
     generation = model.generate("The opposite of hot is", edits, max_new_tokens=3)
     assert_type(generation, Generation)
     assert_type(model.generate_many(["Hot", "Cold"]), list[Generation])
-    patched = model.patch("It is hot", "It is wet", [feature, ErrorNode(3, position=2)])
+    patched = model.patch("It is hot", "It is wet", [feature, ErrorNode(3, position=2), Token(2)])
     assert_type(patched, PatchResult)
     assert_type(patched.recovered(" cold"), float)
     assert_type(model.validate(graph, nodes=10, groups={"mine": [1, 2]}), Graph)

@@ -4,14 +4,15 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
+import torch
 from torch import Tensor
 
 from cotrace.attribution.transcoders.base import check_layer
 from cotrace.common.errors import ArgumentError
-from cotrace.graphs.nodes import ErrorNode, Feature, resolve_position
+from cotrace.graphs.nodes import ErrorNode, Feature, Token, resolve_position
 
 from .context import PromptContext
-from .edits import Direction, Edit, Intervention, Node, Supernode
+from .edits import Direction, Edit, Intervention, Node, Supernode, TokenReplacement
 
 GENERATED = -1  # in place of a position: all generated positions
 MAX_COSINE = 1e-5  # of two directions, up to which neither edit changes the component along the other
@@ -46,7 +47,7 @@ class ResolvedEdit(NamedTuple, Generic[N]):
 
 
 class EditPlan:
-    """The edits of one run, by kind of node and layer.
+    """The edits of one run, by kind of node and, except for tokens, layer.
 
     Raises:
         ArgumentError: an edit that is impossible in this model and prompt, or two edits that conflict.
@@ -61,34 +62,39 @@ class EditPlan:
         self.features: defaultdict[int, list[ResolvedEdit[Feature]]] = defaultdict(list)
         self.errors: defaultdict[int, list[ResolvedEdit[ErrorNode]]] = defaultdict(list)
         self.directions: defaultdict[int, list[ResolvedEdit[Direction]]] = defaultdict(list)
+        self.tokens: list[ResolvedEdit[Token]] = []
         conflicts = _ConflictCheck()
         for key, edit in intervention.items():
             for node in key.members if isinstance(key, Supernode) else (key,):
-                by_layer = self._by_layer(node)
-                if not isinstance(edit, Edit):
+                edits = self._edits_like(node)
+                if not isinstance(edit, Edit | TokenReplacement):
                     raise ArgumentError(
-                        f"invalid edit of {key}: {edit!r}; use ablate(), set_to(x), add(x) or multiply(x)"
+                        f"invalid edit of {key}: {edit!r}; use ablate(), set_to(x), add(x), multiply(x), or "
+                        "replace_with(token) of a token"
                     )
                 resolved = resolve(node, edit, context)
                 conflicts.add(key, resolved)
-                by_layer[node.layer].append(resolved)
+                edits.append(resolved)
 
-    def _by_layer(self, node: Any) -> Any:
-        """Return the lists in which edits of a node's kind belong."""
-        kinds: dict[type, Any] = {Feature: self.features, ErrorNode: self.errors, Direction: self.directions}
-        if type(node) not in kinds:
-            raise ArgumentError(f"{node!r} cannot be edited; use a Feature, ErrorNode, Direction or Supernode")
-        return kinds[type(node)]
+    def _edits_like(self, node: Any) -> list[ResolvedEdit[Any]]:
+        """Return the list in which an edit of a node belongs: that of the node's kind and layer."""
+        if type(node) is Token:
+            return self.tokens
+        by_layer: dict[type, Any] = {Feature: self.features, ErrorNode: self.errors, Direction: self.directions}
+        if type(node) not in by_layer:
+            raise ArgumentError(f"{node!r} cannot be edited; use a Feature, ErrorNode, Token, Direction or Supernode")
+        return by_layer[type(node)][node.layer]
 
     def __iter__(self) -> Iterator[ResolvedEdit[Any]]:
         for by_layer in (self.features, self.errors, self.directions):
             for edits in by_layer.values():
                 yield from edits
+        yield from self.tokens
 
     def __repr__(self) -> str:
         kinds = (("features", self.features), ("error nodes", self.errors), ("directions", self.directions))
         counts = ", ".join(f"{sum(map(len, by_layer.values()))} {name}" for name, by_layer in kinds)
-        return f"<EditPlan of {counts} in a prompt of {self.n_prompt} tokens>"
+        return f"<EditPlan of {counts}, {len(self.tokens)} tokens in a prompt of {self.n_prompt} tokens>"
 
     def idle(self, edited_positions: EditedPositions, row: int = 0) -> list[Feature]:
         """Return the features whose activation changed nowhere: ablated where they are not active, for example."""
@@ -120,9 +126,9 @@ class _ConflictCheck:
     def add(self, key: Any, resolved: ResolvedEdit[Any]) -> None:
         """Record an edit. Raises ArgumentError if it conflicts with an earlier one."""
         node, checked = resolved.node, set[int]()
-        feature = node.feature if isinstance(node, Feature) else None
+        layer, feature = (getattr(node, name, None) for name in ("layer", "feature"))
         for position in (*resolved.positions, *([GENERATED] if resolved.generated else ())):
-            claims = self._claims[type(node), node.layer, feature, position]
+            claims = self._claims[type(node), layer, feature, position]
             claim = _Claim(key, node, resolved.edit)
             for other in claims:
                 if id(other.node) in checked:
@@ -150,42 +156,69 @@ def _orthogonal(a: Direction, b: Direction) -> bool:
     return a.vector.shape == b.vector.shape and bool((a.vector @ b.vector.to(a.vector)).abs() <= MAX_COSINE)
 
 
-def _describe(node: Feature | ErrorNode) -> str:
+def _describe(node: Node) -> str:
+    if isinstance(node, Token):
+        return "the token"
     return f"{f'feature {node.feature}' if isinstance(node, Feature) else 'the error node'} of layer {node.layer}"
 
 
-def resolve(node: N, edit: Edit, context: PromptContext) -> ResolvedEdit[N]:
-    """Return an edit with its positions in a prompt.
+def resolve(node: N, edit: Edit | TokenReplacement, context: PromptContext) -> ResolvedEdit[N]:
+    """Return an edit with its positions in a prompt, and with the embedding that replaces a token.
 
     Raises ArgumentError for a node that the model does not have, an edit of the wrong shape, and a position outside
-    the prompt or without such nodes.
+    the prompt or without such nodes; PromptError for a text that is not one token.
     """
     _require_in_model(node, context)
+    if isinstance(edit, TokenReplacement):
+        edit = _replacement_edit(node, edit, context)
     _require_shapes(node, edit, context.weights.architecture.d_model)
+    return ResolvedEdit(node, *_resolve_positions(node, context), edit)
+
+
+def _resolve_positions(node: Node, context: PromptContext) -> tuple[tuple[int, ...], bool]:
+    """Return a node's positions in the prompt, ascending, and whether it is also at every generated position."""
     if isinstance(node.position, str):
         prompt = range(context.n_positions) if node.position != "generated" else range(0)
-        positions = tuple(p for p in prompt if context.is_open(p))
-        return ResolvedEdit(node, positions, node.position != "prompt", edit)
+        return tuple(p for p in prompt if context.is_open(p)), node.position != "prompt"
     named = node.position if isinstance(node.position, tuple) else (node.position,)
     positions = tuple(sorted(_position(p, node, context) for p in named))
     if len(set(positions)) < len(positions):
         raise ArgumentError(f"{node} names a position twice; name each once")
-    return ResolvedEdit(node, positions, False, edit)
+    return positions, False
+
+
+def _replacement_edit(node: Node, replacement: TokenReplacement, context: PromptContext) -> Edit:
+    """Return the edit that sets a token to the mean embedding of the tokens in `replacement`."""
+    if not isinstance(node, Token):
+        raise ArgumentError(f"{node} is not a token, so {replacement} does not fit; use set_to(x)")
+    ids: list[int] = []
+    for token in replacement.tokens:
+        if isinstance(token, Token):
+            positions, _ = _resolve_positions(token, context)
+            if not positions:
+                raise ArgumentError(f"{replacement}: {token} is at no position of the prompt; name one")
+            ids += context.ids_P[list(positions)].tolist()
+        else:
+            ids.append(context.tokenizer.token_id(token))
+    ids_n = torch.tensor(ids, device=context.ids_P.device)
+    return Edit(0.0, context.weights.embed(ids_n).mean(0, dtype=torch.float64))
 
 
 def _require_in_model(node: Node, context: PromptContext) -> None:
     if isinstance(node, Feature):
         context.transcoders.check_feature(node, context.weights)
-    else:
+    elif not isinstance(node, Token):
         check_layer(node, context.n_layers)
 
 
 def _require_shapes(node: Node, edit: Edit, d_model: int) -> None:
     shift = tuple(edit.shift.shape) if isinstance(edit.shift, Tensor) else ()
-    if isinstance(node, ErrorNode):
+    if isinstance(node, ErrorNode | Token):
         if edit.shift != 0 if shift == () else shift != (d_model,):
+            other = "; or replace it: replace_with(token)" if isinstance(node, Token) else ""
             raise ArgumentError(
                 f"{node} is a vector: ablate or multiply it, or set it to a tensor of shape ({d_model},), not a number"
+                f"{other}"
             )
     elif shift != ():
         raise ArgumentError(f"the edit of {node} has shape {shift}, but its activation is one number")

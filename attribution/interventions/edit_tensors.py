@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cotrace.kernels.active import FeatureIndex
 
-from .edit_plan import EditPlan
+from .edit_plan import EditPlan, ResolvedEdit
 
 
 class FeatureEditTensors(NamedTuple):
@@ -48,27 +48,38 @@ def feature_edit(
     )
 
 
-class ErrorEditTensors(NamedTuple):
-    """Edits of n error nodes: the new error is scale * error + shift."""
+class VectorEditTensors(NamedTuple):
+    """Edits of n error nodes or tokens: the new vector is scale * vector + shift."""
 
     position_n: Tensor
     scale_n: Tensor
     shift_nD: Tensor
 
-    def change(self, error_PD: Tensor) -> Tensor:
-        """Return the new errors minus the original ones, (n, D)."""
-        error_nD = error_PD[self.position_n]
-        return self.scale_n[:, None] * error_nD + self.shift_nD - error_nD
+    def apply(self, vector_PD: Tensor) -> Tensor:
+        """Return the edited vectors (n, D) of all vectors (P, D)."""
+        return self.scale_n[:, None] * vector_PD[self.position_n] + self.shift_nD
 
 
 def error_edit(
     plans: Sequence[EditPlan], layer: int, first: int, stop: int, like_PD: Tensor
-) -> ErrorEditTensors | None:
+) -> VectorEditTensors | None:
     """Return the edits of a layer's error nodes as in `feature_edit`; None where there are none."""
+    return _vector_edit([plan.errors.get(layer, ()) for plan in plans], plans, first, stop, like_PD)
+
+
+def token_edit(plans: Sequence[EditPlan], first: int, stop: int, like_PD: Tensor) -> VectorEditTensors | None:
+    """Return the edits of tokens as in `feature_edit`; None where there are none."""
+    return _vector_edit([plan.tokens for plan in plans], plans, first, stop, like_PD)
+
+
+def _vector_edit(
+    edits: Sequence[Sequence[ResolvedEdit]], plans: Sequence[EditPlan], first: int, stop: int, like_PD: Tensor
+) -> VectorEditTensors | None:
+    """Return the edits of vectors, given for each row; None where there are none."""
     entries = [
         (row * (stop - first) + position - first, resolved.edit)
-        for row, plan in enumerate(plans)
-        for resolved in plan.errors.get(layer, ())
+        for row, (plan, own) in enumerate(zip(plans, edits, strict=True))
+        for resolved in own
         for position in resolved.positions_in(first, stop, plan.n_prompt)
     ]
     if not entries:
@@ -77,4 +88,4 @@ def error_edit(
     shift_nD = like_PD.new_zeros(len(entries), like_PD.shape[1])
     for n, (_, edit) in enumerate(entries):
         shift_nD[n] = torch.as_tensor(edit.shift).to(like_PD)
-    return ErrorEditTensors(position_n, like_PD.new_tensor([edit.scale for _, edit in entries]), shift_nD)
+    return VectorEditTensors(position_n, like_PD.new_tensor([edit.scale for _, edit in entries]), shift_nD)

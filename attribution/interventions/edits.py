@@ -12,14 +12,15 @@ from torch import Tensor
 from cotrace.common.checks import as_index
 from cotrace.common.errors import ArgumentError
 from cotrace.graphs import Graph
-from cotrace.graphs.nodes import ErrorNode, Feature, format_position, normalized_position
+from cotrace.graphs.nodes import ErrorNode, Feature, Token, format_position, normalized_position
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Edit:
-    """An edit of an activation or error node `a`, which becomes `scale * a + shift`.
+    """An edit of an activation or a vector `a`, which becomes `scale * a + shift`.
 
-    `ablate`, `set_to`, `add` and `multiply` make edits. `shift` is a number, or for error nodes a vector (D,).
+    `ablate`, `set_to`, `add` and `multiply` make edits. `shift` is a number, or for error nodes and tokens, which are
+    vectors, a vector (D,).
 
     Raises:
         ArgumentError: a value that is NaN or infinite.
@@ -57,12 +58,16 @@ class Edit:
 
 
 def ablate() -> Edit:
-    """Return an edit that sets an activation or error node to zero, or removes the component along a direction."""
+    """Return an edit that sets an activation, error node or token to zero, or removes the component along a direction.
+
+    A token's embedding of zero is unlike any that the model knows; `replace_with` the mean of other tokens where nothing
+    is frozen.
+    """
     return Edit(0.0, 0.0)
 
 
 def set_to(value: float | Tensor) -> Edit:
-    """Return an edit that sets an activation to a value, or an error node to a vector (D,).
+    """Return an edit that sets an activation to a value, or an error node or token to a vector (D,).
 
     Raises ArgumentError for a value that is neither, or is not finite.
     """
@@ -70,7 +75,7 @@ def set_to(value: float | Tensor) -> Edit:
 
 
 def add(value: float | Tensor) -> Edit:
-    """Return an edit that adds a value to an activation, or a vector (D,) to an error node.
+    """Return an edit that adds a value to an activation, or a vector (D,) to an error node or token.
 
     Raises ArgumentError for a value that is neither, or is not finite.
     """
@@ -78,7 +83,7 @@ def add(value: float | Tensor) -> Edit:
 
 
 def multiply(factor: float) -> Edit:
-    """Return an edit that multiplies an activation or error node by a factor.
+    """Return an edit that multiplies an activation, error node or token by a factor.
 
     Raises ArgumentError for anything but a finite number.
     """
@@ -104,7 +109,52 @@ def _number(value: Any) -> float:
         return float(value.detach() if isinstance(value, Tensor) else value)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # RuntimeError: a tensor with several values
         raise ArgumentError(
-            f"invalid value {value!r}: expected a number, or a tensor (D,) to set or add to an error node"
+            f"invalid value {value!r}: expected a number, or a tensor (D,) for an error node or token; "
+            "replace_with(…) takes a token's text"
+        ) from error
+
+
+@dataclass(frozen=True)
+class TokenReplacement:
+    """An edit that replaces the embedding of a token by the mean embedding of others; `replace_with` makes one.
+
+    Args:
+        tokens: at least one text, token id, or `Token` at positions of the prompt.
+
+    Raises:
+        ArgumentError: no tokens, or something else among them.
+    """
+
+    tokens: tuple[str | int | Token, ...]
+
+    def __post_init__(self) -> None:
+        tokens = tuple(each if isinstance(each, str | Token) else _token_id(each) for each in self.tokens)
+        if not tokens:
+            raise ArgumentError('nothing to replace a token with; write replace_with(" cold"), for example')
+        object.__setattr__(self, "tokens", tokens)
+
+    def __repr__(self) -> str:
+        return f"replace_with({', '.join(map(repr, self.tokens))})"
+
+
+def replace_with(*tokens: str | int | Token) -> TokenReplacement:
+    """Return an edit that replaces a `Token` by another, or by the mean embedding of several.
+
+    Args:
+        tokens: exact texts (" cold", with its space) or ids, or `Token(position)` for the embedding that another
+            position of the prompt has without edits. Of several, the mean is taken; one given twice counts twice.
+
+    Raises ArgumentError for no tokens, and for anything else.
+    """
+    return TokenReplacement(tokens)
+
+
+def _token_id(value: Any) -> int:
+    try:
+        return as_index(value, "a token")
+    except ArgumentError as error:
+        raise ArgumentError(
+            f"invalid token {value!r}: expected an exact text, an id or Token(position), each as one argument"
         ) from error
 
 
@@ -156,49 +206,53 @@ def _unit_vector(vector: Any) -> Tensor:
 
 @dataclass(frozen=True)
 class Supernode:
-    """Features and error nodes that are edited together.
+    """Features, error nodes and tokens that are edited together.
 
     Args:
-        members: at least one `Feature` or `ErrorNode`.
+        members: at least one `Feature`, `ErrorNode` or `Token`.
         name: shown in messages; by default the members joined by " + ".
 
     Raises:
         ArgumentError: no members, or members of another type.
     """
 
-    members: Sequence[Feature | ErrorNode]
+    members: Sequence[Feature | ErrorNode | Token]
     name: str = ""
 
     def __post_init__(self) -> None:
         members = tuple(self.members) if isinstance(self.members, Iterable) else ()
-        if not members or not all(isinstance(member, Feature | ErrorNode) for member in members):
-            raise ArgumentError(f"the supernode {self.name!r} needs at least one member, each a Feature or ErrorNode")
+        if not members or not all(isinstance(member, Feature | ErrorNode | Token) for member in members):
+            raise ArgumentError(
+                f"the supernode {self.name!r} needs at least one member, each a Feature, ErrorNode or Token"
+            )
         object.__setattr__(self, "members", members)
 
     def __str__(self) -> str:
         return self.name or " + ".join(map(str, self.members))
 
 
-Node = Feature | ErrorNode | Direction
+Node = Feature | ErrorNode | Token | Direction
 # Keys are nodes or supernodes. Any, since the key type of a Mapping is invariant: a dict[Feature, Edit] would not fit.
-Intervention = Mapping[Any, Edit]
+Intervention = Mapping[Any, Edit | TokenReplacement]
 
 
-def nodes_of(graph: Graph, nodes: Iterable[int]) -> list[Feature | ErrorNode]:
-    """Return the features and error nodes that have these numbers in a graph, to be used in interventions.
+def nodes_of(graph: Graph, nodes: Iterable[int]) -> list[Feature | ErrorNode | Token]:
+    """Return the features, error nodes and tokens that have these numbers in a graph, to be used in interventions.
 
     Raises ArgumentError for a number that belongs to another kind of node, or to none.
     """
-    layer, position, feature = (graph.column(name, -1) for name in ("layer", "position", "feature"))
-    editable = graph.order.n_features + graph.order.n_errors
-    found: list[Feature | ErrorNode] = []
+    columns = [graph.column(name, -1) for name in ("layer", "position", "feature")]
+    found: list[Feature | ErrorNode | Token] = []
     for node in nodes:
         node = as_index(node, "a node")
-        if not 0 <= node < editable:
+        if not 0 <= node < graph.order.n_editable:
             raise ArgumentError(
-                f"node {node} is not a feature or an error node of this graph, which are the nodes 0 … {editable - 1}"
+                f"node {node} is not a feature, error node or token of this graph, which are the nodes 0 … "
+                f"{graph.order.n_editable - 1}"
             )
-        site = int(layer[node]), int(position[node])
-        is_feature = node < graph.order.n_features
-        found.append(Feature(site[0], int(feature[node]), site[1]) if is_feature else ErrorNode(*site))
+        layer, position, feature = (int(column[node]) for column in columns)
+        if node < graph.order.n_features:
+            found.append(Feature(layer, feature, position))
+        else:
+            found.append(ErrorNode(layer, position) if node < graph.order.errors.stop else Token(position))
     return found

@@ -25,7 +25,7 @@ from cotrace.kernels.active import (
 
 from .context import PromptContext
 from .edit_plan import EditedPositions, EditPlan
-from .edit_tensors import FeatureEditTensors, error_edit, feature_edit
+from .edit_tensors import FeatureEditTensors, error_edit, feature_edit, token_edit
 from .layer_modes import FROZEN, MODEL, TRANSCODERS, LayerMode
 
 TOO_LARGE = "the edits are so large that the model's values are no longer finite; use smaller ones"
@@ -161,7 +161,7 @@ class _EditedPass:
         weights, output, modes = self.weights, self.output, self.runner.modes
         forward_pass = ForwardPass(
             weights,
-            weights.embed(self.ids_BP),
+            self._embeddings(),
             kv_cache=self.runner.kv_cache,
             frozen=[self._frozen(layer, mode) for layer, mode in enumerate(modes)],
             mlp=self._mlp,
@@ -175,6 +175,15 @@ class _EditedPass:
         frozen = self.reference is not None and all(mode.freeze_norms for mode in modes)
         output.rms_BP = self.reference.rms_BP if self.reference and frozen else weights.final_rms(output.resid_BPD)
         return output
+
+    def _embeddings(self) -> Tensor:
+        """Return the embeddings (B, P, D) of the pass, with the edits of tokens."""
+        embedding_BPD = self.weights.embed(self.ids_BP)
+        flat_PD = embedding_BPD.flatten(0, 1)
+        edit = token_edit(self.runner.plans, self.first, self.stop, flat_PD)
+        if edit is None:
+            return embedding_BPD
+        return flat_PD.index_copy(0, edit.position_n, edit.apply(flat_PD)).view_as(embedding_BPD)
 
     def _frozen(self, layer: int, mode: LayerMode) -> FrozenLayer:
         frozen = FrozenLayer()
@@ -307,7 +316,7 @@ class _EditedPass:
         edit = error_edit(self.runner.plans, flat.layer, self.first, self.stop, out_PD)
         if edit is not None:
             assert error_PD is not None
-            change_nD = edit.change(error_PD)
+            change_nD = edit.apply(error_PD) - error_PD[edit.position_n]
             if change_nD.any():
                 out_PD = out_PD.index_add(0, edit.position_n, change_nD)
         return flat._replace(mlp_out_PD=out_PD)

@@ -3,19 +3,20 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from cotrace.attribution.models.masking import MaskedPositions
 from cotrace.common.errors import ArgumentError
-from cotrace.graphs.nodes import ErrorNode, Feature
+from cotrace.graphs.nodes import ErrorNode, Feature, Token
 from cotrace.kernels.active import FeatureIndex
 
 from .config import InterventionConfig
 from .context import PromptContext
 from .edit_plan import EditPlan
-from .edits import Direction, Edit, Supernode, ablate, set_to
+from .edits import Direction, Edit, Intervention, Supernode, TokenReplacement, ablate, replace_with, set_to
 from .forward import ForwardOutput, InterventionRunner
 from .intervene import InterventionBatch, intervene, prepare, require_memory
 from .layer_modes import layer_modes
@@ -63,7 +64,7 @@ class PatchResult(InterventionResult):
 def patch(
     clean: PromptContext,
     corrupted: PromptContext,
-    nodes: Iterable[Feature | ErrorNode | Supernode],
+    nodes: Iterable[Feature | ErrorNode | Token | Supernode],
     config: InterventionConfig,
 ) -> PatchResult:
     """Run the corrupted prompt with nodes set to their values in the clean one.
@@ -91,13 +92,13 @@ def patch(
     return PatchResult(patched, output)
 
 
-def _members(nodes: Iterable[Feature | ErrorNode | Supernode]) -> list[Feature | ErrorNode]:
+def _members(nodes: Iterable[Feature | ErrorNode | Token | Supernode]) -> list[Feature | ErrorNode | Token]:
     """Return single nodes, with supernodes taken apart."""
     if not isinstance(nodes, Iterable):
         raise ArgumentError(f"nodes is {nodes!r} and should be a list; write [node], also for one")
     members = [member for node in nodes for member in (node.members if isinstance(node, Supernode) else (node,))]
     if any(isinstance(node, Direction) for node in members):
-        raise ArgumentError("a direction cannot be patched; name features and error nodes")
+        raise ArgumentError("a direction cannot be patched; name features, error nodes and tokens")
     return members
 
 
@@ -109,9 +110,9 @@ def _shared_context(clean: PromptContext, corrupted: PromptContext) -> PromptCon
     return replace(clean, masked=MaskedPositions(tuple(positions), prefix))
 
 
-def _clean_values(plan: EditPlan, output: ForwardOutput, clean: PromptContext) -> dict[Feature | ErrorNode, Edit]:
+def _clean_values(plan: EditPlan, output: ForwardOutput, clean: PromptContext) -> Intervention:
     """Return edits that set each node, position by position, to its value in the clean prompt."""
-    edits: dict[Feature | ErrorNode, Edit] = {}
+    edits: dict[Any, Edit | TokenReplacement] = {}
     for layer, features in plan.features.items():
         for resolved in features:
             feature = resolved.node.feature
@@ -124,4 +125,6 @@ def _clean_values(plan: EditPlan, output: ForwardOutput, clean: PromptContext) -
         for error in errors:
             for position in error.positions:
                 edits[ErrorNode(layer, position)] = set_to(output.errors[layer][position])
+    for token in plan.tokens:
+        edits |= {Token(position): replace_with(int(clean.ids_P[position])) for position in token.positions}
     return edits

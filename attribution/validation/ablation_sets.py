@@ -11,7 +11,7 @@ from cotrace.graphs import Graph, node_label, strongest_paths
 from .config import ValidationConfig
 
 GROUP_SIZES = (3, 10, 30)  # of the groups of the most influential features
-MAX_ERROR_NODES = 10
+MAX_ERROR_NODES = MAX_TOKENS = 10
 PATHS_SEARCHED = (4, 32, 256)  # factors of `paths`: search more until enough have features
 
 
@@ -21,6 +21,7 @@ class AblationSets(NamedTuple):
     Attributes:
         top: the most influential features, the most influential first.
         errors: the most influential error nodes.
+        tokens: the most influential tokens.
         groups: nodes that are ablated together, by name.
         paths: features of the strongest paths, each with the path's name.
         sample: features drawn at random, some of which may be in `top`.
@@ -28,15 +29,20 @@ class AblationSets(NamedTuple):
 
     top: list[int]
     errors: list[int]
+    tokens: list[int]
     groups: dict[str, tuple[int, ...]]
     paths: list[tuple[tuple[int, ...], str]]
     sample: set[int]
 
     @property
+    def single(self) -> list[int]:
+        """Nodes that are ablated alone because of their influence."""
+        return self.top + self.errors + self.tokens
+
+    @property
     def with_controls(self) -> list[tuple[int, ...]]:
         """Sets that have controls: single nodes, groups and paths, in this order."""
-        single = ((node,) for node in self.top + self.errors)
-        return [*single, *self.groups.values(), *(path for path, _ in self.paths)]
+        return [*((node,) for node in self.single), *self.groups.values(), *(path for path, _ in self.paths)]
 
     @property
     def rest_of_sample(self) -> list[int]:
@@ -60,15 +66,15 @@ def choose_ablation_sets(
     targets = set(target_nodes(graph))
     features = [n for n in _by_influence(influence_M, range(graph.order.n_features)) if n not in targets]
     errors = _by_influence(influence_M, range(graph.order.errors.start, graph.order.errors.stop))[:MAX_ERROR_NODES]
+    tokens = _by_influence(influence_M, range(graph.order.tokens.start, graph.order.tokens.stop))[:MAX_TOKENS]
     if not features and not errors:
         raise ArgumentError("the graph has no feature and no error node with influence; prune it less, or not at all")
     sample = random.choice(features, min(config.sample, len(features)), replace=False).tolist() if features else []
     sizes = [size for size in GROUP_SIZES if size < len(features)]
     top_groups = {f"{size} most influential features": tuple(features[:size]) for size in sizes}
     named = top_groups | _checked_groups(groups, top_groups)
-    return AblationSets(
-        features[: config.nodes], errors, named, _feature_paths(graph, config.paths, targets), set(sample)
-    )
+    paths = _feature_paths(graph, config.paths, targets)
+    return AblationSets(features[: config.nodes], errors, tokens, named, paths, set(sample))
 
 
 def target_nodes(graph: Graph) -> list[int]:

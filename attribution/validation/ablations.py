@@ -15,7 +15,7 @@ from cotrace.attribution.interventions.layer_modes import FROZEN, LayerMode, any
 from cotrace.attribution.interventions.runs import rows_per_batch, run_with_edits, run_without_edits
 from cotrace.common.errors import ArgumentError
 from cotrace.graphs import Graph
-from cotrace.graphs.nodes import ErrorNode, Feature
+from cotrace.graphs.nodes import ErrorNode, Feature, Token
 from cotrace.kernels.active import FeatureIndex
 
 FeatureKey = tuple[int, int, int]
@@ -80,7 +80,7 @@ class AblationRunner:
 
     def measure(
         self,
-        sets: Sequence[Iterable[Feature | ErrorNode]],
+        sets: Sequence[Iterable[Feature | ErrorNode | Token]],
         modes: Sequence[LayerMode],
         step: Callable[[int], None] | None = None,
         features: bool = True,

@@ -12,7 +12,7 @@ from cotrace.graphs.graph import Graph
 
 SUFFIXES = (".svg", ".png", ".pdf")
 FEATURE_COLOUR, SAMPLE_COLOUR, CONTROL_COLOUR = "#1f5fa8", "#7fb0dd", "#b8b8b8"
-ERROR_COLOUR, GROUP_COLOUR = "#c0652b", "#222222"
+ERROR_COLOUR, TOKEN_COLOUR, GROUP_COLOUR = "#c0652b", "#5b8c3e", "#222222"
 MAX_TITLE_CHARACTERS = 90
 SMALLEST_LINEAR = 1e-12  # range of the symmetric logarithmic axes that is linear
 
@@ -47,16 +47,20 @@ def plot_validation(graph: Graph, path: Path) -> Path:
 
 def _series(graph: Graph, record: dict[str, Any]) -> list[tuple[list[dict[str, Any]], str, str]]:
     """Return rows, name and colour of every series, in drawing order."""
-    n_features = graph.order.n_features
-    features = [row for row in record["nodes"] if row["node"] < n_features]
+    order = graph.order
+    features = [row for row in record["nodes"] if row["node"] < order.n_features]
     top = [row for row in features if row["control_size"] is not None]
     sample = [row for row in features if row["control_size"] is None]
-    errors = [row for row in record["nodes"] if row["node"] >= n_features]
+    errors, tokens = (
+        [row for row in record["nodes"] if of_kind.start <= row["node"] < of_kind.stop]
+        for of_kind in (order.errors, order.tokens)
+    )
     controls = [{**row, "size": row["control_size"]} for row in top]
     return [
         (controls, "random features of similar sizes", CONTROL_COLOUR),
         (sample, "features drawn from the whole graph", SAMPLE_COLOUR),
         (errors, "error nodes", ERROR_COLOUR),
+        (tokens, "tokens", TOKEN_COLOUR),
         (top, "most influential features", FEATURE_COLOUR),
         (record["groups"], "groups", GROUP_COLOUR),
     ]

@@ -149,7 +149,7 @@ def _record_rows(
 ) -> dict[str, Any]:
     """Return the record's nodes, groups and paths with their numbers."""
     rows = [table.row(k) for k in range(len(table.sets))]
-    single = chosen.top + chosen.errors
+    single = chosen.single
     first_path, first_rest = len(single) + len(chosen.groups), len(chosen.with_controls)
     node_rows = zip(single + chosen.rest_of_sample, rows[: len(single)] + rows[first_rest:], strict=True)
     group_rows = zip(chosen.groups.items(), rows[len(single) : first_path], strict=True)

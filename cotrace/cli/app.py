@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from typing import Any
+from typing import TextIO
 
 import typer
 
@@ -73,10 +73,18 @@ def main() -> None:
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:
-    """Print a warning: ours in one line without a line of code, and others as Python prints them."""
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning: ours as one line, without the code that it came from, and others as Python prints them."""
     ours = issubclass(category, CotraceWarning)
-    print(f"warning: {message}" if ours else warnings.formatwarning(message, category, *where[:2]), file=sys.stderr)
+    text = f"warning: {message}\n" if ours else warnings.formatwarning(message, category, filename, lineno, line)
+    (file or sys.stderr).write(text)
 
 
 def _exit_on_usage_error(error: Exception) -> None:

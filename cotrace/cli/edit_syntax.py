@@ -11,24 +11,37 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from cotrace.attribution.interventions.edits import Direction, Edit, Supernode, ablate, add, multiply, set_to
+from cotrace.attribution.interventions.edits import (
+    Direction,
+    Edit,
+    Supernode,
+    TokenReplacement,
+    ablate,
+    add,
+    multiply,
+    replace_with,
+    set_to,
+)
 from cotrace.common.errors import ArgumentError, CotraceError, FileError
-from cotrace.graphs.nodes import ErrorNode, Feature, parse_node, parse_position
+from cotrace.graphs.nodes import ErrorNode, Feature, Token, parse_node, parse_position
+from cotrace.target_syntax import parse_token
 
 EDITS_WITH_NUMBER: dict[str, Callable[[float], Edit]] = {"set": set_to, "add": add, "multiply": multiply}
 DIRECTION = re.compile(
     r"L(?P<layer>[0-9]{1,6})\s*:\s*(?P<file>.+\.(?:npy|safetensors))\s*(?:@(?P<position>.+))?", re.DOTALL
 )
-NEXT_MEMBER = re.compile(r"\s*\+\s*(?=L[0-9])")
+NEXT_MEMBER = re.compile(r"\s*\+\s*(?=L[0-9]|token\s*(?:[@+]|\Z))")
+OF_TOKEN = re.compile(r"\s*token\s*(?:[@+=]|\Z)")
+OTHER_POSITION = re.compile(r"\s*token\s*@")
 
 
-def parse_edits(given: Mapping[str, Sequence[str]]) -> dict[Any, Edit]:
+def parse_edits(given: Mapping[str, Sequence[str]]) -> dict[Any, Edit | TokenReplacement]:
     """Return the edits that the texts of --ablate, --set, --add and --multiply name, by these names without dashes.
 
-    Reads the files of directions. Raises ArgumentError for a text that names no node or number, for a node that is
+    Reads the files of directions. Raises ArgumentError for a text that names no node or value, for a node that is
     named twice, and if nothing is given; FileError for a file without a direction.
     """
-    edits: dict[Any, Edit] = {}
+    edits: dict[Any, Edit | TokenReplacement] = {}
     members: set[Any] = set()
     for option, texts in given.items():
         for text in texts:
@@ -51,17 +64,40 @@ def _require_new(node: Any, members: set[Any]) -> None:
         members.add(member)
 
 
-def _parse(option: str, text: str) -> tuple[Any, Edit]:
+def _parse(option: str, text: str) -> tuple[Any, Edit | TokenReplacement]:
     if option == "ablate":
         return parse_edited_node(text), ablate()
-    name, equals, number = text.rpartition("=")
+    # The text of a token can contain "=", and so can the name of a direction's file, which comes before it.
+    name, equals, value = text.partition("=") if OF_TOKEN.match(text) else text.rpartition("=")
     if not equals:
-        raise ArgumentError("there is no '='; write NODE=NUMBER, such as L5#123@4=2.5")
-    edit = EDITS_WITH_NUMBER[option](_number(number))
+        raise ArgumentError("there is no '='; write NODE=NUMBER, such as L5#123@4=2.5, or token@4=TEXT")
     node = parse_edited_node(name)
-    if edit.shift and any(isinstance(member, ErrorNode) for member in _members(node)):
+    members = _members(node)
+    if option == "set" and all(isinstance(member, Token) for member in members):
+        return node, parse_replacement(value)
+    edit = EDITS_WITH_NUMBER[option](_number(value))
+    if edit.shift and any(isinstance(member, ErrorNode) for member in members):
         raise ArgumentError("an error node is a vector, not a number; use --ablate or --multiply for it")
+    if edit.shift and any(isinstance(member, Token) for member in members):
+        raise ArgumentError("a token is a vector, not a number; use --set token@4=TEXT, --ablate or --multiply for it")
     return node, edit
+
+
+def parse_replacement(text: str) -> TokenReplacement:
+    """Return the replacement of a token that a text names: the mean of the tokens between its bars.
+
+    Each is the exact text of a token (` cold`), `id:1234`, or `token@2` for the embedding at another position. Raises
+    ArgumentError for an empty one.
+    """
+    names = text.split("|")
+    if not all(names):
+        raise ArgumentError("a token is empty; write token@4=TEXT, or several: token@4= cold| warm")
+    return replace_with(*map(_replacing, names))
+
+
+def _replacing(name: str) -> str | int | Token:
+    node = parse_node(name) if OTHER_POSITION.match(name) else None
+    return node if isinstance(node, Token) else parse_token(name)
 
 
 def _members(node: Any) -> Sequence[Any]:
@@ -78,8 +114,8 @@ def _number(text: str) -> float:
     return number
 
 
-def parse_edited_node(text: str) -> Feature | ErrorNode | Direction | Supernode:
-    """Return the node that a text names: `L5#123@4`, `L5#error@4`, `L12:FILE.npy`, or several joined with `+`.
+def parse_edited_node(text: str) -> Feature | ErrorNode | Token | Direction | Supernode:
+    """Return the node that a text names: `L5#123@4`, `L5#error@4`, `token@4`, `L12:FILE.npy`, or several joined with `+`.
 
     Raises ArgumentError for anything else, and FileError for a file that does not hold one direction.
     """
@@ -92,7 +128,7 @@ def parse_edited_node(text: str) -> Feature | ErrorNode | Direction | Supernode:
     return Supernode(members)
 
 
-def _single(text: str) -> Feature | ErrorNode | Direction:
+def _single(text: str) -> Feature | ErrorNode | Token | Direction:
     match = DIRECTION.fullmatch(text)
     if match is None:
         return parse_node(text)

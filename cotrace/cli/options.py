@@ -14,8 +14,8 @@ TARGETS_SYNTAX = (
 )
 
 NODE_SYNTAX = (
-    "NODE is a feature (L5#123), an error node (L5#error), or a direction after a layer, read from a .npy or .safetensors "
-    "file (L12:FILE). Positions follow an @: @4, @-1 (from the prompt's end), @2:6, @3,5, @prompt, @generated. Without "
+    "NODE is a feature (L5#123), an error node (L5#error), a token (token@4), or a direction after a layer, read from a "
+    ".npy or .safetensors file (L12:FILE). Positions follow an @: @4, @-1 (from the prompt's end), @2:6, @3,5, @prompt, @generated. Without "
     "them, NODE is edited at all positions of the prompt and at every new token. Names that `cotrace show` prints can be "
     "pasted. Join several nodes with +: 'L5#123@4 + L6#7'."
 )

@@ -26,7 +26,12 @@ def steer(
     ] = None,
     set_to: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NODE=VALUE", help="Set an activation: L5#123@generated=2.5. Repeatable."),
+        typer.Option(
+            "--set",
+            metavar="NODE=VALUE",
+            help="Set an activation: L5#123@generated=2.5. Or replace a token: 'token@4= cold', by id 'token@4=id:1234', by "
+            "the embedding at another position 'token@4=token@2', by the mean of several 'token@4= cold| warm'. Repeatable.",
+        ),
     ] = None,
     add: Annotated[
         list[str] | None,

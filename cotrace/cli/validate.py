@@ -120,7 +120,7 @@ def parse_groups(texts: list[str], graph: Graph) -> dict[str, list[int]]:
     Raises ArgumentError for a malformed one, for a name given twice, and for nodes that cannot be ablated.
     """
     groups: dict[str, list[int]] = {}
-    n_editable = graph.order.n_features + graph.order.n_errors
+    n_editable = graph.order.n_editable
     for text in texts:
         name, _, numbers = text.rpartition("=")
         parts = numbers.split(",")
@@ -129,8 +129,8 @@ def parse_groups(texts: list[str], graph: Graph) -> dict[str, list[int]]:
         nodes = [int(part) for part in parts]
         if max(nodes) >= n_editable or len(set(nodes)) < len(nodes):
             raise ArgumentError(
-                f"--groups {text!r}: expected features and error nodes, each once; in this graph they are the nodes "
-                f"0 … {n_editable - 1}"
+                f"--groups {text!r}: expected features, error nodes and tokens, each once; in this graph they are the "
+                f"nodes 0 … {n_editable - 1}"
             )
         if name in groups:
             raise ArgumentError(f"--groups names {name!r} twice; give each group another name")

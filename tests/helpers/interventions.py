@@ -9,7 +9,7 @@ from tiny import FEATURES, LAYERS, WIDTH, prompt
 from tiny_checkpoints import write_tokenizer
 
 import cotrace
-from cotrace import Direction, ErrorNode, Feature, ablate, add, multiply, set_to
+from cotrace import Direction, ErrorNode, Feature, Token, ablate, add, multiply, set_to
 
 MASKED = {"default": None, "masked": [3, 6]}
 SETTINGS = {
@@ -24,7 +24,12 @@ OTHER = [2, 7, 31, 7, 10, 11, 33, 13, 14, 15, 16]  # differs from prompt() at po
 SHORT = prompt(7)
 UNIT = torch.ones(WIDTH)
 EDITS = {"ablate": lambda _: ablate(), "set_to": set_to, "add": add, "multiply": multiply}
-NODES = {"feature": Feature, "error": lambda layer, _, position: ErrorNode(layer, position), "direction": Direction}
+NODES = {
+    "feature": Feature,
+    "error": lambda layer, _, position: ErrorNode(layer, position),
+    "direction": Direction,
+    "token": lambda _layer, _what, position: Token(position),
+}
 
 
 def reference_factory(model_of, hf_model):
