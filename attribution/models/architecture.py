@@ -5,6 +5,8 @@ from typing import Any
 
 from cotrace.common.errors import ArgumentError
 
+from .checkpoint import check_not_quantised
+
 SUPPORTED_MODEL_TYPES = ("gemma3_text", "gemma3")
 
 
@@ -38,13 +40,15 @@ class Architecture:
 def read_architecture(config: Any) -> Architecture:
     """Return the architecture of a Hugging Face config; of a multimodal one, that of its language model.
 
-    Raises ArgumentError for another model family, and for options that cotrace does not implement.
+    Raises ArgumentError for another model family, and for options that cotrace does not implement, and FileError for
+    quantised weights.
     """
     if getattr(config, "model_type", None) not in SUPPORTED_MODEL_TYPES:
         raise ArgumentError(
             f"this is a {getattr(config, 'model_type', 'unknown')!r} checkpoint and cotrace traces Gemma 3 only; "
             "pass a Gemma 3 model such as gemma-3-270m or google/gemma-3-1b-it"
         )
+    check_not_quantised(config)
     text = config.get_text_config()
     _check_options(text)
     return Architecture(

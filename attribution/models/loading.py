@@ -12,6 +12,7 @@ from transformers.utils import logging as transformers_logging
 from cotrace.common.errors import FileError, first_line
 
 from .architecture import Architecture
+from .checkpoint import check_report, check_tensors
 from .model_source import ModelSource
 from .tokenizer import check_segmentation
 
@@ -21,20 +22,21 @@ GEMMA_VOCAB_SIZE = 262_144  # released Gemma 3 models have at least this many to
 def load_weights(source: ModelSource, dtype: torch.dtype, device: torch.device) -> Any:
     """Return the Hugging Face model of a source, in `dtype` on `device`, without its vision tower.
 
-    Raises FileError for weights that are missing, damaged, NaN or infinite.
+    Raises FileError for weights that are missing, damaged, NaN or infinite, and for those of another kind of checkpoint.
     """
+    check_tensors(source.name, source.folder, source.config())
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source.folder, dtype=dtype, use_safetensors=True, output_loading_info=True
+            source.folder, dtype=dtype, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
+            raise
         raise FileError(
             f"cannot load the weights of {source.name}: {first_line(error)}; download them again"
         ) from error
     model, report = loaded
-    absent = sorted(report["missing_keys"])  # the library fills them with random numbers
-    if absent:
-        raise FileError(f"the weights of {source.name} lack {', '.join(absent[:3])}; download them again")
+    check_report(source.name, report)
     _check_finite(source, model)
     if hasattr(model.model, "vision_tower"):
         del model.model.vision_tower
@@ -70,11 +72,13 @@ def load_tokenizer(source: ModelSource, arch: Architecture) -> Any | None:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Hide the progress bars of transformers inside the block, so that they do not mix with ours."""
-    shown = transformers_logging.is_progress_bar_enabled()
+    """Hide the progress bars and warnings of transformers inside the block; what matters in them is raised as errors."""
+    shown, verbosity = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
     transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
     try:
         yield
     finally:
+        transformers_logging.set_verbosity(verbosity)
         if shown:
             transformers_logging.enable_progress_bar()

