@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cotrace.common.errors import ArgumentError
+from cotrace.common.visible_text import quoted
 
 from .data import GraphData
 from .nodes import ErrorNode, Feature
@@ -106,12 +107,12 @@ def node_label(graph: GraphData, node: int) -> str:
     """
     row = {name: graph.nodes[name][node].as_py() for name in ("kind", "layer", "position", "feature", "text")}
     if row["kind"] == "token":
-        return f"{row['text']!r}@{row['position']}"
+        return f"{quoted(row['text'])}@{row['position']}"
     if row["kind"] == "logit":
         several = len({target.get("position") for target in graph.info["targets"]}) > 1
-        return f"{row['text']!r}@{row['position']}" if several else repr(row["text"])
+        return f"{quoted(row['text'])}@{row['position']}" if several else quoted(row["text"])
     if row["kind"] == "feature":
         name = str(Feature(row["layer"], row["feature"], row["position"]))
     else:
         name = str(ErrorNode(row["layer"], row["position"]))
-    return f"{name} {row['text']!r}" if row["text"] else name
+    return f"{name} {quoted(row['text'])}" if row["text"] else name

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from cotrace.common.errors import ArgumentError
+from cotrace.common.visible_text import quoted
 
 from .data import GraphData
 from .influence import weights_of_targets
@@ -45,10 +46,10 @@ def find_target(targets: list[dict[str, Any]], name: str) -> int:
             return matches[0]
         if matches:
             break
-    names = ", ".join(f"{target['label']!r} ({target['node']})" for target in targets)
+    names = ", ".join(f"{quoted(target['label'])} ({target['node']})" for target in targets)
     if matches:
-        raise ArgumentError(f"several targets are {name!r}; give the number of one: {names}")
-    raise ArgumentError(f"the graph has no target {name!r}; its targets are {names}")
+        raise ArgumentError(f"several targets are {quoted(name)}; give the number of one: {names}")
+    raise ArgumentError(f"the graph has no target {quoted(name)}; its targets are {names}")
 
 
 def chosen_weights(graph: GraphData, targets: Sequence[dict[str, Any]]) -> np.ndarray:

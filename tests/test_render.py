@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cotrace.common.errors import ArgumentError, DependencyError
+from cotrace.common.visible_text import visible
 from cotrace.graphs.csr import CSR
 from cotrace.graphs.drawing.caption import picture_text
 from cotrace.graphs.drawing.config import DrawingConfig
@@ -23,7 +24,7 @@ from cotrace.graphs.drawing.render import render, svg_text
 from cotrace.graphs.drawing.scene import Scene, SceneText, build_scene
 from cotrace.graphs.drawing.select import edges_among, node_positions, picture_subject, strongest_edges, strongest_nodes
 from cotrace.graphs.drawing.svg import scene_to_svg
-from cotrace.graphs.drawing.text import format_percent, shorten, text_width, visible, wrap
+from cotrace.graphs.drawing.text import format_percent, shorten, text_width, wrap
 from cotrace.graphs.effects import total_effects
 from cotrace.graphs.graph import Graph
 from cotrace.graphs.influence import node_influence

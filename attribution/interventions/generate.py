@@ -11,6 +11,7 @@ from cotrace.attribution.models.sampling import sample_tokens
 from cotrace.common.checks import as_index
 from cotrace.common.errors import ArgumentError
 from cotrace.common.progress import Progress
+from cotrace.common.visible_text import quoted
 from cotrace.graphs.nodes import Feature
 
 from .config import InterventionConfig, SamplingConfig
@@ -60,11 +61,11 @@ class Generation:
         return self.prompt.weights.logits(resid_1D, rms_1)[0].double().softmax(-1)
 
     def __repr__(self) -> str:
-        return f"<Generation of {len(self.token_ids)} tokens: {self.text!r}>"
+        return f"<Generation of {len(self.token_ids)} tokens: {quoted(self.text)}>"
 
     def _repr_html_(self) -> str:
         texts = map(self.prompt.tokenizer.decode_token, self.token_ids)
-        rows = ((repr(text), p) for text, p in zip(texts, self.probabilities, strict=True))
+        rows = ((quoted(text), p) for text, p in zip(texts, self.probabilities, strict=True))
         return table_html(f"{len(self.token_ids)} new tokens", ("token", "probability"), rows)
 
 

@@ -12,6 +12,7 @@ from cotrace.attribution.models.memory import check_logits_memory
 from cotrace.attribution.models.tokenizer import PromptTokenizer
 from cotrace.common.checks import as_index
 from cotrace.common.errors import ArgumentError
+from cotrace.common.visible_text import quoted
 from cotrace.graphs.nodes import Feature, resolve_position
 from cotrace.kernels.active import Active, FeatureIndex, look_up
 
@@ -50,11 +51,11 @@ class InterventionResult:
 
     def __repr__(self) -> str:
         top = self.top_changes(count=1)[0]
-        change = f"{top.text!r} {top.before:.1%} → {top.after:.1%}"
+        change = f"{quoted(top.text)} {top.before:.1%} → {top.after:.1%}"
         return f"<{type(self).__name__} of {len(self.token_ids)} tokens: KL {self.kl():.3g}, {change}>"
 
     def _repr_html_(self) -> str:
-        tokens = [(repr(c.text), c.before, c.after, c.after - c.before) for c in self.top_changes()]
+        tokens = [(quoted(c.text), c.before, c.after, c.after - c.before) for c in self.top_changes()]
         title = f"Next token: KL(before ‖ after) = {self.kl():.3g} nats"
         probabilities = table_html(title, ("token", "before", "after", "change"), tokens)
         features = [(str(feature), before, after) for feature, before, after in self._top_feature_changes()]

@@ -8,6 +8,7 @@ import numpy as np
 
 from cotrace.common.errors import ArgumentError
 from cotrace.common.files import atomic_write
+from cotrace.common.visible_text import visible
 from cotrace.graphs.graph import Graph
 
 SUFFIXES = (".svg", ".png", ".pdf")
@@ -39,7 +40,7 @@ def plot_validation(graph: Graph, path: Path) -> Path:
     _format_size_axes(size_axes, record)
     _format_sign_axes(sign_axes, record)
     figure.legend(loc="outside lower center", ncols=3, fontsize="small", frameon=False)
-    figure.suptitle(" ".join(graph.info["prompt"].split())[:MAX_TITLE_CHARACTERS].replace("$", r"\$"))
+    figure.suptitle(visible(" ".join(graph.info["prompt"].split()))[:MAX_TITLE_CHARACTERS].replace("$", r"\$"))
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:], metadata={"Date": None} if path.suffix == ".svg" else None)
     return path

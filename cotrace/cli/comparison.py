@@ -52,6 +52,8 @@ def next_token_change(plain: "Generation", edited: "Generation", step: int) -> N
 
 def print_comparison(comparison: Comparison) -> None:
     """Print both texts in columns, and the tokens whose probabilities changed most."""
+    from cotrace.common.visible_text import quoted
+
     from .report import console, print_line
 
     print_texts(comparison)
@@ -63,7 +65,7 @@ def print_comparison(comparison: Comparison) -> None:
         common = comparison.plain.prompt.tokenizer.decode(comparison.plain.token_ids[: comparison.divergence.step])
         shown = common if len(common) <= TITLE_LENGTH else f"…{common[1 - TITLE_LENGTH :]}"
         console.print()
-        print_changes(comparison.divergence, f"where the texts diverge, after {shown!r}")
+        print_changes(comparison.divergence, f"where the texts diverge, after {quoted(shown)}")
 
 
 def print_texts(comparison: Comparison) -> None:
@@ -105,7 +107,7 @@ def readable(generation: "Generation", divergence: int | None) -> "Text":
 
 
 def _printable_lines(text: str) -> str:
-    from .report import printable
+    from cotrace.common.visible_text import printable
 
     return "\n".join(map(printable, text.expandtabs(4).split("\n")))
 
@@ -115,6 +117,8 @@ def print_changes(change: NextTokenChange, where: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from cotrace.common.visible_text import quoted
+
     from .report import console, print_line
 
     table = Table("token", box=None)
@@ -123,7 +127,7 @@ def print_changes(change: NextTokenChange, where: str) -> None:
     for token in change.top_changes:
         difference = token.after - token.before
         if abs(difference) >= SMALLEST_SHOWN:
-            table.add_row(Text(repr(token.text)), f"{token.before:.2%}", f"{token.after:.2%}", f"{difference:+.2%}")
+            table.add_row(Text(quoted(token.text)), f"{token.before:.2%}", f"{token.after:.2%}", f"{difference:+.2%}")
     if not table.row_count:
         print_line(f"{where}: no probability changed by {SMALLEST_SHOWN:.3%} or more")
         return

@@ -64,7 +64,9 @@ def print_results(results: Sequence["TranscoderEvaluation"]) -> None:
     """Print the sets of transcoders side by side, and their reconstruction by layer."""
     from rich.table import Table
 
-    from .report import console, printable
+    from cotrace.common.visible_text import printable
+
+    from .report import console
 
     columns = ("FVU", "L0", "dead", "dense", "loss", "KL", "same top token", "replacement", "completeness")
     table = Table("", *columns, box=None, title_justify="left")

@@ -1,7 +1,6 @@
 """Graphs and plans as text in a terminal."""
 
 import itertools
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cotrace.common.visible_text import printable, quoted
 from cotrace.graphs import Graph, GraphSummary, describe_path, node_label
 from cotrace.graphs import Path as NodePath
 from cotrace.graphs.drawing.text import format_percent
@@ -30,7 +30,7 @@ def print_summary(graph: Graph, *, full: bool = False) -> None:
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold")
     facts.add_column(overflow="fold")
-    facts.add_row("prompt", Text(repr(info["prompt"]) if full else shortened(info["prompt"])))
+    facts.add_row("prompt", Text(quoted(info["prompt"]) if full else shortened(info["prompt"])))
     facts.add_row("tokens", Text(_tokens(info["tokens"], len(info["tokens"]) if full else MAX_TOKENS)))
     facts.add_row("model", Text(printable(f"{info['model']['name']} with {info['transcoders']['name']}")))
     traced, order = info["traced"], graph.order
@@ -66,12 +66,12 @@ def print_summary(graph: Graph, *, full: bool = False) -> None:
 def shortened(text: str, length: int = MAX_CHARACTERS) -> str:
     """Return the repr of a text; of one of more than `length` characters both ends, and how many are left out."""
     if len(text) <= length:
-        return repr(text)
-    return f"{text[: length // 2]!r} … {text[-length // 2 :]!r} ({len(text) - length // 2 * 2:,} characters left out)"
+        return quoted(text)
+    return f"{quoted(text[: length // 2])} … {quoted(text[-length // 2 :])} ({len(text) - length // 2 * 2:,} characters left out)"
 
 
 def _tokens(tokens: Sequence[str], most: int) -> str:
-    named = [f"{i}:{token!r}" for i, token in enumerate(tokens)]
+    named = [f"{i}:{quoted(token)}" for i, token in enumerate(tokens)]
     if len(named) <= most:
         return " ".join(named)
     left_out = len(named) - most // 2 * 2
@@ -85,11 +85,6 @@ def print_plan(plan: "TracePlan") -> None:
     for name, text in plan.table().items():
         facts.add_row(name, text)
     console.print(facts)
-
-
-def printable(text: str) -> str:
-    """Return text with control characters, which a terminal would execute, replaced by �."""
-    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else "\ufffd" for c in text)
 
 
 def print_line(text: str) -> None:
@@ -112,7 +107,7 @@ def print_targets(graph: Graph, count: int = MAX_TARGETS) -> None:
         position = str(target.get("position", graph.info["position"]))
         probability = "" if target["probability"] is None else f"{target['probability']:.1%}"
         table.add_row(
-            str(target["node"]), Text(repr(target["label"])), position, probability, f"{target['weight']:.3f}"
+            str(target["node"]), Text(quoted(target["label"])), position, probability, f"{target['weight']:.3f}"
         )
     console.print(table)
     if len(targets) > count:
@@ -131,7 +126,7 @@ def print_answer(graph: Graph, summary: GraphSummary) -> None:
 
 def _names(summary: GraphSummary) -> str:
     targets = summary.targets
-    return repr(targets[0]["label"]) if len(targets) == 1 else f"all {len(targets)} targets"
+    return quoted(targets[0]["label"]) if len(targets) == 1 else f"all {len(targets)} targets"
 
 
 def _print_last_steps(graph: Graph, summary: GraphSummary) -> None:
@@ -150,7 +145,7 @@ def _print_last_steps(graph: Graph, summary: GraphSummary) -> None:
 def _print_nodes(graph: Graph, summary: GraphSummary) -> None:
     one_target = len(summary.targets) == 1
     names = [node_label(graph, node.node) for node in summary.nodes]
-    headers = [f"{'effect on ' * one_target}{target['label']!r}" for target in summary.targets]
+    headers = [f"{'effect on ' * one_target}{quoted(target['label'])}" for target in summary.targets]
     shown = _that_fit(headers, console.width - NODE_COLUMNS_WIDTH - max(map(cell_len, names)))
     title = Text(f"most influential on {_names(summary)}{'' if one_target else ', with the effect on each'}")
     table = Table(title=title, title_justify="left", box=None)

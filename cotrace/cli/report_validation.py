@@ -5,6 +5,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from cotrace.common.visible_text import printable
 from cotrace.graphs import Graph
 
 from . import report
@@ -37,11 +38,11 @@ def _ablations(record: dict[str, Any]) -> Table:
     table = Table(*columns, title="validation", title_justify="left", box=None)
     features = [row for row in record["nodes"] if row.get("control_size") is not None]
     for row in features[:FEATURES_SHOWN]:
-        table.add_row(Text(report.printable(row["label"])), *_numbers(row))
+        table.add_row(Text(printable(row["label"])), *_numbers(row))
     for row in record["groups"]:
-        table.add_row(Text(report.printable(row["name"])), *_numbers(row))
+        table.add_row(Text(printable(row["name"])), *_numbers(row))
     for row in record["paths"]:
-        table.add_row(Text(report.printable(row["label"])), *_numbers(row))
+        table.add_row(Text(printable(row["label"])), *_numbers(row))
         kept = (f"{row[name]:+.3f}" for name in ("kept_predicted", "kept_measured"))
         table.add_row("  all other features kept", "", *kept)
     return table

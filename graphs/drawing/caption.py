@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
+from cotrace.common.visible_text import visible
+
 from .picture_nodes import PictureNode
 from .select import PictureSubject
 from .style import CAPTION_LINE_PT, LEGEND_LINE_PT, MARGIN_PT
-from .text import format_count, format_percent, text_width, visible, wrap
+from .text import format_count, format_percent, text_width, wrap
 
 TITLE_CHARACTERS = 400  # of each end of a prompt that a title can show; measuring a whole book would be slow
 LEGEND = (

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from cotrace.common.visible_text import visible
 from cotrace.graphs.effects import total_effects
 from cotrace.graphs.nodes import ErrorNode, Feature
 
 from .select import PictureSubject, node_positions
 from .style import DIAMETERS_PT, LABEL_PT, LABEL_WIDTHS_PT, TARGET_HEIGHT_PT, TOKEN_HEIGHT_PT
-from .text import format_percent, shorten, text_width, visible
+from .text import format_percent, shorten, text_width
 
 COLUMNS = ["kind", "text", "layer", "position", "feature", "activation"]
 KIND_NAMES = {"feature": "feature", "error": "error node", "token": "token", "logit": "target"}

@@ -1,4 +1,4 @@
-"""Text of pictures: visible characters, widths, line breaks, percentages."""
+"""Text of pictures: widths, line breaks, percentages."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -11,25 +11,6 @@ SEPARATOR = "  ·  "  # between the parts of a caption
 _WIDTHS_EM = {"ijl'": 0.22, " !.,:;/\\[]ftI|": 0.28, "()-`r\"{}*": 0.34, "cksvxyzJ": 0.5, "ABEKPSVXY&FTZ": 0.66,
               "CDHNRUw": 0.72, "GOQ": 0.78, "mM": 0.84, "%": 0.89, "W…@⋯⏎": 1.0}  # fmt: skip
 _CHARACTER_EM = {character: em for characters, em in _WIDTHS_EM.items() for character in characters}
-_VISIBLE = {"\n": "⏎", "\u2028": "⏎", "\u2029": "⏎", "\t": "⇥", "\r": "␍"}
-# Unicode's Bidi_Control characters: overrides would reverse the rest of a line.
-_BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-
-
-def visible(text: str) -> str:
-    """Return a text with invisible characters made visible.
-
-    Outer spaces become ␣, line breaks ⏎ and tabs ⇥. Control characters, lone surrogates, characters that Unicode does
-    not assign and bidirectional controls become �, so that the result is valid in XML.
-    """
-    shown = "".join(_VISIBLE.get(character) or ("�" if _unprintable(character) else character) for character in text)
-    inner = shown.strip(" ")
-    lead = len(shown) - len(shown.lstrip(" "))
-    return "␣" * lead + inner + "␣" * (len(shown) - lead - len(inner))
-
-
-def _unprintable(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cs", "Cn") or character in _BIDI_CONTROLS
 
 
 def text_width(text: str, size: float = LABEL_PT) -> float:
