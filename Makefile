@@ -7,7 +7,7 @@ export PROMPT
 TRACE_OPTIONS ?=
 READY := $(VENV)/.ready
 
-.PHONY: trace test test-gpu check format typecheck docs bench bench-kernels bench-train bench-coverage bench-validate bench-contention clean
+.PHONY: trace test test-gpu check format typecheck docs bench bench-kernels bench-train bench-coverage bench-validate bench-contention gpu-check clean
 
 trace: $(READY)
 	@$(BIN)/cotrace trace $(TRACE_OPTIONS) -- "$$PROMPT"
@@ -73,6 +73,10 @@ bench-validate: $(READY)
 bench-contention: $(READY)
 	@$(BIN)/python -m benchmarks.contention $(CONTENTION_OPTIONS)
 	@$(BIN)/python -m benchmarks.tables
+
+# Everything that needs a GPU, in one run of less than 8 minutes: make gpu-check GPU_OPTIONS="--model random"
+gpu-check: $(READY)
+	@$(BIN)/python -m benchmarks.gpu_check $(GPU_OPTIONS); status=$$?; $(BIN)/python -m benchmarks.tables; exit $$status
 
 clean:
 	rm -rf build dist out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

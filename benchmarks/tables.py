@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .cells import Record, Row, duration, markdown, size
+from .gpu_tables import NOTHING, gpu_table
 from .kernel_tables import kernels_table
 from .measure import DONE
 from .trace_tables import trace_table
@@ -187,7 +188,9 @@ TABLES: dict[str, Callable[[Any], str]] = {
     "validation": validation_table,
     "kernels": kernels_table,
     "kernels-cuda": kernels_table,
+    "gpu": gpu_table,
 }
+UNMEASURED = {"gpu": NOTHING}  # instead of a table, where there is no result file
 
 
 def rewrite(page: str, name: str, table: str) -> str:
@@ -205,13 +208,16 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     parser.add_argument("--page", type=Path, help="page for all tables; default: the page of each table")
     args = parser.parse_args()
+    found = dict(UNMEASURED)
     for path in sorted(args.results.glob("*.json")):
         result = json.loads(path.read_text())
         name = result.get("benchmark") if isinstance(result, dict) else path.stem
         if name in TABLES:
-            page = args.page or PAGES.get(name, PAGE)
-            text = page.read_text() if page.exists() else "# Benchmarks\n"
-            page.write_text(rewrite(text, name, TABLES[name](result)))
+            found[name] = TABLES[name](result)
+    for name, table in found.items():
+        page = args.page or PAGES.get(name, PAGE)
+        text = page.read_text() if page.exists() else "# Benchmarks\n"
+        page.write_text(rewrite(text, name, table))
 
 
 if __name__ == "__main__":
