@@ -36,6 +36,7 @@ from cotrace.attribution.validation.config import ValidationConfig
 from cotrace.attribution.validation.record import validate
 from cotrace.common.progress import Progress
 from cotrace.graphs import Graph
+from cotrace.graphs.annotations import NodeName, groups_inside
 
 from .metadata import check_same_model, describe_model, describe_trace
 from .pairing import EditedPrompt, pair, require_single
@@ -353,7 +354,7 @@ class Model:
         sample: int = ValidationConfig.sample,
         controls: int = ValidationConfig.controls,
         paths: int = ValidationConfig.paths,
-        groups: Mapping[str, Sequence[int]] | None = None,
+        groups: Mapping[str, Iterable[NodeName]] | None = None,
         freeze: str = InterventionConfig.freeze,
         layers: Iterable[int] | None = InterventionConfig.layers,
         errors: str = InterventionConfig.errors,
@@ -369,7 +370,8 @@ class Model:
                 a small part of the range, which weakens correlations.
             controls: number of random sets of active features, of the same size, for each ablated set.
             paths: number of the strongest paths, whose features are ablated together.
-            groups: node numbers of this graph to ablate together, by name, besides the most influential ones.
+            groups: nodes of this graph to ablate together, by name, besides the most influential ones: numbers, labels or
+                other names of `Graph.find`. None takes the groups that the graph has.
             freeze: as in `intervene`.
             layers: as in `intervene`.
             errors: as in `intervene`.
@@ -385,7 +387,9 @@ class Model:
         sizes = ValidationConfig(nodes, sample, controls, paths, seed)
         check_same_model(graph, self.language_model, self.transcoders)
         prompt = self._prompt_context(graph.info["token_ids"], graph.info["masked_positions"])
-        record = validate(prompt, graph, config, sizes, {} if groups is None else groups, Progress(progress))
+        record = validate(
+            prompt, graph, config, sizes, groups_inside(graph) if groups is None else groups, Progress(progress)
+        )
         return graph.with_validation(record)
 
     def _prepare_trace(

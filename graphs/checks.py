@@ -4,8 +4,9 @@ import numpy as np
 import pyarrow as pa
 
 from cotrace.common.compiled import compiled
-from cotrace.common.errors import FileError
+from cotrace.common.errors import ArgumentError, FileError
 
+from .annotations import node_groups
 from .data import GraphData, csr_of
 from .order import KINDS, NodeKind
 from .schema import NULLABLE_VALUES, VALUES, schema
@@ -103,6 +104,12 @@ def _check_info(graph: GraphData) -> None:
             raise FileError("a target is neither a logit nor a feature of the graph; trace the prompt again")
     if abs(sum(weights.values()) - 1) > 1e-3:
         raise FileError("its target weights do not sum to 1; trace the prompt again")
+    try:
+        distinct = len(node_groups(graph)) == len(info.get("groups", []))
+    except ArgumentError as error:
+        raise FileError(f"a group is damaged ({error}); trace the prompt again") from error
+    if not distinct:
+        raise FileError("two groups have one name; trace the prompt again")
 
 
 def check_edges(graph: GraphData, nodes: pa.Table) -> None:

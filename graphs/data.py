@@ -27,7 +27,8 @@ class GraphData:
 
     def __init__(self, nodes: pa.Table, info: dict[str, Any], check_edges: Callable[[GraphData], None] | None = None):
         """Take a table and its metadata; `check_edges` is called once, before the first use of the edges."""
-        self._table, self._pending_check = nodes, check_edges
+        in_one_part = all(column.num_chunks == 1 for column in nodes.columns)
+        self._table, self._pending_check = nodes if in_one_part else nodes.combine_chunks(), check_edges
         self.info = info
 
     def check_edges(self) -> None:

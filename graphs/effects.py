@@ -7,10 +7,13 @@ import numpy as np
 from cotrace.common.compiled import compiled
 from cotrace.common.errors import ArgumentError
 
+from .annotations import NodeName, numbers_of
 from .data import GraphData
 
 
-def ablation_effects(graph: GraphData, removed: Sequence[Iterable[int]], others_respond: bool = True) -> np.ndarray:
+def ablation_effects(
+    graph: GraphData, removed: Sequence[Iterable[NodeName]], others_respond: bool = True
+) -> np.ndarray:
     """Predict the change of every node's value when nodes are ablated, (K, M) float64.
 
     A value is a feature's activation or a target's read-out. The prediction is linear in the edges: if the
@@ -18,7 +21,7 @@ def ablation_effects(graph: GraphData, removed: Sequence[Iterable[int]], others_
 
     Args:
         graph: the graph.
-        removed: K sets of features, error nodes and tokens.
+        removed: K sets of features, error nodes and tokens, by number or as in `Graph.find`.
         others_respond: whether other features respond; if not, they keep their activations, and their values
             are the changes of their inputs.
 
@@ -57,7 +60,7 @@ def total_effects(graph: GraphData, targets: Sequence[int]) -> np.ndarray:
     return effects_TM
 
 
-def pair_influence(graph: GraphData, sources: Iterable[int]) -> np.ndarray:
+def pair_influence(graph: GraphData, sources: Iterable[NodeName]) -> np.ndarray:
     """Return the influence of K features, error nodes or tokens on every node, (K, M).
 
     That is the share of the weight of all paths into a node that start at each source, in `Ahat + Ahat^2 + ...`
@@ -72,9 +75,9 @@ def pair_influence(graph: GraphData, sources: Iterable[int]) -> np.ndarray:
     return influence_MK.T
 
 
-def _changeable(graph: GraphData, nodes: Iterable[int]) -> np.ndarray:
+def _changeable(graph: GraphData, nodes: Iterable[NodeName]) -> np.ndarray:
     """Return nodes as an array, after a check that they are distinct and editable: compiled loops do not check."""
-    array, changeable = np.array(list(nodes)), graph.order.n_editable
+    array, changeable = np.array(numbers_of(graph, nodes)), graph.order.n_editable
     if not array.size:
         return np.empty(0, np.int64)
     if array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= changeable:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import html
 import os
 import reprlib
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,14 +14,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from cotrace.common.errors import ArgumentError
+from cotrace.common.errors import ArgumentError, FileError
 
+from .annotations import NodeName, as_text, find_nodes, node_groups, node_labels, with_group, with_labels
+from .checks import check_graph, check_table
 from .csr import CSR, indptr_of
 from .data import GraphData
 from .drawing.config import DrawingConfig
+from .metadata import check_entries, metadata_of
+from .nodes import ErrorNode, Feature, Token
 from .prune import GraphSelection, PruneConfig, check_threshold, dropped_sums, select
 from .pruning_bounds import PruningBounds, certainty
-from .schema import build_table, metadata_of
+from .schema import build_table
 from .store import save_table
 
 if TYPE_CHECKING:
@@ -35,7 +41,7 @@ class Graph(GraphData):
     Row = target, column = source, everywhere. `nodes` is the Arrow table with the columns of
     `graphs/schema.py`; `info` is its metadata: model, transcoders, prompt, tokens, targets, settings, and
     under "traced" the size and scores of the graph as it was traced. Arrays are read-only views of the
-    table, without a copy.
+    table, without a copy. `save` writes edits of `info`, and refuses those that a file cannot hold.
     """
 
     def __repr__(self) -> str:
@@ -58,6 +64,58 @@ class Graph(GraphData):
         from .drawing.render import svg_text
 
         return svg_text(self)
+
+    # --- labels, groups and notes -----------------------------------------------------------
+
+    def find(self, names: NodeName | Iterable[NodeName]) -> list[int]:
+        """Return the numbers of the nodes that one name or several refer to, each once.
+
+        A name is a node number, a `Feature`, `ErrorNode` or `Token`, or a text: one of these (`L17#264@5`), a group, a label, the
+        text of a target, or a token as `cotrace show` prints it (`' hot'@4`). Without a position, a feature or error
+        node refers to all its nodes. Raises ArgumentError for a name that no node has.
+        """
+        return find_nodes(self, names)
+
+    @property
+    def labels(self) -> dict[Feature | ErrorNode | Token, str]:
+        """The labels of features and error nodes; a copy. `label` changes them."""
+        return node_labels(self)
+
+    def label(self, nodes: NodeName | Iterable[NodeName], text: str) -> None:
+        """Label features or error nodes; an empty text removes their labels.
+
+        Labels are the entries of these nodes in the column `text`. They are kept in smaller graphs and in files, shown
+        by `cotrace show` and pictures, and are names for `find`: `graph.label("L17#264@5", "not cold")`.
+
+        Raises ArgumentError for a node that is not in the graph or is not a feature or error node, and for an invalid
+        text.
+        """
+        self._table = with_labels(self, self.find(nodes), text)
+
+    @property
+    def groups(self) -> Mapping[str, list[Feature | ErrorNode | Token]]:
+        """The nodes of each group, also those that were pruned from this graph; a copy. `group` changes them."""
+        return node_groups(self)
+
+    def group(self, name: str, nodes: NodeName | Iterable[NodeName]) -> None:
+        """Name several features, error nodes and tokens together, in place of an earlier group; an empty list removes it.
+
+        The group is kept in smaller graphs and in files, shown by `cotrace show` and pictures, and its name is one for
+        `find` and `Model.validate`: `graph.group("cold", ["L17#264@5", "L3#812@4"])`.
+
+        Raises ArgumentError for a node that is not in the graph or is a target and no feature, and for a name that reads
+        as a node.
+        """
+        self.info["groups"] = with_group(self, name, self.find(nodes))
+
+    @property
+    def notes(self) -> str:
+        """A text of your own about the graph, kept in smaller graphs and in files; set it with `graph.notes = "…"`."""
+        return self.info.get("notes", "")
+
+    @notes.setter
+    def notes(self, text: str) -> None:
+        self.info["notes"] = as_text("notes", text)
 
     # --- smaller graphs ---------------------------------------------------------------------
 
@@ -119,7 +177,7 @@ class Graph(GraphData):
         lost = dropped_sums(self.csr, selection.edges)
         columns["dropped"] = (self.column("dropped") + lost)[kept].astype(self.csr.weights.dtype)
         targets = [{**target, "node": int(new_number[target["node"]])} for target in self.info["targets"]]
-        info = {**self.info, "targets": targets, "pruning": pruning}
+        info = {**copy.deepcopy(self.info), "targets": targets, "pruning": pruning}
         info.pop("validation", None)  # it uses the old node numbers
         csr = _renumbered(self.csr, selection, new_number)
         return Graph(build_table(self.order.keep(kept), columns, csr, info), info)
@@ -135,7 +193,7 @@ class Graph(GraphData):
 
     def with_validation(self, validation: dict[str, Any]) -> Graph:
         """Return the same graph with the record of `Model.validate` in its metadata."""
-        info = {**self.info, "validation": validation}
+        info = {**copy.deepcopy(self.info), "validation": validation}
         return Graph(self.nodes.replace_schema_metadata(metadata_of(info)), info)
 
     # --- files and exchange -----------------------------------------------------------------
@@ -143,12 +201,32 @@ class Graph(GraphData):
     def save(self, path: str | os.PathLike) -> Path:
         """Write one Arrow IPC file, atomically, and create its parent folders.
 
-        A path that ends in .zst is compressed; it takes less disk space and cannot be memory-mapped.
-        Returns the path. Raises FileError where it cannot be written, ResourceError where the disk is full.
+        A path that ends in .zst is compressed; it takes less disk space and cannot be memory-mapped. The file has `info`
+        and the labels as they are now.
+
+        Returns the path.
+
+        Raises:
+            ArgumentError: `nodes` or `info` was edited so that the file could not be opened.
+            FileError: the file cannot be written.
+            ResourceError: the disk is full.
         """
         path = Path(path)
-        save_table(self.nodes, path)
+        save_table(self._checked_table(), path)
         return path
+
+    def _checked_table(self) -> pa.Table:
+        """Return the node table with the current metadata. Raises ArgumentError if a file of it could not be opened."""
+        metadata = metadata_of(self.info)
+        check_entries(metadata)
+        table = self.nodes.replace_schema_metadata(metadata)
+        try:
+            check_table(table)
+            check_graph(self)
+        except (pa.ArrowException, FileError) as error:
+            reason = str(error).partition(";")[0]
+            raise ArgumentError(f"this graph cannot be saved: {reason}; undo the edit of its nodes or info") from error
+        return table
 
     def render(
         self,

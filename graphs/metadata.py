@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from cotrace.common.errors import FileError
+from cotrace.common.errors import ArgumentError, FileError
 
 from .checksums import CHECKSUMS_KEY, metadata_is_intact
 from .migrations import FIRST_VERSION_WITH_CHECKSUMS, OLDEST_VERSION, migrate
@@ -71,18 +71,54 @@ INFO: dict[str, Any] = {
     ),
     "versions": {},
     "validation?": VALIDATION,
+    "notes?": str,
+    "groups?": [{"name": str, "nodes": [str]}],
 }
 
 
 def metadata_of(info: dict[str, Any]) -> dict[bytes, bytes]:
-    """Return the schema metadata of a graph file, in the current format version."""
+    """Return the schema metadata of a graph file, in the current format version.
+
+    Raises ArgumentError for entries that JSON cannot hold.
+    """
     return {VERSION_KEY: str(FORMAT_VERSION).encode(), INFO_KEY: _encode(info)}
 
 
 def _encode(info: dict[str, Any]) -> bytes:
-    missing = [key for key in INFO if key not in info and not key.endswith("?")]
-    assert not missing, f"graph metadata lacks {missing}"
+    for key, value in info.items():
+        _check_json(key, value)
     return json.dumps(info, sort_keys=True, allow_nan=False).encode()
+
+
+def check_entries(metadata: dict[bytes, bytes]) -> None:
+    """Raise ArgumentError unless the metadata of a new file has all entries in their shapes."""
+    wrong = _wrong_entries(json.loads(metadata[INFO_KEY]))
+    if wrong:
+        raise ArgumentError(f"graph.info lacks or has a wrong {', '.join(wrong)}; undo the edit")
+
+
+def _check_json(key: Any, value: Any) -> None:
+    """Raise ArgumentError unless a file can hold an entry of the metadata as it is."""
+    try:
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()  # no infinities, no half characters
+        if not _has_text_keys({key: value}):
+            raise TypeError("a key is not a text")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ArgumentError(
+            f"graph.info[{key!r}] cannot be saved ({error}); use texts, finite numbers, lists and dictionaries of them"
+        ) from error
+
+
+def _has_text_keys(value: Any) -> bool:
+    """Return whether all keys are texts; JSON would turn others into texts."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _has_text_keys(inner) for key, inner in value.items())
+    return not isinstance(value, list | tuple) or all(map(_has_text_keys, value))
+
+
+def _wrong_entries(info: dict[str, Any]) -> list[str]:
+    """Return the entries that are missing or do not have the shape in `INFO`."""
+    return [key.rstrip("?") for key, shape in INFO.items() if not _fits(info, {key: shape})]
 
 
 def decode_info(metadata: dict[bytes, bytes] | None, verify: bool = True) -> dict[str, Any]:
@@ -102,7 +138,7 @@ def decode_info(metadata: dict[bytes, bytes] | None, verify: bool = True) -> dic
     if verify and not (metadata_is_intact(metadata) if has_checksums else version < FIRST_VERSION_WITH_CHECKSUMS):
         raise FileError("its metadata is damaged; copy the file again or trace the prompt again")
     info = migrate(_parse(metadata[INFO_KEY]), version)
-    wrong = [key.rstrip("?") for key, shape in INFO.items() if not _fits(info, {key: shape})]
+    wrong = _wrong_entries(info)
     if wrong:
         raise FileError(f"its metadata lacks or has a wrong {', '.join(wrong)}; trace the prompt again")
     return info

@@ -1,7 +1,8 @@
 """Features, error nodes and tokens as users name them, and the one text form of each.
 
 A feature is written `L17#264`, an error node `L17#error`, a token `token`. Positions follow an `@`: `L17#264@5`, `L17#264@-1`,
-`L17#264@2:6`, `L17#264@3,5`, `L17#264@generated`. Without an `@` all positions are meant.
+`L17#264@2:6`, `L17#264@3,5`, `L17#264@generated`. Without an `@` all positions are meant. `cotrace show` prints a label
+after it, in quotes, which is ignored here: `L17#264@5 'not cold'`.
 """
 
 import re
@@ -18,7 +19,9 @@ MAX_RANGES_SHOWN = 4
 Position = int | Sequence[int] | range | slice | str
 
 _NODE = re.compile(
-    r"\s*L(?P<layer>[0-9]{1,6})\s*(?:#\s*(?P<feature>[0-9]{1,9})|#?\s*(?P<error>error))\s*(?:@\s*(?P<position>.+?))?\s*"
+    r"\s*L(?P<layer>[0-9]{1,6})\s*(?:#\s*(?P<feature>[0-9]{1,9})|#?\s*(?P<error>error))\s*(?:@\s*(?P<position>[^'\"]+?))?"
+    r"\s*(?:\s(?:'.*'|\".*\")\s*)?",
+    re.DOTALL,
 )
 _TOKEN = re.compile(r"\s*token\s*(?:@\s*(?P<position>.+?))?\s*")
 _NEURONPEDIA = re.compile(r"\s*(?P<layer>[0-9]{1,6})_(?P<feature>[0-9]{1,9})(?:_(?P<position>[0-9]{1,6}))?\s*")

@@ -8,6 +8,7 @@ import numpy as np
 from cotrace.common.errors import ArgumentError
 from cotrace.common.visible_text import quoted
 
+from .annotations import NodeName, numbers_of
 from .data import GraphData
 from .nodes import ErrorNode, Feature
 
@@ -25,7 +26,7 @@ class Path(NamedTuple):
 
 def strongest_paths(
     graph: GraphData,
-    target: int | None = None,
+    target: NodeName | None = None,
     count: int = 5,
     through_errors: bool = False,
     min_length: int = 1,
@@ -37,7 +38,7 @@ def strongest_paths(
 
     Args:
         graph: the graph.
-        target: node number of one of `graph.info["targets"]`; any of them by default.
+        target: number or another name (`Graph.find`) of one of `graph.info["targets"]`; any of them by default.
         count: number of paths.
         through_errors: let paths start at error nodes too, not only at token embeddings.
         min_length: number of edges that a path has at least; with 2 it runs through at least one feature.
@@ -48,11 +49,14 @@ def strongest_paths(
     if min_length < 1:
         raise ArgumentError(f"invalid min_length {min_length}: a path has at least one edge")
     targets = [t["node"] for t in graph.info["targets"]]
-    if target is not None and target not in targets:
-        raise ArgumentError(f"node {target} is not a target of this graph; its targets are the nodes {targets}")
+    if target is not None:
+        named = set(numbers_of(graph, target)).intersection(targets)
+        if not named:
+            raise ArgumentError(f"node {target} is not a target of this graph; its targets are the nodes {targets}")
+        targets = sorted(named)
     best_LM = _best_completions(graph, through_errors, min_length)
     heap: list[tuple[float, int, tuple[int, ...], float, int]] = []
-    for node in targets if target is None else [target]:
+    for node in targets:
         weight = float(graph.target_weights[node])
         heapq.heappush(heap, (-weight * best_LM[-1, node], 0, (node,), weight, 1))
     found: list[Path] = []

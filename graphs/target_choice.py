@@ -20,7 +20,7 @@ def choose_targets(graph: GraphData, target: int | str | None = None) -> list[di
 
     Args:
         graph: the graph.
-        target: the text or node number of one target, or "all". By default the one target that weighs more than all
+        target: the text, label or node number of one target, or "all". By default the one target that weighs more than all
             others together; all of them if there is none.
 
     Raises:
@@ -31,8 +31,14 @@ def choose_targets(graph: GraphData, target: int | str | None = None) -> list[di
         return heaviest
     if target is None:
         return heaviest[:1] if heaviest and heaviest[0]["weight"] > DOMINANT_WEIGHT else heaviest
-    node = find_target(graph.info["targets"], str(target))
+    node = find_target(_with_labels(graph), str(target))
     return [each for each in heaviest if each["node"] == node]
+
+
+def _with_labels(graph: GraphData) -> list[dict[str, Any]]:
+    """Return the targets; those that are features and have a label, with the label in place of their name."""
+    text = graph.column("text")
+    return [{**target, "label": text[target["node"]] or target["label"]} for target in graph.info["targets"]]
 
 
 def find_target(targets: list[dict[str, Any]], name: str) -> int:

@@ -21,6 +21,7 @@ from cotrace.attribution.validation.plot import plot_validation
 from cotrace.cli.report_validation import print_validation
 from cotrace.common.progress import Progress
 from cotrace.graphs.effects import ablation_effects, pair_influence
+from cotrace.graphs.store import save_table
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 WHAT = ("", "_kl", "_direct", "_activation", "_predicted", "_signed")
@@ -205,9 +206,11 @@ def test_the_record_is_saved_and_removed_by_pruning(validated, tmp_path):
 
 def test_a_damaged_record_is_refused(validated, tmp_path):
     record = {**validated.info["validation"], "nodes": [{"node": "none"}]}
-    path = validated.with_validation(record).save(tmp_path / "graph.arrow")
     with pytest.raises(ValueError, match="validation"):
-        cotrace.open(path)
+        validated.with_validation(record).save(tmp_path / "graph.arrow")
+    save_table(validated.with_validation(record).nodes, tmp_path / "graph.arrow")
+    with pytest.raises(ValueError, match="validation"):
+        cotrace.open(tmp_path / "graph.arrow")
 
 
 @pytest.mark.parametrize("ending", ["svg", "png", "pdf"])
@@ -407,7 +410,8 @@ def test_the_command_writes_the_graph_the_plot_and_a_table(path):
 
 MISTAKES = {
     "group": (["--groups", "a"], "NAME=12,45,77"),
-    "node": (["--groups", "a=99999"], "expected features"),
+    "node": (["--groups", "a=99999"], "there is no node 99999"),
+    "token": (["--groups", "a='a'@0"], "no node of this graph"),
     "name": (["--groups", "a=0", "--groups", "a=1"], "names 'a' twice"),
     "plot": (["--plot", "x.gif"], ".svg, .png, .pdf"),
     "plot in a folder's place": (["--plot", "folder.svg"], "is a folder; name a file with --plot"),

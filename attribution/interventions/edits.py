@@ -12,6 +12,7 @@ from torch import Tensor
 from cotrace.common.checks import as_index
 from cotrace.common.errors import ArgumentError
 from cotrace.graphs import Graph
+from cotrace.graphs.annotations import NodeName, node_names, numbers_of
 from cotrace.graphs.nodes import ErrorNode, Feature, Token, format_position, normalized_position
 
 
@@ -236,23 +237,10 @@ Node = Feature | ErrorNode | Token | Direction
 Intervention = Mapping[Any, Edit | TokenReplacement]
 
 
-def nodes_of(graph: Graph, nodes: Iterable[int]) -> list[Feature | ErrorNode | Token]:
-    """Return the features, error nodes and tokens that have these numbers in a graph, to be used in interventions.
+def nodes_of(graph: Graph, nodes: NodeName | Iterable[NodeName]) -> list[Feature | ErrorNode | Token]:
+    """Return features, error nodes and tokens of a graph by number, label, group or another name of `Graph.find`.
 
-    Raises ArgumentError for a number that belongs to another kind of node, or to none.
+    They are used in interventions: `{Supernode(nodes_of(graph, "cold")): ablate()}`. Raises ArgumentError for a name that
+    no node has, and for one of another kind of node.
     """
-    columns = [graph.column(name, -1) for name in ("layer", "position", "feature")]
-    found: list[Feature | ErrorNode | Token] = []
-    for node in nodes:
-        node = as_index(node, "a node")
-        if not 0 <= node < graph.order.n_editable:
-            raise ArgumentError(
-                f"node {node} is not a feature, error node or token of this graph, which are the nodes 0 … "
-                f"{graph.order.n_editable - 1}"
-            )
-        layer, position, feature = (int(column[node]) for column in columns)
-        if node < graph.order.n_features:
-            found.append(Feature(layer, feature, position))
-        else:
-            found.append(ErrorNode(layer, position) if node < graph.order.errors.stop else Token(position))
-    return found
+    return node_names(graph, [as_index(node, "a node") for node in numbers_of(graph, nodes)])

@@ -1,12 +1,13 @@
 """Choose which nodes of a graph a validation ablates, alone and together."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from cotrace.common.errors import ArgumentError
 from cotrace.graphs import Graph, node_label, strongest_paths
+from cotrace.graphs.annotations import NodeName, numbers_of
 
 from .config import ValidationConfig
 
@@ -56,7 +57,7 @@ class AblationSets(NamedTuple):
 
 
 def choose_ablation_sets(
-    graph: Graph, config: ValidationConfig, groups: Mapping[str, Sequence[int]], random: np.random.Generator
+    graph: Graph, config: ValidationConfig, groups: Mapping[str, Iterable[NodeName]], random: np.random.Generator
 ) -> AblationSets:
     """Choose what is ablated of a graph; targets are measured and never ablated alone.
 
@@ -72,7 +73,7 @@ def choose_ablation_sets(
     sample = random.choice(features, min(config.sample, len(features)), replace=False).tolist() if features else []
     sizes = [size for size in GROUP_SIZES if size < len(features)]
     top_groups = {f"{size} most influential features": tuple(features[:size]) for size in sizes}
-    named = top_groups | _checked_groups(groups, top_groups)
+    named = top_groups | _checked_groups(graph, groups, top_groups)
     paths = _feature_paths(graph, config.paths, targets)
     return AblationSets(features[: config.nodes], errors, tokens, named, paths, set(sample))
 
@@ -87,16 +88,23 @@ def _by_influence(influence_M: np.ndarray, nodes: range) -> list[int]:
     return sorted((n for n in nodes if influence_M[n] > 0), key=lambda n: -influence_M[n])
 
 
-def _checked_groups(groups: Mapping[str, Sequence[int]], reserved: Iterable[str]) -> dict[str, tuple[int, ...]]:
-    """Return the user's groups; ArgumentError for one that is empty, names a node twice, or has a reserved name."""
+def _checked_groups(
+    graph: Graph, groups: Mapping[str, Iterable[NodeName]], reserved: Iterable[str]
+) -> dict[str, tuple[int, ...]]:
+    """Return the user's groups as node numbers.
+
+    Raises ArgumentError for one that is empty, names a node twice or a node that does not exist, or has a reserved name.
+    """
+    found: dict[str, tuple[int, ...]] = {}
     for name, members in groups.items():
-        if not isinstance(members, Iterable) or not list(members):
+        found[name] = tuple(numbers_of(graph, members)) if isinstance(members, Iterable) else ()
+        if not found[name]:
             raise ArgumentError(f"the group {name!r} has no nodes; give a list with at least one, or leave it out")
-        if len(set(members)) < len(list(members)):
+        if len(set(found[name])) < len(found[name]):
             raise ArgumentError(f"the group {name!r} names a node twice; name each once")
         if name in reserved:
             raise ArgumentError(f"the group {name!r} is always ablated; give yours another name")
-    return {name: tuple(members) for name, members in groups.items()}
+    return found
 
 
 def _feature_paths(graph: Graph, count: int, targets: set[int]) -> list[tuple[tuple[int, ...], str]]:

@@ -1,6 +1,6 @@
 """Validate a graph: ablate its nodes in the model, and compare the effects with those that its edges predict."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,6 +15,7 @@ from cotrace.attribution.interventions.layer_modes import FROZEN, LayerMode, lay
 from cotrace.common.errors import ArgumentError
 from cotrace.common.progress import Progress
 from cotrace.graphs import Graph, node_label
+from cotrace.graphs.annotations import NodeName
 from cotrace.graphs.effects import ablation_effects
 
 from .ablation_sets import AblationSets, choose_ablation_sets, target_nodes
@@ -29,7 +30,7 @@ def validate(
     graph: Graph,
     intervention: InterventionConfig,
     config: ValidationConfig,
-    groups: Mapping[str, Sequence[int]],
+    groups: Mapping[str, Iterable[NodeName]],
     progress: Progress,
 ) -> dict[str, Any]:
     """Return the validation record of a graph, in the form of `VALIDATION` in graphs/metadata.py.

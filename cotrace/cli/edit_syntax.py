@@ -23,6 +23,8 @@ from cotrace.attribution.interventions.edits import (
     set_to,
 )
 from cotrace.common.errors import ArgumentError, CotraceError, FileError
+from cotrace.graphs import Graph
+from cotrace.graphs.annotations import node_names
 from cotrace.graphs.nodes import ErrorNode, Feature, Token, parse_node, parse_position
 from cotrace.target_syntax import parse_token
 
@@ -35,10 +37,12 @@ OF_TOKEN = re.compile(r"\s*token\s*(?:[@+=]|\Z)")
 OTHER_POSITION = re.compile(r"\s*token\s*@")
 
 
-def parse_edits(given: Mapping[str, Sequence[str]]) -> dict[Any, Edit | TokenReplacement]:
+def parse_edits(given: Mapping[str, Sequence[str]], graph: Graph | None = None) -> dict[Any, Edit | TokenReplacement]:
     """Return the edits that the texts of --ablate, --set, --add and --multiply name, by these names without dashes.
 
-    Reads the files of directions. Raises ArgumentError for a text that names no node or value, for a node that is
+    Reads the files of directions. With a graph, its labels, groups and node numbers are names too.
+
+    Raises ArgumentError for a text that names no node or value, for a node that is
     named twice, and if nothing is given; FileError for a file without a direction.
     """
     edits: dict[Any, Edit | TokenReplacement] = {}
@@ -46,7 +50,7 @@ def parse_edits(given: Mapping[str, Sequence[str]]) -> dict[Any, Edit | TokenRep
     for option, texts in given.items():
         for text in texts:
             try:
-                node, edit = _parse(option, text)
+                node, edit = _parse(option, text, graph)
                 _require_new(node, members)
             except CotraceError as error:
                 raise type(error)(f"--{option} {text!r}: {error}") from error
@@ -64,14 +68,14 @@ def _require_new(node: Any, members: set[Any]) -> None:
         members.add(member)
 
 
-def _parse(option: str, text: str) -> tuple[Any, Edit | TokenReplacement]:
+def _parse(option: str, text: str, graph: Graph | None) -> tuple[Any, Edit | TokenReplacement]:
     if option == "ablate":
-        return parse_edited_node(text), ablate()
+        return parse_edited_node(text, graph), ablate()
     # The text of a token can contain "=", and so can the name of a direction's file, which comes before it.
     name, equals, value = text.partition("=") if OF_TOKEN.match(text) else text.rpartition("=")
     if not equals:
         raise ArgumentError("there is no '='; write NODE=NUMBER, such as L5#123@4=2.5, or token@4=TEXT")
-    node = parse_edited_node(name)
+    node = parse_edited_node(name, graph)
     members = _members(node)
     if option == "set" and all(isinstance(member, Token) for member in members):
         return node, parse_replacement(value)
@@ -114,12 +118,15 @@ def _number(text: str) -> float:
     return number
 
 
-def parse_edited_node(text: str) -> Feature | ErrorNode | Token | Direction | Supernode:
+def parse_edited_node(text: str, graph: Graph | None = None) -> Feature | ErrorNode | Token | Direction | Supernode:
     """Return the node that a text names: `L5#123@4`, `L5#error@4`, `token@4`, `L12:FILE.npy`, or several joined with `+`.
 
-    Raises ArgumentError for anything else, and FileError for a file that does not hold one direction.
+    With a graph, a label, group or node number names its nodes too. Raises ArgumentError for anything else, and FileError
+    for a file that does not hold one direction.
     """
-    nodes = [_single(part) for part in NEXT_MEMBER.split(text.strip())]
+    if graph is not None and (named := _named(text.strip(), graph)):
+        return named[0] if len(named) == 1 else Supernode(named, text.strip())
+    nodes = [node for part in NEXT_MEMBER.split(text.strip()) for node in _single(part, graph)]
     if len(nodes) == 1:
         return nodes[0]
     members = [node for node in nodes if not isinstance(node, Direction)]
@@ -128,13 +135,19 @@ def parse_edited_node(text: str) -> Feature | ErrorNode | Token | Direction | Su
     return Supernode(members)
 
 
-def _single(text: str) -> Feature | ErrorNode | Token | Direction:
+def _single(text: str, graph: Graph | None) -> Sequence[Feature | ErrorNode | Token | Direction]:
     match = DIRECTION.fullmatch(text)
     if match is None:
-        return parse_node(text)
+        return (graph is not None and _named(text, graph)) or [parse_node(text)]
     path = os.path.expanduser(match["file"])
     position = "all" if match["position"] is None else parse_position(match["position"])
-    return Direction(int(match["layer"]), read_direction(path), position, name=os.path.basename(path))
+    return [Direction(int(match["layer"]), read_direction(path), position, name=os.path.basename(path))]
+
+
+def _named(text: str, graph: Graph) -> list[Feature | ErrorNode | Token]:
+    """Return the nodes that have a label, group or number in a graph; none for a node's own text form."""
+    is_name = text.isdecimal() or text in graph.groups or text in graph.labels.values()
+    return node_names(graph, graph.find(text)) if is_name else []
 
 
 def read_direction(path: str | os.PathLike) -> Tensor:

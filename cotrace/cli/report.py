@@ -13,6 +13,7 @@ from rich.text import Text
 from cotrace.common.visible_text import printable, quoted
 from cotrace.graphs import Graph, GraphSummary, describe_path, node_label
 from cotrace.graphs import Path as NodePath
+from cotrace.graphs.annotations import groups_inside
 from cotrace.graphs.drawing.text import format_percent
 
 if TYPE_CHECKING:  # printing a graph needs no torch
@@ -20,6 +21,7 @@ if TYPE_CHECKING:  # printing a graph needs no torch
 
 NODE_COLUMNS_WIDTH, EFFECT_WIDTH = 36, 7  # characters of a table of nodes without names and effects, and of an effect
 MAX_CHARACTERS, MAX_TOKENS, MAX_TARGETS = 300, 40, 10  # of the longest prompt that is printed as a whole
+ANNOTATIONS_SHOWN = 30  # labels, and nodes of a group
 
 console = Console()
 
@@ -76,6 +78,30 @@ def _tokens(tokens: Sequence[str], most: int) -> str:
         return " ".join(named)
     left_out = len(named) - most // 2 * 2
     return " ".join([*named[: most // 2], "…", *named[-(most // 2) :], f"({left_out:,} tokens left out)"])
+
+
+def print_annotations(graph: Graph) -> None:
+    """Print the notes, groups and labels of a graph, if it has any."""
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bold")
+    facts.add_column(overflow="fold")
+    if graph.notes:
+        facts.add_row("notes", Text("\n".join(map(printable, graph.notes.splitlines()))))
+    inside = groups_inside(graph)
+    for name, nodes in graph.groups.items():
+        present = inside.get(name, [])
+        pruned = f"; {len(nodes) - len(present)} not in this graph" if len(present) < len(nodes) else ""
+        facts.add_row("group", Text(f"{name!r}: {_listed([node_label(graph, node) for node in present])}{pruned}"))
+    labels = [f"{node} {label!r}" for node, label in graph.labels.items()]
+    if labels:
+        facts.add_row("labels", Text(_listed(labels)))
+    if facts.row_count:
+        console.print(facts)
+
+
+def _listed(names: list[str]) -> str:
+    more = f", and {len(names) - ANNOTATIONS_SHOWN} more" if len(names) > ANNOTATIONS_SHOWN else ""
+    return ", ".join(names[:ANNOTATIONS_SHOWN]) + more
 
 
 def print_plan(plan: "TracePlan") -> None:

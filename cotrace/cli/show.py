@@ -43,12 +43,13 @@ def show(
     import cotrace
     from cotrace.graphs import summarize
 
-    from .report import print_answer, print_summary
+    from .report import print_annotations, print_answer, print_summary
     from .report_validation import print_validation
 
     graph = cotrace.open(file)
     summary = summarize(graph, target, kind=kind, n_nodes=top, n_paths=paths, min_length=min_length)
     print_summary(graph, full=full)
+    print_annotations(graph)
     print_answer(graph, summary)
     if "validation" in graph.info:
         print_validation(graph)

@@ -9,6 +9,7 @@ import typer
 from cotrace.attribution.interventions.config import SEED_STOP, InterventionConfig, SamplingConfig
 from cotrace.common.errors import ArgumentError
 from cotrace.defaults import DEFAULT_MODEL
+from cotrace.graphs import open_graph
 
 from . import options
 from .comparison import as_json, compare, print_comparison
@@ -40,6 +41,10 @@ def steer(
     multiply: Annotated[
         list[str] | None,
         typer.Option(metavar="NODE=FACTOR", help="Multiply an activation: L5#error@4=0.5. Repeatable."),
+    ] = None,
+    graph: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A graph file whose labels, groups and node numbers NODE can be, too."),
     ] = None,
     model: options.ModelOption = DEFAULT_MODEL,
     transcoders: options.TranscodersOption = None,
@@ -80,7 +85,8 @@ def steer(
 
     from .edit_syntax import parse_edits
 
-    edits = parse_edits(given)
+    names = None if graph is None else open_graph(graph)
+    edits = parse_edits(given, names)
     freezing: dict[str, Any] = {"freeze": freeze, "layers": options.positions("--layers", layers), "errors": errors}
     sampling: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
     masked: dict[str, Any] = {"masked_positions": options.positions("--masked-positions", masked_positions)}

@@ -1,5 +1,7 @@
 """`cotrace validate`: compare a graph with ablations in the model."""
 
+import itertools
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +11,7 @@ from cotrace.attribution.interventions.config import InterventionConfig
 from cotrace.attribution.validation.config import ValidationConfig
 from cotrace.common.errors import ArgumentError
 from cotrace.graphs import Graph
+from cotrace.graphs.annotations import numbers_of
 
 from . import options
 
@@ -38,7 +41,8 @@ def validate(
         list[str] | None,
         typer.Option(
             metavar="NAME=NODES",
-            help="Also ablate these nodes together: NAME=12,45,77, with the numbers that `cotrace show` prints. Repeatable.",
+            help="Also ablate these nodes together: NAME=12,L17#264@5,LABEL, with numbers, names or labels that `cotrace "
+            "show` prints, or only the NAME of a group of the graph. Repeatable. Default: all groups of the graph.",
         ),
     ] = None,
     freeze: options.FreezeOption = InterventionConfig.freeze,
@@ -114,19 +118,22 @@ def dtype_of(graph: Graph) -> str:
     return "float64" if graph.info["settings"].get("dtype") == "float64" else "auto"
 
 
-def parse_groups(texts: list[str], graph: Graph) -> dict[str, list[int]]:
-    """Return the groups of nodes that the texts of --groups name.
+def parse_groups(texts: list[str], graph: Graph) -> dict[str, list[int]] | None:
+    """Return the groups of nodes that the texts of --groups name; None for those of the graph if there are no texts.
 
     Raises ArgumentError for a malformed one, for a name given twice, and for nodes that cannot be ablated.
     """
     groups: dict[str, list[int]] = {}
     n_editable = graph.order.n_editable
     for text in texts:
-        name, _, numbers = text.rpartition("=")
-        parts = numbers.split(",")
-        if not name or not all(part.strip().isdecimal() for part in parts):
-            raise ArgumentError(f"--groups {text!r}: expected NAME=12,45,77, with node numbers")
-        nodes = [int(part) for part in parts]
+        name, equals, members = text.rpartition("=") if "=" in text else (text, "", text)
+        names = parse_names(members) if equals else [text]
+        if not name or not all(names) or not (equals or text in graph.groups):
+            raise ArgumentError(f"--groups {text!r}: expected NAME=12,45,77 or a group of the graph")
+        try:
+            nodes = numbers_of(graph, names)
+        except ArgumentError as error:
+            raise ArgumentError(f"--groups {text!r}: {error}") from error
         if max(nodes) >= n_editable or len(set(nodes)) < len(nodes):
             raise ArgumentError(
                 f"--groups {text!r}: expected features, error nodes and tokens, each once; in this graph they are the "
@@ -135,4 +142,16 @@ def parse_groups(texts: list[str], graph: Graph) -> dict[str, list[int]]:
         if name in groups:
             raise ArgumentError(f"--groups names {name!r} twice; give each group another name")
         groups[name] = nodes
-    return groups
+    return groups or None
+
+
+def parse_names(text: str) -> list[str]:
+    """Return the names of nodes in a list with commas.
+
+    Raises ArgumentError for one with several positions, whose commas could as well separate node numbers.
+    """
+    names = [name.strip() for name in text.split(",")]
+    for name, following in itertools.pairwise(names):
+        if "@" in name and re.fullmatch(r"-?[0-9]+(:-?[0-9]+)?", following):
+            raise ArgumentError(f"{name},{following}: write each position as a node of its own, {name},L…@{following}")
+    return names

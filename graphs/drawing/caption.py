@@ -92,6 +92,7 @@ def picture_text(subject: PictureSubject, nodes: list[PictureNode], n_edges: int
         f"traced {format_count(traced['nodes'], 'node')}, {format_count(traced['edges'], 'edge')}",
         f"replacement score {scores['replacement']:.2f}",
         f"completeness score {scores['completeness']:.2f}",
+        *([visible(" ".join(info["notes"].split()))] if info.get("notes") else []),
     ]  # fmt: skip
     has_target_feature = any(node.is_target and node.kind == "feature" for node in nodes)
     return PictureText(

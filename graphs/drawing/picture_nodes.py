@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from cotrace.common.visible_text import visible
+from cotrace.graphs.annotations import groups_of_nodes
 from cotrace.graphs.effects import total_effects
 from cotrace.graphs.nodes import ErrorNode, Feature
 
@@ -83,12 +84,13 @@ def picture_nodes(subject: PictureSubject, rows: np.ndarray) -> list[PictureNode
     circles = rows[rows < graph.order.errors.stop]
     largest = influence[circles].max(initial=0.0) or 1.0
     targets = {target["node"]: target for target in graph.info["targets"]}
-    effects = _effects(subject)
+    effects, groups = _effects(subject), groups_of_nodes(graph)
     nodes = []
     for row, values in zip(rows.tolist(), graph.nodes.select(COLUMNS).take(rows).to_pylist(), strict=True):
         values |= {"position": int(position[row]), "influence": float(influence[row])}
-        node = _node(row, values, targets.get(row))
-        node.tooltip = ", ".join([*_facts(values, node, targets.get(row)), *effects(row)])
+        node = _node(row, values, targets.get(row), groups.get(row, []))
+        in_groups = [f"group {visible(name)}" for name in groups.get(row, [])]
+        node.tooltip = ", ".join([*_facts(values, node, targets.get(row)), *effects(row), *in_groups])
         if not node.is_box:  # the area is proportional to the influence
             node.diameter = max(DIAMETERS_PT[0], DIAMETERS_PT[1] * max(0.0, influence[row] / largest) ** 0.5)
         nodes.append(node)
@@ -107,20 +109,21 @@ def _effects(subject: PictureSubject) -> Callable[[int], list[str]]:
     return describe
 
 
-def _node(row: int, values: dict[str, Any], target: dict[str, Any] | None) -> PictureNode:
+def _node(row: int, values: dict[str, Any], target: dict[str, Any] | None, groups: list[str]) -> PictureNode:
     kind, layer = values["kind"], values["layer"]
     node = PictureNode(row, kind, -1 if layer is None else layer, values["position"], is_target=target is not None)
-    node.label = shorten(visible(_label(values, target)), LABEL_WIDTHS_PT[kind])
+    node.label = shorten(visible(_label(values, target, groups)), LABEL_WIDTHS_PT[kind])
     node.name = f"{KIND_NAMES[kind]} {_full_name(values, node.label)}"
     node.detail = _detail(target) if target else ""
     return node
 
 
-def _label(values: dict[str, Any], target: dict[str, Any] | None) -> str:
+def _label(values: dict[str, Any], target: dict[str, Any] | None, groups: list[str]) -> str:
+    named = values["text"] or ", ".join(groups)
     if values["kind"] == "error":
-        return ""
+        return named
     if values["kind"] == "feature":  # layer and position can be read off the axes
-        return values["text"] or str(values["feature"])
+        return named or str(values["feature"])
     return (target["label"] if target else "") or values["text"]
 
 
@@ -129,7 +132,8 @@ def _full_name(values: dict[str, Any], label: str) -> str:
         name = str(Feature(values["layer"], values["feature"], values["position"]))
         return f"{name} {label}" if values["text"] else name
     if values["kind"] == "error":
-        return str(ErrorNode(values["layer"], values["position"]))
+        name = str(ErrorNode(values["layer"], values["position"]))
+        return f"{name} {label}" if values["text"] else name
     return f"{label}@{values['position']}"
 
 

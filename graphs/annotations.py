@@ -1,0 +1,240 @@
+"""What users write on a graph: labels, groups and notes. And the nodes that a name refers to.
+
+The label of a feature or error node is its entry in the column `text`, so that it stays with the node in every smaller
+graph, file and data set. Groups are in the metadata, as names of nodes, which do not change when nodes are renumbered.
+"""
+
+import ast
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from cotrace.common.errors import ArgumentError
+
+from .data import GraphData
+from .nodes import ErrorNode, Feature, Token, parse_node, resolve_position
+
+NodeName = int | str | Feature | ErrorNode | Token
+"""A node number; a feature, error node or token; or a text: one of these, a group, a label, a target's or a token's text."""
+
+_QUOTED = re.compile(r"\s*(?P<text>'.*'|\".*\")\s*(?:@\s*(?P<position>[0-9]{1,6}))?\s*", re.DOTALL)
+
+
+def find_nodes(graph: GraphData, names: NodeName | Iterable[NodeName]) -> list[int]:
+    """Return the numbers of the nodes that one name or several refer to, each once, in the order of the names.
+
+    A feature or error node without a position refers to all its nodes. Texts are tried in this order: a number, a
+    feature or error node such as `L17#264@5`, a group, a label, the text of a target, and a token as `cotrace show`
+    prints it, such as `' hot'@4`.
+
+    Raises ArgumentError for a name that no node of the graph has.
+    """
+    found: dict[int, None] = {}
+    for name in _as_list(names):
+        found |= dict.fromkeys(_find(graph, name))
+    return list(found)
+
+
+def numbers_of(graph: GraphData, nodes: NodeName | Iterable[NodeName]) -> list[Any]:
+    """Return the numbers of nodes. What is not a name stays as it is, for a caller that checks numbers.
+
+    Raises ArgumentError for a name that no node of the graph has.
+    """
+    names = str | Feature | ErrorNode | Token
+    return [each for node in _as_list(nodes) for each in (_find(graph, node) if isinstance(node, names) else [node])]
+
+
+def _as_list(names: Any) -> Iterable[Any]:
+    return [names] if isinstance(names, str | Feature | ErrorNode | Token) or not isinstance(names, Iterable) else names
+
+
+def _find(graph: GraphData, name: Any) -> list[int]:
+    if isinstance(name, str):
+        return _find_text(graph, name)
+    if isinstance(name, Feature | ErrorNode | Token):
+        return _require(_nodes_at(graph, name), f"{name} is not in this graph: it was pruned or never active there")
+    if isinstance(name, bool) or not isinstance(name, int | np.integer):
+        raise ArgumentError(f"invalid node {name!r}: expected a node number, Feature, ErrorNode, Token or text")
+    last = graph.order.n_nodes - 1
+    return _require([int(name)] if 0 <= name <= last else [], f"there is no node {name}; the nodes are 0 … {last}")
+
+
+def _find_text(graph: GraphData, text: str) -> list[int]:
+    if text.strip().isdecimal():
+        return _find(graph, int(text))
+    try:
+        node = parse_node(text)
+    except ArgumentError:
+        found = _members(graph, text) or _labelled(graph, text) or _targets(graph, text) or _quoted(graph, text)
+        cure = "use a node number, a name that `cotrace show` prints, a label or a group"
+        return _require(found, f"no node of this graph is called {text!r}; {cure}")
+    return _find(graph, node)
+
+
+def _require(found: list[int], message: str) -> list[int]:
+    if not found:
+        raise ArgumentError(message)
+    return found
+
+
+def _nodes_at(graph: GraphData, node: Feature | ErrorNode | Token) -> list[int]:
+    """Return the numbers of a node's rows, one for each of its positions that the graph has."""
+    order = graph.order
+    part = {Feature: order.features, ErrorNode: order.errors, Token: order.tokens}[type(node)]
+    here = np.ones(part.stop - part.start, np.bool_)
+    for name in ("layer", "feature"):
+        if hasattr(node, name):
+            here &= graph.column(name, -1)[part] == getattr(node, name)
+    if node.position == "generated":
+        return []
+    if not isinstance(node.position, str):
+        given = node.position if isinstance(node.position, tuple) else (node.position,)
+        wanted = [resolve_position(position, order.n_tokens) for position in given]
+        here &= np.isin(graph.column("position", -1)[part], wanted)
+    return (part.start + np.flatnonzero(here)).tolist()
+
+
+def _members(graph: GraphData, name: str) -> list[int]:
+    """Return the nodes of a group that are in the graph. Raises ArgumentError if none of them is."""
+    if name not in node_groups(graph):
+        return []
+    found = groups_inside(graph).get(name, [])
+    return _require(found, f"no node of the group {name!r} is in this graph; use a graph that is pruned less")
+
+
+def _labelled(graph: GraphData, label: str) -> list[int]:
+    editable = graph.order.errors.stop
+    return np.flatnonzero(graph.column("text")[:editable] == label).tolist() if label else []
+
+
+def _targets(graph: GraphData, text: str, position: int | None = None) -> list[int]:
+    """Return the targets with a text, at one position or at any."""
+    texts = graph.column("text")
+    named = [(target["node"], (target["label"], texts[target["node"]])) for target in graph.info["targets"]]
+    here = graph.column("position", -1)
+    found = [node for node, names in named if any(name and text in (name, name.strip()) for name in names)]
+    return [node for node in found if position is None or here[node] == position]
+
+
+def _quoted(graph: GraphData, name: str) -> list[int]:
+    """Return the nodes of a text in quotes, as in `' hot'@4`: a token with a position, else a label or target."""
+    match = _QUOTED.fullmatch(name)
+    try:
+        text = ast.literal_eval(match["text"]) if match else None
+    except (SyntaxError, ValueError):
+        return []
+    if match is None or text is None:
+        return []
+    if match["position"] is None:
+        return _labelled(graph, text) or _targets(graph, text)
+    position, tokens = int(match["position"]), graph.info["tokens"]
+    at_token = [graph.order.tokens.start + position] if position < len(tokens) and tokens[position] == text else []
+    return at_token or _targets(graph, text, position)
+
+
+def node_names(graph: GraphData, numbers: Iterable[int]) -> list[Feature | ErrorNode | Token]:
+    """Return the features, error nodes and tokens that have these numbers.
+
+    Raises ArgumentError for the number of a target that is not a feature, and for one outside the graph.
+    """
+    columns = [graph.column(name, -1) for name in ("layer", "position", "feature")]
+    found: list[Feature | ErrorNode | Token] = []
+    for node in numbers:
+        if not 0 <= node < graph.order.n_editable:
+            raise ArgumentError(
+                f"node {node} is not a feature, error node or token of this graph, which are the nodes 0 … "
+                f"{graph.order.n_editable - 1}"
+            )
+        layer, position, feature = (int(column[node]) for column in columns)
+        if node < graph.order.n_features:
+            found.append(Feature(layer, feature, position))
+        else:
+            found.append(ErrorNode(layer, position) if node < graph.order.errors.stop else Token(position))
+    return found
+
+
+# --- labels ---------------------------------------------------------------------------------
+
+
+def node_labels(graph: GraphData) -> dict[Feature | ErrorNode | Token, str]:
+    """Return the labels of features and error nodes, in the order of the nodes."""
+    texts = graph.column("text")[: graph.order.errors.stop]
+    labelled = [number for number, text in enumerate(texts) if text]
+    return {node: texts[number] for node, number in zip(node_names(graph, labelled), labelled, strict=True)}
+
+
+def with_labels(graph: GraphData, numbers: Iterable[int], label: str) -> pa.Table:
+    """Return the node table with a label on features and error nodes; an empty one removes theirs.
+
+    Raises ArgumentError for other nodes, and for a label that is not valid Unicode.
+    """
+    numbers = list(numbers)
+    if any(number >= graph.order.errors.stop for number in numbers):
+        raise ArgumentError("tokens and targets have a text of their own; label features and error nodes")
+    texts = graph.nodes["text"].to_pylist()
+    for number in numbers:
+        texts[number] = as_text("label", label)
+    index = graph.nodes.schema.get_field_index("text")
+    return graph.nodes.set_column(index, graph.nodes.schema.field(index), pa.array(texts, pa.string()))
+
+
+def as_text(what: str, value: Any) -> str:
+    """Return a text that a file can hold. Raises ArgumentError for anything else."""
+    if not isinstance(value, str):
+        raise ArgumentError(f"invalid {what} {value!r}: expected a text")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ArgumentError(f"the {what} {value!r} is not valid Unicode; write it again") from error
+    return value
+
+
+# --- groups ---------------------------------------------------------------------------------
+
+
+def node_groups(graph: GraphData) -> dict[str, list[Feature | ErrorNode | Token]]:
+    """Return the nodes of every group, by name; also nodes that are not in this graph because they were pruned."""
+    return {group["name"]: [parse_node(node) for node in group["nodes"]] for group in graph.info.get("groups", [])}
+
+
+def groups_inside(graph: GraphData) -> dict[str, list[int]]:
+    """Return the numbers of the nodes of every group that has some in this graph, by name."""
+    found = {
+        name: [number for node in nodes for number in _nodes_at(graph, node)]
+        for name, nodes in node_groups(graph).items()
+    }
+    return {name: numbers for name, numbers in found.items() if numbers}
+
+
+def with_group(graph: GraphData, name: str, numbers: Iterable[int]) -> list[dict[str, Any]]:
+    """Return the groups, as the metadata has them, with one added or replaced; without nodes, it is removed.
+
+    Raises ArgumentError for targets that are not features, and for a name that reads as a node.
+    """
+    if not as_text("name of a group", name).strip():
+        raise ArgumentError("the name of a group is empty; write some text")
+    if name.strip().isdecimal() or _is_node(name):
+        raise ArgumentError(f"{name!r} would be read as a node; give the group another name")
+    nodes = [str(node) for node in node_names(graph, numbers)]
+    others = [group for group in graph.info.get("groups", []) if group["name"] != name]
+    return [*others, {"name": name, "nodes": nodes}] if nodes else others
+
+
+def _is_node(text: str) -> bool:
+    try:
+        parse_node(text)
+    except ArgumentError:
+        return False
+    return True
+
+
+def groups_of_nodes(graph: GraphData) -> dict[int, list[str]]:
+    """Return the names of the groups that a node is in, by node number."""
+    found: dict[int, list[str]] = {}
+    for name, numbers in groups_inside(graph).items():
+        for number in numbers:
+            found.setdefault(number, []).append(name)
+    return found
