@@ -46,7 +46,7 @@ def evaluate_transcoders(
         prompts: prompts that are traced for the mean graph scores; an empty list skips them.
         baselines: measure mean ablation and an affine map too.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        progress: show progress; None shows it on a terminal.
+        progress: show bars on a terminal or in a notebook, else a line a minute; None does so unless `--quiet` is given.
 
     Raises:
         ArgumentError: no transcoders or no text, or transcoders that are not in files.

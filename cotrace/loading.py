@@ -37,7 +37,7 @@ def load(
         row_cache_bytes: size of a cache, in temporary files, for the rows of traced prompts. A prompt that starts like
             an earlier one reuses its rows, which equal recomputed ones up to rounding. `model.row_cache.clear()`
             empties it. 0 turns it off.
-        progress: show progress bars; None shows them on a terminal only.
+        progress: show bars on a terminal or in a notebook, else a line a minute; None does so unless `--quiet` is given.
 
     Raises:
         CotraceError: the model or the transcoders are missing, damaged, do not belong together, or do not fit into

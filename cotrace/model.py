@@ -147,7 +147,7 @@ class Model:
             batch_size: rows per batch; None chooses for speed. Changes results by rounding only.
             memory: limit in bytes for the memory of the process (on a GPU: of the device); None takes what is free. A
                 trace that would need more recomputes vectors instead of storing them, and uses smaller batches.
-            progress: show progress bars; None shows them on a terminal only.
+            progress: show bars on a terminal or in a notebook, else a line a minute; None does so unless `--quiet` is given.
 
         Raises:
             CotraceError: invalid arguments, or too little memory or disk space.
@@ -287,7 +287,7 @@ class Model:
             use_cache: use a KV cache. Without it every token is computed from the start, with the same result up to
                 rounding.
             masked_positions: positions without features, as in `trace`.
-            progress: show a progress bar; None shows it on a terminal only.
+            progress: show bars on a terminal or in a notebook, else a line a minute; None does so unless `--quiet` is given.
 
         Raises:
             CotraceError: as `intervene`.
@@ -376,7 +376,7 @@ class Model:
             layers: as in `intervene`.
             errors: as in `intervene`.
             seed: seed of the random draws.
-            progress: show a progress bar; None shows it on a terminal only.
+            progress: show bars on a terminal or in a notebook, else a line a minute; None does so unless `--quiet` is given.
 
         Returns the graph with the measurements in `info["validation"]`.
 

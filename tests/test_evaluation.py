@@ -166,8 +166,12 @@ def test_measurements_of_a_run(with_tokenizer, tmp_path):
     arguments = ["--model", with_tokenizer, "--run", tmp_path / "run", "--fit-tokens", "40", "--tokens", "60"]
     done = command("evaluate", folder, *arguments, "--out", json_file, "--no-trace-prompts", "--device", "cpu")
     assert done.returncode == 0, done.stderr
-    for words in ("FVU", "affine map", "mean ablation", "the model's own loss", "results.json"):
+    for words in ("FVU", "affine map", "mean ablation", "loss of the model", "results.json"):
         assert words in done.stdout
     results = json.loads(json_file.read_text())
+    short = command(
+        "evaluate", "neurons", *arguments, "--json", "--no-baselines", "--no-trace-prompts", "--device", "cpu"
+    )
+    assert {*json.loads(short.stdout)[0]} == {*results[0]}
     assert [result["name"] for result in results][1:] == ["mean ablation", "affine map"]
     assert all(math.isfinite(result["kl"]) for result in results)

@@ -28,7 +28,7 @@ def train_transcoders(
         config: the settings.
         out: folder for checkpoints and results; created if it does not exist.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        progress: show progress; None shows it on a terminal.
+        progress: show bars on a terminal or in a notebook, else a line a minute; None does so unless `--quiet` is given.
 
     Raises:
         FileError: the folder holds another run, or the data cannot be read.

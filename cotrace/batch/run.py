@@ -90,7 +90,7 @@ def trace_many(
         workers: number of processes, each with a model and a GPU or a share of the CPUs; needs Ray. None traces in this
             process or, on a cluster, starts a worker for each GPU.
         ray: cluster to use, "auto" or an address; None starts workers on this machine.
-        progress: show a progress bar; None shows it on a terminal only.
+        progress: show bars on a terminal or in a notebook, else a line a minute; None does so unless `--quiet` is given.
 
     Raises:
         CotraceError: the file, the folder, the options or the model are not usable.

@@ -1,15 +1,14 @@
 """The application: all commands, and errors as exit statuses."""
 
+import os
 import sys
-import warnings
-from typing import TextIO
 
 import typer
 
 from cotrace import __version__
-from cotrace.common.errors import CotraceError, CotraceWarning
+from cotrace.common.errors import CotraceError
 
-from .command import Command
+from .command import Command, with_output_options
 from .convert import convert
 from .doctor import doctor
 from .evaluate import evaluate
@@ -23,6 +22,7 @@ from .validate import validate
 
 CANCELLED_STATUS = 130
 USAGE_STATUS = 2
+BROKEN_PIPE_STATUS = 1  # as Typer
 
 COMMANDS = (trace, show, steer, validate, prune, render, train, evaluate, convert, doctor)
 
@@ -32,7 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in COMMANDS:
-    app.command(cls=Command)(command)
+    app.command(cls=Command)(with_output_options(command))
 
 
 def _print_version(requested: bool) -> None:
@@ -57,9 +57,11 @@ def main() -> None:
     and shows its traceback. A `CotraceWarning` is one line on standard error.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
-            status = app(standalone_mode=False)  # the status of typer.Exit, 130 after Ctrl-C, or None
+        status = app(standalone_mode=False)  # the status of typer.Exit, 130 after Ctrl-C, or None
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of a pipe, such as head, has stopped
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(BROKEN_PIPE_STATUS)
     except (typer.Abort, KeyboardInterrupt):
         status = CANCELLED_STATUS
     except CotraceError as error:
@@ -71,20 +73,6 @@ def main() -> None:
     if status == CANCELLED_STATUS:
         print("cancelled; no file is incomplete", file=sys.stderr)
     sys.exit(status if isinstance(status, int) else 0)
-
-
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """Print a warning: ours as one line, without the code that it came from, and others as Python prints them."""
-    ours = issubclass(category, CotraceWarning)
-    text = f"warning: {message}\n" if ours else warnings.formatwarning(message, category, filename, lineno, line)
-    (file or sys.stderr).write(text)
 
 
 def _exit_on_usage_error(error: Exception) -> None:

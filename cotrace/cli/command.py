@@ -1,14 +1,49 @@
 """The class of all commands: options that all of them have, and errors that name options as they are typed."""
 
+import functools
+import inspect
 import re
-from collections.abc import Iterable
-from typing import Any
+import traceback
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any
 
+import typer
 from typer.core import TyperCommand
 
 from cotrace.common.errors import CotraceError
 
+from . import verbosity
+
 DASH_ADVICE = "Put -- before a prompt that starts with a dash: cotrace {} [OPTIONS] -- '-1 + 2 ='"
+
+
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", help="Print results and errors only: no progress, notes or warnings.")
+]
+
+VerboseOption = Annotated[
+    bool,
+    typer.Option("--verbose", help="Also print messages and warnings of other libraries, and tracebacks of errors."),
+]
+
+
+def with_output_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Return the function of a command with the additional options --quiet and --verbose."""
+
+    @functools.wraps(function)
+    def run(*arguments: Any, quiet: bool = False, verbose: bool = False, **options: Any) -> None:
+        with verbosity.applied(quiet, verbose):
+            function(*arguments, **options)
+
+    added = {"quiet": QuietOption, "verbose": VerboseOption}
+    signature = inspect.signature(function, eval_str=True)
+    parameters = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
+        for name, annotation in added.items()
+    ]
+    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *parameters])  # type: ignore[attr-defined]
+    run.__annotations__ = {**function.__annotations__, **added}
+    return run
 
 
 class Command(TyperCommand):
@@ -30,6 +65,8 @@ class Command(TyperCommand):
             return super().invoke(ctx)
         except CotraceError as error:
             error.args = (name_options(str(error), self.params),)
+            if ctx.params.get("verbose"):
+                traceback.print_exc()
             raise
 
 

@@ -4,6 +4,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from rich.table import Table
     from rich.text import Text
 
     from cotrace.attribution.interventions.generate import Generation
@@ -69,20 +70,33 @@ def print_comparison(comparison: Comparison) -> None:
 
 
 def print_texts(comparison: Comparison) -> None:
-    """Print both texts side by side, with a mark where they diverge."""
-    from rich import box
-    from rich.table import Table
-
+    """Print both texts with a mark where they diverge: side by side on a terminal, else one after the other."""
     from .report import console, print_line
 
     step = None if comparison.divergence is None else comparison.divergence.step
-    table = Table(box=box.MINIMAL, expand=True, show_edge=False)
-    for name in ("without", "with"):
-        table.add_column(name, ratio=1, overflow="fold")
-    table.add_row(*(readable(generation, step) for generation in (comparison.plain, comparison.edited)))
-    console.print(table)
+    texts = {
+        "without": readable(comparison.plain, step),
+        "with": readable(comparison.edited, step),
+    }
+    if console.is_terminal:
+        console.print(_side_by_side(texts))
+    else:
+        for name, text in texts.items():
+            print_line(f"{name}:")
+            print_line(text.plain)
     print_line(same_text(comparison) if step is None else f"{MARK} where the texts diverge")
     console.print()
+
+
+def _side_by_side(texts: dict[str, "Text"]) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.MINIMAL, expand=True, show_edge=False)
+    for name in texts:
+        table.add_column(name, ratio=1, overflow="fold")
+    table.add_row(*texts.values())
+    return table
 
 
 def same_text(comparison: Comparison) -> str:

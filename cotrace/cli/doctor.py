@@ -7,6 +7,8 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
+from . import options
+
 if TYPE_CHECKING:
     from cotrace.kernels.backends import Operation
 
@@ -23,12 +25,16 @@ PACKAGES = (
 )
 
 
-def doctor() -> None:
+def doctor(json: options.JsonOption = False) -> None:
     """Report what is installed, which kernels and devices are used, and which models are available."""
     from rich.table import Table
 
+    from .console import print_json
     from .report import console
 
+    if json:
+        print_json(dict(findings()))
+        return
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
     table.add_column(overflow="fold")

@@ -1,6 +1,6 @@
 """`cotrace evaluate`: measure how well transcoders replace a model's MLPs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,6 +29,7 @@ def evaluate(
     trace_prompts: Annotated[bool, typer.Option(help="Also trace ten everyday prompts for their scores.")] = True,
     device: options.DeviceOption = "auto",
     out: Annotated[Path | None, typer.Option(help="Write the measurements as JSON to this file.")] = None,
+    json: options.JsonOption = False,
 ) -> None:
     """Measure TRANSCODERS on text they were not trained on: reconstruction, sparsity, and the model's predictions."""
     from .output_paths import check_folder
@@ -39,6 +40,7 @@ def evaluate(
     from cotrace.evaluation import evaluate_transcoders
     from cotrace.training.evaluate import save_evaluations
 
+    from .console import print_json
     from .report import print_written
 
     results = evaluate_transcoders(
@@ -54,33 +56,32 @@ def evaluate(
         prompts=EVERYDAY_PROMPTS if trace_prompts else (),
         device=device,
     )
-    print_results(results)
     if out is not None:
         save_evaluations(results, out)
+    if json:
+        print_json([result.to_json() for result in results])
+        return
+    print_results(results)
+    if out is not None:
         print_written(out)
 
 
 def print_results(results: Sequence["TranscoderEvaluation"]) -> None:
-    """Print the sets of transcoders side by side, and their reconstruction by layer."""
+    """Print the measurements, one a line, with a column for each set of transcoders."""
     from rich.table import Table
 
     from cotrace.common.visible_text import printable
 
     from .report import console
 
-    columns = ("FVU", "L0", "dead", "dense", "loss", "KL", "same top token", "replacement", "completeness")
-    table = Table("", *columns, box=None, title_justify="left")
-    for r in results:
-        shares = (_share(r.dead), _share(r.dense))
-        predicted = (f"{r.loss:.3f}", f"{r.kl:.3f}", f"{r.top1_agreement:.1%}")
-        traced = (_number(r.replacement_score), _number(r.completeness_score))
-        table.add_row(printable(r.name), f"{r.fvu:.4f}", _number(r.l0), *shares, *predicted, *traced)
+    table = Table("", box=None)
+    for result in results:
+        table.add_column(printable(result.name), justify="right", overflow="fold")
+    for name, measure in MEASURES.items():
+        table.add_row(name, *map(measure, results))
+    for layer, values in enumerate(zip(*(result.fvu_by_layer for result in results), strict=True)):
+        table.add_row(f"FVU of layer {layer}", *(f"{value:.4f}" for value in values))
     console.print(table)
-    console.print(f"the model's own loss: {results[0].loss_of_model:.3f}")
-    layers = Table("FVU of layer", *(printable(r.name) for r in results), box=None, title_justify="left")
-    for layer, values in enumerate(zip(*(r.fvu_by_layer for r in results), strict=True)):
-        layers.add_row(str(layer), *(f"{value:.4f}" for value in values))
-    console.print(layers)
 
 
 def _number(value: float | None) -> str:
@@ -89,3 +90,17 @@ def _number(value: float | None) -> str:
 
 def _share(value: float | None) -> str:
     return "" if value is None else f"{value:.1%}"
+
+
+MEASURES: dict[str, Callable[["TranscoderEvaluation"], str]] = {
+    "FVU (unexplained variance)": lambda result: f"{result.fvu:.4f}",
+    "L0 (active features a token)": lambda result: _number(result.l0),
+    "dead features": lambda result: _share(result.dead),
+    "dense features": lambda result: _share(result.dense),
+    "loss, MLPs replaced": lambda result: f"{result.loss:.3f}",
+    "loss of the model": lambda result: f"{result.loss_of_model:.3f}",
+    "KL from the model, nats": lambda result: f"{result.kl:.3f}",
+    "same top token": lambda result: f"{result.top1_agreement:.1%}",
+    "replacement score": lambda result: _number(result.replacement_score),
+    "completeness score": lambda result: _number(result.completeness_score),
+}

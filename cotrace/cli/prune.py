@@ -19,16 +19,17 @@ def prune(
 ) -> None:
     """Keep the nodes and edges that carry given shares of the influence."""
     import cotrace
+    from cotrace.common.progress import Progress
 
     from .output_paths import check_file
-    from .report import console, print_summary, print_written
+    from .report import print_summary, print_written
 
     check_threshold("--node-threshold", node_threshold)
     check_threshold("--edge-threshold", edge_threshold)
     graph = cotrace.open(file)
     path = out or file.with_name(f"{file.name.partition('.arrow')[0]}.pruned.arrow")
     check_file(path)
-    with console.status("pruning"):
+    with Progress().phase("pruning"):
         circuit = graph.prune(node_threshold, edge_threshold, keep_errors)
     circuit.save(path)
     print_summary(circuit)

@@ -35,14 +35,15 @@ def render(
 ) -> None:
     """Draw a graph. SVG and DOT need no other program; PNG and PDF need Graphviz."""
     import cotrace
+    from cotrace.common.progress import Progress
 
     from .output_paths import check_file
-    from .report import console, print_written
+    from .report import print_written
 
     graph = cotrace.open(file)
     path = picture_path(file, to, out)
     check_file(path)
-    with console.status("drawing"):
+    with Progress().phase("drawing"):
         graph.render(path, max_nodes=max_nodes, max_edges=max_edges, target=target)
     print_written(path)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +15,8 @@ from cotrace.graphs import Path as NodePath
 from cotrace.graphs.annotations import groups_inside
 from cotrace.graphs.drawing.text import format_percent
 
+from .console import standard_output
+
 if TYPE_CHECKING:  # printing a graph needs no torch
     from cotrace.attribution.tracing.plan import TracePlan
 
@@ -23,7 +24,7 @@ NODE_COLUMNS_WIDTH, EFFECT_WIDTH = 36, 7  # characters of a table of nodes witho
 MAX_CHARACTERS, MAX_TOKENS, MAX_TARGETS = 300, 40, 10  # of the longest prompt that is printed as a whole
 ANNOTATIONS_SHOWN = 30  # labels, and nodes of a group
 
-console = Console()
+console = standard_output()
 
 
 def print_summary(graph: Graph, *, full: bool = False) -> None:

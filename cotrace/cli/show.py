@@ -1,10 +1,11 @@
 """`cotrace show`: a graph file as text."""
 
-from pathlib import Path
-from typing import Annotated
+import pathlib
+from typing import Annotated, Any
 
 import typer
 
+from cotrace.graphs import Graph, GraphSummary, Path, node_label
 from cotrace.graphs.summary import ShownKind
 from cotrace.graphs.target_choice import find_target
 
@@ -31,6 +32,7 @@ def show(
     check: Annotated[
         bool, typer.Option("--check", help="Only compare everything in the file with its checksums.")
     ] = False,
+    json: options.JsonOption = False,
 ) -> None:
     """Summarize a graph: tokens, targets, scores, the most influential features and the strongest paths through them.
 
@@ -43,11 +45,15 @@ def show(
     import cotrace
     from cotrace.graphs import summarize
 
+    from .console import print_json
     from .report import print_annotations, print_answer, print_summary
     from .report_validation import print_validation
 
     graph = cotrace.open(file)
     summary = summarize(graph, target, kind=kind, n_nodes=top, n_paths=paths, min_length=min_length)
+    if json:
+        print_json(as_json(graph, summary))
+        return
     print_summary(graph, full=full)
     print_annotations(graph)
     print_answer(graph, summary)
@@ -55,7 +61,7 @@ def show(
         print_validation(graph)
 
 
-def print_check(file: Path) -> None:
+def print_check(file: pathlib.Path) -> None:
     """Check a graph file completely and print the result in one line."""
     from cotrace.graphs.reader import check_file
 
@@ -66,3 +72,33 @@ def print_check(file: Path) -> None:
         print_line(f"{file} is intact: its metadata and {n_columns} columns match their checksums")
     else:
         print_line(f"{file} is a valid graph without checksums, of an older format version; save it again to add them")
+
+
+def as_json(graph: Graph, summary: GraphSummary) -> dict[str, Any]:
+    """Return what the command prints, with the metadata of the file as `info`, as values that JSON can hold."""
+    features, errors, tokens, targets = graph.order.counts
+    last = summary.last_steps
+    return {
+        "info": dict(graph.info),
+        "counts": {
+            "features": features,
+            "errors": errors,
+            "tokens": tokens,
+            "targets": targets,
+            "edges": graph.n_edges,
+        },
+        "targets": summary.targets,
+        "last_steps": {
+            "features": last.features,
+            "tokens": last.tokens,
+            "errors": last.errors,
+            "strongest_tokens": [path_json(graph, path) for path in last.strongest_tokens],
+        },
+        "nodes": [{"name": node_label(graph, node.node), **vars(node)} for node in summary.nodes],
+        "paths": [path_json(graph, path) for path in summary.paths],
+    }
+
+
+def path_json(graph: Graph, path: Path) -> dict[str, Any]:
+    """Return a path as values that JSON can hold."""
+    return {**path._asdict(), "names": [node_label(graph, node) for node in path.nodes]}

@@ -15,7 +15,7 @@ from cotrace.graphs.drawing.config import DrawingConfig
 from cotrace.graphs.prune import PruneConfig, check_threshold
 from cotrace.target_syntax import parse_bytes, parse_positions, parse_targets
 
-from . import options
+from . import options, verbosity
 from .prompt_source import read_prompt
 
 if TYPE_CHECKING:
@@ -203,20 +203,23 @@ def write(graph: Graph, pruning: PruneConfig, name: Path, full: bool, max_nodes:
 
     Prints a summary, and last which files were written and what to open.
     """
+    from cotrace.common.progress import Progress
     from cotrace.graphs import summarize
 
-    from .report import console, print_answer, print_line, print_summary, print_written
+    from .report import print_answer, print_line, print_summary, print_written
 
-    with console.status("pruning"):
+    with Progress().phase("pruning"):
         circuit = graph.prune(**vars(pruning))
-    print_summary(circuit)
-    print_answer(circuit, summarize(circuit, n_nodes=NODES_SHOWN, n_paths=PATHS_SHOWN))
+    if not verbosity.current.quiet:
+        print_summary(circuit)
+        print_answer(circuit, summarize(circuit, n_nodes=NODES_SHOWN, n_paths=PATHS_SHOWN))
     print_written(circuit.save(f"{name}.arrow"))
     if full:
         print_written(graph.save(f"{name}.full.arrow.zst"))
     picture = circuit.render(Path(f"{name}.svg"), max_nodes=max_nodes)
     print_written(picture)
-    print_line(f"open {picture} in a browser; `cotrace show {name}.arrow` prints more")
+    if not verbosity.current.quiet:
+        print_line(f"open {picture} in a browser; `cotrace show {name}.arrow` prints more")
 
 
 def file_stem(prompt: str, length: int = 60) -> str:

@@ -68,6 +68,7 @@ def validate(
             help="Where to write the plot: .svg, .png or .pdf. Default: NAME.validation.svg beside the graph."
         ),
     ] = None,
+    json: options.JsonOption = False,
 ) -> None:
     """Ablate the nodes that the graph in FILE ranks highest, and compare the model's response with its edges.
 
@@ -76,6 +77,7 @@ def validate(
     import cotrace
     from cotrace.attribution.validation.plot import plot_validation
 
+    from .console import print_json
     from .report import print_written
     from .report_validation import print_validation
 
@@ -89,9 +91,13 @@ def validate(
     spec = transcoders or graph.info["transcoders"]["name"]
     loaded = cotrace.load(model or graph.info["model"]["name"], spec, device=device, dtype=dtype or dtype_of(graph))
     validated = loaded.validate(graph, groups=parsed_groups, **freezing, **sizes)
+    files = validated.save(target), plot_validation(validated, picture)
+    if json:
+        print_json({"validation": validated.info["validation"], "files": [str(path) for path in files]})
+        return
     print_validation(validated)
-    print_written(validated.save(target))
-    print_written(plot_validation(validated, picture))
+    for path in files:
+        print_written(path)
 
 
 def output_files(file: Path, out: Path | None, plot: Path | None) -> tuple[Path, Path]:

@@ -9,8 +9,13 @@ REFERENCE = Path(__file__).parents[1] / "reference"
 MODEL = ["--model", str(REFERENCE / "model"), "--device", "cpu"]
 
 
-def run(*arguments, input=None, **environment):
+def run(*arguments, input=None, program="-c", **environment):
     """Run `cotrace ARGUMENTS` in another process and return what it printed and its exit status."""
-    command = [sys.executable, "-c", "from cotrace.cli.app import main; main()", *map(str, arguments)]
+    command = [
+        sys.executable,
+        "-c",
+        f"import sys; sys.argv[0] = {program!r}; from cotrace.cli.app import main; main()",
+        *map(str, arguments),
+    ]
     environment = {**os.environ, **environment}
     return subprocess.run(command, capture_output=True, text=True, input=input, env=environment, check=False)
