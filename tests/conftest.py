@@ -104,7 +104,7 @@ def command(monkeypatch, capsys):
     from cotrace.cli.app import main
 
     def run(*arguments):
-        monkeypatch.setattr("cotrace.cli.report.console", Console(width=120, color_system=None))
+        monkeypatch.setattr("cotrace.cli.report.console", Console(width=120, color_system=None, force_terminal=True))
         monkeypatch.setattr(sys, "argv", ["cotrace", *map(str, arguments)])
         with pytest.raises(SystemExit) as stopped:
             main()

@@ -169,9 +169,8 @@ def test_measurements_of_a_run(with_tokenizer, tmp_path):
     for words in ("FVU", "affine map", "mean ablation", "loss of the model", "results.json"):
         assert words in done.stdout
     results = json.loads(json_file.read_text())
-    short = command(
-        "evaluate", "neurons", *arguments, "--json", "--no-baselines", "--no-trace-prompts", "--device", "cpu"
-    )
+    short = command("evaluate", folder, *arguments, "--json", "--no-trace-prompts", "--device", "cpu")
+    assert short.returncode == 0, short.stderr
     assert {*json.loads(short.stdout)[0]} == {*results[0]}
     assert [result["name"] for result in results][1:] == ["mean ablation", "affine map"]
     assert all(math.isfinite(result["kl"]) for result in results)
