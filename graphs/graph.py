@@ -217,9 +217,8 @@ class Graph(GraphData):
 
     def _checked_table(self) -> pa.Table:
         """Return the node table with the current metadata. Raises ArgumentError if a file of it could not be opened."""
-        metadata = metadata_of(self.info)
-        check_entries(metadata)
-        table = self.nodes.replace_schema_metadata(metadata)
+        check_entries(self.info)
+        table = self.nodes.replace_schema_metadata(metadata_of(self.info))
         try:
             check_table(table)
             check_graph(self)

@@ -85,14 +85,18 @@ def metadata_of(info: dict[str, Any]) -> dict[bytes, bytes]:
 
 
 def _encode(info: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(info, sort_keys=True, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError):
+        check_entries(info)
+        raise
+
+
+def check_entries(info: dict[str, Any]) -> None:
+    """Raise ArgumentError unless a file can hold all entries as they are, and they have their shapes."""
     for key, value in info.items():
         _check_json(key, value)
-    return json.dumps(info, sort_keys=True, allow_nan=False).encode()
-
-
-def check_entries(metadata: dict[bytes, bytes]) -> None:
-    """Raise ArgumentError unless the metadata of a new file has all entries in their shapes."""
-    wrong = _wrong_entries(json.loads(metadata[INFO_KEY]))
+    wrong = _wrong_entries(json.loads(json.dumps(info)))
     if wrong:
         raise ArgumentError(f"graph.info lacks or has a wrong {', '.join(wrong)}; undo the edit")
 
