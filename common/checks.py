@@ -3,7 +3,7 @@
 import operator
 from typing import Any
 
-from cotrace.common.errors import ArgumentError
+from cotrace.common.errors import ArgumentError, CotraceError
 
 
 def as_index(value: Any, what: str) -> int:
@@ -17,3 +17,11 @@ def as_index(value: Any, what: str) -> int:
         return operator.index(value)
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"{what} is {value!r}; it must be an integer") from error
+
+
+def check_unicode(text: str, cure: str, error: type[CotraceError] = ArgumentError) -> None:
+    """Raise `error`, with a `cure`, for a text with lone surrogates, which stand for bytes that are not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as cause:
+        raise error(f"{text!a} is not valid Unicode: {cure}") from cause

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from cotrace.common.checks import check_unicode
 from cotrace.common.errors import CotraceError, FileError, ResourceError
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
@@ -23,6 +24,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         ResourceError: the disk is full.
         FileError: the file cannot be written for another reason.
     """
+    check_unicode(str(path), "choose another path", FileError)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from cotrace.common.checks import check_unicode
 from cotrace.common.errors import CotraceError, FileError
 from cotrace.common.files import atomic_write
 
@@ -33,6 +34,7 @@ def read_table(path: Path) -> pa.Table:
 
     Raises FileError if it cannot be read as one, ResourceError if it does not fit on the disk for temporary files.
     """
+    check_unicode(str(path), "rename it", FileError)  # Arrow cannot open such a path
     try:
         file = unpack(path) if path.suffix == PACKED_SUFFIX else pa.memory_map(str(path)).read_buffer()
         reader = pa.ipc.open_file(file)

@@ -268,9 +268,13 @@ def test_an_unknown_option_is_a_type_error(tmp_path):
 
 # --- bad prompts --------------------------------------------------------------------------------
 
+HALF = "a \ud800"  # half of a surrogate pair
 BAD = {
     "empty": "",
-    "surrogate": "a \ud800",
+    "surrogate": HALF,
+    "in a chat": [{"role": "user", "content": HALF}],
+    "in a partial answer": [{"role": "user", "content": TEXT}, {"role": "assistant", "content": HALF}],
+    "in a role": [{"role": HALF, "content": TEXT}],
     "outside": [2, 10**6],
     "number": 5,
     "roles": [{"role": "poet", "content": "x"}],
@@ -278,14 +282,40 @@ BAD = {
 
 
 def test_a_bad_prompt_fails_alone_and_is_tried_again(model, tmp_path):
-    assert cotrace.trace_many(rows({**BAD, **GOOD}), tmp_path, model=model)[:3] == (3, 0, 5)
+    assert cotrace.trace_many(rows({**BAD, **GOOD}), tmp_path, model=model)[:3] == (3, 0, len(BAD))
     assert by_status(tmp_path) == {"done": {*GOOD}, "failed": {*BAD}}
     errors = {record["id"]: record.get("error") for record in records(tmp_path)}
     assert errors["empty"] == "the prompt is empty; write some text"
     assert "outside the vocabulary" in errors["outside"]
     mended = {**dict.fromkeys(BAD, TEXT), **GOOD}
-    assert cotrace.trace_many(iter(rows(mended)), tmp_path, model=model)[:3] == (5, 3, 0)
+    assert cotrace.trace_many(iter(rows(mended)), tmp_path, model=model)[:3] == (len(BAD), 3, 0)
     assert by_status(tmp_path) == {"done": {*mended}}
+
+
+INVALID = {  # rows of a file of prompts with text that is not valid Unicode
+    "half a pair": rb'{"prompt": "a \ud800"}',
+    "latin-1": b'{"prompt": "caf\xe9"}',
+    "in a chat": b'{"prompt": [{"role": "user", "content": "caf\xe9"}]}',
+    "in a target": rb'{"prompt": "hot is", "targets": ["\ud800"]}',
+    "in a difference": b'{"prompt": "hot is", "targets": ["diff:hot|caf\xe9"]}',
+}
+
+
+@pytest.mark.parametrize("case", INVALID)
+@pytest.mark.parametrize("chat", [False, True])
+def test_invalid_unicode_in_a_file_fails_alone(case, chat, model, tmp_path):
+    path = tmp_path / "p.jsonl"
+    path.write_bytes(b'{"prompt": "hot is"}\n' + INVALID[case] + b'\n{"prompt": "hot"}\n')
+    assert cotrace.trace_many(path, tmp_path / "out", model=model, chat=chat)[:3] == (2, 0, 1)
+    (error,) = [record["error"] for record in records(tmp_path / "out") if "error" in record]
+    assert "is not valid Unicode" in error
+
+
+def test_invalid_unicode_in_parquet_fails_alone(model, tmp_path):
+    raw = pa.array([b"hot is", b"caf\xe9", b"hot"], pa.binary())
+    texts = pa.StringArray.from_buffers(3, *raw.buffers()[1:])
+    parquet.write_table(pa.table({"prompt": texts}), tmp_path / "p.parquet")
+    assert cotrace.trace_many(tmp_path / "p.parquet", tmp_path / "out", model=model)[:3] == (2, 0, 1)
 
 
 @pytest.fixture

@@ -97,6 +97,26 @@ def test_empty_prompts_are_refused(model, prompt):
         model.tokenize(prompt)
 
 
+@pytest.mark.parametrize("text", ["a \ud800", "\udc00\ud800", "caf\udce9"])
+def test_invalid_unicode_is_refused_wherever_it_stands(model, text):
+    for use in (
+        lambda: model.tokenize(text),
+        lambda: model.tokenize([{"role": "user", "content": text}]),
+        lambda: model.tokenize([QUESTION, {"role": "assistant", "content": text}]),
+        lambda: model.tokenize([{"role": text, "content": "hot"}]),
+        lambda: model.trace(TEXT, targets=[text]),
+        lambda: model.trace(TEXT, targets=[("hot", text)]),
+        lambda: model.generate(text),
+        lambda: cotrace.load(text),
+        lambda: cotrace.load(f"{text}.gguf"),
+        lambda: cotrace.load("gemma-3-270m", text),
+    ):
+        with pytest.raises(cotrace.CotraceError, match="is not valid Unicode") as caught:
+            use()
+        assert str(caught.value).isascii()
+        assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("bad", [-1, 40, 2**70])
 def test_ids_outside_the_vocabulary_are_refused(model, bad):
     with pytest.raises(ValueError, match=f"token id {bad} is outside the vocabulary of 40"):

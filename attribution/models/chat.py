@@ -8,9 +8,11 @@ it: the last message is continued exactly as written, and a chat whose other mes
 import re
 from typing import Any
 
+from cotrace.common.checks import check_unicode
 from cotrace.common.errors import PromptError, first_line
 
 ASSISTANT_ROLES = ("assistant", "model")  # the second is the name in Gemma's own turns
+REPLACE_SURROGATES = "remove or replace its lone surrogates"
 PRIVATE_USE = range(0xE000, 0xF900)  # characters without a meaning, so that no template treats them specially
 
 Chat = list[dict[str, Any]]
@@ -65,6 +67,8 @@ def _texts(message: dict[str, Any]) -> list[str]:
         raise PromptError(
             "the content of a message is a text or a list of {'type': 'text', 'text': …}; images cannot be traced"
         )
+    for text in (role, *texts):
+        check_unicode(text, REPLACE_SURROGATES, PromptError)
     return texts
 
 

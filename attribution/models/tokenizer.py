@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from cotrace.common.checks import as_index
+from cotrace.common.checks import as_index, check_unicode
 from cotrace.common.errors import DependencyError, PromptError
 
-from .chat import Chat, render_chat
+from .chat import REPLACE_SURROGATES, Chat, render_chat
 
 # All sizes of Gemma 3 share one tokenizer. Some versions of transformers convert it wrongly: it splits
 # words elsewhere, and every graph would be of another prompt.
@@ -122,10 +122,7 @@ class PromptTokenizer:
 
     def _tokenize(self, text: str, what: str) -> list[int]:
         tokenizer = self._require_tokenizer(what)
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise PromptError(f"{text!a} is not valid Unicode: remove or replace its lone surrogates") from error
+        check_unicode(text, REPLACE_SURROGATES, PromptError)
         return tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def _require_tokenizer(self, what: str) -> Any:

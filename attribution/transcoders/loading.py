@@ -9,6 +9,7 @@ import yaml
 
 from cotrace.attribution.models.architecture import Architecture
 from cotrace.attribution.models.hub import HubName, download, list_repo_files
+from cotrace.common.checks import check_unicode
 from cotrace.common.errors import ArgumentError, FileError
 
 from .base import Transcoders
@@ -62,6 +63,7 @@ def find_transcoders(spec: str | os.PathLike) -> NeuronTranscoders | HubName | t
     so that a misspelt name is reported before a model is downloaded.
     """
     text = os.fspath(spec)
+    check_unicode(text, "rename the folder of the transcoders")
     if text.partition(":")[0] == "neurons":
         return NeuronTranscoders(_neuron_count(text))
     if text in SHIPPED_SETS:

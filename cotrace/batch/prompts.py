@@ -112,7 +112,8 @@ def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
                 continue
             where = f"{path}, line {number}"
             try:
-                row = json.loads(line)
+                # Bytes that are not UTF-8 become lone surrogates, so that their prompt fails alone when it is traced.
+                row = json.loads(line.decode(json.detect_encoding(line), "surrogateescape"))
             except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deeply
                 raise FileError(
                     f"{where} is not JSON ({getattr(error, 'msg', error)}); write one object a line"
@@ -124,11 +125,21 @@ def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
     try:
         number = 0
         for batch in parquet.ParquetFile(path).iter_batches(PARQUET_BATCH_ROWS):
-            for row in batch.to_pylist():
-                yield f"{path}, row {number}", row
+            for index in range(batch.num_rows):
+                yield f"{path}, row {number}", {name: _cell(batch[name][index]) for name in batch.schema.names}
                 number += 1
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise FileError(f"{path} cannot be read as Parquet ({_one_line(error)}); write it again") from error
+
+
+def _cell(scalar: pa.Scalar) -> Any:
+    """Return a cell; a text that is not UTF-8 gets lone surrogates, so that its prompt fails alone when it is traced."""
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError:
+        if not pa.types.is_string(scalar.type):
+            raise
+        return scalar.cast(pa.binary()).as_py().decode(errors="surrogateescape")
 
 
 READERS = {".jsonl": _json_lines, ".parquet": _parquet}

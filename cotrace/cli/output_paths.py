@@ -3,6 +3,7 @@
 import tempfile
 from pathlib import Path
 
+from cotrace.common.checks import check_unicode
 from cotrace.common.errors import FileError
 
 
@@ -19,6 +20,7 @@ def check_folder(folder: Path, option: str = "--out") -> None:
     A folder that does not exist is not created, so that a command that fails later leaves nothing behind; its nearest
     existing parent is checked instead.
     """
+    check_unicode(str(folder), f"choose another folder with {option}", FileError)
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
         with tempfile.TemporaryFile(dir=existing):
