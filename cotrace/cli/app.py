@@ -65,7 +65,7 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         status = CANCELLED_STATUS
     except CotraceError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}".encode(errors="backslashreplace").decode(), file=sys.stderr)  # paths may not be Unicode
         sys.exit(USAGE_STATUS)
     except Exception as error:
         _exit_on_usage_error(error)

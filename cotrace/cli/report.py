@@ -92,7 +92,9 @@ def print_annotations(graph: Graph) -> None:
     for name, nodes in graph.groups.items():
         present = inside.get(name, [])
         pruned = f"; {len(nodes) - len(present)} not in this graph" if len(present) < len(nodes) else ""
-        facts.add_row("group", Text(f"{quoted(name)}: {_listed([node_label(graph, node) for node in present])}{pruned}"))
+        facts.add_row(
+            "group", Text(f"{quoted(name)}: {_listed([node_label(graph, node) for node in present])}{pruned}")
+        )
     labels = [f"{node} {quoted(label)}" for node, label in graph.labels.items()]
     if labels:
         facts.add_row("labels", Text(_listed(labels)))
