@@ -3,6 +3,7 @@
 import os
 
 from cotrace.attribution.models.architecture import read_architecture
+from cotrace.attribution.models.dtypes import DtypeName
 from cotrace.attribution.models.language_model import find_source, load_language_model, parse_device, parse_dtype
 from cotrace.attribution.models.memory import out_of_memory
 from cotrace.attribution.tracing.row_cache import RowCache
@@ -19,7 +20,7 @@ def load(
     transcoders: str | os.PathLike[str] | None = None,
     *,
     device: str = "auto",
-    dtype: str = "auto",
+    dtype: DtypeName = "auto",
     row_cache_bytes: int = 0,
     progress: bool | None = None,
 ) -> Model:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from cotrace.attribution.interventions.config import InterventionConfig, SamplingConfig
+from cotrace.attribution.interventions.config import Errors, Freeze, InterventionConfig, SamplingConfig
 from cotrace.attribution.interventions.context import PromptContext
 from cotrace.attribution.interventions.edits import ErrorNode, Feature, Intervention, Supernode, Token
 from cotrace.attribution.interventions.generate import Generation, GenerationRunner, generate
@@ -214,9 +214,9 @@ class Model:
         prompt: PromptLike,
         edits: Intervention,
         *,
-        freeze: str = InterventionConfig.freeze,
+        freeze: Freeze = InterventionConfig.freeze,
         layers: Iterable[int] | None = InterventionConfig.layers,
-        errors: str = InterventionConfig.errors,
+        errors: Errors = InterventionConfig.errors,
         masked_positions: Sequence[int] | None = None,
     ) -> InterventionResult:
         """Run the model on a prompt without and with edits. The weights are not modified.
@@ -246,9 +246,9 @@ class Model:
         prompts: PromptLike | Sequence[PromptLike],
         edits: Intervention | Sequence[Intervention],
         *,
-        freeze: str = InterventionConfig.freeze,
+        freeze: Freeze = InterventionConfig.freeze,
         layers: Iterable[int] | None = InterventionConfig.layers,
-        errors: str = InterventionConfig.errors,
+        errors: Errors = InterventionConfig.errors,
         masked_positions: Sequence[int] | None = None,
     ) -> list[InterventionResult]:
         """Run `intervene` for several edits of one prompt, for several prompts with the same edits, or with one each.
@@ -265,9 +265,9 @@ class Model:
         max_new_tokens: int = SamplingConfig.max_new_tokens,
         temperature: float = SamplingConfig.temperature,
         seed: int = SamplingConfig.seed,
-        freeze: str = InterventionConfig.freeze,
+        freeze: Freeze = InterventionConfig.freeze,
         layers: Iterable[int] | None = InterventionConfig.layers,
-        errors: str = InterventionConfig.errors,
+        errors: Errors = InterventionConfig.errors,
         use_cache: bool = True,
         masked_positions: Sequence[int] | None = None,
         progress: bool | None = False,
@@ -305,9 +305,9 @@ class Model:
         max_new_tokens: int = SamplingConfig.max_new_tokens,
         temperature: float = SamplingConfig.temperature,
         seed: int = SamplingConfig.seed,
-        freeze: str = InterventionConfig.freeze,
+        freeze: Freeze = InterventionConfig.freeze,
         layers: Iterable[int] | None = InterventionConfig.layers,
-        errors: str = InterventionConfig.errors,
+        errors: Errors = InterventionConfig.errors,
         use_cache: bool = True,
         masked_positions: Sequence[int] | None = None,
         progress: bool | None = False,
@@ -329,9 +329,9 @@ class Model:
         corrupted: PromptLike,
         nodes: Iterable[Feature | ErrorNode | Token | Supernode],
         *,
-        freeze: str = InterventionConfig.freeze,
+        freeze: Freeze = InterventionConfig.freeze,
         layers: Iterable[int] | None = InterventionConfig.layers,
-        errors: str = InterventionConfig.errors,
+        errors: Errors = InterventionConfig.errors,
         masked_positions: Sequence[int] | None = None,
     ) -> PatchResult:
         """Patch activations (Vig et al. 2020; Heimersheim and Nanda 2024) of features, error nodes and tokens.
@@ -355,9 +355,9 @@ class Model:
         controls: int = ValidationConfig.controls,
         paths: int = ValidationConfig.paths,
         groups: Mapping[str, Iterable[NodeName]] | None = None,
-        freeze: str = InterventionConfig.freeze,
+        freeze: Freeze = InterventionConfig.freeze,
         layers: Iterable[int] | None = InterventionConfig.layers,
-        errors: str = InterventionConfig.errors,
+        errors: Errors = InterventionConfig.errors,
         seed: int = ValidationConfig.seed,
         progress: bool | None = None,
     ) -> Graph:

@@ -16,16 +16,19 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as parquet
 import pytest
 import torch
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_checkpoints import write_tokenizer
 
 import cotrace
+from cotrace.batch import BatchSummary
 from cotrace.batch.file_layout import partition
 from cotrace.batch.prompts import check_prompts
 from cotrace.batch.ray_pool import cluster, share_of_cpus
 from cotrace.batch.result_store import open_folder
 from cotrace.cli.app import main
+from cotrace.cli.trace import report_batch
 from cotrace.model import Model
 
 TEXT = "The opposite of hot is"
@@ -220,7 +223,13 @@ def test_folder_names_are_safe_different_and_readable(ids):
         (b'"a"\n', "line 1: it is not an object"),
         (b'{"id": 1}\n', "line 1: it has no prompt"),
         (b'{"prompt": null}\n', "line 1: it has no prompt"),
-        (b'{"prompt": "a", "target": "b"}\n', "line 1: the column 'target' is unknown"),
+        (b'{"prompt": "a", "target": "b"}\n', "line 1: the column 'target' is unknown; rename it to 'targets'"),
+        (b'{"promt": "a"}\n', "line 1: the column 'promt' is unknown; rename it to 'prompt'"),
+        (b'{"id": "p0", "text": "a"}\n', "line 1: the column 'text' is unknown; rename it to 'prompt'"),
+        (b'{"prompt": "a", "text": "b"}\n', "line 1: the column 'text' is unknown; remove it"),
+        (b'[{"id": "p0", "text": "a"}]\n', "is one JSON array and not JSON lines; write one object a line"),
+        (b'[\n{"prompt": "a"}\n]\n', "is not JSON lines: its first line is no whole object; write one object a line"),
+        (b'{\n"prompt": "a"}\n', "is not JSON lines: its first line is no whole object; write one object a line"),
         (b'{"prompt": "a", "id": 1}\n\n{"prompt": "b", "id": "1"}\n', "line 3: the id '1' occurs twice"),
         (b'{"prompt": "a", "id": 1}\n{"prompt": "b"}\n', "line 2: the id 1 occurs twice"),
         (b'{"prompt": "a", "id": ""}\n', "means no value"),
@@ -338,7 +347,8 @@ def raising(monkeypatch):
 def test_an_unknown_target_and_too_little_memory_fail_alone(model, tmp_path, raising):
     raising({"hot": MemoryError(), "cold": torch.OutOfMemoryError("2 GiB\nmore")})
     prompts = [{"prompt": TEXT, "targets": ["hot cold"]}, "hot", "cold", TEXT]
-    assert cotrace.trace_many(prompts, tmp_path, model=model)[:3] == (1, 0, 3)
+    summary = cotrace.trace_many(prompts, tmp_path, model=model)
+    assert summary[:3] == (1, 0, 3)
     errors = {record["id"]: record.get("error") for record in records(tmp_path)}
     assert errors[0].startswith("the target 'hot cold' is not one token")
     assert (
@@ -346,6 +356,16 @@ def test_an_unknown_target_and_too_little_memory_fail_alone(model, tmp_path, rai
         == errors[2]
         == "out of memory: shorten the prompt, or compute fewer rows with max_features= or coverage="
     )
+
+
+def test_a_batch_with_failures_prints_the_first_reasons(capsys, tmp_path):
+    reasons = tuple(f"{number}: lower max_features=" for number in range(5))
+    with pytest.raises(typer.Exit):
+        report_batch(BatchSummary(1, 2, 7, tmp_path / "_records.jsonl", reasons))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("traced 1, skipped 2 finished earlier, failed 7; records in ")
+    assert lines[1:6] == [f"failed: {number}: lower --max-features" for number in range(5)]
+    assert lines[6].startswith("… and 2 more")
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), ValueError("a bug"), OSError("a bug")], ids=repr)

@@ -229,12 +229,18 @@ def test_a_failed_prune_leaves_files_unchanged(traced, prompt, tmp_path):
         (PictureFormat.PNG, None, "g.png"),
         (None, "pic.pdf", "pic.pdf"),
         (PictureFormat.DOT, "pic.dot", "pic.dot"),
-        (None, "circuit.v1", "circuit.v1.svg"),
-        (PictureFormat.PNG, "circuit.v1", "circuit.v1.png"),
+        (None, "circuit", "circuit.svg"),
+        (PictureFormat.PNG, "circuit", "circuit.png"),
     ],
 )
 def test_pictures_are_written_to_out(to, out, path):
     assert picture_path(Path("g.arrow"), to, None if out is None else Path(out)) == Path(path)
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x.v1", "x.svg.gz"])
+def test_unknown_picture_formats_are_refused(name):
+    with pytest.raises(ValueError, match=r"ends in \.svg, \.png, \.pdf, \.dot"):
+        picture_path(Path("g.arrow"), None, Path(name))
 
 
 def test_contradicting_picture_formats_are_refused():
@@ -349,6 +355,20 @@ def test_the_command_line_has_the_parameters_of_the_python_functions():
                     continue
                 option = options[name]
                 assert option.default in (parameter.default, None), name
+
+
+def test_the_options_of_trace_are_grouped(command):
+    out = command("trace", "-h")[1]
+    for panel in ("Target", "Budget", "Circuit and picture", "Many prompts", "Model"):
+        assert f"─ {panel} ─" in out
+
+
+def test_a_misspelt_dtype_is_refused_before_torch_is_imported():
+    code = "import sys; sys.argv = ['cotrace', 'trace', 'x', '--dtype', 'int8']\nfrom cotrace.cli.app import main\n"
+    code += "try: main()\nexcept SystemExit as stopped: print(stopped.code, 'torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "2 False\n"
+    assert "float32, float64, bfloat16" in result.stderr
 
 
 def test_help_texts_need_no_torch():

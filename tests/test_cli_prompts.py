@@ -2,7 +2,6 @@
 
 import io
 import sys
-from types import SimpleNamespace
 
 import pytest
 from helpers.cli import MODEL, run
@@ -74,10 +73,7 @@ def test_a_misspelt_option_gets_the_likely_ones(command):
     assert " -- " not in error
 
 
-OPTIONS = [
-    SimpleNamespace(name=name, opts=[f"--{name.replace('_', '-')}"]) for name in ("max_features", "memory", "freeze")
-]
-OPTIONS += [SimpleNamespace(name="set_to", opts=["--set"]), SimpleNamespace(name="prompt", opts=["prompt"])]
+FLAGS = {"max_features": "--max-features", "memory": "--memory", "freeze": "--freeze", "set_to": "--set"}
 
 
 @pytest.mark.parametrize(
@@ -94,7 +90,7 @@ OPTIONS += [SimpleNamespace(name="set_to", opts=["--set"]), SimpleNamespace(name
     ],
 )
 def test_messages_name_options_as_they_are_typed(message, shown):
-    assert name_options(message, OPTIONS) == shown
+    assert name_options(message, FLAGS) == shown
 
 
 def test_python_names_its_own_options_and_the_command_line_its_own(command, monkeypatch):

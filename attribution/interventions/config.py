@@ -4,12 +4,15 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Real
+from typing import Literal, get_args
 
 from cotrace.common.checks import as_index
 from cotrace.common.errors import ArgumentError
 
-FREEZE_CHOICES = ("none", "attention", "all")
-ERROR_CHOICES = ("recomputed", "constant")
+Freeze = Literal["none", "attention", "all"]
+Errors = Literal["recomputed", "constant"]
+FREEZE_CHOICES: tuple[Freeze, ...] = get_args(Freeze)
+ERROR_CHOICES: tuple[Errors, ...] = get_args(Errors)
 MIN_TEMPERATURE = 1e-3  # below it, only the most likely token would be drawn
 SEED_STOP = 2**63
 
@@ -31,9 +34,9 @@ class InterventionConfig:
         ArgumentError: an unknown choice, layers that are not integers, or `layers` without something to freeze.
     """
 
-    freeze: str = "none"
+    freeze: Freeze = "none"
     layers: Iterable[int] | None = None
-    errors: str = "recomputed"
+    errors: Errors = "recomputed"
 
     def __post_init__(self) -> None:
         if self.freeze not in FREEZE_CHOICES:

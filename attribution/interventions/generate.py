@@ -61,6 +61,8 @@ class Generation:
         return self.prompt.weights.logits(resid_1D, rms_1)[0].double().softmax(-1)
 
     def __repr__(self) -> str:
+        if not self.token_ids:
+            return "<Generation of 0 tokens: the text ended at once>"
         return f"<Generation of {len(self.token_ids)} tokens: {quoted(self.text)}>"
 
     def _repr_html_(self) -> str:

@@ -52,6 +52,8 @@ class InterventionResult:
     def __repr__(self) -> str:
         top = self.top_changes(count=1)[0]
         change = f"{quoted(top.text)} {top.before:.1%} → {top.after:.1%}"
+        if top.before == top.after:
+            return f"<{type(self).__name__} of {len(self.token_ids)} tokens: no probability changed>"
         return f"<{type(self).__name__} of {len(self.token_ids)} tokens: KL {self.kl():.3g}, {change}>"
 
     def _repr_html_(self) -> str:

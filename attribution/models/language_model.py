@@ -9,6 +9,7 @@ from cotrace.common.errors import ArgumentError
 from cotrace.common.progress import Progress
 
 from .architecture import Architecture, read_architecture
+from .dtypes import check_dtype
 from .gemma3 import Gemma3
 from .loading import load_tokenizer, load_weights, quiet_transformers
 from .model_source import ModelSource, find_model
@@ -64,9 +65,7 @@ def find_source(model: str | os.PathLike, progress: Progress) -> ModelSource:
 
 def parse_dtype(dtype: str) -> tuple[torch.dtype, torch.dtype]:
     """Return the dtypes of the stored weights and of the arithmetic. Raises ArgumentError for an unknown name."""
-    if dtype not in DTYPES:
-        raise ArgumentError(f"invalid dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
-    return DTYPES[dtype]
+    return DTYPES[check_dtype(dtype)]
 
 
 def parse_device(device: str) -> torch.device:

@@ -1,5 +1,6 @@
 """The prompts of a batch, from JSON lines, Parquet or a list, read one at a time."""
 
+import difflib
 import hashlib
 import json
 import os
@@ -18,6 +19,8 @@ from cotrace.target_syntax import parse_targets
 from .file_layout import MAX_NAME_BYTES, NULL_PARTITION, partition
 
 COLUMNS = ("prompt", "id", "targets")
+PROMPT_NAMES = ("text", "content", "input", "messages", "question", "sentence")  # of other tools
+EXPECTED = 'write one object a line, such as {"prompt": "The sky is", "id": "sky"}'
 PARQUET_BATCH_ROWS = 256
 
 PromptSource = str | os.PathLike | Sequence[Any]  # a file, or the prompts themselves
@@ -97,7 +100,7 @@ def _rows(source: PromptSource) -> Iterator[tuple[str, Any]]:
     if not path.is_file():
         raise FileError(f"{path} is not a file; name one of JSON lines (.jsonl) or Parquet with a column `prompt`")
     if path.suffix not in READERS:
-        raise FileError(f"{path} should end in {' or '.join(READERS)}: JSON lines or Parquet, with a column `prompt`")
+        raise FileError(f"{path} should end in {' or '.join(READERS)}: JSON lines or Parquet; {EXPECTED}")
     yield from READERS[path.suffix](path)
 
 
@@ -115,10 +118,19 @@ def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
                 # Bytes that are not UTF-8 become lone surrogates, so that their prompt fails alone when it is traced.
                 row = json.loads(line.decode(json.detect_encoding(line), "surrogateescape"))
             except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deeply
-                raise FileError(
-                    f"{where} is not JSON ({getattr(error, 'msg', error)}); write one object a line"
-                ) from error
+                if number == 1 and _begins_json(line) and isinstance(error, json.JSONDecodeError):
+                    raise FileError(
+                        f"{path} is not JSON lines: its first line is no whole object; {EXPECTED}"
+                    ) from error
+                raise FileError(f"{where} is not JSON ({getattr(error, 'msg', error)}); {EXPECTED}") from error
+            if number == 1 and isinstance(row, list):
+                raise FileError(f"{path} is one JSON array and not JSON lines; {EXPECTED}")
             yield where, row
+
+
+def _begins_json(line: bytes) -> bool:
+    """Return whether a line looks like the first of a JSON file that is written over several lines."""
+    return line.strip() == b"{" or line.lstrip()[:1] == b"["
 
 
 def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
@@ -147,13 +159,22 @@ READERS = {".jsonl": _json_lines, ".parquet": _parquet}
 
 def _prompt(row: Any, number: int) -> BatchPrompt:
     if not isinstance(row, dict):
-        raise PromptError('it is not an object; write {"prompt": …}')
+        raise PromptError(f"it is not an object; {EXPECTED}")
     unknown = [name for name in row if name not in COLUMNS]
     if unknown:
-        raise PromptError(f"the column {unknown[0]!r} is unknown; remove it: the columns are {', '.join(COLUMNS)}")
+        raise PromptError(f"the column {unknown[0]!r} is unknown; {_cure(unknown[0], row)}")
     if row.get("prompt") is None:
         raise PromptError("it has no prompt; fill the column `prompt`")
     return BatchPrompt(_id(row.get("id"), number), row["prompt"], _targets(row.get("targets")))
+
+
+def _cure(name: str, row: dict[str, Any]) -> str:
+    """Return what to do about an unknown column: rename it if it means one that is missing, or else remove it."""
+    close = difflib.get_close_matches(name.strip().lower(), COLUMNS, n=1)
+    meant = close[0] if close else "prompt" if name.lower() in PROMPT_NAMES else None
+    if meant is not None and meant not in row:
+        return f"rename it to {meant!r}"
+    return f"remove it: the columns are {', '.join(COLUMNS)}"
 
 
 def _id(given: Any, number: int) -> str | int:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from cotrace.attribution.models.dtypes import DtypeName
 from cotrace.attribution.tracing.config import TraceConfig
 from cotrace.common.errors import ArgumentError
 from cotrace.common.progress import Progress
@@ -20,14 +21,19 @@ from .ray_pool import RayWorkerPool, check_device, cluster
 from .result_store import PromptResult, ResultStore, open_folder
 from .worker import BatchConfig, ModelSpec, Worker
 
+REASONS_KEPT = 5  # of failed prompts; the records have all
+
 
 class BatchSummary(NamedTuple):
-    """Numbers of prompts that were traced, skipped because they were done before, and failed; and the file of records."""
+    """Numbers of prompts that were traced, skipped because they were done before, and failed; and why."""
 
     traced: int
     skipped: int
     failed: int
     records: Path
+    """The file with a record of each prompt."""
+    reasons: tuple[str, ...] = ()
+    """Of the first prompts that failed: their ids and the reasons."""
 
 
 def trace_many(
@@ -37,7 +43,7 @@ def trace_many(
     model: Model | str | os.PathLike[str] = DEFAULT_MODEL,
     transcoders: str | os.PathLike[str] | None = None,
     device: str = "auto",
-    dtype: str = "auto",
+    dtype: DtypeName = "auto",
     row_cache_bytes: int = 0,
     targets: Sequence[TargetLike] | Literal["next"] | None = None,
     position: int | Sequence[int] = TraceConfig.position,
@@ -122,18 +128,23 @@ def trace_many(
         with _start_workers(spec, config, workers, ray, progress) as tracer:
             store.record_settings(tracer.settings())
             with Progress(progress).phase("tracing", len(todo)) as advance:
-                failed = _save_results(tracer.trace_all(waiting), store, advance)
-    return BatchSummary(len(todo) - failed, len(digests) - len(todo), failed, store.path / RECORDS)
+                failed, reasons = _save_results(tracer.trace_all(waiting), store, advance)
+    return BatchSummary(len(todo) - failed, len(digests) - len(todo), failed, store.path / RECORDS, reasons)
 
 
-def _save_results(results: Iterator[PromptResult], store: ResultStore, advance: Callable[..., None]) -> int:
-    """Save results as they come; return the number of failed prompts."""
-    failed = 0
+def _save_results(
+    results: Iterator[PromptResult], store: ResultStore, advance: Callable[..., None]
+) -> tuple[int, tuple[str, ...]]:
+    """Save results as they come; return the number of failed prompts, and the reasons of the first."""
+    failed, reasons = 0, []
     for result in results:
         store.save(result)
-        failed += result.circuit is None
+        if result.circuit is None:
+            failed += 1
+            if failed <= REASONS_KEPT:
+                reasons.append(f"{result.record['id']!r}: {result.record['error']}")
         advance(note=f"({failed} failed)" if failed else "")
-    return failed
+    return failed, tuple(reasons)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import functools
 import inspect
 import re
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -64,18 +64,18 @@ class Command(TyperCommand):
         try:
             return super().invoke(ctx)
         except CotraceError as error:
-            error.args = (name_options(str(error), self.params),)
+            flags = {param.name: param.opts[0] for param in self.params if param.opts[0].startswith("--")}
+            error.args = (name_options(str(error), flags),)
             if ctx.params.get("verbose"):
                 traceback.print_exc()
             raise
 
 
-def name_options(message: str, params: Iterable[Any]) -> str:
+def name_options(message: str, flags: Mapping[Any, str]) -> str:
     """Return a message in which the names of parameters, as Python writes them, are those of a command's options.
 
-    A parameter is recognized before a `=`, before `is` at the start of the message, and by an underscore in its name.
+    `flags` are the options by the names of their parameters. A parameter is recognized before a `=`, before `is` at the start of the message, and by an underscore in its name.
     """
-    flags = {param.name: param.opts[0] for param in params if param.opts[0].startswith("--")}
     if not flags:
         return message
     names = "|".join(sorted(map(re.escape, flags), key=len, reverse=True))

@@ -5,7 +5,11 @@ from typing import Annotated
 
 import typer
 
+from cotrace.attribution.models.dtypes import check_dtype
 from cotrace.target_syntax import parse_positions
+
+MODEL_PANEL, CIRCUIT_PANEL = "Model", "Circuit and picture"
+TARGET_PANEL, BUDGET_PANEL, MANY_PANEL = "Target", "Budget", "Many prompts"
 
 TARGETS_SYNTAX = (
     "What the graph explains: the exact text of a token (' cold', with its space), id:1234, 'diff: cold| hot' for a logit "
@@ -41,20 +45,47 @@ PromptFileOption = Annotated[
     ),
 ]
 
-ModelOption = Annotated[str, typer.Option("--model", help="gemma-3-270m, a Hub id, a folder or a .gguf file.")]
+ModelOption = Annotated[
+    str, typer.Option("--model", rich_help_panel=MODEL_PANEL, help="gemma-3-270m, a Hub id, a folder or a .gguf file.")
+]
 
 TranscodersOption = Annotated[
     str | None,
     typer.Option(
         "--transcoders",
+        rich_help_panel=MODEL_PANEL,
         help="gemma-3-270m-clt (comes with cotrace), neurons, neurons:K, a folder or a Hub id. Default: the set that comes "
         "with cotrace for the model, or else its neurons.",
     ),
 ]
 
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+DeviceOption = Annotated[str, typer.Option("--device", rich_help_panel=MODEL_PANEL, help="auto, cpu, cuda or cuda:N.")]
 
-DtypeOption = Annotated[str, typer.Option("--dtype", help="auto, float32, float64, or bfloat16 (storage only).")]
+
+def _checked_dtype(name: str | None) -> str | None:
+    """Check the name of a dtype before torch is imported, which takes seconds."""
+    return None if name is None else check_dtype(name)
+
+
+DtypeOption = Annotated[
+    str,
+    typer.Option(
+        "--dtype",
+        callback=_checked_dtype,
+        rich_help_panel=MODEL_PANEL,
+        help="auto, float32, float64, or bfloat16 (storage only).",
+    ),
+]
+
+GraphDtypeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        callback=_checked_dtype,
+        rich_help_panel=MODEL_PANEL,
+        help="auto, float32, float64, or bfloat16 (storage only). Default: that of the graph.",
+    ),
+]
 
 ChatOption = Annotated[
     bool, typer.Option("--chat", help="Wrap the prompt as a user's turn of the model's chat template.")
@@ -65,6 +96,7 @@ MaskedPositionsOption = Annotated[
     typer.Option(
         "--masked-positions",
         metavar="POSITIONS",
+        rich_help_panel=MODEL_PANEL,
         help="Positions without features: an integer or FIRST:STOP. Repeatable. Position 0 is always masked. Default: "
         "position 0, in a chat the first four.",
     ),
@@ -73,18 +105,38 @@ MaskedPositionsOption = Annotated[
 NodeThresholdOption = Annotated[
     float,
     typer.Option(
-        "--node-threshold", help="Keep the most influential nodes that hold this share of the influence, 0 to 1."
+        "--node-threshold",
+        rich_help_panel=CIRCUIT_PANEL,
+        help="Keep the most influential nodes that hold this share of the influence, 0 to 1.",
     ),
 ]
 
 EdgeThresholdOption = Annotated[
     float,
-    typer.Option("--edge-threshold", help="Keep the strongest edges that carry this share of the influence, 0 to 1."),
+    typer.Option(
+        "--edge-threshold",
+        rich_help_panel=CIRCUIT_PANEL,
+        help="Keep the strongest edges that carry this share of the influence, 0 to 1.",
+    ),
 ]
 
-KeepErrorsOption = Annotated[bool, typer.Option("--keep-errors", help="Keep every error node.")]
+KeepErrorsOption = Annotated[
+    bool, typer.Option("--keep-errors", rich_help_panel=CIRCUIT_PANEL, help="Keep every error node.")
+]
 
-MaxNodesOption = Annotated[int, typer.Option("--max-nodes", help="Draw at most this many nodes.", min=2)]
+MaxEdgesOption = Annotated[
+    int,
+    typer.Option(
+        "--max-edges",
+        rich_help_panel=CIRCUIT_PANEL,
+        help="Draw this many edges, and the strongest edge out of each node.",
+        min=1,
+    ),
+]
+
+MaxNodesOption = Annotated[
+    int, typer.Option("--max-nodes", rich_help_panel=CIRCUIT_PANEL, help="Draw at most this many nodes.", min=2)
+]
 
 FreezeOption = Annotated[
     str,

@@ -28,9 +28,7 @@ def render(
         Path | None, typer.Option(help="Where to write. Default: FILE with the suffix of the format.")
     ] = None,
     max_nodes: options.MaxNodesOption = DrawingConfig.max_nodes,
-    max_edges: Annotated[
-        int, typer.Option(help="Draw this many edges, and the strongest edge out of each node.", min=1)
-    ] = DrawingConfig.max_edges,
+    max_edges: options.MaxEdgesOption = DrawingConfig.max_edges,
     target: options.TargetOption = None,
 ) -> None:
     """Draw a graph. SVG and DOT need no other program; PNG and PDF need Graphviz."""
@@ -49,11 +47,17 @@ def render(
 
 
 def picture_path(file: Path, to: PictureFormat | None, out: Path | None) -> Path:
-    """Return where to write the picture. Raises ArgumentError if --to and the suffix of --out disagree."""
+    """Return where to write the picture, whose suffix is its format.
+
+    Raises ArgumentError for an unknown suffix, and if --to and the suffix of --out disagree.
+    """
     if out is None:
         return file.with_suffix(f".{to or PictureFormat.SVG}")
-    if out.suffix[1:] not in list(PictureFormat):
+    if not out.suffix:
         return out.with_name(f"{out.name}.{to or PictureFormat.SVG}")
+    if out.suffix[1:] not in list(PictureFormat):
+        formats = ", ".join(f".{each}" for each in PictureFormat)
+        raise ArgumentError(f"--out {out}: expected a name that ends in {formats}")
     if to is not None and out.suffix != f".{to}":
         raise ArgumentError(f"--out {out} ends in {out.suffix} and --to is {to}; omit one of them")
     return out

@@ -16,6 +16,7 @@ from cotrace.graphs.prune import PruneConfig, check_threshold
 from cotrace.target_syntax import parse_bytes, parse_positions, parse_targets
 
 from . import options, verbosity
+from .command import name_options
 from .prompt_source import read_prompt
 
 if TYPE_CHECKING:
@@ -30,48 +31,80 @@ def trace(
     prompts: Annotated[
         Path | None,
         typer.Option(
+            rich_help_panel=options.MANY_PANEL,
             help="Instead of PROMPT: a file of JSON lines (.jsonl) or Parquet with a column `prompt` (a text, token ids or "
-            "a chat) and, optionally, `id` and `targets`. The same command continues after an interruption."
+            "a chat) and, optionally, `id` and `targets`. The same command continues after an interruption.",
         ),
     ] = None,
     model: options.ModelOption = DEFAULT_MODEL,
     transcoders: options.TranscodersOption = None,
-    targets: Annotated[list[str] | None, typer.Option(metavar="TARGET", help=options.TARGETS_SYNTAX)] = None,
+    targets: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TARGET", rich_help_panel=options.TARGET_PANEL, help=options.TARGETS_SYNTAX),
+    ] = None,
     position: Annotated[
         list[str] | None,
         typer.Option(
             metavar="POSITION",
+            rich_help_panel=options.TARGET_PANEL,
             help="Where targets are read: an integer, negative from the end, or FIRST:STOP. Repeatable. Default: -1, the "
             "last position.",
         ),
     ] = None,
     max_targets: Annotated[
-        int, typer.Option(help="Take at most this many of the likeliest tokens.", min=1)
+        int,
+        typer.Option(
+            rich_help_panel=options.TARGET_PANEL, help="Take at most this many of the likeliest tokens.", min=1
+        ),
     ] = TraceConfig.max_targets,
     target_mass: Annotated[
-        float, typer.Option(help="Take the likeliest tokens until their probabilities add up to this.")
+        float,
+        typer.Option(
+            rich_help_panel=options.TARGET_PANEL,
+            help="Take the likeliest tokens until their probabilities add up to this.",
+        ),
     ] = TraceConfig.target_mass,
     coverage: Annotated[
-        float, typer.Option(help="Stop when skipped features hold at most 1 − COVERAGE of the influence.")
+        float,
+        typer.Option(
+            rich_help_panel=options.BUDGET_PANEL,
+            help="Stop when skipped features hold at most 1 − COVERAGE of the influence.",
+        ),
     ] = TraceConfig.coverage,
     max_features: Annotated[
-        int | None, typer.Option(help="Compute the rows of at most this many features.", min=0)
+        int | None,
+        typer.Option(
+            rich_help_panel=options.BUDGET_PANEL, help="Compute the rows of at most this many features.", min=0
+        ),
     ] = TraceConfig.max_features,
     max_seconds: Annotated[
-        float | None, typer.Option(help="Stop computing rows after about this many seconds.")
+        float | None,
+        typer.Option(rich_help_panel=options.BUDGET_PANEL, help="Stop computing rows after about this many seconds."),
     ] = TraceConfig.max_seconds,
     masked_positions: options.MaskedPositionsOption = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(help="Rows per batch; changes results by rounding only. Default: chosen for speed.", min=1),
+        typer.Option(
+            rich_help_panel=options.BUDGET_PANEL,
+            help="Rows per batch; changes results by rounding only. Default: chosen for speed.",
+            min=1,
+        ),
     ] = TraceConfig.batch_size,
     memory: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="Use at most this much memory, such as 8GiB. Default: the free memory."),
+        typer.Option(
+            metavar="SIZE",
+            rich_help_panel=options.BUDGET_PANEL,
+            help="Use at most this much memory, such as 8GiB. Default: the free memory.",
+        ),
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Only estimate the memory, disk space, rows and time that the trace needs."),
+        typer.Option(
+            "--dry-run",
+            rich_help_panel=options.BUDGET_PANEL,
+            help="Only estimate the memory, disk space, rows and time that the trace needs.",
+        ),
     ] = False,
     node_threshold: options.NodeThresholdOption = PruneConfig.node_threshold,
     edge_threshold: options.EdgeThresholdOption = PruneConfig.edge_threshold,
@@ -84,23 +117,29 @@ def trace(
         bool, typer.Option("--full", help="Also keep the unpruned graph: NAME.full.arrow.zst, with --prompts in _full.")
     ] = False,
     max_nodes: options.MaxNodesOption = DrawingConfig.max_nodes,
+    max_edges: options.MaxEdgesOption = DrawingConfig.max_edges,
     row_cache_bytes: Annotated[
         str | None,
         typer.Option(
             metavar="SIZE",
+            rich_help_panel=options.MANY_PANEL,
             help="With --prompts: cache rows in temporary files of this size, such as 2GiB, for prompts that start alike.",
         ),
     ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
+            rich_help_panel=options.MANY_PANEL,
             help="With --prompts: start this many processes, each with a model and a GPU or a share of the CPUs. Needs Ray.",
             min=1,
         ),
     ] = None,
     ray: Annotated[
         str | None,
-        typer.Option(help="With --prompts: use a Ray cluster, auto or HOST:PORT. Default: this machine."),
+        typer.Option(
+            rich_help_panel=options.MANY_PANEL,
+            help="With --prompts: use a Ray cluster, auto or HOST:PORT. Default: this machine.",
+        ),
     ] = None,
 ) -> None:
     """Trace PROMPT and write its circuit: a graph file, a picture and a summary.
@@ -153,7 +192,7 @@ def trace(
         estimate(content, parsed_targets, config, loading)
         return
     graph = trace_one(content, parsed_targets, config, loading)
-    write(graph, pruning, out / file_stem(text), full, max_nodes)
+    write(graph, pruning, out / file_stem(text), full, {"max_nodes": max_nodes, "max_edges": max_edges})
 
 
 def check_prompt_options(
@@ -187,18 +226,23 @@ def estimate(content: Any, targets: Any, config: TraceConfig, loading: dict[str,
 
 
 def report_batch(summary: "BatchSummary") -> None:
-    """Print how many prompts of a file were traced, skipped and failed; exit with status 1 if any failed."""
-    from .report import print_line
+    """Print how many prompts of a file were traced, skipped and failed, and why; exit with status 1 if any failed."""
+    from .report import print_line, printable
 
     print_line(
         f"traced {summary.traced:,}, skipped {summary.skipped:,} finished earlier, failed {summary.failed:,}; "
         f"records in {summary.records}"
     )
+    flags = {name: f"--{name.replace('_', '-')}" for name in vars(TraceConfig())}
+    for reason in summary.reasons:
+        print_line(printable(name_options(f"failed: {reason}", flags)))
+    if summary.failed > len(summary.reasons):
+        print_line(f"… and {summary.failed - len(summary.reasons):,} more, with their reasons in {summary.records}")
     if summary.failed:
         raise typer.Exit(1)
 
 
-def write(graph: Graph, pruning: PruneConfig, name: Path, full: bool, max_nodes: int) -> None:
+def write(graph: Graph, pruning: PruneConfig, name: Path, full: bool, drawing: dict[str, int]) -> None:
     """Write the circuit, its picture and, if asked for, the unpruned graph; `name` is a path without a suffix.
 
     Prints a summary, and last which files were written and what to open.
@@ -216,7 +260,7 @@ def write(graph: Graph, pruning: PruneConfig, name: Path, full: bool, max_nodes:
     print_written(circuit.save(f"{name}.arrow"))
     if full:
         print_written(graph.save(f"{name}.full.arrow.zst"))
-    picture = circuit.render(Path(f"{name}.svg"), max_nodes=max_nodes)
+    picture = circuit.render(Path(f"{name}.svg"), **drawing)
     print_written(picture)
     if not verbosity.current.quiet:
         print_line(f"open {picture} in a browser; `cotrace show {name}.arrow` prints more")

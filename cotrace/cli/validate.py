@@ -56,9 +56,7 @@ def validate(
         str | None, typer.Option(help="Where the graph's transcoders are. Default: their name in the file.")
     ] = None,
     device: options.DeviceOption = "auto",
-    dtype: Annotated[
-        str | None, typer.Option(help="auto, float32, float64, or bfloat16 (storage only). Default: that of the graph.")
-    ] = None,
+    dtype: options.GraphDtypeOption = None,
     out: Annotated[
         Path | None, typer.Option(help="Where to write the graph. Default: NAME.validated.arrow beside FILE.")
     ] = None,
