@@ -350,7 +350,7 @@ def test_an_unknown_target_and_too_little_memory_fail_alone(model, tmp_path, rai
     summary = cotrace.trace_many(prompts, tmp_path, model=model)
     assert summary[:3] == (1, 0, 3)
     errors = {record["id"]: record.get("error") for record in records(tmp_path)}
-    assert errors[0].startswith("the target 'hot cold' is not one token")
+    assert errors[0].startswith("'hot cold' is not one token")
     assert (
         errors[1]
         == errors[2]

@@ -40,14 +40,14 @@ def edit_config(folder: Path, **changes) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-def write_tokenizer(folder: Path, chat_template: str | None = CHAT_TEMPLATE) -> Path:
+def write_tokenizer(folder: Path, chat_template: str | None = CHAT_TEMPLATE, words: tuple[str, ...] = WORDS) -> Path:
     """Write a word tokenizer that keeps spaces and line breaks, with Gemma's special tokens."""
-    vocabulary = {word: number for number, word in enumerate((*SPECIALS, *WORDS))}
-    words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    words.pre_tokenizer = pre_tokenizers.Split(Regex(r"\n| ?\S+"), "isolated")
-    words.decoder = decoders.Fuse()
+    vocabulary = {word: number for number, word in enumerate((*SPECIALS, *words))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\n| ?\S+"), "isolated")
+    tokenizer.decoder = decoders.Fuse()
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=words,
+        tokenizer_object=tokenizer,
         bos_token="<bos>",
         eos_token="<eos>",
         unk_token="<unk>",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cotrace.attribution.models.masking import MaskedPositions
+from cotrace.attribution.models.spelling import warn_of_likelier_spellings
 from cotrace.common.errors import ArgumentError
 from cotrace.graphs.nodes import ErrorNode, Feature, Token
 from cotrace.kernels.active import FeatureIndex
@@ -55,6 +56,11 @@ class PatchResult(InterventionResult):
             logits_V = self._logits_at(output, position)
             return float(logits_V[token_id] - (logits_V.mean() if other_id is None else logits_V[other_id]))
 
+        ids = [token_id] if other_id is None else [token_id, other_id]
+        mean_V = (
+            sum(self._logits_at(output, position).double().softmax(-1) for output in (self._both[0], self._clean)) / 2
+        )
+        warn_of_likelier_spellings(ids, self._context.tokenizer, mean_V)
         corrupted, patched, clean = map(value, (*self._both, self._clean))
         if clean == corrupted:
             raise ArgumentError("the two prompts do not differ there, so nothing can be recovered; use another token")

@@ -85,8 +85,21 @@ class PromptTokenizer:
         ids = self._tokenize(token, "a target given as text")
         if len(ids) != 1:
             pieces = ", ".join(f"{self.decode_token(piece)!r} ({piece})" for piece in ids) or "no token"
-            raise PromptError(f"the target {token!r} is not one token but {pieces}; choose one of them, by text or id")
+            meant = " or ".join(repr(self.decode_token(other)) for other in self.other_spellings(token)[:2])
+            cure = f"did you mean {meant}?" if meant else "choose one of them, by text or id"
+            raise PromptError(f"{token!r} is not one token but {pieces}; {cure}")
         return ids[0]
+
+    def other_spellings(self, text: str) -> list[int]:
+        """Return the tokens whose texts differ from a text only in capital letters and spaces around it."""
+        word = text.strip()
+        if self.hf_tokenizer is None or not word:
+            return []
+        forms = (word, word.lower(), word.capitalize(), word.upper())
+        texts = dict.fromkeys(space + form for form in forms for space in (" ", ""))
+        found = {other: self._tokenize(other, "a text") for other in texts if other != text}
+        single = [ids[0] for other, ids in found.items() if len(ids) == 1 and self.decode_token(ids[0]) == other]
+        return list(dict.fromkeys(single))
 
     def decode_token(self, token_id: int) -> str:
         """Return the text of one token, leading space included; `<id>` without a tokenizer."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cotrace.attribution.models.gemma3 import Gemma3
+from cotrace.attribution.models.spelling import warn_of_likelier_spellings
 from cotrace.attribution.models.tokenizer import PromptTokenizer
 from cotrace.attribution.transcoders import Transcoders
 from cotrace.common.errors import ArgumentError
@@ -82,6 +83,17 @@ class TargetRequest:
         for target in self.named:
             if target.feature is not None:
                 transcoders.check_feature(target.feature, weights)
+
+    def check_spelling(self, weights: Gemma3, final_resid_PD: Tensor) -> None:
+        """Warn of tokens of which another spelling, such as one with a space, is far likelier at the positions.
+
+        `final_resid_PD` is the residual stream before the final norm. Of several positions, probabilities are averaged.
+        """
+        token_ids = [token for target in self.named for token in target.token_ids]
+        if token_ids:
+            logits_V = (weights.logits(final_resid_PD[[position]])[0].double() for position in self.positions)
+            total_V = sum((each_V.softmax(-1) for each_V in logits_V), torch.zeros(()).double())
+            warn_of_likelier_spellings(token_ids, self.tokenizer, total_V / len(self.positions))
 
     @property
     def max_rows(self) -> int:

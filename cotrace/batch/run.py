@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from cotrace.attribution.models.dtypes import DtypeName
 from cotrace.attribution.tracing.config import TraceConfig
-from cotrace.common.errors import ArgumentError
+from cotrace.common.errors import ArgumentError, warn
 from cotrace.common.progress import Progress
 from cotrace.defaults import DEFAULT_MODEL
 from cotrace.graphs.prune import PruneConfig
@@ -135,15 +135,22 @@ def trace_many(
 def _save_results(
     results: Iterator[PromptResult], store: ResultStore, advance: Callable[..., None]
 ) -> tuple[int, tuple[str, ...]]:
-    """Save results as they come; return the number of failed prompts, and the reasons of the first."""
-    failed, reasons = 0, []
+    """Save results as they come; return the number of failed prompts, and the reasons of the first.
+
+    Warns once if prompts had warnings.
+    """
+    failed, reasons, warned = 0, [], list[str]()
     for result in results:
         store.save(result)
         if result.circuit is None:
             failed += 1
             if failed <= REASONS_KEPT:
                 reasons.append(f"{result.record['id']!r}: {result.record['error']}")
+        warned += [f"prompt {result.record['id']!r}: {text}" for text in result.record.get("warnings", ())[:1]]
         advance(note=f"({failed} failed)" if failed else "")
+    if warned:
+        others = f"; warnings of {len(warned) - 1:,} more: {store.path / RECORDS}"
+        warn(warned[0] + (others if len(warned) > 1 else ""))
     return failed, tuple(reasons)
 
 

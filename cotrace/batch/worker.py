@@ -2,13 +2,15 @@
 
 import json
 import time
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from cotrace.attribution.models.memory import out_of_memory
 from cotrace.attribution.tracing.config import TraceConfig
-from cotrace.common.errors import CotraceError
+from cotrace.common.errors import CotraceError, CotraceWarning
 from cotrace.graphs import Graph
 from cotrace.graphs.prune import PruneConfig
 from cotrace.loading import load
@@ -83,12 +85,17 @@ class Worker:
         """Trace and prune one prompt. A `CotraceError` becomes its result; any other exception is a bug and is raised."""
         started = time.monotonic()
         try:
-            with out_of_memory("shorten the prompt, or compute fewer rows with max_features= or coverage="):
+            with (
+                out_of_memory("shorten the prompt, or compute fewer rows with max_features= or coverage="),
+                _recorded_warnings() as texts,
+            ):
                 graph = self._trace(prompt)
                 circuit = graph.prune(**vars(self.config.prune))
         except CotraceError as error:
             return failed_result(prompt, " ".join(str(error).split()), time.monotonic() - started)
         record = _record(prompt, "done", time.monotonic() - started) | _sizes_and_scores(prompt, circuit)
+        if texts:
+            record["warnings"] = texts
         return PromptResult(record, circuit.nodes, graph.nodes if self.config.full else None)
 
     def _trace(self, prompt: BatchPrompt) -> Graph:
@@ -97,6 +104,20 @@ class Worker:
             content = [{"role": "user", "content": content}]
         targets = self.config.targets if prompt.targets is None else prompt.targets
         return self.model.trace(content, targets, **vars(self.config.trace), progress=False)
+
+
+@contextmanager
+def _recorded_warnings() -> Iterator[list[str]]:
+    """Collect the texts of `CotraceWarning`s in the list; show other warnings."""
+    texts: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", CotraceWarning)
+        yield texts
+    for each in caught:
+        if issubclass(each.category, CotraceWarning):
+            texts.append(str(each.message))
+        else:
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
 
 
 def failed_result(prompt: BatchPrompt, error: str, seconds: float) -> PromptResult:
