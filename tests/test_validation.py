@@ -1,7 +1,6 @@
 """Validation: effects that edges predict, effects of ablations in the model, and their agreement."""
 
 import json
-import re
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ import tiny
 from helpers.cli import MODEL, run
 from helpers.random_graphs import dense, graphs, random_graph
 from hypothesis import given, settings
+from rich.console import Console
 
 import cotrace
 from cotrace.attribution.interventions.config import InterventionConfig
@@ -22,6 +22,7 @@ from cotrace.cli.report_validation import print_validation
 from cotrace.common.progress import Progress
 from cotrace.graphs.effects import ablation_effects, pair_influence
 from cotrace.graphs.store import save_table
+from cotrace.graphs.verdicts import coverage_verdict, validation_verdict
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 WHAT = ("", "_kl", "_direct", "_activation", "_predicted", "_signed")
@@ -402,10 +403,58 @@ def test_the_command_writes_the_graph_the_plot_and_a_table(path):
     beside = path.with_name("graph.validated.arrow")
     assert {p.name for p in path.parent.iterdir()} == {"graph.arrow", beside.name, "graph.validation.svg"}
     assert cotrace.open(beside).info["validation"]["settings"]["nodes"] == 4
+    for words in ("more than controls", "predicted: change of", "measured: the change in the model", "freeze none"):
+        assert words in done.stdout
+    assert len(done.stdout.splitlines()) <= 20
+    shown = run("show", beside, "--full")
     for words in ("influence and effect", "more than controls", "layers later", "freeze none, errors recomputed"):
-        assert words in re.sub(r"\s+", " ", done.stdout)
-    shown = run("show", beside)
-    assert "influence and effect" in shown.stdout
+        assert words in shown.stdout
+    assert run("show", beside).stdout.count("predicted: ") == 1
+
+
+def test_a_narrow_terminal_wraps_no_row(validated, monkeypatch, capsys):
+    monkeypatch.setattr("cotrace.cli.report.console", Console(width=60, color_system=None))
+    print_validation(validated, full=True)
+    lines = capsys.readouterr().out.splitlines()
+    record = validated.info["validation"]
+    start = next(n for n, line in enumerate(lines) if line.split()[:1] == ["ablated"])
+    end = next(n for n, line in enumerate(lines) if line.startswith(" predicted: "))
+    assert end - start - 1 == len(record["nodes"]) + len(record["groups"]) + 2 * len(record["paths"])
+
+
+def record_of(larger, signs, features=10):
+    return {"summary": {"larger_than_controls": larger, "sign_agreement_top": signs, "features": features}}
+
+
+@pytest.mark.parametrize(
+    ("larger", "signs", "verdict"),
+    [
+        (0.9, 0.8, "supported: of the 10 most influential features, 9 change the targets more than controls"),
+        (0.9, 0.7, "partly supported"),
+        (0.9, 0.5, "not supported"),
+        (0.4, 1.0, "not supported"),
+        (None, None, "undetermined"),
+    ],
+)
+def test_the_verdict_of_a_validation(larger, signs, verdict):
+    assert validation_verdict(record_of(larger, signs)).startswith(verdict)
+
+
+@pytest.mark.parametrize(
+    ("coverage", "bound", "undecided", "verdict"),
+    [
+        (1.0, 0.0, 0, None),
+        (0.99, 0.01, 0, "the circuit can be used: 1.00% of the influence"),
+        (0.95, 0.05, 1_146, "the circuit can be used for its strongest nodes and paths: only 5.00%"),
+        (0.4, 0.6, 1_146, "do not rely on this circuit: 60.00% of the influence"),
+    ],
+)
+def test_the_verdict_on_coverage(coverage, bound, undecided, verdict):
+    counts = {"inside": 3, "outside": 51, "undecided": undecided}
+    info = {"traced": {"coverage": coverage, "bound": bound}, "pruning": {"certainty": counts}}
+    found = coverage_verdict(info)
+    assert found is verdict is None or found.startswith(verdict)
+    assert found is None or len(found.splitlines()) == 1
 
 
 MISTAKES = {

@@ -176,6 +176,8 @@ TargetOption = Annotated[
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
+FullOption = Annotated[bool, typer.Option("--full", help="Print every token and target, and all of a validation.")]
+
 GraphArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A graph file, *.arrow.")]
 
 

@@ -14,6 +14,7 @@ from cotrace.graphs import Graph, GraphSummary, describe_path, node_label
 from cotrace.graphs import Path as NodePath
 from cotrace.graphs.annotations import groups_inside
 from cotrace.graphs.drawing.text import format_percent
+from cotrace.graphs.verdicts import coverage_verdict
 
 from .console import standard_output
 
@@ -38,23 +39,22 @@ def print_summary(graph: Graph, *, full: bool = False) -> None:
     facts.add_row("model", Text(printable(f"{info['model']['name']} with {info['transcoders']['name']}")))
     traced, order = info["traced"], graph.order
     facts.add_row("traced", f"{traced['nodes']:,} nodes, {traced['edges']:,} edges")
-    if traced["bound"] > 0:
-        rows = f"{traced['rows']:,} rows computed; " if "rows" in traced else ""
-        facts.add_row(
-            "coverage",
-            f"{traced['coverage']:.2%} ({rows}each node's influence is at most {traced['bound']:.3g} too low)",
-        )
+    verdict = coverage_verdict(info)
+    if verdict is not None:
+        facts.add_row("coverage", f"{traced['coverage']:.2%}: {verdict}")
+    if verdict is not None and full:
+        rows = f"{traced['rows']:,} rows were computed; " if "rows" in traced else ""
+        facts.add_row("", f"{rows}each node's influence is at most {traced['bound']:.3g} too low")
     if info["pruning"]:
         pruning = info["pruning"]
         limits = f"node threshold {pruning['node_threshold']}, edge threshold {pruning['edge_threshold']}"
         facts.add_row("pruned to", f"{order.n_nodes:,} nodes, {graph.n_edges:,} edges ({limits})")
-        if "certainty" in pruning:
+        if "certainty" in pruning and full:
             counts = pruning["certainty"]
-            words = (
-                f"{counts['inside']:,} nodes inside, {counts['outside']:,} outside, {counts['undecided']:,} undecided"
-            )
             facts.add_row(
-                "certainty", f"at the node threshold, for any values of the rows that were not computed: {words}"
+                "certainty",
+                "for any values of the rows that were not computed, at the node threshold: "
+                f"{counts['inside']:,} nodes are inside, {counts['outside']:,} outside, {counts['undecided']:,} undecided",
             )
     features, errors, tokens, logits = order.counts
     facts.add_row("nodes", f"{features:,} features, {errors:,} errors, {tokens} tokens, {logits} targets")
@@ -178,8 +178,9 @@ def _print_nodes(graph: Graph, summary: GraphSummary) -> None:
     shown = _that_fit(headers, console.width - NODE_COLUMNS_WIDTH - max(map(cell_len, names)))
     title = Text(f"most influential on {_names(summary)}{'' if one_target else ', with the effect on each'}")
     table = Table(title=title, title_justify="left", box=None)
-    for header in ("node", "name", "influence", "activation", *shown):
-        table.add_column(Text(header), no_wrap=True)
+    for header in ("node", "name", "influence", "activation", *shown):  # names give way where a terminal is narrow
+        width = None if header == "name" else max(cell_len(header), EFFECT_WIDTH)
+        table.add_column(Text(header), no_wrap=True, min_width=width)
     for node, name in zip(summary.nodes, names, strict=True):
         activation = "" if node.activation is None else f"{node.activation:.3g}"
         effects = (f"{effect:+.3f}" for effect in node.effects[: len(shown)])

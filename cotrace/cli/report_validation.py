@@ -7,10 +7,16 @@ from rich.text import Text
 
 from cotrace.common.visible_text import printable
 from cotrace.graphs import Graph
+from cotrace.graphs.verdicts import validation_verdict
 
 from . import report
 
-FEATURES_SHOWN = 12
+LINES_SHOWN, MAX_GROUPS = 10, 4
+NUMBER_WIDTH = 7  # characters
+EXPLANATIONS = (
+    "predicted: change of the targets (logits, weighted) that the graph's edges imply if the node is ablated (set to 0)",
+    "measured: the change in the model; controls: its mean size for random features of the same size",
+)
 MAX_LAYERS = 90  # a range of distances beyond this has no upper end
 CORRELATIONS = {  # label: name in the record's summary
     "influence and effect": "spearman",
@@ -22,36 +28,79 @@ CORRELATIONS = {  # label: name in the record's summary
 }
 
 
-def print_validation(graph: Graph) -> None:
-    """Print the results of `Model.validate`: a table of ablations, and the numbers that summarize it."""
+def print_validation(graph: Graph, *, full: bool = False) -> None:
+    """Print the results of `Model.validate`: a verdict and a table of a few ablations; or all of it, if `full`."""
     record = graph.info["validation"]
-    report.console.print(_ablations(record))
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column(style="bold")
-    for label, text in _summary(graph, record):
-        facts.add_row(label, text)
-    report.console.print(facts)
+    report.print_line(f"validation: {validation_verdict(record)}")
+    report.console.print(_all_ablations(record) if full else _main_ablations(record))
+    for line in EXPLANATIONS:
+        report.print_line(f" {line}")
+    for label, text in _summary(graph, record) if full else _short_summary(record):
+        report.print_line(f"{label}: {text}" if text else label)
 
 
-def _ablations(record: dict[str, Any]) -> Table:
-    columns = ("ablated", "influence", "predicted", "measured", "effect", "controls", "KL")
-    table = Table(*columns, title="validation", title_justify="left", box=None)
-    features = [row for row in record["nodes"] if row.get("control_size") is not None]
-    for row in features[:FEATURES_SHOWN]:
-        table.add_row(Text(printable(row["label"])), *_numbers(row))
-    for row in record["groups"]:
-        table.add_row(Text(printable(row["name"])), *_numbers(row))
+def _main_ablations(record: dict[str, Any]) -> Table:
+    """Return a table of `LINES_SHOWN` ablations: groups, the user's last, after the most influential features."""
+    groups = record["groups"][-MAX_GROUPS:]
+    features = _controlled(record["nodes"])[: LINES_SHOWN - len(groups)]
+    table = _table("predicted", "measured", "controls")
+    for row in [*features, *groups]:
+        numbers = _numbers(row)
+        table.add_row(_name(row), numbers["predicted"], numbers["measured"], numbers["controls"])
+    return table
+
+
+def _all_ablations(record: dict[str, Any]) -> Table:
+    table = _table("influence", "predicted", "measured", "effect", "controls", "KL")
+    for row in [*record["nodes"], *record["groups"]]:
+        table.add_row(_name(row), *_numbers(row).values())
     for row in record["paths"]:
-        table.add_row(Text(printable(row["label"])), *_numbers(row))
+        table.add_row(_name(row), *_numbers(row).values())
         kept = (f"{row[name]:+.3f}" for name in ("kept_predicted", "kept_measured"))
         table.add_row("  all other features kept", "", *kept)
     return table
 
 
-def _numbers(row: dict[str, Any]) -> tuple[str, ...]:
-    control = "" if row["control_size"] is None else f"{row['control_size']:.3f}"
-    effects = f"{row['predicted']:+.3f}", f"{row['measured']:+.3f}", f"{row['size']:.3f}", control, f"{row['kl']:.4f}"
-    return f"{row['influence']:.4f}", *effects
+def _controlled(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the most influential features, which have controls, or all rows if there are none."""
+    return [row for row in rows if row["control_size"] is not None] or rows
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None)
+    table.add_column("ablated", no_wrap=True)
+    for column in columns:  # the names give way where a terminal is narrow
+        table.add_column(column, no_wrap=True, justify="right", min_width=max(len(column), NUMBER_WIDTH))
+    return table
+
+
+def _name(row: dict[str, Any]) -> Text:
+    return Text(printable(row["label"] if "label" in row else row["name"]))
+
+
+def _numbers(row: dict[str, Any]) -> dict[str, str]:
+    """Return the numbers of an ablation by column."""
+    return {
+        "influence": f"{row['influence']:.4f}",
+        "predicted": f"{row['predicted']:+.3f}",
+        "measured": f"{row['measured']:+.3f}",
+        "effect": f"{row['size']:.3f}",
+        "controls": "" if row["control_size"] is None else f"{row['control_size']:.3f}",
+        "KL": f"{row['kl']:.4f}",
+    }
+
+
+def _short_summary(record: dict[str, Any]) -> list[tuple[str, str]]:
+    summary, settings = record["summary"], record["settings"]
+    return [
+        ("influence and effect", f"{_spearman(summary['spearman'])}, {summary['sample']} random features of the graph"),
+        ("settings", _settings(settings)),
+        ("--full prints", "every ablation, other predictors, and effects on features some layers later"),
+    ]
+
+
+def _settings(settings: dict[str, Any]) -> str:
+    return f"freeze {settings['freeze']}, errors {settings['errors']}"
 
 
 def _summary(graph: Graph, record: dict[str, Any]) -> list[tuple[str, str]]:
@@ -62,13 +111,13 @@ def _summary(graph: Graph, record: dict[str, Any]) -> list[tuple[str, str]]:
         *_correlations(summary, "_top", f"the {summary['features']} most influential"),
         *_controls(summary),
         *(_distance(row) for row in record["later"]),
-        ("influence on later features", "and relative effect on them"),
+        ("influence on later features and relative effect on them", ""),
         ("  as the model responds", _spearman(summary["spearman_pairs"])),
         ("  with MLPs clamped", _spearman(summary["spearman_pairs_clamped"])),
     ]
     if graph.info["traced"]["bound"] > 0:
         facts.append(("not predicted", "effects through features whose rows were not computed (coverage below 1)"))
-    return [*facts, ("settings", f"freeze {settings['freeze']}, errors {settings['errors']}")]
+    return [*facts, ("settings", _settings(settings))]
 
 
 def _correlations(summary: dict[str, Any], suffix: str, population: str) -> list[tuple[str, str]]:

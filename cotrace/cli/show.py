@@ -8,6 +8,7 @@ import typer
 from cotrace.graphs import Graph, GraphSummary, Path, node_label
 from cotrace.graphs.summary import ShownKind
 from cotrace.graphs.target_choice import find_target
+from cotrace.graphs.verdicts import coverage_verdict
 
 from . import options
 
@@ -26,9 +27,7 @@ def show(
             help="Show paths of at least this many edges: 2 for paths through a feature, 1 for direct edges too.", min=1
         ),
     ] = 2,
-    full: Annotated[
-        bool, typer.Option("--full", help="Print every token and target, and all of a validation.")
-    ] = False,
+    full: options.FullOption = False,
     check: Annotated[
         bool, typer.Option("--check", help="Only compare everything in the file with its checksums.")
     ] = False,
@@ -58,7 +57,7 @@ def show(
     print_annotations(graph)
     print_answer(graph, summary)
     if "validation" in graph.info:
-        print_validation(graph)
+        print_validation(graph, full=full)
 
 
 def print_check(file: pathlib.Path) -> None:
@@ -80,6 +79,7 @@ def as_json(graph: Graph, summary: GraphSummary) -> dict[str, Any]:
     last = summary.last_steps
     return {
         "info": dict(graph.info),
+        "coverage_verdict": coverage_verdict(graph.info),
         "counts": {
             "features": features,
             "errors": errors,

@@ -12,6 +12,7 @@ from cotrace.attribution.validation.config import ValidationConfig
 from cotrace.common.errors import ArgumentError
 from cotrace.graphs import Graph
 from cotrace.graphs.annotations import numbers_of
+from cotrace.graphs.verdicts import validation_verdict
 
 from . import options
 
@@ -66,6 +67,9 @@ def validate(
             help="Where to write the plot: .svg, .png or .pdf. Default: NAME.validation.svg beside the graph."
         ),
     ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Print every ablation and all numbers that summarize them.")
+    ] = False,
     json: options.JsonOption = False,
 ) -> None:
     """Ablate the nodes that the graph in FILE ranks highest, and compare the model's response with its edges.
@@ -91,9 +95,12 @@ def validate(
     validated = loaded.validate(graph, groups=parsed_groups, **freezing, **sizes)
     files = validated.save(target), plot_validation(validated, picture)
     if json:
-        print_json({"validation": validated.info["validation"], "files": [str(path) for path in files]})
+        record = validated.info["validation"]
+        print_json(
+            {"verdict": validation_verdict(record), "validation": record, "files": [str(path) for path in files]}
+        )
         return
-    print_validation(validated)
+    print_validation(validated, full=full)
     for path in files:
         print_written(path)
 

@@ -1,0 +1,53 @@
+"""Whether a graph can be relied on, in one sentence: after a trace without some of its rows, and after a validation."""
+
+from typing import Any
+
+USABLE_COVERAGE = 0.9
+SUPPORTED, REFUTED = 0.8, 0.5  # shares of the most influential features that pass a test
+
+
+def coverage_verdict(info: dict[str, Any]) -> str | None:
+    """Return whether a graph that was traced without some of its rows can be used; None for one with all rows.
+
+    Args:
+        info: the graph's metadata.
+    """
+    traced, pruning = info["traced"], info["pruning"] or {}
+    if traced["bound"] <= 0:
+        return None
+    missing = f"{1 - traced['coverage']:.2%} of the influence ends at features whose rows were not computed"
+    undecided = pruning.get("certainty", {}).get("undecided")
+    if undecided == 0:
+        return f"the circuit can be used: {missing}, which cannot change the nodes above the node threshold"
+    if traced["coverage"] >= USABLE_COVERAGE:
+        weak = "; which of the weaker nodes belong to it is uncertain" if undecided else ""
+        return f"the circuit can be used for its strongest nodes and paths: only {missing}{weak}"
+    return (
+        f"do not rely on this circuit: {missing}; trace again with coverage {USABLE_COVERAGE} or more, and more features "
+        "or seconds"
+    )
+
+
+def validation_verdict(record: dict[str, Any]) -> str:
+    """Return whether ablations in the model support a graph.
+
+    Two shares of its most influential features decide: those whose ablation changes the targets more than that of
+    random features, and those whose effect has the predicted sign.
+
+    Args:
+        record: the entry "validation" of the graph's metadata.
+    """
+    summary = record["summary"]
+    larger, signs, count = summary["larger_than_controls"], summary["sign_agreement_top"], summary["features"]
+    if larger is None or signs is None:
+        return "undetermined: the graph has no features with influence to ablate"
+    if min(larger, signs) >= SUPPORTED:
+        verdict = "supported"
+    elif larger <= REFUTED or signs <= REFUTED:
+        verdict = "not supported"
+    else:
+        verdict = "partly supported"
+    return (
+        f"{verdict}: of the {count} most influential features, {round(larger * count)} change the targets more than controls "
+        f"(random features of the same size), and {round(signs * count)} in the predicted direction"
+    )
