@@ -37,8 +37,11 @@ def choose_targets(graph: GraphData, target: int | str | None = None) -> list[di
 
 def _with_labels(graph: GraphData) -> list[dict[str, Any]]:
     """Return the targets; those that are features and have a label, with the label in place of their name."""
-    text = graph.column("text")
-    return [{**target, "label": text[target["node"]] or target["label"]} for target in graph.info["targets"]]
+    text, n_features = graph.column("text"), graph.order.n_features
+    return [
+        {**target, "label": text[target["node"]] or target["label"]} if target["node"] < n_features else target
+        for target in graph.info["targets"]
+    ]
 
 
 def find_target(targets: list[dict[str, Any]], name: str) -> int:
