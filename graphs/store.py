@@ -10,6 +10,7 @@ from cotrace.common.errors import CotraceError, FileError
 from cotrace.common.files import atomic_write
 
 from .checksums import with_checksums
+from .foreign import describe_foreign
 from .packed import PACKED_SUFFIX, TRUNCATED, unpack
 
 
@@ -47,7 +48,7 @@ def read_table(path: Path) -> pa.Table:
     except PermissionError as error:
         raise FileError("you may not read it; ask its owner for permission") from error
     except Exception as error:  # Arrow raises errors of many kinds for damaged bytes, KeyError and OverflowError too
-        raise FileError(TRUNCATED) from error
+        raise FileError(describe_foreign(path) or TRUNCATED) from error
     if not mapped:
         raise FileError("it is compressed inside, so that it cannot be memory-mapped; trace the prompt again")
     return table

@@ -100,7 +100,8 @@ def steer(
 
     from .report import print_written
 
-    loaded = cotrace.load(model, transcoders, device=device, dtype=dtype)
+    loading: dict[str, Any] = {"device": device, "dtype": dtype}
+    loaded = cotrace.load(model, transcoders, **loading)
     content = [{"role": "user", "content": text}] if chat else text
     edited = loaded.generate(content, edits, **freezing, **sampling, **masked, progress=None)
     comparison = compare(loaded.generate(content, **sampling, progress=None), edited)

@@ -91,7 +91,8 @@ def validate(
     parsed_groups = parse_groups(groups or [], graph)
     target, picture = output_files(file, out, plot)
     spec = transcoders or graph.info["transcoders"]["name"]
-    loaded = cotrace.load(model or graph.info["model"]["name"], spec, device=device, dtype=dtype or dtype_of(graph))
+    loading: dict[str, Any] = {"device": device, "dtype": dtype or dtype_of(graph)}
+    loaded = cotrace.load(model or graph.info["model"]["name"], spec, **loading)
     validated = loaded.validate(graph, groups=parsed_groups, **freezing, **sizes)
     files = validated.save(target), plot_validation(validated, picture)
     if json:
