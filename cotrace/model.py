@@ -403,6 +403,7 @@ class Model:
         request = TargetRequest.parse(targets, config, ids_P.tolist(), self.tokenizer, self.architecture.d_model)
         request.check_features(self.transcoders, self.weights)
         activations = self._activations(ids_P, config, progress)
+        activations.check_features(self.transcoders.name)
         request.check_spelling(self.weights, activations.final_resid_PD)
         allowed = allowed_memory(config.memory, self.weights.device)
         plan = make_plan(activations, request, config.row_budget, config.batch_size, allowed)

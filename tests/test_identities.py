@@ -1,12 +1,18 @@
 """The two identities of docs/mathematics.md, and agreement with an independent forward-mode reference."""
 
+import warnings
+
 import numpy as np
 import pytest
+import tiny
 import torch
 from helpers.identities import conservation_gap, relative
 from helpers.linear_reference import propagate, run_frozen
 from tiny import KINDS, prompt
 from transformers import Gemma3ForCausalLM
+
+import cotrace
+from cotrace import CotraceWarning
 
 TOLERANCE = {"float64": 1e-9, "float32": 1e-4}
 
@@ -18,6 +24,33 @@ def test_incoming_edges_and_bias_add_up_to_the_pre_activation(load, kind, dtype)
     assert graph.order.n_features > 20
     assert conservation_gap(graph).max() < TOLERANCE[dtype]
     assert conservation_gap(graph.prune(0.6, 0.9)).max() < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("kind", ["clt", "per-layer-affine"])
+def test_a_graph_without_features_warns_and_is_exact(model_folder, tmp_path, kind):
+    layers = [{**tensors, "b_enc": tensors["b_enc"] - 1e6} for tensors in tiny.random_layers()]
+    spec = tiny.write_layers(tmp_path, tiny.KINDS[kind][0], tiny.without(layers, *tiny.KINDS[kind][1]))
+    model = cotrace.load(model_folder, spec, dtype="float64", device="cpu")
+    match = f"error nodes and tokens only: no feature of .*{spec.name}.* is active; check that they were trained on this model"
+    with pytest.warns(CotraceWarning, match=match):
+        model.plan(prompt())
+    with pytest.warns(CotraceWarning, match=match):
+        graph = model.trace(prompt(), progress=False)
+    assert graph.order.n_features == 0
+    assert conservation_gap(graph).max() < TOLERANCE["float64"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.active_features(prompt())
+
+
+def test_a_prompt_without_unmasked_positions_warns(load):
+    model = load("clt")
+    for ids, options in ((prompt(1), {}), (prompt(3), {"masked_positions": [1, 2]})):
+        with pytest.warns(CotraceWarning, match="every position of the prompt is masked"):
+            assert model.trace(ids, progress=False, **options).order.n_features == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.trace(prompt(3), progress=False)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -11,6 +11,7 @@ from cotrace.attribution.models.forward import ForwardPass, LayerCache
 from cotrace.attribution.models.gemma3 import Gemma3
 from cotrace.attribution.models.masking import MaskedPositions
 from cotrace.attribution.transcoders import LayerFeatures, Transcoders
+from cotrace.common.errors import warn
 from cotrace.common.progress import Progress
 from cotrace.kernels.threads import spin_control
 
@@ -115,6 +116,16 @@ class PromptActivations:
         names = ("position_n", "feature_n", "activation_n", "pre_activation_n", "bias_n")
         columns = [torch.cat([getattr(e, name) for e in self.encoded]) for name in names]
         return ActiveFeatures(torch.cat(layers), *columns)
+
+    def check_features(self, transcoders: str) -> None:
+        """Warn if no feature is active; `transcoders` is their name."""
+        if len(self.features):
+            return
+        if len(self.masked.positions) == len(self.token_ids_P):
+            why = "every position of the prompt is masked; give more tokens, or mask fewer positions"
+        else:
+            why = f"no feature of {transcoders} is active; check that they were trained on this model"
+        warn(f"the graph has error nodes and tokens only: {why}")
 
     @cached_property
     def max_edges(self) -> int:
