@@ -7,7 +7,6 @@ import html
 import os
 import reprlib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,16 @@ from .data import GraphData
 from .drawing.config import DrawingConfig
 from .metadata import check_entries, metadata_of
 from .nodes import ErrorNode, Feature, Token
-from .prune import GraphSelection, PruneConfig, check_threshold, dropped_sums, select
+from .prune import (
+    GraphSelection,
+    PruneConfig,
+    check_threshold,
+    dropped_sums,
+    prune_config,
+    pruning_record,
+    select,
+    within,
+)
 from .pruning_bounds import PruningBounds, certainty
 from .schema import build_table
 from .store import save_table
@@ -120,37 +128,36 @@ class Graph(GraphData):
     # --- smaller graphs ---------------------------------------------------------------------
 
     def select(
-        self,
-        node_threshold: float = PruneConfig.node_threshold,
-        edge_threshold: float = PruneConfig.edge_threshold,
-        keep_errors: bool = PruneConfig.keep_errors,
+        self, node_threshold: float | None = None, edge_threshold: float | None = None, keep_errors: bool = False
     ) -> GraphSelection:
         """Return masks of the nodes (M,) and edges (E,) that `prune` keeps, with the same arguments and errors."""
-        return self._select(PruneConfig(node_threshold, edge_threshold, keep_errors))
+        return self._select(prune_config(node_threshold, edge_threshold, keep_errors, self.info["pruning"]))
 
     def prune(
-        self,
-        node_threshold: float = PruneConfig.node_threshold,
-        edge_threshold: float = PruneConfig.edge_threshold,
-        keep_errors: bool = PruneConfig.keep_errors,
+        self, node_threshold: float | None = None, edge_threshold: float | None = None, keep_errors: bool = False
     ) -> Graph:
         """Return the graph of the nodes and edges that carry the given shares of the influence.
 
         Every row's removed edges are summed into its `dropped`, so that it still adds up to the
-        pre-activation.
+        pre-activation. Thresholds are shares of the influence in the traced graph. A graph that was pruned to 0.8 is
+        pruned to 0.4 by keeping half of the influence that its nodes hold; what was removed before is missing, so that
+        the result can differ from that of the traced graph. `info["pruning"]["earlier"]` records the earlier steps.
 
         Args:
-            node_threshold: keep the most influential nodes until they hold this share of all influence.
-            edge_threshold: keep the strongest edges between these until they hold this share.
+            node_threshold: keep the most influential nodes until they hold this share of all influence. None takes 0.8,
+                or what the graph was pruned to before if that is less.
+            edge_threshold: keep the strongest edges between these until they hold this share. None takes 0.98, in the
+                same way.
             keep_errors: keep all error nodes, whatever their influence.
 
         Raises:
-            ArgumentError: a threshold lies outside [0, 1].
+            ArgumentError: a threshold lies outside [0, 1], or asks for more than a pruned graph holds.
         """
-        config = PruneConfig(node_threshold, edge_threshold, keep_errors)
-        pruning: dict[str, Any] = asdict(config)
+        held = self.info["pruning"]
+        config = prune_config(node_threshold, edge_threshold, keep_errors, held)
+        pruning = pruning_record(config, held)
         if self._lacks_rows:
-            pruning["certainty"] = self.certainty(node_threshold).counts()
+            pruning["certainty"] = self.certainty(config.node_threshold).counts()
         return self.subgraph(self._select(config), pruning)
 
     def certainty(self, node_threshold: float = PruneConfig.node_threshold) -> PruningBounds:
@@ -183,7 +190,10 @@ class Graph(GraphData):
         return Graph(build_table(self.order.keep(kept), columns, csr, info), info)
 
     def _select(self, config: PruneConfig) -> GraphSelection:
+        held = self.info["pruning"]
         influence = self.estimated_influence() if self._lacks_rows else None
+        if held is not None:
+            config, influence = within(config, held), self.column("influence").astype(np.float64)
         return select(self.order, self.csr, self.target_weights, config, computed=self.computed, influence=influence)
 
     @property

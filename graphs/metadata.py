@@ -38,6 +38,12 @@ VALIDATION: dict[str, Any] = {
         **dict.fromkeys(SHARES, (*NUMBER, None)),
     },
 }
+PRUNING: dict[str, Any] = {
+    "node_threshold": NUMBER,
+    "edge_threshold": NUMBER,
+    "keep_errors": bool,
+    "certainty?": {"inside": int, "outside": int, "undecided": int},
+}
 # The expected shape of each entry: a type; a tuple of alternatives; a list with the shape of every item; or a dict with
 # the shape of each key, besides which others may exist. A key that ends in `?` may be missing.
 INFO: dict[str, Any] = {
@@ -60,15 +66,7 @@ INFO: dict[str, Any] = {
         "bound": NUMBER,
         "scores": {"replacement": NUMBER, "completeness": NUMBER},
     },
-    "pruning": (
-        None,
-        {
-            "node_threshold": NUMBER,
-            "edge_threshold": NUMBER,
-            "keep_errors": bool,
-            "certainty?": {"inside": int, "outside": int, "undecided": int},
-        },
-    ),
+    "pruning": (None, {**PRUNING, "earlier?": [PRUNING]}),
     "versions": {},
     "validation?": VALIDATION,
     "notes?": str,

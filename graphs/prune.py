@@ -1,6 +1,8 @@
 """Pruning: the nodes and edges that carry a given share of the influence."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +12,8 @@ from cotrace.common.errors import ArgumentError
 from .csr import CSR
 from .influence import node_influence
 from .order import NodeOrder
+
+THRESHOLDS = ("node_threshold", "edge_threshold")
 
 
 def check_threshold(name: str, value: float) -> None:
@@ -32,6 +36,55 @@ class PruneConfig:
     def __post_init__(self) -> None:
         check_threshold("node_threshold", self.node_threshold)
         check_threshold("edge_threshold", self.edge_threshold)
+
+
+def prune_config(
+    node_threshold: float | None, edge_threshold: float | None, keep_errors: bool, held: Mapping[str, Any] | None
+) -> PruneConfig:
+    """Return the options of a pruning, with defaults for thresholds that are None.
+
+    Thresholds are shares of the influence in the traced graph. `held` is the record of an earlier pruning, if there was
+    one: a default is at most what it kept.
+
+    Raises ArgumentError for a threshold outside [0, 1], and for options that ask for more than `held` kept.
+    """
+    defaults = {name: getattr(PruneConfig, name) for name in THRESHOLDS}
+    if held is not None:
+        defaults = {name: min(value, held[name]) for name, value in defaults.items()}
+    given = {"node_threshold": node_threshold, "edge_threshold": edge_threshold}
+    config = PruneConfig(
+        **defaults | {name: value for name, value in given.items() if value is not None}, keep_errors=keep_errors
+    )
+    if held is not None:
+        _check_held(config, held)
+    return config
+
+
+def _check_held(config: PruneConfig, held: Mapping[str, Any]) -> None:
+    """Raise ArgumentError for options that ask for more than an earlier pruning kept."""
+    cure = "prune the unpruned graph, which `cotrace trace --full` keeps"
+    for name in THRESHOLDS:
+        if getattr(config, name) > held[name]:
+            raise ArgumentError(
+                f"the {name.replace('_', ' ')} {getattr(config, name)} is above the {held[name]} to which this graph was "
+                f"pruned already: {cure}, or use at most {held[name]}"
+            )
+    if config.keep_errors and not held["keep_errors"]:
+        raise ArgumentError(f"error nodes were pruned from this graph already: {cure}, or do not keep all error nodes")
+
+
+def within(config: PruneConfig, held: Mapping[str, Any]) -> PruneConfig:
+    """Return the options with thresholds as shares of what an earlier pruning kept."""
+    shares = {name: getattr(config, name) / held[name] if held[name] > 0 else 1.0 for name in THRESHOLDS}
+    return PruneConfig(**shares, keep_errors=config.keep_errors)
+
+
+def pruning_record(config: PruneConfig, held: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the record of a pruning for the metadata: its options, and under "earlier" those of the ones before it."""
+    if held is None:
+        return asdict(config)
+    before = {name: value for name, value in held.items() if name != "earlier"}
+    return {**asdict(config), "earlier": [*held.get("earlier", []), before]}
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,13 +3,17 @@
 import math
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from helpers.dense_influence import csr_of, neumann, normalised
 from helpers.random_graphs import dense, graphs, random_graph
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from cotrace.graphs import NodeKind, NodeOrder, PruneConfig, open_graph
+from cotrace.common.errors import ArgumentError
+from cotrace.graphs import Graph, NodeKind, NodeOrder, PruneConfig, open_graph
+from cotrace.graphs.annotations import node_names
+from cotrace.graphs.drawing.render import svg_text
 from cotrace.graphs.prune import select
 
 THRESHOLDS = st.sampled_from([0.0, 0.3, 0.5, 0.8, 0.98, 1.0])
@@ -138,6 +142,63 @@ def test_a_pruned_graph_can_be_saved_opened_and_pruned_again(tmp_path_factory, g
     opened = open_graph(pruned.save(path))
     assert opened.nodes.equals(pruned.nodes)
     assert opened.prune(**options).nodes.equals(pruned.prune(**options).nodes)
+
+
+# --- pruning a pruned graph -----------------------------------------------------------------
+
+
+def real_influence(graph):
+    """Return the graph with its own influence in the column `influence`, as a trace writes it."""
+    influence = graph.influence().astype(np.float32)
+    index = graph.nodes.schema.get_field_index("influence")
+    return Graph(graph.nodes.set_column(index, graph.nodes.schema.field(index), pa.array(influence)), graph.info)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"node_threshold": 0.95}, r"node threshold 0.95 is above the 0.8 .* --full"),
+        ({"edge_threshold": 0.99}, r"edge threshold 0.99 is above the 0.9"),
+        ({"keep_errors": True}, r"error nodes were pruned"),
+        ({"node_threshold": 1.5}, r"between 0 and 1"),
+    ],
+)
+def test_more_than_a_pruned_graph_holds_is_refused(options, message):
+    pruned = random_graph(3, n_features=40, n_errors=10).prune(0.8, 0.9)
+    for call in (pruned.prune, pruned.select):
+        with pytest.raises(ArgumentError, match=message):
+            call(**options)
+
+
+@settings(max_examples=40, deadline=None)
+@given(graphs(), st.fixed_dictionaries(OPTIONS))
+def test_pruning_to_what_a_graph_holds_changes_nothing_but_the_record(graph, options):
+    pruned = real_influence(graph).prune(**options)
+    again = pruned.prune(**options)
+    assert again.nodes.equals(pruned.nodes)
+    assert again.info["pruning"] == {**options, "earlier": [options]}
+    assert pruned.prune().nodes.num_rows <= pruned.nodes.num_rows
+
+
+def test_every_pruning_is_recorded_and_kept_in_the_file(tmp_path):
+    graph = real_influence(random_graph(3, n_layers=6, n_features=100, n_errors=20, density=0.3))
+    thrice = graph.prune(0.9, 0.95, True).prune(0.6, 0.9).prune(0.5)
+    steps = [
+        {"node_threshold": node, "edge_threshold": edge, "keep_errors": errors}
+        for node, edge, errors in [(0.9, 0.95, True), (0.6, 0.9, False), (0.5, 0.9, False)]
+    ]
+    assert open_graph(thrice.save(tmp_path / "a.arrow")).info["pruning"] == {**steps[2], "earlier": steps[:2]}
+    caption = " ".join(svg_text(thrice).split())
+    assert "pruned to 50% (nodes) and 90% (edges) of the traced graph" in caption
+    assert "before that to 60% (nodes) and 90% (edges), 90% (nodes) and 95% (edges)" in caption
+
+
+def test_thresholds_are_shares_of_the_traced_graph_in_a_pruned_one_too():
+    for seed in range(5):
+        graph = real_influence(random_graph(seed, n_layers=6, n_positions=8, n_features=140, n_errors=40, density=0.3))
+        once, twice = graph.prune(0.6, 1), graph.prune(0.8, 1).prune(0.6, 1)
+        held = [each.column("influence").sum() for each in (once, twice)]
+        assert held[0] <= held[1] < 1.2 * held[0]  # nodes of dead ends, which the first step removed, make room for others
 
 
 # --- thresholds -----------------------------------------------------------------------------

@@ -12,8 +12,21 @@ from . import options
 
 def prune(
     file: options.GraphArgument,
-    node_threshold: options.NodeThresholdOption = PruneConfig.node_threshold,
-    edge_threshold: options.EdgeThresholdOption = PruneConfig.edge_threshold,
+    node_threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Keep the most influential nodes that hold this share of the traced graph's influence, 0 to 1; of a pruned "
+            "graph at most what it holds.",
+            show_default=str(PruneConfig.node_threshold),
+        ),
+    ] = None,
+    edge_threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Keep the strongest edges that carry this share of the influence, in the same way.",
+            show_default=str(PruneConfig.edge_threshold),
+        ),
+    ] = None,
     keep_errors: options.KeepErrorsOption = PruneConfig.keep_errors,
     out: Annotated[Path | None, typer.Option(help="Where to write. Default: NAME.pruned.arrow beside FILE.")] = None,
 ) -> None:
@@ -24,8 +37,9 @@ def prune(
     from .output_paths import check_file
     from .report import print_summary, print_written
 
-    check_threshold("--node-threshold", node_threshold)
-    check_threshold("--edge-threshold", edge_threshold)
+    for option, value in (("--node-threshold", node_threshold), ("--edge-threshold", edge_threshold)):
+        if value is not None:
+            check_threshold(option, value)
     graph = cotrace.open(file)
     path = out or file.with_name(f"{file.name.partition('.arrow')[0]}.pruned.arrow")
     check_file(path)

@@ -48,6 +48,8 @@ def print_summary(graph: Graph, *, full: bool = False) -> None:
     if info["pruning"]:
         pruning = info["pruning"]
         limits = f"node threshold {pruning['node_threshold']}, edge threshold {pruning['edge_threshold']}"
+        for step in reversed(pruning.get("earlier", [])):
+            limits += f"; before that {step['node_threshold']} and {step['edge_threshold']}"
         facts.add_row("pruned to", f"{order.n_nodes:,} nodes, {graph.n_edges:,} edges ({limits})")
         if "certainty" in pruning and full:
             counts = pruning["certainty"]

@@ -90,8 +90,8 @@ def picture_text(subject: PictureSubject, nodes: list[PictureNode], n_edges: int
         *_target(subject),
         _pruning(info["pruning"]),
         f"traced {format_count(traced['nodes'], 'node')}, {format_count(traced['edges'], 'edge')}",
-        f"replacement score {scores['replacement']:.2f}",
-        f"completeness score {scores['completeness']:.2f}",
+        f"replacement score {scores['replacement']:.2f} of the traced graph",
+        f"completeness score {scores['completeness']:.2f} of the traced graph",
         *([visible(" ".join(info["notes"].split()))] if info.get("notes") else []),
     ]  # fmt: skip
     has_target_feature = any(node.is_target and node.kind == "feature" for node in nodes)
@@ -119,8 +119,14 @@ def _both_ends(prompt: str) -> str:
 
 
 def _pruning(pruning: dict[str, Any] | None) -> str:
+    """Return what the graph was pruned to, as shares of the traced graph, and to what before that."""
     if pruning is None:
         return "not pruned"
     errors = ", all error nodes kept" if pruning["keep_errors"] else ""
-    nodes, edges = format_percent(pruning["node_threshold"]), format_percent(pruning["edge_threshold"])
-    return f"pruned to {nodes} of node and {edges} of edge influence{errors}"
+    last, *before = (_shares(step) for step in (pruning, *reversed(pruning.get("earlier", []))))
+    steps = f" (before that to {', '.join(before)})" if before else ""
+    return f"pruned to {last} of the traced graph's influence{errors}{steps}"
+
+
+def _shares(step: dict[str, Any]) -> str:
+    return f"{format_percent(step['node_threshold'])} (nodes) and {format_percent(step['edge_threshold'])} (edges)"
