@@ -1,0 +1,286 @@
+"""Damage the files of every reader at random: each must be read, or refused by a `CotraceError`.
+
+    python -m helpers.fuzz [--mutations N] [--seed N] [READER ...]      # in tests/; `make fuzz` runs all of them
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import tempfile
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import tiny
+import tiny_checkpoints
+import torch
+from helpers.mutations import mutated
+from helpers.random_graphs import random_graph
+from helpers.training import CONFIG, write_tokens
+from safetensors.torch import save_file
+
+import cotrace
+from cotrace.attribution.models import hashing
+from cotrace.attribution.models.architecture import read_architecture
+from cotrace.attribution.models.language_model import load_language_model
+from cotrace.attribution.models.model_source import find_model
+from cotrace.attribution.transcoders import load_transcoders
+from cotrace.batch.prompts import check_prompts
+from cotrace.batch.result_store import open_folder
+from cotrace.cli.edit_syntax import read_direction
+from cotrace.common.errors import CotraceError
+from cotrace.training import checkpoints, data
+from cotrace.training.text_sources import read_files
+from cotrace.training.trainer import Trainer
+
+DEFAULT_MUTATIONS = 10_000
+LIMIT_SECONDS = 60
+
+
+class Reader(NamedTuple):
+    """A reader: `write` makes its files in a folder, all are damaged in turn, and `read` reads the folder."""
+
+    write: Callable[[Path], object]
+    read: Callable[[Path], object]
+    files: str = "**/*"
+
+
+def write_graph(name: str) -> Callable[[Path], object]:
+    graph = random_graph(3, n_layers=3, n_positions=3, n_features=8, n_errors=4)
+    return lambda folder: graph.save(folder / name)
+
+
+def read_graph(folder: Path) -> None:
+    """Open a graph; without its checksums too, and use everything in what opens."""
+    path = next(folder.iterdir())
+    try:
+        graph = cotrace.open(path, verify=False)
+        graph.influence(), graph.prune(), graph.nodes.to_pylist(), repr(graph)
+    finally:
+        cotrace.open(path)
+
+
+def write_transcoders(kind: str) -> Callable[[Path], object]:
+    def write(folder: Path) -> None:
+        tiny.write_model(folder / "model")
+        tiny.write_transcoders(folder / "set", kind)
+        for layer_file in sorted((folder / "set").rglob("*.safetensors")):
+            name = "config.json" if "params" in layer_file.name else "config.yaml"
+            (layer_file.parent / name).write_text(json.dumps({"architecture": "jump_relu", "k": 3}))
+
+    return write
+
+
+def read_transcoders(folder: Path) -> None:
+    arch = read_architecture(find_model(folder / "model").config())
+    sets = sorted({path.parent for path in (folder / "set").rglob("*.safetensors")})
+    named = sets[0] if len(sets) == 1 else sets[0].parent
+    opened = load_transcoders(named, arch)
+    for layer in range(arch.n_layers):
+        opened.tensors(layer)
+    opened.content_hash()
+
+
+def write_checkpoint(folder: Path) -> None:
+    tiny.write_model(folder)
+    tiny_checkpoints.write_tokenizer(folder)
+
+
+def read_checkpoint(folder: Path) -> None:
+    model = load_language_model(folder, progress=False, device="cpu")
+    if model.tokenizer.hf_tokenizer is not None:
+        model.tokenizer.encode("The opposite of hot is")
+        model.tokenizer.encode([{"role": "user", "content": "hot"}])
+
+
+PROMPTS = [
+    {"prompt": "The opposite", "id": "a", "targets": [" cold", "L1#2@-1", "diff: cold| hot"]},
+    {"prompt": [2, 3, 4], "id": 7},
+    {"prompt": [{"role": "user", "content": "hot"}]},
+]
+
+
+def write_json_lines(rows: list) -> Callable[[Path], object]:
+    return lambda folder: (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_parquet(rows: list) -> Callable[[Path], object]:
+    return lambda folder: parquet.write_table(pa.Table.from_pylist(rows), folder / "rows.parquet")
+
+
+def read_prompts(folder: Path) -> None:
+    check_prompts(next(folder.iterdir()))
+
+
+def read_text(folder: Path) -> None:
+    list(read_files(folder, 0))
+
+
+def write_vectors(folder: Path) -> None:
+    np.save(folder / "vector.npy", np.arange(1, 5, dtype=np.float32))
+    save_file({"direction": torch.arange(1.0, 5.0)}, folder / "vector.safetensors")
+
+
+def read_vectors(folder: Path) -> None:
+    for path in sorted(folder.iterdir()):
+        read_direction(path)
+
+
+def write_results(folder: Path) -> None:
+    with open_folder(folder) as store:
+        store.record_settings({"chat": False, "trace": {"max_targets": 3}})
+    records = [{"id": name, "status": "done", "sha256": "0" * 64} for name in ("a", "b")]
+    write_json_lines(records)(folder)
+    (folder / "rows.jsonl").rename(store.path / cotrace.batch.file_layout.RECORDS)
+
+
+def read_results(folder: Path) -> None:
+    with open_folder(folder) as store:
+        store.is_done("id=a", "0" * 64)
+        store.check_settings({"chat": False, "trace": {"max_targets": 3}})
+
+
+def new_trainer() -> Trainer:
+    return Trainer(CONFIG, tiny.LAYERS, tiny.WIDTH, torch.device("cpu"))
+
+
+def write_run(folder: Path) -> None:
+    trainer = new_trainer()
+    checkpoints.create_run(folder, CONFIG)
+    write_tokens(folder, CONFIG)
+    trainer.history = [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.25}]
+    checkpoints.save_checkpoints([trainer], [folder])
+
+
+def read_run(folder: Path) -> None:
+    config = checkpoints.read_config(folder)
+    checkpoints.restore(new_trainer(), folder)
+    data.prepare_sequences(config, None, folder, cotrace.common.progress.Progress(False))
+
+
+def write_hashes(folder: Path) -> None:
+    (folder / "hashes.json").write_text(json.dumps({"/a:1:2": "0" * 64}))
+
+
+def read_hashes(folder: Path) -> None:
+    """Damage in this cache is never an error: the files are hashed again."""
+    found = hashing.content_hash([Path(__file__)])
+    assert len(found) == 64
+
+
+READERS = {
+    "graph": Reader(write_graph("graph.arrow"), read_graph),
+    "packed-graph": Reader(write_graph("graph.arrow.zst"), read_graph),
+    **{
+        f"transcoders-{kind}": Reader(write_transcoders(kind), read_transcoders, "set/**/*")
+        for kind in ("clt-affine", "per-layer", "ct-clt", "ct-per-layer")
+    },
+    "checkpoint": Reader(write_checkpoint, read_checkpoint),
+    "prompts-jsonl": Reader(write_json_lines(PROMPTS), read_prompts),
+    "prompts-parquet": Reader(write_parquet([{"prompt": "a", "id": "a"}, {"prompt": "b", "id": "b"}]), read_prompts),
+    "text-jsonl": Reader(write_json_lines([{"text": "a"}, {"text": "b"}]), read_text),
+    "text-parquet": Reader(write_parquet([{"text": "a"}, {"text": "b"}]), read_text),
+    "directions": Reader(write_vectors, read_vectors),
+    "results": Reader(write_results, read_results),
+    "training-run": Reader(write_run, read_run),
+    "hashes": Reader(write_hashes, read_hashes),
+}
+
+
+def fuzz(name: str, mutations: int, seed: int = 0) -> tuple[Counter, list[str]]:
+    """Return how many damaged files were read and refused, and a traceback for each kind of fault."""
+    reader, rng, outcomes, faults = READERS[name], np.random.default_rng(seed), Counter(), {}
+    with tempfile.TemporaryDirectory() as scratch, _cache_in(scratch):
+        folder = Path(scratch)
+        reader.write(folder)
+        reader.read(folder)
+        originals = {path: path.read_bytes() for path in sorted(folder.glob(reader.files)) if path.is_file()}
+        for number in range(mutations):
+            path = list(originals)[rng.integers(len(originals))]
+            _replace(path, mutated(originals[path], path.suffix, rng))
+            outcome, fault = _read(reader, folder)
+            outcomes[outcome] += 1
+            if fault:
+                faults.setdefault(_kind_of(fault), f"{name}, mutation {number}, of {path.name}:\n{fault}")
+            for changed, content in originals.items():  # some readers write too
+                _replace(changed, content)
+    return outcomes, list(faults.values())
+
+
+@contextmanager
+def _cache_in(folder: str) -> Iterator[None]:
+    before = os.environ.get("COTRACE_CACHE")
+    os.environ["COTRACE_CACHE"] = folder
+    try:
+        yield
+    finally:
+        os.environ.pop("COTRACE_CACHE")
+        if before is not None:
+            os.environ["COTRACE_CACHE"] = before
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file under a new inode: the older one may be mapped."""
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
+
+
+def _kind_of(fault: str) -> str:
+    """Return the place of a fault, by which faults are counted as the same."""
+    places = [line for line in fault.splitlines() if line.startswith("  File ")]
+    return (places or [fault])[-1]
+
+
+@contextmanager
+def _time_limit() -> Iterator[None]:
+    def stop(*_) -> None:
+        raise TimeoutError(f"reading took more than {LIMIT_SECONDS} s")
+
+    signal.signal(signal.SIGALRM, stop)
+    signal.alarm(LIMIT_SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+
+
+def _read(reader: Reader, folder: Path) -> tuple[str, str]:
+    """Return the outcome, and the traceback of a fault."""
+    try:
+        with _time_limit(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            reader.read(folder)
+    except CotraceError as error:
+        one_line = len(str(error).splitlines()) == 1
+        return ("refused", "") if one_line else ("fault", f"a message of several lines:\n{str(error)!r}")
+    except Exception:
+        return "fault", traceback.format_exc()
+    return "read", ""
+
+
+def main() -> None:
+    """Run the command line: print a line for each reader and all faults; exit with 1 if there are any."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("readers", nargs="*", metavar="READER", help=f"of {', '.join(READERS)}; default: all")
+    parser.add_argument("--mutations", type=int, default=DEFAULT_MUTATIONS, help="damaged files for each reader")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    any_fault = False
+    for name in options.readers or READERS:
+        outcomes, faults = fuzz(name, options.mutations, options.seed)
+        print(f"{name:28} {dict(sorted(outcomes.items()))}", *faults, sep="\n", flush=True)
+        any_fault |= bool(faults)
+    sys.exit(any_fault)
+
+
+if __name__ == "__main__":
+    main()
