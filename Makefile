@@ -7,7 +7,7 @@ export PROMPT
 TRACE_OPTIONS ?=
 READY := $(VENV)/.ready
 
-.PHONY: trace test test-gpu check format typecheck docs bench bench-kernels bench-train bench-coverage bench-validate bench-contention gpu-check clean
+.PHONY: trace test test-gpu fuzz check format typecheck docs bench bench-kernels bench-train bench-coverage bench-validate bench-contention gpu-check clean
 
 trace: $(READY)
 	@$(BIN)/cotrace trace $(TRACE_OPTIONS) -- "$$PROMPT"
@@ -17,6 +17,10 @@ test: $(READY)
 
 test-gpu: $(READY)
 	@$(BIN)/python -m pytest -m gpu
+
+# Damage the files of every reader at random: FUZZ_OPTIONS="--mutations 1000 graph checkpoint"
+fuzz: $(READY)
+	@cd tests && PYTHONPATH=.. ../$(BIN)/python -m helpers.fuzz $(FUZZ_OPTIONS)
 
 # Lint, types of the package, types as a user's script sees them, and the documentation without warnings.
 check: $(READY) typecheck docs

@@ -50,6 +50,11 @@ def warn(message: str) -> None:
     warnings.warn(message, CotraceWarning, stacklevel=level)
 
 
+def one_line(error: Exception) -> str:
+    """Return an error's message in one line, or the name of its type where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def first_line(error: Exception) -> str:
     """Return the first line of an error's message, or the name of its type where it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -9,7 +9,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from cotrace.common.errors import ArgumentError, FileError
+from cotrace.common.errors import ArgumentError, FileError, one_line
 from cotrace.common.files import atomic_write
 from cotrace.common.versions import package_versions
 
@@ -49,8 +49,8 @@ def read_config(folder: Path) -> TrainingConfig:
     """Return the settings of the run in a folder. Raises FileError if there is no run."""
     try:
         return TrainingConfig.from_json(json.loads((folder / CONFIG_FILE).read_text()))
-    except (OSError, json.JSONDecodeError) as error:
-        raise FileError(f"{folder} holds no training run ({error}): name the folder of one") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise FileError(f"{folder} holds no training run ({one_line(error)}): name the folder of one") from error
 
 
 def is_run(folder: Path) -> bool:
@@ -73,11 +73,12 @@ def restore(trainer: Trainer, folder: Path) -> None:
         )
     if TrainingConfig.from_json(values["config"]) != trainer.config:
         raise FileError(f"{path} was written with other settings: choose another folder, or restore the settings")
-    with safe_open(path, framework="pt", device=str(trainer.idle_tokens_LF.device)) as file:
-        trainer.restore({name: file.get_tensor(name) for name in file.keys()}, values)
-    history = folder / HISTORY_FILE
-    records = [json.loads(line) for line in history.read_text().splitlines()] if history.is_file() else []
-    trainer.history = records[: trainer.step]
+    try:
+        with safe_open(path, framework="pt", device=str(trainer.idle_tokens_LF.device)) as file:
+            trainer.restore({name: file.get_tensor(name) for name in file.keys()}, values)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise FileError(f"{path} is damaged ({one_line(error)}): train again in a new folder") from error
+    trainer.history = _read_history(folder / HISTORY_FILE)[: trainer.step]
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -90,9 +91,24 @@ def checkpoint_file(rank: int) -> str:
     return f"checkpoint-{rank}.safetensors"
 
 
+def _read_history(path: Path) -> list[dict[str, Any]]:
+    try:
+        records = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    except (OSError, ValueError, RecursionError) as error:
+        raise FileError(f"{path} is damaged ({one_line(error)}): remove it") from error
+    if not all(isinstance(record, dict) for record in records):
+        raise FileError(f"{path} is damaged (a line is not an object): remove it")
+    return records
+
+
 def _read_values(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="pt") as file:
-            return json.loads(file.metadata()["state"])
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise FileError(f"{path} is not a checkpoint of a training run ({error}): name the folder of a run") from error
+            values = json.loads(file.metadata()["state"])
+        if type(values["step"]) is not int or values["step"] < 0:
+            raise ValueError(f"step {values['step']!r}")
+        return {**values, "shards": values["shards"], "config": values["config"]}
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise FileError(
+            f"{path} is not a checkpoint of a training run ({one_line(error)}): name the folder of a run"
+        ) from error

@@ -159,15 +159,20 @@ class TrainingConfig:
     def from_json(cls, values: dict[str, Any]) -> "TrainingConfig":
         """Return the settings that `to_json` of this or an older version wrote.
 
-        Raises FileError for settings that this version does not know.
+        Raises FileError for settings that this version does not know, and for values of wrong types.
         """
+        if not isinstance(values, dict):
+            raise FileError("the training settings are damaged: use those of another run")
         values = {RENAMED_KEYS.get(name, name): value for name, value in values.items()}
         unknown = set(values) - {field.name for field in fields(cls)}
         if unknown:
             names = ", ".join(sorted(unknown))
             raise FileError(f"unknown training settings {names}: use the version of cotrace that wrote them")
         settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**settings)
+        try:
+            return cls(**settings)
+        except (TypeError, AttributeError) as error:  # values of other types than the checks expect
+            raise FileError(f"the training settings are damaged ({error}): use those of another run") from error
 
     def __str__(self) -> str:
         return json.dumps(self.to_json())

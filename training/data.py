@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cotrace.attribution.models.language_model import LanguageModel
-from cotrace.common.errors import ArgumentError, CotraceError, FileError
+from cotrace.common.errors import ArgumentError, CotraceError, FileError, one_line
 from cotrace.common.files import atomic_write
 from cotrace.common.progress import Progress
 
@@ -38,17 +38,36 @@ def prepare_sequences(
         ids_SP = tokenize_sources(config.data, model, config.context, n, config.seed, bars, samples)
         save_sequences(path, ids_SP, config)
     shard.barrier()
-    ids_SP = np.load(path, mmap_mode="r")
-    settings = path.with_suffix(".json")
-    unchanged = settings.is_file() and json.loads(settings.read_text()) == _sequence_settings(config)
-    if not unchanged or len(ids_SP) != n:
+    ids_SP = _read_sequences(path)
+    if _read_settings(path.with_suffix(".json")) != _sequence_settings(config) or ids_SP.shape != (n, config.context):
         raise FileError(f"{path} is from other data or settings: remove it, or choose another folder")
+    if ids_SP.min() < 0 or ids_SP.max() >= model.architecture.vocab_size:
+        raise FileError(f"{path} is damaged (tokens outside the vocabulary): remove it")
     return ids_SP
+
+
+def _read_sequences(path: Path) -> np.ndarray:
+    try:
+        ids_SP = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # numpy raises errors of many kinds for a damaged header
+        raise FileError(f"{path} is damaged ({one_line(error)}): remove it") from error
+    if not isinstance(ids_SP, np.ndarray) or ids_SP.dtype != np.int32:
+        raise FileError(f"{path} is damaged (not an array of token ids): remove it")
+    return ids_SP
+
+
+def _read_settings(path: Path) -> Any:
+    """Return the settings that sequences were saved with, None if they are missing or damaged."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def save_sequences(path: Path, ids_SP: np.ndarray, config: TrainingConfig) -> None:
     """Write a run's sequences atomically, and the settings that they depend on."""
-    path.with_suffix(".json").write_text(json.dumps(_sequence_settings(config)))
+    with atomic_write(path.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps(_sequence_settings(config)))
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.save(file, ids_SP)
 

@@ -1,6 +1,5 @@
 """Export of a trained dictionary in the file layout of Gemma Scope 2."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from cotrace.attribution.transcoders.export import hook_points, layer_file, save_layer, scope_tensors
 from cotrace.attribution.transcoders.formats import LayerTensors
+from cotrace.common.files import publish_folder
 
 from .config import TrainingConfig
 from .dictionary import Normalization
@@ -54,12 +54,11 @@ def export_transcoders(trainer: Trainer, folder: Path, model_name: str) -> Path:
             pass
         return result
     scratch = folder / f".{SITES[config.kind]}.unfinished"
-    shutil.rmtree(scratch, ignore_errors=True)
+    shutil.rmtree(scratch, ignore_errors=True)  # left by a killed process
     for index, layer in enumerate(layer_tensors(trainer)):
         tensors = scope_tensors(layer, index, n_layers, config.kind)
         save_layer(scratch / layer_path(config, index), tensors, layer_config(config, index, model_name))
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(scratch, target)
+    publish_folder(scratch, target, replace=True)
     return result
 
 

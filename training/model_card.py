@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cotrace.attribution.models.language_model import LanguageModel
+from cotrace.common.files import atomic_write
 from cotrace.common.versions import package_versions
 
 from .config import TrainingConfig
@@ -59,4 +60,5 @@ def write_model_card(
         averaged=len(last),
         **means,
     )
-    (folder / "README.md").write_text(text)
+    with atomic_write(folder / "README.md") as temporary:
+        temporary.write_text(text)

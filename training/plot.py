@@ -5,6 +5,8 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
+from cotrace.common.files import atomic_write
+
 PANELS = {"fvu": "FVU of the batch", "l0": "active features per layer and token", "dead": "share of dead features"}
 
 
@@ -16,4 +18,5 @@ def plot_history(history: list[dict[str, float]], path: Path) -> None:
         for axis, (name, title) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
             axis.plot(steps, [record[name] for record in history], linewidth=0.8)
             axis.set(title=title, xlabel="step")
-        figure.savefig(path, metadata={"Date": None})
+        with atomic_write(path) as temporary:
+            figure.savefig(temporary, format="svg", metadata={"Date": None})

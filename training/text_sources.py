@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as parquet
 
-from cotrace.common.errors import DependencyError, FileError
+from cotrace.common.errors import DependencyError, FileError, one_line
 
 TABLE_SUFFIXES = (".jsonl", ".parquet")  # files with one text per row
 TEXT_SUFFIXES = (".txt", ".md", ".rst", *TABLE_SUFFIXES)
@@ -39,9 +38,16 @@ def read_files(source: Path, seed: int) -> Iterator[str]:
         path, start = starts[index]
         try:
             texts = [_read_chunk(path, start)] if start is not None else _read_rows(path)
-            yield from (text for text in texts if text)
-        except (KeyError, TypeError, ValueError, OSError, pa.ArrowException) as error:
-            raise FileError(f"{path} cannot be read as text ({error}): convert or remove it") from error
+            yield from (_require_text(text) for text in texts if text)
+        except Exception as error:  # Arrow and damaged JSON raise errors of many kinds
+            raise FileError(f"{path} cannot be read as text ({one_line(error)}): convert or remove it") from error
+
+
+def _require_text(text: Any) -> str:
+    if not isinstance(text, str):
+        raise TypeError(f"{str(text)[:40]!r} in column `text` is not a text")
+    text.encode()  # raises ValueError for half of a surrogate pair
+    return text
 
 
 def _chunk_starts(path: Path) -> Iterable[int | None]:

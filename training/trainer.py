@@ -145,19 +145,31 @@ class Trainer:
         return tensors, {"step": self.step, "config": self.config.to_json()}
 
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        """Continue from what `state` returned."""
+        """Continue from what `state` returned.
+
+        Raises KeyError, TypeError, ValueError or RuntimeError for tensors that are missing or do not fit.
+        """
         self.step = values["step"]
         self.dictionary.load_state_dict(_strip_prefix("dictionary", tensors))
         self.normalization = Normalization(**_strip_prefix("units", tensors))
         for name, parameter in self.dictionary.named_parameters():
             moments = {key: tensors[f"adam.{name}.{key}"] for key in ADAM_MOMENTS if self.step}
             if moments:
+                _check_shapes(moments, parameter)
                 step = torch.tensor(float(self.step), device=parameter.device)
                 self.optimizer.state[parameter] = {"step": step, **moments}
+        _check_shapes({"idle_LF": tensors["idle_LF"]}, self.idle_tokens_LF)
+        _check_shapes({"least_L": tensors["least_L"]}, self.min_activation_L)
         self.idle_tokens_LF, self.min_activation_L = tensors["idle_LF"], tensors["least_L"]
         self.scheduler.last_epoch = self.step
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * self._learning_rate_factor(self.step)
+
+
+def _check_shapes(tensors: dict[str, Tensor], like: Tensor) -> None:
+    for name, tensor in tensors.items():
+        if tensor.shape != like.shape:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}")
 
 
 def _strip_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

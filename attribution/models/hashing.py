@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 from cotrace.common.files import atomic_write
 
 from .cache import cache_folder
+
+SHA256 = re.compile("[0-9a-f]{64}$")
 
 
 def content_hash(paths: Iterable[Path]) -> str:
@@ -39,10 +42,12 @@ def _file_hash(path: Path, hashes: dict[str, str]) -> str:
 
 
 def _read_cached_hashes() -> dict[str, str]:
+    """Return the cached hashes; none of a cache that is missing or damaged."""
     try:
-        return json.loads((cache_folder() / "hashes.json").read_text())
-    except (OSError, ValueError):
+        hashes = json.loads((cache_folder() / "hashes.json").read_text())
+    except (OSError, ValueError, RecursionError):
         return {}
+    return {key: sha for key, sha in hashes.items() if SHA256.match(str(sha))} if isinstance(hashes, dict) else {}
 
 
 def _write_cached_hashes(hashes: dict[str, str]) -> None:

@@ -1,7 +1,6 @@
 """Write transcoders to files: in the layout of Gemma Scope 2, or packed into 8 and 16 bits."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cotrace.common.errors import ArgumentError, FileError
+from cotrace.common.files import PART_SUFFIX, hidden_beside, publish_folder
 from cotrace.common.progress import Progress
 
 from .files import FileTranscoders
@@ -85,13 +85,13 @@ def write_layout(transcoders: FileTranscoders, n_layers: int, out: Path, layout:
     if layout == "packed" and (transcoders.kind != "clt" or transcoders.activation.k is not None):
         raise ArgumentError(f"{transcoders.name} cannot be packed: only cross-layer transcoders without TopK are")
     out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = out.with_name(f".{out.name}.{os.getpid()}.part")
+    scratch = hidden_beside(out, PART_SUFFIX)
     try:
         with bars.phase("writing layers", n_layers) as advance:
             for index in range(n_layers):
                 _write_layer(transcoders, index, n_layers, scratch, layout)
                 advance()
-        os.replace(scratch, out)
+        publish_folder(scratch, out)
     except (SafetensorError, OSError) as error:
         raise FileError(f"{out} cannot be written: {error}; choose a folder on a disk with more space") from error
     finally:

@@ -182,7 +182,7 @@ def _check_configs(text: str, folders: set[Path]) -> Activation:
 def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text()) if path.suffix == ".json" else yaml.safe_load(path.read_text())
-    except (ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise FileError(
             f"{path} is not valid {path.suffix[1:].upper()}; download the file again or remove it"
         ) from error

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
-from cotrace.common.errors import ArgumentError, CotraceError, FileError, PromptError
+from cotrace.common.errors import ArgumentError, CotraceError, FileError, PromptError, one_line
 from cotrace.graphs.nodes import ErrorNode, Feature
 from cotrace.target_syntax import parse_targets
 
@@ -140,8 +140,8 @@ def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
             for index in range(batch.num_rows):
                 yield f"{path}, row {number}", {name: _cell(batch[name][index]) for name in batch.schema.names}
                 number += 1
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise FileError(f"{path} cannot be read as Parquet ({_one_line(error)}); write it again") from error
+    except Exception as error:  # Arrow raises errors of many kinds for damaged bytes
+        raise FileError(f"{path} cannot be read as Parquet ({one_line(error)}); write it again") from error
 
 
 def _cell(scalar: pa.Scalar) -> Any:
@@ -195,7 +195,3 @@ def _targets(given: Any) -> Any:
     if not isinstance(given, list) or not given or not all(isinstance(text, str) for text in given):
         raise PromptError("targets: expected a list of texts as --targets takes them; correct or omit it")
     return parse_targets(given)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -1,11 +1,12 @@
 """Damage the files of every reader at random: each must be read, or refused by a `CotraceError`.
 
-    python -m helpers.fuzz [--mutations N] [--seed N] [READER ...]      # in tests/; `make fuzz` runs all of them
+python -m helpers.fuzz [--mutations N] [--seed N] [READER ...]      # in tests/; `make fuzz` runs all of them
 """
 
 import argparse
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -23,9 +25,6 @@ import pyarrow.parquet as parquet
 import tiny
 import tiny_checkpoints
 import torch
-from helpers.mutations import mutated
-from helpers.random_graphs import random_graph
-from helpers.training import CONFIG, write_tokens
 from safetensors.torch import save_file
 
 import cotrace
@@ -34,13 +33,20 @@ from cotrace.attribution.models.architecture import read_architecture
 from cotrace.attribution.models.language_model import load_language_model
 from cotrace.attribution.models.model_source import find_model
 from cotrace.attribution.transcoders import load_transcoders
+from cotrace.batch.file_layout import RECORDS
 from cotrace.batch.prompts import check_prompts
 from cotrace.batch.result_store import open_folder
 from cotrace.cli.edit_syntax import read_direction
 from cotrace.common.errors import CotraceError
+from cotrace.common.progress import Progress
 from cotrace.training import checkpoints, data
+from cotrace.training.dictionary import Normalization
 from cotrace.training.text_sources import read_files
 from cotrace.training.trainer import Trainer
+from helpers import gguf_files
+from helpers.mutations import mutated
+from helpers.random_graphs import random_graph
+from helpers.training import CONFIG, write_tokens
 
 DEFAULT_MUTATIONS = 10_000
 LIMIT_SECONDS = 60
@@ -140,7 +146,7 @@ def write_results(folder: Path) -> None:
         store.record_settings({"chat": False, "trace": {"max_targets": 3}})
     records = [{"id": name, "status": "done", "sha256": "0" * 64} for name in ("a", "b")]
     write_json_lines(records)(folder)
-    (folder / "rows.jsonl").rename(store.path / cotrace.batch.file_layout.RECORDS)
+    (folder / "rows.jsonl").rename(store.path / RECORDS)
 
 
 def read_results(folder: Path) -> None:
@@ -155,6 +161,9 @@ def new_trainer() -> Trainer:
 
 def write_run(folder: Path) -> None:
     trainer = new_trainer()
+    trainer.normalization = Normalization(
+        *(torch.ones(tiny.LAYERS, tiny.WIDTH) for _ in range(3)), torch.ones(tiny.LAYERS)
+    )
     checkpoints.create_run(folder, CONFIG)
     write_tokens(folder, CONFIG)
     trainer.history = [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.25}]
@@ -164,7 +173,8 @@ def write_run(folder: Path) -> None:
 def read_run(folder: Path) -> None:
     config = checkpoints.read_config(folder)
     checkpoints.restore(new_trainer(), folder)
-    data.prepare_sequences(config, None, folder, cotrace.common.progress.Progress(False))
+    model = SimpleNamespace(architecture=SimpleNamespace(vocab_size=tiny.VOCABULARY))
+    data.prepare_sequences(config, model, folder, Progress(False))
 
 
 def write_hashes(folder: Path) -> None:
@@ -177,6 +187,15 @@ def read_hashes(folder: Path) -> None:
     assert len(found) == 64
 
 
+def write_gguf(folder: Path) -> None:
+    gguf_files.write(folder / "model.gguf", gguf_files.model())
+
+
+def read_gguf(folder: Path) -> None:
+    shutil.rmtree(folder / "models", ignore_errors=True)  # of the cache
+    load_language_model(folder / "model.gguf", progress=False, device="cpu")
+
+
 READERS = {
     "graph": Reader(write_graph("graph.arrow"), read_graph),
     "packed-graph": Reader(write_graph("graph.arrow.zst"), read_graph),
@@ -184,6 +203,7 @@ READERS = {
         f"transcoders-{kind}": Reader(write_transcoders(kind), read_transcoders, "set/**/*")
         for kind in ("clt-affine", "per-layer", "ct-clt", "ct-per-layer")
     },
+    "gguf": Reader(write_gguf, read_gguf, "*.gguf"),
     "checkpoint": Reader(write_checkpoint, read_checkpoint),
     "prompts-jsonl": Reader(write_json_lines(PROMPTS), read_prompts),
     "prompts-parquet": Reader(write_parquet([{"prompt": "a", "id": "a"}, {"prompt": "b", "id": "b"}]), read_prompts),
