@@ -94,7 +94,7 @@ def _share(value: float | None) -> str:
 
 MEASURES: dict[str, Callable[["TranscoderEvaluation"], str]] = {
     "FVU (unexplained variance)": lambda result: f"{result.fvu:.4f}",
-    "L0 (active features a token)": lambda result: _number(result.l0),
+    "L0 (active per layer and token)": lambda result: _number(result.l0),
     "dead features": lambda result: _share(result.dead),
     "dense features": lambda result: _share(result.dense),
     "loss, MLPs replaced": lambda result: f"{result.loss:.3f}",
