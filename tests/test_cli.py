@@ -87,7 +87,7 @@ def test_doctor_reports_devices_kernels_and_models():
         (["trace", "x", "--out", "caf\udce9", *MODEL], "choose another folder with --out"),
         (["trace", "x", "--targets", "caf\udce9", *MODEL], "is not valid Unicode"),
         (["trace", "x", "--model", "caf\udce9"], "rename the model's folder"),
-        (["show", "caf\udce9.arrow"], "is not valid Unicode"),
+        (["show", "caf\udce9.arrow"], "cannot open caf\\udce9.arrow"),
         (["trace"], "give PROMPT, or --prompt-file FILE"),
         (["trace", "x", "--prompts", "x.jsonl"], "not both"),
         (["trace", "x", "--workers", "2"], "only be used with --prompts"),
