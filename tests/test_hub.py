@@ -80,6 +80,13 @@ def places(model_folder, tmp_path_factory):
     old = write_layers(root / "old", "scope-clt", without(random_layers(5), "skip"), "_old")
     elsewhere = write_layers(root / "elsewhere", "ct-per-layer", random_layers(6))
     (elsewhere / "config.yaml").write_text("feature_input_hook: hook_resid_mid\n")
+    for name, path in (
+        ("set", f"{SCOPE}/transcoder_all/layer_{{}}_width_24_l0_small"),
+        ("gone", f"{SCOPE}/gone/layer_{{}}_x"),
+    ):
+        listed = [f"hf://{path.format(layer)}/params.safetensors" for layer in range(tiny.LAYERS)]
+        (root / "pointers" / name).mkdir(parents=True)
+        (root / "pointers" / name / "config.yaml").write_text(json.dumps({"transcoders": listed}))
     short = write_layers(root / "short", "ct-clt", random_layers(7, layers=2))
     model = write_tokenizer(shutil.copytree(model_folder, root / "model"))
     nested = tiny.write_model(model / "nested/model", sliding_window=3, tie_word_embeddings=False)
@@ -93,6 +100,7 @@ def places(model_folder, tmp_path_factory):
         "old": old,
         "elsewhere": elsewhere,
         "short": short,
+        "pointers": root / "pointers",
         "model": model,
         "nested model": nested,
         "llama": llama,
@@ -107,6 +115,7 @@ def hub(places):
         MODEL: {"main": places["model"]},
         "google/elsewhere": {"main": places["elsewhere"]},
         "google/short": {"main": places["short"]},
+        "someone/pointers": {"main": places["pointers"]},
         "google/llama": {"main": places["llama"]},
         "google/gated": {"main": places["model"]},
         "google/gated-scope": {"main": places["scope"]},
@@ -139,6 +148,9 @@ def jobs(places):
         "gated model": ("google/gated", "neurons"),
         "gated transcoders": (model, f"google/gated-scope/{CLT}"),
         "failing": (model, "google/failing/clt"),
+        "listed": (model, "someone/pointers/set"),
+        "listed in a folder": (model, str(places["pointers"] / "set")),
+        "listed and gone": (model, "someone/pointers/gone"),
         "bad name": (model, "google/has spaces/clt"),
     }
 
@@ -190,6 +202,8 @@ def assert_same_graph(path: Path, model, transcoders, info: dict[tuple[str, str]
         ("parent folder", "scope", CLT, "main"),
         ("revision", "old", f"{CLT}_old", "v0"),
         ("per-layer", "scope", PER_LAYER, "main"),
+        ("listed", "scope", PER_LAYER, "main"),
+        ("listed in a folder", "scope", PER_LAYER, "main"),
     ],
 )
 def test_transcoders_from_the_hub_trace_like_local_ones(name, place, below, revision, online, places):
@@ -218,6 +232,7 @@ def test_only_needed_files_are_downloaded(online, hub):
     assert sent["google/elsewhere"] == ["config.yaml"]
     assert sent["google/short"] == []
     assert sent["google/llama"] == ["config.json"]
+    assert sent["someone/pointers"] == ["gone/config.yaml", "set/config.yaml"]
     whole = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
     assert whole <= set(sent[MODEL])
     assert not {"pytorch_model.bin", "onnx/model.safetensors"} & set(sent[MODEL])
@@ -238,6 +253,7 @@ CURES = {
     "gated model": ("google/gated is gated", "accept its terms", "hf auth login"),
     "gated transcoders": ("google/gated-scope is gated", "accept its terms", "hf auth login"),
     "failing": ("refused google/failing", "503", "local folder"),
+    "listed and gone": ("gone/config.yaml lists gone/layer_0_x", SCOPE, "correct the list"),
     "bad name": ("no repository 'google/has spaces'", "check the name"),
 }
 

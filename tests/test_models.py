@@ -186,7 +186,7 @@ def test_a_config_never_runs_code(copy):
 
 def test_damaged_weights_are_refused(copy):
     truncate(copy / "model.safetensors")
-    refuse(copy, "cannot load the weights", "download them again")
+    refuse(copy, "cannot load the weights", "download it again")
     (copy / "model.safetensors").unlink()
     refuse(copy, "cannot load the weights", "download them again")
 

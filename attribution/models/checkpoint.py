@@ -16,6 +16,8 @@ from safetensors import SafetensorError, safe_open
 
 from cotrace.common.errors import FileError, first_line
 
+from .file_kinds import not_safetensors
+
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 USE_ORIGINAL = "use the original checkpoint, or dequantise it and save it as bfloat16 safetensors"
 MERGE = "merge it: PeftModel.from_pretrained(model, adapter).merge_and_unload().save_pretrained(folder)"
@@ -137,9 +139,7 @@ def read_headers(name: str, folder: Path) -> dict[str, Header]:
                     part = file.get_slice(tensor)
                     headers[tensor] = Header(path, part.get_dtype(), tuple(part.get_shape()))
         except (OSError, SafetensorError, ValueError) as error:
-            raise FileError(
-                f"cannot load the weights of {name}: {path.name}: {first_line(error)}; download them again"
-            ) from error
+            raise FileError(f"cannot load the weights of {name}: {not_safetensors(path, error)}") from error
     return headers
 
 

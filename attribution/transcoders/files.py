@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from cotrace.attribution.models.architecture import Architecture
+from cotrace.attribution.models.file_kinds import not_safetensors
 from cotrace.attribution.models.forward import LayerCache
 from cotrace.attribution.models.gemma3 import Gemma3
 from cotrace.attribution.models.hashing import content_hash
@@ -182,4 +183,4 @@ def _open(path: Path) -> Any:
     try:
         return safe_open(path, framework="pt", device="cpu")
     except (SafetensorError, OSError) as error:
-        raise FileError(f"{path} is truncated or not a safetensors file ({error}); download it again") from error
+        raise not_safetensors(path, error) from error

@@ -173,6 +173,7 @@ class TranscoderSet:
             pattern.format(i=layer, variant=self.variant)
             for layer in range(n_layers)
             for pattern in self.format.files_per_layer
+            if len(self.files.get(layer, ())) < len(self.format.files_per_layer)
         ]
         present = [path for paths in self.files.values() for path in paths]
         return [name for name in wanted if not any(path == name or path.endswith(f"/{name}") for path in present)]

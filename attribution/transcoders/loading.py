@@ -2,7 +2,8 @@
 
 import json
 import os
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
@@ -14,7 +15,9 @@ from cotrace.common.errors import ArgumentError, FileError
 
 from .base import Transcoders
 from .files import FileTranscoders
+from .foreign import describe_file, describe_json_files, describe_others
 from .formats import Activation, TranscoderSet, find_sets
+from .listed import ListedSet, as_set, download_listed, read_list
 from .neurons import DEFAULT_K, NeuronTranscoders
 from .shipped import SHIPPED_SETS, open_shipped, shipped_for
 
@@ -22,6 +25,7 @@ FILE_NAMES = (
     "params_layer_0.safetensors, packed_layer_0.safetensors, layer_0_…/params.safetensors, W_enc_0.safetensors "
     "or layer_0.safetensors"
 )
+UNSTATED = Activation()
 CONFIG_NAMES = ("config.json", "config.yaml")
 ACTIVATION_KEYS = ("architecture", "activation", "activation_function")  # Gemma Scope 2, circuit-tracer, older ones
 # Endings of the hook points of an MLP's input and output, in circuit-tracer and Gemma Scope 2.
@@ -52,14 +56,16 @@ def load_transcoders(spec: str | os.PathLike, arch: Architecture) -> Transcoders
     text = os.fspath(spec)
     if isinstance(found, HubName):
         return _from_hub(text, found, arch)
+    if isinstance(found, ListedSet):
+        return _from_list(text, found, arch)
     root, chosen = found
     return _open(text, root, chosen, None, arch)
 
 
-def find_transcoders(spec: str | os.PathLike) -> NeuronTranscoders | HubName | tuple[Path, TranscoderSet]:
+def find_transcoders(spec: str | os.PathLike) -> NeuronTranscoders | HubName | ListedSet | tuple[Path, TranscoderSet]:
     """Resolve a spec without the model and without the network.
 
-    Returns neurons, a Hub id, or a folder with one of its sets. Raises CotraceError for a spec that names nothing,
+    Returns neurons, a Hub id, the files that a folder's config lists, or a folder with one of its sets. Raises CotraceError for a spec that names nothing,
     so that a misspelt name is reported before a model is downloaded.
     """
     text = os.fspath(spec)
@@ -71,13 +77,24 @@ def find_transcoders(spec: str | os.PathLike) -> NeuronTranscoders | HubName | t
     root, selection = _local(text)
     if root is None:
         return HubName.parse(text)
-    paths = [str(path.relative_to(root)) for path in root.rglob("*.safetensors")]
-    return root, _choose(text, find_sets(paths), selection)
+    paths = [path.relative_to(root).as_posix() for path in root.rglob("*")]
+    sets = find_sets(paths)
+    if not sets:
+        if listed := _listed_in(root):
+            return listed
+        _refuse_others(text, describe_others(paths) or describe_json_files(root))
+    return root, _choose(text, sets, selection)
 
 
 def _from_hub(text: str, hub: HubName, arch: Architecture) -> FileTranscoders:
     """Check names and configs before any large file is downloaded."""
     listed = list_repo_files(hub)
+    below = [path for path in listed if _is_in(path, hub.folder)]
+    if not find_sets(below):
+        configs = [path for path in (str(PurePosixPath(hub.folder) / name) for name in CONFIG_NAMES) if path in listed]
+        if configs and (pointers := _listed_in(download(hub, configs) / hub.folder)):
+            return _from_list(text, pointers, arch)
+        _refuse_others(text, describe_others(below))
     chosen = _choose(text, find_sets(listed), hub.folder)
     _check_set(text, chosen.name, chosen, arch)
     wanted = [path for paths in chosen.files.values() for path in paths]
@@ -88,6 +105,30 @@ def _from_hub(text: str, hub: HubName, arch: Architecture) -> FileTranscoders:
         _check_configs(text, {snapshot / folder for folder in folders})
     snapshot = download(hub, [*wanted, *configs])
     return _open(text, snapshot, chosen, snapshot.name, arch)
+
+
+def _listed_in(folder: Path) -> ListedSet | None:
+    """Return the files that a folder's config lists, or None."""
+    for path in (folder / name for name in CONFIG_NAMES):
+        if path.is_file() and (listed := read_list(path, _read_config(path))):
+            return listed
+    return None
+
+
+def _from_list(text: str, listed: ListedSet, arch: Architecture) -> FileTranscoders:
+    """Open the files that a config lists; its site and activation are checked before anything is downloaded."""
+    stated = _check_config(text, listed.config_path, listed.config)
+    chosen = as_set(listed)
+    _check_set(text, "", chosen, arch)
+    local, revision = download_listed(listed, CONFIG_NAMES)
+    absolute = {layer: [str(local[path]) for path in paths] for layer, paths in chosen.files.items()}
+    return _open(text, Path(), replace(chosen, files=absolute), revision, arch, stated)
+
+
+def _refuse_others(text: str, what: str | None) -> None:
+    """Raise FileError if files of another tool were recognised."""
+    if what is not None:
+        raise FileError(f"{text} holds no transcoders that can be traced: {what}")
 
 
 def _neuron_count(text: str) -> int:
@@ -105,6 +146,8 @@ def _local(text: str) -> tuple[Path | None, str]:
     if path.is_dir():
         return path, ""
     if path.is_file():
+        if what := describe_file(path):
+            raise ArgumentError(f"{text} is a file {what}" if what.startswith("of ") else f"{text} is {what}")
         raise ArgumentError(f"{text} is a file; pass the folder that holds all layers ({FILE_NAMES})")
     if any(path.parent.glob("*/*.safetensors")):
         return path.parent, path.name
@@ -154,10 +197,19 @@ def _other_site(path: str) -> str | None:
     return next((site for site in OTHER_SITES if site in parts or f"{site}_all" in parts), None)
 
 
-def _open(text: str, root: Path, chosen: TranscoderSet, revision: str | None, arch: Architecture) -> FileTranscoders:
+def _open(
+    text: str,
+    root: Path,
+    chosen: TranscoderSet,
+    revision: str | None,
+    arch: Architecture,
+    stated: Activation = UNSTATED,
+) -> FileTranscoders:
+    """Open the files of a set; an activation that is `stated` elsewhere wins over that of the configs beside the files."""
     _check_set(text, str(root / chosen.name), chosen, arch)
     files = [[root / path for path in sorted(chosen.files[layer])] for layer in range(arch.n_layers)]
-    activation = _check_configs(text, {path.parent for paths in files for path in paths})
+    found = _check_configs(text, {path.parent for paths in files for path in paths})
+    activation = found if stated == UNSTATED else stated
     transcoders = FileTranscoders(text, chosen.format, files, revision=revision, activation=activation)
     transcoders.check(arch)
     return transcoders
@@ -168,15 +220,19 @@ def _check_configs(text: str, folders: set[Path]) -> Activation:
     named = {}
     for path in sorted(folder / name for folder in folders for name in CONFIG_NAMES):
         if path.is_file():
-            config = _read_config(path)
-            _check_site(text, path, config.get("hf_hook_point_in", config.get("feature_input_hook")), READS)
-            _check_site(text, path, config.get("hf_hook_point_out", config.get("feature_output_hook")), WRITES)
-            named[_activation(path, config)] = path
+            named[_check_config(text, path, _read_config(path))] = path
     if len(named) > 1:
         raise FileError(
             f"{text} mixes activations: {', '.join(map(str, named.values()))} differ; use one for all layers"
         )
-    return next(iter(named), Activation())
+    return next(iter(named), UNSTATED)
+
+
+def _check_config(text: str, path: Path, config: dict[str, Any]) -> Activation:
+    """Return the activation that a config names; raise FileError for another site or an unknown activation."""
+    _check_site(text, path, config.get("hf_hook_point_in", config.get("feature_input_hook")), READS)
+    _check_site(text, path, config.get("hf_hook_point_out", config.get("feature_output_hook")), WRITES)
+    return _activation(path, config)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
