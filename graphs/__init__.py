@@ -7,7 +7,7 @@ and drawn on a machine that could not trace it.
 - `data`, `csr`, `order`, `nodes`: arrays of a graph, and names of its nodes.
 - `schema`, `metadata`, `migrations`, `checksums`, `packed`, `store`, `reader`, `checks`: graph files.
 - `influence`, `scores`, `prune`, `pruning_bounds`, `paths`, `effects`: computations on graphs.
-- `target_choice`, `summary`: the answer that `cotrace show` prints.
+- `target_choice`, `summary`, `usual`, `verdicts`: the answer that `cotrace show` prints.
 - `rows`: writes the rows of a trace to disk.
 - `drawing/`, `exchange/`: pictures, and formats of other tools.
 """

@@ -35,6 +35,7 @@ from .prune import (
 from .pruning_bounds import PruningBounds, certainty
 from .schema import build_table
 from .store import save_table
+from .usual import usual_activation
 
 if TYPE_CHECKING:
     import networkx
@@ -249,6 +250,15 @@ class Graph(GraphData):
         from .drawing.render import render
 
         return render(self, path, max_nodes=max_nodes, max_edges=max_edges, target=target)
+
+    def usual_activation(self, feature: Feature | str) -> float:
+        """Return the mean activation of a feature over the positions of this graph at which it is active.
+
+        It is the unit for the size of an edit: `add(2 * graph.usual_activation("L12#28"))`. The position of `feature` does
+        not matter. Raises ArgumentError for a feature that is active nowhere in the graph.
+        """
+        named = Feature.parse(feature) if isinstance(feature, str) else feature
+        return usual_activation(self, named.layer, named.feature)
 
     def to_networkx(self) -> networkx.DiGraph:
         """Return a NetworkX DiGraph with edges from source to target; see `graphs.exchange.networkx`."""

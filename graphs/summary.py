@@ -12,6 +12,7 @@ from .influence import node_influence
 from .order import KINDS
 from .paths import Path, strongest_paths
 from .target_choice import choose_targets, chosen_weights
+from .usual import usual_activations
 
 
 class ShownKind(StrEnum):
@@ -32,6 +33,8 @@ class NodeSummary:
     """Share of all influence on the targets that passes through the node or starts there, 0 to 1."""
     activation: float | None
     """Of a feature."""
+    usual: float | None
+    """Mean activation of the feature over the positions of the graph at which it is active."""
     effects: tuple[float, ...]
     """Signed effect on each target, in the order of `GraphSummary.targets`; see `effects.total_effects`."""
 
@@ -94,6 +97,7 @@ def summarize(
 
 
 def _strongest_nodes(graph: GraphData, targets: list[dict[str, Any]], kind: ShownKind, count: int) -> list[NodeSummary]:
+    usual = np.append(usual_activations(graph), np.full(graph.order.n_nodes - graph.order.n_features, np.nan))
     influence, activation = node_influence(graph.csr, chosen_weights(graph, targets)), graph.column("activation")
     listed = influence > 0
     if kind != ShownKind.ALL:
@@ -105,11 +109,16 @@ def _strongest_nodes(graph: GraphData, targets: list[dict[str, Any]], kind: Show
         NodeSummary(
             int(node),
             float(influence[node]),
-            None if np.isnan(activation[node]) else float(activation[node]),
+            _known(activation[node]),
+            _known(usual[node]),
             tuple(effects[:, rank].tolist()),
         )
         for rank, node in enumerate(nodes)
     ]
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
 
 
 def _last_steps(graph: GraphData, targets: list[dict[str, Any]], n_edges: int = 3) -> LastSteps:

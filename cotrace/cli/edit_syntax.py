@@ -34,6 +34,7 @@ DIRECTION = re.compile(
 )
 NEXT_MEMBER = re.compile(r"\s*\+\s*(?=L[0-9]|token\s*(?:[@+]|\Z))")
 OF_TOKEN = re.compile(r"\s*token\s*(?:[@+=]|\Z)")
+TIMES_USUAL = re.compile(r"\s*([+-]?[0-9.]+)\s*[x×]\s*")
 OTHER_POSITION = re.compile(r"\s*token\s*@")
 
 
@@ -79,12 +80,24 @@ def _parse(option: str, text: str, graph: Graph | None) -> tuple[Any, Edit | Tok
     members = _members(node)
     if option == "set" and all(isinstance(member, Token) for member in members):
         return node, parse_replacement(value)
-    edit = EDITS_WITH_NUMBER[option](_number(value))
+    edit = EDITS_WITH_NUMBER[option](_size(option, value, members, graph))
     if edit.shift and any(isinstance(member, ErrorNode) for member in members):
         raise ArgumentError("an error node is a vector, not a number; use --ablate or --multiply for it")
     if edit.shift and any(isinstance(member, Token) for member in members):
         raise ArgumentError("a token is a vector, not a number; use --set token@4=TEXT, --ablate or --multiply for it")
     return node, edit
+
+
+def _size(option: str, value: str, members: Sequence[Any], graph: Graph | None) -> float:
+    """Return the number in the value of an edit: `2.5`, or `3x` for three times the feature's usual activation."""
+    times = TIMES_USUAL.fullmatch(value)
+    if times is None or option == "multiply":
+        return _number(value)
+    if graph is None or len(members) != 1 or not isinstance(members[0], Feature):
+        raise ArgumentError(
+            f"{value!r} is a multiple of the usual activation of one feature in a graph; name it with --graph"
+        )
+    return _number(times[1]) * graph.usual_activation(members[0])
 
 
 def parse_replacement(text: str) -> TokenReplacement:

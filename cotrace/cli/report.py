@@ -21,7 +21,7 @@ from .console import standard_output
 if TYPE_CHECKING:  # printing a graph needs no torch
     from cotrace.attribution.tracing.plan import TracePlan
 
-NODE_COLUMNS_WIDTH, EFFECT_WIDTH = 36, 7  # characters of a table of nodes without names and effects, and of an effect
+NODE_COLUMNS_WIDTH, EFFECT_WIDTH = 45, 7  # characters of a table of nodes without names and effects, and of an effect
 MAX_CHARACTERS, MAX_TOKENS, MAX_TARGETS = 300, 40, 10  # of the longest prompt that is printed as a whole
 ANNOTATIONS_SHOWN = 30  # labels, and nodes of a group
 
@@ -180,13 +180,20 @@ def _print_nodes(graph: Graph, summary: GraphSummary) -> None:
     shown = _that_fit(headers, console.width - NODE_COLUMNS_WIDTH - max(map(cell_len, names)))
     title = Text(f"most influential on {_names(summary)}{'' if one_target else ', with the effect on each'}")
     table = Table(title=title, title_justify="left", box=None)
-    for header in ("node", "name", "influence", "activation", *shown):  # names give way where a terminal is narrow
+    for header in (
+        "node",
+        "name",
+        "influence",
+        "activation",
+        "usual",
+        *shown,
+    ):  # names give way where a terminal is narrow
         width = None if header == "name" else max(cell_len(header), EFFECT_WIDTH)
         table.add_column(Text(header), no_wrap=True, min_width=width)
     for node, name in zip(summary.nodes, names, strict=True):
-        activation = "" if node.activation is None else f"{node.activation:.3g}"
+        activations = ("" if value is None else f"{value:.3g}" for value in (node.activation, node.usual))
         effects = (f"{effect:+.3f}" for effect in node.effects[: len(shown)])
-        table.add_row(str(node.node), Text(name), f"{node.influence:.4f}", activation, *effects)
+        table.add_row(str(node.node), Text(name), f"{node.influence:.4f}", *activations, *effects)
     console.print(table)
     if len(shown) < len(headers):
         print_line(f" effects on {len(headers) - len(shown)} more targets: choose one with --target")

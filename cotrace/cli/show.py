@@ -37,7 +37,8 @@ def show(
 
     Influence is the share of all paths' absolute weight that passes through a node. An effect is signed: the sum over
     all paths from the node to a target, in units of what the target reads (logits). Ablating the node changes the target
-    by minus that, as long as attention and norms stay as they are.
+    by minus that, as long as attention and norms stay as they are. The usual activation of a feature is the mean over the
+    positions of the graph at which it is active: choose the sizes of edits as multiples of it.
     """
     if check:
         return print_check(file)

@@ -30,13 +30,17 @@ def steer(
         typer.Option(
             "--set",
             metavar="NODE=VALUE",
-            help="Set an activation: L5#123@generated=2.5. Or replace a token: 'token@4= cold', by id 'token@4=id:1234', by "
+            help="Set an activation: L5#123@generated=2.5, or =2x as in --add. Or replace a token: 'token@4= cold', by id 'token@4=id:1234', by "
             "the embedding at another position 'token@4=token@2', by the mean of several 'token@4= cold| warm'. Repeatable.",
         ),
     ] = None,
     add: Annotated[
         list[str] | None,
-        typer.Option(metavar="NODE=VALUE", help="Add to an activation: L12:direction.npy=-3. Repeatable."),
+        typer.Option(
+            metavar="NODE=VALUE",
+            help="Add to an activation: L12:direction.npy=-3, or L5#123@generated=2x for twice the usual activation of the "
+            "feature in the graph that --graph names. Repeatable.",
+        ),
     ] = None,
     multiply: Annotated[
         list[str] | None,
