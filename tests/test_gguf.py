@@ -1,5 +1,6 @@
 """GGUF files: the converted model equals the library's model of the same metadata, or the file is refused by name."""
 
+import numpy as np
 import pytest
 import torch
 from helpers import gguf_files
@@ -95,6 +96,9 @@ REFUSED = {
     "scale without a rule": ({"attention__key_length": 128}, "attention scale"),
     "shapes": ({"feed_forward_length": 21}, "ffn_gate.weight"),
     "too few layers": ({"block_count": 5}, "blk.5."),
+    "far too many layers": ({"block_count": 2**31}, "layers"),
+    "a layer count that is text": ({"block_count": "six"}, "not that of a Gemma 3"),
+    "no heads": ({"attention__head_count": 0}, "attention.head_count"),
     "too many layers": ({"block_count": 7}, "blk.6."),
     "wrong vocabulary": ({"vocab_size": 41}, "vocab_size"),
     "adapter": ({"general__type": "adapter"}, "'adapter'"),
@@ -126,3 +130,21 @@ def test_missing_tensors_are_named(name, tmp_path):
     path = gguf_files.write(tmp_path / "tiny.gguf", gguf_files.model(), without=(name,))
     with pytest.raises(cotrace.CotraceError, match=name):
         find_model(path)
+
+
+def test_damaged_files_are_refused_cleanly(tmp_path):
+    """Bytes of the header are changed at random; what opens anyway has the shapes that it states."""
+    whole = gguf_files.write(tmp_path / "tiny.gguf", gguf_files.model()).read_bytes()
+    random = np.random.default_rng(0)
+    refused = 0
+    for number in range(40):
+        damaged = bytearray(whole)
+        for position in random.integers(0, 3000, 1 + number % 8):
+            damaged[position] = random.integers(256)
+        path = tmp_path / f"{number}.gguf"
+        path.write_bytes(damaged)
+        try:
+            find_model(path)
+        except cotrace.CotraceError:
+            refused += 1
+    assert refused > 20

@@ -62,14 +62,18 @@ def _texts(message: dict[str, Any]) -> list[str]:
     if not isinstance(role, str) or not role or not isinstance(content, str | list | tuple):
         raise PromptError("each message of a chat needs a role and content: {'role': 'user', 'content': …}")
     blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    texts = [block.get("text") for block in blocks if isinstance(block, dict) and block.get("type") == "text"]
-    if not texts or len(texts) < len(blocks) or not all(isinstance(text, str) for text in texts):
+    texts = [block["text"] for block in blocks if _is_text(block)]
+    if not texts or len(texts) < len(blocks):
         raise PromptError(
             "the content of a message is a text or a list of {'type': 'text', 'text': …}; images cannot be traced"
         )
     for text in (role, *texts):
         check_unicode(text, REPLACE_SURROGATES, PromptError)
     return texts
+
+
+def _is_text(block: Any) -> bool:
+    return isinstance(block, dict) and block.get("type") == "text" and isinstance(block.get("text"), str)
 
 
 def _marked(message: dict[str, Any], opening: str, closing: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from transformers import Gemma3TextConfig
 
-from cotrace.common.errors import FileError, first_line
+from cotrace.common.errors import CotraceError, FileError, first_line
 
 ARCHITECTURE = "gemma3"
 PREFIX = f"{ARCHITECTURE}."
@@ -119,8 +119,21 @@ def read_config(reader: Any, path: Any) -> Gemma3TextConfig:
 
     Raises FileError for values that are missing, contradict one another or are not supported, and for unknown keys.
     """
-    meta = Metadata(reader, path)
+    try:
+        return Gemma3TextConfig(**_config_values(reader, Metadata(reader, path)))
+    except CotraceError:
+        raise
+    except Exception as error:  # values of wrong types, which the library checks with errors of its own
+        raise FileError(f"the metadata of {path} is not that of a Gemma 3: {first_line(error)}") from error
+
+
+def _config_values(reader: Any, meta: Metadata) -> dict[str, Any]:
+    """Return the arguments of the config."""
     n_layers, n_heads, d_model = (meta.require(k) for k in ("block_count", "attention.head_count", "embedding_length"))
+    if n_layers > len(reader.tensors):  # checked before anything of that length is made
+        raise FileError(
+            f"{meta.path} states {n_layers} layers and holds {len(reader.tensors)} tensors; download it again"
+        )
     d_head = meta.get("attention.key_length") or d_model // n_heads
     values = {
         "vocab_size": _vocab_size(reader, meta),
@@ -140,10 +153,7 @@ def read_config(reader: Any, path: Any) -> Gemma3TextConfig:
     }
     _demand_plain(meta, d_head)
     meta.refuse_unread()
-    try:
-        return Gemma3TextConfig(**values)
-    except Exception as error:  # the library checks types and ranges with errors of its own
-        raise FileError(f"the metadata of {path} is not that of a Gemma 3: {first_line(error)}") from error
+    return values
 
 
 def read_tensors(config: Gemma3TextConfig) -> dict[str, StoredTensor]:
