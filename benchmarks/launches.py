@@ -87,15 +87,15 @@ def triton_by_default() -> Iterator[None]:
         yield
 
 
-def batch_launches(model: Any, ids: list[int], most_targets: int = 8) -> Record:
-    """Return the launches of one batch of rows of the last layer's features, per layer that the gradients pass."""
+def batch_launches(model: Any, ids: list[int], most_targets: int = 8, layer: int | None = None) -> Record:
+    """Return the launches of one batch of rows of a layer's features, by default the last layer's."""
     from cotrace.attribution.tracing.batches import BatchSize, feature_batches
     from cotrace.attribution.tracing.sweep import SourceColumns, compute_rows
     from cotrace.graphs import NodeOrder
 
     replacement = model.replacement(ids)
     features, n_layers = replacement.features, replacement.n_layers
-    layer = int(features.layer_N.max())
+    layer = int(features.layer_N.max()) if layer is None else layer
     (at_layer,) = (features.layer_N == layer).nonzero(as_tuple=True)
     batch = next(feature_batches(replacement, layer, at_layer[-most_targets:], BatchSize(most_targets, True, 1)))
     order = NodeOrder(len(features), n_layers * len(ids), len(ids), 0)

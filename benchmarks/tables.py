@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .cells import Record, Row, duration, markdown, size
+from .cost_model import cost_table
 from .gpu_tables import NOTHING, gpu_table
 from .kernel_tables import kernels_table
 from .measure import DONE
@@ -189,6 +190,7 @@ TABLES: dict[str, Callable[[Any], str]] = {
     "kernels": kernels_table,
     "kernels-cuda": kernels_table,
     "gpu": gpu_table,
+    "cost": cost_table,
 }
 UNMEASURED = {"gpu": NOTHING}  # instead of a table, where there is no result file
 

@@ -6,7 +6,7 @@ from functools import cached_property
 import psutil
 import torch
 
-from cotrace.attribution.models.memory import check_disk_space, free_memory
+from cotrace.attribution.models.memory import check_disk_space, check_memory, free_memory
 from cotrace.common.errors import ResourceError
 from cotrace.common.sizes import size_text
 from cotrace.kernels.workers import n_workers
@@ -45,7 +45,7 @@ class TracePlan:
         loaded_bytes: memory in use before the trace, mostly the model.
         replacement_bytes: memory for the local replacement model, which is needed for the whole trace.
         batch_bytes: memory for the batches of rows that are computed side by side.
-        assembly_bytes: memory for the node table and pruning; it is needed after the last batch.
+        assembly_bytes: memory for the node table and pruning, of the host; it is needed after the last batch.
         disk_bytes: temporary files, as large as the unpruned graph.
         decoders_on_disk: whether the decoders of active features are in a temporary file.
         flops: floating-point operations for the rows.
@@ -105,8 +105,14 @@ class TracePlan:
 
     @property
     def memory_bytes(self) -> int:
-        """Peak memory of the process (on a GPU: of the device)."""
-        return self.loaded_bytes + self.replacement_bytes + max(self.batch_bytes, self.assembly_bytes) + OVERHEAD_BYTES
+        """Peak memory of the process (on a GPU: of the device; graphs are assembled in the memory of the host)."""
+        assembly_bytes = 0 if self.on_gpu else self.assembly_bytes
+        return self.loaded_bytes + self.replacement_bytes + max(self.batch_bytes, assembly_bytes) + OVERHEAD_BYTES
+
+    @property
+    def on_gpu(self) -> bool:
+        """True if rows are computed on a GPU."""
+        return self.device.type != "cpu"
 
     @cached_property
     def seconds(self) -> float:
@@ -146,6 +152,9 @@ def make_plan(
                 f"this trace needs about {size_text(plan.memory_bytes)} of memory and {size_text(max_bytes)} are allowed "
                 f"or free; {_cure(plan, target_rows, batch_size, max_bytes)}"
             )
+    if plan.on_gpu and request is not None:
+        cure = "compute fewer rows with max_features= or coverage="
+        check_memory(plan.assembly_bytes, free_memory(torch.device("cpu")), f"pruning {plan.edges:,} edges", cure)
     if row_budget.all_rows and request is not None:
         cure = "compute fewer rows with max_seconds=, max_features= or coverage="
         needed = plan.disk_bytes - _edge_bytes(activations) * target_rows * plan.nodes
@@ -157,7 +166,7 @@ def _cure(plan: TracePlan, target_rows: int, batch_size: int | None, max_bytes: 
     """Return what makes a plan fit that does not: fewer rows, if their edges are what needs the memory."""
     room = max_bytes - plan.memory_bytes + plan.assembly_bytes - plan.nodes * NODE_BYTES
     max_features = room // plan.nodes - target_rows
-    if plan.batch_bytes < plan.assembly_bytes and max_features > 0:
+    if not plan.on_gpu and plan.batch_bytes < plan.assembly_bytes and max_features > 0:
         rounded = int(str(max_features)[0]) * 10 ** (len(str(max_features)) - 1)  # down to one digit and zeros
         return (
             f"compute only the most influential rows, with max_features={rounded} or less, coverage=0.98 or "
