@@ -15,9 +15,9 @@ import cotrace
 from cotrace import Feature
 from cotrace.cli.app import main
 from cotrace.cli.evaluate import evaluate as evaluate_command
+from cotrace.cli.output_paths import file_stem
 from cotrace.cli.render import PictureFormat, picture_path
 from cotrace.cli.steer import steer as steer_command
-from cotrace.cli.trace import file_stem
 from cotrace.cli.trace import trace as trace_command
 from cotrace.cli.train import train as train_command
 from cotrace.cli.validate import validate as validate_command
@@ -179,7 +179,7 @@ def test_a_dry_run_prints_an_estimate_and_writes_nothing(tmp_path, prompt):
 def test_the_prompts_own_tokens_as_targets(tmp_path, prompt):
     result = run("trace", prompt, *MODEL, "--out", tmp_path, "--targets", "next", "--position", "1:3")
     assert result.returncode == 0, result.stderr
-    circuit = cotrace.open(tmp_path / f"{file_stem(prompt)}.arrow")
+    circuit = cotrace.open(tmp_path / f"{file_stem(prompt, ['next'], ['1:3'])}.arrow")
     assert [target["position"] for target in circuit.info["targets"]] == [1, 2]
     assert [target["token_ids"] for target in circuit.info["targets"]] == [[t] for t in circuit.info["token_ids"][2:4]]
 
@@ -246,14 +246,6 @@ def test_unknown_picture_formats_are_refused(name):
 def test_contradicting_picture_formats_are_refused():
     with pytest.raises(ValueError, match="omit one of them"):
         picture_path(Path("g.arrow"), PictureFormat.PNG, Path("pic.svg"))
-
-
-def test_file_stems_are_valid_and_distinguish_long_prompts():
-    assert file_stem("The opposite of hot is") == "the-opposite-of-hot-is"
-    assert file_stem("a/../b\0c") == "a-b-c"
-    assert file_stem("?!").startswith("prompt-")
-    assert file_stem("word " * 50 + "a") != file_stem("word " * 50 + "b")
-    assert len(file_stem("x" * 500)) < 100
 
 
 def test_a_user_error_is_one_line_and_a_bug_shows_its_traceback(command, monkeypatch, tmp_path):

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from cotrace.common.errors import ArgumentError
 from cotrace.graphs import Graph, NodeKind, NodeOrder, PruneConfig, open_graph
-from cotrace.graphs.annotations import node_names
 from cotrace.graphs.drawing.render import svg_text
 from cotrace.graphs.prune import select
 
@@ -198,7 +197,9 @@ def test_thresholds_are_shares_of_the_traced_graph_in_a_pruned_one_too():
         graph = real_influence(random_graph(seed, n_layers=6, n_positions=8, n_features=140, n_errors=40, density=0.3))
         once, twice = graph.prune(0.6, 1), graph.prune(0.8, 1).prune(0.6, 1)
         held = [each.column("influence").sum() for each in (once, twice)]
-        assert held[0] <= held[1] < 1.2 * held[0]  # nodes of dead ends, which the first step removed, make room for others
+        assert (
+            held[0] <= held[1] < 1.2 * held[0]
+        )  # nodes of dead ends, which the first step removed, make room for others
 
 
 # --- thresholds -----------------------------------------------------------------------------

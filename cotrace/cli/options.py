@@ -178,6 +178,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 
 FullOption = Annotated[bool, typer.Option("--full", help="Print every token and target, and all of a validation.")]
 
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite a file of the same name that has other content.")]
+
 GraphArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A graph file, *.arrow.")]
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cotrace.graphs.prune import PruneConfig, check_threshold
+from cotrace.graphs.prune import PruneConfig, check_threshold, prune_config
 
 from . import options
 
@@ -28,23 +28,45 @@ def prune(
         ),
     ] = None,
     keep_errors: options.KeepErrorsOption = PruneConfig.keep_errors,
-    out: Annotated[Path | None, typer.Option(help="Where to write. Default: NAME.pruned.arrow beside FILE.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where to write. Default: NAME.pruned.arrow beside FILE, with thresholds that are not defaults."
+        ),
+    ] = None,
+    force: options.ForceOption = False,
 ) -> None:
     """Keep the nodes and edges that carry given shares of the influence."""
     import cotrace
     from cotrace.common.progress import Progress
 
-    from .output_paths import check_file
+    from .output_paths import check_file, save_result
     from .report import print_summary, print_written
 
     for option, value in (("--node-threshold", node_threshold), ("--edge-threshold", edge_threshold)):
         if value is not None:
             check_threshold(option, value)
     graph = cotrace.open(file)
-    path = out or file.with_name(f"{file.name.partition('.arrow')[0]}.pruned.arrow")
+    config = prune_config(node_threshold, edge_threshold, keep_errors, graph.info["pruning"])
+    path = out or pruned_path(file, config)
     check_file(path)
     with Progress().phase("pruning"):
-        circuit = graph.prune(node_threshold, edge_threshold, keep_errors)
-    circuit.save(path)
+        circuit = graph.prune(**vars(config))
+    written = save_result(path, circuit.save, force=force, option="--out" if out else "")
     print_summary(circuit)
-    print_written(path)
+    print_written(written, path)
+
+
+def pruned_path(file: Path, config: PruneConfig) -> Path:
+    """Return where a pruned graph is written by default: beside its file, with the options that are not defaults."""
+    defaults = PruneConfig()
+    options_given = [
+        f"-{letter}{value:g}"
+        for letter, value, default in (
+            ("n", config.node_threshold, defaults.node_threshold),
+            ("e", config.edge_threshold, defaults.edge_threshold),
+        )
+        if value != default
+    ]
+    ending = "".join(options_given) + "-errors" * config.keep_errors
+    return file.with_name(f"{file.name.partition('.arrow')[0]}.pruned{ending}.arrow")

@@ -25,8 +25,12 @@ def render(
     file: options.GraphArgument,
     to: Annotated[PictureFormat | None, typer.Option(help="Format. Default: that of --out, else svg.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where to write. Default: FILE with the suffix of the format.")
+        Path | None,
+        typer.Option(
+            help="Where to write. Default: FILE with the suffix of the format, and limits that are not defaults."
+        ),
     ] = None,
+    force: options.ForceOption = False,
     max_nodes: options.MaxNodesOption = DrawingConfig.max_nodes,
     max_edges: options.MaxEdgesOption = DrawingConfig.max_edges,
     target: options.TargetOption = None,
@@ -35,15 +39,24 @@ def render(
     import cotrace
     from cotrace.common.progress import Progress
 
-    from .output_paths import check_file
+    from .output_paths import check_file, save_result, with_ending, words
     from .report import print_written
 
     graph = cotrace.open(file)
     path = picture_path(file, to, out)
+    if out is None:
+        shown = (("n", max_nodes, DrawingConfig.max_nodes), ("e", max_edges, DrawingConfig.max_edges))
+        given = [f"-{letter}{value}" for letter, value, default in shown if value != default]
+        path = with_ending(path, "".join(given) + (f"-to-{words(target)}" if target else ""))
     check_file(path)
     with Progress().phase("drawing"):
-        graph.render(path, max_nodes=max_nodes, max_edges=max_edges, target=target)
-    print_written(path)
+        written = save_result(
+            path,
+            lambda at: graph.render(at, max_nodes=max_nodes, max_edges=max_edges, target=target),
+            force=force,
+            option="--out" if out else "",
+        )
+    print_written(written, path)
 
 
 def picture_path(file: Path, to: PictureFormat | None, out: Path | None) -> Path:

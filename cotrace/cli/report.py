@@ -123,9 +123,10 @@ def print_line(text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def print_written(path: Path) -> None:
-    """Print the path of a result."""
-    print_line(f"wrote {path}")
+def print_written(path: Path, planned: Path | None = None) -> None:
+    """Print the path of a result, and of the file of the planned name that was kept."""
+    kept = "" if planned in (None, path) else f" ({planned} has other content and was kept; --force overwrites it)"
+    print_line(f"wrote {path}{kept}")
 
 
 def print_targets(graph: Graph, count: int = MAX_TARGETS) -> None:

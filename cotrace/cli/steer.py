@@ -76,12 +76,13 @@ def steer(
     out: Annotated[
         Path | None, typer.Option(help="Also write texts, tokens, probabilities and settings to this JSON file.")
     ] = None,
+    force: options.ForceOption = False,
 ) -> None:
     """Continue PROMPT without and with edits, and compare texts and probabilities.
 
     cotrace steer "The opposite of hot is" --ablate L17#264@5
     """
-    from .output_paths import check_file
+    from .output_paths import check_file, check_free
 
     if layers and freeze == "none":
         raise ArgumentError("--layers says where --freeze applies; add --freeze attention or --freeze all")
@@ -98,6 +99,7 @@ def steer(
     SamplingConfig(**sampling)
     if out is not None:
         check_file(out)
+        check_free(out, "--out", force)
     text = read_prompt(prompt, prompt_file)
 
     import cotrace

@@ -1,7 +1,5 @@
 """`cotrace trace`: a prompt's circuit as a graph file and a picture, or many prompts' circuits as a data set."""
 
-import hashlib
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -116,6 +114,7 @@ def trace(
     full: Annotated[
         bool, typer.Option("--full", help="Also keep the unpruned graph: NAME.full.arrow.zst, with --prompts in _full.")
     ] = False,
+    force: options.ForceOption = False,
     max_nodes: options.MaxNodesOption = DrawingConfig.max_nodes,
     max_edges: options.MaxEdgesOption = DrawingConfig.max_edges,
     row_cache_bytes: Annotated[
@@ -146,10 +145,12 @@ def trace(
 
     With --prompts, trace a file of prompts into a data set with one folder id=… for each, without pictures.
     """
-    from .output_paths import check_folder
+    from .output_paths import check_folder, file_stem
 
     for_many = {"--workers": workers, "--ray": ray, "--row-cache-bytes": row_cache_bytes}
     check_prompt_options((prompt, prompt_file), prompts, dry_run, for_many)
+    if prompts is not None and force:
+        raise ArgumentError("--force is for one PROMPT; with --prompts choose another folder with --out")
     check_threshold("--node-threshold", node_threshold)
     check_threshold("--edge-threshold", edge_threshold)
     config = TraceConfig(
@@ -192,7 +193,8 @@ def trace(
         estimate(content, parsed_targets, config, loading)
         return
     graph = trace_one(content, parsed_targets, config, loading)
-    write(graph, pruning, out / file_stem(text), full, {"max_nodes": max_nodes, "max_edges": max_edges})
+    stem = file_stem(text, targets or (), position or (), chat)
+    write(graph, pruning, out / stem, full, {"max_nodes": max_nodes, "max_edges": max_edges}, force)
 
 
 def check_prompt_options(
@@ -242,7 +244,7 @@ def report_batch(summary: "BatchSummary") -> None:
         raise typer.Exit(1)
 
 
-def write(graph: Graph, pruning: PruneConfig, name: Path, full: bool, drawing: dict[str, int]) -> None:
+def write(graph: Graph, pruning: PruneConfig, name: Path, full: bool, drawing: dict[str, int], force: bool) -> None:
     """Write the circuit, its picture and, if asked for, the unpruned graph; `name` is a path without a suffix.
 
     Prints a summary, and last which files were written and what to open.
@@ -250,6 +252,7 @@ def write(graph: Graph, pruning: PruneConfig, name: Path, full: bool, drawing: d
     from cotrace.common.progress import Progress
     from cotrace.graphs import summarize
 
+    from .output_paths import save_result
     from .report import print_answer, print_line, print_summary, print_written
 
     with Progress().phase("pruning"):
@@ -257,22 +260,14 @@ def write(graph: Graph, pruning: PruneConfig, name: Path, full: bool, drawing: d
     if not verbosity.current.quiet:
         print_summary(circuit)
         print_answer(circuit, summarize(circuit, n_nodes=NODES_SHOWN, n_paths=PATHS_SHOWN))
-    print_written(circuit.save(f"{name}.arrow"))
+    file = save_result(Path(f"{name}.arrow"), circuit.save, force=force)
+    print_written(file, Path(f"{name}.arrow"))
+    name = file.with_suffix("")
     if full:
-        print_written(graph.save(f"{name}.full.arrow.zst"))
-    picture = circuit.render(Path(f"{name}.svg"), **drawing)
-    print_written(picture)
+        planned = Path(f"{name}.full.arrow.zst")
+        print_written(save_result(planned, graph.save, force=force), planned)
+    planned = Path(f"{name}.svg")
+    picture = save_result(planned, lambda path: circuit.render(path, **drawing), force=force)
+    print_written(picture, planned)
     if not verbosity.current.quiet:
-        print_line(f"open {picture} in a browser; `cotrace show {name}.arrow` prints more")
-
-
-def file_stem(prompt: str, length: int = 60) -> str:
-    """Return a file name for a prompt: its words, with a hash if they are cut or there are none.
-
-    Prompts that differ in case or punctuation only get the same name; --out keeps them apart.
-    """
-    words = re.sub(r"[^\w]+", "-", prompt.lower()).strip("-")
-    name = words[:length].rstrip("-")
-    if name and name == words:
-        return name
-    return f"{name or 'prompt'}-{hashlib.sha256(prompt.encode()).hexdigest()[:8]}"
+        print_line(f"open {picture} in a browser; `cotrace show {file}` prints more")

@@ -67,6 +67,7 @@ def validate(
             help="Where to write the plot: .svg, .png or .pdf. Default: NAME.validation.svg beside the graph."
         ),
     ] = None,
+    force: options.ForceOption = False,
     full: Annotated[
         bool, typer.Option("--full", help="Print every ablation and all numbers that summarize them.")
     ] = False,
@@ -80,6 +81,7 @@ def validate(
     from cotrace.attribution.validation.plot import plot_validation
 
     from .console import print_json
+    from .output_paths import check_free, save_result
     from .report import print_written
     from .report_validation import print_validation
 
@@ -90,11 +92,20 @@ def validate(
     graph = cotrace.open(file)
     parsed_groups = parse_groups(groups or [], graph)
     target, picture = output_files(file, out, plot)
+    for path, given, option in ((target, out, "--out"), (picture, plot, "--plot")):
+        if given:  # before the work, whose result would be lost
+            check_free(path, option, force)
     spec = transcoders or graph.info["transcoders"]["name"]
     loading: dict[str, Any] = {"device": device, "dtype": dtype or dtype_of(graph)}
     loaded = cotrace.load(model or graph.info["model"]["name"], spec, **loading)
     validated = loaded.validate(graph, groups=parsed_groups, **freezing, **sizes)
-    files = validated.save(target), plot_validation(validated, picture)
+    written = save_result(target, validated.save, force=force, option="--out" if out else "")
+    if plot is None:
+        picture = picture.with_name(f"{plot_stem(written)}.validation.svg")
+    plotted = save_result(
+        picture, lambda at: plot_validation(validated, at), force=force, option="--plot" if plot else ""
+    )
+    files = {written: target, plotted: picture}
     if json:
         record = validated.info["validation"]
         print_json(
@@ -102,8 +113,8 @@ def validate(
         )
         return
     print_validation(validated, full=full)
-    for path in files:
-        print_written(path)
+    for path, planned in files.items():
+        print_written(path, planned)
 
 
 def output_files(file: Path, out: Path | None, plot: Path | None) -> tuple[Path, Path]:
@@ -115,14 +126,18 @@ def output_files(file: Path, out: Path | None, plot: Path | None) -> tuple[Path,
 
     from .output_paths import check_file
 
-    stem = file.name.partition(".arrow")[0]
-    target = out or file.with_name(f"{stem}.validated.arrow")
-    picture = plot or target.with_name(f"{stem if out is None else target.name.partition('.arrow')[0]}.validation.svg")
+    target = out or file.with_name(f"{file.name.partition('.arrow')[0]}.validated.arrow")
+    picture = plot or target.with_name(f"{plot_stem(target)}.validation.svg")
     if picture.suffix not in SUFFIXES:
         raise ArgumentError(f"--plot {picture}: expected a name that ends in {', '.join(SUFFIXES)}")
     check_file(target)
     check_file(picture, "--plot")
     return target, picture
+
+
+def plot_stem(graph: Path) -> str:
+    """Return the name of a validated graph's plot without its suffix."""
+    return graph.name.partition(".arrow")[0].replace(".validated", "")
 
 
 def dtype_of(graph: Graph) -> str:
