@@ -5,6 +5,7 @@ import os
 from cotrace.attribution.models.architecture import read_architecture
 from cotrace.attribution.models.dtypes import DtypeName
 from cotrace.attribution.models.language_model import find_source, load_language_model, parse_device, parse_dtype
+from cotrace.attribution.models.loading import quiet_transformers
 from cotrace.attribution.models.memory import out_of_memory
 from cotrace.attribution.tracing.row_cache import RowCache
 from cotrace.attribution.transcoders import default_transcoders, find_transcoders, load_transcoders
@@ -50,7 +51,7 @@ def load(
     find_transcoders(transcoders)  # a misspelt name is reported before anything is loaded
     bars = Progress(progress)
     source = find_source(model, bars)
-    with bars.phase(f"opening transcoders {transcoders}"):
+    with quiet_transformers(), bars.phase(f"opening transcoders {transcoders}"):
         opened = load_transcoders(transcoders, read_architecture(source.config()))
     language_model = load_language_model(source, device=device, dtype=dtype, progress=progress)
     return Model(language_model, opened, row_cache)

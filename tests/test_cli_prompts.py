@@ -82,6 +82,8 @@ FLAGS = {"max_features": "--max-features", "memory": "--memory", "freeze": "--fr
         ("use max_features=2000 or less, or memory=", "use --max-features 2000 or less, or --memory"),
         ("allow more with memory=, or shorten", "allow more with --memory, or shorten"),
         ('use freeze="attention" or freeze="all"', "use --freeze attention or --freeze all"),
+        ("freeze='odd' is not one of none, attention", "--freeze odd is not one of none, attention"),
+        ("max_features=[1], memory=-1 or max_features=0.5", "--max-features [1], --memory -1 or --max-features 0.5"),
         ("max_features is -1: it must be at least 0", "--max-features is -1: it must be at least 0"),
         ("memory is 0: too little memory is free", "--memory is 0: too little memory is free"),
         ("lower max_features; set_to edits", "lower --max-features; --set edits"),

@@ -108,8 +108,10 @@ def test_frozen_attention_encodes_no_features(model_of, monkeypatch):
 
 
 def test_results_are_shown_in_one_line(model_of):
-    result = model_of("clt").intervene(prompt(), {Feature(1, 3, position=5): set_to(1)})
+    result = model_of("clt").intervene(prompt(), {Feature(1, 3, position=-1): add(1)})
     assert re.fullmatch(r"<InterventionResult of 11 tokens: KL [^,]+, '<\d+>' [\d.]+% → [\d.]+%>", repr(result))
+    unchanged = model_of("clt").intervene(prompt(), {})
+    assert repr(unchanged) == "<InterventionResult of 11 tokens: no probability changed>"
     assert repr(model_of("clt").patch(prompt(), OTHER, [Feature(0, 3)])).startswith("<PatchResult of 11 tokens")
 
 
@@ -133,7 +135,7 @@ def test_edits_and_plans_are_shown_in_one_line(model_of):
     assert repr(Direction(1, UNIT, position=4, name="mine")) == "<Direction L1 mine@4 (20,)>"
     context = model_of("clt")._prompt_context(prompt(), None)
     plan = EditPlan({Feature(1, 3): ablate(), ErrorNode(0, position=5): ablate()}, context)
-    assert repr(plan) == "<EditPlan of 1 features, 1 error nodes, 0 directions in a prompt of 11 tokens>"
+    assert repr(plan) == "<EditPlan of 1 features, 1 error nodes, 0 directions, 0 tokens in a prompt of 11 tokens>"
     assert repr(context) == "<PromptContext of 11 tokens, 1 masked>"
 
 

@@ -74,15 +74,14 @@ class Command(TyperCommand):
 def name_options(message: str, flags: Mapping[Any, str]) -> str:
     """Return a message in which the names of parameters, as Python writes them, are those of a command's options.
 
-    `flags` are the options by the names of their parameters. A parameter is recognized before a `=`, before `is` at the start of the message, and by an underscore in its name.
+    `flags` are the options by the names of their parameters. A parameter is recognized before a `=`, by an underscore in
+    its name, and before `is` at the start of the message.
     """
+    names = "|".join(sorted(map(re.escape, flags), key=len, reverse=True))
     if not flags:
         return message
-    names = "|".join(sorted(map(re.escape, flags), key=len, reverse=True))
-    given = re.compile(rf"(?<![\w'\"-])({names})=(?:\"(\w+)\"|(\w*))")
-    message = given.sub(lambda m: f"{flags[m[1]]} {m[2] or m[3]}".rstrip(), message)
-    message = re.sub(rf"\A({names})(?= is )", lambda m: flags[m[1]], message)
-    with_underscore = "|".join(name for name in flags if "_" in name)
-    if not with_underscore:
-        return message
-    return re.sub(rf"(?<![\w'\"-])({with_underscore})(?![\w'\"=])", lambda m: flags[m[1]], message)
+    given = re.compile(rf"""(?<![\w'"-])({names})=(?:["']([^"']*)["']|([-\w\[(]?))""")
+    message = given.sub(lambda found: f"{flags[found[1]]} {found[2] or found[3]}".rstrip(), message)
+    with_underscore = "|".join(name for name in flags if "_" in name) or r"(?!)"
+    spelt = re.compile(rf"""(?<![\w'"-])(?:({with_underscore})(?![\w'"=])|\A({names})(?= is ))""")
+    return spelt.sub(lambda found: flags[found[1] or found[2]], message)
