@@ -1,5 +1,9 @@
 """The strongest paths against an enumeration of all paths; and the same graph in NetworkX."""
 
+import io
+import json
+import re
+
 import networkx as nx
 import numpy as np
 import pytest
@@ -132,7 +136,8 @@ def test_networkx_has_the_attributes():
     converted = graph.to_networkx()
     for row in graph.nodes.drop_columns(["sources", "weights"]).to_pylist():
         assert converted.nodes[row["node"]] == {name: value for name, value in row.items() if value is not None}
-    assert converted.graph == graph.info
+    assert json.loads(converted.graph["info"]) == graph.info
+    assert converted.graph["prompt"] == graph.info["prompt"]
     logit = graph.order.logits.start
     assert converted.nodes[logit]["kind"] == "logit"
     assert converted.in_degree(logit) > 0
@@ -144,3 +149,75 @@ def test_networkx_takes_any_metadata():
     graph.info["incoming_graph_data"] = [(1, 2)]
     graph.info["backend"] = "none"
     assert graph.to_networkx().number_of_edges() == graph.n_edges
+
+
+@pytest.fixture
+def exported():
+    """Return a graph with every kind of text, as NetworkX has it."""
+    graph = random_graph(5, n_positions=8, n_features=30, n_errors=10, feature_targets=1)
+    graph.label(0, "a \"b\" 'c' <d> &amp; \x02\r\n\t\u2028 é 🜁")
+    graph.label(1, "\x00")
+    graph.notes = "\x00"
+    graph.group("both", [0, 1])
+    return graph.to_networkx()
+
+
+FORMATS = {
+    "graphml": (nx.write_graphml, nx.read_graphml),
+    "graphml_xml": (nx.write_graphml_xml, nx.read_graphml),
+    "gexf": (nx.write_gexf, nx.read_gexf),
+    "gml": (nx.write_gml, nx.read_gml),
+    "adjlist": (nx.write_adjlist, lambda file: nx.read_adjlist(file, create_using=nx.DiGraph)),
+    "multiline": (nx.write_multiline_adjlist, lambda f: nx.read_multiline_adjlist(f, create_using=nx.DiGraph)),
+    "edgelist": (nx.write_edgelist, lambda file: nx.read_edgelist(file, create_using=nx.DiGraph)),
+    "weighted": (nx.write_weighted_edgelist, lambda f: nx.read_weighted_edgelist(f, create_using=nx.DiGraph)),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_networkx_writes_every_format_and_reads_it_back(exported, name):
+    write, read = FORMATS[name]
+    file = io.BytesIO()
+    write(exported, file)
+    file.seek(0)
+    found = {(int(s), int(t)): data for s, t, data in read(file).edges(data=True)}
+    assert found.keys() == set(exported.edges)
+    if name not in ("adjlist",):
+        for edge, data in found.items():
+            assert float(data["weight"]) == exported.edges[edge]["weight"]
+
+
+@pytest.mark.parametrize("name", ["graphml", "gexf", "gml"])
+def test_formats_with_attributes_keep_all_of_them(exported, name):
+    write, read = FORMATS[name]
+    file = io.BytesIO()
+    write(exported, file)
+    file.seek(0)
+    found = read(file)
+    for node in exported:
+        attributes = dict(found.nodes[str(node)])
+        attributes.pop("label", None)
+        assert attributes == exported.nodes[node]
+    if name != "gexf":  # which has no attributes of graphs
+        assert json.loads(found.graph["info"]) == json.loads(exported.graph["info"])
+
+
+@pytest.mark.parametrize("convert", [nx.node_link_data, nx.adjacency_data, nx.cytoscape_data])
+def test_networkx_writes_json(exported, convert):
+    data = json.loads(json.dumps(convert(exported)))
+    if convert is nx.node_link_data:
+        assert nx.node_link_graph(data).adj == exported.adj
+    assert exported.graph["prompt"] in json.dumps(data, ensure_ascii=False) or convert is nx.cytoscape_data
+
+
+def test_networkx_writes_pajek_latex_and_text(exported):
+    file = io.BytesIO()
+    with pytest.warns(UserWarning, match="Non-string attribute"):  # Pajek has texts only
+        nx.write_pajek(exported, file)
+    lines = file.getvalue().decode().splitlines()
+    assert f"*vertices {len(exported)}" in lines
+    assert sum(bool(re.fullmatch(r"\d+ \d+ \S+", line)) for line in lines) == exported.number_of_edges()
+    assert nx.to_latex(exported).count("\\draw") or nx.to_latex(exported).count("->")
+    assert len(list(nx.generate_network_text(exported))) >= len(exported)
+    for write in (nx.write_graph6, nx.write_sparse6):  # NetworkX has them for undirected graphs only
+        write(exported.to_undirected(), file)

@@ -1,23 +1,41 @@
-"""Graphs as NetworkX graphs."""
+"""Graphs as NetworkX graphs, which all of NetworkX's writers take: GraphML, GML, GEXF, JSON, Pajek and others."""
+
+import json
+import re
+from typing import Any
 
 import networkx as nx
 
 from cotrace.graphs.data import GraphData
 
+# Characters that XML 1.0 cannot hold, and carriage returns, which its readers turn into line feeds.
+_NOT_IN_XML = re.compile("[\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]")
+
 
 def to_networkx(graph: GraphData) -> nx.DiGraph:
     """Return a DiGraph whose edges run from source to target with attribute `weight`.
 
-    Nodes are node numbers with the columns of the node table as attributes (nulls are left out);
-    the graph's metadata is in `.graph`.
+    Nodes are node numbers with the columns of the node table as attributes, which are texts, numbers and booleans; nulls
+    are left out. `.graph` has the texts `prompt`, `model` and `transcoders`, and all of the graph's metadata as JSON in
+    `info`. In texts, characters that XML cannot hold are replaced by �.
     """
-    result: nx.DiGraph = nx.DiGraph()
-    result.graph.update(graph.info)
+    info = graph.info
+    result: nx.DiGraph = nx.DiGraph(
+        prompt=_storable(info["prompt"]),
+        model=_storable(info["model"]["name"]),
+        transcoders=_storable(info["transcoders"]["name"]),
+        info=json.dumps(info),
+    )
     attributes = graph.nodes.drop_columns(["sources", "weights"])
     for row in attributes.to_pylist():
-        result.add_node(row["node"], **{name: value for name, value in row.items() if value is not None})
+        result.add_node(row["node"], **{name: _storable(value) for name, value in row.items() if value is not None})
     edges = graph.edges()
     result.add_weighted_edges_from(
         zip(edges["source"].to_pylist(), edges["target"].to_pylist(), edges["weight"].to_pylist(), strict=True)
     )
     return result
+
+
+def _storable(value: Any) -> Any:
+    """Return a value with characters that XML cannot hold replaced by �."""
+    return _NOT_IN_XML.sub("\ufffd", value) if isinstance(value, str) else value
