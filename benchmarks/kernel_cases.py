@@ -23,12 +23,14 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from cotrace.kernels import backends, decode, edge_rows, encode
+from cotrace.kernels.decode.autograd import new_memory
 from cotrace.kernels.encode import Active
 
 from .measure import NOT_MEASURED, peak_bytes
 
 UNSUPPORTED = "unsupported"
 DENSE, BAG, SPARSIFY, PRODUCT, LOOP = "dense decode", "embedding_bag", "sparsify", "matrix product", "mm loop"
+GRADIENT_MEMORY = "memory of the gradients"
 READ, COPY, PEAK = "large read", "large copy", "large product"  # ceilings of the machine
 ACTIVATIONS = ("JumpReLU", "ReLU", "TopK", "BatchTopK")
 REFERENCE_MAX_ENTRIES = 1 << 28  # pre-activations; the reference does not sort larger problems
@@ -438,10 +440,17 @@ class CrossLayerProblem:
         return {
             "decode": differentiated(kernel, d.activations, d.decoders, None),
             "decode, forward and backward": differentiated(kernel, d.activations, d.decoders, backward),
+            GRADIENT_MEMORY: self.gradient_memory,
             "encode": self.encode,
             "encode and decode": lambda: decode.decode(self.encode(), d.decoders, self.n_positions),
             DENSE: differentiated(d.dense, d.densified, d.pairs, None),
         }
+
+    def gradient_memory(self) -> list[Tensor]:
+        """Fill new memory of the size of the decoders' gradients, which no backward pass can do without."""
+        d = self.decoding
+        shapes = [(len(f.feature_n.unique()), *w.shape[1:]) for f, w in zip(d.active, d.decoders, strict=True)]
+        return [new_memory(shape, w).fill_(1) for shape, w in zip(shapes, d.decoders, strict=True)]
 
 
 def _above(z_PF: Tensor, n: int) -> float:

@@ -111,15 +111,20 @@ def _sparse_grad(
 
 
 def _sums(functions: BagFunctions, bags: Bags, grad_PJD: Tensor, shape: Sequence[int]) -> Tensor:
-    """Return each bag's sum in new memory of a shape.
-
-    Most of the time of a large gradient is spent on its memory: it is written once, and on the CPU taken from numpy,
-    which asks the system for large pages.
-    """
-    on_cpu = grad_PJD.device.type == "cpu"
-    out = torch.from_numpy(np.empty(shape, _NUMPY_TYPES[grad_PJD.dtype])) if on_cpu else grad_PJD.new_empty(shape)
+    """Return each bag's sum in new memory of a shape, which is written once."""
+    out = new_memory(shape, grad_PJD)
     functions.sum(bags, grad_PJD, _with_layers(out), False)
     return out
+
+
+def new_memory(shape: Sequence[int], like: Tensor) -> Tensor:
+    """Return uninitialised memory for sums; on the CPU from numpy, which asks the system for large pages.
+
+    Most of the time of a large gradient is spent on its memory.
+    """
+    if like.device.type != "cpu":
+        return like.new_empty(shape)
+    return torch.from_numpy(np.empty(shape, _NUMPY_TYPES[like.dtype]))
 
 
 def _with_layers(rows: Tensor) -> Tensor:
