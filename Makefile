@@ -7,7 +7,7 @@ export PROMPT
 TRACE_OPTIONS ?=
 READY := $(VENV)/.ready
 
-.PHONY: trace test test-gpu fuzz check format typecheck docs bench bench-kernels bench-train bench-coverage bench-validate bench-contention gpu-check clean
+.PHONY: trace test test-gpu fuzz kills check format typecheck docs bench bench-kernels bench-train bench-coverage bench-validate bench-contention gpu-check clean
 
 trace: $(READY)
 	@$(BIN)/cotrace trace $(TRACE_OPTIONS) -- "$$PROMPT"
@@ -21,6 +21,10 @@ test-gpu: $(READY)
 # Damage the files of every reader at random: FUZZ_OPTIONS="--mutations 1000 graph checkpoint"
 fuzz: $(READY)
 	@cd tests && PYTHONPATH=.. ../$(BIN)/python -m helpers.fuzz $(FUZZ_OPTIONS)
+
+# Kill processes that write files at random points: KILL_OPTIONS="--kills 1000 trace train"
+kills: $(READY)
+	@cd tests && PYTHONPATH=.. OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 ../$(BIN)/python -m helpers.kills $(KILL_OPTIONS)
 
 # Lint, types of the package, types as a user's script sees them, and the documentation without warnings.
 check: $(READY) typecheck docs
