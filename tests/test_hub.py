@@ -95,7 +95,13 @@ def places(model_folder, tmp_path_factory):
         (model / name).write_bytes(b"never needed")
     llama = shutil.copytree(model_folder, root / "llama")
     transformers.LlamaConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2).save_pretrained(llama)
+    for name, files in (("pickled", ("pytorch_model.bin", "README.md")), ("adapter", ("adapter_config.json",))):
+        (root / name).mkdir()
+        for file in files:
+            (root / name / file).write_bytes(b"never needed")
     folders = {
+        "pickled": root / "pickled",
+        "adapter": root / "adapter",
         "scope": scope,
         "old": old,
         "elsewhere": elsewhere,
@@ -115,6 +121,8 @@ def hub(places):
         MODEL: {"main": places["model"]},
         "google/elsewhere": {"main": places["elsewhere"]},
         "google/short": {"main": places["short"]},
+        "someone/pickled": {"main": places["pickled"]},
+        "someone/adapter": {"main": places["adapter"]},
         "someone/pointers": {"main": places["pointers"]},
         "google/llama": {"main": places["llama"]},
         "google/gated": {"main": places["model"]},
@@ -151,6 +159,9 @@ def jobs(places):
         "listed": (model, "someone/pointers/set"),
         "listed in a folder": (model, str(places["pointers"] / "set")),
         "listed and gone": (model, "someone/pointers/gone"),
+        "pickled": ("someone/pickled", "neurons"),
+        "adapter": ("someone/adapter", "neurons"),
+        "model as transcoders": (model, MODEL),
         "bad name": (model, "google/has spaces/clt"),
     }
 
@@ -232,6 +243,7 @@ def test_only_needed_files_are_downloaded(online, hub):
     assert sent["google/elsewhere"] == ["config.yaml"]
     assert sent["google/short"] == []
     assert sent["google/llama"] == ["config.json"]
+    assert sent["someone/pickled"] == sent["someone/adapter"] == []
     assert sent["someone/pointers"] == ["gone/config.yaml", "set/config.yaml"]
     whole = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
     assert whole <= set(sent[MODEL])
@@ -254,6 +266,9 @@ CURES = {
     "gated transcoders": ("google/gated-scope is gated", "accept its terms", "hf auth login"),
     "failing": ("refused google/failing", "503", "local folder"),
     "listed and gone": ("gone/config.yaml lists gone/layer_0_x", SCOPE, "correct the list"),
+    "pickled": ("pickled weights", "safetensors"),
+    "adapter": ("an adapter, not a model", "merge"),
+    "model as transcoders": ("a language model", "--model"),
     "bad name": ("no repository 'google/has spaces'", "check the name"),
 }
 
