@@ -255,8 +255,8 @@ def test_the_picture_has_title_caption_and_legend(tmp_path):
     for text in ["<bos>", "The", "␣hot", "␣cold", "45.2%", "0.04%", "L0", "<bos>The opposite of hot is"]:
         assert text in shown
     caption = " ".join(shown)
-    for text in ["model google/gemma-3-270m", "transcoders gemma-scope-2-270m-pt/clt", "59 nodes", "80% of node",
-                 "98% of edge", "traced 3,412 nodes, 1,204,511 edges", "replacement score 0.62",
+    for text in ["model google/gemma-3-270m", "transcoders gemma-scope-2-270m-pt/clt", "59 nodes", "80% (nodes)",
+                 "98% (edges)", "traced 3,412 nodes, 1,204,511 edges", "replacement score 0.62",
                  "completeness score 0.87", "reconstruction error", "positive", "negative edge"]:  # fmt: skip
         assert text in caption
     assert "showing the strongest" not in caption
@@ -384,7 +384,7 @@ def test_a_graph_without_edges():
     for name in ("sources", "weights"):
         field = graph.nodes.schema.field(name)
         empty = pa.array([[]] * graph.order.n_nodes, type=field.type)
-        graph.nodes = graph.nodes.set_column(graph.nodes.schema.get_field_index(name), field, empty)
+        graph = Graph(graph.nodes.set_column(graph.nodes.schema.get_field_index(name), field, empty), graph.info)
     assert "0 edges" in dot_of(graph).source
 
 

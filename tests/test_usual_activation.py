@@ -1,13 +1,9 @@
-"""Sizes of edits in units of a feature's usual activation, and transcoders without active features."""
-
-import warnings
+"""Sizes of edits in units of a feature's usual activation."""
 
 import numpy as np
 import pytest
-import tiny
 from helpers.random_graphs import random_graph
 
-import cotrace
 from cotrace import ArgumentError, Feature, add, set_to
 from cotrace.cli.edit_syntax import parse_edits
 from cotrace.graphs import summarize
@@ -63,21 +59,3 @@ def test_show_prints_the_usual_activation(graph, command, tmp_path):
     shown = command("show", graph.save(tmp_path / "graph.arrow"))[1]
     assert "usual" in shown
     assert f"{summarize(graph).nodes[0].usual:.3g}" in shown
-
-
-def test_transcoders_without_active_features_warn(model_folder, tmp_path):
-    layers = [{**tensors, "threshold": tensors["threshold"] + 1e6} for tensors in tiny.random_layers()]
-    spec = str(tiny.write_layers(tmp_path, "scope-clt", layers))
-    model = cotrace.load(model_folder, spec, device="cpu", dtype="float64")
-    with pytest.warns(cotrace.CotraceWarning, match="no active feature in this prompt"):
-        graph = model.trace(tiny.prompt())
-    assert graph.order.n_features == 0
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", cotrace.CotraceWarning)
-        model.trace(tiny.prompt()[:1])  # its only position is masked
-
-
-def test_transcoders_with_active_features_do_not_warn(load):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", cotrace.CotraceWarning)
-        assert load("clt").trace(tiny.prompt()).order.n_features > 0

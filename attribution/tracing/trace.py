@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cotrace.common.errors import warn
 from cotrace.common.progress import Progress
 from cotrace.graphs import Graph, NodeOrder, RowWriter
 from cotrace.graphs.influence import weights_of_targets
@@ -48,7 +47,6 @@ def trace(
         row_cache: rows of earlier traces are reused from here, and rows of this trace stored; None for no cache.
         progress: progress bars.
     """
-    _warn_without_features(replacement, info["transcoders"]["name"])
     # 1. Order of the nodes, and rows that need not be computed.
     added = [target for target in targets if target.feature_index is None]
     order = _node_order(replacement, len(added))
@@ -161,15 +159,6 @@ class RowBuilder:
         for chunk in self.cached.chunks(node_T):
             self.selection.add_cached_rows(chunk)
             yield chunk
-
-
-def _warn_without_features(replacement: LocalReplacementModel, transcoders: str) -> None:
-    """Warn if no feature is active although there are positions that may have some."""
-    if not len(replacement.features) and len(replacement.masked_positions) < replacement.n_positions:
-        warn(
-            f"the transcoders {transcoders} have no active feature in this prompt, so the graph holds tokens and errors only; "
-            "check that they belong to this model and layer sites, or trace with transcoders='neurons'"
-        )
 
 
 def _node_order(replacement: LocalReplacementModel, n_added: int) -> NodeOrder:
