@@ -57,9 +57,10 @@ class PatchResult(InterventionResult):
             return float(logits_V[token_id] - (logits_V.mean() if other_id is None else logits_V[other_id]))
 
         ids = [token_id] if other_id is None else [token_id, other_id]
-        mean_V = (
-            sum(self._logits_at(output, position).double().softmax(-1) for output in (self._both[0], self._clean)) / 2
+        corrupted_V, clean_V = (
+            self._logits_at(output, position).double().softmax(-1) for output in (self._both[0], self._clean)
         )
+        mean_V = (corrupted_V + clean_V) / 2
         warn_of_likelier_spellings(ids, self._context.tokenizer, mean_V)
         corrupted, patched, clean = map(value, (*self._both, self._clean))
         if clean == corrupted:
