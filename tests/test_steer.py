@@ -338,6 +338,8 @@ def test_safetensors_files_that_are_not_directions_are_refused(tmp_path):
         (["x", "--ablate", "L1#1", "--temperature", "inf"], "temperature is inf"),
         (["x", "--ablate", "L1#1", "--out", "/dev/null/x.json"], "cannot write to /dev/null"),
         (["x", "--ablate", "L1#1", "--out", "/tmp"], "is a folder; name a file"),
+        (["x", "--ablate", "L1#1", "--out", __file__], "exists; add --force to overwrite it"),
+        (["x", "--ablate", "L1#1", "--graph", "/nowhere.arrow"], "does not exist"),
     ],
     ids=str,
 )

@@ -465,6 +465,7 @@ MISTAKES = {
     "plot": (["--plot", "x.gif"], ".svg, .png, .pdf"),
     "plot in a folder's place": (["--plot", "folder.svg"], "is a folder; name a file with --plot"),
     "graph in a folder's place": (["--out", "folder.svg"], "is a folder; name a file with --out"),
+    "an existing file": (["--out", "graph.arrow"], "exists; add --force to overwrite it"),
     "freeze": (["--freeze", "some"], "none, attention, all"),
     "other transcoders": (["--transcoders", "neurons:3", "--device", "cpu"], "traced with the transcoders"),
 }
