@@ -298,14 +298,8 @@ class _EditedPass:
         if mode.mlp != MODEL:
             assert self.reference is not None
             return self.reference.errors[layer]
-        error_PD, decoded_PD = flat.mlp_out_PD.clone(), self.computed[layer]
-        if decoded_PD is not None:
-            error_PD -= decoded_PD
-        skip, bias_D = self.transcoders.skip(layer, error_PD), self.transcoders.output_bias(layer, error_PD)
-        if skip is not None:
-            error_PD -= flat.mlp_in_PD @ skip
-        if bias_D is not None:
-            error_PD[self.open_p] -= bias_D
+        skip = self.transcoders.skip(layer, flat.mlp_out_PD)
+        error_PD, _ = self.transcoders.remainder(flat, self.computed[layer], skip, self.open_p)
         self.output.errors[layer] = error_PD
         return error_PD
 

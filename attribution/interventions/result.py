@@ -97,7 +97,7 @@ class InterventionResult:
 
         Raises ArgumentError for a position outside the prompt.
         """
-        return divergence(*self.probabilities(position))
+        return float(divergence(*(self._logits_at(output, position).double().log_softmax(-1) for output in self._both)))
 
     def top_changes(self, position: int = -1, count: int = 10) -> list[ProbabilityChange]:
         """Return the `count` tokens whose probabilities change most at a position, the largest change first.
@@ -163,9 +163,9 @@ class InterventionResult:
         ]
 
 
-def divergence(before_V: Tensor, after_V: Tensor) -> float:
-    """Return KL(before ‖ after) of two distributions (V,), in nats."""
-    return float(torch.where(before_V > 0, before_V * (before_V / after_V).log(), 0).sum())
+def divergence(before: Tensor, after: Tensor) -> Tensor:
+    """Return KL(before ‖ after) of distributions, in nats, (…), given their log-probabilities (…, V)."""
+    return torch.where(before > -torch.inf, before.exp() * (before - after), 0).sum(-1)
 
 
 def top_probability_changes(

@@ -112,18 +112,15 @@ class LocalReplacementModel:
 
     def _split_remainder(self, layer: int, activations: PromptActivations) -> None:
         """Split the MLP output minus features and skip connection into error nodes and constants."""
-        cache, (error_PD, constant_PD) = activations.layer_caches[layer], self.rest_LKPD[layer]
-        rest_PD = cache.mlp_out_PD - self.decoded_LPD[layer]
-        skip = self.skip[layer]
-        if skip is not None:
-            rest_PD -= cache.mlp_in_PD @ skip
-        bias_D = activations.transcoders.output_bias(layer, rest_PD)
-        if bias_D is not None:
-            positions = activations.masked.open_positions(self.n_positions, rest_PD.device)
-            constant_PD[positions] = bias_D
-        rest_PD -= constant_PD
-        constant_PD[: self.constant_prefix] = rest_PD[: self.constant_prefix]
-        error_PD[self.constant_prefix :] = rest_PD[self.constant_prefix :]
+        cache, (error_PD, constant_PD), first = (
+            activations.layer_caches[layer],
+            self.rest_LKPD[layer],
+            self.constant_prefix,
+        )
+        open_p = activations.masked.open_positions(self.n_positions, self.device)
+        rest_PD, bias_PD = activations.transcoders.remainder(cache, self.decoded_LPD[layer], self.skip[layer], open_p)
+        constant_PD[first:], constant_PD[:first] = bias_PD[first:], rest_PD[:first]
+        error_PD[first:] = rest_PD[first:]
 
     def forward(self) -> Tensor:
         """Run the local replacement model from the embeddings; return logits (P, V), equal to the model's.

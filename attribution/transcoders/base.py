@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from cotrace.attribution.models.forward import LayerCache
@@ -111,6 +112,25 @@ class Transcoders(ABC):
     def output_bias(self, layer: int, like: Tensor) -> Tensor | None:
         """Return a layer's decoder bias (D,), in the dtype and on the device of `like`; or None."""
         return None
+
+    def remainder(
+        self, layer_cache: LayerCache, decoded_PD: Tensor | None, skip: Tensor | None, open_p: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return what decoded features and the skip leave of an MLP's output: the rest, and the decoder bias, both (P, D).
+
+        Args:
+            layer_cache: the layer, with the input and the output of its MLP.
+            decoded_PD: the sum of the decoded features; None is zero.
+            skip: what `skip` returns for the layer.
+            open_p: the positions that have the bias: those that are not masked.
+        """
+        rest_PD = layer_cache.mlp_out_PD.clone() if decoded_PD is None else layer_cache.mlp_out_PD - decoded_PD
+        if skip is not None:
+            rest_PD -= layer_cache.mlp_in_PD @ skip
+        bias_PD, bias_D = torch.zeros_like(rest_PD), self.output_bias(layer_cache.layer, rest_PD)
+        if bias_D is not None:
+            bias_PD[open_p] = bias_D
+        return rest_PD.sub_(bias_PD), bias_PD
 
     def describe(self) -> dict[str, Any]:
         """Return the metadata that graph files record."""

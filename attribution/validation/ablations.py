@@ -12,6 +12,7 @@ from cotrace.attribution.interventions.edit_plan import EditPlan
 from cotrace.attribution.interventions.edits import ablate
 from cotrace.attribution.interventions.forward import ForwardOutput, InterventionRunner, pre_activation_changes
 from cotrace.attribution.interventions.layer_modes import FROZEN, LayerMode, any_frozen
+from cotrace.attribution.interventions.result import divergence
 from cotrace.attribution.interventions.runs import rows_per_batch, run_with_edits, run_without_edits
 from cotrace.common.errors import ArgumentError
 from cotrace.graphs import Graph
@@ -185,7 +186,7 @@ class AblationRunner:
         """Return KL(before ‖ after) of the next token at the targets' last position, (K,) in nats."""
         (before_V,) = self._log_probabilities(before, torch.arange(1))
         parts = [
-            (before_V.exp() * (before_V - self._log_probabilities(after, rows))).sum(-1)
+            divergence(before_V, self._log_probabilities(after, rows))
             for rows in torch.arange(len(after.resid_BPD)).split(LOGIT_ROWS)
         ]
         return torch.cat(parts).cpu().numpy()

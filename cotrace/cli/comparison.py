@@ -48,7 +48,7 @@ def next_token_change(plain: "Generation", edited: "Generation", step: int) -> N
 
     before_V, after_V = (generation.next_probabilities(step) for generation in (plain, edited))
     top_changes = top_probability_changes(plain.prompt.tokenizer, before_V, after_V, TOP_CHANGES)
-    return NextTokenChange(step, divergence(before_V, after_V), top_changes)
+    return NextTokenChange(step, float(divergence(before_V.log(), after_V.log())), top_changes)
 
 
 def print_comparison(comparison: Comparison) -> None:
