@@ -135,7 +135,7 @@ def main(words: list[str] | None = None) -> int:
         "benchmark": "gpu",
         "date": time.strftime("%Y-%m-%d"),
         "dry_run": args.dry_run,
-        "model": args.model,
+        "model": Path(args.model).name if Path(args.model).exists() else args.model,
     }
     result |= {"device": device_facts(device), "machine": machine(), "versions": versions()}
     args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -295,7 +295,7 @@ def peer(settings: CheckSettings) -> Iterator[Record]:
         reason = 'no --peer-python; docs/benchmarks.md, "Reproduce", creates the environment'
         yield {"case": "circuit-tracer", "status": NOT_MEASURED, "detail": reason, "targets": []}
         return
-    out, spec = settings.folder / "peer.json", settings.load().language_model.source.path
+    out, spec = settings.folder / "peer.json", settings.load().language_model.source.folder
     options = ["--model", spec, "--device", settings.device, "--out", out, "--peer-python", settings.peer_python]
     options += [
         "--transcoders",
