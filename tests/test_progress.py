@@ -116,7 +116,8 @@ def test_show_prints_json(graph_file, command):
     shown, graph = json.loads(out), cotrace.open(file)
     assert shown["info"] == json.loads(json.dumps(graph.info))
     assert shown["counts"]["edges"] == graph.n_edges
-    assert [set(node) for node in shown["nodes"]] == [{"name", "node", "influence", "activation", "effects"}] * 3
+    assert len(shown["nodes"]) == 3
+    assert all({"name", "node", "influence", "activation", "effects"} <= {*node} for node in shown["nodes"])
     assert [len(path["names"]) for path in shown["paths"]] == [len(path["nodes"]) for path in shown["paths"]]
 
 
