@@ -38,7 +38,13 @@ def trace(
     transcoders: options.TranscodersOption = None,
     targets: Annotated[
         list[str] | None,
-        typer.Option(metavar="TARGET", rich_help_panel=options.TARGET_PANEL, help=options.TARGETS_SYNTAX),
+        typer.Option(
+            "--targets",
+            "--target",
+            metavar="TARGET",
+            rich_help_panel=options.TARGET_PANEL,
+            help=options.TARGETS_SYNTAX,
+        ),
     ] = None,
     position: Annotated[
         list[str] | None,
