@@ -3,8 +3,9 @@
     python -m helpers.kills [--kills N] [--seed N] [TASK ...]      # in tests/; `make kills` runs 200
 
 Every process is forked from this one, which computes nothing itself, so that it can be killed after any instruction.
-Half of them are killed at a random time, half at a random one of their operations on files. After that a process checks
-the files, and another one runs the task again, to its end.
+A third of them are killed at a random time, a third at a random one of their operations on files, and a third right after
+a file was seen to appear or grow, in the middle of a write. After that a process checks the files, and another one runs
+the task again, to its end.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,7 +41,7 @@ from helpers.training import CONFIG, write_tokens
 
 DEFAULT_KILLS = 200
 FILE_EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod"}
-PROMPTS = [tiny.prompt(length) for length in (5, 6, 7)]
+PROMPTS = [tiny.prompt(length) for length in (25, 26, 27)]
 
 
 class Task(NamedTuple):
@@ -272,23 +274,47 @@ def measure(task: Task, folder: Path, log: Path) -> Measured:
 
 def interrupt(task: Task, folder: Path, measured: Measured, rng: np.random.Generator, log: Path) -> str:
     """Start a task, kill one of its processes at a random point, and wait for the others; return what was done."""
-    by_time = rng.random() < 0.5
-    number = int(rng.integers(1, measured.events + 1))
+    how = ["time", "operation", "growth"][rng.integers(3)]
+    number = int(rng.integers(1, (measured.events if how == "operation" else measured.events // 2) + 1))
     seconds = float(rng.random() * measured.seconds * 1.1)
 
     def work() -> None:
         task.run(folder)
 
-    first = start(work if by_time else killed_at_event(number, folder, work), log)
+    first = start(killed_at_event(number, folder, work) if how == "operation" else work, log)
     others = [start(work, log.with_suffix(f".{index}")) for index in range(1, task.processes)]
-    if by_time:
+    if how == "time":
         time.sleep(seconds)
+    elif how == "growth":
+        wait_for_growth(folder, number, first)
+    if how != "operation":
         os.kill(first, signal.SIGKILL)
     status = finish(first)
     for index, other in enumerate(others, 1):
         assert finish(other) == 0, log.with_suffix(f".{index}").read_text()
     assert status in (0, -signal.SIGKILL), log.read_text()
-    return f"killed after {seconds:.2f} s" if by_time else f"killed at file operation {number} of {measured.events}"
+    return (
+        f"killed after {seconds:.2f} s"
+        if how == "time"
+        else f"killed at {how} {number} of {measured.events} operations"
+    )
+
+
+def wait_for_growth(folder: Path, number: int, process: int) -> None:
+    """Return right after files of a folder were seen to appear or grow N times, or when the process has ended."""
+    before, changes = sizes(folder), 0
+    while changes < number and os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        now = sizes(folder)
+        changes += now != before
+        before = now
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    found = {}
+    for entry in os.scandir(folder):
+        with suppress(FileNotFoundError):  # it was renamed or removed meanwhile
+            found |= sizes(Path(entry.path)) if entry.is_dir() else {entry.path: entry.stat().st_size}
+    return found
 
 
 def run_task(name: str, kills: int, rng: np.random.Generator) -> list[str]:
