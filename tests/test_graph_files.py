@@ -273,7 +273,7 @@ def test_a_flipped_byte_of_any_graph(tmp_path_factory, graph, place, flip):
 
 def test_a_file_cut_at_any_length_is_refused(graph, path):
     data = graph.save(path).read_bytes()
-    for length in {*range(0, len(data), 97), *range(20), *range(len(data) - 20, len(data))}:
+    for length in {*range(97, len(data), 97), *range(1, 20), *range(len(data) - 20, len(data))}:
         path.write_bytes(data[:length])
         refusal(path, "truncated or not an Arrow file")
 
@@ -281,9 +281,15 @@ def test_a_file_cut_at_any_length_is_refused(graph, path):
 def test_files_that_are_not_graphs_are_refused(graph, path, tmp_path):
     refusal(path, "does not exist")
     refusal(tmp_path, "not a file")
-    for content in (b"", b"ARROW1", b"PK\x03\x04" + bytes(500), b"\x80\x04}." * 99, b"{}\n" * 99):
+    for content, message in (
+        (b"", "it is empty"),
+        (b"ARROW1", "not an Arrow file"),
+        (b"PK\x03\x04" + bytes(500), "zip archive"),
+        (b"\x80\x04}." * 99, "Python pickle"),
+        (b"{}\n" * 99, "it is JSON"),
+    ):
         path.write_bytes(content)
-        refusal(path, "not an Arrow file")
+        refusal(path, message)
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, graph.nodes.schema) as writer:
         writer.write_table(graph.nodes)
     refusal(path, "not an Arrow file")
