@@ -30,6 +30,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
         FileError: the file cannot be written for another reason.
     """
     check_unicode(str(path), "choose another path", FileError)
+    if not path.name or "\0" in str(path):
+        raise FileError(f"{str(path)!r} does not name a file; choose another path")
     temporary = hidden_beside(path, PART_SUFFIX)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -169,14 +169,15 @@ def node_labels(graph: GraphData) -> dict[Feature | ErrorNode | Token, str]:
 def with_labels(graph: GraphData, numbers: Iterable[int], label: str) -> pa.Table:
     """Return the node table with a label on features and error nodes; an empty one removes theirs.
 
-    Raises ArgumentError for other nodes, and for a label that is not valid Unicode.
+    Raises ArgumentError for other nodes, and for a label that is not valid Unicode or reads as a node.
     """
     numbers = list(numbers)
     if any(number >= graph.order.errors.stop for number in numbers):
         raise ArgumentError("tokens and targets have a text of their own; label features and error nodes")
+    _check_name(label, "label")
     texts = graph.nodes["text"].to_pylist()
     for number in numbers:
-        texts[number] = as_text("label", label)
+        texts[number] = label
     index = graph.nodes.schema.get_field_index("text")
     return graph.nodes.set_column(index, graph.nodes.schema.field(index), pa.array(texts, pa.string()))
 
@@ -214,13 +215,18 @@ def with_group(graph: GraphData, name: str, numbers: Iterable[int]) -> list[dict
 
     Raises ArgumentError for targets that are not features, and for a name that reads as a node.
     """
-    if not as_text("name of a group", name).strip():
+    _check_name(name, "name of a group")
+    if not name.strip():
         raise ArgumentError("the name of a group is empty; write some text")
-    if name.strip().isdecimal() or _is_node(name):
-        raise ArgumentError(f"{name!r} would be read as a node; give the group another name")
     nodes = [str(node) for node in node_names(graph, numbers)]
     others = [group for group in graph.info.get("groups", []) if group["name"] != name]
     return [*others, {"name": name, "nodes": nodes}] if nodes else others
+
+
+def _check_name(name: Any, what: str) -> None:
+    """Raise ArgumentError for a name that a file cannot hold, or that `find_nodes` would read as a node."""
+    if as_text(what, name).strip().isdecimal() or _is_node(name):
+        raise ArgumentError(f"the {what} {name!r} would be read as a node; choose another")
 
 
 def _is_node(text: str) -> bool:

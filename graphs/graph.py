@@ -96,8 +96,8 @@ class Graph(GraphData):
         Labels are the entries of these nodes in the column `text`. They are kept in smaller graphs and in files, shown
         by `cotrace show` and pictures, and are names for `find`: `graph.label("L17#264@5", "not cold")`.
 
-        Raises ArgumentError for a node that is not in the graph or is not a feature or error node, and for an invalid
-        text.
+        Raises ArgumentError for a node that is not in the graph or is not a feature or error node, and for a text that
+        is invalid or reads as a node.
         """
         self._table = with_labels(self, self.find(nodes), text)
 
@@ -258,6 +258,8 @@ class Graph(GraphData):
         not matter. Raises ArgumentError for a feature that is active nowhere in the graph.
         """
         named = Feature.parse(feature) if isinstance(feature, str) else feature
+        if not isinstance(named, Feature):
+            raise ArgumentError(f"invalid feature {feature!r}: expected one such as L17#264@5")
         return usual_activation(self, named.layer, named.feature)
 
     def to_networkx(self) -> networkx.DiGraph:

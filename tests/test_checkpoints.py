@@ -134,6 +134,12 @@ def test_an_unembedding_that_the_config_denies(copy):
     refuse(copy, "lm_head.weight", "tie_word_embeddings")
 
 
+def test_an_unembedding_of_a_multimodal_checkpoint_that_the_config_denies(tmp_path):
+    folder = write_multimodal(tmp_path)
+    replace(folder, **{"language_model.lm_head.weight": torch.ones(40, 16)})
+    refuse(folder, "lm_head.weight", "tie_word_embeddings")
+
+
 OTHERS = {
     "pytorch_model.bin": ("pickled", "save_pretrained"),
     "pytorch_model-00001-of-00002.bin": ("pickled", "save_pretrained"),
@@ -143,6 +149,7 @@ OTHERS = {
     "weights.npz": ("MLX", "safetensors"),
     "gemma-3-4b-Q4_K_M.gguf": ("GGUF", "pass one of them"),
     "params_layer_0.safetensors": ("transcoders", "--transcoders"),
+    "adapter_model.safetensors": ("an adapter, not a model", "merge_and_unload"),
 }
 
 

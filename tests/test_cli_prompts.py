@@ -60,7 +60,7 @@ def test_a_prompt_comes_from_one_place(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["trace", "steer"])
-@pytest.mark.parametrize("prompt", ["-1 + 2 =", "- a list", "--- rule", "-x"])
+@pytest.mark.parametrize("prompt", ["-1 + 2 =", "- a list", "--- rule", "-x", "--hot is", "--help me"])
 def test_a_prompt_that_starts_with_a_dash_gets_advice(command, name, prompt):
     status, out, error = command(name, prompt)
     assert (status, out) == (2, "")

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -73,6 +74,12 @@ def test_a_file_is_on_the_disk_before_it_is_renamed(tmp_path, monkeypatch):
 def test_a_long_name(tmp_path, name):
     write(tmp_path / name, b"content")
     assert (tmp_path / name).read_bytes() == b"content"
+
+
+@pytest.mark.parametrize("name", ["", "a\0b"])
+def test_paths_that_name_no_file(name, tmp_path):
+    with pytest.raises(FileError, match="does not name a file"), atomic_write(Path(name)):
+        pass
 
 
 def test_a_block_that_writes_nothing_is_an_error(tmp_path):

@@ -120,6 +120,8 @@ def test_invalid_annotations_are_refused(graph):
         (lambda: graph.label(15, "token"), "label features and error nodes"),
         (lambda: graph.label(3, 5), "expected a text"),
         (lambda: graph.label(3, "\ud800"), "not valid Unicode"),
+        (lambda: graph.label(3, " 5"), "read as a node"),
+        (lambda: graph.label(3, "L1#2@3"), "read as a node"),
         (lambda: graph.group("12", [3]), "read as a node"),
         (lambda: graph.group("L1#2", [3]), "read as a node"),
         (lambda: graph.group(" ", [3]), "empty"),

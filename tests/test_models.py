@@ -158,6 +158,12 @@ def test_unsupported_config_switches_are_refused(name, value, copy):
     refuse(copy, f"{name}={value}", "unmodified Gemma 3")
 
 
+@pytest.mark.parametrize("value", [0, -1])
+def test_an_attention_scale_that_is_no_number_is_refused(value, copy):
+    edit_config(copy, query_pre_attn_scalar=value)
+    refuse(copy, f"query_pre_attn_scalar={value}", "positive")
+
+
 def test_multimodal_softcapping_is_refused_too(tmp_path):
     folder = write_multimodal(tmp_path)
     text = json.loads((folder / "config.json").read_text())["text_config"]

@@ -83,6 +83,11 @@ def _check_options(text: Any) -> None:
                 f"the model's config sets {name}={getattr(text, name)!r}, so {consequence}; "
                 "cotrace does not support this: use an unmodified Gemma 3"
             )
+    if not text.query_pre_attn_scalar > 0:
+        raise ArgumentError(
+            f"the model's config sets query_pre_attn_scalar={text.query_pre_attn_scalar!r}, whose root scales attention; "
+            "correct it to a positive number"
+        )
     unknown = set(text.layer_types) - {"sliding_attention", "full_attention"}
     if unknown or len(text.layer_types) != text.num_hidden_layers:
         raise ArgumentError(

@@ -23,6 +23,7 @@ USE_ORIGINAL = "use the original checkpoint, or dequantise it and save it as bfl
 MERGE = "merge it: PeftModel.from_pretrained(model, adapter).merge_and_unload().save_pretrained(folder)"
 PLAIN_DTYPES = ("F64", "F32", "F16", "BF16")
 OTHER_FILES = {  # pattern of names, where there are no safetensors: what they are, and what to do
+    "adapter_model*": ("an adapter, not a model", f"{MERGE}, then pass that folder"),
     "*.gguf": ("GGUF files", "pass one of them instead of the folder"),
     "pytorch_model*.bin": (
         "pickled weights (pytorch_model.bin), which can run code when they are read",
@@ -120,13 +121,13 @@ def check_tensors(name: str, folder: Path, config: Any) -> None:
 
 def _check_tied(name: str, headers: dict[str, Header], config: Any) -> None:
     """Raise FileError if the unembedding differs from the embedding although the config ties them."""
-    stored = {tensor.rpartition("embed_tokens")[1] or tensor: tensor for tensor in headers}
-    if config.tie_word_embeddings and "lm_head.weight" in stored and "embed_tokens" in stored:
-        ends = [_read(headers[tensor].file, tensor) for tensor in (stored["lm_head.weight"], stored["embed_tokens"])]
-        if not torch.equal(*ends):
-            raise FileError(
-                f"{name} stores a lm_head.weight of its own and its config.json says tie_word_embeddings; set that to false"
-            )
+    if not config.tie_word_embeddings:
+        return
+    ends = [t for end in ("lm_head.weight", "embed_tokens.weight") for t in headers if t.endswith(end)]
+    if len(ends) == 2 and not torch.equal(*(_read(headers[tensor].file, tensor) for tensor in ends)):
+        raise FileError(
+            f"{name} stores a lm_head.weight of its own and its config.json says tie_word_embeddings; set that to false"
+        )
 
 
 def read_headers(name: str, folder: Path) -> dict[str, Header]:

@@ -55,7 +55,9 @@ class Command(TyperCommand):
             return super().parse_args(ctx, args)
         except Exception as error:
             takes_prompt = any(param.name == "prompt" for param in self.params)
-            if takes_prompt and hasattr(error, "possibilities") and not error.possibilities:
+            is_text = " " in getattr(error, "option_name", "")  # no option holds a space
+            if takes_prompt and hasattr(error, "possibilities") and (is_text or not error.possibilities):
+                error.possibilities = []
                 error.message = f"{error.message}. {DASH_ADVICE.format(self.name)}"  # type: ignore[attr-defined]
             raise
 
