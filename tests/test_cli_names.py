@@ -6,6 +6,8 @@ from helpers.random_graphs import random_graph
 
 import cotrace
 from cotrace.cli.output_paths import file_stem, save_result, with_ending
+from cotrace.cli.trace import write
+from cotrace.graphs.prune import PruneConfig
 
 
 def test_a_name_is_the_prompt_where_that_says_it_all():
@@ -131,3 +133,13 @@ def test_prune_and_render_keep_their_last_results(tmp_path, command):
         assert out[1].read_bytes() == before
         assert command(name, file, *out, "--force")[0] == 0
         assert out[1].read_bytes() != before
+
+
+def test_a_reader_that_closes_its_pipe_loses_no_file(tmp_path, monkeypatch):
+    def closed(_graph):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("cotrace.cli.report.print_summary", closed)
+    with pytest.raises(BrokenPipeError):
+        write(random_graph(1), PruneConfig(), tmp_path / "a", True, {"max_nodes": 20, "max_edges": 20}, False)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.arrow", "a.full.arrow.zst", "a.svg"}

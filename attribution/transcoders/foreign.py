@@ -8,7 +8,7 @@ from typing import Any
 
 SCOPE_OR_TRAIN = "use Gemma Scope 2's transcoders, or train some with `cotrace train`"
 MODULE_OUTPUT = (
-    "which write to the MLP before its output norm, while tracing needs transcoders that write "
+    "they write to the MLP before its output norm, and tracing needs transcoders that write "
     f"post_feedforward_layernorm.output; {SCOPE_OR_TRAIN}"
 )
 REWRITE = "write each layer as layer_{i}.safetensors with W_enc (F,D), b_enc, W_dec (F,D) and b_dec"
@@ -32,7 +32,7 @@ OTHERS = (
     (r".*\.arrow(\.zst)?", "graphs of cotrace", "open them with cotrace.open or `cotrace show`"),
     (
         r".*\.(pt|pth|bin|pkl|ckpt)",
-        "files of torch.save, such as circuit-tracer's graph.pt",
+        "weights or a graph of torch.save, such as circuit-tracer's graph.pt",
         f"if they are transcoders, {REWRITE}",
     ),
     (r".*\.npz", "NumPy arrays", REWRITE),

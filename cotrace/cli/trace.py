@@ -253,7 +253,7 @@ def report_batch(summary: "BatchSummary") -> None:
 def write(graph: Graph, pruning: PruneConfig, name: Path, full: bool, drawing: dict[str, int], force: bool) -> None:
     """Write the circuit, its picture and, if asked for, the unpruned graph; `name` is a path without a suffix.
 
-    Prints a summary, and last which files were written and what to open.
+    Then prints a summary, and last which files were written and what to open: a reader that closes its pipe loses no file.
     """
     from cotrace.common.progress import Progress
     from cotrace.graphs import summarize
@@ -263,17 +263,18 @@ def write(graph: Graph, pruning: PruneConfig, name: Path, full: bool, drawing: d
 
     with Progress().phase("pruning"):
         circuit = graph.prune(**vars(pruning))
+    planned = Path(f"{name}.arrow")
+    file = save_result(planned, circuit.save, force=force)
+    results, name = {planned: file}, file.with_suffix("")
+    if full:
+        planned = Path(f"{name}.full.arrow.zst")
+        results[planned] = save_result(planned, graph.save, force=force)
+    planned = Path(f"{name}.svg")
+    results[planned] = picture = save_result(planned, lambda path: circuit.render(path, **drawing), force=force)
     if not verbosity.current.quiet:
         print_summary(circuit)
         print_answer(circuit, summarize(circuit, n_nodes=NODES_SHOWN, n_paths=PATHS_SHOWN))
-    file = save_result(Path(f"{name}.arrow"), circuit.save, force=force)
-    print_written(file, Path(f"{name}.arrow"))
-    name = file.with_suffix("")
-    if full:
-        planned = Path(f"{name}.full.arrow.zst")
-        print_written(save_result(planned, graph.save, force=force), planned)
-    planned = Path(f"{name}.svg")
-    picture = save_result(planned, lambda path: circuit.render(path, **drawing), force=force)
-    print_written(picture, planned)
+    for planned, path in results.items():
+        print_written(path, planned)
     if not verbosity.current.quiet:
         print_line(f"open {picture} in a browser; `cotrace show {file}` prints more")
