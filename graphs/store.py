@@ -48,7 +48,8 @@ def read_table(path: Path) -> pa.Table:
     except PermissionError as error:
         raise FileError("you may not read it; ask its owner for permission") from error
     except Exception as error:  # Arrow raises errors of many kinds for damaged bytes, KeyError and OverflowError too
-        raise FileError(describe_foreign(path) or TRUNCATED) from error
+        foreign = None if path.suffix == PACKED_SUFFIX else describe_foreign(path)  # `unpack` names others
+        raise FileError(foreign or TRUNCATED) from error
     if not mapped:
         raise FileError("it is compressed inside, so that it cannot be memory-mapped; trace the prompt again")
     return table

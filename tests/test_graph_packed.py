@@ -127,3 +127,8 @@ def test_a_disk_that_another_process_fills(plain, path, tmp_path, monkeypatch):
     pack(path, plain)
     monkeypatch.setattr(packed.tempfile, "TemporaryFile", lambda **_: FullFile(tmp_path / "unpacked", "w+"))
     refusal(path, "set TMPDIR", ResourceError)
+
+
+def test_a_truncated_graph_in_a_whole_packed_file_is_called_truncated(plain, path):
+    pack(path, plain[: len(plain) // 2])
+    refusal(path, "truncated or not an Arrow file")
