@@ -32,7 +32,8 @@ def load_weights(source: ModelSource, dtype: torch.dtype, device: torch.device) 
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
             raise
         raise FileError(
-            f"cannot load the weights of {source.name}: {first_line(error)}; download them again"
+            f"cannot load the weights of {source.name}: {first_line(error)}; correct its config.json and "
+            "generation_config.json, or download them again"
         ) from error
     model, report = loaded
     check_report(source.name, report)
