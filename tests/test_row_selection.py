@@ -262,8 +262,11 @@ def test_from_the_command_line(tmp_path, prompt_text):
 
     result = run("trace", prompt_text, *MODEL, "--coverage", "0.7", "--out", tmp_path)
     assert result.returncode == 0, result.stderr
-    for words in ("coverage", "rows computed", "certain", "undecided"):
-        assert words in result.stdout
+    assert "coverage   7" in result.stdout
+    (file,) = tmp_path.glob("*.arrow")
+    shown = run("show", file, "--full").stdout
+    for words in ("coverage   7", "rows were computed", "certainty", "undecided"):
+        assert words in shown
     refused = run("trace", prompt_text, *MODEL, "--coverage", "2", "--out", tmp_path)
     assert refused.returncode == 2
     assert refused.stderr.startswith("error: coverage is 2")
