@@ -269,7 +269,7 @@ def test_from_the_command_line(tmp_path, prompt_text):
         assert words in shown
     refused = run("trace", prompt_text, *MODEL, "--coverage", "2", "--out", tmp_path)
     assert refused.returncode == 2
-    assert refused.stderr.startswith("error: coverage is 2")
+    assert refused.stderr.startswith("error: --coverage is 2")
 
 
 @pytest.fixture
