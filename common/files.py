@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cotrace.common.checks import check_unicode
-from cotrace.common.errors import CotraceError, FileError, ResourceError
+from cotrace.common.errors import CotraceError, FileError, ResourceError, one_line
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 PART_SUFFIX = ".part"
@@ -105,7 +105,7 @@ def _write_error(path: Path, error: OSError) -> CotraceError:
         return ResourceError(
             f"cannot write {path}: the disk of {path.parent} is full; free space, or use another folder"
         )
-    reason = error.strerror or " ".join(str(error).split())
+    reason = error.strerror or one_line(error)
     return FileError(f"cannot write {path}: {reason}; choose a path that you may write to")
 
 

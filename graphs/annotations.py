@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from cotrace.common.checks import check_unicode
 from cotrace.common.errors import ArgumentError
 
 from .data import GraphData
@@ -186,10 +187,7 @@ def as_text(what: str, value: Any) -> str:
     """Return a text that a file can hold. Raises ArgumentError for anything else."""
     if not isinstance(value, str):
         raise ArgumentError(f"invalid {what} {value!r}: expected a text")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise ArgumentError(f"the {what} {value!r} is not valid Unicode; write it again") from error
+    check_unicode(value, f"write the {what} again")
     return value
 
 

@@ -66,7 +66,7 @@ def _column_sums(column: pa.ChunkedArray) -> dict[str, str]:
 
 
 def _buffers(array: pa.Array) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the name and contents of each buffer; a slice has the buffers of an array of its own."""
+    """Yield the name and contents of each buffer; a slice has the buffers of a separate array."""
     kind = array.type
     if array.null_count:
         yield "validity", _bits(array.is_valid())

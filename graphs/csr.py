@@ -46,6 +46,11 @@ class CSR(NamedTuple):
         edges = slice(int(self.indptr[row]), int(self.indptr[row + 1]))
         return self.indices[edges], self.weights[edges]
 
+    def row_shares(self, row: int) -> np.ndarray:
+        """Return absolute weights of one row over their sum, float64; zeros for a row of zeros."""
+        size = np.abs(self.row(row)[1]).astype(np.float64)
+        return size / (size.sum() or 1.0)
+
     def edge_targets(self) -> np.ndarray:
         """Return the target of every edge, (E,) int32."""
         return np.repeat(np.arange(self.n_rows, dtype=np.int32), self.row_lengths())

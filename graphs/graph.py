@@ -124,6 +124,7 @@ class Graph(GraphData):
 
     @notes.setter
     def notes(self, text: str) -> None:
+        """Set the notes. Raises ArgumentError for a value that is not a text or not valid Unicode."""
         self.info["notes"] = as_text("notes", text)
 
     # --- smaller graphs ---------------------------------------------------------------------

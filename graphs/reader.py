@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from cotrace.common.errors import CotraceError, FileError
+from cotrace.common.errors import CotraceError, FileError, one_line
 
 from .checks import check_edges, check_nodes, check_table, check_types
 from .checksums import CHECKSUMS_KEY, damaged_columns
@@ -67,8 +67,7 @@ def _naming(path: Path) -> Iterator[None]:
     except CotraceError as error:
         raise type(error)(f"cannot open {path}: {error}") from error
     except (pa.ArrowException, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise FileError(f"cannot open {path}: it is damaged ({reason}); trace the prompt again") from error
+        raise FileError(f"cannot open {path}: it is damaged ({one_line(error)}); trace the prompt again") from error
 
 
 def _read(path: Path, verify: bool) -> tuple[Graph, int]:

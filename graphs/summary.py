@@ -41,7 +41,7 @@ class NodeSummary:
 
 @dataclass(frozen=True)
 class LastSteps:
-    """Where the influence on the targets comes from in its last step, as shares that add up to 1."""
+    """Sources of the influence on the targets in its last step, as shares that add up to 1."""
 
     features: float
     tokens: float
@@ -128,8 +128,7 @@ def _last_steps(graph: GraphData, targets: list[dict[str, Any]], n_edges: int = 
     direct: list[Path] = []
     for each in targets:
         sources, weights = graph.csr.row(each["node"])
-        share = np.abs(weights).astype(np.float64)
-        share *= each["weight"] / ((share.sum() or 1.0) * (total or 1.0))
+        share = graph.csr.row_shares(each["node"]) * (each["weight"] / (total or 1.0))
         shares += np.bincount(codes[sources], share, minlength=len(KINDS))
         is_token = np.flatnonzero(codes[sources] == KINDS.index("token"))
         for edge in is_token[np.argsort(-share[is_token], kind="stable")][:n_edges]:

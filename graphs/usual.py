@@ -32,4 +32,4 @@ def usual_activation(graph: GraphData, layer: int, feature: int) -> float:
         raise ArgumentError(
             f"L{layer}#{feature} is not in the graph, so its usual activation is unknown; give a number"
         )
-    return float(graph.column("activation")[features][is_feature].mean(dtype=np.float64))
+    return float(usual_activations(graph)[is_feature][0])

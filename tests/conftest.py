@@ -45,6 +45,32 @@ def load(model_folder, transcoder_spec):
     return lambda kind, dtype="float64": cotrace.load(model_folder, transcoder_spec(kind), dtype=dtype, device="cpu")
 
 
+@pytest.fixture(scope="session")
+def arch(model_folder):
+    """Return the sizes of the tiny model."""
+    from cotrace.attribution.models.architecture import read_architecture
+    from cotrace.attribution.models.model_source import find_model
+
+    return read_architecture(find_model(model_folder).config())
+
+
+@pytest.fixture
+def refused(arch):
+    """Return a function that asserts that transcoders are refused in one line with all the given words; it returns the line."""
+    from cotrace.attribution.transcoders import load_transcoders
+    from cotrace.common.errors import CotraceError
+
+    def check(spec, *words: str) -> str:
+        with pytest.raises(CotraceError) as caught:
+            load_transcoders(spec, arch)
+        message = str(caught.value)
+        assert "\n" not in message
+        assert not [word for word in words if word not in message], message
+        return message
+
+    return check
+
+
 @pytest.fixture(scope="module")
 def model_of(load):
     """Return a function from a kind and a dtype to a model that is loaded once."""

@@ -7,9 +7,9 @@ from helpers.identities import conservation_gap
 from tiny import WIDTH, prompt
 
 from cotrace import Feature
-from cotrace.cli.show import find_target
 from cotrace.graphs.drawing.select import picture_subject, strongest_nodes
 from cotrace.graphs.paths import node_label
+from cotrace.graphs.target_choice import find_target
 
 
 @pytest.fixture(scope="module")

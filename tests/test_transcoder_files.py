@@ -11,7 +11,6 @@ import torch
 from tiny import SET, random_layers, save, without, write_layers
 from tiny_checkpoints import edit, truncate
 
-from cotrace.attribution.models.architecture import read_architecture
 from cotrace.attribution.models.forward import ForwardPass
 from cotrace.attribution.models.gemma3 import Gemma3
 from cotrace.attribution.models.loading import load_weights
@@ -49,25 +48,6 @@ def weights(model_folder) -> Gemma3:
 def passes(weights):
     with torch.no_grad():
         return list(ForwardPass(weights, weights.embed(torch.tensor(tiny.prompt()))))
-
-
-@pytest.fixture(scope="module")
-def arch(model_folder):
-    return read_architecture(find_model(model_folder).config())
-
-
-@pytest.fixture
-def refused(arch):
-    """Return a function that asserts that a spec is refused in one line with all the given words."""
-
-    def check(spec, *words: str) -> None:
-        with pytest.raises(ValueError) as caught:
-            load_transcoders(spec, arch)
-        message = str(caught.value)
-        assert "\n" not in message
-        assert not [word for word in words if word not in message], message
-
-    return check
 
 
 def encode_all(transcoders, weights, passes):

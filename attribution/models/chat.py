@@ -1,8 +1,8 @@
 """Render a chat with a model's template, so that the text of each message is the text that was written.
 
 Templates may trim messages, drop a reasoning part of them, or skip empty ones. In a chat that ends within the
-assistant's message this would move the end of the prompt, so invisible marks around each message show what is left of
-it: the last message is continued exactly as written, and a chat whose other messages are changed is refused.
+assistant's message this would move the end of the prompt. Invisible marks around each message therefore show which text the
+template keeps: the last message is continued exactly as written, and a chat whose other messages are changed is refused.
 """
 
 import re

@@ -52,7 +52,7 @@ UNUSED_TENSOR = re.compile(r"vision_tower\.|multi_modal_projector\.|rotary_emb\.
 
 
 class Header(NamedTuple):
-    """What a safetensors file states about a tensor."""
+    """A tensor as the header of a safetensors file states it."""
 
     file: Path
     dtype: str
@@ -126,7 +126,7 @@ def _check_tied(name: str, headers: dict[str, Header], config: Any) -> None:
     ends = [t for end in ("lm_head.weight", "embed_tokens.weight") for t in headers if t.endswith(end)]
     if len(ends) == 2 and not torch.equal(*(_read(headers[tensor].file, tensor) for tensor in ends)):
         raise FileError(
-            f"{name} stores a lm_head.weight of its own and its config.json says tie_word_embeddings; set that to false"
+            f"{name} stores a separate lm_head.weight and its config.json says tie_word_embeddings; set that to false"
         )
 
 

@@ -123,7 +123,7 @@ def read_config(reader: Any, path: Any) -> Gemma3TextConfig:
         return Gemma3TextConfig(**_config_values(reader, Metadata(reader, path)))
     except CotraceError:
         raise
-    except Exception as error:  # values of wrong types, which the library checks with errors of its own
+    except Exception as error:  # values of wrong types, for which the library raises other errors
         raise FileError(f"the metadata of {path} is not that of a Gemma 3: {first_line(error)}") from error
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from cotrace.attribution.models.memory import out_of_memory
 from cotrace.attribution.tracing.config import TraceConfig
-from cotrace.common.errors import CotraceError, CotraceWarning
+from cotrace.common.errors import CotraceError, CotraceWarning, one_line
 from cotrace.graphs import Graph
 from cotrace.graphs.prune import PruneConfig
 from cotrace.loading import load
@@ -92,7 +92,7 @@ class Worker:
                 graph = self._trace(prompt)
                 circuit = graph.prune(**vars(self.config.prune))
         except CotraceError as error:
-            return failed_result(prompt, " ".join(str(error).split()), time.monotonic() - started)
+            return failed_result(prompt, one_line(error), time.monotonic() - started)
         record = _record(prompt, "done", time.monotonic() - started) | _sizes_and_scores(prompt, circuit)
         if texts:
             record["warnings"] = texts

@@ -7,12 +7,9 @@ import typer
 
 from cotrace.graphs import Graph, GraphSummary, Path, node_label
 from cotrace.graphs.summary import ShownKind
-from cotrace.graphs.target_choice import find_target
 from cotrace.graphs.verdicts import coverage_verdict
 
 from . import options
-
-__all__ = ["find_target", "show"]
 
 
 def show(

@@ -45,7 +45,7 @@ def node_positions(graph: GraphData) -> np.ndarray:
 
 @dataclass(frozen=True)
 class PictureSubject:
-    """What a picture is about: some targets, and the influence of every node on them."""
+    """The subject of a picture: some targets, and the influence of every node on them."""
 
     graph: GraphData
     targets: list[dict[str, Any]]
@@ -129,9 +129,8 @@ class _Choice:
         fed = np.zeros(self.order.n_nodes)
         for node in sorted(self.shown):
             if node < self.order.n_features:
-                sources, weights = self.subject.graph.csr.row(node)
-                share = np.abs(weights) / (np.abs(weights).sum(dtype=np.float64) or 1.0)
-                fed[sources] += share * (self.subject.influence + self.subject.weights)[node]
+                csr = self.subject.graph.csr
+                fed[csr.row(node)[0]] += csr.row_shares(node) * (self.subject.influence + self.subject.weights)[node]
         return fed
 
 
@@ -144,10 +143,10 @@ def edges_among(subject: PictureSubject, nodes: np.ndarray) -> EdgeTable:
     parts: list[tuple[np.ndarray, ...]] = []
     for target in nodes.tolist():  # row by row: a traced graph can have far more edges than the picture
         sources, weights = graph.csr.row(target)
-        weights = weights.astype(np.float64)
         keep = inside[sources] & (weights != 0)
-        share = np.abs(weights[keep]) / (np.abs(weights).sum() or 1.0)
-        parts.append((sources[keep], np.full(keep.sum(), target), weights[keep], share, share * mass[target]))
+        share = graph.csr.row_shares(target)[keep]
+        weight = weights[keep].astype(np.float64)
+        parts.append((sources[keep], np.full(keep.sum(), target), weight, share, share * mass[target]))
     return EdgeTable(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
