@@ -37,6 +37,17 @@ class FrozenLayer(NamedTuple):
     rms_attn_in_P: Tensor | None = None
     rms_attn_out_P: Tensor | None = None
     rms_mlp_in_P: Tensor | None = None
+    rms_q_HP: Tensor | None = None  # of queries and keys; without effect where the pattern is frozen
+    rms_k_KP: Tensor | None = None
+
+
+class AttentionOutput(NamedTuple):
+    """What one layer's attention adds to the residual stream (…, P, D), its pattern, and the scales of its norms."""
+
+    out_PD: Tensor
+    pattern: AttentionPattern
+    rms_in_P: Tensor
+    rms_out_P: Tensor
 
 
 # Takes the layer up to its MLP (`mlp_out_PD` and `rms_mlp_out_P` are empty) and its weights; returns it with both set.
@@ -95,31 +106,36 @@ class ForwardPass:
         weights, frozen = self.weights, self.frozen[layer]
         w = weights.layer(layer)
         # 1. attention, between two norms
-        normed_PD, rms_attn_in_P = weights.rms_norm(self.resid_PD, w.norm_attn_in_D, frozen.rms_attn_in_P)
-        mixed_PE, pattern = self._attend(layer, w, normed_PD, frozen.pattern)
-        attn_out_PD, rms_attn_out_P = weights.rms_norm(mixed_PE @ w.w_o.T, w.norm_attn_out_D, frozen.rms_attn_out_P)
-        resid_PD = self.resid_PD + attn_out_PD
+        attention = self.attend(layer, w, self.resid_PD)
+        resid_PD = self.resid_PD + attention.out_PD
         # 2. MLP, or what replaces it
         mlp_in_PD, rms_mlp_in_P = weights.rms_norm(resid_PD, w.norm_mlp_in_D, frozen.rms_mlp_in_P)
         empty = mlp_in_PD.new_empty(0)
-        before = LayerCache(layer, pattern, rms_attn_in_P, rms_attn_out_P, rms_mlp_in_P, empty, mlp_in_PD, empty)
+        before = LayerCache(layer, *attention[1:], rms_mlp_in_P, empty, mlp_in_PD, empty)
         after = self.mlp(before, w)
         # 3. residual stream
         self.resid_PD = resid_PD + after.mlp_out_PD
         return after
 
-    def _attend(
-        self, layer: int, w: LayerWeights, normed_PD: Tensor, pattern: AttentionPattern | None
-    ) -> tuple[Tensor, AttentionPattern]:
+    def attend(self, layer: int, w: LayerWeights, resid_PD: Tensor) -> AttentionOutput:
+        """Return what a layer's attention adds to a residual stream, with its norms; it is frozen as in the pass."""
+        weights, frozen = self.weights, self.frozen[layer]
+        normed_PD, rms_in_P = weights.rms_norm(resid_PD, w.norm_attn_in_D, frozen.rms_attn_in_P)
+        mixed_PE, pattern = self._mix_values(layer, w, normed_PD)
+        out_PD, rms_out_P = weights.rms_norm(mixed_PE @ w.w_o.T, w.norm_attn_out_D, frozen.rms_attn_out_P)
+        return AttentionOutput(out_PD, pattern, rms_in_P, rms_out_P)
+
+    def _mix_values(self, layer: int, w: LayerWeights, normed_PD: Tensor) -> tuple[Tensor, AttentionPattern]:
         """Return the heads' outputs side by side (…, P, H * d), and the pattern if it is kept or frozen."""
         weights, window = self.weights, self.weights.architecture.window(layer)
-        first = 0 if self.kv_cache is None else self.kv_cache.length
+        frozen, first = self.frozen[layer], 0 if self.kv_cache is None else self.kv_cache.length
+        pattern = frozen.pattern
         v_KPd = weights.values(w, normed_PD)
         if self.kv_cache is not None:
             v_KPd = self.kv_cache.append_values(layer, v_KPd, window)
         v_HPd = weights.repeat_kv(v_KPd)
         if pattern is None:
-            q_HPd, k_KPd = weights.queries_keys(layer, w, normed_PD, first)
+            q_HPd, k_KPd = weights.queries_keys(layer, w, normed_PD, first, frozen.rms_q_HP, frozen.rms_k_KP)
             if self.kv_cache is not None:
                 k_KPd = self.kv_cache.append_keys(layer, k_KPd, window)
             q_k = QueriesKeys(q_HPd, weights.repeat_kv(k_KPd))

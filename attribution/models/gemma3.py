@@ -149,13 +149,29 @@ class Gemma3:
             rms = torch.rsqrt(exact.pow(2).mean(-1) + self.architecture.norm_eps)
         return (exact * rms[..., None] * factor).to(x.dtype), rms
 
-    def queries_keys(self, layer: int, w: LayerWeights, normed_PD: Tensor, first: int) -> QueriesKeys:
-        """Return queries and keys of the attention's normalised input (…, P, D), for positions from `first` on."""
-        q_HPd = self.rms_norm(self._heads(normed_PD @ w.w_q.T), w.norm_q)[0]
-        k_KPd = self.rms_norm(self._heads(normed_PD @ w.w_k.T), w.norm_k)[0]
+    def queries_keys(
+        self,
+        layer: int,
+        w: LayerWeights,
+        normed_PD: Tensor,
+        first: int,
+        rms_q_HP: Tensor | None = None,
+        rms_k_KP: Tensor | None = None,
+    ) -> QueriesKeys:
+        """Return queries and keys of the attention's normalised input (…, P, D), for positions from `first` on.
+
+        The reciprocal RMS of their norms is computed unless it is given.
+        """
+        q_HPd = self.rms_norm(self._heads(normed_PD @ w.w_q.T), w.norm_q, rms_q_HP)[0]
+        k_KPd = self.rms_norm(self._heads(normed_PD @ w.w_k.T), w.norm_k, rms_k_KP)[0]
         positions = torch.arange(first, first + normed_PD.shape[-2], device=normed_PD.device)
         cos, sin = self._text.rotary_emb(normed_PD, positions[None], self.architecture.layer_types[layer])
         return QueriesKeys(_rotate(q_HPd, cos, sin), _rotate(k_KPd, cos, sin))
+
+    def head_rms(self, w: LayerWeights, normed_PD: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the reciprocal RMS of queries (…, H, P) and keys (…, KV, P) of the attention's normalised input."""
+        q_HPd, k_KPd = self._heads(normed_PD @ w.w_q.T), self._heads(normed_PD @ w.w_k.T)
+        return self.rms_norm(q_HPd, w.norm_q)[1], self.rms_norm(k_KPd, w.norm_k)[1]
 
     def values(self, w: LayerWeights, normed_PD: Tensor) -> Tensor:
         """Return the values (…, KV, P, d) of the attention's normalised input (…, P, D)."""

@@ -59,8 +59,48 @@ def compute_rows(replacement: LocalReplacementModel, batch: TargetBatch, columns
     return _BackwardSweep(replacement, batch).run(columns)
 
 
+class FrozenLayers:
+    """Passes gradients back through the affine skips and the frozen attention of a local replacement model, in place.
+
+    Buffers are reused in every layer: fresh pages cost time.
+
+    Args:
+        replacement: the prompt's local replacement model.
+        n_positions: P, the first positions of the prompt, which gradients reach.
+        n_targets: T.
+    """
+
+    def __init__(self, replacement: LocalReplacementModel, n_positions: int, n_targets: int):
+        self.replacement, self.n_positions = replacement, n_positions
+        like, rows = replacement.embedding_PD, n_positions * n_targets
+        n_kv, d_head, d_model = replacement.attention[0][0].shape
+        self._skip_RD = like.new_empty(rows, d_model)
+        self._head_Rd = like.new_empty(rows, d_head)
+        self._mixed_KRd = like.new_empty(n_kv, rows, d_head)
+
+    def through_skip(self, layer: int, grad_PTD: Tensor) -> None:
+        """Add the path through a layer's affine skip to the gradients, if it has one."""
+        back_DD = self.replacement.skip_back[layer]
+        if back_DD is not None:
+            torch.mm(grad_PTD.flatten(0, 1), back_DD, out=self._skip_RD)
+            scale_P = self.replacement.mlp_in_rms_LP[layer, : self.n_positions]
+            grad_PTD.addcmul_(self._skip_RD.view_as(grad_PTD), scale_P[:, None, None])
+
+    def through_attention(self, layer: int, grad_PTD: Tensor) -> None:
+        """Add the path through a layer's frozen attention to the gradients."""
+        value_KdD, output_HDd = self.replacement.attention[layer]
+        flat_RD = grad_PTD.flatten(0, 1)
+        mixed_KPE = self._mixed_KRd.zero_().view(len(value_KdD), self.n_positions, -1)
+        for head, output_Dd in enumerate(output_HDd):
+            torch.mm(flat_RD, output_Dd, out=self._head_Rd)
+            mixed_PE = mixed_KPE[head * len(value_KdD) // len(output_HDd)]
+            self.replacement.patterns[layer].add_backward(head, self._head_Rd.view_as(mixed_PE), mixed_PE)
+        for mixed_Rd, value_dD in zip(self._mixed_KRd, value_KdD, strict=True):
+            flat_RD.addmm_(mixed_Rd, value_dD)
+
+
 class _BackwardSweep:
-    """One pass of a batch's gradients down the layers, with its buffers and the edges found so far."""
+    """One pass of a batch's gradients down the layers, with the edges found so far."""
 
     def __init__(self, replacement: LocalReplacementModel, batch: TargetBatch):
         self.replacement, self.batch = replacement, batch
@@ -70,11 +110,7 @@ class _BackwardSweep:
         self.feature_TC = like.new_zeros(n_targets, n_columns)
         self.error_LPT = like.new_zeros(min(batch.layer, replacement.n_layers), self.n_positions, n_targets)
         self.bias_T = like.new_zeros(n_targets)
-        # Buffers for gradients, of one head and of all KV heads, reused in every layer: fresh pages cost time.
-        n_kv, d_head, _ = replacement.attention[0][0].shape
-        self.skip_RD = like.new_empty(self.n_positions * n_targets, like.shape[1])
-        self.head_Rd = like.new_empty(self.n_positions * n_targets, d_head)
-        self.mixed_KRd = like.new_empty(n_kv, self.n_positions * n_targets, d_head)
+        self.frozen = FrozenLayers(replacement, self.n_positions, n_targets)
 
     def run(self, columns: SourceColumns) -> DenseRows:
         """Compute the batch's rows."""
@@ -89,7 +125,7 @@ class _BackwardSweep:
         while layer > 0:
             layer -= 1
             self._through_mlp(layer, grad_PTD)
-            self._through_attention(layer, grad_PTD)
+            self.frozen.through_attention(layer, grad_PTD)
         # 4. Token embeddings.
         (token_PT,) = position_rows(grad_PTD, self.replacement.embedding_PD[None, : self.n_positions])
         return self._in_node_order(token_PT, columns)
@@ -113,12 +149,7 @@ class _BackwardSweep:
         error_PT, constant_PT = position_rows(grad_PTD, replacement.rest_LKPD[layer, :, :n_positions])
         self.error_LPT[layer] = error_PT
         self.bias_T += constant_PT.sum(0)
-        back_DD = replacement.skip_back[layer]
-        if back_DD is not None:
-            torch.mm(grad_PTD.flatten(0, 1), back_DD, out=self.skip_RD)
-            grad_PTD.addcmul_(
-                self.skip_RD.view_as(grad_PTD), replacement.mlp_in_rms_LP[layer, :n_positions, None, None]
-            )
+        self.frozen.through_skip(layer, grad_PTD)
 
     def _through_first_attention(self, layer: int, read_TD: Tensor) -> Tensor:
         """Return gradients (P, T, D) below one layer's attention, of targets that read above it at one position each."""
@@ -134,18 +165,6 @@ class _BackwardSweep:
             grad_PTD.flatten(0, 1).addmm_(mixed_PTd.flatten(0, 1), value_dD)
         grad_PTD[self.batch.position_T, targets] += read_TD
         return grad_PTD
-
-    def _through_attention(self, layer: int, grad_PTD: Tensor) -> None:
-        """Add the path through one layer's frozen attention to the gradients, in place."""
-        value_KdD, output_HDd = self.replacement.attention[layer]
-        flat_RD = grad_PTD.flatten(0, 1)
-        mixed_KPE = self.mixed_KRd.zero_().view(len(value_KdD), self.n_positions, -1)
-        for head, output_Dd in enumerate(output_HDd):
-            torch.mm(flat_RD, output_Dd, out=self.head_Rd)
-            mixed_PE = mixed_KPE[head * len(value_KdD) // len(output_HDd)]
-            self.replacement.patterns[layer].add_backward(head, self.head_Rd.view_as(mixed_PE), mixed_PE)
-        for mixed_Rd, value_dD in zip(self.mixed_KRd, value_KdD, strict=True):
-            flat_RD.addmm_(mixed_Rd, value_dD)
 
     def _in_node_order(self, token_PT: Tensor, columns: SourceColumns) -> DenseRows:
         feature_nodes, internal = columns.features(self.batch.layer, self.n_positions)

@@ -1,5 +1,5 @@
-"""Edge rows: dot products of targets' gradients with the source vectors of one layer."""
+"""Edge rows: dot products of targets' gradients with the source vectors of one layer, and their transpose."""
 
-from .api import SourceVectors, edge_rows, has_small_groups, position_rows
+from .api import SourceVectors, add_source_vectors, edge_rows, has_small_groups, position_rows
 
-__all__ = ["SourceVectors", "edge_rows", "has_small_groups", "position_rows"]
+__all__ = ["SourceVectors", "add_source_vectors", "edge_rows", "has_small_groups", "position_rows"]

@@ -15,6 +15,18 @@ def _reference_edge_rows() -> Implementation:
     return backend.edge_rows
 
 
+def _reference_add_source_vectors() -> Implementation:
+    from . import reference as backend
+
+    return backend.add_source_vectors
+
+
+def _torch_add_source_vectors() -> Implementation:
+    from . import torch as backend
+
+    return backend.add_source_vectors
+
+
 def _reference_position_rows() -> Implementation:
     from . import reference as backend
 
@@ -68,6 +80,11 @@ EDGE_ROWS = Operation(
     on_cpu="torch",  # large matrix products, which run at the speed of the BLAS library
     on_cpu_if_small="numba",  # where a call of that library costs more than the product
 )
+ADD_SOURCE_VECTORS = Operation(
+    "add_source_vectors",
+    {"reference": _reference_add_source_vectors, "torch": _torch_add_source_vectors},
+    on_cpu="torch",
+)
 POSITION_ROWS = Operation(
     "position_rows",
     {
@@ -106,6 +123,34 @@ def edge_rows(
     with torch.no_grad(), torch.cuda.device_of(grad_QTD):
         small = has_small_groups(sources, first, n_positions, n_targets) and grad_QTD.dtype.itemsize >= 4
         EDGE_ROWS.implementation(backend, grad_QTD.device.type, small)(grad_QTD, first, sources, rows_TC)
+
+
+def add_source_vectors(
+    weights_TC: Tensor, first: int, sources: SourceVectors, grad_QTD: Tensor, *, backend: str | None = None
+) -> None:
+    """Add weighted sums of the source vectors of each position to the gradients there, in place.
+
+    `grad[p - first, t] += sum_i weights[t, columns[p] + i] * vectors[offsets[p] + i]`: the transpose of `edge_rows`. There
+    is no gradient.
+
+    Args:
+        weights_TC: weights of C columns for each of T targets.
+        first: the first position of the gradients.
+        sources: vectors of one layer, grouped by position.
+        grad_QTD: gradients of T targets at the Q positions first, first + 1, …, changed in place. All have one dtype.
+        backend: one of `backends.BACKENDS`; the fastest one by default.
+
+    Raises:
+        ValueError: shapes do not fit, or the backend cannot run.
+    """
+    n_positions, n_targets, width = grad_QTD.shape
+    sources.require(first, n_positions, width, weights_TC.shape[1])
+    if len(weights_TC) != n_targets:
+        raise ValueError(f"{len(weights_TC)} rows of weights for the gradients of {n_targets} targets")
+    require_alike("add_source_vectors", grad_QTD, sources.vectors_ED, weights_TC)
+    with torch.no_grad(), torch.cuda.device_of(grad_QTD):
+        run = ADD_SOURCE_VECTORS.implementation(backend, grad_QTD.device.type)
+        run(weights_TC, first, sources, grad_QTD)
 
 
 def has_small_groups(sources: SourceVectors, first: int, n_positions: int, n_targets: int) -> bool:

@@ -23,13 +23,15 @@ ALLOWED: dict[str, set[str]] = {  # room: the rooms that it may import, besides 
     "attribution.models": BELOW_ATTRIBUTION,
     "attribution.transcoders": BELOW_ATTRIBUTION | {"attribution.models"},
     "attribution.tracing": BELOW_ATTRIBUTION | {"attribution.models", "attribution.transcoders"},
+    "attribution.effects": BELOW_ATTRIBUTION | {"attribution.models", "attribution.transcoders", "attribution.tracing"},
     "attribution.interventions": BELOW_ATTRIBUTION | {"attribution.models", "attribution.transcoders"},
     "attribution.validation": BELOW_ATTRIBUTION
-    | {"attribution.models", "attribution.transcoders", "attribution.tracing", "attribution.interventions"},
+    | {"attribution.models", "attribution.transcoders", "attribution.tracing", "attribution.effects"}
+    | {"attribution.interventions"},
     "training": BELOW_ATTRIBUTION | {"attribution.models", "attribution.transcoders"},
     "cotrace": BELOW_ATTRIBUTION
     | {"training", "attribution.models", "attribution.transcoders", "attribution.tracing"}
-    | {"attribution.interventions", "attribution.validation"},
+    | {"attribution.effects", "attribution.interventions", "attribution.validation"},
 }
 FOLDERS = tuple(room for room in ALLOWED if "." not in room)
 HEAVY = {"torch", "triton", "transformers"}
