@@ -6,6 +6,7 @@ from typing import Any
 from cotrace.common.errors import ArgumentError, FileError
 
 from .checksums import CHECKSUMS_KEY, metadata_is_intact
+from .json_metadata import NUMBER, decode_entries, encode_entries, require_exact, wrong_entries
 from .migrations import FIRST_VERSION_WITH_CHECKSUMS, OLDEST_VERSION, migrate
 
 FORMAT_VERSION = 3
@@ -13,7 +14,6 @@ VERSION_KEY = b"cotrace.format_version"
 INFO_KEY = b"cotrace.graph"
 MAX_VERSION_DIGITS = 8
 
-NUMBER = (int, float)
 MEASURED: dict[str, Any] = {
     **dict.fromkeys(
         ("influence", "direct", "activation", "predicted", "predicted_size", "measured", "size", "kl"), NUMBER
@@ -44,8 +44,7 @@ PRUNING: dict[str, Any] = {
     "keep_errors": bool,
     "certainty?": {"inside": int, "outside": int, "undecided": int},
 }
-# The expected shape of each entry: a type; a tuple of alternatives; a list with the shape of every item; or a dict with
-# the shape of each key, besides which others may exist. A key that ends in `?` may be missing.
+# The expected shape of each entry, as in `json_metadata`.
 INFO: dict[str, Any] = {
     "model": {"name": str, "n_layers": int},
     "transcoders": {"name": str},
@@ -84,7 +83,7 @@ def metadata_of(info: dict[str, Any]) -> dict[bytes, bytes]:
 
 def _encode(info: dict[str, Any]) -> bytes:
     try:
-        return json.dumps(info, sort_keys=True, allow_nan=False).encode()
+        return encode_entries(info)
     except (TypeError, ValueError, RecursionError):
         check_entries(info)
         raise
@@ -94,7 +93,7 @@ def check_entries(info: dict[str, Any]) -> None:
     """Raise ArgumentError unless a file can hold all entries as they are, and they have their shapes."""
     for key, value in info.items():
         _check_json(key, value)
-    wrong = _wrong_entries(json.loads(json.dumps(info)))
+    wrong = wrong_entries(json.loads(json.dumps(info)), INFO)
     if wrong:
         raise ArgumentError(f"graph.info lacks or has a wrong {', '.join(wrong)}; undo the edit")
 
@@ -102,25 +101,11 @@ def check_entries(info: dict[str, Any]) -> None:
 def _check_json(key: Any, value: Any) -> None:
     """Raise ArgumentError unless a file can hold an entry of the metadata as it is."""
     try:
-        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()  # no infinities, no half characters
-        if not _has_text_keys({key: value}):
-            raise TypeError("a key is not a text")
+        require_exact({key: value})
     except (TypeError, ValueError, RecursionError) as error:
         raise ArgumentError(
             f"graph.info[{key!r}] cannot be saved ({error}); use texts, finite numbers, lists and dictionaries of them"
         ) from error
-
-
-def _has_text_keys(value: Any) -> bool:
-    """Return whether all keys are texts; JSON would turn others into texts."""
-    if isinstance(value, dict):
-        return all(isinstance(key, str) and _has_text_keys(inner) for key, inner in value.items())
-    return not isinstance(value, list | tuple) or all(map(_has_text_keys, value))
-
-
-def _wrong_entries(info: dict[str, Any]) -> list[str]:
-    """Return the entries that are missing or do not have the shape in `INFO`."""
-    return [key.rstrip("?") for key, shape in INFO.items() if not _fits(info, {key: shape})]
 
 
 def decode_info(metadata: dict[bytes, bytes] | None, verify: bool = True) -> dict[str, Any]:
@@ -140,7 +125,7 @@ def decode_info(metadata: dict[bytes, bytes] | None, verify: bool = True) -> dic
     if verify and not (metadata_is_intact(metadata) if has_checksums else version < FIRST_VERSION_WITH_CHECKSUMS):
         raise FileError("its metadata is damaged; copy the file again or trace the prompt again")
     info = migrate(_parse(metadata[INFO_KEY]), version)
-    wrong = _wrong_entries(info)
+    wrong = wrong_entries(info, INFO)
     if wrong:
         raise FileError(f"its metadata lacks or has a wrong {', '.join(wrong)}; trace the prompt again")
     return info
@@ -155,24 +140,6 @@ def _version(text: bytes) -> int:
 
 def _parse(text: bytes) -> dict[str, Any]:
     try:
-        info = json.loads(text)
-        json.dumps(info, allow_nan=False, ensure_ascii=False).encode()  # no infinities, no broken Unicode
-    except (ValueError, RecursionError) as error:
+        return decode_entries(text)
+    except ValueError as error:
         raise FileError("its metadata is damaged; trace the prompt again") from error
-    if not isinstance(info, dict):
-        raise FileError("its metadata is damaged; trace the prompt again")
-    return info
-
-
-def _fits(value: Any, shape: Any) -> bool:
-    """Return whether decoded JSON has a shape as in `INFO`; integers stay below 2^63."""
-    if isinstance(shape, tuple):
-        return any(_fits(value, one) for one in shape)
-    if isinstance(shape, list):
-        return isinstance(value, list) and all(_fits(item, shape[0]) for item in value)
-    if isinstance(shape, dict):
-        return isinstance(value, dict) and all(
-            _fits(value[name], inner) if (name := key.rstrip("?")) in value else key.endswith("?")
-            for key, inner in shape.items()
-        )
-    return value is shape if shape is None else type(value) is shape and (shape is not int or abs(value) < 2**63)
