@@ -2,7 +2,7 @@
 
 import bisect
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,15 +16,19 @@ MIN_BATCH_TARGETS = 32  # a long prompt needs more targets in each product
 
 
 class TargetBatch(NamedTuple):
-    """T targets that read the residual stream before the same MLP; layer L is the unembedding."""
+    """T targets that read the residual stream before the MLP, or before the attention, of the same layer.
+
+    Before the attention of layer L, the number of layers, is the unembedding.
+    """
 
     layer: int
     node_T: Tensor  # ascending
     position_T: Tensor  # ascending
     read_TD: Tensor  # read vectors
+    before: Literal["mlp", "attention"] = "mlp"
 
     def __repr__(self) -> str:
-        return f"<TargetBatch: {len(self.node_T)} targets at layer {self.layer}>"
+        return f"<TargetBatch: {len(self.node_T)} targets before the {self.before} of layer {self.layer}>"
 
 
 class BatchSize(NamedTuple):
@@ -51,21 +55,21 @@ def fastest_batch(device: str, n_positions: int, keep_vectors: bool) -> int:
     return max(MIN_BATCH_TARGETS, BATCH_GRADIENTS[device] // n_positions) * (1 if keep_vectors else 2)
 
 
-def unembedding_batches(
+def stream_batches(
     position_T: Tensor, read_TD: Tensor, layer: int, first_node: int, size: BatchSize
 ) -> Iterator[TargetBatch]:
-    """Yield batches of targets at the unembedding, from the last to the first.
+    """Yield batches of targets that read the residual stream between two layers, from the last to the first.
 
     Args:
         position_T: their positions, ascending.
-        read_TD: their read vectors at the final residual stream.
-        layer: the number of layers L.
+        read_TD: their read vectors at the residual stream before the layer's attention.
+        layer: the layer; the number of layers L for targets at the unembedding.
         first_node: node number of the first target; the others follow.
         size: the number of targets per batch.
     """
     for part in _slices(position_T, size):
         node_T = torch.arange(first_node + part.start, first_node + part.stop, device=position_T.device)
-        yield TargetBatch(layer, node_T, position_T[part], read_TD[part])
+        yield TargetBatch(layer, node_T, position_T[part], read_TD[part], before="attention")
 
 
 def feature_batches(

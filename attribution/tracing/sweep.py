@@ -114,13 +114,16 @@ class _BackwardSweep:
 
     def run(self, columns: SourceColumns) -> DenseRows:
         """Compute the batch's rows."""
-        # 1. Targets at the unembedding read the last MLP's output too.
         layer, read_TD = self.batch.layer, self.batch.read_TD
-        if layer == self.replacement.n_layers:
+        # 1. Targets before an attention, or at the unembedding, read the output of the MLP below it too.
+        if self.batch.before == "attention" and layer > 0:
             layer -= 1
-            read_TD = self._through_last_mlp(layer, read_TD)
-        # 2. The first attention spreads each gradient over all earlier positions.
-        grad_PTD = self._through_first_attention(layer, read_TD)
+            read_TD = self._through_first_mlp(layer, read_TD)
+        # 2. The first attention spreads each gradient over all earlier positions; below that of layer 0 is none.
+        if self.batch.before == "attention" and self.batch.layer == 0:
+            grad_PTD = self._at_targets(read_TD)
+        else:
+            grad_PTD = self._through_first_attention(layer, read_TD)
         # 3. All layers below.
         while layer > 0:
             layer -= 1
@@ -130,14 +133,20 @@ class _BackwardSweep:
         (token_PT,) = position_rows(grad_PTD, self.replacement.embedding_PD[None, : self.n_positions])
         return self._in_node_order(token_PT, columns)
 
-    def _through_last_mlp(self, layer: int, read_TD: Tensor) -> Tensor:
-        """Return read vectors (T, D) before the last MLP of targets that read above it, each at its own position.
+    def _at_targets(self, read_TD: Tensor) -> Tensor:
+        """Return gradients (P, T, D) with the read vectors at the targets' positions and zeros elsewhere."""
+        targets = torch.arange(len(read_TD), device=read_TD.device)
+        grad_PTD = read_TD.new_zeros(self.n_positions, *read_TD.shape)
+        grad_PTD[self.batch.position_T, targets] = read_TD
+        return grad_PTD
+
+    def _through_first_mlp(self, layer: int, read_TD: Tensor) -> Tensor:
+        """Return read vectors (T, D) before an MLP of targets that read above it, each at its own position.
 
         All positions pass together, zeros too: that is one product, and on a GPU cheaper than one for each position.
         """
         targets = torch.arange(len(read_TD), device=read_TD.device)
-        grad_PTD = read_TD.new_zeros(self.n_positions, *read_TD.shape)
-        grad_PTD[self.batch.position_T, targets] = read_TD
+        grad_PTD = self._at_targets(read_TD)
         self._through_mlp(layer, grad_PTD)
         return grad_PTD[self.batch.position_T, targets]
 

@@ -15,7 +15,7 @@ from cotrace.graphs.rows import SparseRows, free_mapped_pages, in_node_order, ro
 from cotrace.kernels.threads import spin_control
 from cotrace.kernels.workers import Workers
 
-from .batches import BatchSize, TargetBatch, feature_batches, unembedding_batches
+from .batches import BatchSize, TargetBatch, feature_batches, stream_batches
 from .config import RowBudget
 from .graph_assembly import GraphRows, assemble_graph, target_records
 from .plan import TracePlan
@@ -96,9 +96,7 @@ class RowBuilder:
     def add_targets(self, reads: tuple[Tensor, Tensor], size: BatchSize) -> None:
         """Add the rows of targets at the unembedding, given by positions (T,) and read vectors (T, D)."""
         first_node = self.order.logits.start
-        for batch, rows, seconds in self._computed(
-            unembedding_batches(*reads, self.replacement.n_layers, first_node, size)
-        ):
+        for batch, rows, seconds in self._computed(stream_batches(*reads, self.replacement.n_layers, first_node, size)):
             self._add(batch, rows, seconds, np.empty(0, np.int64))
 
     def add_layer(self, layer: int, size: BatchSize, step: Callable[..., None]) -> None:
