@@ -64,7 +64,7 @@ def test_recomputed_vectors_give_the_same_rows(load, monkeypatch, kind, at_once)
 
 
 def test_little_memory_makes_batches_smaller_and_too_little_is_refused(load, monkeypatch):
-    monkeypatch.setattr(planning, "_bytes_in_use", lambda device: 10**6)
+    monkeypatch.setattr(planning, "bytes_in_use", lambda device: 10**6)
     monkeypatch.setattr(planning, "n_workers", lambda: 1)
     model = load("clt-affine")
     free = model.plan(prompt())
@@ -83,7 +83,7 @@ def test_little_memory_makes_batches_smaller_and_too_little_is_refused(load, mon
 
 
 def test_a_graph_too_large_for_memory_is_refused_with_a_number_of_features_that_fits(load, monkeypatch):
-    monkeypatch.setattr(planning, "_bytes_in_use", lambda device: 10**6)
+    monkeypatch.setattr(planning, "bytes_in_use", lambda device: 10**6)
     monkeypatch.setattr(planning, "_batch_bytes", lambda activations, targets, nodes: targets)
     model = load("clt-affine")
     free = model.plan(prompt(), batch_size=1)
@@ -206,7 +206,7 @@ def test_the_same_input_gives_the_same_bytes(load, tmp_path, kind):
 
 @pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 7}, {"memory": "tight"}])
 def test_batches_change_rows_by_rounding_only(load, monkeypatch, options):
-    monkeypatch.setattr(planning, "_bytes_in_use", lambda device: 10**6)
+    monkeypatch.setattr(planning, "bytes_in_use", lambda device: 10**6)
     model = load("clt-affine", "float32")
     whole = model.trace(prompt())
     if options == {"memory": "tight"}:

@@ -140,7 +140,7 @@ def make_plan(
             plan = replace(
                 plan,
                 batch_size=smaller,
-                replacement_bytes=_replacement_bytes(activations, keep_vectors=False),
+                replacement_bytes=replacement_bytes(activations, keep_vectors=False),
                 batch_bytes=_batch_bytes(activations, plan.batch_targets, plan.nodes),
             )
         elif plan.batch_targets > 1 and not batch_size:
@@ -205,8 +205,8 @@ def _fastest_plan(
         rows=rows + target_rows,
         edges=edges,
         batch_size=BatchSize(batch_size, keep_vectors, targets * n_positions, workers),
-        loaded_bytes=_bytes_in_use(weights.device),
-        replacement_bytes=_replacement_bytes(activations, keep_vectors),
+        loaded_bytes=bytes_in_use(weights.device),
+        replacement_bytes=replacement_bytes(activations, keep_vectors),
         batch_bytes=in_memory * _batch_bytes(activations, targets, nodes),
         assembly_bytes=nodes * NODE_BYTES + pruning,
         disk_bytes=edges * _edge_bytes(activations),
@@ -230,7 +230,7 @@ def _all_rows_flops(activations: PromptActivations) -> int:
     return row_flops(SweepShape.of(arch, activations.transcoders), vectors_LP, layer_N, position_N)
 
 
-def _replacement_bytes(activations: PromptActivations, keep_vectors: bool) -> int:
+def replacement_bytes(activations: PromptActivations, keep_vectors: bool) -> int:
     """Return the size of a local replacement model, without the tensors that it shares with the activations."""
     arch, itemsize = activations.weights.architecture, activations.weights.dtype.itemsize
     encoders = sum(e.encoder_UD.numel() for e in activations.encoded)
@@ -252,7 +252,8 @@ def _batch_bytes(activations: PromptActivations, targets: int, nodes: int) -> in
     return targets * (len(activations.token_ids_P) * gradients + BLOCK_COPIES * nodes) * itemsize
 
 
-def _bytes_in_use(device: torch.device) -> int:
+def bytes_in_use(device: torch.device) -> int:
+    """Return the memory of the process; on a GPU, the memory of the device that torch uses."""
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
     return psutil.Process().memory_info().rss
@@ -260,7 +261,7 @@ def _bytes_in_use(device: torch.device) -> int:
 
 def allowed_memory(memory: int | None, device: torch.device) -> int:
     """Return the bytes that the process may use in all: those in use and those free, or `memory` if that is less."""
-    available = _bytes_in_use(device) + free_memory(device)
+    available = bytes_in_use(device) + free_memory(device)
     return available if memory is None else min(memory, available)
 
 
@@ -269,7 +270,7 @@ def spare_memory(memory: int | None, device: torch.device) -> int:
 
     Raises ResourceError if `memory` is less than what is in use.
     """
-    in_use = _bytes_in_use(device)
+    in_use = bytes_in_use(device)
     if memory is not None and memory <= in_use:
         raise ResourceError(
             f"memory= allows {size_text(memory)} in all and {size_text(in_use)} are in use already, mostly by the model; "

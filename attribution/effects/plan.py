@@ -1,0 +1,101 @@
+"""Fit the backward passes of effects into memory, before they run."""
+
+from dataclasses import dataclass
+
+from cotrace.attribution.tracing.activations import PromptActivations
+from cotrace.attribution.tracing.plan import (
+    MAX_STORED_VECTORS_BYTES,
+    OVERHEAD_BYTES,
+    bytes_in_use,
+    replacement_bytes,
+)
+from cotrace.common.errors import ResourceError
+from cotrace.common.sizes import size_text
+
+from .config import EffectsConfig
+from .layers import RESPONSE_BYTES
+
+RESULT_COPIES = 3  # of the effects on a column, while its backward pass ends: by position, in node order, and one more
+RESPONSE_COPIES = 4  # of the gradients of a layer that responds: in, out, and what automatic differentiation keeps
+
+
+@dataclass(frozen=True)
+class EffectsPlan:
+    """The size of the backward passes of some effects.
+
+    Attributes:
+        keep_vectors: whether decoder vectors are stored, because several passes need them.
+        columns_at_once: targets, each with a cut, that go down the layers together.
+        memory_bytes: peak memory of the process (on a GPU: of the device).
+    """
+
+    keep_vectors: bool
+    columns_at_once: int
+    memory_bytes: int
+
+    def __repr__(self) -> str:
+        return f"<EffectsPlan: {self.columns_at_once:,} columns at once, {size_text(self.memory_bytes)} of memory>"
+
+
+def plan_effects(
+    activations: PromptActivations, n_columns: int, config: EffectsConfig, max_bytes: int, passes: int = 1
+) -> EffectsPlan:
+    """Return the plan with the most columns in each pass whose peak memory is at most `max_bytes`.
+
+    Args:
+        activations: the prompt's activations, which are in memory.
+        n_columns: number of targets, each with a cut.
+        config: what is frozen.
+        max_bytes: bytes that the process may use in all (`allowed_memory`).
+        passes: backward passes of every column: points of an integration.
+
+    Raises:
+        ResourceError: not even one column fits.
+    """
+    column, n_columns = _column_bytes(activations), max(1, n_columns)
+    fixed = _fixed_bytes(activations, n_columns, config)
+    stored = _vectors_bytes(activations)
+    fitting = _fitting(max_bytes - fixed, column, n_columns)
+    if fitting < 1:
+        raise ResourceError(
+            f"effects on {n_columns:,} targets and cuts need about {size_text(fixed + column)} of memory and "
+            f"{size_text(max_bytes)} are allowed or free; shorten the prompt, give fewer targets or cuts, or allow more "
+            "with memory="
+        )
+    # Stored vectors save time from the second pass on, unless they leave so little room that there are more passes.
+    several = passes > 1 or fitting < n_columns
+    keep = several and stored <= MAX_STORED_VECTORS_BYTES[activations.weights.device.type]
+    keep = keep and _fitting(max_bytes - fixed - stored, column, n_columns) == fitting
+    return EffectsPlan(keep, fitting, fixed + fitting * column + (stored if keep else 0))
+
+
+def _fitting(free: int, column: int, n_columns: int) -> int:
+    """Return how many columns fit into free bytes, 0 to `n_columns`, in passes of about equal size."""
+    most = min(max(0, free) // column, n_columns)
+    return 0 if most < 1 else -(-n_columns // -(-n_columns // most))
+
+
+def _column_bytes(activations: PromptActivations) -> int:
+    """Return the memory of a column at the last position: its gradients, buffers of attention heads, and effects."""
+    arch, itemsize = activations.weights.architecture, activations.weights.dtype.itemsize
+    gradients = 2 * arch.d_model + (arch.n_heads + arch.n_kv_heads) * arch.d_head
+    return itemsize * (len(activations.token_ids_P) * gradients + RESULT_COPIES * _n_nodes(activations))
+
+
+def _fixed_bytes(activations: PromptActivations, n_columns: int, config: EffectsConfig) -> int:
+    """Return what is needed whatever the columns of a pass: the replacement model, the model's run, all effects."""
+    arch, itemsize = activations.weights.architecture, activations.weights.dtype.itemsize
+    run = (arch.n_layers + 1) * len(activations.token_ids_P) * arch.d_model
+    responding = 0 if config.freeze == "all" and not config.through_qk else RESPONSE_COPIES * RESPONSE_BYTES
+    needed = replacement_bytes(activations, keep_vectors=False) + responding + OVERHEAD_BYTES
+    return bytes_in_use(activations.weights.device) + needed + itemsize * (run + n_columns * _n_nodes(activations))
+
+
+def _vectors_bytes(activations: PromptActivations) -> int:
+    return activations.n_vectors * activations.weights.architecture.d_model * activations.weights.dtype.itemsize
+
+
+def _n_nodes(activations: PromptActivations) -> int:
+    """Return the number of features, error nodes and tokens."""
+    n_layers = activations.weights.architecture.n_layers
+    return len(activations.features) + (n_layers + 1) * len(activations.token_ids_P)
