@@ -26,7 +26,7 @@ from cotrace.common.errors import (
     PromptError,
     ResourceError,
 )
-from cotrace.graphs import Graph, open_graph
+from cotrace.graphs import Effects, Graph, open_graph
 from cotrace.graphs.nodes import ErrorNode, Feature, Token
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ __all__ = [  # without `open`: `from cotrace import *` must not replace the buil
     "DependencyError",
     "Direction",
     "Edit",
+    "Effects",
     "ErrorNode",
     "Feature",
     "FileError",

@@ -13,6 +13,7 @@ and drawn on a machine that could not trace it.
 """
 
 from .csr import CSR
+from .effect_table import Effects
 from .graph import Graph
 from .order import NodeKind, NodeOrder
 from .paths import Path, describe_path, node_label, strongest_paths
@@ -25,6 +26,7 @@ from .target_choice import choose_targets
 
 __all__ = [
     "CSR",
+    "Effects",
     "Graph",
     "GraphScores",
     "GraphSummary",

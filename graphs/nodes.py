@@ -201,11 +201,20 @@ def format_position(position: Position) -> str:
     """Return the text form of a position, with its `@`: `@4`, `@2:6`, `@3,5,8:99`; empty for "all"."""
     if not isinstance(position, tuple):
         return "" if position == "all" else f"@{position}"
+    shown = _ranges(position)
+    return "@" + ",".join(shown[:MAX_RANGES_SHOWN] + ["…"] * (len(shown) > MAX_RANGES_SHOWN))
+
+
+def text_of_positions(positions: Iterable[int]) -> str:
+    """Return the text that `parse_integers` reads as these positions: `4`, `2:6`, `3,5,8:99`."""
+    return ",".join(_ranges(positions))
+
+
+def _ranges(positions: Iterable[int]) -> list[str]:
     ranges: list[list[int]] = []
-    for each in position:
+    for each in positions:
         if ranges and each == ranges[-1][1] != 0:  # 0 is the first position, not the one after the last
             ranges[-1][1] += 1
         else:
             ranges.append([each, each + 1])
-    shown = [str(first) if stop == first + 1 else f"{first}:{stop}" for first, stop in ranges[:MAX_RANGES_SHOWN]]
-    return "@" + ",".join(shown + ["…"] * (len(ranges) > MAX_RANGES_SHOWN))
+    return [str(first) if stop == first + 1 else f"{first}:{stop}" for first, stop in ranges]

@@ -1,0 +1,187 @@
+"""Files of effects: one Arrow IPC file with a row for each node, a column of effects for each target, and metadata."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from cotrace.common.errors import ArgumentError, CotraceError, FileError, one_line
+
+from .checksums import CHECKSUMS_KEY, damaged_columns, metadata_is_intact
+from .effect_data import NODE_KINDS, EffectData
+from .json_metadata import NUMBER, decode_entries, encode_entries, require_exact, wrong_entries
+from .metadata import VERSION_KEY as GRAPH_KEY
+from .store import read_table, save_table
+
+FORMAT_VERSION = 1
+EFFECTS_KEY = b"cotrace.effects"
+AGAIN = "compute the effects again"
+NODE_FIELDS = (
+    pa.field("kind", pa.dictionary(pa.int8(), pa.string()), nullable=False),
+    *(pa.field(name, pa.int32()) for name in ("layer", "position", "feature", "token")),
+    pa.field("text", pa.string(), nullable=False),
+)
+EFFECT, THROUGH_QK = "effect_", "through_qk_"  # then the row of the ledger
+ENTRIES: dict[str, Any] = {
+    "version": int,
+    "targets": [
+        {
+            "target": int,
+            "label": str,
+            "kind": str,
+            "position": int,
+            "probability": (*NUMBER, None),
+            "token_ids": [int],
+            "avoiding": str,
+            "value": NUMBER,
+            "bias": NUMBER,
+        }
+    ],
+    "info": {
+        "model": {"name": str},
+        "transcoders": {"name": str},
+        "prompt": str,
+        "tokens": [str],
+        "token_ids": [int],
+        "masked_positions": [int],
+        "settings": {},
+    },
+}
+
+
+def save_effects(effects: EffectData, path: Path) -> Path:
+    """Write effects to a file, atomically, and return its path; errors as `Effects.save`."""
+    biases = [float(bias) for bias in effects.bias_K]
+    targets = [{**row, "bias": bias} for row, bias in zip(effects.targets, biases, strict=True)]
+    entries = {"version": FORMAT_VERSION, "targets": targets, "info": effects.info}
+    try:
+        require_exact(entries)
+        encoded = encode_entries(entries)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ArgumentError(
+            f"these effects cannot be saved ({error}); undo the edit of their info or targets"
+        ) from error
+    wrong = wrong_entries(decode_entries(encoded), ENTRIES)
+    if wrong:
+        raise ArgumentError(f"the {wrong[0]} of these effects lacks an entry or has a wrong one; undo the edit")
+    save_table(_as_table(effects).replace_schema_metadata({EFFECTS_KEY: encoded}), path)
+    return path
+
+
+def read_effects(path: Path, verify: bool = True) -> EffectData:
+    """Return the effects in a file; errors as `Effects.open`."""
+    with _naming(path):
+        if not path.is_file():
+            raise FileError("it does not exist or is not a file; `cotrace effects` writes files of effects")
+        table = read_table(path)
+        entries = _entries(table.schema.metadata or {}, verify)
+        _check_columns(table, len(entries["targets"]))
+        table.validate(full=True)
+        if verify and (damaged := damaged_columns(table, table.column_names)):
+            raise FileError(f"its columns {', '.join(damaged)} are damaged; copy the file again or {AGAIN}")
+        return _from_table(table, entries)
+
+
+def is_effects_file(path: Path) -> bool:
+    """Return whether a file has the metadata of effects; False for every file that cannot be read."""
+    try:
+        return EFFECTS_KEY in (read_table(path).schema.metadata or {})
+    except (CotraceError, OSError):
+        return False
+
+
+def _as_table(effects: EffectData) -> pa.Table:
+    kind = pa.DictionaryArray.from_arrays(pa.array(effects.kind_M), pa.array(NODE_KINDS))
+    columns = {field.name: effects.nodes[field.name] for field in NODE_FIELDS[1:]}
+    fields, arrays = list(NODE_FIELDS), [kind, *(columns[field.name].cast(field.type) for field in NODE_FIELDS[1:])]
+    for prefix, value_KM in ((EFFECT, effects.effect_KM), (THROUGH_QK, effects.through_qk_KM)):
+        for k, value_M in enumerate([] if value_KM is None else value_KM):
+            arrays.append(pa.array(value_M))
+            fields.append(pa.field(f"{prefix}{k}", arrays[-1].type, nullable=False))
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields)).combine_chunks()
+
+
+def _from_table(table: pa.Table, entries: dict[str, Any]) -> EffectData:
+    targets, info = entries["targets"], entries["info"]
+    _check_nodes(table, info)
+
+    def values(prefix: str) -> np.ndarray:
+        stacked = [table[f"{prefix}{k}"].to_numpy() for k in range(len(targets))]
+        if not all(np.isfinite(value_M).all() for value_M in stacked):
+            raise FileError(f"it has effects that are not finite; {AGAIN}")
+        return np.stack(stacked)
+
+    bias_K = np.array([row.pop("bias") for row in targets], np.float64)
+    through_qk_KM = values(THROUGH_QK) if f"{THROUGH_QK}0" in table.column_names else None
+    nodes = table.select([field.name for field in NODE_FIELDS]).replace_schema_metadata(None)
+    return EffectData(targets, nodes, values(EFFECT), bias_K, info, through_qk_KM)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Add the path to errors, and turn those that damaged values cause into FileError."""
+    try:
+        yield
+    except CotraceError as error:
+        text = str(error).replace("trace the prompt again", AGAIN)
+        raise type(error)(f"cannot open {path}: {text}") from error
+    except (pa.ArrowException, ValueError) as error:
+        raise FileError(f"cannot open {path}: it is damaged ({one_line(error)}); {AGAIN}") from error
+
+
+def _entries(metadata: dict[bytes, bytes], verify: bool) -> dict[str, Any]:
+    """Return the metadata. Raises FileError for metadata that is damaged, of a newer version, or not of effects."""
+    if EFFECTS_KEY not in metadata:
+        graph = "it is a graph; open it with cotrace.open, and call its effects()"
+        raise FileError(graph if GRAPH_KEY in metadata else "it is an Arrow file, but has no effects of cotrace")
+    try:
+        entries = decode_entries(metadata[EFFECTS_KEY])
+    except ValueError as error:
+        raise FileError(f"its metadata is damaged; {AGAIN}") from error
+    if type(entries.get("version")) is int and entries["version"] > FORMAT_VERSION:
+        raise FileError(
+            f"it has format version {entries['version']} and this cotrace reads up to {FORMAT_VERSION}; upgrade cotrace"
+        )
+    if verify and not (CHECKSUMS_KEY in metadata and metadata_is_intact(metadata)):
+        raise FileError(f"its metadata is damaged; copy the file again or {AGAIN}")
+    wrong = wrong_entries(entries, ENTRIES)
+    if wrong or not entries["targets"] or len(entries["info"]["tokens"]) != len(entries["info"]["token_ids"]):
+        raise FileError(f"its metadata lacks or has a wrong {', '.join(wrong) or 'target or token'}; {AGAIN}")
+    return entries
+
+
+def _check_columns(table: pa.Table, n_targets: int) -> None:
+    """Raise FileError unless a table has the columns of effects, in their order."""
+    n_nodes_fields = len(NODE_FIELDS)
+    names = [f"{EFFECT}{k}" for k in range(n_targets)]
+    if len(table.column_names) > n_nodes_fields + n_targets:
+        names += [f"{THROUGH_QK}{k}" for k in range(n_targets)]
+    fields = list(table.schema)
+    floats = {field.type for field in fields[n_nodes_fields:]}
+    if (
+        [str(field) for field in fields[:n_nodes_fields]] != [str(field) for field in NODE_FIELDS]
+        or table.column_names[n_nodes_fields:] != names
+        or not floats <= {pa.float32(), pa.float64()}
+    ):
+        raise FileError(f"its columns are not those of effects; {AGAIN}")
+
+
+def _check_nodes(table: pa.Table, info: dict[str, Any]) -> None:
+    """Raise FileError unless kinds, layers, positions and features are there for the right nodes, and in range."""
+    complete = [name for name in table.column_names if name not in ("layer", "feature", "token")]
+    kind = table["kind"].chunk(0)
+    if any(table[name].null_count for name in complete) or kind.dictionary.to_pylist() != list(NODE_KINDS):
+        raise FileError(f"a column that must be complete has nulls, or its kinds are unknown; {AGAIN}")
+    code_M, position_M = kind.indices.to_numpy(), table["position"].to_numpy()
+    layer_M, feature_M = (table[name].fill_null(-1).to_numpy() for name in ("layer", "feature"))
+    is_token_M, is_feature_M = code_M == NODE_KINDS.index("token"), code_M == NODE_KINDS.index("feature")
+    if (
+        ((layer_M < 0) != is_token_M).any()
+        or ((feature_M < 0) == is_feature_M).any()
+        or (position_M < 0).any()
+        or (position_M >= len(info["tokens"])).any()
+    ):
+        raise FileError(f"a node lies outside the prompt, or lacks a layer or feature; {AGAIN}")
