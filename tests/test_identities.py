@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from helpers.graph_reference import forward_mode
 from helpers.identities import conservation_gap, relative
-from helpers.linear_reference import propagate, run_frozen
 from tiny import KINDS, prompt
 from transformers import Gemma3ForCausalLM
 
@@ -63,90 +63,6 @@ def test_rows_and_bias_equal_forward_propagation(load, model_folder, kind, maske
     assert relative(graph.adjacency().toarray(), expected) < 1e-9
     computed = graph.column("computed").astype(bool)
     assert np.abs(graph.column("bias") - bias)[computed].max() < 1e-9 * np.abs(bias).max()
-
-
-def forward_mode(model, model_folder, graph, masked):
-    """Return the dense adjacency matrix (M, M) and bias (M,) of a graph's nodes from the independent reference."""
-    hf_model = Gemma3ForCausalLM.from_pretrained(model_folder, dtype=torch.float64).requires_grad_(False)
-    ids, order = prompt(), graph.order
-    layers, embed, final_scale, _ = run_frozen(hf_model, ids)
-    like = torch.zeros((), dtype=torch.float64)
-    skips = [model.transcoders.skip(index, like) for index in range(len(layers))]
-    embeds, injected, constant = sources(model, layers, embed, skips, graph, {0, *(masked or [])})
-    reads, final = propagate(layers, skips, embeds, injected)
-    columns = read_targets(model, graph, layers, reads, final, final_scale, hf_model)
-    bias_reads = propagate(layers, skips, torch.zeros_like(embed)[None], constant[None])
-    bias = read_targets(model, graph, layers, *bias_reads, final_scale, hf_model)[:, 0]
-    bias[: order.n_features] += encoder_bias(model, graph)
-    return columns.numpy(), bias.numpy()
-
-
-def sources(model, layers, embed, skips, graph, masked):
-    """Return the injections of every node in node order, and the constants, which are not nodes."""
-    order, (n_positions, width), n_layers = graph.order, embed.shape, len(layers)
-    injected = torch.zeros(order.n_nodes, n_layers, n_positions, width, dtype=torch.float64)
-    embeds = torch.zeros(order.n_nodes, n_positions, width, dtype=torch.float64)
-    constant = torch.zeros(n_layers, n_positions, width, dtype=torch.float64)
-    for node, (layer, position, feature) in enumerate(sites(graph)):
-        activation = float(graph.nodes["activation"][node].as_py())
-        for output, vector in decoder(model, layers, layer, position, feature):
-            injected[node, output, position] = activation * vector
-    for layer, frozen in enumerate(layers):
-        rest = frozen.mlp_out - injected[:, layer].sum(0)
-        if skips[layer] is not None:
-            rest = rest - frozen.mlp_in @ skips[layer]
-        b_dec = model.transcoders.output_bias(layer, embed)
-        for position in range(n_positions):
-            if position not in masked and b_dec is not None:
-                constant[layer, position] = b_dec
-            left = rest[position] - constant[layer, position]
-            if position == 0:
-                constant[layer, position] += left
-            else:
-                injected[order.errors.start + layer * n_positions + position, layer, position] = left
-    for position in range(n_positions):
-        embeds[order.tokens.start + position, position] = embed[position]
-    return embeds, injected, constant
-
-
-def sites(graph):
-    return list(
-        zip(
-            *(graph.column(n, -1)[graph.order.features].tolist() for n in ("layer", "position", "feature")), strict=True
-        )
-    )
-
-
-def decoder(model, layers, layer, position, feature):
-    """Return (output layer, vector per unit of activation) for every layer to which a feature writes."""
-    if model.transcoders.kind == "neurons":
-        down = model.weights._text.layers[layer].mlp.down_proj.weight[:, feature].double()
-        return [(layer, down * layers[layer].scale_mlp_out[position])]
-    rows = model.transcoders.tensors(layer).w_dec_FJD[feature].double()
-    return [(layer + j, row) for j, row in enumerate(rows)]
-
-
-def encoder_bias(model, graph):
-    if model.transcoders.kind == "neurons":
-        return 0.0
-    return torch.stack([model.transcoders.tensors(layer).b_enc_F[f].double() for layer, _, f in sites(graph)])
-
-
-def read_targets(model, graph, layers, reads, final, final_scale, hf_model):
-    """Return the dot product of every target with every injection, (M, S)."""
-    result = torch.zeros(graph.order.n_nodes, len(final), dtype=torch.float64)
-    for node, (layer, position, feature) in enumerate(sites(graph)):
-        if model.transcoders.kind == "neurons":
-            up = model.weights._text.layers[layer].mlp.up_proj.weight[feature].double()
-            column = layers[layer].gate_up[0][position, feature] * up
-        else:
-            column = model.transcoders.tensors(layer).w_enc_DF[:, feature].double()
-        result[node] = reads[layer][:, position] @ column
-    rows = hf_model.lm_head.weight.double()
-    for target in graph.info["targets"]:
-        row = rows[target["token_ids"][0]] - rows.mean(0)
-        result[target["node"]] = (final[:, -1] * final_scale[-1]) @ row
-    return result
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -68,6 +68,18 @@ class AttentionPattern:
         """Return the weighted sum of values (…, H, P, d) for every query, (…, H, queries, d)."""
         return torch.cat([pattern @ values_HPd[..., block.keys, :] for block, pattern in self.blocks], dim=-2)
 
+    def add_forward(self, head: int, first: int, values_QE: Tensor, out_QE: Tensor) -> None:
+        """Add to `out_QE` the weighted sums of a head's values, both at the Q positions first, first + 1, …"""
+        stop = first + len(out_QE)
+        for (queries, keys), pattern_Hqk in self.blocks:
+            inside = slice(max(queries.start, first), min(queries.stop, stop))
+            reach = slice(max(keys.start, first), min(keys.stop, stop))
+            if inside.start < inside.stop:
+                rows, columns = _shifted(inside, queries.start), _shifted(reach, keys.start)
+                out_QE[_shifted(inside, first)].addmm_(
+                    pattern_Hqk[head, rows, columns], values_QE[_shifted(reach, first)]
+                )
+
     def add_backward(self, head: int, grad_QE: Tensor, out_QE: Tensor) -> None:
         """Add to `out_QE` the gradient at the keys of a head, from `grad_QE` at the first Q queries."""
         reach = len(out_QE)
@@ -77,6 +89,11 @@ class AttentionPattern:
             n_queries, key_stop = min(queries.stop, reach) - queries.start, min(keys.stop, reach)
             back_kq = pattern_Hqk[head, :n_queries, : key_stop - keys.start].T
             out_QE[keys.start : key_stop].addmm_(back_kq, grad_QE[queries.start : queries.start + n_queries])
+
+
+def _shifted(positions: slice, start: int) -> slice:
+    """Return a range of positions counted from `start`."""
+    return slice(positions.start - start, positions.stop - start)
 
 
 NO_PATTERN = AttentionPattern([])  # of a pass that keeps no patterns

@@ -11,8 +11,9 @@ from cotrace.attribution.models.forward import ForwardPass, LayerCache
 from cotrace.attribution.models.gemma3 import Gemma3
 from cotrace.attribution.models.masking import MaskedPositions
 from cotrace.attribution.transcoders import LayerFeatures, Transcoders
-from cotrace.common.errors import warn
+from cotrace.common.errors import ArgumentError, warn
 from cotrace.common.progress import Progress
+from cotrace.graphs.nodes import Feature
 from cotrace.kernels.threads import spin_control
 
 from .decoder_table import DecoderTable
@@ -39,6 +40,17 @@ class ActiveFeatures:
         """Return the index of an active feature, or None if it is not active."""
         hit = (self.layer_N == layer) & (self.position_N == position) & (self.feature_N == feature)
         return int(hit.nonzero()[0]) if hit.any() else None
+
+    def require(self, feature: Feature) -> int:
+        """Return the index of a feature with one position. Raises ArgumentError if it is not active."""
+        assert isinstance(feature.position, int)
+        index = self.find(feature.layer, feature.position, feature.feature)
+        if index is None:
+            raise ArgumentError(
+                f"{feature} is not active in this prompt: `cotrace show` lists the active features of a graph, and "
+                "model.active_features(prompt) those of a prompt"
+            )
+        return index
 
     def table(self) -> pa.Table:
         """Return a table with the columns layer, position, feature (int32), activation and pre_activation."""

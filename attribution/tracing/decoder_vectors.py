@@ -45,6 +45,15 @@ class DecoderVectors:
             if start < end:
                 yield start, end, self._computed(start, end), 0
 
+    def of_features(self, position_n: Tensor, column_n: Tensor) -> tuple[Tensor, Tensor]:
+        """Return which of n features, given by position and column in the sweep, write here (n,), and their vectors."""
+        offset_P, start_P = (position_n.new_tensor(each) for each in (self.offsets, self.columns))
+        rank_n = column_n - start_P[position_n]
+        vector_n = offset_P[position_n] + rank_n
+        writes_n = (rank_n >= 0) & (vector_n < offset_P[position_n + 1])
+        found = vector_n[writes_n]
+        return writes_n, self._table_RD[self._row_E[found]] * self._scale_E[found, None]
+
     def _computed(self, first: int, stop: int) -> SourceVectors:
         before = self.offsets[first]
         offsets = [offset - before for offset in self.offsets[first : stop + 1]]

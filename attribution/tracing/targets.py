@@ -206,24 +206,33 @@ def likeliest_tokens(
 
 def _resolve(target: Target, weights: Gemma3, probability_V: Tensor) -> Target:
     """Return a target with its direction at the unembedding's input and, for a token, its probability as weight."""
+    directed = with_direction(target, weights)
+    if target.kind != "token":
+        return directed
+    probability = float(probability_V[target.token_ids[0]])
+    return replace(directed, probability=probability, weight=probability)
+
+
+def with_direction(target: Target, weights: Gemma3) -> Target:
+    """Return a target at the unembedding with its direction there: a token's is centred over the vocabulary."""
     if target.direction_D is not None:
         return replace(target, direction_D=target.direction_D.to(weights.device, weights.dtype))
     rows = weights.unembedding(torch.tensor(target.token_ids, device=weights.device))
-    if target.kind == "difference":
-        return replace(target, direction_D=rows[0] - rows[1])
-    probability = float(probability_V[target.token_ids[0]])
-    centred_D = rows[0] - weights.mean_unembedding_D
-    return replace(target, direction_D=centred_D, probability=probability, weight=probability)
+    return replace(target, direction_D=rows[0] - (rows[1] if len(rows) == 2 else weights.mean_unembedding_D))
+
+
+def unembedding_reads(replacement: LocalReplacementModel, targets: Sequence[Target]) -> tuple[Tensor, Tensor]:
+    """Return positions (T,) and read vectors (T, D) of targets at the final residual stream, through the frozen norm."""
+    position_T = torch.tensor([t.position for t in targets], dtype=torch.long, device=replacement.device)
+    if not targets:
+        return position_T, replacement.embedding_PD[:0]
+    directions_TD = torch.stack([t.direction_D for t in targets if t.direction_D is not None])
+    scale_T = replacement.final_rms_P[position_T]
+    return position_T, directions_TD * replacement.weights.final_norm_D * scale_T[:, None]
 
 
 def _find_feature(target: Target, features: ActiveFeatures) -> Target:
     feature = target.feature
     assert feature is not None
     assert isinstance(feature.position, int)
-    index = features.find(feature.layer, feature.position, feature.feature)
-    if index is None:
-        raise ArgumentError(
-            f"{feature} is not active in this prompt: `cotrace show` lists the active features of a graph, and "
-            "model.active_features(prompt) those of a prompt"
-        )
-    return replace(target, feature_index=index, position=feature.position)
+    return replace(target, feature_index=features.require(feature), position=feature.position)

@@ -23,7 +23,7 @@ from .replacement import LocalReplacementModel
 from .row_cache import CachedRows, RowCache
 from .row_selection import RowSelection
 from .sweep import DenseRows, SourceColumns, compute_rows
-from .targets import Target
+from .targets import Target, unembedding_reads
 
 
 def trace(
@@ -57,7 +57,7 @@ def trace(
     with Workers(plan.batch_size.n_workers) as workers, progress.phase("computing rows", order.n_features) as step:
         builder = RowBuilder(replacement, order, selection, cached, workers)
         # 2. Rows of targets at the unembedding.
-        builder.add_targets(_unembedding_reads(replacement, added), plan.batch_size)
+        builder.add_targets(unembedding_reads(replacement, added), plan.batch_size)
         # 3. Rows of features, from the last layer to the first.
         for layer in reversed(range(replacement.n_layers)):
             builder.add_layer(layer, plan.batch_size, step)
@@ -163,13 +163,3 @@ def _node_order(replacement: LocalReplacementModel, n_added: int) -> NodeOrder:
     """Return the order of the nodes of a prompt's graph, with an error node at every layer and position."""
     n_positions = replacement.n_positions
     return NodeOrder(len(replacement.features), replacement.n_layers * n_positions, n_positions, n_added)
-
-
-def _unembedding_reads(replacement: LocalReplacementModel, targets: list[Target]) -> tuple[Tensor, Tensor]:
-    """Return positions (T,) and read vectors (T, D) of targets at the final residual stream, through the frozen norm."""
-    position_T = torch.tensor([t.position for t in targets], dtype=torch.long, device=replacement.device)
-    if not targets:
-        return position_T, replacement.embedding_PD[:0]
-    directions_TD = torch.stack([t.direction_D for t in targets if t.direction_D is not None])
-    scale_T = replacement.final_rms_P[position_T]
-    return position_T, directions_TD * replacement.weights.final_norm_D * scale_T[:, None]

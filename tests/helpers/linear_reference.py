@@ -89,7 +89,7 @@ def propagate(
     resid, reads = embed, []
     for index, layer in enumerate(layers):
         x = resid * layer.scale_in
-        resid = resid + sum(p @ x @ vo for p, vo in layer.attention) * layer.scale_out
+        resid = resid + sum((p @ x @ vo for p, vo in layer.attention), torch.zeros_like(x)) * layer.scale_out
         read = resid * layer.scale_mlp
         reads.append(read)
         resid = resid + injected[:, index]
