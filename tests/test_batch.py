@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -17,6 +16,8 @@ import pyarrow.parquet as parquet
 import pytest
 import torch
 import typer
+from helpers import cli
+from helpers.processes import Fork
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_checkpoints import write_tokenizer
@@ -468,22 +469,15 @@ def test_two_processes_do_not_share_a_folder(tmp_path):
 
 @pytest.fixture(scope="module")
 def command(folder):
-    """Return a function that runs the command that traces a file into a folder."""
+    """Return a function that returns the command that traces a file into a folder."""
 
     def arguments(file, out, *more):
         return [
-            *(sys.executable, "-c", "from cotrace.cli.app import main; main()", "trace", "--prompts", str(file)),
-            *("--out", str(out), "--model", str(folder), "--transcoders", "neurons:2", "--device", "cpu", *more),
+            *("trace", "--prompts", str(file), "--out", str(out)),
+            *("--model", str(folder), "--transcoders", "neurons:2", "--device", "cpu", *more),
         ]
 
     return arguments
-
-
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}  # tiny prompts are slower on several threads
-
-
-def run(command):
-    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **ONE_THREAD})
 
 
 def test_the_same_command_resumes_after_any_interruption(command, tmp_path):
@@ -494,7 +488,7 @@ def test_the_same_command_resumes_after_any_interruption(command, tmp_path):
         assert error == ("cancelled; no file is incomplete\n" if status == 130 else "")
         assert all(cotrace.open(path).order.n_nodes for path in out.rglob("*.arrow"))
     done = len(by_status(out)["done"])
-    ended = run(command(file, out))
+    ended = cli.run(*command(file, out))
     assert ended.returncode == 1
     assert ended.stdout.startswith(f"traced {40 - done}, skipped {done} finished earlier, failed 1;")
     assert by_status(out) == {"done": {*prompts}, "failed": {"bad"}}
@@ -506,16 +500,13 @@ def test_the_same_command_resumes_after_any_interruption(command, tmp_path):
 def stop_after(arguments, out, stop, status, n_more=3):
     """Start a command, stop it after this many more prompts, and return its output."""
     before = len(records(out)) if out.exists() else 0
-    restore = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731
-    environment = {**os.environ, **ONE_THREAD}
-    running = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, preexec_fn=restore, env=environment)
-    path = out / "_prompts.jsonl"
-    while running.poll() is None and (not path.exists() or path.read_bytes().count(b"\n") < before + n_more):
+    running, path = Fork(cli.main, *arguments), out / "_prompts.jsonl"
+    while running.is_running() and (not path.exists() or path.read_bytes().count(b"\n") < before + n_more):
         time.sleep(0.005)
     running.send_signal(stop)
-    error = running.communicate(timeout=60)[1]
-    assert running.returncode == status, error
-    return error
+    done = running.finish(timeout=60)
+    assert done.returncode == status, done.stderr
+    return done.stderr
 
 
 # --- Ray ----------------------------------------------------------------------------------------
@@ -532,7 +523,7 @@ def ray():
 def test_workers_give_what_one_process_gives(ray, command, model, tmp_path, monkeypatch, capsys):
     file = write_lines(tmp_path / "p.jsonl", [*rows(GOOD), {"id": "bad", "prompt": ""}])
     arguments = command(file, tmp_path / "out", "--workers", "2", "--full")
-    monkeypatch.setattr(sys, "argv", ["cotrace", *arguments[3:]])
+    monkeypatch.setattr(sys, "argv", ["cotrace", *arguments])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 1

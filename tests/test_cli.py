@@ -9,10 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers import cli
 from helpers.cli import MODEL, REFERENCE, run
+from helpers.processes import Fork
 
 import cotrace
-from cotrace import Feature
+from cotrace import Feature, loading
 from cotrace.cli.app import main
 from cotrace.cli.evaluate import evaluate as evaluate_command
 from cotrace.cli.output_paths import file_stem
@@ -184,32 +186,21 @@ def test_the_prompts_own_tokens_as_targets(tmp_path, prompt):
     assert [target["token_ids"] for target in circuit.info["targets"]] == [[t] for t in circuit.info["token_ids"][2:4]]
 
 
-LOADING_LEAVES_A_MARK = """
-import pathlib, sys
-import cotrace.loading as loading
-from cotrace.cli.app import main
-
-mark, find_source = pathlib.Path(sys.argv.pop()), loading.find_source
-loading.find_source = lambda *arguments: (mark.touch(), find_source(*arguments))[1]
-main()
-"""
+def trace_and_mark_loading(mark, out):
+    find_source = loading.find_source
+    loading.find_source = lambda *arguments: (mark.touch(), find_source(*arguments))[1]
+    cli.main("trace", "x", *MODEL, "--out", str(out))
 
 
 def test_ctrl_c_prints_one_line_and_leaves_no_files(tmp_path):
     out, mark = tmp_path / "out", tmp_path / "loading"
-    command = [sys.executable, "-c", LOADING_LEAVES_A_MARK, "trace", "x", *MODEL, "--out", str(out), str(mark)]
-    running = subprocess.Popen(
-        command,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    while not mark.exists() and running.poll() is None:
+    running = Fork(trace_and_mark_loading, mark, out)
+    while not mark.exists() and running.is_running():
         time.sleep(0.01)
     running.send_signal(signal.SIGINT)
-    error = running.communicate(timeout=60)[1]
-    assert running.returncode == 130
-    assert error == "cancelled; no file is incomplete\n"
+    done = running.finish(timeout=60)
+    assert done.returncode == 130
+    assert done.stderr == "cancelled; no file is incomplete\n"
     assert not out.exists()
 
 
@@ -308,8 +299,10 @@ def test_a_command_that_fails_leaves_no_folder(arguments, command, tmp_path):
 
 
 def test_star_imports_do_not_replace_the_built_in_open():
-    code = "import builtins; from cotrace import *; print(open is builtins.open, Feature)"
-    assert subprocess.check_output([sys.executable, "-c", code], text=True).startswith("True <class")
+    names = {}
+    exec("from cotrace import *", names)
+    assert "open" not in names
+    assert names["Feature"] is Feature
 
 
 def test_public_names_are_listed_and_importable():

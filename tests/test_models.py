@@ -3,15 +3,13 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import pytest
 import tiny
 import torch
 import transformers
+from helpers import processes
 from safetensors.torch import load_file
 from tiny_checkpoints import edit, edit_config, truncate, write_multimodal, write_tokenizer
 from transformers import AutoModelForCausalLM, Gemma3ForCausalLM
@@ -342,22 +340,20 @@ def test_a_folder_left_without_its_notice_is_converted_again(conversion, tmp_pat
     assert len(conversion) == 2
 
 
+def die_in_a_conversion(path):
+    def die(path, folder):
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        os._exit(9)
+
+    gguf._convert_gguf = die
+    find_model(path)
+
+
 def test_a_killed_conversion_leaves_no_usable_folder(conversion, tmp_path):
     """The process dies after the weights are written: the next call converts again."""
     path = write_file(tmp_path / "models")
-    script = """
-        import os, sys
-        from cotrace.attribution.models import gguf
-        from cotrace.attribution.models.model_source import find_model
-        def die(path, folder):
-            folder.mkdir()
-            (folder / "config.json").write_text("{}")
-            os._exit(9)
-        gguf._convert_gguf = die
-        find_model(sys.argv[1])
-    """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script), str(path)], env=os.environ, check=False)
-    assert done.returncode == 9
+    assert processes.run(die_in_a_conversion, path).returncode == 9
     assert all(name.startswith(".unfinished-") for name in left_over(tmp_path))
     assert load(path).logits(PROMPT).isfinite().all()
     assert len(conversion) == 1

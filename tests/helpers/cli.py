@@ -1,21 +1,23 @@
 """Run the command line in a separate process, on the reference model."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
+from subprocess import CompletedProcess
+
+from helpers import processes
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 MODEL = ["--model", str(REFERENCE / "model"), "--device", "cpu"]
 
 
-def run(*arguments, input=None, program="-c", **environment):
+def run(*arguments, input="", **environment) -> CompletedProcess:
     """Run `cotrace ARGUMENTS` in another process and return what it printed and its exit status."""
-    command = [
-        sys.executable,
-        "-c",
-        f"import sys; sys.argv[0] = {program!r}; from cotrace.cli.app import main; main()",
-        *map(str, arguments),
-    ]
-    environment = {**os.environ, **environment}
-    return subprocess.run(command, capture_output=True, text=True, input=input, env=environment, check=False)
+    return processes.run(main, *map(str, arguments), input=input, **environment)
+
+
+def main(*arguments: str) -> None:
+    """Run `cotrace ARGUMENTS` in this process, which it ends."""
+    from cotrace.cli import app
+
+    sys.argv = ["cotrace", *arguments]
+    app.main()
