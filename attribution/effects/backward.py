@@ -8,44 +8,23 @@ themselves (docs/effects.md).
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from cotrace.attribution.models.forward import FrozenLayer
 from cotrace.attribution.tracing.replacement import LocalReplacementModel
-from cotrace.attribution.tracing.sweep import FrozenLayers
 from cotrace.kernels.edge_rows import edge_rows, position_rows
 
+from .blocks import BLOCK_POSITIONS, ColumnLayout, EffectColumns
 from .config import EffectsConfig
+from .frozen import FrozenBlocks
 from .layers import FeatureReads, RespondingLayers
 from .run import Run
 
 
-class EffectColumns(NamedTuple):
-    """K columns of a backward pass.
-
-    Attributes:
-        layers: the layer before whose MLP each target is read; L is the unembedding.
-        position_K: the position where it is read.
-        read_KD: the gradient of its value with respect to the residual stream there.
-        open_KP: False at the positions that paths must avoid; None without cuts.
-    """
-
-    layers: Sequence[int]
-    position_K: Tensor
-    read_KD: Tensor
-    open_KP: Tensor | None = None
-
-    def __repr__(self) -> str:
-        return f"<EffectColumns: {len(self.layers)}>"
-
-
 class EffectRows(NamedTuple):
-    """Effects on K targets, of N features, L x P error nodes, P tokens and all constants together."""
+    """Effects on K targets, of features, error nodes and tokens in node order, and of all constants together."""
 
-    feature_KN: Tensor
-    error_KLP: Tensor
-    token_KP: Tensor
+    effect_KM: Tensor
     bias_K: Tensor
 
 
@@ -74,83 +53,125 @@ class EffectSweep:
 
     def effects(self, columns: EffectColumns) -> EffectRows:
         """Return the effects of all nodes on the targets of some columns."""
-        sweep = _Columns(self, columns)
-        grad_PKD = sweep.down()
-        (token_PK,) = position_rows(grad_PKD, self.replacement.embedding_PD[None, : sweep.n_positions])
-        return sweep.in_node_order(token_PK)
+        sweep = _Pass(self, columns)
+        return sweep.in_node_order(sweep.down())
 
     def embedding_gradients(self, columns: EffectColumns) -> Tensor:
-        """Return the gradients of the targets with respect to the embeddings, (P', K, D), up to the last target."""
-        return _Columns(self, columns).down()
+        """Return the gradients of the targets with respect to the embeddings, (P, K, D)."""
+        sweep = _Pass(self, columns)
+        return sweep.at_all_positions(sweep.down())
+
+    def layout(self, columns: EffectColumns) -> ColumnLayout:
+        """Return blocks of positions for some columns; one block of all where a layer responds as a whole."""
+        n_positions, device = self.replacement.n_positions, self.replacement.device.type
+        size = BLOCK_POSITIONS[device] if self.config.freeze == "all" else n_positions
+        return ColumnLayout(columns, n_positions, size)
 
 
-class _Columns:
-    """One pass of K gradients down the layers, with the effects found so far."""
+class _Pass:
+    """One pass of K gradients down the layers, with the effects found so far. Columns are in the order of the layout."""
 
     def __init__(self, sweep: EffectSweep, columns: EffectColumns):
         self.sweep, self.columns, self.replacement = sweep, columns, sweep.replacement
         replacement, n_columns, like = sweep.replacement, len(columns.layers), columns.read_KD
-        self.n_positions = int(columns.position_K.max()) + 1  # later positions cannot reach a target
-        self.feature_KC = like.new_zeros(n_columns, int(replacement.first_column_LP[-1, self.n_positions - 1]))
-        self.error_LPK = like.new_zeros(replacement.n_layers, self.n_positions, n_columns)
-        self.bias_K = like.new_zeros(n_columns)
-        self.responding = RespondingLayers(replacement.weights, sweep.run, sweep.frozen, self.n_positions)
-        self.frozen = None if sweep.config.mlps_respond else FrozenLayers(replacement, self.n_positions, n_columns)
+        self.layout = sweep.layout(columns)
+        blocks, n_positions = self.layout.blocks, replacement.n_positions
+        self.feature_KC = like.new_zeros(n_columns, len(replacement.features))
+        self.error_LPK = like.new_zeros(replacement.n_layers, n_positions, n_columns)
+        self.bias_BK = like.new_zeros(len(blocks), n_columns)
+        self.responding = RespondingLayers(replacement.weights, sweep.run, sweep.frozen, blocks[-1].stop)
+        self.frozen = None if sweep.config.mlps_respond else FrozenBlocks(replacement, self.layout)
 
-    def down(self) -> Tensor:
-        """Pass the gradients down; return those with respect to the embeddings, (P, K, D)."""
-        config, n_layers = self.sweep.config, self.replacement.n_layers
-        grad_PKD = self.columns.read_KD.new_zeros(self.n_positions, *self.columns.read_KD.shape)
-        self._add_targets(n_layers, grad_PKD)
+    def down(self) -> list[Tensor]:
+        """Pass the gradients down; return those with respect to the embeddings, (P', K', D) for each block."""
+        config, n_layers, like = self.sweep.config, self.replacement.n_layers, self.columns.read_KD
+        grads = [like.new_zeros(b.stop - b.start, b.n_columns, like.shape[1]) for b in self.layout.blocks]
+        self._add_targets(n_layers, grads)
         for layer in reversed(range(n_layers)):
             # 1. Effects of what is written here; those of the layer's own features are then complete.
-            self._collect(layer, grad_PKD)
+            self._collect(layer, grads)
             # 2. Through the features and the affine skip, or through the model's own MLP.
-            if self.frozen is None:
-                self.responding.through_mlp(layer, grad_PKD)
-            else:
-                self.frozen.through_skip(layer, grad_PKD)
-                self.bias_K += self.sweep.reads.through(layer, self.feature_KC, grad_PKD)
+            self._through_mlp(layer, grads)
             # 3. Targets that are features of this layer.
-            self._add_targets(layer, grad_PKD)
+            self._add_targets(layer, grads)
             # 4. Through the attention.
             if self.frozen is None or config.attention_responds:
-                self.responding.through_attention(layer, grad_PKD)
+                self.responding.through_attention(layer, grads[0])
             else:
-                self.frozen.through_attention(layer, grad_PKD)
-            self._cut(grad_PKD)
-        return grad_PKD
+                self.frozen.through_attention(layer, grads)
+            # 5. Paths at the positions that are avoided end.
+            for block, grad_PKD in zip(self.layout.blocks, grads, strict=True):
+                if block.closed is not None:
+                    grad_PKD[block.closed] = 0
+        return grads
 
-    def in_node_order(self, token_PK: Tensor) -> EffectRows:
-        """Return the effects, with zeros at positions after the last target."""
-        replacement, missing = self.replacement, self.replacement.n_positions - self.n_positions
-        column_N = replacement.column_N
-        reached_N = replacement.features.position_N < self.n_positions
-        feature_KN = self.feature_KC.new_zeros(len(self.feature_KC), len(column_N))
-        feature_KN[:, reached_N] = self.feature_KC[:, column_N[reached_N]]
-        pad = torch.nn.functional.pad
-        return EffectRows(
-            feature_KN, pad(self.error_LPK.permute(2, 0, 1), (0, missing)), pad(token_PK.T, (0, missing)), self.bias_K
-        )
+    def in_node_order(self, grads: list[Tensor]) -> EffectRows:
+        """Return the effects of all nodes, given the gradients with respect to the embeddings."""
+        replacement, (n_columns, n_features) = self.replacement, self.feature_KC.shape
+        token_PK = self.feature_KC.new_zeros(replacement.n_positions, n_columns)
+        for block, grad_PKD in zip(self.layout.blocks, grads, strict=True):
+            here = slice(block.start, block.stop)
+            (token_PK[here, : block.n_columns],) = position_rows(grad_PKD, replacement.embedding_PD[None, here])
+        self._follow(token_PK)
+        place_K, column_N = self.layout.place_K, replacement.column_N
+        effect_KM = token_PK.new_empty(n_columns, n_features + self.error_LPK[..., 0].numel() + len(token_PK))
+        effect_KM[:, :n_features] = self.feature_KC[place_K[:, None], column_N]
+        effect_KM[:, n_features : -len(token_PK)] = self.error_LPK.flatten(0, 1)[:, place_K].T
+        effect_KM[:, -len(token_PK) :] = token_PK[:, place_K].T
+        return EffectRows(effect_KM, self.bias_BK.sum(0)[place_K])
 
-    def _add_targets(self, layer: int, grad_PKD: Tensor) -> None:
-        chosen = [k for k, own in enumerate(self.columns.layers) if own == layer]
-        if chosen:
-            grad_PKD[self.columns.position_K[chosen], chosen] += self.columns.read_KD[chosen]
+    def at_all_positions(self, grads: list[Tensor]) -> Tensor:
+        """Return the gradients of all blocks in one tensor, (P, K, D)."""
+        like = self.columns.read_KD
+        grad_PKD = like.new_zeros(self.replacement.n_positions, *like.shape)
+        for block, here_PKD in zip(self.layout.blocks, grads, strict=True):
+            grad_PKD[block.start : block.stop, : block.n_columns] = here_PKD
+        for place, leader, b in self.layout.followed:
+            grad_PKD[b * self.layout.size :, place] = grad_PKD[b * self.layout.size :, leader]
+        return grad_PKD[:, self.layout.place_K]
 
-    def _collect(self, layer: int, grad_PKD: Tensor) -> None:
+    def _follow(self, token_PK: Tensor) -> None:
+        """Copy the effects of later blocks to the columns that start below them."""
+        first_column_P = self.replacement.first_column_LP[0].tolist()
+        for place, leader, b in self.layout.followed:
+            position = b * self.layout.size
+            if position < len(first_column_P):
+                column = first_column_P[position]
+                self.feature_KC[place, column:] = self.feature_KC[leader, column:]
+                self.error_LPK[:, position:, place] = self.error_LPK[:, position:, leader]
+                token_PK[position:, place] = token_PK[position:, leader]
+                self.bias_BK[b:, place] = self.bias_BK[b:, leader]
+
+    def _add_targets(self, layer: int, grads: list[Tensor]) -> None:
+        for b, (block, grad_PKD) in enumerate(zip(self.layout.blocks, grads, strict=True)):
+            columns, places = self.layout.starts(b, layer)
+            if columns:
+                grad_PKD[self.columns.position_K[columns] - block.start, places] += self.columns.read_KD[columns]
+
+    def _through_mlp(self, layer: int, grads: list[Tensor]) -> None:
+        """Add the path through a layer's MLP, or through the features and the affine skip that replace it."""
+        if self.frozen is None:
+            self.responding.through_mlp(layer, grads[0])
+            return
+        for b, (block, grad_PKD) in enumerate(zip(self.layout.blocks, grads, strict=True)):
+            self.frozen.through_skip(layer, block, grad_PKD)
+            feature_KC = self.feature_KC[: block.n_columns]
+            self.bias_BK[b, : block.n_columns] += self.sweep.reads.through(layer, block, feature_KC, grad_PKD)
+
+    def _collect(self, layer: int, grads: list[Tensor]) -> None:
         """Add the effects of the source vectors, error nodes and constants at one layer's MLP output."""
-        replacement, n_positions = self.replacement, self.n_positions
-        source_PKD = grad_PKD
+        replacement, blocks = self.replacement, self.layout.blocks
+        sources = grads
         if self.sweep.neurons and self.sweep.config.mlps_respond:
-            source_PKD = self.responding.neuron_gradients(layer, grad_PKD)
-        for start, stop, vectors, group in replacement.decoder_vectors[layer].chunks(n_positions):
-            edge_rows(source_PKD[start:stop], group, vectors, self.feature_KC)
-        error_PK, constant_PK = position_rows(grad_PKD, replacement.rest_LKPD[layer, :, :n_positions])
-        self.error_LPK[layer] = error_PK
-        self.bias_K += constant_PK.sum(0)
-
-    def _cut(self, grad_PKD: Tensor) -> None:
-        """Set gradients to zero at the positions that paths must avoid."""
-        if self.columns.open_KP is not None:
-            grad_PKD *= self.columns.open_KP.T[: self.n_positions, :, None]
+            sources = [self.responding.neuron_gradients(layer, grads[0])]
+        for start, stop, vectors, group in replacement.decoder_vectors[layer].chunks(blocks[-1].stop):
+            for block, source_PKD in zip(blocks, sources, strict=True):
+                first, last = max(start, block.start), min(stop, block.stop)
+                if first < last:
+                    here_QKD = source_PKD[first - block.start : last - block.start]
+                    edge_rows(here_QKD, group + first - start, vectors, self.feature_KC[: block.n_columns])
+        for b, (block, grad_PKD) in enumerate(zip(blocks, grads, strict=True)):
+            here, n_columns = slice(block.start, block.stop), block.n_columns
+            error_PK, constant_PK = position_rows(grad_PKD, replacement.rest_LKPD[layer, :, here])
+            self.error_LPK[layer, here, :n_columns] = error_PK
+            self.bias_BK[b, :n_columns] += constant_PK.sum(0)

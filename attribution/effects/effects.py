@@ -14,7 +14,8 @@ from cotrace.attribution.tracing.replacement import LocalReplacementModel
 from cotrace.attribution.tracing.targets import Target
 from cotrace.graphs.nodes import ErrorNode, Feature
 
-from .backward import EffectColumns, EffectRows, EffectSweep
+from .backward import EffectSweep
+from .blocks import EffectColumns
 from .config import EffectsConfig
 from .layers import RespondingLayers
 from .run import ReplacedMLPs, Run, frozen_layers, run_layers, without_patterns
@@ -110,9 +111,21 @@ class EffectSource:
         value_K, read_KD = values.read(RespondingLayers(self.weights, self.run, frozen, replacement.n_positions))
         own_bias_K = _own_biases(replacement, targets)
         columns = EffectColumns(values.layers, values.position_K, read_KD, open_KP)
-        rows = [_in_one_row(sweep.effects(part)) for part in split_columns(columns, columns_at_once)]
-        effect_KM, bias_K = (np.concatenate(column) for column in zip(*rows, strict=True))
+        effect_KM, bias_K = _in_passes(sweep, columns, columns_at_once)
         return NodeEffects(effect_KM, bias_K + own_bias_K, value_K.double().cpu().numpy() + own_bias_K)
+
+
+def _in_passes(sweep: EffectSweep, columns: EffectColumns, at_once: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the effects of all nodes (K, M) and of constants (K,)."""
+    effect_KM, bias_K = None, np.empty(len(columns.layers))
+    for chosen in split_columns(columns, at_once):
+        rows = sweep.effects(columns.part(chosen))
+        found_kM = rows.effect_KM.cpu().numpy()
+        if effect_KM is None:
+            effect_KM = np.empty((len(bias_K), found_kM.shape[1]), found_kM.dtype)
+        effect_KM[chosen], bias_K[chosen] = found_kM, rows.bias_K.double().cpu().numpy()
+    assert effect_KM is not None
+    return effect_KM, bias_K
 
 
 def _own_biases(replacement: LocalReplacementModel, targets: Sequence[Target]) -> np.ndarray:
@@ -121,16 +134,8 @@ def _own_biases(replacement: LocalReplacementModel, targets: Sequence[Target]) -
     return np.array([0.0 if t.feature_index is None else float(bias_N[t.feature_index]) for t in targets])
 
 
-def split_columns(columns: EffectColumns, at_once: int | None) -> Iterator[EffectColumns]:
-    """Yield the columns in parts."""
-    n = len(columns.layers)
-    for start in range(0, n, at_once or max(1, n)):
-        part = slice(start, start + (at_once or n))
-        open_KP = None if columns.open_KP is None else columns.open_KP[part]
-        yield EffectColumns(columns.layers[part], columns.position_K[part], columns.read_KD[part], open_KP)
-
-
-def _in_one_row(rows: EffectRows) -> tuple[np.ndarray, np.ndarray]:
-    """Return effects in node order (K, M), and those of constants (K,)."""
-    effect_KM = torch.cat([rows.feature_KN, rows.error_KLP.flatten(1), rows.token_KP], dim=1)
-    return effect_KM.cpu().numpy(), rows.bias_K.double().cpu().numpy()
+def split_columns(columns: EffectColumns, at_once: int | None) -> Iterator[list[int]]:
+    """Yield the columns of each pass, ordered by position: a pass reaches as far as its last target."""
+    order = torch.argsort(columns.position_K, stable=True).tolist()
+    for start in range(0, len(order), at_once or max(1, len(order))):
+        yield order[start : start + (at_once or len(order))]

@@ -17,7 +17,8 @@ from cotrace.attribution.models.gemma3 import LayerWeights
 from cotrace.attribution.tracing.targets import Target
 from cotrace.graphs.nodes import ErrorNode, Feature
 
-from .backward import EffectColumns, EffectSweep
+from .backward import EffectSweep
+from .blocks import EffectColumns
 from .config import EffectsConfig
 from .effects import EffectSource, split_columns
 from .layers import RESPONSE_BYTES, RespondingLayers
@@ -104,12 +105,10 @@ class _InputPath:
         sweep = EffectSweep(self.source.replacement, run, self.frozen, self.config, self.source.transcoders.part_of_mlp)
         read_KD = self.readers.read(self._layers(run))[1]
         columns = EffectColumns(self.readers.layers, self.readers.position_K, read_KD, self.open_KP)
-        n_positions = self.source.replacement.n_positions
-        parts = []
-        for part in split_columns(columns, self.at_once):
-            grad_PKD = sweep.embedding_gradients(part)
-            parts.append(torch.nn.functional.pad(grad_PKD, (0, 0, 0, 0, 0, n_positions - len(grad_PKD))))
-        return torch.cat(parts, dim=1)
+        grad_PKD = read_KD.new_empty(self.source.replacement.n_positions, *read_KD.shape)
+        for chosen in split_columns(columns, self.at_once):
+            grad_PKD[:, chosen] = sweep.embedding_gradients(columns.part(chosen))
+        return grad_PKD
 
     def _layers(self, run: Run) -> RespondingLayers:
         return RespondingLayers(self.source.weights, run, self.frozen, self.source.replacement.n_positions)

@@ -14,6 +14,7 @@ from cotrace.attribution.models.gemma3 import Gemma3
 from cotrace.attribution.tracing.replacement import LocalReplacementModel
 from cotrace.kernels.edge_rows import SourceVectors, add_source_vectors
 
+from .blocks import PositionBlock
 from .run import Run
 
 RESPONSE_BYTES = 2**29  # of the gradients of columns that pass an attention or MLP together
@@ -29,24 +30,28 @@ class FeatureReads:
             features.layer_N, torch.arange(n_layers + 1, device=features.layer_N.device)
         ).tolist()
 
-    def through(self, layer: int, feature_KC: Tensor, grad_PKD: Tensor) -> Tensor:
-        """Add the paths through a layer's features, given their effects by column of the sweep; return those of their
-        encoder biases, (K,).
+    def through(self, layer: int, block: PositionBlock, feature_KC: Tensor, grad_PKD: Tensor) -> Tensor:
+        """Add the paths through a layer's features in a block; return those of their encoder biases, (K,).
 
         An active feature equals its pre-activation, so that its gradient is its effect over its activation.
+
+        Args:
+            layer: the layer.
+            block: positions and columns.
+            feature_KC: effects of features on these columns, by column of the sweep.
+            grad_PKD: gradients at these positions.
         """
-        replacement, n_positions = self.replacement, len(grad_PKD)
-        features = replacement.features
+        replacement, features = self.replacement, self.replacement.features
         first, stop = self._bounds[layer : layer + 2]
-        stop = first + int(torch.searchsorted(features.position_N[first:stop].contiguous(), n_positions))
-        index_n = torch.arange(first, stop, device=features.layer_N.device)
-        inverse_n = 1 / features.activation_N[first:stop]
+        edges = torch.arange(block.start, block.stop + 1, device=features.position_N.device)
+        offsets = torch.searchsorted(features.position_N[first:stop].contiguous(), edges)
+        index_n = torch.arange(first + int(offsets[0]), first + int(offsets[-1]), device=edges.device)
+        inverse_n = 1 / features.activation_N[index_n]
         vectors_nD = replacement.read_vectors(layer, index_n).mul_(inverse_n[:, None])
-        counts_P = torch.bincount(features.position_N[first:stop], minlength=n_positions)
-        offsets = [0, *counts_P.cumsum(0).tolist()]
-        columns = replacement.first_column_LP[layer, :n_positions].tolist()
-        add_source_vectors(feature_KC, 0, SourceVectors(vectors_nD, offsets, columns), grad_PKD)
-        return feature_KC[:, replacement.column_N[first:stop]] @ (features.bias_N[first:stop] * inverse_n)
+        columns = replacement.first_column_LP[layer, block.start : block.stop].tolist()
+        reads = SourceVectors(vectors_nD, (offsets - offsets[0]).tolist(), columns)
+        add_source_vectors(feature_KC, 0, reads, grad_PKD)
+        return feature_KC[:, replacement.column_N[index_n]] @ (features.bias_N[index_n] * inverse_n)
 
 
 class RespondingLayers:

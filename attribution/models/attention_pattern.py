@@ -64,6 +64,18 @@ class AttentionPattern:
                 rows_HTP[:, inside, keys.start : stop] = rows_Hqk
         return rows_HTP
 
+    def of_queries(self, start: int, stop: int, window: int | None) -> Iterator[PatternBlock]:
+        """Yield the probabilities of some queries, without the keys that none of them attends to."""
+        for (queries, keys), pattern_Hqk in self.blocks:
+            first, last = max(start, queries.start), min(stop, queries.stop)
+            if first < last:
+                inside = QueryBlock(
+                    slice(first, last), slice(0 if window is None else max(0, first - window + 1), last)
+                )
+                here_q = slice(first - queries.start, last - queries.start)
+                here_k = slice(inside.keys.start - keys.start, last - keys.start)
+                yield PatternBlock(inside, pattern_Hqk[:, here_q, here_k])
+
     def forward(self, values_HPd: Tensor) -> Tensor:
         """Return the weighted sum of values (…, H, P, d) for every query, (…, H, queries, d)."""
         return torch.cat([pattern @ values_HPd[..., block.keys, :] for block, pattern in self.blocks], dim=-2)
