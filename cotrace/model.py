@@ -1,12 +1,19 @@
 """`Model`: a Gemma 3 with transcoders, whose computations can be traced, edited and validated."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Literal
 
 import pyarrow as pa
 import torch
 from torch import Tensor
 
+from cotrace.attribution.effects.baseline import MEAN, baseline_embeddings
+from cotrace.attribution.effects.compute import EffectRequest, check_nodes, compute_effects
+from cotrace.attribution.effects.config import EffectFreeze, EffectsConfig, Integrate
+from cotrace.attribution.effects.cuts import check_cuts, parse_cuts, parse_segments
+from cotrace.attribution.effects.effects import EffectSource
+from cotrace.attribution.effects.plan import plan_effects
 from cotrace.attribution.interventions.config import Errors, Freeze, InterventionConfig, SamplingConfig
 from cotrace.attribution.interventions.context import PromptContext
 from cotrace.attribution.interventions.edits import ErrorNode, Feature, Intervention, Supernode, Token
@@ -34,13 +41,15 @@ from cotrace.attribution.tracing.trace import trace
 from cotrace.attribution.transcoders import Transcoders
 from cotrace.attribution.validation.config import ValidationConfig
 from cotrace.attribution.validation.record import validate
+from cotrace.common.errors import ArgumentError
 from cotrace.common.progress import Progress
 from cotrace.graphs import Graph
+from cotrace.graphs.effect_table import Effects
 from cotrace.graphs.annotations import NodeName, groups_inside
 
 from .metadata import check_same_model, describe_model, describe_trace
 from .pairing import EditedPrompt, pair, require_single
-from .types import PromptLike, TargetLike
+from .types import PromptLike, TargetsLike
 
 
 class Model:
@@ -111,7 +120,7 @@ class Model:
     def trace(
         self,
         prompt: PromptLike,
-        targets: Sequence[TargetLike] | Literal["next"] | None = None,
+        targets: TargetsLike = None,
         *,
         position: int | Sequence[int] = TraceConfig.position,
         max_targets: int = TraceConfig.max_targets,
@@ -130,6 +139,7 @@ class Model:
             prompt: a text, token ids (list or 1-D tensor), or a chat (list of {"role": …, "content": …}).
             targets: what the graph explains: tokens (by text or id), pairs of tokens (the difference of two logits),
                 directions (D,) at the unembedding's input, or `Feature(layer, feature, position)` with one position.
+                A mapping gives each position its own list.
                 "next" takes the token that follows in the prompt itself, with equal weights. None takes the likeliest
                 next tokens, at most `max_targets` of them, until they hold `target_mass` of the probability.
             position: position at which targets are read, or several; negative positions count from the end. The targets
@@ -179,7 +189,7 @@ class Model:
     def plan(
         self,
         prompt: PromptLike,
-        targets: Sequence[TargetLike] | Literal["next"] | None = None,
+        targets: TargetsLike = None,
         *,
         position: int | Sequence[int] = TraceConfig.position,
         max_targets: int = TraceConfig.max_targets,
@@ -208,6 +218,112 @@ class Model:
             memory,
         )
         return self._prepare_trace(prompt, targets, config, Progress(progress))[2]
+
+    @torch.no_grad()
+    @out_of_memory("shorten the prompt, give fewer targets or cuts, or set memory=")
+    def effects(
+        self,
+        prompt: PromptLike,
+        targets: TargetsLike = None,
+        position: int | Sequence[int] = TraceConfig.position,
+        *,
+        freeze: EffectFreeze = EffectsConfig.freeze,
+        avoiding: Any = None,
+        segments: Mapping[str, Any] | None = None,
+        integrate: Integrate | None = EffectsConfig.integrate,
+        integration_steps: int = EffectsConfig.integration_steps,
+        baseline: Any = None,
+        groups: Mapping[str, Iterable[str | int]] | None = None,
+        nodes: Iterable[Feature | ErrorNode | str] | None = None,
+        through_qk: bool = EffectsConfig.through_qk,
+        max_targets: int = TraceConfig.max_targets,
+        target_mass: float = TraceConfig.target_mass,
+        masked_positions: Sequence[int] | None = None,
+        memory: int | None = TraceConfig.memory,
+        progress: bool | None = None,
+    ) -> Effects:
+        """Return the effects of all features, error nodes and tokens on targets, each summed over all paths.
+
+        An effect is a contribution to the target's value; ablating the node changes the target by minus its effect, exactly
+        with `freeze="all"` and everything else frozen, at first order otherwise. One backward pass computes all effects on
+        a target, without the rows of a graph. docs/effects.md has the mathematics.
+
+        Args:
+            prompt: a text, token ids, or a chat.
+            targets: as in `trace`, or a mapping from positions to lists of targets.
+            position: position at which targets are read, or several, as in `trace`.
+            freeze: what is frozen. "all": attention patterns, norm scales and active features; over tokens, error nodes and
+                constants, effects then add up to the target. "norms": norm scales and active features; attention responds.
+                "attention": attention patterns; norms and the model's own MLPs respond. "none": nothing.
+            avoiding: leave out every path that visits some positions: a position, `(start, stop)`, a range, a list of
+                positions, or a segment's name; a list of several such cuts computes each, and None in it no cut.
+            segments: names of spans, `{"question": (1, 12)}` for the positions 1 … 11.
+            integrate: "inputs" averages the effects of tokens on the way from a baseline to the prompt, so that they add up
+                to the target's change between the two. "ablation" averages the effects of `nodes` along their ablation.
+            integration_steps: number of points on the way.
+            baseline: with "inputs": "mean" for mean embeddings, another prompt of as many tokens, or embeddings, (P, D).
+                None is "mean".
+            groups: with "mean": lists of tokens by name; each token in a group gets the mean embedding of its group,
+                others stay. None takes the mean of the vocabulary for every token that is not masked.
+            nodes: with "ablation": the features and error nodes to ablate one by one.
+            through_qk: also return, for each node, the effect along paths through attention scores: that with
+                `freeze="norms"` minus that with `freeze="all"`.
+            max_targets: as in `trace`.
+            target_mass: as in `trace`.
+            masked_positions: as in `trace`.
+            memory: as in `trace`.
+            progress: as in `trace`.
+
+        Raises:
+            CotraceError: invalid arguments, or too little memory.
+        """
+        config = EffectsConfig(freeze, integrate, integration_steps, through_qk)
+        reading = TraceConfig(position, max_targets, target_mass, masked_positions=masked_positions, memory=memory)
+        bars = Progress(progress)
+        # 1. Everything that can be refused before the model runs.
+        ids_P = self._ids(prompt)
+        named = parse_segments(segments, len(ids_P))
+        cuts = parse_cuts(avoiding, named, len(ids_P))
+        request = TargetRequest.parse(targets, reading, ids_P.tolist(), self.tokenizer, self.architecture.d_model)
+        request.check_features(self.transcoders, self.weights)
+        check_cuts(cuts, [*request.positions, *(t.feature.position for t in request.named if t.feature)])
+        listed = check_nodes(nodes, config, len(ids_P), self.transcoders, self.weights)
+        baseline_PD = self._baseline(ids_P, config, baseline, groups, masked_positions)
+        # 2. The prompt's local replacement model.
+        activations = self._activations(ids_P, reading, bars)
+        activations.check_features(self.transcoders.name)
+        request.check_spelling(self.weights, activations.final_resid_PD)
+        n_columns = (request.max_rows + request.n_features) * len(cuts)
+        plan = plan_effects(activations, n_columns, config, allowed_memory(memory, self.weights.device))
+        with bars.phase("collecting decoder vectors"):
+            replacement = LocalReplacementModel(activations, plan.keep_vectors)
+        # 3. Effects.
+        source = EffectSource(activations, replacement, keep_patterns=freeze == "attention")
+        del activations  # frees attention patterns
+        release_freed_memory()
+        resolved = request.resolve(replacement)
+        info = self.describe() | describe_trace(self.language_model, prompt, request, reading)
+        info["settings"] |= {**asdict(config), "segments": {name: list(span) for name, span in named.items()}}
+        wanted = EffectRequest(config, cuts, baseline_PD, listed, plan.columns_at_once)
+        with bars.phase("computing effects"):
+            return compute_effects(source, resolved, wanted, info)
+
+    def _baseline(
+        self,
+        ids_P: Tensor,
+        config: EffectsConfig,
+        baseline: Any,
+        groups: Mapping[str, Iterable[str | int]] | None,
+        masked_positions: Sequence[int] | None,
+    ) -> Tensor | None:
+        """Return the embeddings that `integrate="inputs"` starts from; None otherwise."""
+        if config.integrate != "inputs":
+            if baseline is not None or groups is not None:
+                raise ArgumentError('baseline= and groups= are where inputs start from: use them with integrate="inputs"')
+            return None
+        given = MEAN if baseline is None else baseline
+        masked = self._masked(ids_P, masked_positions)
+        return baseline_embeddings(self.weights, self.tokenizer, ids_P, masked, given, groups)
 
     def intervene(
         self,
@@ -395,7 +511,7 @@ class Model:
     def _prepare_trace(
         self,
         prompt: PromptLike,
-        targets: Sequence[TargetLike] | Literal["next"] | None,
+        targets: TargetsLike,
         config: TraceConfig,
         progress: Progress,
     ) -> tuple[TargetRequest, PromptActivations, TracePlan]:

@@ -118,6 +118,14 @@ class Gemma3:
             self._mean_unembedding_D = self._cast(total_D / len(self._unembedding_VD))
         return self._mean_unembedding_D
 
+    @property
+    def mean_embedding_D(self) -> Tensor:
+        """Mean embedding (D,) over the vocabulary, scaled as embeddings enter the residual stream."""
+        weight_VD = self._text.embed_tokens.weight
+        exact = torch.promote_types(weight_VD.dtype, torch.float32)
+        total_D = sum(chunk.sum(0, dtype=exact).double() for chunk in weight_VD.detach().split(MEAN_CHUNK_ROWS))
+        return self._cast(total_D / len(weight_VD)) * self.architecture.embedding_scale
+
     def embed(self, token_ids: Tensor) -> Tensor:
         """Return the embeddings (…, P, D) of token ids (…, P), scaled by sqrt(D) as they enter the residual stream."""
         scale = torch.tensor(self.architecture.embedding_scale, dtype=self.dtype)  # rounded like the library's

@@ -1,7 +1,7 @@
 """Targets of a trace: the nodes where paths end, and the weight of each."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -54,6 +54,8 @@ class TargetRequest:
     tokenizer: PromptTokenizer
     max_targets: int
     target_mass: float
+    named_at: Mapping[int, tuple[Target, ...]] = field(default_factory=dict)
+    """Explicit targets that add a row, by position."""
 
     def __repr__(self) -> str:
         named = f" {len(self.named)}" if self.mode == "named" else ""
@@ -63,20 +65,24 @@ class TargetRequest:
     def parse(
         cls, targets: Any, config: TraceConfig, token_ids: Sequence[int], tokenizer: PromptTokenizer, d_model: int
     ) -> "TargetRequest":
-        """Return the request for the `targets` argument of `Model.trace`.
+        """Return the request for the `targets` argument of `Model.trace`; a mapping has its own positions.
 
         Raises ArgumentError for invalid targets, and for positions at which they cannot be read.
         """
-        positions = config.target_positions(len(token_ids))
+        tokens = tuple(token_ids), tokenizer, config.max_targets, config.target_mass
+        if isinstance(targets, Mapping):
+            named_at = _parse_by_position(targets, tokenizer, len(token_ids), d_model)
+            named = tuple(target for listed in named_at.values() for target in listed)
+            return cls("named", named, tuple(named_at), *tokens, _with_rows(named_at))
+        positions = tuple(config.target_positions(len(token_ids)))
         is_next = isinstance(targets, str) and targets == "next"
         mode: Literal["named", "next", "likeliest"] = "likeliest" if targets is None else "next" if is_next else "named"
         if mode == "next" and positions[-1] + 1 == len(token_ids):
             raise ArgumentError(
                 f'nothing follows position {positions[-1]}, the last of the prompt: use earlier positions with targets="next"'
             )
-        named = parse_targets(targets, tokenizer, len(token_ids), d_model) if mode == "named" else ()
-        limits = config.max_targets, config.target_mass
-        return cls(mode, tuple(named), tuple(positions), tuple(token_ids), tokenizer, *limits)
+        named = tuple(parse_targets(targets, tokenizer, len(token_ids), d_model)) if mode == "named" else ()
+        return cls(mode, named, positions, *tokens, _with_rows(dict.fromkeys(positions, named)))
 
     def check_features(self, transcoders: Transcoders, weights: Gemma3) -> None:
         """Raise ArgumentError for a feature target that the transcoders do not have."""
@@ -89,17 +95,21 @@ class TargetRequest:
 
         `final_resid_PD` is the residual stream before the final norm. Of several positions, probabilities are averaged.
         """
-        token_ids = [token for target in self.named for token in target.token_ids]
-        if token_ids:
-            logits_V = (weights.logits(final_resid_PD[[position]])[0].double() for position in self.positions)
-            total_V = sum((each_V.softmax(-1) for each_V in logits_V), torch.zeros(()).double())
-            warn_of_likelier_spellings(token_ids, self.tokenizer, total_V / len(self.positions))
+        together: dict[tuple[int, ...], list[int]] = {}  # positions with the same tokens
+        for position, listed in self.named_at.items():
+            together.setdefault(tuple(token for target in listed for token in target.token_ids), []).append(position)
+        for token_ids, positions in together.items():
+            if token_ids:
+                logits_V = (weights.logits(final_resid_PD[[position]])[0].double() for position in positions)
+                total_V = sum((each_V.softmax(-1) for each_V in logits_V), torch.zeros(()).double())
+                warn_of_likelier_spellings(token_ids, self.tokenizer, total_V / len(positions))
 
     @property
     def max_rows(self) -> int:
         """Largest number of rows that the targets add to the graph."""
-        per_position = {"next": 1, "likeliest": self.max_targets, "named": len(self.named) - self.n_features}
-        return len(self.positions) * per_position[self.mode]
+        if self.mode == "named":
+            return sum(map(len, self.named_at.values()))
+        return len(self.positions) * (1 if self.mode == "next" else self.max_targets)
 
     @property
     def n_features(self) -> int:
@@ -132,7 +142,30 @@ class TargetRequest:
             return [_token(self.token_ids[position + 1], self.tokenizer)]
         if self.mode == "likeliest":
             return likeliest_tokens(logits_V, self.tokenizer, self.max_targets, self.target_mass)
-        return [target for target in self.named if target.feature is None]
+        return list(self.named_at[position])
+
+
+def _parse_by_position(
+    targets: Mapping[Any, Any], tokenizer: PromptTokenizer, n_positions: int, d_model: int
+) -> dict[int, tuple[Target, ...]]:
+    """Return explicit targets by position, ascending. Raises ArgumentError as `parse_targets` does."""
+    found: dict[int, tuple[Target, ...]] = {}
+    for position, requests in targets.items():
+        resolved = resolve_position(position, n_positions)
+        if resolved in found:
+            raise ArgumentError(f"targets names position {resolved} twice: name it once, with all its targets")
+        found[resolved] = tuple(parse_targets(requests, tokenizer, n_positions, d_model))
+    if not found:
+        raise ArgumentError("targets is empty: name at least one, or omit it for the likeliest tokens")
+    features = [target.feature for listed in found.values() for target in listed if target.feature is not None]
+    if len(set(features)) < len(features):
+        raise ArgumentError("a target is named twice: name each once")
+    return dict(sorted(found.items()))
+
+
+def _with_rows(named_at: Mapping[int, Sequence[Target]]) -> dict[int, tuple[Target, ...]]:
+    """Return the targets at each position that are not features: these add a row."""
+    return {position: tuple(t for t in listed if t.feature is None) for position, listed in named_at.items()}
 
 
 def parse_targets(requests: Sequence[Any], tokenizer: PromptTokenizer, n_positions: int, d_model: int) -> list[Target]:
