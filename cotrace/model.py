@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from cotrace.attribution.effects.baseline import MEAN, baseline_embeddings
 from cotrace.attribution.effects.compute import EffectRequest, check_nodes, compute_effects
 from cotrace.attribution.effects.config import EffectFreeze, EffectsConfig, Integrate
-from cotrace.attribution.effects.cuts import check_cuts, parse_cuts, parse_segments
+from cotrace.attribution.effects.cuts import check_targets, parse_cuts, parse_segments
 from cotrace.attribution.effects.effects import EffectSource
 from cotrace.attribution.effects.plan import plan_effects
 from cotrace.attribution.interventions.config import Errors, Freeze, InterventionConfig, SamplingConfig
@@ -44,8 +44,8 @@ from cotrace.attribution.validation.record import validate
 from cotrace.common.errors import ArgumentError
 from cotrace.common.progress import Progress
 from cotrace.graphs import Graph
-from cotrace.graphs.effect_table import Effects
 from cotrace.graphs.annotations import NodeName, groups_inside
+from cotrace.graphs.effect_table import Effects
 
 from .metadata import check_same_model, describe_model, describe_trace
 from .pairing import EditedPrompt, pair, require_single
@@ -286,7 +286,7 @@ class Model:
         cuts = parse_cuts(avoiding, named, len(ids_P))
         request = TargetRequest.parse(targets, reading, ids_P.tolist(), self.tokenizer, self.architecture.d_model)
         request.check_features(self.transcoders, self.weights)
-        check_cuts(cuts, [*request.positions, *(t.feature.position for t in request.named if t.feature)])
+        check_targets(cuts, [*request.positions, *(t.feature.position for t in request.named if t.feature)])
         listed = check_nodes(nodes, config, len(ids_P), self.transcoders, self.weights)
         baseline_PD = self._baseline(ids_P, config, baseline, groups, masked_positions)
         # 2. The prompt's local replacement model.
@@ -294,7 +294,8 @@ class Model:
         activations.check_features(self.transcoders.name)
         request.check_spelling(self.weights, activations.final_resid_PD)
         n_columns = (request.max_rows + request.n_features) * len(cuts)
-        plan = plan_effects(activations, n_columns, config, allowed_memory(memory, self.weights.device))
+        passes = config.integration_steps if integrate else 1 + through_qk
+        plan = plan_effects(activations, n_columns, config, allowed_memory(memory, self.weights.device), passes)
         with bars.phase("collecting decoder vectors"):
             replacement = LocalReplacementModel(activations, plan.keep_vectors)
         # 3. Effects.
@@ -319,7 +320,9 @@ class Model:
         """Return the embeddings that `integrate="inputs"` starts from; None otherwise."""
         if config.integrate != "inputs":
             if baseline is not None or groups is not None:
-                raise ArgumentError('baseline= and groups= are where inputs start from: use them with integrate="inputs"')
+                raise ArgumentError(
+                    'baseline= and groups= are where inputs start from: use them with integrate="inputs"'
+                )
             return None
         given = MEAN if baseline is None else baseline
         masked = self._masked(ids_P, masked_positions)

@@ -9,9 +9,10 @@ from typing import NamedTuple
 from unittest import mock
 
 import torch
-from helpers.linear_reference import norm_scale
 from torch import Tensor
 from transformers.models.gemma3 import modeling_gemma3
+
+from helpers.linear_reference import norm_scale
 
 
 class LinearFeature(NamedTuple):
@@ -70,7 +71,8 @@ def gradients(hf_model, ids: list[int], value, freeze: str, replaced=None) -> tu
         _run(hf_model, ids, seen, "record", None)
     embeds = (hf_model.model.embed_tokens.weight[ids] * hf_model.config.hidden_size**0.5).double().requires_grad_()
     taps, inputs, final = _run(hf_model, embeds, {n: list(v) for n, v in seen.items()}, freeze, replaced)
-    grads = torch.autograd.grad(value(inputs, final), [embeds, *taps])
+    # A value that is read below the last layer does not depend on the outputs above.
+    grads = torch.autograd.grad(value(inputs, final), [embeds, *taps], materialize_grads=True, allow_unused=True)
     return grads[0], list(grads[1:])
 
 
