@@ -13,11 +13,12 @@ from cotrace.common.errors import ArgumentError, CotraceError, FileError, one_li
 from .checksums import CHECKSUMS_KEY, damaged_columns, metadata_is_intact
 from .effect_data import NODE_KINDS, EffectData
 from .json_metadata import NUMBER, decode_entries, encode_entries, require_exact, wrong_entries
+from .metadata import EFFECTS_KEY
 from .metadata import VERSION_KEY as GRAPH_KEY
+from .segments import parse_segments
 from .store import read_table, save_table
 
 FORMAT_VERSION = 1
-EFFECTS_KEY = b"cotrace.effects"
 AGAIN = "compute the effects again"
 NODE_FIELDS = (
     pa.field("kind", pa.dictionary(pa.int8(), pa.string()), nullable=False),
@@ -148,9 +149,24 @@ def _entries(metadata: dict[bytes, bytes], verify: bool) -> dict[str, Any]:
     if verify and not (CHECKSUMS_KEY in metadata and metadata_is_intact(metadata)):
         raise FileError(f"its metadata is damaged; copy the file again or {AGAIN}")
     wrong = wrong_entries(entries, ENTRIES)
-    if wrong or not entries["targets"] or len(entries["info"]["tokens"]) != len(entries["info"]["token_ids"]):
-        raise FileError(f"its metadata lacks or has a wrong {', '.join(wrong) or 'target or token'}; {AGAIN}")
+    if wrong:
+        raise FileError(f"its metadata lacks or has a wrong {', '.join(wrong)}; {AGAIN}")
+    _check_info(entries["targets"], entries["info"])
     return entries
+
+
+def _check_info(targets: list[dict[str, Any]], info: dict[str, Any]) -> None:
+    """Raise FileError unless targets, tokens and segments fit together."""
+    n_positions, numbers = len(info["tokens"]), range(len(targets))
+    if n_positions != len(info["token_ids"]):
+        raise FileError(f"its tokens do not fit its prompt; {AGAIN}")
+    inside = all(row["target"] in numbers and 0 <= row["position"] < n_positions for row in targets)
+    if not targets or not inside:
+        raise FileError(f"it has no targets, or one outside the prompt; {AGAIN}")
+    try:
+        parse_segments(info["settings"].get("segments"), n_positions)
+    except ArgumentError as error:
+        raise FileError(f"its segments are damaged ({error}); {AGAIN}") from error
 
 
 def _check_columns(table: pa.Table, n_targets: int) -> None:

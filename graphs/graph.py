@@ -20,6 +20,8 @@ from .checks import check_graph, check_table
 from .csr import CSR, indptr_of
 from .data import GraphData
 from .drawing.config import DrawingConfig
+from .effect_table import Effects
+from .graph_effects import effects_of_graph
 from .metadata import check_entries, metadata_of
 from .nodes import ErrorNode, Feature, Token
 from .prune import (
@@ -207,6 +209,25 @@ class Graph(GraphData):
         """Return the same graph with the record of `Model.validate` in its metadata."""
         info = {**copy.deepcopy(self.info), "validation": validation}
         return Graph(self.nodes.replace_schema_metadata(metadata_of(info)), info)
+
+    # --- effects ----------------------------------------------------------------------------
+
+    def effects(
+        self, targets: NodeName | Iterable[NodeName] | None = None, *, segments: Mapping[str, Any] | None = None
+    ) -> Effects:
+        """Return the effects of all nodes on targets along this graph's edges, without the model.
+
+        They are those of `Model.effects` with `freeze="all"`, less what edges that were pruned, and rows that were not computed,
+        would add; the `remainder` in the ledger is what leaves and constants lack of the value for this reason.
+
+        Args:
+            targets: targets of the graph, or features in it, named as in `find`; None for all targets of the graph.
+            segments: named spans of the prompt, as in `Model.effects`.
+
+        Raises ArgumentError for a name that no node has, for an error node or token, for a feature whose row was not computed,
+        and for invalid segments.
+        """
+        return effects_of_graph(self, targets, segments)
 
     # --- files and exchange -----------------------------------------------------------------
 

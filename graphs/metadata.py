@@ -12,6 +12,7 @@ from .migrations import FIRST_VERSION_WITH_CHECKSUMS, OLDEST_VERSION, migrate
 FORMAT_VERSION = 3
 VERSION_KEY = b"cotrace.format_version"
 INFO_KEY = b"cotrace.graph"
+EFFECTS_KEY = b"cotrace.effects"  # of files of effects, which are no graphs
 MAX_VERSION_DIGITS = 8
 
 MEASURED: dict[str, Any] = {
@@ -114,6 +115,8 @@ def decode_info(metadata: dict[bytes, bytes] | None, verify: bool = True) -> dic
     Without `verify` the checksum of the metadata is not compared. Raises FileError for metadata that is damaged, of a
     newer version, or not of a graph.
     """
+    if metadata and EFFECTS_KEY in metadata:
+        raise FileError("it is a file of effects; open it with cotrace.Effects.open, or `cotrace effects FILE`")
     if not metadata or VERSION_KEY not in metadata or INFO_KEY not in metadata:
         raise FileError("it is an Arrow file, but not a cotrace graph; trace a prompt to make one")
     version = _version(metadata[VERSION_KEY])

@@ -75,6 +75,22 @@ def read_graph(folder: Path) -> None:
         cotrace.open(path)
 
 
+def write_effects(name: str) -> Callable[[Path], object]:
+    graph = random_graph(3, n_layers=3, n_positions=3, n_features=8, n_errors=4)
+    return lambda folder: graph.effects(segments={"first": (0, 1)}).save(folder / name)
+
+
+def read_effects(folder: Path) -> None:
+    """Open effects; without their checksums too, and use everything in what opens."""
+    path = next(folder.iterdir())
+    try:
+        effects = cotrace.Effects.open(path, verify=False)
+        effects.table, effects.ledger, effects.top(3), repr(effects), effects._repr_html_()
+        [effects.by(group) for group in ("token", "layer", *(["segment"] if effects.segments else []))]
+    finally:
+        cotrace.Effects.open(path)
+
+
 def write_transcoders(kind: str) -> Callable[[Path], object]:
     def write(folder: Path) -> None:
         tiny.write_model(folder / "model")
@@ -199,6 +215,8 @@ def read_gguf(folder: Path) -> None:
 READERS = {
     "graph": Reader(write_graph("graph.arrow"), read_graph),
     "packed-graph": Reader(write_graph("graph.arrow.zst"), read_graph),
+    "effects": Reader(write_effects("effects.arrow"), read_effects),
+    "packed-effects": Reader(write_effects("effects.arrow.zst"), read_effects),
     **{
         f"transcoders-{kind}": Reader(write_transcoders(kind), read_transcoders, "set/**/*")
         for kind in ("clt-affine", "per-layer", "ct-clt", "ct-per-layer")
