@@ -19,6 +19,11 @@ from .order import KINDS, NodeKind
 from .segments import segment_of_positions
 
 NODE_KINDS = KINDS[: NodeKind.LOGIT]
+NODE_FIELDS = (
+    pa.field("kind", pa.dictionary(pa.int8(), pa.string()), nullable=False),
+    *(pa.field(name, pa.int32()) for name in ("layer", "position", "feature", "token")),
+    pa.field("text", pa.string(), nullable=False),
+)
 ROW_KINDS = (*NODE_KINDS, "bias")
 Grouping = Literal["segment", "token", "layer", "position"]
 GROUPINGS: tuple[Grouping, ...] = get_args(Grouping)
@@ -47,7 +52,7 @@ class EffectData:
         info: dict[str, Any],
         through_qk_KM: np.ndarray | None = None,
     ):
-        self.targets, self.nodes, self.info = targets, nodes.combine_chunks(), info
+        self.targets, self.nodes, self.info = targets, _as_nodes(nodes), info
         self.effect_KM, self.bias_K, self.through_qk_KM = effect_KM, bias_K, through_qk_KM
         shape = len(targets), len(nodes)
         assert effect_KM.shape == shape, f"effects {effect_KM.shape}, expected {shape}"
@@ -137,9 +142,7 @@ class EffectData:
     @cached_property
     def kind_M(self) -> np.ndarray:
         """The code of `NodeKind` of every node, (M,) int8."""
-        kind = self.nodes["kind"].combine_chunks()
-        plain = kind.dictionary_decode() if isinstance(kind, pa.DictionaryArray) else kind
-        return pc.index_in(plain, pa.array(NODE_KINDS)).to_numpy().astype(np.int8)
+        return self.nodes["kind"].chunk(0).indices.to_numpy()
 
     @property
     def segments(self) -> dict[str, list[int]]:
@@ -192,6 +195,16 @@ class EffectData:
         if self.through_qk_KM is not None:
             columns["through_qk"] = pa.array(self.through_qk_KM[k_R, value_R], mask=is_bias_R)
         return pa.table(columns)
+
+
+def _as_nodes(nodes: pa.Table) -> pa.Table:
+    """Return nodes with the columns and types of `NODE_FIELDS`, in one part; their kinds may be texts."""
+    kind = nodes["kind"].combine_chunks()
+    plain = kind.dictionary_decode() if isinstance(kind, pa.DictionaryArray) else kind
+    codes = pc.index_in(plain, pa.array(NODE_KINDS)).cast(pa.int8())
+    columns = [pa.DictionaryArray.from_arrays(codes, pa.array(NODE_KINDS))]
+    columns += [nodes[field.name].combine_chunks().cast(field.type) for field in NODE_FIELDS[1:]]
+    return pa.Table.from_arrays(columns, schema=pa.schema(NODE_FIELDS))
 
 
 def _categories(k_R: np.ndarray, texts: list[str]) -> pa.Array:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from cotrace.common.errors import ArgumentError, CotraceError, FileError, one_line
 
 from .checksums import CHECKSUMS_KEY, damaged_columns, metadata_is_intact
-from .effect_data import NODE_KINDS, EffectData
+from .effect_data import NODE_FIELDS, NODE_KINDS, EffectData
 from .json_metadata import NUMBER, decode_entries, encode_entries, require_exact, wrong_entries
 from .metadata import EFFECTS_KEY
 from .metadata import VERSION_KEY as GRAPH_KEY
@@ -20,11 +20,6 @@ from .store import read_table, save_table
 
 FORMAT_VERSION = 1
 AGAIN = "compute the effects again"
-NODE_FIELDS = (
-    pa.field("kind", pa.dictionary(pa.int8(), pa.string()), nullable=False),
-    *(pa.field(name, pa.int32()) for name in ("layer", "position", "feature", "token")),
-    pa.field("text", pa.string(), nullable=False),
-)
 EFFECT, THROUGH_QK = "effect_", "through_qk_"  # then the row of the ledger
 ENTRIES: dict[str, Any] = {
     "version": int,
@@ -95,14 +90,12 @@ def is_effects_file(path: Path) -> bool:
 
 
 def _as_table(effects: EffectData) -> pa.Table:
-    kind = pa.DictionaryArray.from_arrays(pa.array(effects.kind_M), pa.array(NODE_KINDS))
-    columns = {field.name: effects.nodes[field.name] for field in NODE_FIELDS[1:]}
-    fields, arrays = list(NODE_FIELDS), [kind, *(columns[field.name].cast(field.type) for field in NODE_FIELDS[1:])]
+    table = effects.nodes
     for prefix, value_KM in ((EFFECT, effects.effect_KM), (THROUGH_QK, effects.through_qk_KM)):
         for k, value_M in enumerate([] if value_KM is None else value_KM):
-            arrays.append(pa.array(value_M))
-            fields.append(pa.field(f"{prefix}{k}", arrays[-1].type, nullable=False))
-    return pa.Table.from_arrays(arrays, schema=pa.schema(fields)).combine_chunks()
+            values = pa.array(value_M)
+            table = table.append_column(pa.field(f"{prefix}{k}", values.type, nullable=False), values)
+    return table
 
 
 def _from_table(table: pa.Table, entries: dict[str, Any]) -> EffectData:

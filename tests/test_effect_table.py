@@ -37,7 +37,7 @@ def refusal(path, match=None, verify=True):
 # --- tables ---------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(effects())
 def test_the_long_table_has_every_effect_that_is_not_zero_and_each_bias(found):
     rows = found.table.to_pylist()
@@ -52,12 +52,12 @@ def test_the_long_table_has_every_effect_that_is_not_zero_and_each_bias(found):
         expected = [m for m in range(len(kinds)) if found.effect_KM[k, m] or found.through_qk_KM is not None]
         assert [(row["kind"], row["effect"]) for row in nodes] == [(kinds[m], found.effect_KM[k, m]) for m in expected]
         for name in ("layer", "position", "feature", "text"):
-            assert [row[name] for row in nodes] == found.nodes[name].take(expected).to_pylist()
+            assert [row[name] for row in nodes] == found.nodes[name].take(pa.array(expected, pa.int64())).to_pylist()
         if found.through_qk_KM is not None:
             assert [row["through_qk"] for row in mine] == [*found.through_qk_KM[k].tolist(), None]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(effects())
 def test_the_ledger_adds_up_to_the_value(found):
     kinds = np.array(found.nodes["kind"].to_pylist())
@@ -119,7 +119,7 @@ def test_groups_have_the_sums_of_their_nodes(some):
     assert by_layer[2]["features"] == pytest.approx(total("feature", layer=[1]), abs=1e-6)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(effects(), st.integers(1, 30), st.sampled_from([None, "feature", "error", "token"]))
 def test_top_is_the_start_of_all_nodes_by_absolute_effect(found, n, kind):
     rows = found.top(n, kind).to_pylist()
@@ -161,7 +161,7 @@ def test_the_names_of_effects_say_what_they_are(some):
 # --- files ----------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(effects(segments={"all": [0]}), st.sampled_from(["effects.arrow", "effects.arrow.zst"]))
 def test_a_round_trip_is_exact(tmp_path_factory, found, name):
     path = found.save(tmp_path_factory.mktemp("trip") / name)
@@ -198,8 +198,8 @@ def test_any_bytes_are_refused_or_read(some, tmp_path, name, verify):
         path.write_bytes(data)
         try:
             opened = cotrace.Effects.open(path, verify=verify)
-        except CotraceError as error:
-            assert len(str(error).splitlines()) == 1
+        except CotraceError:
+            refusal(path, verify=verify)
         else:
             opened.table, opened.ledger, opened.top(3), opened.by("segment"), repr(opened)
             assert not verify or opened.table.equals(some.table)
@@ -212,7 +212,7 @@ def test_files_of_other_kinds_are_named(some, tmp_path):
     other = tmp_path / "other.arrow"
     save_table(pa.table({"a": [1]}), other)
     refusal(other, "no effects of cotrace")
-    with pytest.raises(FileError, match="effects.*Effects.open"):
+    with pytest.raises(FileError, match=r"effects.*Effects\.open"):
         cotrace.open(some.save(tmp_path / "effects.arrow"))
 
 
@@ -296,7 +296,7 @@ def test_a_plot_shows_each_target_and_its_parts(some):
 # --- effects along a graph's edges ----------------------------------------------------------
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(graphs(dtype=np.float64))
 def test_effects_of_a_graph_solve_their_equation(graph):
     """`E = A + A diag(1/a) E`, with biases as one more source."""
