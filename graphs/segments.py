@@ -1,6 +1,7 @@
 """Segments: named spans of a prompt, such as a question or a step."""
 
 import operator
+import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -57,7 +58,8 @@ def parse_span(span: Any, n_positions: int, what: str) -> tuple[int, ...]:
     if isinstance(span, slice):
         span = _range(span, n_positions, what)
     if isinstance(span, str | Mapping) or not isinstance(span, Iterable) or getattr(span, "ndim", 1) != 1:
-        raise ArgumentError(f"{what} is {span!r}: expected (start, stop), a slice, a range or a list of positions")
+        shown = " ".join(reprlib.repr(span).split())  # arrays have several lines
+        raise ArgumentError(f"{what} is {shown}: expected (start, stop), a slice, a range or a list of positions")
     if isinstance(span, range) and span:  # may be far longer than any prompt
         (
             resolve_position(span[0], n_positions, f"{what}: position"),
