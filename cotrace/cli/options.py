@@ -91,6 +91,49 @@ ChatOption = Annotated[
     bool, typer.Option("--chat", help="Wrap the prompt as a user's turn of the model's chat template.")
 ]
 
+TargetsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--targets",
+        "--target",
+        metavar="TARGET",
+        rich_help_panel=TARGET_PANEL,
+        help=TARGETS_SYNTAX,
+    ),
+]
+
+PositionOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="POSITION",
+        rich_help_panel=TARGET_PANEL,
+        help="Where targets are read: an integer, negative from the end, or FIRST:STOP. Repeatable. Default: -1, the "
+        "last position.",
+    ),
+]
+
+MaxTargetsOption = Annotated[
+    int,
+    typer.Option(rich_help_panel=TARGET_PANEL, help="Take at most this many of the likeliest tokens.", min=1),
+]
+
+TargetMassOption = Annotated[
+    float,
+    typer.Option(
+        rich_help_panel=TARGET_PANEL,
+        help="Take the likeliest tokens until their probabilities add up to this.",
+    ),
+]
+
+MemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        rich_help_panel=BUDGET_PANEL,
+        help="Use at most this much memory, such as 8GiB. Default: the free memory.",
+    ),
+]
+
 MaskedPositionsOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -36,38 +36,10 @@ def trace(
     ] = None,
     model: options.ModelOption = DEFAULT_MODEL,
     transcoders: options.TranscodersOption = None,
-    targets: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--targets",
-            "--target",
-            metavar="TARGET",
-            rich_help_panel=options.TARGET_PANEL,
-            help=options.TARGETS_SYNTAX,
-        ),
-    ] = None,
-    position: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="POSITION",
-            rich_help_panel=options.TARGET_PANEL,
-            help="Where targets are read: an integer, negative from the end, or FIRST:STOP. Repeatable. Default: -1, the "
-            "last position.",
-        ),
-    ] = None,
-    max_targets: Annotated[
-        int,
-        typer.Option(
-            rich_help_panel=options.TARGET_PANEL, help="Take at most this many of the likeliest tokens.", min=1
-        ),
-    ] = TraceConfig.max_targets,
-    target_mass: Annotated[
-        float,
-        typer.Option(
-            rich_help_panel=options.TARGET_PANEL,
-            help="Take the likeliest tokens until their probabilities add up to this.",
-        ),
-    ] = TraceConfig.target_mass,
+    targets: options.TargetsOption = None,
+    position: options.PositionOption = None,
+    max_targets: options.MaxTargetsOption = TraceConfig.max_targets,
+    target_mass: options.TargetMassOption = TraceConfig.target_mass,
     coverage: Annotated[
         float,
         typer.Option(
@@ -94,14 +66,7 @@ def trace(
             min=1,
         ),
     ] = TraceConfig.batch_size,
-    memory: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE",
-            rich_help_panel=options.BUDGET_PANEL,
-            help="Use at most this much memory, such as 8GiB. Default: the free memory.",
-        ),
-    ] = None,
+    memory: options.MemoryOption = None,
     dry_run: Annotated[
         bool,
         typer.Option(
