@@ -1,5 +1,6 @@
 """Metadata of results: the model, transcoders, prompt and settings they come from."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -29,16 +30,27 @@ def describe_trace(
     language_model: LanguageModel, prompt: Any, request: TargetRequest, config: TraceConfig
 ) -> dict[str, Any]:
     """Return a trace's prompt, tokens and settings."""
-    token_ids = list(request.token_ids)
-    tokens = [language_model.tokenizer.decode_token(token) for token in token_ids]
     settings: dict[str, Any] = {"max_targets": config.max_targets, "target_mass": config.target_mass}
     settings |= {"targets": request.mode, "positions": list(request.positions), **asdict(config.row_budget)}
     return {
-        "prompt": prompt if isinstance(prompt, str) else "".join(tokens),
-        "token_ids": token_ids,
-        "tokens": tokens,
-        "settings": {**settings, "dtype": str(language_model.weights.dtype).removeprefix("torch.")},
+        **describe_prompt(language_model, prompt, request.token_ids),
+        "settings": {**settings, "dtype": dtype_name(language_model)},
     }
+
+
+def describe_prompt(language_model: LanguageModel, prompt: Any, token_ids: Sequence[int]) -> dict[str, Any]:
+    """Return the text of a prompt, its token ids and the text of each token."""
+    tokens = [language_model.tokenizer.decode_token(token) for token in token_ids]
+    return {
+        "prompt": prompt if isinstance(prompt, str) else "".join(tokens),
+        "token_ids": list(token_ids),
+        "tokens": tokens,
+    }
+
+
+def dtype_name(language_model: LanguageModel) -> str:
+    """Return the name of the dtype in which a model computes, such as float32."""
+    return str(language_model.weights.dtype).removeprefix("torch.")
 
 
 def check_same_model(graph: Graph, language_model: LanguageModel, transcoders: Transcoders) -> None:

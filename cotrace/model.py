@@ -8,6 +8,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from cotrace.attribution.effects.attention import AttentionPlace, explain_attention
 from cotrace.attribution.effects.baseline import MEAN, baseline_embeddings
 from cotrace.attribution.effects.compute import EffectRequest, check_nodes, compute_effects
 from cotrace.attribution.effects.config import EffectFreeze, EffectsConfig, Integrate
@@ -45,9 +46,10 @@ from cotrace.common.errors import ArgumentError
 from cotrace.common.progress import Progress
 from cotrace.graphs import Graph
 from cotrace.graphs.annotations import NodeName, groups_inside
+from cotrace.graphs.attention_scores import AttentionScore
 from cotrace.graphs.effect_table import Effects
 
-from .metadata import check_same_model, describe_model, describe_trace
+from .metadata import check_same_model, describe_model, describe_prompt, describe_trace
 from .pairing import EditedPrompt, pair, require_single
 from .types import PromptLike, TargetsLike
 
@@ -510,6 +512,48 @@ class Model:
             prompt, graph, config, sizes, groups_inside(graph) if groups is None else groups, Progress(progress)
         )
         return graph.with_validation(record)
+
+    @torch.no_grad()
+    @out_of_memory("shorten the prompt, or set memory=")
+    def attention(
+        self,
+        prompt: PromptLike,
+        layer: int,
+        head: int,
+        query: int,
+        key: int | None = None,
+        *,
+        masked_positions: Sequence[int] | None = None,
+        memory: int | None = None,
+        progress: bool | None = None,
+    ) -> AttentionScore:
+        """Compute why a head attends from one position to another: its score, as a sum over pairs of nodes.
+
+        Args:
+            prompt: a text, token ids, or a chat.
+            layer: the layer of the head.
+            head: the head, of the query heads of the layer.
+            query: the position that attends; negative positions count from the end.
+            key: the position that is attended to; None takes the one that the query attends to most.
+            masked_positions: positions without features, as in `trace`.
+            memory: limit in bytes for the memory of the process (on a GPU: of the device); None takes what is free.
+            progress: as in `trace`.
+
+        Raises:
+            CotraceError: an unknown layer or head, a key that the query does not see, other invalid arguments, or too
+                little memory.
+        """
+        config = TraceConfig(masked_positions=masked_positions, memory=memory)
+        ids_P, bars = self._ids(prompt), Progress(progress)
+        place = AttentionPlace.parse(layer, head, query, key, self.architecture, len(ids_P))
+        activations = self._activations(ids_P, config, bars)
+        plan = make_plan(activations, None, config.row_budget, None, allowed_memory(memory, self.weights.device))
+        with bars.phase("hashing the weights, once"):
+            info = self.describe() | describe_prompt(self.language_model, prompt, ids_P.tolist())
+        info["masked_positions"] = list(activations.masked.positions)
+        with bars.phase("collecting decoder vectors"):
+            replacement = LocalReplacementModel(activations, plan.keep_vectors)
+        return explain_attention(activations, replacement, place, info, plan.batch_size, memory=memory, progress=bars)
 
     def _prepare_trace(
         self,

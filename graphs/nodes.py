@@ -12,6 +12,7 @@ from typing import Any
 
 from cotrace.common.checks import as_index
 from cotrace.common.errors import ArgumentError
+from cotrace.common.visible_text import quoted
 
 POSITION_WORDS = ("all", "prompt", "generated")
 MAX_RANGES_SHOWN = 4
@@ -218,3 +219,18 @@ def _ranges(positions: Iterable[int]) -> list[str]:
         else:
             ranges.append([each, each + 1])
     return [str(first) if stop == first + 1 else f"{first}:{stop}" for first, stop in ranges]
+
+
+def describe_node(kind: str, layer: int | None, position: int | None, feature: int | None, text: str | None) -> str:
+    """Return the short name of a node: 'token'@position, L3#812@4, L3#error@4 or bias.
+
+    Features and error nodes have their text form, followed by their text if they have any.
+    """
+    if kind == "bias":
+        return kind
+    if kind == "token":
+        return f"{quoted(text or '')}@{position}"
+    assert layer is not None
+    assert position is not None
+    name = str(ErrorNode(layer, position) if feature is None else Feature(layer, feature, position))
+    return f"{name} {quoted(text)}" if text else name

@@ -10,7 +10,7 @@ from cotrace.common.visible_text import quoted
 
 from .annotations import NodeName, numbers_of
 from .data import GraphData
-from .nodes import ErrorNode, Feature
+from .nodes import describe_node
 
 
 class Path(NamedTuple):
@@ -110,13 +110,7 @@ def node_label(graph: GraphData, node: int) -> str:
     Features and error nodes have their text form (`graphs/nodes.py`), followed by their text if they have any.
     """
     row = {name: graph.nodes[name][node].as_py() for name in ("kind", "layer", "position", "feature", "text")}
-    if row["kind"] == "token":
-        return f"{quoted(row['text'])}@{row['position']}"
     if row["kind"] == "logit":
         several = len({target.get("position") for target in graph.info["targets"]}) > 1
         return f"{quoted(row['text'])}@{row['position']}" if several else quoted(row["text"])
-    if row["kind"] == "feature":
-        name = str(Feature(row["layer"], row["feature"], row["position"]))
-    else:
-        name = str(ErrorNode(row["layer"], row["position"]))
-    return f"{name} {quoted(row['text'])}" if row["text"] else name
+    return describe_node(**row)

@@ -8,6 +8,7 @@ import typer
 from cotrace import __version__
 from cotrace.common.errors import CotraceError
 
+from .attention import attention
 from .command import Command, with_output_options
 from .convert import convert
 from .doctor import doctor
@@ -24,7 +25,7 @@ CANCELLED_STATUS = 130
 USAGE_STATUS = 2
 BROKEN_PIPE_STATUS = 1  # as Typer
 
-COMMANDS = (trace, show, steer, validate, prune, render, train, evaluate, convert, doctor)
+COMMANDS = (trace, show, steer, attention, validate, prune, render, train, evaluate, convert, doctor)
 
 app = typer.Typer(
     no_args_is_help=True,
