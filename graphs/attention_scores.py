@@ -5,10 +5,11 @@ scales frozen each of the two is a sum over nodes, so that the score is a sum ov
 the query) · (what a node adds to the key). The matrix of all pairs is never built.
 """
 
+import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,9 @@ from cotrace.common.errors import ArgumentError
 from .drawing.attention_plot import AttentionPanels, draw_attention
 from .nodes import describe_node, resolve_position
 from .top_pairs import top_pairs
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Side = Literal["query", "key"]
 Group = Literal["kind", "layer", "position"]
@@ -227,16 +231,17 @@ class AttentionScore:
         pairs = self.pairs(n).select(["query_node", "key_node", "score"]).to_pylist()
         return {**self.info, **place, **values, "by_kind": self.by("kind").to_pylist(), **nodes, "pairs": pairs}
 
-    def plot(self, path: Path | str) -> Path:
-        """Draw the keys that compete, and the largest nodes of both sides with their pairs; return the path.
+    def plot(self, path: str | os.PathLike | None = None) -> "Path | Figure":
+        """Draw the keys that compete, and the largest nodes of both sides with their pairs.
 
-        The path's suffix chooses SVG, PNG or PDF. Raises ArgumentError for other suffixes.
+        Returns the path, whose suffix chooses SVG, PNG or PDF, or without one the matplotlib figure. Raises ArgumentError for
+        another suffix.
         """
-        return draw_attention(self._panels(), Path(path))
+        return draw_attention(self._panels(), None if path is None else Path(path))
 
     def _panels(self) -> AttentionPanels:
         """Return what the picture shows; rows and columns of the matrix end with all other nodes together."""
-        tokens, shown = self.info["tokens"], np.sort(np.argsort(-self._score_K, kind="stable")[:PLOTTED_KEYS])
+        tokens, shown = self.info["tokens"], self._plotted_keys()
         names, vectors = [], []
         for side, table in ((self.query_side, self.query_nodes), (self.key_side, self.key_nodes)):
             rows = _largest(table["score"].to_numpy(), PLOTTED_NODES)
@@ -258,6 +263,12 @@ class AttentionScore:
             key_nodes=names[1],
             pair_scores=vectors[0] @ vectors[1].T,
         )
+
+    def _plotted_keys(self) -> np.ndarray:
+        """Return the chosen key and those with the highest scores, in the order of the prompt, counted from the first."""
+        chosen = self.key - self.first_key
+        order = np.argsort(-self._score_K, kind="stable")
+        return np.sort([chosen, *order[order != chosen][: PLOTTED_KEYS - 1]])
 
 
 def _largest(value_M: np.ndarray, n: int) -> np.ndarray:

@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
@@ -24,8 +23,9 @@ from cotrace.common.progress import Progress
 from cotrace.graphs import NodeOrder
 from cotrace.graphs.attention_scores import AttentionScore, ScoreSide
 from cotrace.graphs.nodes import resolve_position
-from cotrace.graphs.order import KINDS
 from cotrace.kernels.workers import Workers
+
+from .node_table import node_table
 
 FACTOR_COPIES = 3  # of what nodes add to a query or key: in batches, in one piece, and with a node's numbers in a row
 
@@ -194,31 +194,13 @@ def _side(
     with Workers(size.n_workers) as workers:
         parts = [*workers.map(lambda batch: compute_rows(replacement, batch, columns), batches)][::-1]
     block_TM = torch.cat([torch.cat([rows.block_TC, rows.bias_T[:, None]], dim=1) for rows in parts])
-    return ScoreSide(_node_table(replacement, order, parts[0].columns_C, tokens), block_TM.cpu().numpy().T)
+    nodes = node_table(replacement, tokens).take(parts[0].columns_C.cpu().numpy())
+    return ScoreSide(pa.concat_tables([nodes, _bias_row(nodes.schema)]), block_TM.cpu().numpy().T)
 
 
-def _node_table(replacement: LocalReplacementModel, order: NodeOrder, node_C: Tensor, tokens: list[str]) -> pa.Table:
-    """Return the table of nodes, given by number, and of all constants together in the last row."""
-    features, numbers = replacement.features, node_C.cpu().numpy()
-    feature = numbers[numbers < order.n_features]
-    error = numbers[(numbers >= order.errors.start) & (numbers < order.errors.stop)] - order.errors.start
-    token = numbers[numbers >= order.tokens.start] - order.tokens.start
-    layer_n, position_n, feature_n = (
-        column.cpu().numpy()[feature] for column in (features.layer_N, features.position_N, features.feature_N)
-    )
-    layer = np.concatenate([layer_n, error // replacement.n_positions])
-    position = np.concatenate([position_n, error % replacement.n_positions, token])
-    n_features, n_errors, n_tokens = len(feature), len(error), len(token)
-    kinds = np.repeat([*KINDS[:3], "bias"], [n_features, n_errors, n_tokens, 1])
-    return pa.table(
-        {
-            "kind": pa.array(kinds.tolist(), pa.string()),
-            "layer": pa.array([*layer.tolist(), *[None] * (n_tokens + 1)], pa.int32()),
-            "position": pa.array([*position.tolist(), None], pa.int32()),
-            "feature": pa.array([*feature_n.tolist(), *[None] * (n_errors + n_tokens + 1)], pa.int32()),
-            "text": pa.array([*[None] * (n_features + n_errors), *(tokens[t] for t in token), None], pa.string()),
-        }
-    )
+def _bias_row(schema: pa.Schema) -> pa.Table:
+    """Return the row of all constants together."""
+    return pa.Table.from_pylist([{"kind": "bias", "text": ""}], schema)
 
 
 def _check_factor_memory(replacement: LocalReplacementModel, head: FrozenHead, memory: int | None) -> None:

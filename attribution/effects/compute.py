@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -20,6 +19,7 @@ from .config import EffectsConfig
 from .cuts import Cut
 from .effects import EffectSource, NodeEffects
 from .integrate import integrate_ablations, integrate_inputs
+from .node_table import node_table
 
 ListedNode = Feature | ErrorNode
 
@@ -73,7 +73,7 @@ def compute_effects(
         _target_row(number // len(request.cuts), target, cut, float(value))
         for number, ((target, cut), value) in enumerate(zip(pairs, effects.value_K, strict=True))
     ]
-    nodes = _node_table(source, info["tokens"])
+    nodes = node_table(source.replacement, info["tokens"])
     masked = {"masked_positions": list(source.replacement.masked_positions)}
     return Effects(rows, nodes, effects.effect_KM, effects.bias_K, {**info, **masked}, through_qk_KM)
 
@@ -180,29 +180,3 @@ def _target_row(number: int, target: Target, cut: Cut, value: float) -> dict[str
         "avoiding": cut.label,
         "value": value,
     }
-
-
-def _node_table(source: EffectSource, tokens: Sequence[str]) -> pa.Table:
-    """Return layer, position, feature and token of all features, error nodes and tokens, in node order."""
-    replacement = source.replacement
-    features, n_positions = replacement.features.table(), replacement.n_positions
-    sites = np.indices((replacement.n_layers, n_positions)).reshape(2, -1).astype(np.int32)
-    counts = len(features), sites.shape[1], n_positions
-    none = [pa.nulls(count, pa.int32()) for count in counts]
-    positions = pa.array(np.arange(n_positions, dtype=np.int32))
-    return pa.table(
-        {
-            "kind": pa.concat_arrays(
-                [pa.array([kind] * count) for kind, count in zip(("feature", "error", "token"), counts, strict=True)]
-            ),
-            "layer": _joined(features["layer"], pa.array(sites[0]), none[2]),
-            "position": _joined(features["position"], pa.array(sites[1]), positions),
-            "feature": _joined(features["feature"], none[1], none[2]),
-            "token": _joined(none[0], none[1], pa.array(replacement.token_ids_P.cpu().numpy(), pa.int32())),
-            "text": pa.array([""] * (counts[0] + counts[1]) + list(tokens)),
-        }
-    )
-
-
-def _joined(*parts: pa.Array | pa.ChunkedArray) -> pa.Array:
-    return pa.concat_arrays([part.combine_chunks() if isinstance(part, pa.ChunkedArray) else part for part in parts])

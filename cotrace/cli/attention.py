@@ -7,7 +7,7 @@ import typer
 
 from cotrace.attribution.tracing.config import TraceConfig
 from cotrace.defaults import DEFAULT_MODEL
-from cotrace.graphs.drawing.attention_plot import check_plot_path
+from cotrace.graphs.drawing.figures import check_suffix
 from cotrace.target_syntax import parse_bytes
 
 from . import options
@@ -53,7 +53,7 @@ def attention(
     from .output_paths import check_file, check_free
 
     if plot is not None:
-        check_plot_path(plot)
+        check_suffix(plot)
         check_file(plot, "--plot")
         check_free(plot, "--plot", force)
     settings: dict[str, Any] = {

@@ -2,18 +2,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from cotrace.common.errors import ArgumentError
-from cotrace.common.files import atomic_write
 from cotrace.common.visible_text import visible
 
-PLOT_SUFFIXES = (".svg", ".png", ".pdf")
+from .figures import check_suffix, plain, save_figure, title_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 CHOSEN_COLOUR, OTHER_COLOUR = "#1f5fa8", "#7fb0dd"
 COLOURS = "RdBu"  # red lowers the score, blue raises it
-MAX_LABEL_CHARACTERS, MAX_TITLE_CHARACTERS = 24, 90
+MAX_LABEL_CHARACTERS = 24
 DARK = 0.6  # share of the colour range above which white numbers are read better
 
 
@@ -36,27 +38,19 @@ class AttentionPanels(NamedTuple):
         return f"<AttentionPanels: {self.title}>"
 
 
-def draw_attention(panels: AttentionPanels, path: Path) -> Path:
-    """Draw the panels and return the path; its suffix chooses SVG, PNG or PDF. Raises ArgumentError for other suffixes."""
+def draw_attention(panels: AttentionPanels, path: Path | None = None) -> "Path | Figure":
+    """Draw the panels; return the path, or the figure if there is none. Raises ArgumentError for an unknown suffix."""
     from matplotlib.figure import Figure
 
-    check_plot_path(path)
+    if path is not None:
+        check_suffix(path)
     n_rows, n_columns = panels.pair_scores.shape
     figure = Figure(figsize=(6.5 + 0.55 * n_columns, 3.0 + 0.32 * n_rows), layout="constrained")
     key_axes, pair_axes = figure.subplots(1, 2, width_ratios=(3.0, 1.5 + 0.55 * n_columns))
     _draw_keys(key_axes, panels)
     _draw_pairs(pair_axes, panels)
-    prompt = _text(" ".join(panels.prompt.split()), MAX_TITLE_CHARACTERS)
-    figure.suptitle(f"{_text(panels.title, MAX_TITLE_CHARACTERS)}\n{prompt}", fontsize="medium")
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:], metadata={"Date": None} if path.suffix == ".svg" else None)
-    return path
-
-
-def check_plot_path(path: Path) -> None:
-    """Raise ArgumentError for a path whose suffix is not that of a picture."""
-    if path.suffix not in PLOT_SUFFIXES:
-        raise ArgumentError(f"{path.name} should end in {', '.join(PLOT_SUFFIXES)}")
+    figure.suptitle(f"{title_of(panels.title)}\n{title_of(panels.prompt)}", fontsize="medium")
+    return figure if path is None else save_figure(figure, path)
 
 
 def _draw_keys(axes: Any, panels: AttentionPanels) -> None:
@@ -104,6 +98,6 @@ def _number(value: float) -> str:
     return f"{value:+.2f}".replace("-", "−")
 
 
-def _text(text: str, length: int = MAX_LABEL_CHARACTERS) -> str:
+def _text(text: str) -> str:
     shown = visible(text)
-    return (shown if len(shown) <= length else f"{shown[: length - 1]}…").replace("$", r"\$")
+    return plain(shown if len(shown) <= MAX_LABEL_CHARACTERS else f"{shown[: MAX_LABEL_CHARACTERS - 1]}…")

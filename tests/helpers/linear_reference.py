@@ -56,24 +56,36 @@ def norm_scale(x: Tensor, norm, config) -> Tensor:
 def attention_heads(attention, x: Tensor, index: int, text, config) -> list[tuple[Tensor, Tensor]]:
     """Return each head's attention pattern (P, P) and value-output map (D, D)."""
     size, group = config.head_dim, config.num_attention_heads // config.num_key_value_heads
-    kind, positions = config.layer_types[index], torch.arange(len(x))
-    rotation = text.rotary_emb(x, positions[None], kind)  # of transformers, which computes angles in float32
-    distance = positions[:, None] - positions
-    visible = (distance >= 0) & ((distance < config.sliding_window) | (kind == "full_attention"))
     heads = []
     for head in range(config.num_attention_heads):
         own, shared = slice(head * size, (head + 1) * size), slice(head // group * size, (head // group + 1) * size)
-        q = _roped(x @ attention.q_proj.weight[own].double().T, attention.q_norm, rotation, config)
-        k = _roped(x @ attention.k_proj.weight[shared].double().T, attention.k_norm, rotation, config)
-        score = (q @ k.T) * config.query_pre_attn_scalar**-0.5
-        pattern = torch.softmax(score.masked_fill(~visible, -torch.inf), -1)
+        pattern = torch.softmax(attention_scores(attention, head, x, index, text, config), -1)
         output = attention.o_proj.weight[:, own].double()
         heads.append((pattern, attention.v_proj.weight[shared].double().T @ output.T))
     return heads
 
 
-def _roped(x: Tensor, norm, rotation: tuple[Tensor, Tensor], config) -> Tensor:
-    x = x * norm_scale(x, norm, config)
+def attention_scores(attention, head: int, x: Tensor, index: int, text, config) -> Tensor:
+    """Return a head's scores before the softmax, (P, P); -inf where a query does not see a key."""
+    distance = torch.arange(len(x))[:, None] - torch.arange(len(x))
+    seen = (distance >= 0) & ((distance < config.sliding_window) | (config.layer_types[index] == "full_attention"))
+    q, k = queries_keys(attention, head, x, x, index, text, config)
+    return ((q @ k.T) * config.query_pre_attn_scalar**-0.5).masked_fill(~seen, -torch.inf)
+
+
+def queries_keys(attention, head: int, x: Tensor, frozen: Tensor, index: int, text, config) -> tuple[Tensor, Tensor]:
+    """Return a head's queries and keys (…, P, d) of inputs (…, P, D), with the norm scales of the input `frozen` (P, D)."""
+    size, group = config.head_dim, config.num_attention_heads // config.num_key_value_heads
+    own, shared = slice(head * size, (head + 1) * size), slice(head // group * size, (head // group + 1) * size)
+    # The library's rotation, which computes angles in float32.
+    rotation = text.rotary_emb(frozen, torch.arange(len(frozen))[None], config.layer_types[index])
+    w_q, w_k = attention.q_proj.weight[own].double().T, attention.k_proj.weight[shared].double().T
+    q = _roped(x @ w_q * norm_scale(frozen @ w_q, attention.q_norm, config), rotation)
+    k = _roped(x @ w_k * norm_scale(frozen @ w_k, attention.k_norm, config), rotation)
+    return q, k
+
+
+def _roped(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
     a, b = x.chunk(2, -1)
     cos, sin = (part[0, :, : a.shape[-1]] for part in rotation)
     return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
