@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from cotrace.common.checks import as_index
 from cotrace.common.errors import ArgumentError
 
 from .drawing.attention_plot import AttentionPanels, draw_attention
@@ -181,8 +182,9 @@ class AttentionScore:
     def top(self, n: int = 10, side: Side = "query") -> pa.Table:
         """Return the `n` nodes of a side with the largest scores by absolute value, with their names; none with a score of 0.
 
-        Raises ArgumentError for an unknown side.
+        Raises ArgumentError for an unknown side, and for an `n` below 1.
         """
+        n = _checked_count(n)
         _check_choice(side, "side", SIDES)
         own, table = (self.query_side, self.query_nodes) if side == "query" else (self.key_side, self.key_nodes)
         rows = _largest(table["score"].to_numpy(), n)
@@ -192,9 +194,9 @@ class AttentionScore:
         """Return the `n` pairs of nodes with the largest scores by absolute value: query_node, key_node, score.
 
         The nodes are named, and their rows in `query_nodes` and `key_nodes` given as query_row and key_row. The search is
-        exact.
+        exact. Raises ArgumentError for an `n` below 1.
         """
-        found = top_pairs(self.query_side.vector_Md, self.key_side.vector_Md, n)
+        found = top_pairs(self.query_side.vector_Md, self.key_side.vector_Md, _checked_count(n))
         return pa.table(
             {
                 "query_node": pa.array(self.query_side.names(found.left), pa.string()),
@@ -272,8 +274,14 @@ class AttentionScore:
 
 
 def _largest(value_M: np.ndarray, n: int) -> np.ndarray:
-    order = np.argsort(-np.abs(value_M), kind="stable")[: max(n, 0)]
+    order = np.argsort(-np.abs(value_M), kind="stable")[:n]
     return order[value_M[order] != 0]
+
+
+def _checked_count(n: int) -> int:
+    if as_index(n, "n") < 1:
+        raise ArgumentError(f"n is {n}: it must be at least 1")
+    return as_index(n, "n")
 
 
 def _check_choice(value: str, name: str, choices: tuple[str, ...]) -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 from helpers.effect_reference import LinearFeature, gradients, visited_paths
+from helpers.graph_reference import decoder, encoder_bias, read_targets, sites, sources
 from helpers.linear_reference import run_frozen
-from test_identities import decoder, encoder_bias, read_targets, sites, sources
 from tiny import KINDS, VOCABULARY, WIDTH, prompt
 from transformers import Gemma3ForCausalLM
 

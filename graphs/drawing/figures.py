@@ -22,7 +22,9 @@ def check_suffix(path: Path) -> None:
 
 def save_figure(figure: "Figure", path: Path) -> Path:
     """Write a figure, atomically, in the format of the path's suffix; the same figure gives the same SVG."""
-    with atomic_write(path) as temporary:
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.hashsalt": "cotrace"}), atomic_write(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:], metadata={"Date": None} if path.suffix == ".svg" else None)
     return path
 
