@@ -15,6 +15,7 @@ from .effect_data import NODE_FIELDS, NODE_KINDS, EffectData
 from .json_metadata import NUMBER, decode_entries, encode_entries, require_exact, wrong_entries
 from .metadata import EFFECTS_KEY
 from .metadata import VERSION_KEY as GRAPH_KEY
+from .packed import ARROW_MAGIC, PACKED_SUFFIX, read_head
 from .segments import parse_segments
 from .store import read_table, save_table
 
@@ -82,11 +83,17 @@ def read_effects(path: Path, verify: bool = True) -> EffectData:
 
 
 def is_effects_file(path: Path) -> bool:
-    """Return whether a file has the metadata of effects; False for every file that cannot be read."""
+    """Return whether a file has the metadata of effects; False for every file that cannot be read. Unpacks nothing."""
     try:
-        return EFFECTS_KEY in (read_table(path).schema.metadata or {})
-    except (CotraceError, OSError):
+        if path.suffix == PACKED_SUFFIX:
+            with pa.input_stream(str(path), compression="zstd") as source:
+                head, _ = read_head(source)
+            found = pa.ipc.open_stream(pa.py_buffer(head[len(ARROW_MAGIC) :])).schema
+        else:
+            found = read_table(path).schema
+    except Exception:  # Arrow raises errors of many kinds for damaged bytes; who opens the file names them
         return False
+    return EFFECTS_KEY in (found.metadata or {})
 
 
 def _as_table(effects: EffectData) -> pa.Table:

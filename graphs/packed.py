@@ -45,7 +45,7 @@ def unpack(path: Path) -> pa.Buffer:
                 "copy it again or correct its name"
             )
     with tempfile.TemporaryFile(prefix="cotrace-") as file, pa.input_stream(str(path), compression="zstd") as source:
-        head, size = _read_head(source)
+        head, size = read_head(source)
         if size > max(ALWAYS_PLAUSIBLE_BYTES, MAX_RATIO * path.stat().st_size):
             raise FileError(
                 f"it declares {size:,} bytes, more than {MAX_RATIO} times its size, as no graph does; copy it again"
@@ -72,7 +72,7 @@ def _write(file: BinaryIO, data: bytes, size: int) -> None:
         raise ResourceError(obstacle) from error
 
 
-def _read_head(source: BinaryIO) -> tuple[bytes, int]:
+def read_head(source: BinaryIO) -> tuple[bytes, int]:
     """Return the bytes up to the body of the first record batch, and an upper bound of the whole file's size."""
     head = bytearray(source.read(len(ARROW_MAGIC)))
     if head != ARROW_MAGIC:

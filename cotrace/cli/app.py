@@ -12,6 +12,7 @@ from .attention import attention
 from .command import Command, with_output_options
 from .convert import convert
 from .doctor import doctor
+from .effects import effects
 from .evaluate import evaluate
 from .prune import prune
 from .render import render
@@ -25,7 +26,7 @@ CANCELLED_STATUS = 130
 USAGE_STATUS = 2
 BROKEN_PIPE_STATUS = 1  # as Typer
 
-COMMANDS = (trace, show, steer, attention, validate, prune, render, train, evaluate, convert, doctor)
+COMMANDS = (trace, show, effects, steer, attention, validate, prune, render, train, evaluate, convert, doctor)
 
 app = typer.Typer(
     no_args_is_help=True,
