@@ -19,7 +19,7 @@ def worded(model_folder, transcoder_spec, tmp_path_factory):
     """Return a model with a tokenizer, the options that load it, and a text of eight tokens."""
     folder = tmp_path_factory.mktemp("worded")
     model = load_with_tokenizer(model_folder, transcoder_spec, folder)
-    text = model.tokenizer.hf_tokenizer.decode([7, 9, 11, 13, 15, 17, 19])
+    text = "The opposite of hot is cold hot"
     options = [
         "--model",
         folder / "model",
@@ -122,8 +122,12 @@ def test_integration_and_credit_through_qk(run, worded, tokens):
     row = model.effects(text, [21], freeze="none", integrate="inputs", integration_steps=3).ledger.to_pylist()[0]
     assert f"{row['value']:+.3f}" in out
     assert "baseline" in out
-    groups = run("--target", tokens[0], "--integrate", "inputs", "--freeze", "none", "--group", "a=id:7|id:8", "--json")
-    expected = model.effects(text, [21], freeze="none", integrate="inputs", groups={"a": [7, 8]}).ledger.to_pylist()
+    groups = run(
+        "--target", tokens[0], "--integrate", "inputs", "--freeze", "none", "--group", "a= hot|id:14", "--json"
+    )
+    expected = model.effects(
+        text, [21], freeze="none", integrate="inputs", groups={"a": [" hot", " cold"]}
+    ).ledger.to_pylist()
     assert json.loads(groups)["ledger"] == expected
     out = run("--target", tokens[0], "--integrate", "ablation", "--freeze", "none", "--node", "L0#error@3")
     assert "L0#error@3" in out
@@ -199,7 +203,8 @@ def test_effects_of_a_graph_need_no_model(command, worded, tmp_path):
         (["--avoiding", "99"], "outside the prompt"),
         (["--avoiding", "1:99"], "outside the prompt"),
         (["--avoiding", "3:3"], "is empty"),
-        (["--avoiding", ""], "--avoiding : no segment has this name"),
+        (["--avoiding", ""], "--avoiding '': expected the name of a segment"),
+        (["--avoiding", "3,,4"], "--avoiding '3,,4': expected the name of a segment"),
         (["--avoiding", "7"], "'7' contains position 7, where a target is read"),
         (["--avoiding", "5:8"], "'5:8' contains position 7"),
         (["--avoiding", "-1"], "contains position 7"),
@@ -232,9 +237,8 @@ def test_mistakes_get_one_line(refused, arguments, words):
     assert words in refused(*arguments)
 
 
-def test_a_target_of_several_tokens_is_refused(refused, worded):
-    text = worded[2]
-    assert "tokens" in refused("--target", text)
+def test_a_target_of_several_tokens_is_refused(refused):
+    assert "is not one token but" in refused("--target", " hot is")
 
 
 @pytest.mark.parametrize(

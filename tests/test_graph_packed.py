@@ -56,7 +56,7 @@ def refusal(path, match, error=FileError):
 
 def declaring(plain, body_bytes):
     """Return the bytes of a graph file whose record batch declares another length of its body."""
-    head, limit = packed._read_head(pa.BufferReader(plain))
+    head, limit = packed.read_head(pa.BufferReader(plain))
     declared = limit - 2 * len(head) - packed.FOOTER_BYTES
     assert head.count(declared.to_bytes(8, "little")) == 1
     return plain.replace(declared.to_bytes(8, "little"), body_bytes.to_bytes(8, "little", signed=True), 1)
@@ -71,7 +71,7 @@ def test_packed_files_are_smaller_and_the_same(tmp_path):
 
 
 def test_the_limit_is_close_to_the_size(plain):
-    _, limit = packed._read_head(pa.BufferReader(plain))
+    _, limit = packed.read_head(pa.BufferReader(plain))
     assert len(plain) <= limit < len(plain) + 2**17
 
 

@@ -62,6 +62,8 @@ def _parse_cut(text: str, segments: list[str]) -> Any:
         return [text]
     parts: list[Any] = []
     for part in map(str.strip, text.split(",")):
+        if not part:
+            raise ArgumentError(f"--avoiding {text!r}: expected the name of a segment, positions, or {NO_CUT}")
         if part in segments or not any(character.isdecimal() for character in part):
             parts.append(part)
         else:
