@@ -55,7 +55,7 @@ def _target_nodes(graph: GraphData, targets: NodeName | Iterable[NodeName] | Non
 
 def _record(graph: GraphData, number: int, node: int) -> dict[str, Any]:
     """Return the description of one target."""
-    known = next((target for target in graph.info["targets"] if target["node"] == node), {})
+    known: dict[str, Any] = next((target for target in graph.info["targets"] if target["node"] == node), {})
     is_feature = node < graph.order.n_features
     return {
         "target": number,
