@@ -7,6 +7,7 @@ and drawn on a machine that could not trace it.
 - `data`, `csr`, `order`, `nodes`: arrays of a graph, and names of its nodes.
 - `schema`, `metadata`, `migrations`, `checksums`, `packed`, `store`, `reader`, `checks`: graph files.
 - `influence`, `scores`, `prune`, `pruning_bounds`, `paths`, `effects`: computations on graphs.
+- `saved_effects`: the effects on targets that a trace saves with the nodes.
 - `target_choice`, `summary`, `usual`, `verdicts`: the answer that `cotrace show` prints.
 - `rows`: writes the rows of a trace to disk.
 - `drawing/`, `exchange/`: pictures, and formats of other tools.

@@ -9,7 +9,7 @@ from cotrace.common.errors import ArgumentError, FileError
 from .annotations import node_groups
 from .data import GraphData, csr_of
 from .order import KINDS, NodeKind
-from .schema import NULLABLE_VALUES, VALUES, schema
+from .schema import EFFECTS, NULLABLE_VALUES, VALUES, schema
 
 
 def check_table(table: pa.Table) -> None:
@@ -29,11 +29,12 @@ def check_graph(graph: GraphData) -> None:
 
 
 def check_types(found: pa.Schema) -> None:
-    """Raise FileError unless a table has exactly the columns of a graph, in their order."""
+    """Raise FileError unless a table has exactly the columns of a graph, with or without effects, in their order."""
     weights = found.field(found.names.index("weights")).type if "weights" in found.names else pa.null()
     if not (pa.types.is_list(weights) or pa.types.is_large_list(weights)):
         raise FileError("its column 'weights' is missing or not a list; it was edited, trace the prompt again")
-    expected = schema(weights.value_type, pa.types.is_large_list(weights))
+    effects = any(name in found.names for name in EFFECTS)
+    expected = schema(weights.value_type, pa.types.is_large_list(weights), effects)
     shown = [str(field) for field in found]  # equality ignores the names of list items
     if weights.value_type not in (pa.float32(), pa.float64()) or shown != [str(field) for field in expected]:
         wrong = [field.name for field in expected if str(field) not in shown] or ["extra ones, or another order"]
@@ -45,6 +46,7 @@ def check_nodes(graph: GraphData, nodes: pa.Table) -> None:
     _check_order(graph, nodes)
     _check_sites(graph, nodes)
     _check_info(graph)
+    _check_effects(graph, nodes)
 
 
 def _check_values(nodes: pa.Table) -> None:
@@ -89,6 +91,18 @@ def _check_sites(graph: GraphData, nodes: pa.Table) -> None:
         first = np.take_along_axis(steps, (steps != 0).argmax(axis=0)[None], axis=0)
         if (first <= 0).any():
             raise FileError("its nodes are not sorted by layer, position and feature; trace the prompt again")
+
+
+def _check_effects(graph: GraphData, nodes: pa.Table) -> None:
+    """Raise FileError unless effects, if there are any, are a finite number for each target, null for logits only."""
+    n_targets, is_logit = len(graph.info["targets"]), graph.order.has_kind(NodeKind.LOGIT)
+    for name in (name for name in EFFECTS if name in nodes.column_names):
+        column = nodes[name].chunk(0)
+        lengths = np.where(column.is_null().to_numpy(zero_copy_only=False), -1, np.diff(column.offsets.to_numpy()))
+        if not np.array_equal(lengths, np.where(is_logit, -1, n_targets)):
+            raise FileError(f"its column {name!r} does not have a number for each target; trace the prompt again")
+        if column.values.null_count or not np.isfinite(column.values.to_numpy()).all():
+            raise FileError(f"its column {name!r} has values that are not finite; trace the prompt again")
 
 
 def _check_info(graph: GraphData) -> None:

@@ -35,8 +35,10 @@ from .prune import (
     within,
 )
 from .pruning_bounds import PruningBounds, certainty
+from .saved_effects import SavedEffect, has_effects, saved_effects
 from .schema import build_table
 from .store import save_table
+from .target_choice import choose_targets
 from .usual import usual_activation
 
 if TYPE_CHECKING:
@@ -283,6 +285,28 @@ class Graph(GraphData):
         if not isinstance(named, Feature):
             raise ArgumentError(f"invalid feature {feature!r}: expected one such as L17#264@5")
         return usual_activation(self, named.layer, named.feature)
+
+    @property
+    def has_effects(self) -> bool:
+        """True if the graph was traced with effects, which `effects_on` returns."""
+        return has_effects(self)
+
+    def effects_on(self, target: int | str | None = None, kind: SavedEffect = "expected") -> np.ndarray:
+        """Return the effect of every node on one target, (M,), in units of what the target reads, such as logits.
+
+        Effects are saved by the trace, so that pruned edges and rows that were not computed do not change them. They are
+        NaN for targets at the unembedding.
+
+        Args:
+            target: text, label or node number of the target; None for the heaviest.
+            kind: "expected" for the change of the target that is expected when the node is ablated: minus the first-order
+                effect in the model as it is, in which attention, norms and MLPs respond. "total" for the contribution of
+                the node over all paths with attention patterns, norm scales and active features frozen.
+
+        Raises:
+            ArgumentError: the graph has no effects or no such target, or an unknown kind.
+        """
+        return saved_effects(self, choose_targets(self, "all" if target is None else target)[:1], kind)[0]
 
     def to_networkx(self) -> networkx.DiGraph:
         """Return a NetworkX DiGraph with edges from source to target; see `graphs.exchange.networkx`."""

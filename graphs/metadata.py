@@ -9,7 +9,7 @@ from .checksums import CHECKSUMS_KEY, metadata_is_intact
 from .json_metadata import NUMBER, decode_entries, encode_entries, require_exact, wrong_entries
 from .migrations import FIRST_VERSION_WITH_CHECKSUMS, OLDEST_VERSION, migrate
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 VERSION_KEY = b"cotrace.format_version"
 INFO_KEY = b"cotrace.graph"
 EFFECTS_KEY = b"cotrace.effects"  # of files of effects, which are no graphs

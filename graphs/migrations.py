@@ -1,7 +1,7 @@
 """Migrations: the metadata of older format versions in the shape of the current one.
 
 To change the format, raise `metadata.FORMAT_VERSION`, add a function here, and keep a file that the old code wrote
-under `tests/data/`. The columns have been the same in every version.
+under `tests/data/`. Columns have only been added, as optional ones.
 """
 
 from collections.abc import Callable
@@ -24,8 +24,17 @@ def _add_checksums(info: dict[str, Any]) -> dict[str, Any]:
     return info
 
 
+def _allow_effects(info: dict[str, Any]) -> dict[str, Any]:
+    """Return the metadata as it is: version 4 added the optional columns of effects, which older files lack."""
+    return info
+
+
 # Each function turns the metadata of its version into that of the next one.
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _move_facts_to_traced, 2: _add_checksums}
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    1: _move_facts_to_traced,
+    2: _add_checksums,
+    3: _allow_effects,
+}
 FIRST_VERSION_WITH_CHECKSUMS = 3
 OLDEST_VERSION = min(MIGRATIONS)
 

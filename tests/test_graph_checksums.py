@@ -41,7 +41,7 @@ def changed(table, name):
     index, column = table.schema.get_field_index(name), table[name].chunk(0)
     values = column.to_pylist()
     if pa.types.is_list(column.type):
-        values[-1][0] += 1
+        next(value for value in reversed(values) if value)[0] += 1
     elif pa.types.is_boolean(column.type):
         values[0] = not values[0]
     elif pa.types.is_dictionary(column.type):
@@ -195,7 +195,7 @@ def test_an_intact_huge_file(graph, path, lazy):
 def test_show_check(graph, path, command):
     graph.save(path)
     assert command("show", path, "--check")[:2] == (
-        0, f"{path} is intact: its metadata and 17 columns match their checksums\n",
+        0, f"{path} is intact: its metadata and 19 columns match their checksums\n",
     )  # fmt: skip
     write(with_metadata(graph.nodes, version=b"2"), path)
     status, output, _ = command("show", path, "--check")

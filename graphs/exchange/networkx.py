@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import networkx as nx
@@ -16,7 +17,7 @@ def to_networkx(graph: GraphData) -> nx.DiGraph:
     """Return a DiGraph whose edges run from source to target with attribute `weight`.
 
     Nodes are node numbers with the columns of the node table as attributes, which are texts, numbers and booleans; nulls
-    are left out. `.graph` has the texts `prompt`, `model` and `transcoders`, and all of the graph's metadata as JSON in
+    are left out. Effects on several targets are `effect_0`, `effect_1`, … in the order of `info["targets"]`. `.graph` has the texts `prompt`, `model` and `transcoders`, and all of the graph's metadata as JSON in
     `info`. In texts, characters that XML cannot hold are replaced by �.
     """
     info = graph.info
@@ -28,12 +29,21 @@ def to_networkx(graph: GraphData) -> nx.DiGraph:
     )
     attributes = graph.nodes.drop_columns(["sources", "weights"])
     for row in attributes.to_pylist():
-        result.add_node(row["node"], **{name: _storable(value) for name, value in row.items() if value is not None})
+        result.add_node(row["node"], **{name: _storable(value) for name, value in _scalars(row) if value is not None})
     edges = graph.edges()
     result.add_weighted_edges_from(
         zip(edges["source"].to_pylist(), edges["target"].to_pylist(), edges["weight"].to_pylist(), strict=True)
     )
     return result
+
+
+def _scalars(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the names and values of a node's attributes, with lists in numbered parts: most formats hold no lists."""
+    for name, value in row.items():
+        if isinstance(value, list):
+            yield from ((f"{name}_{k}", each) for k, each in enumerate(value))
+        else:
+            yield name, value
 
 
 def _storable(value: Any) -> Any:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from cotrace.graphs import CSR, Graph, NodeKind, NodeOrder
 from cotrace.graphs.csr import indptr_of
-from cotrace.graphs.schema import build_table
+from cotrace.graphs.schema import EFFECTS, build_table
 
 WORDS = ["<bos>", " hot", " cold", "\n", "é", "‏ا", "🜁", '"', "\\", ""]
 
@@ -21,11 +21,12 @@ def random_graph(
     feature_targets=0,
     density=0.6,
     dtype=np.float32,
+    effects=True,
 ):
     """Return a graph that `open_graph` accepts, with at most as many features and errors as there are sites.
 
     Sites, edges and weights are random; a few edges weigh zero and a few rows have none or only
-    such. `feature_targets` features are targets besides the logits.
+    such. `feature_targets` features are targets besides the logits. With `effects` it has both columns of effects.
     """
     rng = np.random.default_rng(seed)
     sites = [
@@ -38,14 +39,14 @@ def random_graph(
     layer, position, feature = np.concatenate(sites, axis=1)
     rows = [_incoming(rng, order, row, layer, position, density) for row in range(order.n_nodes)]
     info = _info(rng, order, n_layers, n_positions, feature_targets)
-    return Graph(_table(rng, order, (layer, position, feature), rows, info, dtype), info)
+    return Graph(_table(rng, order, (layer, position, feature), rows, info, dtype, effects), info)
 
 
 def graphs(dtype=np.float32, **fixed):
     """Return a strategy of small graphs; arguments of `random_graph` given here are fixed."""
     choices = {
         "n_layers": [1, 3, 6], "n_positions": [1, 2, 5], "n_features": [0, 1, 5, 15, 40], "n_errors": [0, 1, 4, 10],
-        "n_logits": [1, 2, 4], "feature_targets": [0, 1, 2], "density": [0.2, 0.6, 1],
+        "n_logits": [1, 2, 4], "feature_targets": [0, 1, 2], "density": [0.2, 0.6, 1], "effects": [True, False],
     }  # fmt: skip
     drawn = {name: st.sampled_from(values) for name, values in choices.items()}
     drawn |= {name: st.just(value) for name, value in fixed.items()}
@@ -77,7 +78,7 @@ def _incoming(rng, order, row, layer, position, density):
     return sources, weights
 
 
-def _table(rng, order, sites, rows, info, dtype):
+def _table(rng, order, sites, rows, info, dtype, effects):
     layer, position, feature = sites
     codes, size, has_row = order.kind_codes(), order.n_nodes, order.has_kind(NodeKind.FEATURE, NodeKind.LOGIT)
     not_feature, not_site = codes != NodeKind.FEATURE, codes > NodeKind.ERROR
@@ -97,6 +98,8 @@ def _table(rng, order, sites, rows, info, dtype):
         "dropped": np.where(has_row, rng.normal(size=size), 0),
         "computed": has_row,
     }
+    shape = len(info["targets"]), order.n_editable
+    columns |= {name: np.random.default_rng(size).normal(size=shape) for name in EFFECTS if effects}
     indptr = indptr_of([len(sources) for sources, _ in rows])
     indices, weights = (np.concatenate(parts) for parts in zip(*rows, strict=True))
     return build_table(order, columns, CSR(indptr, indices.astype(np.int32), weights.astype(dtype)), info)
