@@ -22,9 +22,7 @@ def has_effects(graph: GraphData) -> bool:
     return COLUMN_OF["expected"] in graph.nodes.column_names
 
 
-def saved_effects(
-    graph: GraphData, targets: Sequence[dict[str, Any]], kind: SavedEffect = "expected"
-) -> np.ndarray:
+def saved_effects(graph: GraphData, targets: Sequence[dict[str, Any]], kind: SavedEffect = "expected") -> np.ndarray:
     """Return the effect of every node on T targets, (T, M), NaN for targets at the unembedding.
 
     Args:

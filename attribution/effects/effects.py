@@ -1,7 +1,6 @@
 """From a prompt's activations to the effects of all nodes on its targets."""
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +17,7 @@ from .backward import EffectSweep
 from .blocks import EffectColumns
 from .config import EffectsConfig
 from .layers import RespondingLayers
-from .run import ReplacedMLPs, Run, frozen_layers, run_layers, without_patterns
+from .run import ReplacedMLPs, Run, frozen_layers, without_patterns
 from .values import TargetValues
 
 
@@ -53,14 +52,10 @@ class EffectSource:
         self.weights, self.encoded = activations.weights, activations.encoded
         caches = activations.layer_caches
         self.layer_caches: list[LayerCache] = caches if keep_patterns else without_patterns(caches)
+        self.run = Run(activations.resid_LPD, activations.final_resid_PD)
 
     def __repr__(self) -> str:
         return f"<EffectSource: {self.replacement!r}>"
-
-    @cached_property
-    def run(self) -> Run:
-        """The run of the prompt."""
-        return run_layers(self.weights, self.replacement.embedding_PD)
 
     def frozen(self, config: EffectsConfig) -> list[FrozenLayer]:
         """Return what each layer freezes where attention or MLPs respond."""

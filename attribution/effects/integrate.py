@@ -21,9 +21,11 @@ from .backward import EffectSweep
 from .blocks import EffectColumns
 from .config import EffectsConfig
 from .effects import EffectSource, split_columns
-from .layers import RESPONSE_BYTES, RespondingLayers
+from .layers import RespondingLayers
 from .run import Run, run_layers
 from .values import TargetValues
+
+BATCH_BYTES = 2**29  # of the numbers inside a layer of rows that pass the model together
 
 
 class IntegratedEffects(NamedTuple):
@@ -146,7 +148,7 @@ def _batches(rows: list, source: EffectSource) -> Iterator[list]:
     """Yield rows in batches that fit into memory."""
     arch, n_positions = source.weights.architecture, source.replacement.n_positions
     numbers = n_positions * max(arch.n_heads * n_positions, 2 * arch.d_mlp)
-    at_once = max(1, RESPONSE_BYTES // (2 * numbers * source.weights.dtype.itemsize))
+    at_once = max(1, BATCH_BYTES // (2 * numbers * source.weights.dtype.itemsize))
     for start in range(0, len(rows), at_once):
         yield rows[start : start + at_once]
 

@@ -4,20 +4,19 @@
 positions. Every function adds the path through a part of a layer in place; the residual stream itself passes them on.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from cotrace.attribution.models.forward import ForwardPass, FrozenLayer
+from cotrace.attribution.models.forward import FrozenLayer
 from cotrace.attribution.models.gemma3 import Gemma3
 from cotrace.attribution.tracing.replacement import LocalReplacementModel
 from cotrace.kernels.edge_rows import SourceVectors, add_source_vectors
 
 from .blocks import PositionBlock
+from .responses import AttentionResponse, MLPResponse, first_positions
 from .run import Run
-
-RESPONSE_BYTES = 2**29  # of the gradients of columns that pass an attention or MLP together
 
 
 class FeatureReads:
@@ -55,7 +54,9 @@ class FeatureReads:
 
 
 class RespondingLayers:
-    """Passes gradients back through attention and MLPs that respond, by automatic differentiation of each layer.
+    """Passes gradients back through attention and MLPs that respond, with their norms, in place.
+
+    Of the layer that was used last, the values inside it are kept.
 
     Args:
         weights: the model.
@@ -65,52 +66,44 @@ class RespondingLayers:
     """
 
     def __init__(self, weights: Gemma3, run: Run, frozen: Sequence[FrozenLayer], n_positions: int):
-        self.weights, self.run, self.n_positions = weights, run, n_positions
-        self.forward_pass = ForwardPass(weights, run.final_resid_PD, frozen=frozen)
-        arch = weights.architecture
-        row = max(arch.n_heads * len(run.final_resid_PD), 2 * arch.d_mlp)  # numbers a position needs in one column
-        self.columns_at_once = max(1, RESPONSE_BYTES // (n_positions * row * run.final_resid_PD.itemsize))
+        self.weights, self.run, self.frozen, self.n_positions = weights, run, frozen, n_positions
+        self._attention: AttentionResponse | None = None
+        self._mlp: MLPResponse | None = None
+
+    def attention(self, layer: int) -> AttentionResponse:
+        """Return a layer's attention at the run."""
+        if self._attention is None or self._attention.layer != layer:
+            resid_PD = self.run.resid_LPD[layer][: self.n_positions]
+            frozen = first_positions(self.frozen[layer], self.n_positions)
+            self._attention, self._mlp = AttentionResponse(self.weights, layer, resid_PD, frozen), None
+        return self._attention
+
+    def mlp(self, layer: int) -> MLPResponse:
+        """Return a layer's MLP at the run."""
+        attention = self.attention(layer)
+        if self._mlp is None:
+            self._mlp = MLPResponse(self.weights, attention.w, self.before_mlp(layer))
+        return self._mlp
 
     def before_mlp(self, layer: int) -> Tensor:
         """Return the residual stream (P, D) before a layer's MLP."""
-        resid_PD = self.run.resid_LPD[layer]
-        return resid_PD + self.forward_pass.attend(layer, self.weights.layer(layer), resid_PD).out_PD
+        return self.run.resid_LPD[layer][: self.n_positions] + self.attention(layer).out_PD
 
     def through_mlp(self, layer: int, grad_PKD: Tensor) -> None:
         """Add the path through a layer's MLP with its norms."""
-        w = self.weights.layer(layer)
-
-        def mlp(resid_PD: Tensor) -> Tensor:
-            return self.weights.mlp(w, self.weights.rms_norm(resid_PD, w.norm_mlp_in_D)[0])[0]
-
-        self._through(mlp, self.before_mlp(layer), grad_PKD)
+        self.mlp(layer).add_back(grad_PKD)
 
     def through_attention(self, layer: int, grad_PKD: Tensor) -> None:
         """Add the path through a layer's attention with its norms: values, and scores unless the pattern is frozen."""
-        w = self.weights.layer(layer)
-        self._through(
-            lambda resid_PD: self.forward_pass.attend(layer, w, resid_PD).out_PD, self.run.resid_LPD[layer], grad_PKD
-        )
+        self.attention(layer).add_back(grad_PKD)
 
     def neuron_gradients(self, layer: int, grad_PKD: Tensor) -> Tensor:
         """Return gradients (P, K, D) that give the effect of a neuron by its source vector: the norm after it responds.
 
         A source vector contains that norm's frozen scale. Its derivative takes away the part along the MLP's output.
         """
-        w, n_positions = self.weights.layer(layer), self.n_positions
-        mlp_in_PD = self.weights.rms_norm(self.before_mlp(layer), w.norm_mlp_in_D)[0]
-        out_PD = self.weights.mlp(w, mlp_in_PD)[0][:n_positions]
-        factor_D = w.norm_mlp_out_D.to(out_PD)
+        norm = self.mlp(layer).norm_out
+        out_PD, factor_D = norm.out_PD, norm.factor_D.to(grad_PKD)
         squared_D = torch.where(factor_D == 0, torch.inf, factor_D).square()  # a factor of 0 writes nothing
         along_PK1 = torch.einsum("pkd,pd->pk", grad_PKD, out_PD)[..., None] / out_PD.shape[1]
         return grad_PKD - along_PK1 * (out_PD / squared_D)[:, None]
-
-    def _through(self, function: Callable[[Tensor], Tensor], resid_PD: Tensor, grad_PKD: Tensor) -> None:
-        """Add the product of gradients and the function's Jacobian at the residual stream."""
-        with torch.enable_grad():
-            point_PD = resid_PD[: self.n_positions].detach().requires_grad_()
-            out_PD = function(point_PD)
-        for grad_PkD in grad_PKD.split(self.columns_at_once, 1):
-            grad_kPD = grad_PkD.transpose(0, 1).contiguous()
-            (back_kPD,) = torch.autograd.grad(out_PD, point_PD, grad_kPD, retain_graph=True, is_grads_batched=True)
-            grad_PkD += back_kPD.transpose(0, 1)

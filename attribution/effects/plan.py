@@ -13,7 +13,7 @@ from cotrace.common.errors import ResourceError
 from cotrace.common.sizes import size_text
 
 from .config import EffectsConfig
-from .layers import RESPONSE_BYTES
+from .responses import RESPONSE_BYTES
 
 RESULT_COPIES = 3  # of the effects on a column, while its backward pass ends: by position, in node order, and one more
 RESPONSE_COPIES = 4  # of the gradients of a layer that responds: in, out, and what automatic differentiation keeps

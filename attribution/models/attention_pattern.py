@@ -52,6 +52,17 @@ class AttentionPattern:
             [PatternBlock(b, query_P[b.queries, None] * pattern * key_P[b.keys]) for b, pattern in self.blocks]
         )
 
+    def first_positions(self, n_positions: int) -> "AttentionPattern":
+        """Return the pattern of the first positions of the prompt."""
+        blocks = []
+        for (queries, keys), pattern_Hqk in self.blocks:
+            if queries.start < n_positions:
+                queries = slice(queries.start, min(queries.stop, n_positions))
+                keys = slice(keys.start, min(keys.stop, n_positions))
+                part_Hqk = pattern_Hqk[..., : queries.stop - queries.start, : keys.stop - keys.start]
+                blocks.append(PatternBlock(QueryBlock(queries, keys), part_Hqk))
+        return AttentionPattern(blocks)
+
     def query_rows(self, position_T: Tensor, reach: int) -> Tensor:
         """Return the probabilities (H, T, reach) of the queries at `position_T` for the first `reach` keys."""
         n_heads = len(self.blocks[0].pattern_Hqk)

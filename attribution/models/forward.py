@@ -121,12 +121,15 @@ class ForwardPass:
         """Return what a layer's attention adds to a residual stream, with its norms; it is frozen as in the pass."""
         weights, frozen = self.weights, self.frozen[layer]
         normed_PD, rms_in_P = weights.rms_norm(resid_PD, w.norm_attn_in_D, frozen.rms_attn_in_P)
-        mixed_PE, pattern = self._mix_values(layer, w, normed_PD)
+        mixed_PE, pattern = self.mix_values(layer, w, normed_PD)
         out_PD, rms_out_P = weights.rms_norm(mixed_PE @ w.w_o.T, w.norm_attn_out_D, frozen.rms_attn_out_P)
         return AttentionOutput(out_PD, pattern, rms_in_P, rms_out_P)
 
-    def _mix_values(self, layer: int, w: LayerWeights, normed_PD: Tensor) -> tuple[Tensor, AttentionPattern]:
-        """Return the heads' outputs side by side (…, P, H * d), and the pattern if it is kept or frozen."""
+    def mix_values(self, layer: int, w: LayerWeights, normed_PD: Tensor) -> tuple[Tensor, AttentionPattern]:
+        """Return the heads' outputs side by side (…, P, H * d), and the pattern if it is kept or frozen.
+
+        `normed_PD` is the attention's normalised input.
+        """
         weights, window = self.weights, self.weights.architecture.window(layer)
         frozen, first = self.frozen[layer], 0 if self.kv_cache is None else self.kv_cache.length
         pattern = frozen.pattern

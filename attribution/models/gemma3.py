@@ -170,20 +170,30 @@ class Gemma3:
 
         The reciprocal RMS of their norms is computed unless it is given.
         """
-        q_HPd = self.rms_norm(self._heads(normed_PD @ w.w_q.T), w.norm_q, rms_q_HP)[0]
-        k_KPd = self.rms_norm(self._heads(normed_PD @ w.w_k.T), w.norm_k, rms_k_KP)[0]
-        positions = torch.arange(first, first + normed_PD.shape[-2], device=normed_PD.device)
-        cos, sin = self._text.rotary_emb(normed_PD, positions[None], self.architecture.layer_types[layer])
-        return QueriesKeys(_rotate(q_HPd, cos, sin), _rotate(k_KPd, cos, sin))
+        q_HPd = self.rms_norm(self.heads(normed_PD @ w.w_q.T), w.norm_q, rms_q_HP)[0]
+        k_KPd = self.rms_norm(self.heads(normed_PD @ w.w_k.T), w.norm_k, rms_k_KP)[0]
+        rotation = self._rotation(layer, normed_PD, first)
+        return QueriesKeys(_rotate(q_HPd, *rotation), _rotate(k_KPd, *rotation))
+
+    def rotated_back(self, layer: int, grad_KPd: Tensor) -> Tensor:
+        """Return gradients (…, P, d) of rotated queries or keys as those of the ones before the rotation."""
+        cos, sin = self._rotation(layer, grad_KPd, 0)
+        return _rotate(grad_KPd, cos, -sin)
+
+    def _rotation(self, layer: int, like: Tensor, first: int) -> tuple[Tensor, Tensor]:
+        """Return the cosines and sines (1, P, d) of the rotary position embedding, for positions from `first` on."""
+        positions = torch.arange(first, first + like.shape[-2], device=like.device)
+        cos, sin = self._text.rotary_emb(like, positions[None], self.architecture.layer_types[layer])
+        return cos, sin
 
     def head_rms(self, w: LayerWeights, normed_PD: Tensor) -> tuple[Tensor, Tensor]:
         """Return the reciprocal RMS of queries (…, H, P) and keys (…, KV, P) of the attention's normalised input."""
-        q_HPd, k_KPd = self._heads(normed_PD @ w.w_q.T), self._heads(normed_PD @ w.w_k.T)
+        q_HPd, k_KPd = self.heads(normed_PD @ w.w_q.T), self.heads(normed_PD @ w.w_k.T)
         return self.rms_norm(q_HPd, w.norm_q)[1], self.rms_norm(k_KPd, w.norm_k)[1]
 
     def values(self, w: LayerWeights, normed_PD: Tensor) -> Tensor:
         """Return the values (…, KV, P, d) of the attention's normalised input (…, P, D)."""
-        return self._heads(normed_PD @ w.w_v.T)
+        return self.heads(normed_PD @ w.w_v.T)
 
     def repeat_kv(self, x_KPd: Tensor) -> Tensor:
         """Return keys or values (…, KV, P, d) repeated for every query head, (…, H, P, d)."""
@@ -203,7 +213,8 @@ class Gemma3:
         """Return the activation function of the MLP's gate."""
         return ACT2FN[self.architecture.activation](gate)
 
-    def _heads(self, projected: Tensor) -> Tensor:
+    def heads(self, projected: Tensor) -> Tensor:
+        """Return queries, keys or values (…, P, heads * d) as (…, heads, P, d)."""
         return projected.unflatten(-1, (-1, self.architecture.d_head)).transpose(-2, -3)
 
     def _norm_factor(self, norm: Any) -> Tensor:

@@ -104,12 +104,14 @@ class PromptActivations:
         positions = masked.open_positions(len(token_ids), token_ids.device)
         with progress.phase("reading active features", weights.architecture.n_layers) as step:
             forward_pass = ForwardPass(weights, weights.embed(token_ids))
+            streams = [forward_pass.resid_PD]
             for layer_cache in forward_pass:
                 spin_control.adapt()
+                streams.append(forward_pass.resid_PD)
                 self.layer_caches.append(layer_cache)
                 self._add(transcoders.encode(layer_cache, weights, positions))
                 step()
-        self.final_resid_PD = forward_pass.resid_PD
+        *self.resid_LPD, self.final_resid_PD = streams  # before each layer, and after the last
         self.table_RD, decoders = self.decoders.finish()
         self.encoded = [replace(e, decoder_UJD=d) for e, d in zip(self.encoded, decoders, strict=True)]
 
