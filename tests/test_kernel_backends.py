@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cotrace.common.compiled import shares
 from cotrace.kernels import backends
 from cotrace.kernels.decode import decode
-from cotrace.kernels.edge_rows import SourceVectors, edge_rows, position_rows
+from cotrace.kernels.edge_rows import SourceVectors, add_source_vectors, edge_rows, position_rows
 from cotrace.kernels.encode import Active, encode
 from cotrace.kernels.operations import OPERATIONS
 
@@ -48,13 +48,26 @@ def call_position_rows(device: str, dtype: torch.dtype = torch.float32, **option
     return position_rows(grad_QTD, vectors_KQD, **options)
 
 
-CALLS = {"encode": call_encode, "decode": call_decode, "edge_rows": call_edge_rows, "position_rows": call_position_rows}
+def call_add_source_vectors(device: str, dtype: torch.dtype = torch.float32, **options):
+    weights_TC, vectors_ED, grad_QTD = (
+        torch.zeros(shape, device=device, dtype=dtype) for shape in ((2, 4), (4, 3), (1, 2, 3))
+    )
+    return add_source_vectors(weights_TC, 0, SourceVectors(vectors_ED, [0, 4], [0]), grad_QTD, **options)
+
+
+CALLS = {
+    "encode": call_encode,
+    "decode": call_decode,
+    "edge_rows": call_edge_rows,
+    "add_source_vectors": call_add_source_vectors,
+    "position_rows": call_position_rows,
+}
 every_call = pytest.mark.parametrize("name", CALLS)
 
 
 def module_of(name: str, backend: str):
     """Return the module with a backend's function for an operation."""
-    folder = "edge_rows" if name == "position_rows" else name
+    folder = "edge_rows" if name in ("position_rows", "add_source_vectors") else name
     return importlib.import_module(f"cotrace.kernels.{folder}.{backend}")
 
 

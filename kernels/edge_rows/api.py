@@ -51,6 +51,12 @@ def _numba_edge_rows() -> Implementation:
     return backend.edge_rows
 
 
+def _numba_add_source_vectors() -> Implementation:
+    from . import numba as backend
+
+    return backend.add_source_vectors
+
+
 def _numba_position_rows() -> Implementation:
     from . import numba as backend
 
@@ -61,6 +67,12 @@ def _triton_edge_rows() -> Implementation:
     from . import triton as backend
 
     return backend.edge_rows
+
+
+def _triton_add_source_vectors() -> Implementation:
+    from . import triton as backend
+
+    return backend.add_source_vectors
 
 
 def _triton_position_rows() -> Implementation:
@@ -82,8 +94,14 @@ EDGE_ROWS = Operation(
 )
 ADD_SOURCE_VECTORS = Operation(
     "add_source_vectors",
-    {"reference": _reference_add_source_vectors, "torch": _torch_add_source_vectors},
+    {
+        "reference": _reference_add_source_vectors,
+        "torch": _torch_add_source_vectors,
+        "numba": _numba_add_source_vectors,
+        "triton": _triton_add_source_vectors,
+    },
     on_cpu="torch",
+    on_cpu_if_small="numba",
 )
 POSITION_ROWS = Operation(
     "position_rows",
@@ -130,8 +148,9 @@ def add_source_vectors(
 ) -> None:
     """Add weighted sums of the source vectors of each position to the gradients there, in place.
 
-    `grad[p - first, t] += sum_i weights[t, columns[p] + i] * vectors[offsets[p] + i]`: the transpose of `edge_rows`. There
-    is no gradient.
+    `grad[p - first, t] += sum_i weights[t, columns[p] + i] * vectors[offsets[p] + i]`: the transpose of `edge_rows`.
+    There is no gradient. Sums are computed in float32, or in float64 for float64; on a GPU
+    `torch.backends.cuda.matmul.allow_tf32` allows products in TF32.
 
     Args:
         weights_TC: weights of C columns for each of T targets.
@@ -149,7 +168,8 @@ def add_source_vectors(
         raise ValueError(f"{len(weights_TC)} rows of weights for the gradients of {n_targets} targets")
     require_alike("add_source_vectors", grad_QTD, sources.vectors_ED, weights_TC)
     with torch.no_grad(), torch.cuda.device_of(grad_QTD):
-        run = ADD_SOURCE_VECTORS.implementation(backend, grad_QTD.device.type)
+        small = has_small_groups(sources, first, n_positions, n_targets) and grad_QTD.dtype.itemsize >= 4
+        run = ADD_SOURCE_VECTORS.implementation(backend, grad_QTD.device.type, small)
         run(weights_TC, first, sources, grad_QTD)
 
 

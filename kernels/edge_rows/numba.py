@@ -14,13 +14,16 @@ UNIT_TARGETS = 32  # of a unit of work: their gradients stay in the cache while 
 
 def edge_rows(grad_QTD: Tensor, first: int, sources: SourceVectors, rows_TC: Tensor) -> None:
     """Compute blocks of 4 targets x 4 vectors; see `api.edge_rows`."""
-    n_positions, n_targets, _ = grad_QTD.shape
-    groups = sources.groups_P3.numpy()[first : first + n_positions]
-    call = first, n_positions, -(-n_targets // UNIT_TARGETS), torch.get_num_threads()
-    if call not in sources.bounds:
-        work = np.concatenate([[0], np.repeat(groups[:, 1] - groups[:, 0], call[2]).cumsum()])
-        sources.bounds[call] = shares(work, call[3])
-    _edge_rows(_array(grad_QTD), groups, _array(sources.vectors_ED), _array(rows_TC), sources.bounds[call])
+    groups, bounds = _work(sources, first, grad_QTD)
+    arrays = [_array(tensor, "edge_rows") for tensor in (grad_QTD, sources.vectors_ED, rows_TC)]
+    _edge_rows(*arrays, groups, bounds)
+
+
+def add_source_vectors(weights_TC: Tensor, first: int, sources: SourceVectors, grad_QTD: Tensor) -> None:
+    """Add four scaled vectors at a time; see `api.add_source_vectors`."""
+    groups, bounds = _work(sources, first, grad_QTD)
+    arrays = [_array(tensor, "add_source_vectors") for tensor in (weights_TC, sources.vectors_ED, grad_QTD)]
+    _add_source_vectors(*arrays, groups, bounds)
 
 
 def position_rows(grad_QTD: Tensor, vectors_KQD: Tensor) -> Tensor:
@@ -33,14 +36,25 @@ def position_rows(grad_QTD: Tensor, vectors_KQD: Tensor) -> Tensor:
     return rows_KQT.to(grad_QTD)
 
 
-def _array(tensor: Tensor) -> np.ndarray:
+def _work(sources: SourceVectors, first: int, grad_QTD: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Return the groups of the gradients' positions, and the bounds of the threads' shares of all units of work."""
+    n_positions, n_targets, _ = grad_QTD.shape
+    groups = sources.groups_P3.numpy()[first : first + n_positions]
+    call = first, n_positions, -(-n_targets // UNIT_TARGETS), torch.get_num_threads()
+    if call not in sources.bounds:
+        work = np.concatenate([[0], np.repeat(groups[:, 1] - groups[:, 0], call[2]).cumsum()])
+        sources.bounds[call] = shares(work, call[3])
+    return groups, sources.bounds[call]
+
+
+def _array(tensor: Tensor, operation: str) -> np.ndarray:
     if tensor.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"edge_rows cannot use numba: it has no {tensor.dtype}; leave backend out")
+        raise ValueError(f"{operation} cannot use numba: it has no {tensor.dtype}; leave backend out")
     return tensor.detach().numpy()
 
 
 @compiled_in_parallel
-def _edge_rows(grad, groups, vectors, rows, shares):
+def _edge_rows(grad, vectors, rows, groups, shares):
     n_targets = grad.shape[1]
     n_blocks = -(-n_targets // UNIT_TARGETS)
     for share in numba.prange(len(shares) - 1):
@@ -49,6 +63,18 @@ def _edge_rows(grad, groups, vectors, rows, shares):
             start, stop, column = groups[q]
             last = min(first + UNIT_TARGETS, n_targets)
             _block(grad[q, first:last], vectors[start:stop], rows[first:last, column : column + stop - start])
+
+
+@compiled_in_parallel
+def _add_source_vectors(weights, vectors, grad, groups, shares):
+    n_targets = grad.shape[1]
+    n_blocks = -(-n_targets // UNIT_TARGETS)
+    for share in numba.prange(len(shares) - 1):
+        for unit in range(shares[share], shares[share + 1]):
+            q, first = unit // n_blocks, unit % n_blocks * UNIT_TARGETS
+            start, stop, column = groups[q]
+            for t in range(first, min(first + UNIT_TARGETS, n_targets)):
+                _add_scaled(weights[t, column : column + stop - start], vectors[start:stop], grad[q, t])
 
 
 @compiled_in_parallel
@@ -73,6 +99,22 @@ def _block(grad, vectors, rows):
     for t in range(n_targets):
         for i in range(pairs_i if t < fours_t else 0, n_vectors):
             rows[t, i] += _dot(grad[t], vectors[i])
+
+
+@compiled_for_sums
+def _add_scaled(weights, vectors, grad):
+    """Add `weights @ vectors` to one gradient, which is read and written once for four vectors."""
+    n_vectors = len(weights)
+    fours = n_vectors - n_vectors % 4
+    for i in range(0, fours, 4):
+        w0, w1, w2, w3 = weights[i], weights[i + 1], weights[i + 2], weights[i + 3]
+        v0, v1, v2, v3 = vectors[i], vectors[i + 1], vectors[i + 2], vectors[i + 3]
+        for d in range(len(grad)):
+            grad[d] += w0 * v0[d] + w1 * v1[d] + w2 * v2[d] + w3 * v3[d]
+    for i in range(fours, n_vectors):
+        w, v = weights[i], vectors[i]
+        for d in range(len(grad)):
+            grad[d] += w * v[d]
 
 
 @compiled_for_sums

@@ -34,6 +34,9 @@ def kernels(stored: str):
     for precision in ("ieee", "tf32"):
         constants = block | {"VECTORS": edge_rows.VECTORS, "PRECISION": precision, "WIDEN": False}
         yield edge_rows._edge_rows_kernel, arrays, constants
+        blocks = {"VECTORS": edge_rows.ADDED_VECTORS, "WIDTH": edge_rows.ADDED_WIDTH}
+        types = arrays | {"weights": f"*{stored}"}
+        yield edge_rows._add_source_vectors_kernel, types, constants | blocks
 
 
 def machine_code(kernel, types: dict[str, str], constants: dict, capability: int) -> bytes:
