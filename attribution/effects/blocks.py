@@ -55,7 +55,7 @@ class PositionBlock(NamedTuple):
     n_columns: int
     followers: slice
     leaders: Tensor
-    closed: tuple[Tensor, Tensor] | None
+    closed: tuple[Tensor, ...] | None
 
 
 class ColumnLayout:
@@ -108,8 +108,8 @@ class ColumnLayout:
         leaders = torch.tensor([self._leader_place[i] for i in followers], dtype=torch.long, device=device)
         closed = None
         if self.columns.open_KP is not None:
-            open_pk = self.columns.open_KP[self.order[:n_columns], start:stop].T
-            closed = None if bool(open_pk.all()) else tuple((~open_pk).nonzero(as_tuple=True))
+            closed_pk = ~self.columns.open_KP[self.order[:n_columns], start:stop].T
+            closed = torch.where(closed_pk) if bool(closed_pk.any()) else None
         return PositionBlock(start, stop, n_columns, slice(n_columns - len(followers), n_columns), leaders, closed)
 
 

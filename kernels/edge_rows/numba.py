@@ -15,15 +15,16 @@ UNIT_TARGETS = 32  # of a unit of work: their gradients stay in the cache while 
 def edge_rows(grad_QTD: Tensor, first: int, sources: SourceVectors, rows_TC: Tensor) -> None:
     """Compute blocks of 4 targets x 4 vectors; see `api.edge_rows`."""
     groups, bounds = _work(sources, first, grad_QTD)
-    arrays = [_array(tensor, "edge_rows") for tensor in (grad_QTD, sources.vectors_ED, rows_TC)]
-    _edge_rows(*arrays, groups, bounds)
+    grad, vectors, rows = (_array(tensor, "edge_rows") for tensor in (grad_QTD, sources.vectors_ED, rows_TC))
+    _edge_rows(grad, vectors, rows, groups, bounds)
 
 
 def add_source_vectors(weights_TC: Tensor, first: int, sources: SourceVectors, grad_QTD: Tensor) -> None:
     """Add four scaled vectors at a time; see `api.add_source_vectors`."""
     groups, bounds = _work(sources, first, grad_QTD)
-    arrays = [_array(tensor, "add_source_vectors") for tensor in (weights_TC, sources.vectors_ED, grad_QTD)]
-    _add_source_vectors(*arrays, groups, bounds)
+    tensors = weights_TC, sources.vectors_ED, grad_QTD
+    weights, vectors, grad = (_array(tensor, "add_source_vectors") for tensor in tensors)
+    _add_source_vectors(weights, vectors, grad, groups, bounds)
 
 
 def position_rows(grad_QTD: Tensor, vectors_KQD: Tensor) -> Tensor:
