@@ -14,6 +14,8 @@ from cotrace.attribution.effects.compute import EffectRequest, check_nodes, comp
 from cotrace.attribution.effects.config import EffectFreeze, EffectsConfig, Integrate
 from cotrace.attribution.effects.cuts import check_targets, parse_cuts, parse_segments
 from cotrace.attribution.effects.effects import EffectSource
+from cotrace.attribution.effects.graph_heads import with_heads
+from cotrace.attribution.effects.head_requests import EdgeParser, edges_of_graph, head_loadings
 from cotrace.attribution.effects.plan import plan_effects
 from cotrace.attribution.interventions.config import Errors, Freeze, InterventionConfig, SamplingConfig
 from cotrace.attribution.interventions.context import PromptContext
@@ -48,10 +50,11 @@ from cotrace.graphs import Graph
 from cotrace.graphs.annotations import NodeName, groups_inside
 from cotrace.graphs.attention_scores import AttentionScore
 from cotrace.graphs.effect_table import Effects
+from cotrace.graphs.head_loadings import HeadLoadings
 
 from .metadata import check_same_model, describe_model, describe_prompt, describe_trace
 from .pairing import EditedPrompt, pair, require_single
-from .types import PromptLike, TargetsLike
+from .types import PromptLike, TargetLike, TargetsLike
 
 
 class Model:
@@ -555,6 +558,71 @@ class Model:
             replacement = LocalReplacementModel(activations, plan.keep_vectors)
         return explain_attention(activations, replacement, place, info, plan.batch_size, memory=memory, progress=bars)
 
+    def heads(
+        self,
+        prompt: PromptLike | Graph,
+        source: NodeName,
+        target: NodeName | TargetLike,
+        *,
+        position: int | None = None,
+        masked_positions: Sequence[int] | None = None,
+    ) -> HeadLoadings:
+        """Return the attention heads that carry the direct edge between two nodes.
+
+        Args:
+            prompt: a text, token ids, a chat, or a graph of this model with these transcoders.
+            source: a `Feature`, `ErrorNode` or `Token` with one position, or its text such as "L17#264@5". In a graph, any
+                name of `Graph.find`.
+            target: a feature with one position, or its text; or as in `trace` a token, pair of tokens or direction. In a
+                graph, any name of `Graph.find`.
+            position: position at which a target that is no feature is read; None for the last one. Not for a graph.
+            masked_positions: positions without features, as in `trace`. Not for a graph.
+
+        Raises:
+            CotraceError: nodes that cannot have an edge, an inactive feature, a name that fits no node or several, a
+                target of several tokens, a graph of another model, or too little memory.
+        """
+        return self.heads_many(prompt, [(source, target)], position=position, masked_positions=masked_positions)[0]
+
+    @torch.no_grad()
+    @out_of_memory("give fewer edges, or a shorter prompt")
+    def heads_many(
+        self,
+        prompt: PromptLike | Graph,
+        edges: Sequence[tuple[NodeName, NodeName | TargetLike]],
+        *,
+        position: int | None = None,
+        masked_positions: Sequence[int] | None = None,
+    ) -> list[HeadLoadings]:
+        """Return the head loadings of several edges, given by source and target. Arguments and errors are those of `heads`."""
+        if isinstance(prompt, Graph):
+            if position is not None or masked_positions is not None:
+                raise ArgumentError("position= and masked_positions= of a graph are those of its trace: leave them out")
+            check_same_model(prompt, self.language_model, self.transcoders)
+            requests = edges_of_graph(prompt, edges)
+            return head_loadings(self._replacement_of(prompt), requests)
+        ids_P = self._ids(prompt)
+        parser = EdgeParser(ids_P.tolist(), position, self.tokenizer, self.transcoders, self.weights)
+        requests = [parser.edge(source, target) for source, target in edges]
+        activations = self._activations(ids_P, TraceConfig(masked_positions=masked_positions))
+        return head_loadings(LocalReplacementModel(activations, keep_vectors=False), requests)
+
+    @torch.no_grad()
+    @out_of_memory("prune the graph to fewer edges")
+    def add_heads(self, graph: Graph, *, progress: bool | None = None) -> Graph:
+        """Return a graph with the attention heads that carry each of its edges, which `graph.heads` returns.
+
+        Args:
+            graph: a pruned graph of this model with these transcoders, whose targets are no directions.
+            progress: show bars on a terminal or in a notebook, else a line a minute; None does so unless `--quiet` is given.
+
+        Raises:
+            CotraceError: a graph of another model or other transcoders, or too little memory.
+        """
+        check_same_model(graph, self.language_model, self.transcoders)
+        bars = Progress(progress)
+        return with_heads(graph, self._replacement_of(graph, bars), bars)
+
     def _prepare_trace(
         self,
         prompt: PromptLike,
@@ -610,6 +678,12 @@ class Model:
         check_forward_memory(self.architecture, len(ids_P), self.weights.dtype, free)
         bars = progress or Progress(False)
         return PromptActivations(self.weights, self.transcoders, ids_P, masked, int(DECODER_MEMORY_SHARE * free), bars)
+
+    def _replacement_of(self, graph: Graph, progress: Progress | None = None) -> LocalReplacementModel:
+        """Return the local replacement model of a graph's prompt, without stored decoder vectors."""
+        ids_P = torch.tensor(graph.info["token_ids"], device=self.weights.device)
+        config = TraceConfig(masked_positions=graph.info["masked_positions"])
+        return LocalReplacementModel(self._activations(ids_P, config, progress), keep_vectors=False)
 
     def _prompt_context(self, prompt: PromptLike, masked_positions: Sequence[int] | None) -> PromptContext:
         ids_P = self._ids(prompt)

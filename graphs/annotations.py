@@ -21,6 +21,8 @@ from .nodes import ErrorNode, Feature, Token, parse_node, resolve_position
 NodeName = int | str | Feature | ErrorNode | Token
 """A node number; a feature, error node or token; or a text: one of these, a group, a label, a target's or a token's text."""
 
+NODES_LISTED = 8
+
 _QUOTED = re.compile(r"\s*(?P<text>'.*'|\".*\")\s*(?:@\s*(?P<position>[0-9]{1,6}))?\s*", re.DOTALL)
 
 
@@ -37,6 +39,15 @@ def find_nodes(graph: GraphData, names: NodeName | Iterable[NodeName]) -> list[i
     for name in _as_list(names):
         found |= dict.fromkeys(_find(graph, name))
     return list(found)
+
+
+def find_one(graph: GraphData, name: NodeName) -> int:
+    """Return the number of the one node that a name refers to. Raises ArgumentError if it refers to none, or several."""
+    found = find_nodes(graph, name)
+    if len(found) != 1:
+        listed = ", ".join(map(str, found[:NODES_LISTED])) + (", …" if len(found) > NODES_LISTED else "")
+        raise ArgumentError(f"{name!r} names {len(found)} nodes; name one, such as by its number: {listed}")
+    return found[0]
 
 
 def numbers_of(graph: GraphData, nodes: NodeName | Iterable[NodeName]) -> list[Any]:

@@ -9,7 +9,8 @@ from cotrace.common.errors import ArgumentError, FileError
 from .annotations import node_groups
 from .data import GraphData, csr_of
 from .order import KINDS, NodeKind
-from .schema import EFFECTS, NULLABLE_VALUES, VALUES, schema
+from .saved_heads import check_heads
+from .schema import EFFECTS, HEADS, NULLABLE_VALUES, VALUES, schema
 
 
 def check_table(table: pa.Table) -> None:
@@ -34,7 +35,7 @@ def check_types(found: pa.Schema) -> None:
     if not (pa.types.is_list(weights) or pa.types.is_large_list(weights)):
         raise FileError("its column 'weights' is missing or not a list; it was edited, trace the prompt again")
     effects = any(name in found.names for name in EFFECTS)
-    expected = schema(weights.value_type, pa.types.is_large_list(weights), effects)
+    expected = schema(weights.value_type, pa.types.is_large_list(weights), effects, HEADS in found.names)
     shown = [str(field) for field in found]  # equality ignores the names of list items
     if weights.value_type not in (pa.float32(), pa.float64()) or shown != [str(field) for field in expected]:
         wrong = [field.name for field in expected if str(field) not in shown] or ["extra ones, or another order"]
@@ -136,6 +137,7 @@ def check_edges(graph: GraphData, nodes: pa.Table) -> None:
     weight_offsets = nodes["weights"].chunk(0).offsets.to_numpy()
     if problem or not np.array_equal(csr.row_lengths(), np.diff(weight_offsets)):
         raise FileError(f"its edges are damaged ({problem or 'sources and weights differ'}); trace the prompt again")
+    check_heads(graph, nodes)
 
 
 @compiled

@@ -20,8 +20,10 @@ from .checks import check_graph, check_table
 from .csr import CSR, indptr_of
 from .data import GraphData
 from .drawing.config import DrawingConfig
+from .edge_ends import find_ends
 from .effect_table import Effects
 from .graph_effects import effects_of_graph
+from .head_loadings import HeadLoadings
 from .metadata import check_entries, metadata_of
 from .nodes import ErrorNode, Feature, Token
 from .prune import (
@@ -36,7 +38,8 @@ from .prune import (
 )
 from .pruning_bounds import PruningBounds, certainty
 from .saved_effects import SavedEffect, has_effects, saved_effects
-from .schema import build_table
+from .saved_heads import has_heads, head_shares, heads_column, saved_loadings, selected_heads
+from .schema import HEADS, build_table
 from .store import save_table
 from .target_choice import choose_targets
 from .usual import usual_activation
@@ -185,7 +188,7 @@ class Graph(GraphData):
         columns: dict[str, Any] = {
             name: self.nodes[name].chunk(0).filter(pa.array(kept))
             for name in self.nodes.column_names
-            if name not in ("node", "kind", "sources", "weights", "dropped")
+            if name not in ("node", "kind", "sources", "weights", "dropped", HEADS)
         }
         lost = dropped_sums(self.csr, selection.edges)
         columns["dropped"] = (self.column("dropped") + lost)[kept].astype(self.csr.weights.dtype)
@@ -193,6 +196,8 @@ class Graph(GraphData):
         info = {**copy.deepcopy(self.info), "targets": targets, "pruning": pruning}
         info.pop("validation", None)  # it uses the old node numbers
         csr = _renumbered(self.csr, selection, new_number)
+        if has_heads(self):
+            columns[HEADS] = selected_heads(self, selection.edges, csr)
         return Graph(build_table(self.order.keep(kept), columns, csr, info), info)
 
     def _select(self, config: PruneConfig) -> GraphSelection:
@@ -230,6 +235,37 @@ class Graph(GraphData):
         and for invalid segments.
         """
         return effects_of_graph(self, targets, segments)
+
+    # --- attention heads --------------------------------------------------------------------
+
+    def with_head_loadings(self, last_ELH: np.ndarray) -> Graph:
+        """Return the same graph with the parts of its edges by last attention head, (E, L, H); `Model.add_heads` computes them."""
+        info = {**copy.deepcopy(self.info), HEADS: {"per_layer": last_ELH.shape[2]}}
+        columns: dict[str, Any] = {
+            name: self.nodes[name].chunk(0)
+            for name in self.nodes.column_names
+            if name not in ("node", "kind", "sources", "weights", HEADS)
+        }
+        columns[HEADS] = heads_column(self, last_ELH)
+        return Graph(build_table(self.order, columns, self.csr, info), info)
+
+    def heads(self, source: NodeName, target: NodeName) -> HeadLoadings:
+        """Return the attention heads that carry an edge, by the last head that a path passes.
+
+        `source` and `target` are names as in `find`. Raises ArgumentError for a name that fits no node or several, for an
+        edge that is not in the graph, and for a graph without head loadings, which `cotrace trace --heads` and
+        `Model.add_heads` add.
+        """
+        return saved_loadings(self, *find_ends(self, source, target))
+
+    def head_shares(self) -> pa.Table:
+        """Return the share of the influence along edges that passes each attention head last, largest first.
+
+        Columns: layer, head and share; nulls are paths without attention. An edge's influence is divided among its heads in
+        proportion to their absolute loadings, so that shares add up to 1. Raises ArgumentError for a graph without head
+        loadings.
+        """
+        return head_shares(self)
 
     # --- files and exchange -----------------------------------------------------------------
 

@@ -70,6 +70,7 @@ INFO: dict[str, Any] = {
     "versions": {},
     "validation?": VALIDATION,
     "notes?": str,
+    "heads?": {"per_layer": int},
     "groups?": [{"name": str, "nodes": [str]}],
 }
 

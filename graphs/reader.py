@@ -15,9 +15,10 @@ from .checksums import CHECKSUMS_KEY, damaged_columns
 from .data import GraphData
 from .graph import Graph
 from .metadata import decode_info, metadata_of
+from .schema import HEADS
 from .store import read_table
 
-EDGE_COLUMNS = ("sources", "weights")
+EDGE_COLUMNS = ("sources", "weights", HEADS)
 LAZY_BYTES = 2**32  # edges of larger files are checked when they are first used
 
 
@@ -91,7 +92,7 @@ def _check_edges_of(path: Path, table: pa.Table, verify: bool, graph: GraphData)
     """Raise FileError, which names the file, if the edges of its table are damaged."""
     with _naming(path):
         if verify:
-            _check_sums(table, EDGE_COLUMNS)
+            _check_sums(table, [name for name in EDGE_COLUMNS if name in table.column_names])
         check_edges(graph, table)
 
 

@@ -14,17 +14,22 @@ INTEGERS = ("layer", "position", "feature", "token")
 NULLABLE_VALUES = ("activation", "pre_activation", "bias", "probability")
 VALUES = ("influence", "influence_bound", "dropped")
 EFFECTS = ("effect", "expected_effect")  # optional: a list with an entry for each target, null for logits
+HEADS = "heads"  # optional: the parts of a row's edges by attention head (graphs/saved_heads.py)
 LARGE_LIST_EDGES = 2**31  # from this many edges on, offsets do not fit into 32 bits
 
 
-def schema(value_type: pa.DataType | None = None, large: bool = False, effects: bool = True) -> pa.Schema:
+def schema(
+    value_type: pa.DataType | None = None, large: bool = False, effects: bool = True, heads: bool = False
+) -> pa.Schema:
     """Return the Arrow schema of the node table.
 
     `value_type` is float32, or float64 for a graph that was traced in float64; `large` switches lists to 64-bit
     offsets, for `LARGE_LIST_EDGES` edges and more. Without `effects` the table lacks the columns of effects, whose lists
-    have a fixed length in a file but no fixed type: graphs with other numbers of targets share a data set.
+    have a fixed length in a file but no fixed type: graphs with other numbers of targets share a data set. `heads` adds
+    the column of head loadings.
     """
     value = value_type or pa.float32()
+    per_head = pa.field(HEADS, pa.large_list(pa.field("item", value, nullable=False)), nullable=False)
     lists = pa.large_list if large else pa.list_
     per_target = lists(pa.field("item", value, nullable=False))
     return pa.schema(
@@ -39,6 +44,7 @@ def schema(value_type: pa.DataType | None = None, large: bool = False, effects: 
             *(pa.field(name, per_target) for name in EFFECTS if effects),
             pa.field("sources", lists(pa.field("item", pa.int32(), nullable=False)), nullable=False),
             pa.field("weights", lists(pa.field("item", value, nullable=False)), nullable=False),
+            *([per_head] if heads else []),
         ]
     )
 
@@ -55,7 +61,7 @@ def build_table(order: NodeOrder, columns: dict[str, Any], csr: CSR, info: dict[
         info: the metadata.
     """
     large = csr.n_edges >= LARGE_LIST_EDGES
-    target = schema(pa.from_numpy_dtype(csr.weights.dtype), large, effects=EFFECTS[0] in columns)
+    target = schema(pa.from_numpy_dtype(csr.weights.dtype), large, EFFECTS[0] in columns, HEADS in columns)
     offsets = pa.array(csr.indptr.astype(np.int64 if large else np.int32))
     lists = pa.LargeListArray if large else pa.ListArray
     arrays: dict[str, Any] = {

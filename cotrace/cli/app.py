@@ -14,6 +14,7 @@ from .convert import convert
 from .doctor import doctor
 from .effects import effects
 from .evaluate import evaluate
+from .heads import heads
 from .prune import prune
 from .render import render
 from .show import show
@@ -26,7 +27,7 @@ CANCELLED_STATUS = 130
 USAGE_STATUS = 2
 BROKEN_PIPE_STATUS = 1  # as Typer
 
-COMMANDS = (trace, show, effects, steer, attention, validate, prune, render, train, evaluate, convert, doctor)
+COMMANDS = (trace, show, effects, heads, attention, steer, validate, prune, render, train, evaluate, convert, doctor)
 
 app = typer.Typer(
     no_args_is_help=True,

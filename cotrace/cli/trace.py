@@ -85,6 +85,14 @@ def trace(
     full: Annotated[
         bool, typer.Option("--full", help="Also keep the unpruned graph: NAME.full.arrow.zst, with --prompts in _full.")
     ] = False,
+    heads: Annotated[
+        bool,
+        typer.Option(
+            "--heads",
+            rich_help_panel=options.CIRCUIT_PANEL,
+            help="Also find the attention heads that carry each edge of the circuit; `cotrace heads` prints them.",
+        ),
+    ] = False,
     force: options.ForceOption = False,
     max_nodes: options.MaxNodesOption = DrawingConfig.max_nodes,
     max_edges: options.MaxEdgesOption = DrawingConfig.max_edges,
@@ -122,6 +130,8 @@ def trace(
     check_prompt_options((prompt, prompt_file), prompts, dry_run, for_many)
     if prompts is not None and force:
         raise ArgumentError("--force is for one PROMPT; with --prompts choose another folder with --out")
+    if prompts is not None and heads:
+        raise ArgumentError("--heads is for one PROMPT; omit it with --prompts")
     check_threshold("--node-threshold", node_threshold)
     check_threshold("--edge-threshold", edge_threshold)
     config = TraceConfig(
@@ -163,9 +173,9 @@ def trace(
     if dry_run:
         estimate(content, parsed_targets, config, loading)
         return
-    graph = trace_one(content, parsed_targets, config, loading)
+    graph, circuit = trace_one(content, parsed_targets, config, pruning, heads, loading)
     stem = file_stem(text, targets or (), position or (), chat)
-    write(graph, pruning, out / stem, full, {"max_nodes": max_nodes, "max_edges": max_edges}, force)
+    write(circuit, graph if full else None, out / stem, {"max_nodes": max_nodes, "max_edges": max_edges}, force)
 
 
 def check_prompt_options(
@@ -182,11 +192,18 @@ def check_prompt_options(
         raise ArgumentError(f"{', '.join(given)} can only be used with --prompts; omit it to trace one PROMPT")
 
 
-def trace_one(content: Any, targets: Any, config: TraceConfig, loading: dict[str, Any]) -> Graph:
-    """Load a model and trace one prompt."""
+def trace_one(
+    content: Any, targets: Any, config: TraceConfig, pruning: PruneConfig, heads: bool, loading: dict[str, Any]
+) -> tuple[Graph, Graph]:
+    """Load a model and trace one prompt; return the graph and its circuit, with the heads of its edges if asked for."""
     import cotrace
+    from cotrace.common.progress import Progress
 
-    return cotrace.load(**loading).trace(content, targets, **vars(config))
+    model = cotrace.load(**loading)
+    graph = model.trace(content, targets, **vars(config))
+    with Progress().phase("pruning"):
+        circuit = graph.prune(**vars(pruning))
+    return graph, model.add_heads(circuit) if heads else circuit
 
 
 def estimate(content: Any, targets: Any, config: TraceConfig, loading: dict[str, Any]) -> None:
@@ -215,23 +232,20 @@ def report_batch(summary: "BatchSummary") -> None:
         raise typer.Exit(1)
 
 
-def write(graph: Graph, pruning: PruneConfig, name: Path, full: bool, drawing: dict[str, int], force: bool) -> None:
-    """Write the circuit, its picture and, if asked for, the unpruned graph; `name` is a path without a suffix.
+def write(circuit: Graph, graph: Graph | None, name: Path, drawing: dict[str, int], force: bool) -> None:
+    """Write the circuit, its picture and, unless it is None, the unpruned graph; `name` is a path without a suffix.
 
     Then prints a summary, and last which files were written and what to open: a reader that closes its pipe loses no file.
     """
-    from cotrace.common.progress import Progress
     from cotrace.graphs import summarize
 
     from .output_paths import save_result
     from .report import print_answer, print_line, print_summary, print_written
 
-    with Progress().phase("pruning"):
-        circuit = graph.prune(**vars(pruning))
     planned = Path(f"{name}.arrow")
     file = save_result(planned, circuit.save, force=force)
     results, name = {planned: file}, file.with_suffix("")
-    if full:
+    if graph is not None:
         planned = Path(f"{name}.full.arrow.zst")
         results[planned] = save_result(planned, graph.save, force=force)
     planned = Path(f"{name}.svg")

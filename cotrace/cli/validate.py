@@ -14,7 +14,7 @@ from cotrace.graphs import Graph
 from cotrace.graphs.annotations import numbers_of
 from cotrace.graphs.verdicts import validation_verdict
 
-from . import options
+from . import graph_model, options
 
 
 def validate(
@@ -50,12 +50,8 @@ def validate(
     layers: options.LayersOption = None,
     errors: options.ErrorsOption = InterventionConfig.errors,
     seed: Annotated[int, typer.Option(help="Seed of the random draws.", min=0)] = ValidationConfig.seed,
-    model: Annotated[
-        str | None, typer.Option(help="Where the graph's model is. Default: its name in the file.")
-    ] = None,
-    transcoders: Annotated[
-        str | None, typer.Option(help="Where the graph's transcoders are. Default: their name in the file.")
-    ] = None,
+    model: graph_model.ModelOption = None,
+    transcoders: graph_model.TranscodersOption = None,
     device: options.DeviceOption = "auto",
     dtype: options.GraphDtypeOption = None,
     out: Annotated[
@@ -95,9 +91,7 @@ def validate(
     for path, given, option in ((target, out, "--out"), (picture, plot, "--plot")):
         if given:  # before the work, whose result would be lost
             check_free(path, option, force)
-    spec = transcoders or graph.info["transcoders"]["name"]
-    loading: dict[str, Any] = {"device": device, "dtype": dtype or dtype_of(graph)}
-    loaded = cotrace.load(model or graph.info["model"]["name"], spec, **loading)
+    loaded = graph_model.load_model(graph, model, transcoders, device, dtype)
     validated = loaded.validate(graph, groups=parsed_groups, **freezing, **sizes)
     written = save_result(target, validated.save, force=force, option="--out" if out else "")
     if plot is None:
@@ -138,11 +132,6 @@ def output_files(file: Path, out: Path | None, plot: Path | None) -> tuple[Path,
 def plot_stem(graph: Path) -> str:
     """Return the name of a validated graph's plot without its suffix."""
     return graph.name.partition(".arrow")[0].replace(".validated", "")
-
-
-def dtype_of(graph: Graph) -> str:
-    """Return the dtype with which to load the model of a graph."""
-    return "float64" if graph.info["settings"].get("dtype") == "float64" else "auto"
 
 
 def parse_groups(texts: list[str], graph: Graph) -> dict[str, list[int]] | None:

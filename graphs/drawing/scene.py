@@ -7,6 +7,8 @@ import itertools
 from dataclasses import dataclass, field
 
 from cotrace.graphs.data import GraphData
+from cotrace.graphs.head_loadings import strongest_heads
+from cotrace.graphs.saved_heads import has_heads, saved_loadings
 
 from .caption import LegendEntry, PictureText, picture_text
 from .config import DrawingConfig
@@ -40,6 +42,7 @@ from .style import (
 from .text import format_percent, shorten, text_width
 
 Point = tuple[float, float]
+HEADS_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ def build_scene(graph: GraphData, config: DrawingConfig) -> Scene:
     _add_axes(scene, layout)
     # Small nodes come first: where Graphviz draws the edges, those of influential nodes end up on top.
     scene.shapes += [_node_shape(node, layout) for node in sorted(nodes, key=lambda node: node.diameter)]
-    _add_edges(scene, layout, {node.row: node for node in nodes}, edges)
+    _add_edges(scene, layout, {node.row: node for node in nodes}, edges, graph)
     _add_title(scene, text)
     _add_caption(scene, text)
     return scene
@@ -179,7 +182,9 @@ def _node_texts(node: PictureNode, layout: PageLayout, x: float, y: float, half:
     return [SceneText(name, x, y - half - LABEL_PT * 0.6, node.label, anchor="middle", bold=node.is_target)]
 
 
-def _add_edges(scene: Scene, layout: PageLayout, nodes: dict[int, PictureNode], edges: EdgeTable) -> None:
+def _add_edges(
+    scene: Scene, layout: PageLayout, nodes: dict[int, PictureNode], edges: EdgeTable, graph: GraphData
+) -> None:
     columns = (edges.source, edges.target, edges.weight, edges.input_share, edges.influence)
     largest = max(edges.influence, default=0.0) or 1.0
     for source, target, weight, share, influence in zip(*(column.tolist() for column in columns), strict=True):
@@ -191,9 +196,16 @@ def _add_edges(scene: Scene, layout: PageLayout, nodes: dict[int, PictureNode], 
             color=POSITIVE if weight > 0 else NEGATIVE,
             opacity=EDGE_OPACITIES[0] + (EDGE_OPACITIES[1] - EDGE_OPACITIES[0]) * (influence / largest) ** 0.5,
             width=EDGE_WIDTHS_PT[0] + (EDGE_WIDTHS_PT[1] - EDGE_WIDTHS_PT[0]) * share,
-            tooltip=f"{below.name} → {above.name}: effect {weight:+.4g}, {format_percent(share)} of its input",
+            tooltip=f"{below.name} → {above.name}: effect {weight:+.4g}, {format_percent(share)} of its input"
+            f"{_heads(graph, source, target)}",
         )
         scene.edges.append(edge)
+
+
+def _heads(graph: GraphData, source: int, target: int) -> str:
+    """Return the attention heads that carry most of an edge, in words, if the graph has head loadings."""
+    strongest = strongest_heads(saved_loadings(graph, source, target).last, HEADS_SHOWN) if has_heads(graph) else []
+    return f", heads {', '.join(strongest)}" if strongest else ""
 
 
 def _curve(below: tuple[float, float, float], above: tuple[float, float, float]) -> tuple[Point, Point, Point, Point]:

@@ -8,6 +8,8 @@ from typing import Any
 import networkx as nx
 
 from cotrace.graphs.data import GraphData
+from cotrace.graphs.saved_heads import has_heads
+from cotrace.graphs.schema import HEADS
 
 # Characters that XML 1.0 cannot hold, and carriage returns, which its readers turn into line feeds.
 _NOT_IN_XML = re.compile("[\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]")
@@ -27,7 +29,7 @@ def to_networkx(graph: GraphData) -> nx.DiGraph:
         transcoders=_storable(info["transcoders"]["name"]),
         info=json.dumps(info),
     )
-    attributes = graph.nodes.drop_columns(["sources", "weights"])
+    attributes = graph.nodes.drop_columns(["sources", "weights", *([HEADS] if has_heads(graph) else [])])
     for row in attributes.to_pylist():
         result.add_node(row["node"], **{name: _storable(value) for name, value in _scalars(row) if value is not None})
     edges = graph.edges()
