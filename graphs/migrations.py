@@ -24,8 +24,8 @@ def _add_checksums(info: dict[str, Any]) -> dict[str, Any]:
     return info
 
 
-def _allow_effects(info: dict[str, Any]) -> dict[str, Any]:
-    """Return the metadata as it is: version 4 added the optional columns of effects, which older files lack."""
+def _allow_columns(info: dict[str, Any]) -> dict[str, Any]:
+    """Return the metadata as it is: version 4 added the optional columns of effects and heads."""
     return info
 
 
@@ -33,7 +33,7 @@ def _allow_effects(info: dict[str, Any]) -> dict[str, Any]:
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: _move_facts_to_traced,
     2: _add_checksums,
-    3: _allow_effects,
+    3: _allow_columns,
 }
 FIRST_VERSION_WITH_CHECKSUMS = 3
 OLDEST_VERSION = min(MIGRATIONS)

@@ -1,8 +1,10 @@
 """Head loadings add up to edges, and equal those of a reference from which single heads are removed."""
 
+import copy
 import json
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from helpers.cli import MODEL, REFERENCE
@@ -10,13 +12,15 @@ from helpers.graph_reference import GraphReference
 from tiny import KINDS, prompt
 
 import cotrace
-from cotrace import ArgumentError, ErrorNode, Feature, Token
+from cotrace import ArgumentError, ErrorNode, Feature, FileError, Token
 from cotrace.attribution.effects.edge_ends import Edges, EdgeSources, EdgeTargets
 from cotrace.attribution.effects.heads import edge_heads
 from cotrace.attribution.tracing.config import TraceConfig
 from cotrace.attribution.tracing.targets import TargetRequest
 from cotrace.graphs import node_label
 from cotrace.graphs.annotations import node_names
+from cotrace.graphs.metadata import metadata_of
+from cotrace.graphs.store import save_table
 
 
 def all_edges(model, graph, masked):
@@ -271,3 +275,25 @@ def test_heads_of_many_prompts_are_refused(command, tmp_path):
     status, _, error = command("trace", "--prompts", tmp_path / "prompts.jsonl", "--heads")
     assert status == 2
     assert "--heads is for one PROMPT" in error
+
+
+@pytest.mark.parametrize("damage", ["lengths", "heads per layer", "infinite", "no metadata", "no column"])
+def test_damaged_head_loadings_are_refused(traced, tmp_path, damage):
+    graph = cotrace.open(traced)
+    table, info, column = graph.nodes, copy.deepcopy(graph.info), graph.nodes["heads"].chunk(0)
+    values, offsets = column.values.to_numpy().copy(), column.offsets.to_numpy().copy()
+    if damage == "lengths":
+        offsets[offsets > 0] -= 1
+        offsets[-1] += 1
+    elif damage == "heads per layer":
+        info["heads"]["per_layer"] += 1
+    elif damage == "infinite":
+        values[3] = np.inf
+    elif damage == "no metadata":
+        del info["heads"]
+    index = table.column_names.index("heads")
+    changed = pa.LargeListArray.from_arrays(offsets, pa.array(values), type=table.schema.field("heads").type)
+    table = table.set_column(index, table.schema.field("heads"), changed).replace_schema_metadata(metadata_of(info))
+    save_table(table.drop_columns(["heads"]) if damage == "no column" else table, tmp_path / "x.arrow")
+    with pytest.raises(FileError, match=r"\A[^\n]*head loadings[^\n]*\Z"):
+        cotrace.open(tmp_path / "x.arrow")
