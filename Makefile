@@ -12,8 +12,10 @@ READY := $(VENV)/.ready
 trace: $(READY)
 	@$(BIN)/cotrace trace $(TRACE_OPTIONS) -- "$$PROMPT"
 
+# One process per core, up to four, each with whole files: TEST_OPTIONS="-n 0 -x tests/test_cli.py" for one process.
+# Threads that wait for one another sleep, so that those of another process get the cores.
 test: $(READY)
-	@$(BIN)/python -m pytest
+	@OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(TEST_OPTIONS)
 
 test-gpu: $(READY)
 	@$(BIN)/python -m pytest -m gpu
