@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import tiny
 import torch
+from helpers import cli, sharded_run
+from helpers.processes import Fork
 from helpers.training import write_tokens
 from safetensors.torch import load_file
 
@@ -22,12 +25,14 @@ SETTINGS = {
 
 
 def learned(folder: Path, size: int, config: TrainingConfig) -> dict[str, torch.Tensor]:
-    script = Path(__file__).parent / "sharded_run.py"
     out = folder / f"{size}.safetensors"
-    arguments = [str(size), str(folder / f"meet-{size}"), str(out), str(config)]
-    runs = [subprocess.Popen([sys.executable, script, str(rank), *arguments]) for rank in range(size)]
-    assert [run.wait(timeout=240) for run in runs] == [0] * size
+    finish(Fork(sharded_run.main, rank, size, folder / f"meet-{size}", out, config) for rank in range(size))
     return load_file(out)
+
+
+def finish(runs: Iterable[Fork]) -> None:
+    for done in [run.finish(timeout=240) for run in [*runs]]:
+        assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.parametrize("activation", SETTINGS)
@@ -39,6 +44,12 @@ def test_two_processes_learn_what_one_learns(activation, tmp_path):
         torch.testing.assert_close(two[name], tensor, rtol=2e-3, atol=2e-4, msg=lambda text, n=name: f"{n}: {text}")
 
 
+def run_in_group(rank: int, rendezvous: Path, *arguments: str) -> None:
+    """Run a command as one of two processes, as torchrun would."""
+    sharded_run.join_group(rank, 2, rendezvous)
+    cli.main(*arguments)
+
+
 def test_torchrun_trains_into_one_set(model_folder, tmp_path):
     """Two processes in one run's folder write files as one process does; also when resumed."""
     config = TrainingConfig(width=24, target_l0=3, tokens=68, batch_tokens=17, context=9, model=str(model_folder))
@@ -46,10 +57,11 @@ def test_torchrun_trains_into_one_set(model_folder, tmp_path):
     flags = ["--width", "24", "--target-l0", "3", "--tokens", "68", "--batch-tokens", "17", "--context", "9"]
     command = ["train", "--out", tmp_path / "run", "--model", model_folder, "--learning-rate", "0.001", *flags]
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cotrace"]
-    for arguments in (command, ["train", "--out", tmp_path / "run", "--resume"]):
-        whole = [str(part) for part in (*start, *arguments, "--device", "cpu")]
-        done = subprocess.run(whole, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[:2000]
+    whole = [str(part) for part in (*start, *command, "--device", "cpu")]
+    done = subprocess.run(whole, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[:2000]
+    resume = ["train", "--out", str(tmp_path / "run"), "--resume", "--device", "cpu"]
+    finish(Fork(run_in_group, rank, tmp_path / "meet", *resume) for rank in range(2))
     model = cotrace.load(model_folder, tmp_path / "run/clt/width_24_l0_small_affine", device="cpu")
     assert len(model.active_features(tiny.prompt())) > 0
 

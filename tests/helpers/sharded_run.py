@@ -1,10 +1,6 @@
-"""Train a few steps in one of several processes: `sharded_run.py RANK SIZE RENDEZVOUS OUT CONFIG`.
+"""Train a few steps in one of several processes: a process group needs a process for each rank."""
 
-It runs in a separate process, which a process group needs. Rank 0 writes the whole dictionary.
-"""
-
-import json
-import sys
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -23,10 +19,16 @@ def batch(seed: int, n_tokens: int = P) -> MLPActivations:
     return MLPActivations(*(torch.randn(L, n_tokens, D, generator=generator) for _ in range(2)))
 
 
-def main(rank: int, size: int, rendezvous: str, out: str, config: TrainingConfig) -> None:
+def join_group(rank: int, size: int, rendezvous: Path) -> None:
+    """Wait for the other processes, which meet at a file."""
+    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=size)
+
+
+def main(rank: int, size: int, rendezvous: Path, out: Path, config: TrainingConfig) -> None:
+    """Run one of several processes; rank 0 writes the whole dictionary."""
     torch.set_num_threads(1)
     if size > 1:
-        dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=size)
+        join_group(rank, size, rendezvous)
     run = Trainer(config, L, D, torch.device("cpu"), Shard.current())
     run.initialize(batch(0, 200))
     history = [run.train_step(*batch(seed)) for seed in range(1, 9)]
@@ -41,9 +43,3 @@ def main(rank: int, size: int, rendezvous: str, out: str, config: TrainingConfig
         save_file(tensors, out)
     if size > 1:
         dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(
-        int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4], TrainingConfig.from_json(json.loads(sys.argv[5]))
-    )
