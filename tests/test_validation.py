@@ -9,13 +9,14 @@ from helpers.cli import MODEL, run
 from helpers.random_graphs import dense, graphs, random_graph
 from hypothesis import given, settings
 from rich.console import Console
+from scipy import stats
 
 import cotrace
 from cotrace.attribution.interventions.config import InterventionConfig
 from cotrace.attribution.interventions.layer_modes import FROZEN, LayerMode
 from cotrace.attribution.tracing.config import TraceConfig
 from cotrace.attribution.validation.ablations import AblationEffects, AblationRunner
-from cotrace.attribution.validation.agreement import correlation, pair_correlation
+from cotrace.attribution.validation.agreement import correlation, pair_correlation, spearman
 from cotrace.attribution.validation.controls import draw_controls, measure_controls
 from cotrace.attribution.validation.plot import plot_validation
 from cotrace.cli.report_validation import print_validation
@@ -369,6 +370,18 @@ def test_groups_of_nodes_that_cannot_be_ablated_are_refused(model, whole):
         model.validate(whole, groups={"target": [whole.order.logits.start]}, **FEW)
     with pytest.raises(ValueError, match="without an error node"):
         model.validate(whole, groups={"first": [whole.order.errors.start]}, **FEW)
+
+
+def test_rank_correlations_of_rows_are_those_of_each_row():
+    random = np.random.default_rng(0)
+    a, b = random.integers(0, 9, (2, 20, 12)).astype(float)  # with ties
+    a[3] = b[5] = 1
+    with np.errstate(all="raise"):
+        found = spearman(a, b)
+    assert np.isnan(found[[3, 5]]).all()
+    for row, value in enumerate(found):
+        if row not in (3, 5):
+            assert value == pytest.approx(stats.spearmanr(a[row], b[row]).statistic, abs=1e-12)
 
 
 def test_a_correlation_needs_several_different_values():

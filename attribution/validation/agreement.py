@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
 from cotrace.graphs import Graph
 from cotrace.graphs.effects import pair_influence
@@ -65,15 +65,15 @@ def pair_correlation(graph: Graph, sources: Sequence[int], change_KN: np.ndarray
     rows = zip(influence_KN, np.abs(change_KN) / activation_N, strict=True)
     reached = [(influence[mask], effect[mask]) for influence, effect in rows if (mask := influence > 0).any()]
 
-    def spearman(indices: Iterable[int]) -> float:
+    def resampled(indices: Iterable[int]) -> float:
         influence, effect = (np.concatenate(column) for column in zip(*(reached[n] for n in indices), strict=True))
-        return float(spearmanr(influence, effect).statistic) if np.ptp(influence) and np.ptp(effect) else np.nan
+        return float(spearman(influence, effect))
 
     n_pairs = sum(len(influence) for influence, _ in reached)
-    if n_pairs < MIN_VALUES or np.isnan(value := spearman(range(len(reached)))):
+    if n_pairs < MIN_VALUES or np.isnan(value := resampled(range(len(reached)))):
         return None
     resamples = np.random.default_rng(0).integers(0, len(reached), (PAIR_RESAMPLES, len(reached)))
-    low, high = np.nanquantile([spearman(indices) for indices in resamples], INTERVAL)
+    low, high = np.nanquantile([resampled(indices) for indices in resamples], INTERVAL)
     return {"value": value, "low": float(low), "high": float(high)}
 
 
@@ -105,6 +105,13 @@ def correlation(a: np.ndarray, b: np.ndarray, random: np.random.Generator) -> di
     if len(a) < MIN_VALUES or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
     resamples = random.integers(0, len(a), (RESAMPLES, len(a)))
-    values = [float(spearmanr(a[i], b[i]).statistic) for i in resamples if np.ptp(a[i]) > 0 and np.ptp(b[i]) > 0]
-    low, high = np.quantile(values, INTERVAL)
-    return {"value": float(spearmanr(a, b).statistic), "low": float(low), "high": float(high)}
+    low, high = np.nanquantile(spearman(a[resamples], b[resamples]), INTERVAL)
+    return {"value": float(spearman(a, b)), "low": float(low), "high": float(high)}
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return Spearman's rank correlation along the last axis; NaN where all values are equal."""
+    ranks = (rankdata(values, axis=-1) for values in (a, b))
+    a, b = (values - values.mean(-1, keepdims=True) for values in ranks)
+    with np.errstate(invalid="ignore"):
+        return np.clip((a * b).sum(-1) / np.sqrt((a * a).sum(-1) * (b * b).sum(-1)), -1, 1)
