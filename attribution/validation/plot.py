@@ -7,14 +7,11 @@ from typing import Any
 import numpy as np
 
 from cotrace.common.errors import ArgumentError
-from cotrace.common.files import atomic_write
-from cotrace.common.visible_text import visible
+from cotrace.graphs.drawing.figures import check_suffix, save_figure, title_of
 from cotrace.graphs.graph import Graph
 
-SUFFIXES = (".svg", ".png", ".pdf")
 FEATURE_COLOUR, SAMPLE_COLOUR, CONTROL_COLOUR = "#1f5fa8", "#7fb0dd", "#b8b8b8"
 ERROR_COLOUR, TOKEN_COLOUR, GROUP_COLOUR = "#c0652b", "#5b8c3e", "#222222"
-MAX_TITLE_CHARACTERS = 90
 SMALLEST_LINEAR = 1e-12  # range of the symmetric logarithmic axes that is linear
 
 
@@ -28,8 +25,7 @@ def plot_validation(graph: Graph, path: Path) -> Path:
 
     if "validation" not in graph.info:
         raise ArgumentError("the graph has no validation; run `cotrace validate FILE` first")
-    if path.suffix not in SUFFIXES:
-        raise ArgumentError(f"{path.name} should end in {', '.join(SUFFIXES)}")
+    check_suffix(path)
     record = graph.info["validation"]
     figure = Figure(figsize=(10, 5), layout="constrained")
     size_axes, sign_axes = figure.subplots(1, 2)
@@ -40,10 +36,8 @@ def plot_validation(graph: Graph, path: Path) -> Path:
     _format_size_axes(size_axes, record)
     _format_sign_axes(sign_axes, record)
     figure.legend(loc="outside lower center", ncols=3, fontsize="small", frameon=False)
-    figure.suptitle(visible(" ".join(graph.info["prompt"].split()))[:MAX_TITLE_CHARACTERS].replace("$", r"\$"))
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:], metadata={"Date": None} if path.suffix == ".svg" else None)
-    return path
+    figure.suptitle(title_of(graph.info["prompt"]))
+    return save_figure(figure, path)
 
 
 def _series(graph: Graph, record: dict[str, Any]) -> list[tuple[list[dict[str, Any]], str, str]]:

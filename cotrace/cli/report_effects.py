@@ -63,7 +63,8 @@ def _print_facts(effects: EffectData) -> None:
 
 def _text_of(tokens: Sequence[str], positions: Sequence[int]) -> str:
     """Return the tokens at some positions, with the first and last position."""
-    return f"{positions[0]} … {positions[-1]} {shortened(''.join(tokens[position] for position in positions), 60)}"
+    ends = f"{positions[0]}" if len(positions) == 1 else f"{positions[0]} … {positions[-1]}"
+    return f"{ends} {shortened(''.join(tokens[position] for position in positions), 60)}"
 
 
 def _print_ledger(effects: EffectData) -> None:

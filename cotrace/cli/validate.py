@@ -116,14 +116,14 @@ def output_files(file: Path, out: Path | None, plot: Path | None) -> tuple[Path,
 
     Raises ArgumentError for a plot of an unknown format, FileError for a path that cannot be written.
     """
-    from cotrace.attribution.validation.plot import SUFFIXES
+    from cotrace.graphs.drawing.figures import FIGURE_SUFFIXES
 
     from .output_paths import check_file
 
     target = out or file.with_name(f"{file.name.partition('.arrow')[0]}.validated.arrow")
     picture = plot or target.with_name(f"{plot_stem(target)}.validation.svg")
-    if picture.suffix not in SUFFIXES:
-        raise ArgumentError(f"--plot {picture}: expected a name that ends in {', '.join(SUFFIXES)}")
+    if picture.suffix not in FIGURE_SUFFIXES:
+        raise ArgumentError(f"--plot {picture}: expected a name that ends in {', '.join(FIGURE_SUFFIXES)}")
     check_file(target)
     check_file(picture, "--plot")
     return target, picture

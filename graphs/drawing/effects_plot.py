@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PARTS = {"tokens": "#5b8c3e", "errors": "#c0652b", "bias": "#7fb0dd", "remainder": "#b8b8b8"}
-COLOUR_MAP = "Blues"
+COLOUR_MAP, LINE_COLOUR = "Blues", "#222222"
 MAX_BARS, MAX_TOKENS_SHOWN, MAX_LABEL_CHARACTERS = 20, 48, 24
-BAR_INCHES, LEAST_INCHES = 0.32, 4.5
+BAR_INCHES, LEAST_INCHES, LEAST_BARS = 0.32, 4.5, 5
 
 
 def plot_effects(effects: EffectData, path: Path | None = None, target: int = 0) -> Path | Figure:
@@ -39,6 +40,7 @@ def plot_effects(effects: EffectData, path: Path | None = None, target: int = 0)
     places, bars = figure.subplots(1, 2, width_ratios=(3, 2))
     _draw_places(figure, places, effects, target)
     _draw_ledger(bars, effects, shown)
+    figure.legend(loc="outside lower right", ncols=len(PARTS) + 1, fontsize="small", frameon=False)
     figure.suptitle(title_of(effects.info["prompt"]))
     return figure if path is None else save_figure(figure, path)
 
@@ -65,10 +67,15 @@ def _draw_places(figure: Figure, axes: Any, effects: EffectData, target: int) ->
         labels = [f"{plain(visible(token))} {position}" for position, token in enumerate(tokens)]
         axes.set_xticks(range(len(tokens)), labels, rotation=90, fontsize="small")
     for name, positions in effects.segments.items():
-        axes.axvline(min(positions) - 0.5, color="#222222", linewidth=0.8)
-        axes.annotate(
-            plain(visible(name)), (min(positions) - 0.4, n_layers + 0.4), va="top", fontsize="small", color="#222222"
-        )
+        _mark_segment(axes, name, positions, n_layers + 0.5)
+
+
+def _mark_segment(axes: Any, name: str, positions: Sequence[int], top: float) -> None:
+    """Draw a line at both ends of a segment, and its name inside."""
+    first, stop = min(positions) - 0.5, max(positions) + 0.5
+    axes.vlines([first, stop], -0.5, top, color=LINE_COLOUR, linewidth=0.8)
+    middle = (first + stop) / 2
+    axes.text(middle, top - 0.1, plain(visible(name)), ha="center", va="top", fontsize="small", color=LINE_COLOUR)
 
 
 def _sizes(effects: EffectData, target: int) -> np.ndarray:
@@ -83,22 +90,23 @@ def _sizes(effects: EffectData, target: int) -> np.ndarray:
 
 def _draw_ledger(axes: Any, effects: EffectData, rows: list[int]) -> None:
     ledger = effects.ledger.take(rows)
-    heights = np.arange(len(rows))
+    heights, axes.use_sticky_edges = np.arange(len(rows)), False
     right, left = np.zeros(len(rows)), np.zeros(len(rows))
     for part, colour in PARTS.items():
         size = ledger[part].to_numpy()
         start = np.where(size >= 0, right, left)
         axes.barh(heights, size, left=start, color=colour, label=part, height=0.7)
         right, left = right + np.maximum(size, 0), left + np.minimum(size, 0)
-    axes.plot(ledger["value"].to_numpy(), heights, "|", color="#222222", markersize=14, label="value")
-    axes.axvline(0, color="#222222", linewidth=0.8)
+    axes.plot(
+        ledger["value"].to_numpy(), heights, "|", color=LINE_COLOUR, markersize=16, markeredgewidth=2, label="value"
+    )
+    axes.axvline(0, color=LINE_COLOUR, linewidth=0.8)
     axes.set_yticks(heights, [_label(effects.targets[row]) for row in rows])
-    axes.invert_yaxis()
+    axes.set_ylim(max(len(rows), LEAST_BARS) - 0.5, -0.5)  # the first target at the top, and no bar fills the picture
     left_out = len(effects.targets) - len(rows)
     axes.set(
         title=f"ledger{f' ({left_out:,} more rows left out)' if left_out else ''}", xlabel="contribution to the value"
     )
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=5, fontsize="small", frameon=False)
 
 
 def _label(target: dict[str, Any]) -> str:
