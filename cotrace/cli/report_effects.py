@@ -87,8 +87,9 @@ def _print_groups(effects: EffectData, rows: list[dict[str, Any]], group: Groupi
     """Print the sums of a target's groups; of many tokens those with the largest effects, in their order."""
     columns = [name for name in ("tokens", "errors", "features", "through_qk") if name in rows[0]]
     if group in ("token", "position"):
-        strongest = sorted(rows, key=lambda row: -abs(row["tokens"] + row["errors"]))[:count]
-        rows = [row for row in rows if row in strongest]
+        there = [row for row in rows if any(row[name] for name in columns)]
+        strongest = sorted(there, key=lambda row: -abs(row["tokens"] + row["errors"]))[:count]
+        rows = sorted(strongest, key=lambda row: row["position"])
     if not rows:
         return
     print_line(f"{_about(effects, rows[0])}, by {group}")
