@@ -19,7 +19,7 @@ from cotrace.attribution.tracing.replacement import LocalReplacementModel
 from .edge_ends import Edges, EdgeSources, EdgeTargets
 
 # Nodes x positions of a pass: large enough for matrix products at full speed.
-BATCH_ROWS = {"cpu": 8192, "cuda": 65536}
+BATCH_ROWS = {"cpu": 32768, "cuda": 131072}
 
 
 class EdgeHeads(NamedTuple):
@@ -54,18 +54,16 @@ def direct_parts(edges: Edges) -> Tensor:
 
 def last_heads(replacement: LocalReplacementModel, edges: Edges, step: Callable[[int], None] | None = None) -> Tensor:
     """Return the part of each edge that passes each head last, (E, L, H); `step` is called with numbers of sources."""
-    loading_ELH = _zeros(replacement, edges)
-    targets = edges.targets
+    loading_ELH, targets = _zeros(replacement, edges), edges.targets
+    position_E = targets.position_T[edges.target_E]
     for source_S in _batches(edges.sources.position_S, edges.sources.layer_S, replacement):
         batch = _Upward(replacement, edges, source_S)
         for layer, mixed_HQSd in batch:
             edge_e = batch.edges_at(layer)
+            target_e, place_e = edges.target_E[edge_e], (position_E[edge_e] - batch.first, batch.rank_E[edge_e])
             for head, mixed_QSd in enumerate(mixed_HQSd):
                 read_Td = targets.after_attention[layer] @ replacement.attention[layer][1][head]
-                product_TS = _by_position(read_Td, targets.position_T - batch.first, mixed_QSd)
-                loading_ELH[edge_e, layer, head] = product_TS[
-                    edges.target_E[edge_e], batch.rank_S[edges.source_E[edge_e]]
-                ]
+                loading_ELH[edge_e, layer, head] = (read_Td[target_e] * mixed_QSd[place_e]).sum(-1)
         if step is not None:
             step(len(source_S))
     return loading_ELH
@@ -73,18 +71,16 @@ def last_heads(replacement: LocalReplacementModel, edges: Edges, step: Callable[
 
 def first_heads(replacement: LocalReplacementModel, edges: Edges) -> Tensor:
     """Return the part of each edge that passes each head first, (E, L, H)."""
-    loading_ELH = _zeros(replacement, edges)
-    sources = edges.sources
+    loading_ELH, sources = _zeros(replacement, edges), edges.sources
+    position_E = sources.position_S[edges.source_E]
     for target_T in _batches(edges.targets.position_T, -edges.targets.layer_T, replacement):
         batch = _Downward(replacement, edges, target_T)
         for layer, mixed_HPTd in batch:
             edge_e = batch.edges_at(layer)
+            source_e, place_e = edges.source_E[edge_e], (position_E[edge_e], batch.rank_E[edge_e])
             for head, mixed_PTd in enumerate(mixed_HPTd):
                 written_Sd = sources.before_attention[layer] @ _value_map(replacement, layer, head).T
-                product_ST = _by_position(written_Sd, sources.position_S, mixed_PTd)
-                loading_ELH[edge_e, layer, head] = product_ST[
-                    edges.source_E[edge_e], batch.rank_T[edges.target_E[edge_e]]
-                ]
+                loading_ELH[edge_e, layer, head] = (written_Sd[source_e] * mixed_PTd[place_e]).sum(-1)
     return loading_ELH
 
 
@@ -108,14 +104,14 @@ class _Upward:
     """One pass of some sources up the layers, between their first position and the last one of their targets.
 
     Iteration yields each layer with what its heads move to every position, before their output maps, H times (Q, S, d).
-    Sources join in the order of their layers.
+    Sources join in the order of their layers. `rank_E` is the place of each edge's source in the batch, or -1.
     """
 
     def __init__(self, replacement: LocalReplacementModel, edges: Edges, source_S: Tensor):
         self.replacement, self.edges, self.source_S = replacement, edges, source_S
         self.sources: EdgeSources = edges.sources
-        self.rank_S = _ranks(source_S, len(edges.sources))
-        self._own_E = self.rank_S[edges.source_E] >= 0
+        self.rank_E = _ranks(source_S, len(edges.sources))[edges.source_E]
+        self._own_E = self.rank_E >= 0
         positions = edges.targets.position_T[edges.target_E[self._own_E]]
         self.first = int(self.sources.position_S[source_S].min())
         self.stop = int(positions.max()) + 1
@@ -170,14 +166,15 @@ class _Downward:
     """One pass of the gradients of some targets down the layers, as in tracing/sweep.py, with the heads kept apart.
 
     Iteration yields each layer with the gradients that its heads move to every position, before their value maps, H times
-    (P, T, d). Targets join in the order of their layers, from the last.
+    (P, T, d). Targets join in the order of their layers, from the last. `rank_E` is the place of each edge's target in the
+    batch, or -1.
     """
 
     def __init__(self, replacement: LocalReplacementModel, edges: Edges, target_T: Tensor):
         self.replacement, self.edges, self.target_T = replacement, edges, target_T
         self.targets: EdgeTargets = edges.targets
-        self.rank_T = _ranks(target_T, len(edges.targets))
-        self._own_E = self.rank_T[edges.target_E] >= 0
+        self.rank_E = _ranks(target_T, len(edges.targets))[edges.target_E]
+        self._own_E = self.rank_E >= 0
         self.n_positions = int(self.targets.position_T[target_T].max()) + 1
         self.bottom = int(edges.lowest_E[self._own_E].min()) + 1
 
@@ -255,13 +252,3 @@ def _ranks(numbers_S: Tensor, n: int) -> Tensor:
     ranks = numbers_S.new_full((n,), -1)
     ranks[numbers_S] = torch.arange(len(numbers_S), device=numbers_S.device)
     return ranks
-
-
-def _by_position(vector_Td: Tensor, position_T: Tensor, mixed_QSd: Tensor) -> Tensor:
-    """Return the dot products (T, S) of vectors with those of S columns at each one's position; zero outside."""
-    product_TS = vector_Td.new_zeros(len(vector_Td), mixed_QSd.shape[1])
-    for position in range(len(mixed_QSd)):
-        (here,) = (position_T == position).nonzero(as_tuple=True)
-        if len(here):
-            product_TS[here] = vector_Td[here] @ mixed_QSd[position].T
-    return product_TS
