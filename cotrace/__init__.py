@@ -27,6 +27,7 @@ from cotrace.common.errors import (
     ResourceError,
 )
 from cotrace.graphs import Effects, Graph, open_graph
+from cotrace.graphs.head_loadings import HeadLoadings
 from cotrace.graphs.nodes import ErrorNode, Feature, Token
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ __all__ = [  # without `open`: `from cotrace import *` must not replace the buil
     "FileError",
     "Generation",
     "Graph",
+    "HeadLoadings",
     "HubError",
     "InterventionResult",
     "Model",

@@ -7,4 +7,6 @@
 - `backward`: the pass down the layers, for several targets and cuts together.
 - `effects`: from a prompt to its effects.
 - `integrate`: effects averaged along the way from another input.
+- `edge_ends`, `heads`: the parts of direct edges by attention head.
+- `head_requests`, `graph_heads`: the edges that a user names, and all edges of a graph.
 """
