@@ -15,14 +15,21 @@ INFO_KEY = b"cotrace.graph"
 EFFECTS_KEY = b"cotrace.effects"  # of files of effects, which are no graphs
 MAX_VERSION_DIGITS = 8
 
+# Estimates of effects from gradients, since effects of nodes exist; None where a set has none.
+FIRST_ORDER = tuple(f"first_order_{freeze}" for freeze in ("all", "norms", "attention", "none"))
+NULLS = ("null_directions", "null_signs")
+ESTIMATED = [*FIRST_ORDER, "integrated", *(f"{null}{of}" for null in NULLS for of in ("", "_first_order"))]
 MEASURED: dict[str, Any] = {
     **dict.fromkeys(
         ("influence", "direct", "activation", "predicted", "predicted_size", "measured", "size", "kl"), NUMBER
     ),
     **dict.fromkeys(("control_size", "control_kl", "control_length"), (*NUMBER, None)),
+    **{f"{name}{of}?": (*NUMBER, None) for name in ESTIMATED for of in ("", "_size")},
 }
 CORRELATION = (None, {"value": NUMBER, "low": NUMBER, "high": NUMBER})
 CORRELATIONS = tuple(f"spearman{suffix}" for suffix in ("", "_kl", "_direct", "_activation", "_predicted", "_signed"))
+AGREEING = [*(f"{name}{of}" for name in FIRST_ORDER for of in ("", "_top")), "integrated_top"]
+AGREEING += [f"{null}_top" for null in NULLS]  # with measured effects: the estimates of a summary
 SHARES = ("sign_agreement", "sign_agreement_top", "larger_than_controls", "times_controls", "control_length")
 VALIDATION: dict[str, Any] = {
     "settings": {"freeze": str, "errors": str},
@@ -37,6 +44,9 @@ VALIDATION: dict[str, Any] = {
         "spearman_pairs": CORRELATION,
         "spearman_pairs_clamped": CORRELATION,
         **dict.fromkeys(SHARES, (*NUMBER, None)),
+        **{f"spearman_{name}?": CORRELATION for name in AGREEING},
+        **{f"signs_{name}?": (*NUMBER, None) for name in AGREEING},
+        **{f"times_{null}?": (*NUMBER, None) for null in NULLS},
     },
 }
 PRUNING: dict[str, Any] = {

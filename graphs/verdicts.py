@@ -4,6 +4,7 @@ from typing import Any
 
 USABLE_COVERAGE = 0.9
 SUPPORTED, REFUTED = 0.8, 0.5  # shares of the most influential features that pass a test
+LIVE_ESTIMATE = "first_order_none"  # of the live model, in a validation's rows
 
 
 def coverage_verdict(info: dict[str, Any]) -> str | None:
@@ -51,3 +52,20 @@ def validation_verdict(record: dict[str, Any]) -> str:
         f"{verdict}: of the {count} most influential features, {round(larger * count)} change the targets more than controls "
         f"(random features of the same size), and {round(signs * count)} in the predicted direction"
     )
+
+
+def parting_nodes(record: dict[str, Any], count: int) -> list[dict[str, Any]]:
+    """Return the nodes where estimate and measurement part, the farthest first.
+
+    They are the rows of a validation with the largest difference between the change that the live model's gradients
+    predict to first order and the measured one, relative to its size. Nodes with less than the median size are left out:
+    there the difference is rounding. Empty for a validation without estimates.
+
+    Args:
+        record: the entry "validation" of the graph's metadata.
+        count: number of nodes at most.
+    """
+    rows = [row for row in record["nodes"] if row.get(LIVE_ESTIMATE) is not None and row["size"] > 0]
+    middle = sorted(row["size"] for row in rows)[len(rows) // 2] if rows else 0.0
+    parting = [row for row in rows if row["size"] >= middle]
+    return sorted(parting, key=lambda row: -abs(row[LIVE_ESTIMATE] - row["measured"]) / row["size"])[:count]

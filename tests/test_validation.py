@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import tiny
+import torch
 from helpers.cli import MODEL, run
 from helpers.random_graphs import dense, graphs, random_graph
 from hypothesis import given, settings
@@ -12,18 +13,21 @@ from rich.console import Console
 from scipy import stats
 
 import cotrace
+from cotrace.attribution.effects.config import EffectsConfig
 from cotrace.attribution.interventions.config import InterventionConfig
 from cotrace.attribution.interventions.layer_modes import FROZEN, LayerMode
 from cotrace.attribution.tracing.config import TraceConfig
+from cotrace.attribution.validation import estimates
 from cotrace.attribution.validation.ablations import AblationEffects, AblationRunner
 from cotrace.attribution.validation.agreement import correlation, pair_correlation, spearman
 from cotrace.attribution.validation.controls import draw_controls, measure_controls
+from cotrace.attribution.validation.estimates import NULLS, AblationEstimator
 from cotrace.attribution.validation.plot import plot_validation
 from cotrace.cli.report_validation import print_validation
 from cotrace.common.progress import Progress
 from cotrace.graphs.effects import ablation_effects, pair_influence
 from cotrace.graphs.store import save_table
-from cotrace.graphs.verdicts import coverage_verdict, validation_verdict
+from cotrace.graphs.verdicts import coverage_verdict, parting_nodes, validation_verdict
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 WHAT = ("", "_kl", "_direct", "_activation", "_predicted", "_signed")
@@ -332,6 +336,118 @@ def test_a_graph_may_have_influence_in_errors_and_tokens_only(model, whole, tmp_
     assert plot_validation(validated, tmp_path / "plot.png").exists()
     print_validation(validated)
     assert "too few values" in capsys.readouterr().out
+
+
+# --- estimates by gradients -------------------------------------------------------------------
+
+
+def prepared(model, graph):
+    """Return the runner, and the estimator, of a graph's ablations."""
+    runner = AblationRunner(model._prompt_context(graph.info["token_ids"], graph.info["masked_positions"]), graph)
+    return runner, AblationEstimator(runner, Progress(False))
+
+
+@pytest.mark.parametrize("kind", ["clt-affine", "per-layer", "neurons"])
+def test_first_order_is_the_slope_of_what_is_measured(load, kind):
+    model, share = load(kind), 1e-5
+    graph = model.trace(tiny.prompt(), [5, cotrace.Feature(2, feature_at(model, 2, 9), 9)])
+    runner, estimator = prepared(model, graph)
+    targets = {target["node"] for target in graph.info["targets"]}
+    own = [n for n in range(0, graph.order.n_features, 29) if n not in targets]
+    sets = [*((n,) for n in (*own, graph.order.errors.start + 12, graph.order.tokens.start + 4)), tuple(own[:3])]
+    edits = [dict.fromkeys(cotrace.nodes_of(graph, nodes), cotrace.multiply(1 - share)) for nodes in sets]
+    measured_ST = runner.measure_edits(edits, [LayerMode()] * 3).target_KT / share
+    found_ST = estimator.first_order(sets, "none")
+    assert np.abs(found_ST).min(axis=1).max() > 0
+    assert np.allclose(found_ST, measured_ST, rtol=1e-3, atol=1e-4 * np.abs(measured_ST).max())
+
+
+@pytest.mark.parametrize("kind", ["clt-affine", "neurons"])
+def test_first_order_with_everything_frozen_is_what_edges_predict(load, kind):
+    model = load(kind)
+    graph = model.trace(tiny.prompt())
+    record = model.validate(graph, **FEW).info["validation"]
+    by_node = {row["node"]: row for row in record["nodes"]}
+    for row in by_node.values():
+        assert row["first_order_all"] == pytest.approx(row["predicted"], abs=1e-9)
+        assert row["first_order_all_size"] == pytest.approx(row["predicted_size"], abs=1e-9)
+    for row in record["groups"]:  # a sum over nodes, even where one acts through another
+        if set(row["nodes"]) <= set(by_node):
+            together = sum(by_node[node]["first_order_none"] for node in row["nodes"])
+            assert row["first_order_none"] == pytest.approx(together, abs=1e-9)
+
+
+def test_with_enough_points_what_is_integrated_is_what_is_measured(model, whole, monkeypatch):
+    monkeypatch.setattr(estimates, "LIVE", EffectsConfig(freeze="none", integration_steps=24))
+    record = model.validate(whole, **FEW).info["validation"]
+    rows = [row for row in record["nodes"] if row["integrated"] is not None]
+    assert len(rows) >= 20
+    for row in rows:
+        assert row["integrated"] == pytest.approx(row["measured"], rel=1e-3, abs=1e-6)
+        assert row["integrated_size"] == pytest.approx(row["size"], rel=1e-3, abs=1e-6)
+    first, stop = whole.order.tokens.start, whole.order.tokens.stop
+    tokens = [row for row in record["nodes"] if first <= row["node"] < stop]
+    assert tokens
+    assert all(row["integrated"] is row["null_signs"] is None for row in tokens)
+
+
+@pytest.mark.parametrize("null", sorted(NULLS))
+def test_nulls_keep_lengths_and_angles(model, whole, null):
+    vectors_sD = torch.randn(3, tiny.WIDTH, dtype=torch.float64)
+    turned_sD = NULLS[null](vectors_sD, np.random.default_rng(0))
+    assert torch.allclose(turned_sD @ turned_sD.T, vectors_sD @ vectors_sD.T)
+    assert not torch.allclose(turned_sD, vectors_sD)
+    runner, estimator = prepared(model, whole)
+    drawn = estimator.randomized([(3,), (40,), (3, 40)], null, np.random.default_rng(0))
+    for edits, key in zip(drawn.edits, (3, 40), strict=False):
+        lengths = [-edit.shift for edit in edits.values()]
+        assert np.sqrt(np.square(lengths).sum()) == pytest.approx(runner.sizes[runner.index_of[runner.features[key]]])
+    slightly = [{node: cotrace.add(1e-5 * edit.shift) for node, edit in edits.items()} for edits in drawn.edits]
+    measured_ST = runner.measure_edits(slightly, [LayerMode()] * 3).target_KT / 1e-5
+    assert np.allclose(drawn.change_ST, measured_ST, rtol=1e-3, atol=1e-4 * np.abs(measured_ST).max())
+
+
+def test_only_the_live_model_is_estimated(model, whole):
+    for options in (
+        {"freeze": "all"},
+        {"errors": "constant"},
+        {"freeze": "attention"},
+        {"freeze": "attention", "layers": [1]},
+    ):
+        record = model.validate(whole, **options, **FEW).info["validation"]
+        assert not [name for row in (*record["nodes"], record["summary"]) for name in row if "first_order" in name]
+
+
+def test_records_without_estimates_stay_readable(validated, tmp_path, capsys):
+    record = json.loads(json.dumps(validated.info["validation"]))
+    for row in (*record["nodes"], *record["groups"], *record["paths"], record["summary"]):
+        for name in [name for name in row if any(part in name for part in ("first_order", "integrated", "null"))]:
+            del row[name]
+    older = validated.with_validation(record)
+    assert cotrace.open(older.save(tmp_path / "older.arrow")).info["validation"] == record
+    assert parting_nodes(record, 5) == []
+    for full in (False, True):
+        print_validation(older, full=full)
+    assert "first order" not in capsys.readouterr().out
+
+
+def test_the_report_names_the_nodes_where_the_estimate_is_wrong(validated, capsys):
+    record = json.loads(json.dumps(validated.info["validation"]))
+    wrong = max(record["nodes"], key=lambda row: row["size"])
+    wrong["first_order_none"] = wrong["measured"] - 30 * wrong["size"]
+    assert parting_nodes(record, 2)[0] == wrong
+    print_validation(validated.with_validation(record))
+    assert f"farthest apart: {wrong['label']}" in capsys.readouterr().out
+    print_validation(validated.with_validation(record), full=True)
+    shown = capsys.readouterr().out
+    for words in (
+        "differ most",
+        f"{wrong['first_order_none']:+.3f}",
+        "the model responds",
+        "random signs",
+        "integrated",
+    ):
+        assert words in shown
 
 
 # --- refusals ---------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from .run import Run, run_layers
 from .values import TargetValues
 
 BATCH_BYTES = 2**29  # of the numbers inside a layer of rows that pass the model together
+CPU_BATCH_POSITIONS = 512  # of all rows in one forward pass
 
 
 class IntegratedEffects(NamedTuple):
@@ -125,7 +126,7 @@ def integrate_ablations(
     """Return the effect of each of S sets of nodes on K targets, averaged along the ablation of the whole set.
 
     One forward pass in forward-mode differentiation gives the derivatives of all targets at a point; the points of
-    several sets are the rows of a batch.
+    several sets are the rows of a batch. It starts where the sets begin to write: sets are ordered by that layer.
 
     Args:
         source: the prompt.
@@ -133,7 +134,8 @@ def integrate_ablations(
         sets: active features and error nodes, each with one position.
         config: what is frozen ("attention" or "none"), and the number of points.
     """
-    rows = [(s, share, weight) for s in range(len(sets)) for share, weight in path_points(config.integration_steps)]
+    order = sorted(range(len(sets)), key=lambda s: min(node.layer for node in sets[s]))
+    rows = [(s, share, weight) for s in order for share, weight in path_points(config.integration_steps)]
     effect_KS = np.zeros((len(targets), len(sets)))
     for batch in _batches(rows, source):
         slope_BK = _AblationPass(source, targets, config, [sets[s] for s, _, _ in batch]).slopes(
@@ -145,10 +147,12 @@ def integrate_ablations(
 
 
 def _batches(rows: list, source: EffectSource) -> Iterator[list]:
-    """Yield rows in batches that fit into memory."""
+    """Yield rows in batches that fit into memory, and on a CPU are no larger than makes them faster."""
     arch, n_positions = source.weights.architecture, source.replacement.n_positions
     numbers = n_positions * max(arch.n_heads * n_positions, 2 * arch.d_mlp)
     at_once = max(1, BATCH_BYTES // (2 * numbers * source.weights.dtype.itemsize))
+    if source.replacement.device.type == "cpu":
+        at_once = max(1, min(at_once, CPU_BATCH_POSITIONS // n_positions))
     for start in range(0, len(rows), at_once):
         yield rows[start : start + at_once]
 
@@ -166,19 +170,21 @@ class _AblationPass:
         self.source, self.sets = source, sets
         self.readers = TargetValues(source.replacement, source.transcoders, source.layer_caches, targets, config)
         self.frozen = source.frozen(config)
+        self.first_layer = min([*self.readers.layers, *(node.layer for nodes in sets for node in nodes)])
 
     def slopes(self, shares: Sequence[float]) -> Tensor:
         """Return the derivatives (B, K) of targets with respect to the factor of each row's nodes, at some factors."""
-        embedding_PD = self.source.replacement.embedding_PD
-        share_B = torch.tensor(shares, dtype=embedding_PD.dtype, device=embedding_PD.device)
+        resid_PD = [*self.source.run.resid_LPD, self.source.run.final_resid_PD][self.first_layer]
+        share_B = torch.tensor(shares, dtype=resid_PD.dtype, device=resid_PD.device)
         with forward_ad.dual_level():
             removed_B = forward_ad.make_dual(share_B - 1, torch.ones_like(share_B))
-            mlp_in_LPD: list[Tensor | None] = []
+            mlp_in_LPD: list[Tensor | None] = [None] * self.first_layer
             forward_pass = ForwardPass(
                 self.source.weights,
-                embedding_PD.expand(len(shares), -1, -1),
+                resid_PD.expand(len(shares), -1, -1),
                 frozen=self.frozen,
                 mlp=self._mlp(removed_B, mlp_in_LPD),
+                first_layer=self.first_layer,
             )
             value_BK = self.readers.at(forward_pass.run(), mlp_in_LPD)
             tangent_BK = forward_ad.unpack_dual(value_BK).tangent

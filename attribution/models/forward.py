@@ -59,11 +59,12 @@ class ForwardPass:
 
     Args:
         weights: the model.
-        resid_PD: the residual streams before the first layer, usually `weights.embed(token_ids)`.
+        resid_PD: the residual streams before the first layer that is run, usually `weights.embed(token_ids)`.
         kv_cache: keys and values of earlier positions; those of this pass are appended.
         frozen: values for each layer to use instead of computing them.
         mlp: computes the output of each layer's MLP; None runs the model's own (`model_mlp`).
         keep_patterns: whether layers yield their attention patterns. If not, attention runs in torch's fused kernel.
+        first_layer: the layer before which `resid_PD` is; the pass starts there.
 
     Example::
 
@@ -82,16 +83,17 @@ class ForwardPass:
         frozen: Sequence[FrozenLayer] | None = None,
         mlp: MLPFunction | None = None,
         keep_patterns: bool = True,
+        first_layer: int = 0,
     ):
         self.weights, self.resid_PD, self.kv_cache = weights, resid_PD, kv_cache
         self.frozen = frozen or [FrozenLayer()] * weights.architecture.n_layers
         self.mlp = mlp or model_mlp(weights)
-        self.keep_patterns = keep_patterns
+        self.keep_patterns, self.first_layer = keep_patterns, first_layer
 
     def __iter__(self) -> Iterator[LayerCache]:
         """Run the layers; `resid_PD` holds the residual stream after the layer yielded last, and may be replaced."""
         n_new = self.resid_PD.shape[-2]
-        for layer in range(self.weights.architecture.n_layers):
+        for layer in range(self.first_layer, self.weights.architecture.n_layers):
             yield self._run_layer(layer)
         if self.kv_cache is not None:
             self.kv_cache.length += n_new

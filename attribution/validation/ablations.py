@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cotrace.attribution.interventions.context import PromptContext
 from cotrace.attribution.interventions.edit_plan import EditPlan
-from cotrace.attribution.interventions.edits import ablate
+from cotrace.attribution.interventions.edits import Intervention, ablate
 from cotrace.attribution.interventions.forward import ForwardOutput, InterventionRunner, pre_activation_changes
 from cotrace.attribution.interventions.layer_modes import FROZEN, LayerMode, any_frozen
 from cotrace.attribution.interventions.result import divergence
@@ -49,6 +49,7 @@ class AblationRunner:
         active_features: all active features of the prompt, sorted by layer and position.
         sizes: the length of the source vectors of each active feature, (number of active features,).
         index_of: the row of each active feature in `active_features`.
+        targets: what the graph's targets read.
 
     Raises:
         ArgumentError: a graph whose targets are not in the file, or whose features are not active in this model.
@@ -58,9 +59,9 @@ class AblationRunner:
         self.context, self.graph = context, graph
         self.features = graph_features(graph)
         self._layer_indices = [self._layer_index(layer) for layer in range(context.n_layers)]
-        self._targets = [_target_reader(context, target) for target in graph.info["targets"]]
+        self.targets = [_target_reader(context, target) for target in graph.info["targets"]]
         self.weight_T = np.array([target["weight"] for target in graph.info["targets"]])
-        self._last_position = max(target.position for target in self._targets)
+        self._last_position = max(target.position for target in self.targets)
         self._before = run_without_edits(context)
         self._before.free()
         self.active_features, self.sizes = active_feature_sizes(context, self._before)
@@ -94,13 +95,24 @@ class AblationRunner:
             step: called with the number of sets in each finished batch.
             features: measure the activations of all features, not only of those that are targets.
         """
-        features = features or any(target.feature is not None for target in self._targets)
-        n_targets, n_features = len(self._targets), len(self.features)
+        edits: list[Intervention] = [{node: ablate() for node in nodes} for nodes in sets]
+        return self.measure_edits(edits, modes, step, features)
+
+    def measure_edits(
+        self,
+        interventions: Sequence[Intervention],
+        modes: Sequence[LayerMode],
+        step: Callable[[int], None] | None = None,
+        features: bool = True,
+    ) -> AblationEffects:
+        """Make each of K interventions on its own and return the effects; the other arguments are those of `measure`."""
+        features = features or any(target.feature is not None for target in self.targets)
+        n_targets, n_features = len(self.targets), len(self.features)
         parts = [AblationEffects(np.empty((0, n_targets)), np.empty(0), np.empty((0, n_features)))]
         n_rows = rows_per_batch(self.context, modes)
-        for start in range(0, len(sets), n_rows):
-            batch = sets[start : start + n_rows]
-            plans = [EditPlan({node: ablate() for node in nodes}, self.context) for nodes in batch]
+        for start in range(0, len(interventions), n_rows):
+            batch = interventions[start : start + n_rows]
+            plans = [EditPlan(edits, self.context) for edits in batch]
             before, after = self._run(plans, modes, features)
             parts.append(self._effects(before, after, modes, features))
             if step is not None:
@@ -130,12 +142,12 @@ class AblationRunner:
         if features:
             after_KN = self._activations(after, n_rows, modes)
             feature_KN += after_KN - self._activations(before, len(before.resid_BPD))
-        changes = [self._target_changes(target, before, after, modes, feature_KN) for target in self._targets]
+        changes = [self._target_changes(target, before, after, modes, feature_KN) for target in self.targets]
         return AblationEffects(np.stack(changes, 1), self._kl(before, after), feature_KN)
 
     def _target_changes(
         self,
-        target: "_TargetReader",
+        target: "TargetReader",
         before: ForwardOutput,
         after: ForwardOutput,
         modes: Sequence[LayerMode],
@@ -175,7 +187,7 @@ class AblationRunner:
         change_K = pre_activation_changes(*model, before.layer_caches[layer], after.layer_caches[layer], index)
         return change_K.double().cpu().numpy()
 
-    def _target_values(self, output: ForwardOutput, target: "_TargetReader") -> np.ndarray:
+    def _target_values(self, output: ForwardOutput, target: "TargetReader") -> np.ndarray:
         """Return the value in every row, (K,), of a target that is not a feature."""
         assert target.direction_D is not None
         position = target.position
@@ -197,7 +209,7 @@ class AblationRunner:
         return logits_KV.double().log_softmax(-1)
 
 
-class _TargetReader(NamedTuple):
+class TargetReader(NamedTuple):
     """The source of a target's value: a direction of the final norm's output, or a feature's activation."""
 
     position: int
@@ -205,7 +217,7 @@ class _TargetReader(NamedTuple):
     feature: int | None  # node number
 
 
-def _target_reader(context: PromptContext, target: dict[str, Any]) -> _TargetReader:
+def _target_reader(context: PromptContext, target: dict[str, Any]) -> TargetReader:
     """Return the reader of a target in a graph's metadata.
 
     Raises ArgumentError for a direction, which graph files do not store.
@@ -213,14 +225,14 @@ def _target_reader(context: PromptContext, target: dict[str, Any]) -> _TargetRea
     weights, ids = context.weights, target.get("token_ids", [])
     position = target.get("position", context.n_positions - 1)
     if target["kind"] == "feature":
-        return _TargetReader(position, None, target["node"])
+        return TargetReader(position, None, target["node"])
     if target["kind"] not in ("token", "difference") or not ids:
         raise ArgumentError(
             f"the graph's target {target['label']!r} is a {target['kind']}, which graph files do not store; validate a "
             "graph of tokens, differences or features"
         )
     rows = weights.unembedding(torch.tensor(ids, device=weights.device))
-    return _TargetReader(position, rows[0] - (rows[1] if len(ids) > 1 else weights.mean_unembedding_D), None)
+    return TargetReader(position, rows[0] - (rows[1] if len(ids) > 1 else weights.mean_unembedding_D), None)
 
 
 def graph_features(graph: Graph) -> list[FeatureKey]:

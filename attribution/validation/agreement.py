@@ -6,8 +6,11 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
+from cotrace.attribution.effects.config import FREEZE_CHOICES
 from cotrace.graphs import Graph
 from cotrace.graphs.effects import pair_influence
+
+from .estimates import NULLS
 
 LAYER_DISTANCES = ((1, 1), (2, 2), (3, 3), (4, 6), (7, 99))  # least and most, from the ablated node to a later feature
 MIN_FEATURES = 3  # fewer make a meaningless cosine
@@ -16,6 +19,7 @@ RESAMPLES, PAIR_RESAMPLES = 1000, 200
 INTERVAL = (0.025, 0.975)
 SMALLEST_EFFECT = 1e-30  # of controls without effect
 COLUMNS = ("influence", "direct", "activation", "size", "kl", "predicted", "predicted_size", "measured")
+FIRST_ORDER = tuple(f"first_order_{freeze}" for freeze in FREEZE_CHOICES)
 CORRELATIONS = {  # name: columns of the prediction and of the effect
     "spearman": ("influence", "size"),
     "spearman_kl": ("influence", "kl"),
@@ -98,6 +102,36 @@ def summarize(top: list[dict[str, Any]], sample: list[dict[str, Any]], seed: int
     summary["times_controls"] = float(np.median(size / np.maximum(control, SMALLEST_EFFECT))) if top else None
     summary["control_length"] = float(np.median(length)) if top else None
     return summary
+
+
+def summarize_estimates(top: list[dict[str, Any]], sample: list[dict[str, Any]], seed: int) -> dict[str, Any]:
+    """Summarize the estimates in the rows of the most influential features and of a random sample of all.
+
+    For each estimate: the correlation of its size with that of the effect, and the share of right signs. For each null:
+    the same for its first-order estimate, and by how many times features have a larger effect (median).
+    """
+    random, summary = np.random.default_rng(seed), dict[str, Any]()
+    for suffix, rows, names in (("", sample, FIRST_ORDER), ("_top", top, (*FIRST_ORDER, "integrated"))):
+        for name in names:
+            summary |= _agreement_of(f"{name}{suffix}", rows, name, "measured", "size", random)
+    for null in NULLS:
+        name, size = f"null_{null}", f"null_{null}_size"
+        summary |= _agreement_of(f"{name}_top", top, f"{name}_first_order", name, size, random)
+        times = [row["size"] / max(row[size], SMALLEST_EFFECT) for row in top]
+        summary[f"times_{name}"] = float(np.median(times)) if times else None
+    return summary
+
+
+def _agreement_of(
+    name: str, rows: list[dict[str, Any]], estimate: str, measured: str, size: str, random: np.random.Generator
+) -> dict[str, Any]:
+    """Return the correlation of sizes and the share of right signs of an estimate."""
+    sizes = [np.array([row[column] for row in rows]) for column in (f"{estimate}_size", size)]
+    right = [np.sign(row[estimate]) == np.sign(row[measured]) for row in rows]
+    return {
+        f"spearman_{name}": correlation(*sizes, random),
+        f"signs_{name}": float(np.mean(right)) if rows else None,
+    }
 
 
 def correlation(a: np.ndarray, b: np.ndarray, random: np.random.Generator) -> dict[str, float] | None:

@@ -11,7 +11,7 @@ from cotrace.attribution.interventions.context import PromptContext
 from cotrace.attribution.interventions.edit_plan import EditPlan
 from cotrace.attribution.interventions.edits import nodes_of
 from cotrace.attribution.interventions.intervene import InterventionBatch, require_memory
-from cotrace.attribution.interventions.layer_modes import FROZEN, LayerMode, layer_modes
+from cotrace.attribution.interventions.layer_modes import FROZEN, LayerMode, any_frozen, layer_modes
 from cotrace.common.errors import ArgumentError
 from cotrace.common.progress import Progress
 from cotrace.graphs import Graph, node_label
@@ -20,9 +20,10 @@ from cotrace.graphs.effects import ablation_effects
 
 from .ablation_sets import AblationSets, choose_ablation_sets, target_nodes
 from .ablations import AblationEffects, AblationRunner
-from .agreement import downstream_agreement, pair_correlation, summarize
+from .agreement import downstream_agreement, pair_correlation, summarize, summarize_estimates
 from .config import ValidationConfig
 from .controls import ControlEffects, measure_controls
+from .estimates import AblationEstimator, estimate_columns
 
 
 def validate(
@@ -54,7 +55,12 @@ def validate(
         controls = measure_controls(runner, chosen.with_controls, config.controls, modes, random, step)
         clamped = runner.measure([nodes_of(graph, [node]) for node in sources], clamped_modes, step)
         clamped_paths = _clamped_path_effects(runner, chosen, clamped_modes, step)
-    table = EffectTable(graph, chosen.all_sets, effects, controls, intervention.freeze != "all")
+    estimates = None
+    if not any_frozen(modes):  # what gradients estimate is the response of the live model
+        with progress.phase("estimating effects"):
+            of_nulls = np.random.default_rng([config.seed, 1])
+            estimates = estimate_columns(AblationEstimator(runner, progress), runner, chosen, modes, of_nulls)
+    table = EffectTable(graph, chosen.all_sets, effects, controls, intervention.freeze != "all", estimates)
     settings = {**asdict(config), "freeze": intervention.freeze, "errors": intervention.errors}
     if intervention.layers is not None:
         settings["layers"] = sorted(intervention.layers)
@@ -77,7 +83,10 @@ def _agreement(
     rows = [row_of[node] for node in single]
     sources = sorted(chosen.sample)
     source_effects_KN = measured_KN[[row_of[node] for node in sources]]
-    summary = summarize(node_rows[: len(chosen.top)], [row for row in node_rows if row["sampled"]], seed)
+    top_rows, sample_rows = node_rows[: len(chosen.top)], [row for row in node_rows if row["sampled"]]
+    summary = summarize(top_rows, sample_rows, seed)
+    if table.estimates is not None:
+        summary |= summarize_estimates(top_rows, sample_rows, seed)
     summary["spearman_pairs"] = pair_correlation(graph, sources, source_effects_KN)
     summary["spearman_pairs_clamped"] = pair_correlation(graph, sources, clamped.feature_KN)
     later = downstream_agreement(graph, single, measured_KN[rows], table.predicted_features(rows))
@@ -105,8 +114,10 @@ class EffectTable:
         effects: AblationEffects,
         controls: Sequence[ControlEffects | None],
         others_respond: bool,
+        estimates: Sequence[dict[str, float | None]] | None = None,
     ):
         self.graph, self.sets, self.effects, self.controls = graph, sets, effects, controls
+        self.estimates = estimates
         self.targets = target_nodes(graph)
         self.weight_T = np.array([target["weight"] for target in graph.info["targets"]])
         self.predicted_KM = ablation_effects(graph, sets, others_respond)
@@ -132,6 +143,7 @@ class EffectTable:
             "size": float(np.abs(measured_T) @ self.weight_T),
             "kl": float(self.effects.kl_K[k]),
             **self._control_columns(k),
+            **({} if self.estimates is None else self.estimates[k]),
         }
 
     def _control_columns(self, k: int) -> dict[str, float | None]:

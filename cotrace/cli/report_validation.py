@@ -7,16 +7,23 @@ from rich.text import Text
 
 from cotrace.common.visible_text import printable
 from cotrace.graphs import Graph
-from cotrace.graphs.verdicts import validation_verdict
+from cotrace.graphs.verdicts import LIVE_ESTIMATE, parting_nodes, validation_verdict
 
 from . import report
 
-LINES_SHOWN, MAX_GROUPS = 10, 4
+LINES_SHOWN, MAX_GROUPS, PARTING_SHOWN, PARTING_NAMED = 10, 4, 5, 3
 NUMBER_WIDTH = 7  # characters
 EXPLANATIONS = (
     "predicted: change of the targets (logits, weighted) that the graph's edges imply if the node is ablated (set to 0)",
     "measured: the change in the model; controls: its mean size for random features of the same size",
 )
+FIRST_ORDER = {  # label: end of the name in the record's summary
+    "with all frozen (total effect in the graph)": "all",
+    "attention responds": "norms",
+    "MLPs and norms respond": "attention",
+    "the model responds": "none",
+}
+NULLS = {"random directions": "null_directions", "random signs of coordinates": "null_signs"}
 MAX_LAYERS = 90  # a range of distances beyond this has no upper end
 CORRELATIONS = {  # label: name in the record's summary
     "influence and effect": "spearman",
@@ -35,6 +42,12 @@ def print_validation(graph: Graph, *, full: bool = False) -> None:
     report.console.print(_all_ablations(record) if full else _main_ablations(record))
     for line in EXPLANATIONS:
         report.print_line(f" {line}")
+    parting = parting_nodes(record, PARTING_SHOWN) if full else []
+    if parting:
+        report.print_line(
+            "nodes where the first-order estimate and the measurement differ most, relative to the effect:"
+        )
+        report.console.print(_parting_table(parting))
     for label, text in _summary(graph, record) if full else _short_summary(record):
         report.print_line(f"{label}: {text}" if text else label)
 
@@ -58,6 +71,13 @@ def _all_ablations(record: dict[str, Any]) -> Table:
         table.add_row(_name(row), *_numbers(row).values())
         kept = (f"{row[name]:+.3f}" for name in ("kept_predicted", "kept_measured"))
         table.add_row("  all other features kept", "", *kept)
+    return table
+
+
+def _parting_table(rows: list[dict[str, Any]]) -> Table:
+    table = _table("first order", "measured")
+    for row in rows:
+        table.add_row(_name(row), f"{row[LIVE_ESTIMATE]:+.3f}", f"{row['measured']:+.3f}")
     return table
 
 
@@ -92,8 +112,16 @@ def _numbers(row: dict[str, Any]) -> dict[str, str]:
 
 def _short_summary(record: dict[str, Any]) -> list[tuple[str, str]]:
     summary, settings = record["summary"], record["settings"]
+    live = f"spearman_{LIVE_ESTIMATE}"
+    estimated = (
+        [("first order and effect", f"{_spearman(summary[live])}, the same features")] if live in summary else []
+    )
+    parting = ", ".join(str(_name(row)) for row in parting_nodes(record, PARTING_NAMED))
+    if parting:
+        estimated.append(("  farthest apart", parting))
     return [
         ("influence and effect", f"{_spearman(summary['spearman'])}, {summary['sample']} random features of the graph"),
+        *estimated,
         ("settings", _settings(settings)),
         ("--full prints", "every ablation, other predictors, and effects on features some layers later"),
     ]
@@ -110,6 +138,7 @@ def _summary(graph: Graph, record: dict[str, Any]) -> list[tuple[str, str]]:
         *_correlations(summary, "", f"{summary['sample']} of {population}"),
         *_correlations(summary, "_top", f"the {summary['features']} most influential"),
         *_controls(summary),
+        *_nulls(summary),
         *(_distance(row) for row in record["later"]),
         ("influence on later features and relative effect on them", ""),
         ("  as the model responds", _spearman(summary["spearman_pairs"])),
@@ -124,7 +153,33 @@ def _correlations(summary: dict[str, Any], suffix: str, population: str) -> list
     facts = [(f"of {population}", "")]
     facts += [(f"  {label}", _spearman(summary[name + suffix])) for label, name in CORRELATIONS.items()]
     agreement = summary["sign_agreement" + suffix]
-    return facts if agreement is None else [*facts, ("  correct signs", f"{agreement:.0%}")]
+    if agreement is not None:
+        facts.append(("  correct signs", f"{agreement:.0%}"))
+    return [*facts, *_first_order(summary, suffix)]
+
+
+def _first_order(summary: dict[str, Any], suffix: str) -> list[tuple[str, str]]:
+    """Return the agreement of estimates by gradients; none in a record without them."""
+    names = {f"  first order, {label}": f"first_order_{freeze}{suffix}" for label, freeze in FIRST_ORDER.items()}
+    names["  integrated along the ablation"] = f"integrated{suffix}"
+    return [(label, _agreement(summary, name)) for label, name in names.items() if f"spearman_{name}" in summary]
+
+
+def _nulls(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what vectors of the same lengths with random directions do, and how well first order predicts that."""
+    facts = []
+    for label, null in NULLS.items():
+        times = summary.get(f"times_{null}")
+        if times is not None:
+            agreement = _agreement(summary, f"{null}_top")
+            facts.append((f"  {label}", f"features change the targets {times:.2f} times as much (median); {agreement}"))
+    return facts
+
+
+def _agreement(summary: dict[str, Any], name: str) -> str:
+    signs = summary.get(f"signs_{name}")
+    right = "" if signs is None else f", {signs:.0%} correct signs"
+    return f"{_spearman(summary[f'spearman_{name}'])}{right}"
 
 
 def _controls(summary: dict[str, Any]) -> list[tuple[str, str]]:
