@@ -7,7 +7,7 @@ export PROMPT
 TRACE_OPTIONS ?=
 READY := $(VENV)/.ready
 
-.PHONY: trace test test-gpu fuzz kills check format typecheck docs bench bench-kernels bench-train bench-coverage bench-validate bench-contention gpu-check clean
+.PHONY: trace test test-gpu fuzz kills check format typecheck docs bench bench-kernels bench-train bench-coverage bench-validate bench-contention bench-effects gpu-check clean
 
 trace: $(READY)
 	@$(BIN)/cotrace trace $(TRACE_OPTIONS) -- "$$PROMPT"
@@ -82,6 +82,11 @@ bench-validate: $(READY)
 # A trace beside busy processes, with threads that spin and with threads that sleep: CONTENTION_OPTIONS="--tokens 24"
 bench-contention: $(READY)
 	@$(BIN)/python -m benchmarks.contention $(CONTENTION_OPTIONS)
+	@$(BIN)/python -m benchmarks.tables
+
+# Effects beside rows, circuit-tracer and plain autograd, and of a long transcript: EFFECTS_OPTIONS="--peer-python PYTHON"
+bench-effects: $(READY)
+	@$(BIN)/python -m benchmarks.effects $(EFFECTS_OPTIONS)
 	@$(BIN)/python -m benchmarks.tables
 
 # Everything that needs a GPU, in one run of less than 8 minutes: make gpu-check GPU_OPTIONS="--model random"

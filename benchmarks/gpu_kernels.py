@@ -28,7 +28,7 @@ def relative_error(found: Tensor, exact: Tensor) -> float:
 
 def kernel_errors(device: str, tiny: bool, tolerance: float) -> Iterator[Record]:
     """Yield the errors of every operation's backends against the reference in float64."""
-    for function in (_edge_errors, _position_errors, _decode_errors, _encode_errors):
+    for function in (_edge_errors, _sum_errors, _position_errors, _decode_errors, _encode_errors):
         yield function(device, tiny, tolerance)
 
 
@@ -73,6 +73,21 @@ def _edge_rows(problem: cases.EdgeRowsProblem, backend: str, dtype: torch.dtype 
     rows_TC = torch.zeros(problem.n_targets, problem.n_columns, device=problem.device, dtype=dtype)
     edge_rows.edge_rows(problem.grad_QTD.to(dtype), 0, sources, rows_TC, backend=backend)
     return rows_TC
+
+
+def _sum_errors(device: str, tiny: bool, tolerance: float) -> Record:
+    problem = _edge_problem(device, tiny)
+
+    def solve(backend: str, dtype: torch.dtype = torch.float32) -> Tensor:
+        sources = edge_rows.SourceVectors(
+            problem.sources.vectors_ED.to(dtype), problem.sources.offsets, problem.sources.columns
+        )
+        grad_QTD = torch.zeros_like(problem.grad_QTD, dtype=dtype)
+        edge_rows.add_source_vectors(problem.weights_TC.to(dtype), 0, sources, grad_QTD, backend=backend)
+        return grad_QTD
+
+    exact = solve("reference", torch.float64)
+    return _record("sums of source vectors", {b: relative_error(solve(b), exact) for b in _backends(device)}, tolerance)
 
 
 def _position_errors(device: str, tiny: bool, tolerance: float) -> Record:
@@ -131,7 +146,7 @@ def kernel_speeds(device: str, tiny: bool) -> Iterator[Record]:
         for record in getattr(bench, group)():
             yield record | ({"targets": []} if tiny else {})
             seen.add(record["operation"])
-            if tiny and (group != "edge_rows" or len(seen) == 2):
+            if tiny and (group != "edge_rows" or len(seen) == 3):
                 break
     if device == "cuda":
         yield _tf32x3_speed(bench)

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from .cells import Record, target
+from .effects import ledger_gap
 from .gpu_inputs import (
     RANDOM,
     random_ids,
@@ -33,6 +34,7 @@ from .measure import DONE, FAILED, MEMORY_ERRORS, NOT_MEASURED, OUT_OF_MEMORY, t
 ROOT = Path(__file__).parent.parent
 IDENTITY_TOLERANCE = 1e-4  # in float32
 KERNEL_TOLERANCE = 1e-5  # of sums of a few thousand products, in units of the largest
+EFFECT_TARGETS = 32
 RATE_SHARE = 0.6  # target of the longest trace
 RANDOM_FEATURES, RANDOM_ACTIVE = 16384, 14
 TEST_FILES = ("test_gpu", "test_kernel_edge_rows", "test_kernel_decode", "test_kernel_encode")  # most telling first
@@ -192,8 +194,9 @@ def launches(settings: CheckSettings) -> Iterator[Record]:
 
     model = settings.load()
     lengths = settings.tokens if settings.dry_run else (64, 128, 256)
-    for record in launches_by_tokens(model, lambda n: settings.prompt(model, n), lengths):
-        yield {"case": f"a batch at {record['tokens']} tokens"} | record | {"targets": []}
+    count_effects = not settings.dry_run
+    for record in launches_by_tokens(model, lambda n: settings.prompt(model, n), lengths, count_effects):
+        yield {"case": f"{record['of']} at {record['tokens']} tokens"} | record | {"targets": []}
 
 
 def trace_shipped(settings: CheckSettings) -> Iterator[Record]:
@@ -247,6 +250,29 @@ def conservation(graph: Any) -> float:
     from helpers.identities import conservation_gap
 
     return float(conservation_gap(graph).max())
+
+
+def effects(settings: CheckSettings) -> Iterator[Record]:
+    """Compute effects on the likeliest tokens at several positions of a prompt, which must add up to their values."""
+    model, length = settings.load(), settings.tokens[-1]
+    n_targets = 2 if settings.dry_run else EFFECT_TARGETS
+    ids = settings.prompt(model, length)
+    positions = [length * (i + 1) // n_targets - 1 for i in range(n_targets)]
+
+    def compute() -> Any:
+        return model.effects(ids, position=positions, max_targets=1, progress=False)
+
+    if not settings.dry_run:
+        compute()  # compiles
+    reset_peak(settings.device)
+    found, seconds = timed(compute)
+    ledger = [check("value minus tokens, errors and bias", ledger_gap(found), IDENTITY_TOLERANCE)]
+    yield {
+        "case": f"{n_targets} targets, {length} tokens",
+        "seconds": seconds,
+        "device_peak_bytes": device_peak(settings.device),
+        "targets": ledger,
+    }
 
 
 def intervention(settings: CheckSettings) -> Iterator[Record]:
@@ -318,6 +344,7 @@ SECTIONS: dict[str, tuple[Callable[[CheckSettings], Iterator[Record]], float]] =
     "trace_shipped": (trace_shipped, 55),
     "trace_random": (trace_random, 65),
     "launches": (launches, 25),
+    "effects": (effects, 25),
     "intervention": (intervention, 20),
     "training": (training, 45),
     "peer": (peer, 50),

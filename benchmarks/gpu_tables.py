@@ -13,6 +13,7 @@ TITLES = {
     "trace_shipped": "traces with the shipped CLT",
     "trace_random": "traces with a random CLT",
     "launches": "launches",
+    "effects": "effects",
     "intervention": "intervention",
     "training": "training",
     "peer": "circuit-tracer",

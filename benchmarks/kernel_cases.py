@@ -351,6 +351,11 @@ class EdgeRowsProblem:
         self.vectors_KQD = normal(2, positions, width, device=device, seed=2)  # errors and constants
         self.n_columns = int(room_P[-1])
 
+    @cached_property
+    def weights_TC(self) -> Tensor:
+        """Weights of all columns for each target, of the transpose."""
+        return normal(self.n_targets, self.n_columns, device=self.device, seed=3)
+
     def take_vectors(self, rows_FD: Tensor) -> None:
         """Use random rows of a decoder (F, D) as source vectors."""
         generator = torch.Generator(self.device).manual_seed(SEED)
@@ -390,6 +395,24 @@ class EdgeRowsProblem:
         operands = [(grad_TD, vectors_nD.T) for grad_TD, vectors_nD in zip(self.grad_QTD, vectors_GnD, strict=True)]
         too_large = len(self.sources.vectors_ED) > REFERENCE_MAX_VECTORS
         return implementations(self.device, self.rows, too_large) | {LOOP: products(operands)}
+
+    def sums(self, backend: str | None = None) -> Call:
+        """Return a call of the transpose, that adds to gradients and returns them."""
+        grad_QTD = torch.zeros_like(self.grad_QTD)
+
+        def call() -> Tensor:
+            edge_rows.add_source_vectors(self.weights_TC, 0, self.sources, grad_QTD, backend=backend)
+            return grad_QTD
+
+        return call
+
+    def sum_candidates(self) -> Candidates:
+        """Return the candidates for weighted sums of source vectors."""
+        groups = zip(self.sources.columns, self.sources.sizes, strict=True)
+        weights = [self.weights_TC[:, column : column + size] for column, size in groups]
+        operands = zip(weights, self.sources.vectors_ED.split(self.sources.sizes), strict=True)
+        too_large = len(self.sources.vectors_ED) > REFERENCE_MAX_VECTORS
+        return implementations(self.device, self.sums, too_large) | {LOOP: products(operands)}
 
     def position_candidates(self) -> Candidates:
         """Return the candidates for position rows."""

@@ -128,6 +128,7 @@ class KernelBenchmark:
         for positions, targets in self.sizes.targets:
             for group in self.sizes.groups:
                 yield self._edge_rows(positions, targets, group)
+            yield self._sums(positions, targets, self.sizes.groups[0])
             yield self._position_rows(positions, targets)
 
     def _edge_rows(self, positions: int, targets: int, group: int) -> Record:
@@ -145,6 +146,16 @@ class KernelBenchmark:
         )
         of_peak = self.device == "cuda"
         record["targets"].append(self._product_rate(record, of_peak))
+        return record
+
+    def _sums(self, positions: int, targets: int, group: int) -> Record:
+        problem = cases.EdgeRowsProblem(positions, targets, group, self.sizes.width, self.device)
+        runs = self.timing.run(problem.sum_candidates() | self.limits.arithmetic())
+        sizes = {"positions": positions, "targets": targets, "group": group, "width": self.sizes.width}
+        default = OPERATIONS["add_source_vectors"].default_backend(self.device, problem.small)
+        work = self._arithmetic(problem.flops, runs)
+        record = case("add_source_vectors", "sums of source vectors", sizes, runs, work, default)
+        record["targets"].append(self._product_rate(record, of_peak=self.device == "cuda"))
         return record
 
     def _product_rate(self, record: Record, of_peak: bool) -> Record:

@@ -1,6 +1,6 @@
 """Count the kernels that a computation launches on a GPU: by torch's profiler there, and by its operations elsewhere.
 
-    python -m benchmarks.launches [--tokens 8 16 32]     launches of a batch of rows, counted in Triton's interpreter
+    python -m benchmarks.launches [--tokens 8 16 32]     launches of a batch of rows and of effects, counted in Triton's interpreter
 
 Without a GPU, a launch is an operation of torch that computes (no view, no allocation), or a Triton kernel in the
 interpreter. A product, a copy and a fill are one launch each.
@@ -104,31 +104,58 @@ def batch_launches(model: Any, ids: list[int], most_targets: int = 8, layer: int
         compute_rows(replacement, batch, columns)  # compiles
         with counted() as counts:
             compute_rows(replacement, batch, columns)
+    return _record("a batch of rows", len(ids), len(batch.node_T), layer + 1, counts)
+
+
+def effects_launches(model: Any, ids: list[int], most_targets: int = 8) -> Record:
+    """Return the launches of one backward pass of effects on the likeliest next tokens."""
+    from cotrace.attribution.effects.config import EffectsConfig
+    from cotrace.attribution.effects.effects import EffectSource
+    from cotrace.attribution.tracing.config import TraceConfig
+    from cotrace.attribution.tracing.replacement import LocalReplacementModel
+    from cotrace.attribution.tracing.targets import TargetRequest
+
+    config = TraceConfig(max_targets=most_targets, target_mass=1.0)
+    with torch.no_grad():
+        activations = model._activations(torch.tensor(ids, device=model.weights.device), config)
+        source = EffectSource(activations, LocalReplacementModel(activations))
+        request = TargetRequest.parse(None, config, ids, model.tokenizer, model.architecture.d_model)
+        targets = request.resolve(source.replacement)
+        source.node_effects(targets, EffectsConfig())  # compiles
+        with counted() as counts:
+            source.node_effects(targets, EffectsConfig())
+    return _record("effects", len(ids), len(targets), source.replacement.n_layers, counts)
+
+
+def _record(of: str, tokens: int, rows: int, layers: int, counts: Counter[str]) -> Record:
     total = sum(counts.values())
     return {
-        "tokens": len(ids),
-        "rows": len(batch.node_T),
-        "layers": layer + 1,
+        "of": of,
+        "tokens": tokens,
+        "rows": rows,
+        "layers": layers,
         "launches": total,
-        "launches_per_layer": total / (layer + 1),
+        "launches_per_layer": total / layers,
         "by_name": dict(counts.most_common()),
     }
 
 
 def launches_by_tokens(
-    model: Any, prompt: Callable[[int], list[int]], tokens: tuple[int, ...] = TOKENS
+    model: Any, prompt: Callable[[int], list[int]], tokens: tuple[int, ...] = TOKENS, effects: bool = True
 ) -> list[Record]:
-    """Return `batch_launches` for prompts of several lengths."""
-    return [batch_launches(model, prompt(n)) for n in tokens]
+    """Return `batch_launches` for prompts of several lengths, and with `effects` also `effects_launches`."""
+    found = [batch_launches(model, prompt(n)) for n in tokens]
+    return found + [effects_launches(model, prompt(n)) for n in tokens if effects]
 
 
 def launches_grid(records: list[Record]) -> list[list[str]]:
     """Return the counts as rows of cells under a heading."""
-    grid = [["tokens", "layers passed", "launches of a batch", "launches per layer", "most frequent"]]
+    grid = [["pass", "tokens", "layers passed", "launches", "launches per layer", "most frequent"]]
     for record in records:
         names = ", ".join(f"{name} {n}" for name, n in list(record["by_name"].items())[:4])
         per_layer = f"{record['launches_per_layer']:.1f}"
-        grid.append([str(record["tokens"]), str(record["layers"]), str(record["launches"]), per_layer, names])
+        sizes = [str(record[name]) for name in ("tokens", "layers", "launches")]
+        grid.append([record.get("of", "a batch of rows"), *sizes, per_layer, names])
     return grid
 
 

@@ -2,6 +2,7 @@
 
     PEER_PYTHON -I benchmarks/run_circuit_tracer.py trace --model DIR --transcoders DIR --tokens 2 818 … --graph G.pt …
     PEER_PYTHON -I benchmarks/run_circuit_tracer.py open|export|prune --graph G.pt …
+    PEER_PYTHON -I benchmarks/run_circuit_tracer.py rows --model DIR --transcoders DIR --features FEATURES.json …
 
 `trace --patched` replaces the gather that takes most of its time. `export` writes `adjacency.npy` and `nodes.npz` beside
 the graph; numpy reads them without unpickling. `prune` reads the matrix that `benchmarks.run_cotrace adjacency` wrote
@@ -175,6 +176,31 @@ def trace(args):
     }
 
 
+def rows(args):
+    """Compute one batch of rows of given features a few times; return the median seconds."""
+    import torch
+
+    wanted = json.loads(args.features.read_text())
+    model, tokens = load(args), torch.tensor(wanted["ids"])
+    context = model.setup_attribution(tokens)
+    model.run_forward_pass(tokens, len(wanted["features"]), context)
+    indices = context.activation_matrix.coalesce().indices()
+    index = {tuple(triple): n for n, triple in enumerate(indices.T.tolist())}
+    chosen = torch.tensor([index[tuple(feature)] for feature in wanted["features"]])
+    layers, positions, _ = indices[:, chosen]
+
+    def batch():
+        return context.compute_batch(layers, positions, context.encoder_vecs[chosen], retain_graph=True)
+
+    batch()
+    seconds = [timed(batch)[1] for _ in range(wanted["repeats"])]
+    return {
+        "seconds": statistics.median(seconds),
+        "all_seconds": seconds,
+        "versions": {name: version(name) for name in PACKAGES},
+    }
+
+
 def open_and_prune(args):
     """Open the saved graph and prune it at the default thresholds."""
     from circuit_tracer.graph import Graph, prune_graph
@@ -251,6 +277,12 @@ def main():
     tracing.add_argument("--batch", type=int, default=64)
     tracing.add_argument("--device", default="cpu")
     tracing.add_argument("--patched", action="store_true")
+    batch = commands.add_parser("rows")
+    batch.add_argument("--model", type=Path, required=True)
+    batch.add_argument("--transcoders", type=Path, required=True)
+    batch.add_argument("--features", type=Path, required=True)
+    batch.add_argument("--report", type=Path, required=True)
+    batch.set_defaults(function=rows, device="cpu")
     steps = {"open": open_and_prune, "export": export, "prune": prune}
     for command, function in ((tracing, trace), *((commands.add_parser(name), steps[name]) for name in steps)):
         command.add_argument("--graph", type=Path, required=True)

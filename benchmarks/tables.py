@@ -13,6 +13,7 @@ from typing import Any
 
 from .cells import Record, Row, duration, markdown, size
 from .cost_model import cost_table
+from .effects import effects_table
 from .gpu_tables import NOTHING, gpu_table
 from .kernel_tables import kernels_table
 from .measure import DONE
@@ -186,6 +187,7 @@ TABLES: dict[str, Callable[[Any], str]] = {
     "transcoders": transcoders_table,
     "coverage": coverage_table,
     "contention": contention_table,
+    "effects": effects_table,
     "validation": validation_table,
     "kernels": kernels_table,
     "kernels-cuda": kernels_table,

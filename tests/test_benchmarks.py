@@ -11,6 +11,8 @@ sys.path.append(str(Path(__file__).parent.parent))  # benchmarks are not install
 from benchmarks.baselines import NAMES, TraceCase, stopped_progress
 from benchmarks.contention import MODES, busy_processes, fair_ratio, summarize
 from benchmarks.contention import targets as contention_targets
+from benchmarks.effects import effects_table, transcript
+from benchmarks.effects import targets as effects_targets
 from benchmarks.measure import DONE, FAILED, OUT_OF_MEMORY, OVER_TIME
 from benchmarks.run_cotrace import rows_needed
 from benchmarks.trace import is_measured
@@ -181,3 +183,31 @@ def test_busy_processes_end_whatever_happens():
         fail()
     assert len(started) == 2
     assert not any(process.is_running() for process in started)
+
+
+@pytest.mark.parametrize("tokens", [200, 2000])
+def test_every_cut_of_the_transcript_is_before_every_target(tokens):
+    made = transcript(tokens)
+    assert len(set(made.positions)) == 50
+    assert made.positions[-1] == tokens - 1
+    assert [start for start, _ in made.cuts] == [1, *(stop for _, stop in made.cuts[:-1])]
+    assert made.cuts[-1][1] <= tokens // 2 <= made.positions[0]
+
+
+def effects_result(rows_seconds: float, long_status: str) -> dict:
+    runs = {"effects": {"seconds": 2.0}, "rows": {"seconds": rows_seconds}}
+    return {
+        "date": "2026-01-01",
+        "machine": {"cpu": "x", "cores": 2},
+        "settings": {"model": "m", "transcoders": "t", "tokens": 64, "transcript": 2000, "repeats": 3},
+        "batch": {"status": DONE, "runs": runs, "rows": 32, "others_cores": 0.0},
+        "transcript": {"status": long_status, "seconds": 90.0, "tokens": 2000, "columns": 300, "peak_bytes": 8e9},
+    }
+
+
+def test_effects_are_measured_against_rows_and_limits():
+    result = effects_result(1.0, DONE)
+    result["targets"] = effects_targets(result)
+    assert [(one["value"], one["met"]) for one in result["targets"]] == [(2.0, True), (90.0, True), (8e9, True)]
+    assert "| 2.00 |" in effects_table(result)
+    assert [one["met"] for one in effects_targets(effects_result(0.5, OVER_TIME))] == [False, False, False]
