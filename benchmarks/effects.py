@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .baselines import HERE, TraceCase, convert_for_peer
-from .cells import Record, duration, markdown, size, target, targets_table
+from .cells import Record, duration, limit_and_value, markdown, size, target
 from .measure import DONE, NOT_MEASURED, machine, run, timed
 
 RESULT = HERE / "results" / "effects.json"
@@ -288,7 +288,13 @@ def effects_table(result: Record) -> str:
         f"`{chosen['transcoders']}`, {chosen['tokens']} tokens where none are named; medians of {chosen['repeats']} repeats. Other "
         f"processes kept up to {max(busy, default=0.0):.1f} cores busy meanwhile."
     )
-    return "\n\n".join([targets_table([{"case": "effects", "targets": result["targets"]}]), markdown(grid), note])
+    return "\n\n".join([_targets(result["targets"]), markdown(grid), note])
+
+
+def _targets(found: list[Record]) -> str:
+    met = {True: "yes", False: "**no**"}
+    rows = [[one["what"], *limit_and_value(one), met[one["met"]]] for one in found]
+    return markdown([["target", "limit", "measured", "met"], *rows])
 
 
 def main() -> None:
