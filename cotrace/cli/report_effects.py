@@ -16,9 +16,9 @@ TARGETS_DETAILED = 3  # in the order of the ledger
 MAX_LEDGER_ROWS = 30
 FREEZE_WORDS = {
     "all": "attention patterns, norm scales and active features are frozen: paths are linear",
-    "norms": "norm scales and active features are frozen, attention responds: at first order",
-    "attention": "attention patterns are frozen, norms and MLPs respond: at first order",
-    "none": "nothing is frozen, the model responds: at first order",
+    "norms": "norm scales and active features are frozen, attention responds",
+    "attention": "attention patterns are frozen, norms and MLPs respond",
+    "none": "nothing is frozen, the model responds",
 }
 INTEGRATE_WORDS = {
     "inputs": "averaged on the way from the baseline's tokens to the prompt's; the value is the change between the two",
@@ -53,9 +53,11 @@ def _print_facts(effects: EffectData) -> None:
     facts.add_column(overflow="fold")
     facts.add_row("prompt", Text(shortened(info["prompt"])))
     facts.add_row("model", Text(quoted(f"{info['model']['name']} with {info['transcoders']['name']}")[1:-1]))
-    facts.add_row("effects", FREEZE_WORDS.get(settings.get("freeze"), ""))
-    if settings.get("integrate") in INTEGRATE_WORDS:
-        facts.add_row("", INTEGRATE_WORDS[settings["integrate"]])
+    freeze, integrate = settings.get("freeze"), settings.get("integrate")
+    order = ": at first order" if freeze != "all" and integrate is None else ""
+    facts.add_row("effects", f"{FREEZE_WORDS.get(str(freeze), '')}{order}")
+    if str(integrate) in INTEGRATE_WORDS:
+        facts.add_row("", INTEGRATE_WORDS[str(integrate)])
     for name, positions in effects.segments.items():
         facts.add_row("segment", Text(f"{quoted(name)}: {_text_of(info['tokens'], positions)}"))
     report.console.print(facts)
