@@ -16,7 +16,8 @@ from cotrace.attribution.effects.cuts import check_targets, parse_cuts, parse_se
 from cotrace.attribution.effects.effects import EffectSource
 from cotrace.attribution.effects.graph_heads import with_heads
 from cotrace.attribution.effects.head_requests import EdgeParser, edges_of_graph, head_loadings
-from cotrace.attribution.effects.plan import plan_effects
+from cotrace.attribution.effects.plan import plan_effects, plan_trace_with_effects, saved_bytes
+from cotrace.attribution.effects.saved import effects_to_save
 from cotrace.attribution.interventions.config import Errors, Freeze, InterventionConfig, SamplingConfig
 from cotrace.attribution.interventions.context import PromptContext
 from cotrace.attribution.interventions.edits import ErrorNode, Feature, Intervention, Supernode, Token
@@ -35,7 +36,7 @@ from cotrace.attribution.models.memory import (
     release_freed_memory,
 )
 from cotrace.attribution.tracing.activations import PromptActivations
-from cotrace.attribution.tracing.config import RowBudget, TraceConfig
+from cotrace.attribution.tracing.config import RowBudget, SelectBy, TraceConfig
 from cotrace.attribution.tracing.plan import DECODER_MEMORY_SHARE, TracePlan, allowed_memory, make_plan, spare_memory
 from cotrace.attribution.tracing.replacement import LocalReplacementModel
 from cotrace.attribution.tracing.row_cache import RowCache
@@ -136,6 +137,8 @@ class Model:
         masked_positions: Sequence[int] | None = TraceConfig.masked_positions,
         batch_size: int | None = TraceConfig.batch_size,
         memory: int | None = TraceConfig.memory,
+        select: SelectBy = TraceConfig.select,
+        effects: bool = TraceConfig.effects,
         progress: bool | None = None,
     ) -> Graph:
         """Trace a prompt: compute the exact direct effect of every active feature, error node and token on the others.
@@ -162,6 +165,11 @@ class Model:
             batch_size: rows per batch; None chooses for speed. Changes results by rounding only.
             memory: limit in bytes for the memory of the process (on a GPU: of the device); None takes what is free. A
                 trace that would need more recomputes vectors instead of storing them, and uses smaller batches.
+            select: which rows `coverage`, `max_features` and `max_seconds` keep: "influence", those of the most influential
+                features; "effect", those of the features with the largest total effects on the targets. `coverage` is
+                then the share of the sum of absolute effects.
+            effects: save with every node its total effect on each target, and the change of the target that is expected
+                when the node is ablated (`Graph.effects_on`). They take two backward passes of each target.
             progress: show bars on a terminal or in a notebook, else a line a minute; None does so unless `--quiet` is given.
 
         Raises:
@@ -177,6 +185,8 @@ class Model:
             masked_positions,
             batch_size,
             memory,
+            select,
+            effects,
         )
         bars = Progress(progress)
         request, activations, plan = self._prepare_trace(prompt, targets, config, bars)
@@ -184,10 +194,25 @@ class Model:
             info = self.describe() | describe_trace(self.language_model, prompt, request, config)
         with bars.phase("collecting decoder vectors"):
             replacement = LocalReplacementModel(activations, plan.keep_vectors)
-        del activations  # frees what only the forward pass needed
-        release_freed_memory()
         resolved = request.resolve(replacement)
-        return trace(replacement, resolved, info, config.row_budget, plan, row_cache=self.row_cache, progress=bars)
+        saved = None
+        if config.effects:
+            with bars.phase("computing effects"):
+                source = EffectSource(activations, replacement)
+                saved = effects_to_save(source, resolved, plan.effect_columns)
+                del source
+        del activations  # frees what only the forward pass and effects needed
+        release_freed_memory()
+        return trace(
+            replacement,
+            resolved,
+            info,
+            config.row_budget,
+            plan,
+            row_cache=self.row_cache,
+            progress=bars,
+            effects=saved,
+        )
 
     @torch.no_grad()
     @out_of_memory()
@@ -205,6 +230,8 @@ class Model:
         masked_positions: Sequence[int] | None = TraceConfig.masked_positions,
         batch_size: int | None = TraceConfig.batch_size,
         memory: int | None = TraceConfig.memory,
+        select: SelectBy = TraceConfig.select,
+        effects: bool = TraceConfig.effects,
         progress: bool | None = False,
     ) -> TracePlan:
         """Estimate the memory, disk space, rows and time that `trace` needs with the same arguments.
@@ -221,6 +248,8 @@ class Model:
             masked_positions,
             batch_size,
             memory,
+            select,
+            effects,
         )
         return self._prepare_trace(prompt, targets, config, Progress(progress))[2]
 
@@ -637,7 +666,11 @@ class Model:
         activations.check_features(self.transcoders.name)
         request.check_spelling(self.weights, activations.final_resid_PD)
         allowed = allowed_memory(config.memory, self.weights.device)
-        plan = make_plan(activations, request, config.row_budget, config.batch_size, allowed)
+        n_targets = request.max_rows + request.n_features
+        saved = saved_bytes(activations, n_targets) if config.effects else 0
+        plan = make_plan(activations, request, config.row_budget, config.batch_size, allowed - saved)
+        if config.effects:
+            plan = plan_trace_with_effects(activations, n_targets, plan, allowed)
         return request, activations, plan
 
     @torch.no_grad()

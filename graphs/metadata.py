@@ -74,6 +74,7 @@ INFO: dict[str, Any] = {
         "rows?": int,
         "coverage": NUMBER,
         "bound": NUMBER,
+        "effect_coverage?": NUMBER,
         "scores": {"replacement": NUMBER, "completeness": NUMBER},
     },
     "pruning": (None, {**PRUNING, "earlier?": [PRUNING]}),

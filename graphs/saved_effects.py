@@ -36,7 +36,7 @@ def saved_effects(graph: GraphData, targets: Sequence[dict[str, Any]], kind: Sav
     if kind not in get_args(SavedEffect):
         raise ArgumentError(f"kind={kind!r} is not one of {', '.join(get_args(SavedEffect))}")
     if not has_effects(graph):
-        raise ArgumentError("the graph has no effects; trace the prompt again, without --no-effects")
+        raise ArgumentError("the graph has no effects; trace the prompt again with effects")
     column, n_nodes = graph.nodes[COLUMN_OF[kind]].chunk(0), graph.order.n_editable
     number_of = {each["node"]: k for k, each in enumerate(graph.info["targets"])}
     offsets = column.offsets.to_numpy()

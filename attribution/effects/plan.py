@@ -1,22 +1,24 @@
 """Fit the backward passes of effects into memory, before they run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from cotrace.attribution.models.attention_pattern import BLOCK_QUERIES
 from cotrace.attribution.tracing.activations import PromptActivations
 from cotrace.attribution.tracing.plan import (
     MAX_STORED_VECTORS_BYTES,
     OVERHEAD_BYTES,
+    TracePlan,
     bytes_in_use,
     replacement_bytes,
 )
 from cotrace.common.errors import ResourceError
 from cotrace.common.sizes import size_text
 
-from .config import EffectsConfig
+from .config import SAVED_EFFECTS, EffectsConfig
 from .responses import RESPONSE_BYTES
 
 RESULT_COPIES = 3  # of the effects on a column, while its backward pass ends: by position, in node order, and one more
-RESPONSE_COPIES = 4  # of the gradients of a layer that responds: in, out, and what automatic differentiation keeps
+RESPONSE_COPIES = 4  # of the gradients inside a layer that responds
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,33 @@ def plan_effects(
     return EffectsPlan(keep, fitting, fixed + fitting * column + (stored if keep else 0))
 
 
+def plan_trace_with_effects(
+    activations: PromptActivations, n_targets: int, plan: TracePlan, max_bytes: int
+) -> TracePlan:
+    """Return the plan of a trace with the backward passes of its targets' effects, which precede the rows.
+
+    Raises ResourceError if they do not fit.
+    """
+    kept = saved_bytes(activations, n_targets)
+    stored = _vectors_bytes(activations) if plan.keep_vectors else 0
+    try:
+        passes = plan_effects(activations, n_targets, SAVED_EFFECTS, max_bytes - stored - kept)
+    except ResourceError as error:
+        raise ResourceError(f"{error}, or trace without effects") from error
+    other = plan.loaded_bytes + replacement_bytes(activations, keep_vectors=False) + OVERHEAD_BYTES
+    return replace(
+        plan,
+        replacement_bytes=plan.replacement_bytes + kept,
+        effects_bytes=max(0, passes.memory_bytes - other),
+        effect_columns=passes.columns_at_once,
+    )
+
+
+def saved_bytes(activations: PromptActivations, n_targets: int) -> int:
+    """Return the memory of the effects that a trace saves: both kinds, as they are computed and as columns."""
+    return 4 * n_targets * _n_nodes(activations) * activations.weights.dtype.itemsize
+
+
 def _fitting(free: int, column: int, n_columns: int) -> int:
     """Return how many columns fit into free bytes, 0 to `n_columns`, in passes of about equal size."""
     most = min(max(0, free) // column, n_columns)
@@ -78,7 +107,7 @@ def _fitting(free: int, column: int, n_columns: int) -> int:
 def _column_bytes(activations: PromptActivations) -> int:
     """Return the memory of a column at the last position: its gradients, buffers of attention heads, and effects."""
     arch, itemsize = activations.weights.architecture, activations.weights.dtype.itemsize
-    gradients = 2 * arch.d_model + (arch.n_heads + arch.n_kv_heads) * arch.d_head
+    gradients = 4 * arch.d_model + (arch.n_heads + arch.n_kv_heads) * arch.d_head
     return itemsize * (len(activations.token_ids_P) * gradients + RESULT_COPIES * _n_nodes(activations))
 
 
@@ -86,9 +115,17 @@ def _fixed_bytes(activations: PromptActivations, n_columns: int, config: Effects
     """Return what is needed whatever the columns of a pass: the replacement model, the model's run, all effects."""
     arch, itemsize = activations.weights.architecture, activations.weights.dtype.itemsize
     run = (arch.n_layers + 1) * len(activations.token_ids_P) * arch.d_model
-    responding = 0 if config.freeze == "all" and not config.through_qk else RESPONSE_COPIES * RESPONSE_BYTES
+    frozen = config.freeze == "all" and not config.through_qk
+    responding = 0 if frozen else _response_bytes(activations, n_columns)
     needed = replacement_bytes(activations, keep_vectors=False) + responding + OVERHEAD_BYTES
     return bytes_in_use(activations.weights.device) + needed + itemsize * (run + n_columns * _n_nodes(activations))
+
+
+def _response_bytes(activations: PromptActivations, n_columns: int) -> int:
+    """Return what a layer that responds needs: neurons of its MLP, or scores of one attention head."""
+    arch, n_positions = activations.weights.architecture, len(activations.token_ids_P)
+    numbers = n_columns * n_positions * max(arch.d_mlp, min(n_positions, BLOCK_QUERIES))
+    return RESPONSE_COPIES * min(RESPONSE_BYTES, numbers * activations.weights.dtype.itemsize)
 
 
 def _vectors_bytes(activations: PromptActivations) -> int:

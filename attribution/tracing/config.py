@@ -3,11 +3,14 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from cotrace.common.checks import as_index
 from cotrace.common.errors import ArgumentError
 from cotrace.graphs.nodes import resolve_position
+
+SelectBy = Literal["influence", "effect"]
+SELECT_CHOICES: tuple[SelectBy, ...] = get_args(SelectBy)
 
 
 @dataclass(frozen=True)
@@ -21,12 +24,17 @@ class RowBudget:
     coverage: float = 1.0
     max_features: int | None = None
     max_seconds: float | None = None
+    select: SelectBy = "influence"
 
     def __post_init__(self) -> None:
+        if self.select not in SELECT_CHOICES:
+            raise ArgumentError(f"select={self.select!r} is not one of {', '.join(SELECT_CHOICES)}")
         # Numbers of other libraries become Python's own: they are saved as JSON.
         object.__setattr__(self, "coverage", float(self.coverage))
         if not 0 < self.coverage <= 1:
-            raise ArgumentError(f"coverage is {self.coverage}: it is a share of the influence, above 0 and at most 1")
+            raise ArgumentError(
+                f"coverage is {self.coverage}: it is a share of the {self.select}, above 0 and at most 1"
+            )
         if self.max_features is not None:
             object.__setattr__(self, "max_features", as_index(self.max_features, "max_features"))
             if self.max_features < 0:
@@ -64,6 +72,9 @@ class TraceConfig:
             results by rounding only.
         memory: limit for the memory of the process (on a GPU: of the device) in bytes; None for all that is free. A
             trace that needs more uses smaller batches and recomputes vectors instead of storing them.
+        select: what decides which rows a limit keeps: the influence of features over the rows computed so far, or their
+            total effect on the targets, which is known before the first row.
+        effects: save effects on the targets with the nodes of the graph.
 
     Raises:
         ArgumentError: an option has the wrong type or is out of range.
@@ -78,9 +89,13 @@ class TraceConfig:
     masked_positions: Sequence[int] | None = None
     batch_size: int | None = None
     memory: int | None = None
+    select: SelectBy = RowBudget.select
+    effects: bool = True
 
     def __post_init__(self) -> None:
-        RowBudget(self.coverage, self.max_features, self.max_seconds)  # raises
+        _ = self.row_budget  # raises
+        if self.select == "effect" and not self.effects:
+            raise ArgumentError('select="effect" needs the effects on the targets: do not turn them off')
         if as_index(self.max_targets, "max_targets") < 1:
             raise ArgumentError(f"max_targets is {self.max_targets}: it must be at least 1")
         if not 0 < self.target_mass <= 1:
@@ -94,8 +109,8 @@ class TraceConfig:
 
     @property
     def row_budget(self) -> RowBudget:
-        """Limits of the number of rows: coverage, features and seconds."""
-        return RowBudget(self.coverage, self.max_features, self.max_seconds)
+        """Limits of the number of rows: coverage, features and seconds, and what they select by."""
+        return RowBudget(self.coverage, self.max_features, self.max_seconds, self.select)
 
     def target_positions(self, n_positions: int) -> list[int]:
         """Return the positions of the targets in a prompt of `n_positions` tokens, ascending, without duplicates.

@@ -30,8 +30,24 @@ class GraphRows(NamedTuple):
         return f"<GraphRows: {int(self.computed_N.sum()):,} of {len(self.computed_N):,} features, {self.csr!r}>"
 
 
+class TracedEffects(NamedTuple):
+    """Effects of features, error nodes and tokens, in node order, on K targets; a graph saves them with its nodes."""
+
+    total_KM: np.ndarray
+    """Contributions over all paths with attention patterns, norm scales and active features frozen."""
+    expected_KM: np.ndarray
+    """Changes of the targets that are expected when a node is ablated."""
+
+    def __repr__(self) -> str:
+        return f"<TracedEffects of {self.total_KM.shape[1]:,} nodes on {len(self.total_KM):,} targets>"
+
+
 def assemble_graph(
-    replacement: LocalReplacementModel, targets: list[Target], rows: GraphRows, info: dict[str, Any]
+    replacement: LocalReplacementModel,
+    targets: list[Target],
+    rows: GraphRows,
+    info: dict[str, Any],
+    effects: TracedEffects | None = None,
 ) -> Graph:
     """Return the graph of a traced prompt.
 
@@ -40,6 +56,7 @@ def assemble_graph(
         targets: the targets, with directions and weights.
         rows: the finished rows.
         info: metadata of the caller: model, transcoders, prompt, tokens, settings.
+        effects: effects on the targets, in their order; None to save none.
     """
     order, csr = rows.order, rows.csr
     records = target_records(targets, order)
@@ -74,7 +91,17 @@ def assemble_graph(
     columns["influence"] = influence_M.astype(csr.weights.dtype)
     columns["influence_bound"] = _rounded_up(bound_M, csr.weights.dtype)
     columns["dropped"] = np.zeros(order.n_nodes, csr.weights.dtype)
+    if effects is not None:
+        columns["effect"], columns["expected_effect"] = effects
+        effect_N = weighted_effects(effects, targets)[order.features]
+        share = effect_N[rows.computed_N].sum() / (effect_N.sum() or 1.0) if len(effect_N) else 1.0
+        info["traced"]["effect_coverage"] = float(share)
     return Graph(build_table(order, columns, csr, info), info)
+
+
+def weighted_effects(effects: TracedEffects, targets: list[Target]) -> np.ndarray:
+    """Return the absolute total effect of each node, averaged over the targets by their weights, (M,) float64."""
+    return np.array([target.weight for target in targets]) @ np.abs(effects.total_KM.astype(np.float64))
 
 
 def target_records(targets: list[Target], order: NodeOrder) -> list[dict[str, Any]]:

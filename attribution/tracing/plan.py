@@ -50,6 +50,8 @@ class TracePlan:
         decoders_on_disk: whether the decoders of active features are in a temporary file.
         flops: floating-point operations for the rows.
         device: where they are computed.
+        effects_bytes: memory for the backward passes of effects, before the first row.
+        effect_columns: targets of one backward pass of effects; 0 if effects are not computed.
     """
 
     tokens: int
@@ -66,6 +68,8 @@ class TracePlan:
     decoders_on_disk: bool
     flops: float
     device: torch.device
+    effects_bytes: int = 0
+    effect_columns: int = 0
 
     def __repr__(self) -> str:
         sizes = f"{size_text(self.memory_bytes)} of memory, {size_text(self.disk_bytes)} of disk"
@@ -107,7 +111,12 @@ class TracePlan:
     def memory_bytes(self) -> int:
         """Peak memory of the process (on a GPU: of the device; graphs are assembled in the memory of the host)."""
         assembly_bytes = 0 if self.on_gpu else self.assembly_bytes
-        return self.loaded_bytes + self.replacement_bytes + max(self.batch_bytes, assembly_bytes) + OVERHEAD_BYTES
+        return (
+            self.loaded_bytes
+            + self.replacement_bytes
+            + max(self.batch_bytes, assembly_bytes, self.effects_bytes)
+            + OVERHEAD_BYTES
+        )
 
     @property
     def on_gpu(self) -> bool:

@@ -1,4 +1,4 @@
-"""Selection of the rows to compute: layer by layer from the top, the most influential features of each layer.
+"""Selection of the rows to compute: layer by layer from the top, the features of each layer that matter most.
 
 Before a layer is selected, all rows above it are finished, so the influence of its features over all paths through
 computed rows is known. A walk against the edges, in which each step is drawn in proportion to the absolute edges of a
@@ -117,6 +117,54 @@ class RowSelection:
         share = float(self.cost_N[ranked].sum() / self.cost_N[self.layer_N <= layer].sum().clamp(min=1))
         seconds_n = self.cost_N[ranked].cumsum(0) * (self.finished_seconds / self.finished_cost)
         return int((seconds_n <= left * share).sum())
+
+
+class EffectRowSelection(RowSelection):
+    """Selects the features with the largest total effects on the targets, which are known before the first row.
+
+    `coverage` is the share of the sum of absolute effects over features. Features that are targets are always selected.
+
+    Args:
+        effect_N: absolute effect of each feature, averaged over the targets by their weights, (N,).
+        The others are those of `RowSelection`.
+    """
+
+    def __init__(
+        self,
+        features: ActiveFeatures,
+        order: NodeOrder,
+        target_weights_M: np.ndarray,
+        budget: RowBudget,
+        cached_N: np.ndarray,
+        effect_N: np.ndarray,
+    ):
+        super().__init__(features, order, target_weights_M, budget, cached_N)
+        share_N = torch.from_numpy(effect_N / (effect_N.sum() or 1.0)).to(self.layer_N.device)
+        self.target_N = self.weight_M[: len(features)] > 0
+        ranked = torch.argsort(torch.where(self.target_N, torch.inf, share_N), descending=True, stable=True)
+        rest = share_N[ranked].flip(0).cumsum(0).flip(0)  # effect of each feature and all that rank below it
+        count = int((rest > 1 - budget.coverage).sum())
+        if budget.max_features is not None:
+            count = min(count, budget.max_features)
+        self.ranked = ranked[: max(count, int(self.target_N.sum()))]
+
+    def select(self, layer: int) -> Tensor:
+        """Return the selected features of a layer by index, ascending. All rows above must have been added."""
+        if self.budget.all_rows:
+            return super().select(layer)
+        below = self.ranked[self.layer_N[self.ranked] <= layer]
+        kept = below[self._in_time(layer, below) | self.target_N[below]]
+        return kept[self.layer_N[kept] == layer].sort().values
+
+    def _in_time(self, layer: int, ranked: Tensor) -> Tensor:
+        """Return which of the ranked features at this layer and below can be computed in the time that is left."""
+        if self.budget.max_seconds is None:
+            return torch.ones_like(ranked, dtype=torch.bool)
+        left = self.budget.max_seconds - (time.monotonic() - self.started)
+        if not self.finished_cost:
+            here = (self.layer_N[ranked] == layer) & ~self.cached_N[ranked]
+            return (here.cumsum(0) <= UNTIMED_ROWS) & (left > 0)
+        return self.cost_N[ranked].cumsum(0) * (self.finished_seconds / self.finished_cost) <= left
 
 
 def _row_cost(layer: Tensor | int, position: Tensor) -> Tensor:

@@ -17,11 +17,11 @@ from cotrace.kernels.workers import Workers
 
 from .batches import BatchSize, TargetBatch, feature_batches, stream_batches
 from .config import RowBudget
-from .graph_assembly import GraphRows, assemble_graph, target_records
+from .graph_assembly import GraphRows, TracedEffects, assemble_graph, target_records, weighted_effects
 from .plan import TracePlan
 from .replacement import LocalReplacementModel
 from .row_cache import CachedRows, RowCache
-from .row_selection import RowSelection
+from .row_selection import EffectRowSelection, RowSelection
 from .sweep import DenseRows, SourceColumns, compute_rows
 from .targets import Target, unembedding_reads
 
@@ -35,6 +35,7 @@ def trace(
     *,
     row_cache: RowCache | None,
     progress: Progress,
+    effects: TracedEffects | None = None,
 ) -> Graph:
     """Return the graph of one prompt.
 
@@ -46,6 +47,7 @@ def trace(
         plan: the plan of this trace, for its batch size.
         row_cache: rows of earlier traces are reused from here, and rows of this trace stored; None for no cache.
         progress: progress bars.
+        effects: effects of the nodes on the targets, to save with the nodes; needed to select rows by effect.
     """
     # 1. Order of the nodes, and rows that need not be computed.
     added = [target for target in targets if target.feature_index is None]
@@ -53,7 +55,12 @@ def trace(
     target_weights_M = weights_of_targets(target_records(targets, order), order.n_nodes)
     row_cache = RowCache() if row_cache is None else row_cache
     cached = row_cache.rows_for(replacement, order)
-    selection = RowSelection(replacement.features, order, target_weights_M, row_budget, cached.mask_N)
+    selected_by = replacement.features, order, target_weights_M, row_budget, cached.mask_N
+    if row_budget.select == "effect":
+        assert effects is not None, "checked by TraceConfig"
+        selection = EffectRowSelection(*selected_by, weighted_effects(effects, targets)[order.features])
+    else:
+        selection = RowSelection(*selected_by)
     with Workers(plan.batch_size.n_workers) as workers, progress.phase("computing rows", order.n_features) as step:
         builder = RowBuilder(replacement, order, selection, cached, workers)
         # 2. Rows of targets at the unembedding.
@@ -66,7 +73,7 @@ def trace(
     with progress.phase("finishing the graph"):
         rows = builder.finish()
         row_cache.store(replacement, rows)
-        graph = assemble_graph(replacement, targets, rows, info)
+        graph = assemble_graph(replacement, targets, rows, info, effects)
         free_mapped_pages(*rows.csr)
         return graph
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from cotrace.attribution.models.dtypes import DtypeName
-from cotrace.attribution.tracing.config import TraceConfig
+from cotrace.attribution.tracing.config import SelectBy, TraceConfig
 from cotrace.common.errors import ArgumentError, warn
 from cotrace.common.progress import Progress
 from cotrace.defaults import DEFAULT_MODEL
@@ -55,6 +55,8 @@ def trace_many(
     masked_positions: Sequence[int] | None = TraceConfig.masked_positions,
     batch_size: int | None = TraceConfig.batch_size,
     memory: int | None = TraceConfig.memory,
+    select: SelectBy = TraceConfig.select,
+    effects: bool = TraceConfig.effects,
     chat: bool = False,
     node_threshold: float = PruneConfig.node_threshold,
     edge_threshold: float = PruneConfig.edge_threshold,
@@ -88,6 +90,8 @@ def trace_many(
         masked_positions: as in `Model.trace`.
         batch_size: as in `Model.trace`.
         memory: as in `Model.trace`.
+        select: as in `Model.trace`.
+        effects: as in `Model.trace`.
         chat: wrap prompts that are texts as a user's turn of the model's chat template.
         node_threshold: as in `Graph.prune`.
         edge_threshold: as in `Graph.prune`.
@@ -115,6 +119,8 @@ def trace_many(
             masked_positions,
             batch_size,
             memory,
+            select,
+            effects,
         ),
         PruneConfig(node_threshold, edge_threshold, keep_errors),
     )

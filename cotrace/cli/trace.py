@@ -1,11 +1,11 @@
 """`cotrace trace`: a prompt's circuit as a graph file and a picture, or many prompts' circuits as a data set."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from cotrace.attribution.tracing.config import TraceConfig
+from cotrace.attribution.tracing.config import SELECT_CHOICES, SelectBy, TraceConfig
 from cotrace.common.errors import ArgumentError
 from cotrace.defaults import DEFAULT_MODEL
 from cotrace.graphs import Graph
@@ -75,6 +75,22 @@ def trace(
             help="Only estimate the memory, disk space, rows and time that the trace needs.",
         ),
     ] = False,
+    select: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=options.BUDGET_PANEL,
+            metavar="|".join(SELECT_CHOICES),
+            help="What the three limits select features by: their influence, or their total effect on the targets.",
+        ),
+    ] = TraceConfig.select,
+    effects: Annotated[
+        bool,
+        typer.Option(
+            "--effects/--no-effects",
+            rich_help_panel=options.BUDGET_PANEL,
+            help="Save with each node its total effect on the targets, and the change that is expected when it is ablated.",
+        ),
+    ] = TraceConfig.effects,
     node_threshold: options.NodeThresholdOption = PruneConfig.node_threshold,
     edge_threshold: options.EdgeThresholdOption = PruneConfig.edge_threshold,
     keep_errors: options.KeepErrorsOption = PruneConfig.keep_errors,
@@ -144,6 +160,8 @@ def trace(
         masked_positions=options.positions("--masked-positions", masked_positions),
         batch_size=batch_size,
         memory=None if memory is None else parse_bytes("--memory", memory),
+        select=cast(SelectBy, select),
+        effects=effects,
     )
     pruning = PruneConfig(node_threshold, edge_threshold, keep_errors)
     parsed_targets = parse_targets(targets) if targets else None
