@@ -71,7 +71,7 @@ class Graph(GraphData):
     def _repr_html_(self) -> str:
         """Return the picture as inline SVG, for notebooks; of a graph above `HTML_MAX_NODES`, a line of text.
 
-        As in `render`, the picture of a large graph shows its most influential nodes and says so.
+        As in `render`, the picture of a large graph shows the nodes that matter most and says so.
         """
         if self.order.n_nodes > HTML_MAX_NODES:
             return (

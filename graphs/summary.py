@@ -1,4 +1,4 @@
-"""What a graph says about its targets, features first: direct edges, most influential nodes, strongest paths."""
+"""What a graph says about its targets, features first: direct edges, the nodes that matter most, strongest paths."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,6 +11,7 @@ from .effects import total_effects
 from .influence import node_influence
 from .order import KINDS
 from .paths import Path, strongest_paths
+from .saved_effects import expected_sizes, has_effects, saved_effects
 from .target_choice import choose_targets, chosen_weights
 from .usual import usual_activations
 
@@ -37,6 +38,10 @@ class NodeSummary:
     """Mean activation of the feature over the positions of the graph at which it is active."""
     effects: tuple[float, ...]
     """Signed effect on each target, in the order of `GraphSummary.targets`; see `effects.total_effects`."""
+    expected_effects: tuple[float, ...] | None = None
+    """Change of each target that is expected when the node is ablated; None for a graph without effects."""
+    expected_size: float | None = None
+    """Absolute expected effect, averaged over the targets by their weights."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +63,11 @@ class GraphSummary:
     """The targets that everything else is about, heaviest first."""
     last_steps: LastSteps
     nodes: list[NodeSummary]
-    """The most influential nodes."""
+    """The nodes with the largest expected effects; of a graph without effects, the most influential ones."""
     paths: list[Path]
     """The strongest paths from a token; a strength is a share of the influence on the chosen targets."""
+    ranked_by: str = "influence"
+    """What ranks the nodes: "expected effect" or "influence"."""
 
 
 def summarize(
@@ -72,9 +79,10 @@ def summarize(
     n_paths: int = 5,
     min_length: int = 2,
 ) -> GraphSummary:
-    """Return the direct edges, most influential nodes and strongest paths to one target or to all.
+    """Return the direct edges, the nodes that matter most and the strongest paths to one target or to all.
 
-    All numbers are along the edges of this graph; those of a pruned graph lack the pruned edges.
+    Nodes are ranked by the size of their expected effect, or by influence where the graph has no effects. All other numbers
+    are along the edges of this graph; those of a pruned graph lack the pruned edges.
 
     Args:
         graph: the graph.
@@ -93,18 +101,22 @@ def summarize(
         last_steps=_last_steps(graph, targets),
         nodes=_strongest_nodes(graph, targets, ShownKind(kind), n_nodes),
         paths=_paths_to(graph, targets, n_paths, min_length),
+        ranked_by="expected effect" if has_effects(graph) else "influence",
     )
 
 
 def _strongest_nodes(graph: GraphData, targets: list[dict[str, Any]], kind: ShownKind, count: int) -> list[NodeSummary]:
     usual = np.append(usual_activations(graph), np.full(graph.order.n_nodes - graph.order.n_features, np.nan))
     influence, activation = node_influence(graph.csr, chosen_weights(graph, targets)), graph.column("activation")
-    listed = influence > 0
+    sizes = expected_sizes(graph, targets)
+    score = influence if sizes is None else sizes
+    listed = score > 0
     if kind != ShownKind.ALL:
         listed &= graph.order.kind_codes() == KINDS.index(kind)
     candidates = np.flatnonzero(listed)
-    nodes = candidates[np.argsort(-influence[candidates], kind="stable")][:count]
+    nodes = candidates[np.argsort(-score[candidates], kind="stable")][:count]
     effects = total_effects(graph, [each["node"] for each in targets])[:, nodes]
+    expected = None if sizes is None else saved_effects(graph, targets)[:, nodes]
     return [
         NodeSummary(
             int(node),
@@ -112,6 +124,8 @@ def _strongest_nodes(graph: GraphData, targets: list[dict[str, Any]], kind: Show
             _known(activation[node]),
             _known(usual[node]),
             tuple(effects[:, rank].tolist()),
+            None if expected is None else tuple(expected[:, rank].tolist()),
+            None if sizes is None else float(sizes[node]),
         )
         for rank, node in enumerate(nodes)
     ]

@@ -67,9 +67,9 @@ def test_little_memory_makes_batches_smaller_and_too_little_is_refused(load, mon
     monkeypatch.setattr(planning, "bytes_in_use", lambda device: 10**6)
     monkeypatch.setattr(planning, "n_workers", lambda: 1)
     model = load("clt-affine")
-    free = model.plan(prompt())
+    free = model.plan(prompt(), effects=False)
     assert free.keep_vectors
-    tight = model.plan(prompt(), memory=free.memory_bytes - free.batch_bytes // 2)
+    tight = model.plan(prompt(), memory=free.memory_bytes - free.batch_bytes // 2, effects=False)
     assert tight.memory_bytes <= free.memory_bytes - free.batch_bytes // 2
     assert not tight.keep_vectors
     assert tight.batch_targets < free.batch_targets
@@ -86,13 +86,14 @@ def test_a_graph_too_large_for_memory_is_refused_with_a_number_of_features_that_
     monkeypatch.setattr(planning, "bytes_in_use", lambda device: 10**6)
     monkeypatch.setattr(planning, "_batch_bytes", lambda activations, targets, nodes: targets)
     model = load("clt-affine")
-    free = model.plan(prompt(), batch_size=1)
+    free = model.plan(prompt(), batch_size=1, effects=False)
     memory = free.memory_bytes - free.edges // 2
     with pytest.raises(ResourceError, match=r"coverage=0.98 or max_seconds=600, or allow more with memory=") as refused:
-        model.plan(prompt(), batch_size=1, memory=memory)
+        model.plan(prompt(), batch_size=1, memory=memory, effects=False)
     max_features = int(re.search(r"max_features=(\d+)", str(refused.value))[1])
     assert 0 < max_features < free.features
-    assert model.plan(prompt(), batch_size=1, memory=memory, max_features=max_features).memory_bytes <= memory
+    allowed = {"memory": memory, "effects": False}
+    assert model.plan(prompt(), batch_size=1, max_features=max_features, **allowed).memory_bytes <= memory
 
 
 @pytest.mark.parametrize(
@@ -210,8 +211,8 @@ def test_batches_change_rows_by_rounding_only(load, monkeypatch, options):
     model = load("clt-affine", "float32")
     whole = model.trace(prompt())
     if options == {"memory": "tight"}:
-        plan = model.plan(prompt())
-        options = {"memory": plan.memory_bytes - plan.batch_bytes // 2}
+        plan = model.plan(prompt(), effects=False)
+        options = {"memory": plan.memory_bytes - plan.batch_bytes // 2, "effects": False}
     other = model.trace(prompt(), **options)
     left, right = whole.adjacency().toarray(), other.adjacency().toarray()
     assert np.abs(left - right).max() <= 1e-5 * np.abs(left).max()

@@ -40,7 +40,12 @@ class EffectsPlan:
 
 
 def plan_effects(
-    activations: PromptActivations, n_columns: int, config: EffectsConfig, max_bytes: int, passes: int = 1
+    activations: PromptActivations,
+    n_columns: int,
+    config: EffectsConfig,
+    max_bytes: int,
+    passes: int = 1,
+    in_use: int | None = None,
 ) -> EffectsPlan:
     """Return the plan with the most columns in each pass whose peak memory is at most `max_bytes`.
 
@@ -50,12 +55,14 @@ def plan_effects(
         config: what is frozen.
         max_bytes: bytes that the process may use in all (`allowed_memory`).
         passes: backward passes of every column: points of an integration.
+        in_use: bytes that the process uses already; None to measure them.
 
     Raises:
         ResourceError: not even one column fits.
     """
     column, n_columns = _column_bytes(activations), max(1, n_columns)
-    fixed = _fixed_bytes(activations, n_columns, config)
+    in_use = bytes_in_use(activations.weights.device) if in_use is None else in_use
+    fixed = in_use + _fixed_bytes(activations, n_columns, config)
     stored = _vectors_bytes(activations)
     fitting = _fitting(max_bytes - fixed, column, n_columns)
     if fitting < 1:
@@ -81,7 +88,9 @@ def plan_trace_with_effects(
     kept = saved_bytes(activations, n_targets)
     stored = _vectors_bytes(activations) if plan.keep_vectors else 0
     try:
-        passes = plan_effects(activations, n_targets, SAVED_EFFECTS, max_bytes - stored - kept)
+        passes = plan_effects(
+            activations, n_targets, SAVED_EFFECTS, max_bytes - stored - kept, in_use=plan.loaded_bytes
+        )
     except ResourceError as error:
         raise ResourceError(f"{error}, or trace without effects") from error
     other = plan.loaded_bytes + replacement_bytes(activations, keep_vectors=False) + OVERHEAD_BYTES
@@ -112,13 +121,13 @@ def _column_bytes(activations: PromptActivations) -> int:
 
 
 def _fixed_bytes(activations: PromptActivations, n_columns: int, config: EffectsConfig) -> int:
-    """Return what is needed whatever the columns of a pass: the replacement model, the model's run, all effects."""
+    """Return what is needed beside what is in use, whatever the columns of a pass: replacement model, run, all effects."""
     arch, itemsize = activations.weights.architecture, activations.weights.dtype.itemsize
     run = (arch.n_layers + 1) * len(activations.token_ids_P) * arch.d_model
     frozen = config.freeze == "all" and not config.through_qk
     responding = 0 if frozen else _response_bytes(activations, n_columns)
     needed = replacement_bytes(activations, keep_vectors=False) + responding + OVERHEAD_BYTES
-    return bytes_in_use(activations.weights.device) + needed + itemsize * (run + n_columns * _n_nodes(activations))
+    return needed + itemsize * (run + n_columns * _n_nodes(activations))
 
 
 def _response_bytes(activations: PromptActivations, n_columns: int) -> int:

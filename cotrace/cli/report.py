@@ -14,6 +14,7 @@ from cotrace.graphs import Graph, GraphSummary, describe_path, node_label
 from cotrace.graphs import Path as NodePath
 from cotrace.graphs.annotations import groups_inside
 from cotrace.graphs.drawing.text import format_percent
+from cotrace.graphs.summary import NodeSummary
 from cotrace.graphs.verdicts import coverage_verdict
 
 from .console import standard_output
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # printing a graph needs no torch
     from cotrace.attribution.tracing.plan import TracePlan
 
 NODE_COLUMNS_WIDTH, EFFECT_WIDTH = 45, 7  # characters of a table of nodes without names and effects, and of an effect
+EXPECTED_HEADER = "if ablated"
 MAX_CHARACTERS, MAX_TOKENS, MAX_TARGETS = 300, 40, 10  # of the longest prompt that is printed as a whole
 ANNOTATIONS_SHOWN = 30  # labels, and nodes of a group
 
@@ -148,7 +150,7 @@ def print_targets(graph: Graph, count: int = MAX_TARGETS) -> None:
 
 
 def print_answer(graph: Graph, summary: GraphSummary) -> None:
-    """Print where the influence on the targets comes from, the most influential nodes and the strongest paths."""
+    """Print where the influence on the targets comes from, the nodes that matter most and the strongest paths."""
     _print_last_steps(graph, summary)
     if summary.nodes:
         _print_nodes(graph, summary)
@@ -178,12 +180,16 @@ def _print_nodes(graph: Graph, summary: GraphSummary) -> None:
     one_target = len(summary.targets) == 1
     names = [node_label(graph, node.node) for node in summary.nodes]
     headers = [f"{'effect on ' * one_target}{quoted(target['label'])}" for target in summary.targets]
-    shown = _that_fit(headers, console.width - NODE_COLUMNS_WIDTH - max(map(cell_len, names)))
-    title = Text(f"most influential on {_names(summary)}{'' if one_target else ', with the effect on each'}")
+    expected = [EXPECTED_HEADER] if summary.ranked_by == "expected effect" else []
+    columns_width = NODE_COLUMNS_WIDTH + sum(len(header) + 2 for header in expected)
+    shown = _that_fit(headers, console.width - columns_width - max(map(cell_len, names)))
+    ranked = "largest expected effects" if expected else "most influential"
+    title = Text(f"{ranked} on {_names(summary)}{'' if one_target else ', with the effect on each'}")
     table = Table(title=title, title_justify="left", box=None)
     for header in (
         "node",
         "name",
+        *expected,
         "influence",
         "activation",
         "usual",
@@ -194,10 +200,18 @@ def _print_nodes(graph: Graph, summary: GraphSummary) -> None:
     for node, name in zip(summary.nodes, names, strict=True):
         activations = ("" if value is None else f"{value:.3g}" for value in (node.activation, node.usual))
         effects = (f"{effect:+.3f}" for effect in node.effects[: len(shown)])
-        table.add_row(str(node.node), Text(name), f"{node.influence:.4f}", *activations, *effects)
+        changes = [_expected(node)] if expected else []
+        table.add_row(str(node.node), Text(name), *changes, f"{node.influence:.4f}", *activations, *effects)
     console.print(table)
     if len(shown) < len(headers):
         print_line(f" effects on {len(headers) - len(shown)} more targets: choose one with --target")
+
+
+def _expected(node: NodeSummary) -> str:
+    """Return the change of one target that is expected when a node is ablated; of several, the mean size."""
+    assert node.expected_effects is not None
+    one = len(node.expected_effects) == 1
+    return f"{node.expected_effects[0]:+.3f}" if one else f"±{node.expected_size:.3f}"
 
 
 def _that_fit(headers: list[str], width: int) -> list[str]:

@@ -30,9 +30,10 @@ def show(
     ] = False,
     json: options.JsonOption = False,
 ) -> None:
-    """Summarize a graph: tokens, targets, scores, the most influential features and the strongest paths through them.
+    """Summarize a graph: tokens, targets, scores, the features that matter most and the strongest paths through them.
 
-    Influence is the share of all paths' absolute weight that passes through a node. An effect is signed: the sum over
+    Features are ranked by the change of the target that is expected when they are ablated ("if ablated"), to first order in
+    the model as it is; of several targets, by its mean size. A graph without these is ranked by influence. Influence is the share of all paths' absolute weight that passes through a node. An effect is signed: the sum over
     all paths from the node to a target, in units of what the target reads (logits). Ablating the node changes the target
     by minus that, as long as attention and norms stay as they are. The usual activation of a feature is the mean over the
     positions of the graph at which it is active: choose the sizes of edits as multiples of it.
@@ -92,6 +93,7 @@ def as_json(graph: Graph, summary: GraphSummary) -> dict[str, Any]:
             "errors": last.errors,
             "strongest_tokens": [path_json(graph, path) for path in last.strongest_tokens],
         },
+        "ranked_by": summary.ranked_by,
         "nodes": [{"name": node_label(graph, node.node), **vars(node)} for node in summary.nodes],
         "paths": [path_json(graph, path) for path in summary.paths],
     }

@@ -14,7 +14,7 @@ TITLE_CHARACTERS = 400  # of each end of a prompt that a title can show; measuri
 LEGEND = (
     ("feature", "feature"),
     ("error", "reconstruction error"),
-    ("size", "area: influence"),
+    ("size", "area: {ranked_by}"),
     ("token", "token"),
     ("logit", "target"),
     ("target feature", "target feature"),
@@ -85,7 +85,9 @@ def picture_text(subject: PictureSubject, nodes: list[PictureNode], n_edges: int
     scores, traced = info["traced"]["scores"], info["traced"]
     is_cut = len(nodes) < total
     caption = [
-        f"Showing {len(nodes):,} of {format_count(total, 'node')}" if is_cut else format_count(total, "node"),
+        f"Showing {len(nodes):,} of {format_count(total, 'node')}, by {subject.ranked_by}"
+        if is_cut
+        else format_count(total, "node"),
         f"the strongest {n_edges:,} of {n_candidates:,} edges" if n_edges < n_candidates else format_count(n_edges, "edge"),
         *_target(subject),
         _pruning(info["pruning"]),
@@ -100,7 +102,11 @@ def picture_text(subject: PictureSubject, nodes: list[PictureNode], n_edges: int
         subtitle=f"Attribution graph  ·  model {model}  ·  transcoders {transcoders}",
         cut_note=f"showing the strongest {len(nodes):,} of {total:,} nodes" if is_cut else "",
         caption=caption,
-        legend=[entry for entry in LEGEND if entry[0] != "target feature" or has_target_feature],
+        legend=[
+            (symbol, text.format(ranked_by=subject.ranked_by))
+            for symbol, text in LEGEND
+            if symbol != "target feature" or has_target_feature
+        ],
     )
 
 

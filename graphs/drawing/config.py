@@ -15,7 +15,7 @@ class DrawingConfig:
     """
 
     max_nodes: int = 60
-    """Show at most this many nodes, the most influential features first; at least 2."""
+    """Show at most this many nodes, the features that matter most first; at least 2."""
 
     max_edges: int = 150
     """Show this many edges, those that carry the most influence, and the strongest edge out of each node; at least 1."""

@@ -10,6 +10,7 @@ from cotrace.common.visible_text import visible
 from cotrace.graphs.annotations import groups_of_nodes
 from cotrace.graphs.effects import total_effects
 from cotrace.graphs.nodes import ErrorNode, Feature
+from cotrace.graphs.saved_effects import has_effects, saved_effects
 
 from .select import PictureSubject, node_positions
 from .style import DIAMETERS_PT, LABEL_PT, LABEL_WIDTHS_PT, TARGET_HEIGHT_PT, TOKEN_HEIGHT_PT
@@ -80,31 +81,36 @@ class PictureNode:
 
 def picture_nodes(subject: PictureSubject, rows: np.ndarray) -> list[PictureNode]:
     """Return the nodes with the given numbers, without positions on the page."""
-    graph, influence, position = subject.graph, subject.influence, node_positions(subject.graph)
+    graph, size, position = subject.graph, subject.size, node_positions(subject.graph)
     circles = rows[rows < graph.order.errors.stop]
-    largest = influence[circles].max(initial=0.0) or 1.0
+    largest = size[circles].max(initial=0.0) or 1.0
     targets = {target["node"]: target for target in graph.info["targets"]}
     effects, groups = _effects(subject), groups_of_nodes(graph)
     nodes = []
     for row, values in zip(rows.tolist(), graph.nodes.select(COLUMNS).take(rows).to_pylist(), strict=True):
-        values |= {"position": int(position[row]), "influence": float(influence[row])}
+        values |= {"position": int(position[row]), "influence": float(subject.influence[row])}
         node = _node(row, values, targets.get(row), groups.get(row, []))
         in_groups = [f"group {visible(name)}" for name in groups.get(row, [])]
         node.tooltip = ", ".join([*_facts(values, node, targets.get(row)), *effects(row), *in_groups])
-        if not node.is_box:  # the area is proportional to the influence
-            node.diameter = max(DIAMETERS_PT[0], DIAMETERS_PT[1] * max(0.0, influence[row] / largest) ** 0.5)
+        if not node.is_box:  # the area is proportional to the expected effect, or to the influence
+            node.diameter = max(DIAMETERS_PT[0], DIAMETERS_PT[1] * max(0.0, size[row] / largest) ** 0.5)
         nodes.append(node)
     return nodes
 
 
 def _effects(subject: PictureSubject) -> Callable[[int], list[str]]:
-    """Return a function that describes the effect of a node on the heaviest target."""
+    """Return a function that describes the effect of a node on the heaviest target, and the change if it is ablated."""
     target = subject.targets[0]["node"]
-    effect = total_effects(subject.graph, [target])[0]
+    effect, expected = total_effects(subject.graph, [target])[0], None
+    if has_effects(subject.graph):
+        expected = np.nan_to_num(saved_effects(subject.graph, subject.targets[:1])[0])
     name = shorten(visible(subject.targets[0]["label"]), LABEL_WIDTHS_PT["logit"])
 
     def describe(row: int) -> list[str]:
-        return [] if row == target or effect[row] == 0 else [f"effect on {name} {effect[row]:+.4g}"]
+        if row == target:
+            return []
+        facts = [] if effect[row] == 0 else [f"effect on {name} {effect[row]:+.4g}"]
+        return facts if expected is None else [*facts, f"expected change of {name} if ablated {expected[row]:+.4g}"]
 
     return describe
 

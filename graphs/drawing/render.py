@@ -44,7 +44,7 @@ def render(
 
     Args:
         path: where to write; parent folders are created.
-        max_nodes: show at most this many nodes, the most influential features first; at least 2.
+        max_nodes: show at most this many nodes, the features that matter most first; at least 2.
         max_edges: show this many edges, those that carry the most influence, and the strongest edge out of each node;
             at least 1.
         target: text or node number of the target that the picture is about, or "all"; by default the one that weighs

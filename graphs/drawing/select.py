@@ -9,6 +9,7 @@ import numpy as np
 
 from cotrace.graphs.data import GraphData
 from cotrace.graphs.influence import node_influence
+from cotrace.graphs.saved_effects import expected_sizes
 from cotrace.graphs.target_choice import choose_targets, chosen_weights
 
 # Of the nodes that a cut picture shows beside targets and the tokens of a short prompt, at least these shares are left to
@@ -45,7 +46,7 @@ def node_positions(graph: GraphData) -> np.ndarray:
 
 @dataclass(frozen=True)
 class PictureSubject:
-    """The subject of a picture: some targets, and the influence of every node on them."""
+    """The subject of a picture: some targets, and how much every node matters to them."""
 
     graph: GraphData
     targets: list[dict[str, Any]]
@@ -54,13 +55,20 @@ class PictureSubject:
     """Along the edges of the graph, (M,) float64."""
     weights: np.ndarray
     """Weight of every node as a target, (M,) float64; sums to 1."""
+    size: np.ndarray
+    """What ranks and sizes nodes, (M,) float64: the size of the expected effect, or the influence."""
+    ranked_by: str = "influence"
+    """What `size` is: "expected effect" or "influence"."""
 
 
 def picture_subject(graph: GraphData, target: int | str | None = None) -> PictureSubject:
     """Return the subject of a picture; `target` and errors are those of `choose_targets`."""
     targets = choose_targets(graph, target)
     weights = chosen_weights(graph, targets)
-    return PictureSubject(graph, targets, node_influence(graph.csr, weights), weights)
+    influence, size = node_influence(graph.csr, weights), expected_sizes(graph, targets)
+    if size is None:
+        return PictureSubject(graph, targets, influence, weights, influence)
+    return PictureSubject(graph, targets, influence, weights, size, "expected effect")
 
 
 def strongest_nodes(subject: PictureSubject, max_nodes: int) -> np.ndarray:
@@ -102,12 +110,12 @@ class _Choice:
         if order.n_tokens <= min(self.max_nodes // 4, MANY_TOKENS):
             self.shown |= set(self.token_at.values())
         free = self.max_nodes - len(self.shown)
-        features = self._ranked(self.subject.influence, order.features)
+        features = self._ranked(self.subject.size, order.features)
         self._add(features, self.max_nodes - round(free * OTHERS_SHARE))
         self._add(self._ranked(self._fed(), order.tokens), self.max_nodes - round(free * ERRORS_SHARE))
-        self._add(self._ranked(self.subject.influence, order.errors), self.max_nodes)
+        self._add(self._ranked(self.subject.size, order.errors), self.max_nodes)
         self._add(features, self.max_nodes)
-        self._add(self._ranked(self.subject.influence, order.tokens), self.max_nodes)
+        self._add(self._ranked(self.subject.size, order.tokens), self.max_nodes)
         return np.array(sorted(self.shown))
 
     def _ranked(self, score: np.ndarray, part: slice) -> list[int]:

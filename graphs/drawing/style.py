@@ -13,7 +13,7 @@ HEADER_PT = 46.0  # title and subtitle
 LAYER_NAME_PT = 30.0  # width of the layer names, left of the columns
 NODE_GAP_PT = 8.0  # between columns, and between the nodes of a column
 TOKEN_HEIGHT_PT, TARGET_HEIGHT_PT, TARGET_LINE_PT = 18.0, 28.0, 33.0  # a line of targets has some space
-DIAMETERS_PT = (6.0, 23.0)  # of a node without influence, and of the most influential one
+DIAMETERS_PT = (6.0, 23.0)  # of a node of size 0, and of the largest one
 LABEL_WIDTHS_PT = {"feature": 76.0, "error": 76.0, "token": 64.0, "logit": 90.0}
 
 EDGE_WIDTHS_PT = (0.5, 4.5)  # of an edge without weight, and of one that is all of its target's input
