@@ -99,9 +99,10 @@ def test_last_steps_are_the_shares_of_the_targets_rows(graph, one):
 
 @pytest.mark.parametrize("kind", ["feature", "error", "token"])
 def test_nodes_of_one_kind_ranked_by_influence_on_the_chosen_target(kind):
-    graph = with_weights(random_graph(8, n_features=30), 0.1, 0.1, 0.8)
+    graph = with_weights(random_graph(8, n_features=30, effects=False), 0.1, 0.1, 0.8)
     target = graph.info["targets"][0]["node"]
     summary = summarize(graph, target, kind=kind, n_nodes=100)
+    assert summary.ranked_by == "influence"
     alone = np.zeros(graph.order.n_nodes)
     alone[target] = 1
     influence = node_influence(graph.csr, alone)
@@ -125,8 +126,22 @@ def test_paths_run_through_features_and_their_shares_are_of_the_chosen_target():
     assert sum(path.strength for path in everything.paths) <= 1 + 1e-9
 
 
+@pytest.mark.parametrize("kind", ["feature", "error", "token"])
+def test_nodes_of_a_graph_with_effects_are_ranked_by_them(kind):
+    graph = with_weights(random_graph(8, n_features=30), 0.2, 0.3, 0.5)
+    summary = summarize(graph, "all", kind=kind, n_nodes=100)
+    assert summary.ranked_by == "expected effect"
+    effects = [graph.effects_on(target["node"]) for target in summary.targets]
+    size = sum(target["weight"] * np.abs(effect) for target, effect in zip(summary.targets, effects, strict=True))
+    part = getattr(graph.order, f"{kind}s")
+    assert [node.node for node in summary.nodes] == (part.start + np.argsort(-size[part], kind="stable")).tolist()
+    for node in summary.nodes:
+        assert node.expected_effects == tuple(effect[node.node] for effect in effects)
+        assert node.expected_size == pytest.approx(size[node.node])
+
+
 def test_a_graph_without_edges_or_features_has_an_empty_answer(command, tmp_path):
-    for graph in (random_graph(1, density=0), random_graph(1, n_features=0, n_errors=0)):
+    for graph in (random_graph(1, density=0, effects=False), random_graph(1, n_features=0, n_errors=0)):
         assert command("show", graph.save(tmp_path / "graph.arrow"))[0] == 0
         summary = summarize(graph)
         assert summary.nodes == []
@@ -146,7 +161,9 @@ def test_show_lists_features_first_and_filters_by_target(command, tmp_path):
     assert node_label(graph, best.node) in answer
     assert f"{best.effects[0]:+.3f}" in answer
     other = command("show", file, "--target", "b", "--kind", "token", "--min-length", "1")[1]
-    assert "most influential on ' b'" in other
+    assert "largest expected effects on ' b'" in other
+    assert "if ablated" in other
+    assert f"{best.expected_effects[0]:+.3f}" in answer
     assert "effect on ' b'" in other
 
 
