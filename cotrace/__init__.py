@@ -26,7 +26,7 @@ from cotrace.common.errors import (
     PromptError,
     ResourceError,
 )
-from cotrace.graphs import Effects, Graph, open_graph
+from cotrace.graphs import AttentionScore, Effects, Graph, open_graph
 from cotrace.graphs.head_loadings import HeadLoadings
 from cotrace.graphs.nodes import ErrorNode, Feature, Token
 
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [  # without `open`: `from cotrace import *` must not replace the built-in
     "ArgumentError",
+    "AttentionScore",
     "BatchSummary",
     "CotraceError",
     "CotraceWarning",

@@ -8,11 +8,13 @@ and drawn on a machine that could not trace it.
 - `schema`, `metadata`, `migrations`, `checksums`, `packed`, `store`, `reader`, `checks`: graph files.
 - `influence`, `scores`, `prune`, `pruning_bounds`, `paths`, `effects`: computations on graphs.
 - `saved_effects`: the effects on targets that a trace saves with the nodes.
+- `attention_scores`, `top_pairs`: why a head attends where it does.
 - `target_choice`, `summary`, `usual`, `verdicts`: the answer that `cotrace show` prints.
 - `rows`: writes the rows of a trace to disk.
 - `drawing/`, `exchange/`: pictures, and formats of other tools.
 """
 
+from .attention_scores import AttentionScore
 from .csr import CSR
 from .effect_table import Effects
 from .graph import Graph
@@ -27,6 +29,7 @@ from .target_choice import choose_targets
 
 __all__ = [
     "CSR",
+    "AttentionScore",
     "Effects",
     "Graph",
     "GraphScores",

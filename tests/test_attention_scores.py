@@ -304,7 +304,7 @@ def test_the_command_prints_keys_nodes_and_pairs(command):
     for name in [*score.top(4, "query")["name"].to_pylist(), *score.top(4, "key")["name"].to_pylist()]:
         assert name in out
     assert f"{score.pairs(4)['score'][3].as_py():+.3f}" in out
-    for heading in ("keys, by attention", "score by kinds of nodes", "nodes of the query", "nodes of the key"):
+    for heading in ("keys, by attention", "score by kind of query node", "nodes of the query", "nodes of the key"):
         assert heading in out
 
 

@@ -9,4 +9,6 @@
 - `integrate`: effects averaged along the way from another input.
 - `edge_ends`, `heads`: the parts of direct edges by attention head.
 - `head_requests`, `graph_heads`: the edges that a user names, and all edges of a graph.
+- `attention`: attention scores of a head, divided among pairs of nodes.
+- `node_table`: the nodes of a prompt, as results name them.
 """

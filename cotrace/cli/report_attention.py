@@ -59,7 +59,7 @@ def _kinds(score: AttentionScore) -> Table:
     rows = score.by("kind").to_pylist()
     keys = list(dict.fromkeys(row["key"] for row in rows))
     parts = {(row["query"], row["key"]): row["score"] for row in rows}
-    table = _table("score by kinds of nodes: rows of the query, columns of the key", "", *keys, "sum")
+    table = _table("score by kind of query node (row) and key node", "", *keys, "sum")
     for query in dict.fromkeys(row["query"] for row in rows):
         own = [parts[query, key] for key in keys]
         table.add_row(query, *(f"{part:+.3f}" for part in [*own, sum(own)]))
