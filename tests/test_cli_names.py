@@ -7,7 +7,6 @@ from helpers.random_graphs import random_graph
 import cotrace
 from cotrace.cli.output_paths import file_stem, save_result, with_ending
 from cotrace.cli.trace import write
-from cotrace.graphs.prune import PruneConfig
 
 
 def test_a_name_is_the_prompt_where_that_says_it_all():
@@ -140,6 +139,7 @@ def test_a_reader_that_closes_its_pipe_loses_no_file(tmp_path, monkeypatch):
         raise BrokenPipeError
 
     monkeypatch.setattr("cotrace.cli.report.print_summary", closed)
+    graph = random_graph(1)
     with pytest.raises(BrokenPipeError):
-        write(random_graph(1), PruneConfig(), tmp_path / "a", True, {"max_nodes": 20, "max_edges": 20}, False)
+        write(graph.prune(), graph, tmp_path / "a", {"max_nodes": 20, "max_edges": 20}, False)
     assert {path.name for path in tmp_path.iterdir()} == {"a.arrow", "a.full.arrow.zst", "a.svg"}
