@@ -9,11 +9,13 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from .cells import Record, Row, duration, markdown, size
 from .cost_model import cost_table
 from .effects import effects_table
+from .estimates import estimates_table
 from .gpu_tables import NOTHING, gpu_table
 from .kernel_tables import kernels_table
 from .measure import DONE
@@ -168,6 +170,33 @@ def contention_table(result: Record) -> str:
     return f"{markdown(grid)}\n\n{said}"
 
 
+HOP_COUNTS = ("several_hops", "matched", "single_hop", "direct_there_too")  # of paths, in the order of the table
+
+
+def hops_table(result: dict[str, Any]) -> str:
+    """Return the table of `benchmarks.hops`: paths of per-layer transcoders beside those of a cross-layer transcoder."""
+    heading = ["prompt", "paths of several hops, per-layer", "with a counterpart", "single hops in the CLT"]
+    heading += ["single hops in the per-layer graph too", "mean hops, per-layer", "CLT"]
+    grid = [heading]
+    for case in result["cases"]:
+        counts = [case[name] for name in HOP_COUNTS]
+        lengths = [f"{case[name]['influence_length']:.2f}" for name in ("per_layer", "clt")]
+        grid.append([case["prompt"], *map(str, counts), *lengths])
+    sums = [str(sum(case[name] for case in result["cases"])) for name in HOP_COUNTS]
+    means = [mean([case[name]["influence_length"] for case in result["cases"]]) for name in ("per_layer", "clt")]
+    grid.append(["all", *sums, *(f"{hops:.2f}" for hops in means)])
+    chosen = result["settings"]
+    share = mean([case["share"] for case in result["cases"]])
+    effect = [mean([case[name]["effect_length"] for case in result["cases"]]) for name in ("per_layer", "clt")]
+    note = (
+        f"The {chosen['paths']} strongest paths of each per-layer graph, {share:.0%} of its influence. Mean hops of all paths "
+        f"from tokens and error nodes, weighted by influence (by absolute effect: {effect[0]:.2f} and {effect[1]:.2f}). "
+        "Counterpart: the feature of the CLT at the same layer and position with the most similar encoder, "
+        f"cosine at least {chosen['similar']}. {chosen['note']} Measured {result['date']}."
+    )
+    return f"{markdown(grid)}\n\n{note}"
+
+
 EVALUATION_ROWS = (
     Row("FVU, mean over layers", "fvu", "{:.4f}".format),
     Row("active features per layer and token", "l0", "{:.1f}".format),
@@ -189,11 +218,13 @@ TABLES: dict[str, Callable[[Any], str]] = {
     "contention": contention_table,
     "effects": effects_table,
     "validation": validation_table,
+    "hops": hops_table,
     "kernels": kernels_table,
     "kernels-cuda": kernels_table,
     "gpu": gpu_table,
     "cost": cost_table,
 }
+FURTHER = {"validation": {"estimates": estimates_table}}  # tables of the same result file, by name
 UNMEASURED = {"gpu": NOTHING}  # instead of a table, where there is no result file
 
 
@@ -218,6 +249,7 @@ def main() -> None:
         name = result.get("benchmark") if isinstance(result, dict) else path.stem
         if name in TABLES:
             found[name] = TABLES[name](result)
+            found |= {further: table(result) for further, table in FURTHER.get(name, {}).items()}
     for name, table in found.items():
         page = args.page or PAGES.get(name, PAGE)
         text = page.read_text() if page.exists() else "# Benchmarks\n"

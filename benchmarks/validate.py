@@ -4,7 +4,7 @@
 
 For each prompt and basis (transcoders or neurons) the whole graph is traced. Then random features, the most influential
 features, groups, paths, and controls of the same sizes are ablated. The live model is compared with modes in which more
-is frozen, which show where a prediction fails. Writes results/validation.json prompt by prompt, and measures only what
+is frozen, which show where a prediction fails. Estimates by gradients are compared in the first mode. Writes results/validation.json prompt by prompt, and measures only what
 that file lacks.
 """
 
@@ -22,6 +22,7 @@ from cotrace.attribution.validation.config import ValidationConfig
 from cotrace.common.versions import package_versions
 
 from .coverage import PROMPTS
+from .estimates import has_estimates, summarize_estimates
 from .measure import machine
 
 RESULT = Path(__file__).parent / "results" / "validation.json"
@@ -41,6 +42,8 @@ def validate_graph(model: cotrace.Model, graph: cotrace.Graph, mode: str) -> dic
     """Validate the graph of one prompt; return the record."""
     record = model.validate(graph, **MODES[mode], progress=False).info["validation"]
     kept = {name: record[name] for name in ("summary", "groups", "paths", "later")}
+    errors = range(graph.order.errors.start, graph.order.errors.stop)
+    kept["errors"] = [row for row in record["nodes"] if row["node"] in errors]
     return {"prompt": graph.info["prompt"], "mode": mode, "features": graph.order.n_features, **kept}
 
 
@@ -50,8 +53,8 @@ def summarize(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for basis, mode in dict.fromkeys((case["basis"], case["mode"]) for case in cases):
         mine = [case for case in cases if (case["basis"], case["mode"]) == (basis, mode)]
         row: dict[str, Any] = {"basis": basis, "mode": mode, "prompts": len(mine)}
-        for name in mine[0]["summary"]:
-            values = [case["summary"][name] for case in mine]
+        for name in dict.fromkeys(name for case in mine for name in case["summary"]):
+            values = [case["summary"].get(name) for case in mine]
             values = [v["value"] if isinstance(v, dict) else v for v in values if v is not None]
             row[name] = interval(values) if values else None
         row["later"] = later_layers(mine)
@@ -78,9 +81,11 @@ def interval(values: list[float]) -> dict[str, float]:
 
 
 def read_cases(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return the cases in the result file if settings and versions are the same."""
+    """Return the cases in the result file if settings and versions are the same; the live model's with estimates."""
     result = json.loads(args.out.read_text())
-    return result["cases"] if (result["settings"], result["versions"]) == (settings(args), package_versions()) else []
+    if (result["settings"], result["versions"]) != (settings(args), package_versions()):
+        return []
+    return [case for case in result["cases"] if case["mode"] != next(iter(MODES)) or has_estimates(case)]
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -121,7 +126,8 @@ def write(args: argparse.Namespace, cases: list[dict[str, Any]]) -> None:
         "versions": package_versions(),
     }
     result |= {"settings": settings(args), "published": PUBLISHED}
-    result |= {"summary": summarize(cases), "cases": cases}
+    result |= {"summary": summarize(cases), "estimates": summarize_estimates(cases, interval), "cases": cases}
+    result["estimates_date"] = result["date"]
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(result, indent=1) + "\n")
 

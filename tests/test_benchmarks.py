@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.random_graphs import dense, random_graph
 
 sys.path.append(str(Path(__file__).parent.parent))  # benchmarks are not installed
 
@@ -13,11 +14,15 @@ from benchmarks.contention import MODES, busy_processes, fair_ratio, summarize
 from benchmarks.contention import targets as contention_targets
 from benchmarks.effects import effects_table, transcript
 from benchmarks.effects import targets as effects_targets
+from benchmarks.estimates import estimates_table, summarize_estimates
+from benchmarks.hops import DirectShares, feature_paths, path_length
 from benchmarks.measure import DONE, FAILED, OUT_OF_MEMORY, OVER_TIME
 from benchmarks.run_cotrace import rows_needed
+from benchmarks.tables import hops_table
 from benchmarks.trace import is_measured
 from benchmarks.trace_tables import trace_table
 from benchmarks.trace_targets import TARGETS, speedup, targets
+from benchmarks.validate import interval
 from cotrace.attribution.tracing.flops import SweepShape, count_vectors, row_flops
 
 WINDOWS = ([None, None, None], [2, None, 3], [2, 2, 2], [1, 4, 9])
@@ -211,3 +216,98 @@ def test_effects_are_measured_against_rows_and_limits():
     assert [(one["value"], one["met"]) for one in result["targets"]] == [(2.0, True), (90.0, True), (8e9, True)]
     assert "| 2.00 |" in effects_table(result)
     assert [one["met"] for one in effects_targets(effects_result(0.5, OVER_TIME))] == [False, False, False]
+
+
+@pytest.mark.parametrize("by", ["effect", "influence"])
+def test_mean_hops_are_those_of_all_paths(by):
+    """Count the paths of each length with powers of the matrix of gains."""
+    graph = random_graph(dtype=np.float64)
+    gains, activation = np.abs(dense(graph)), np.abs(np.nan_to_num(graph.column("activation")))
+    if by == "influence":
+        gains /= np.maximum(gains.sum(1, keepdims=True), 1e-30)
+    else:
+        gains[:, graph.order.features] /= activation[graph.order.features]
+    targets = [target["node"] for target in graph.info["targets"]]
+    weights, mass, hops = np.array([t["weight"] for t in graph.info["targets"]]), 0.0, 0.0
+    leaves, power = np.arange(graph.order.n_features, graph.order.n_editable), gains
+    for length in range(1, graph.order.n_features + 2):
+        along = weights @ power[targets][:, leaves].sum(1)
+        mass, hops, power = mass + along, hops + length * along, power @ gains
+    assert path_length(graph, by) == pytest.approx(hops / mass, rel=1e-9)
+
+
+def test_paths_are_named_by_features_and_target():
+    graph = random_graph(dtype=np.float64)
+    paths, share = feature_paths(graph)
+    assert 0 < share <= 1 + 1e-9
+    assert len(set(paths)) == len(paths)
+    for *features, target in paths:
+        assert features == sorted(features)
+        assert features[-1] < graph.order.n_features
+        assert target < len(graph.info["targets"])
+    shares, matrix = DirectShares(graph), dense(graph)
+    row = graph.info["targets"][0]["node"]
+    for node in range(graph.order.n_features):
+        longer = shares.total_TM[0, node] - matrix[row, node]
+        assert shares.mostly_direct(node, 0) == (abs(matrix[row, node]) > abs(longer))
+
+
+def validation_case(prompt, gain):
+    """Return a case of a validation with estimates."""
+    names = ["first_order_all", "first_order_norms", "first_order_attention", "first_order_none"]
+    found = {"value": 0.5, "low": 0.4, "high": 0.6}
+    summary = {f"spearman_{name}{of}": found for name in names for of in ("", "_top")}
+    summary |= {"spearman_first_order_none_top": {**found, "value": 0.5 + gain}}
+    random = np.random.default_rng(len(prompt))
+    rows = [
+        {**dict.fromkeys(["predicted", "first_order_none", "integrated", "measured"], sign * size), "size": size}
+        for sign, size in zip((1, -1, 1, -1), random.random(4), strict=True)
+    ]
+    rows = [
+        row | {f"{name}_size": row["size"] for name in ("predicted", "first_order_none", "integrated")} for row in rows
+    ]
+    rows[0]["integrated"] = None
+    return {"basis": "set", "prompt": prompt, "summary": summary, "errors": rows, "groups": rows, "paths": rows}
+
+
+def test_gains_are_paired_and_agreement_is_over_all_prompts():
+    cases = [validation_case("a", 0.2), validation_case("bcd", 0.4)]
+    (found,) = summarize_estimates([*cases, {"basis": "set", "summary": {}}], interval)
+    assert (found["basis"], found["prompts"]) == ("set", 2)
+    assert found["gains"]["none"]["top"] == {
+        "mean": pytest.approx(0.3),
+        "low": pytest.approx(0.2),
+        "high": pytest.approx(0.4),
+    }
+    assert found["gains"]["norms"]["top"]["mean"] == pytest.approx(0)
+    errors = found["kinds"]["errors"]
+    assert errors["rows"] == 8
+    assert errors["spearman_integrated"]["mean"] == pytest.approx(1)
+    assert errors["signs_predicted"]["mean"] == 1
+
+
+def test_the_page_shows_estimates_and_hops():
+    cases = [validation_case("a", 0.2), validation_case("bcd", 0.4)]
+    mean = {"mean": 0.91, "low": 0.9, "high": 0.92}
+    names = [*cases[0]["summary"], "spearman_integrated_top", "spearman", "spearman_top"]
+    names += [
+        f"{name}_null_{null}{of}"
+        for null in ("directions", "signs")
+        for name, of in (("times", ""), ("spearman", "_top"), ("signs", "_top"))
+    ]
+    row = {"basis": "set", **dict.fromkeys(names, mean)}
+    result = {"summary": [row, {"basis": "set", "mode": "frozen"}], "estimates": summarize_estimates(cases, interval)}
+    page = estimates_table(result | {"estimates_date": "2026-11-30", "settings": {"model": "gemma"}})
+    for words in (
+        "| set | **first order, the model responds** | 0.91 (0.90 to 0.92)",
+        "+0.30 (+0.20 to +0.40)",
+        "2 for `set`",
+    ):
+        assert words in page
+    of_set = {"influence_length": 2.5, "effect_length": 3.5}
+    case = {"prompt": "a", "share": 0.25, "several_hops": 40, "matched": 30, "single_hop": 20, "direct_there_too": 10}
+    case |= {"per_layer": of_set, "clt": of_set}
+    chosen = {"paths": 300, "similar": 0.3, "note": "Trained on 9 tokens."}
+    page = hops_table({"cases": [case, case], "settings": chosen, "date": "2026-11-30"})
+    for words in ("| a | 40 | 30 | 20 | 10 | 2.50 | 2.50 |", "| all | 80 | 60 | 40 | 20 |", "25% of its", "9 tokens"):
+        assert words in page
