@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cotrace.attribution.effects.cuts import NO_CUT, Cut, check_targets, parse_cuts, parse_segments
@@ -52,6 +52,7 @@ def test_spans_are_half_open_and_count_from_both_ends(span, positions):
     assert parse_segments({"a": span}, N) == {"a": positions}
 
 
+@settings(deadline=None)
 @given(st.integers(1, 30), st.data())
 def test_a_span_is_what_a_slice_is(n, data):
     start = data.draw(st.integers(-n, n - 1))
