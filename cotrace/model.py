@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cotrace.attribution.effects.attention import AttentionPlace, explain_attention
-from cotrace.attribution.effects.baseline import MEAN, baseline_embeddings
+from cotrace.attribution.effects.baseline import MEAN, baseline_embeddings, describe_baseline
 from cotrace.attribution.effects.compute import EffectRequest, check_nodes, compute_effects
 from cotrace.attribution.effects.config import EffectFreeze, EffectsConfig, Integrate
 from cotrace.attribution.effects.cuts import check_targets, parse_cuts, parse_segments
@@ -320,7 +320,7 @@ class Model:
         cuts = parse_cuts(avoiding, named, len(ids_P))
         request = TargetRequest.parse(targets, reading, ids_P.tolist(), self.tokenizer, self.architecture.d_model)
         request.check_features(self.transcoders, self.weights)
-        check_targets(cuts, [*request.positions, *(t.feature.position for t in request.named if t.feature)])
+        check_targets(cuts, request.read_positions)
         listed = check_nodes(nodes, config, len(ids_P), self.transcoders, self.weights)
         baseline_PD = self._baseline(ids_P, config, baseline, groups, masked_positions)
         # 2. The prompt's local replacement model.
@@ -339,6 +339,8 @@ class Model:
         resolved = request.resolve(replacement)
         info = self.describe() | describe_trace(self.language_model, prompt, request, reading)
         info["settings"] |= {**asdict(config), "segments": {name: list(span) for name, span in named.items()}}
+        if integrate == "inputs":
+            info["settings"] |= describe_baseline(baseline, groups)
         wanted = EffectRequest(config, cuts, baseline_PD, listed, plan.columns_at_once)
         with bars.phase("computing effects"):
             return compute_effects(source, resolved, wanted, info)

@@ -56,6 +56,16 @@ def baseline_embeddings(
     return weights.embed(torch.tensor(other, device=ids_P.device))
 
 
+def describe_baseline(baseline: Any, groups: Mapping[str, Iterable[str | int]] | None) -> dict[str, Any]:
+    """Return the settings that results record: "mean" with its groups, another prompt, or "embeddings"."""
+    if isinstance(baseline, Tensor | np.ndarray):
+        ids = torch.as_tensor(baseline)
+        return {"baseline": "embeddings" if ids.is_floating_point() else ids.tolist()}
+    if groups is None:
+        return {"baseline": MEAN if baseline is None else baseline}
+    return {"baseline": MEAN, "groups": {name: list(tokens) for name, tokens in groups.items()}}
+
+
 def _given(baseline: Tensor, embedding_PD: Tensor) -> Tensor:
     """Return given embeddings for every position."""
     if baseline.shape not in (embedding_PD.shape, embedding_PD.shape[1:]):

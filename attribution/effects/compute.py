@@ -142,7 +142,7 @@ def _node_effects(
     numbers = [_number(source, node) for node in request.nodes]
     found = integrate_ablations(source, columns, [[node] for node in request.nodes], config)
     effect_KM[:, numbers] = found.effect_KS
-    return NodeEffects(effect_KM, np.zeros(len(columns)), found.value_K)
+    return NodeEffects(effect_KM, np.zeros(len(columns)), source.values(columns, config))
 
 
 def _number(source: EffectSource, node: ListedNode) -> int:

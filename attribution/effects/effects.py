@@ -72,6 +72,7 @@ class EffectSource:
     def vector(self, node: Feature | ErrorNode, layer: int) -> Tensor | None:
         """Return what a node writes at a layer's MLP output, (D,); None for nothing, and for a neuron of the MLP."""
         if isinstance(node, ErrorNode):
+            assert isinstance(node.position, int)
             return self.replacement.rest_LKPD[layer, 0, node.position] if node.layer == layer else None
         own, j = self.encoded[node.layer], layer - node.layer
         if self.transcoders.part_of_mlp or not 0 <= j < own.decoder_UJD.shape[1]:
@@ -84,6 +85,15 @@ class EffectSource:
         index = self.replacement.features.find(feature.layer, feature.position, feature.feature)
         assert index is not None, "checked by the caller"
         return index
+
+    def values(self, targets: Sequence[Target], config: EffectsConfig) -> np.ndarray:
+        """Return the values of resolved targets in the prompt's run, (K,) float64."""
+        layers = RespondingLayers(self.weights, self.run, self.frozen(config), self.replacement.n_positions)
+        value_K, _ = self._reader(targets, config).read(layers)
+        return value_K.double().cpu().numpy() + _own_biases(self.replacement, targets)
+
+    def _reader(self, targets: Sequence[Target], config: EffectsConfig) -> TargetValues:
+        return TargetValues(self.replacement, self.transcoders, self.layer_caches, targets, config)
 
     def node_effects(
         self,
@@ -102,7 +112,7 @@ class EffectSource:
         """
         replacement, frozen = self.replacement, self.frozen(config)
         sweep = EffectSweep(replacement, self.run, frozen, config, self.transcoders.part_of_mlp)
-        values = TargetValues(replacement, self.transcoders, self.layer_caches, targets, config)
+        values = self._reader(targets, config)
         value_K, read_KD = values.read(RespondingLayers(self.weights, self.run, frozen, replacement.n_positions))
         own_bias_K = _own_biases(replacement, targets)
         columns = EffectColumns(values.layers, values.position_K, read_KD, open_KP)

@@ -105,6 +105,13 @@ class TargetRequest:
                 warn_of_likelier_spellings(token_ids, self.tokenizer, total_V / len(positions))
 
     @property
+    def read_positions(self) -> tuple[int, ...]:
+        """Positions where targets are read, those of features included."""
+        rows = [p for p in self.positions if self.mode != "named" or self.named_at[p]]
+        features = [resolve_position(t.feature.position, len(self.token_ids)) for t in self.named if t.feature]
+        return tuple(sorted({*rows, *features}))
+
+    @property
     def max_rows(self) -> int:
         """Largest number of rows that the targets add to the graph."""
         if self.mode == "named":
