@@ -126,10 +126,10 @@ def _agreement_of(
     name: str, rows: list[dict[str, Any]], estimate: str, measured: str, size: str, random: np.random.Generator
 ) -> dict[str, Any]:
     """Return the correlation of sizes and the share of right signs of an estimate."""
-    sizes = [np.array([row[column] for row in rows]) for column in (f"{estimate}_size", size)]
+    estimated, effects = (np.array([row[column] for row in rows]) for column in (f"{estimate}_size", size))
     right = [np.sign(row[estimate]) == np.sign(row[measured]) for row in rows]
     return {
-        f"spearman_{name}": correlation(*sizes, random),
+        f"spearman_{name}": correlation(estimated, effects, random),
         f"signs_{name}": float(np.mean(right)) if rows else None,
     }
 

@@ -75,7 +75,7 @@ class AblationEstimator:
 
     def integrated(self, sets: Sequence[NodeSet]) -> np.ndarray:
         """Return the changes (S, T) of the targets, integrated along the ablation of each set of features and errors."""
-        nodes = [nodes_of(self.graph, own) for own in sets]
+        nodes = [self._writing(own) for own in sets]
         return -integrate_ablations(self.source, self._targets, nodes, LIVE).effect_KS.T
 
     def randomized(self, sets: Sequence[NodeSet], null: str, random: np.random.Generator) -> RandomVectors:
@@ -129,30 +129,39 @@ class AblationEstimator:
 
     def _column(self, node: Feature | ErrorNode | Token) -> int:
         """Return a node's column in effects of all active features, error nodes and tokens."""
+        position = node.position
+        assert isinstance(position, int), "nodes of a graph have one position"
         if isinstance(node, Feature):
-            return self._index_of[node.layer, node.position, node.feature]
+            return self._index_of[node.layer, position, node.feature]
         first, n_positions = len(self._index_of), self.replacement.n_positions
         layer = node.layer if isinstance(node, ErrorNode) else self.replacement.n_layers
-        return first + layer * n_positions + node.position
+        return first + layer * n_positions + position
+
+    def _writing(self, nodes: NodeSet) -> list[Feature | ErrorNode]:
+        """Return the nodes of a set, none of which is a token."""
+        found = nodes_of(self.graph, nodes)
+        assert not any(isinstance(node, Token) for node in found)
+        return [node for node in found if not isinstance(node, Token)]
 
     def _written(self, nodes: NodeSet) -> tuple[list[tuple[int, int]], Tensor]:
         """Return the layers and positions where nodes write, and the sum of what they write at each, (s, D) float64."""
         at: dict[tuple[int, int], Tensor] = {}
-        for node in nodes_of(self.graph, nodes):
-            for layer, vector_D in self._vectors(node):
-                site = layer, node.position
+        for node in self._writing(nodes):
+            for site, vector_D in self._vectors(node):
                 at[site] = at[site] + vector_D if site in at else vector_D
         return list(at), torch.stack(list(at.values())).double()
 
-    def _vectors(self, node: Feature | ErrorNode) -> Iterator[tuple[int, Tensor]]:
-        """Yield the layers at whose MLP output a node writes, and what it writes there."""
+    def _vectors(self, node: Feature | ErrorNode) -> Iterator[tuple[tuple[int, int], Tensor]]:
+        """Yield the layers and positions at whose MLP output a node writes, and what it writes there."""
+        position = node.position
+        assert isinstance(position, int), "nodes of a graph have one position"
         if isinstance(node, ErrorNode):
-            yield node.layer, self.replacement.rest_LKPD[node.layer, 0, node.position]
+            yield (node.layer, position), self.replacement.rest_LKPD[node.layer, 0, position]
             return
         own, first = self.source.encoded[node.layer], int((self.replacement.features.layer_N < node.layer).sum())
         n = self._column(node) - first
         for j, decoder_D in enumerate(own.decoder_UJD[own.row_n[n]]):
-            yield node.layer + j, own.write_scale_n[n] * decoder_D
+            yield (node.layer + j, position), own.write_scale_n[n] * decoder_D
 
 
 def _rotate(vectors_sD: Tensor, random: np.random.Generator) -> Tensor:
