@@ -92,13 +92,13 @@ def counterpart(
 
     None if none has a cosine of at least `SIMILAR`.
     """
-    layer, position, feature = (graph.column(name)[node] for name in ("layer", "position", "feature"))
+    layer, position, feature = (int(graph.column(name, -1)[node]) for name in ("layer", "position", "feature"))
     here = (in_graph.column("layer", -1) == layer) & (in_graph.column("position", -1) == position)
     candidates = np.flatnonzero(here[: in_graph.order.n_features])
     if not len(candidates):
         return None
     own_D = encoders(one, layer)[feature]
-    cosine_C = encoders(other, layer)[in_graph.column("feature")[candidates]] @ own_D
+    cosine_C = encoders(other, layer)[in_graph.column("feature", -1)[candidates]] @ own_D
     best = int(cosine_C.argmax())
     return int(candidates[best]) if cosine_C[best] >= SIMILAR else None
 
@@ -106,7 +106,7 @@ def counterpart(
 def encoders(model: cotrace.Model, layer: int) -> np.ndarray:
     """Return the encoder vectors of a layer's features, scaled to length 1, (F, D)."""
     assert isinstance(model.transcoders, FileTranscoders)
-    w_enc_FD = model.transcoders.tensors(int(layer)).w_enc_DF.T.float().numpy()
+    w_enc_FD = model.transcoders.tensors(layer).w_enc_DF.T.float().numpy()
     return w_enc_FD / np.linalg.norm(w_enc_FD, axis=1, keepdims=True).clip(1e-30)
 
 
