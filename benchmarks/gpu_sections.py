@@ -338,7 +338,7 @@ def peer(settings: CheckSettings) -> Iterator[Record]:
 
 
 SECTIONS: dict[str, tuple[Callable[[CheckSettings], Iterator[Record]], float]] = {  # and the seconds of each
-    "tests": (gpu_tests, 90),
+    "tests": (gpu_tests, 75),
     "identities": (identities, 40),
     "kernels": (kernels, 90),
     "trace_shipped": (trace_shipped, 55),
@@ -347,7 +347,7 @@ SECTIONS: dict[str, tuple[Callable[[CheckSettings], Iterator[Record]], float]] =
     "effects": (effects, 25),
     "intervention": (intervention, 20),
     "training": (training, 45),
-    "peer": (peer, 50),
+    "peer": (peer, 40),
 }
 
 

@@ -66,7 +66,7 @@ def test_show_prune_and_render(traced, prompt, tmp_path):
     file = traced[0] / f"{file_stem(prompt)}.full.arrow.zst"
     shown = run("show", file, "--top", "3", "--paths", "2")
     assert shown.returncode == 0
-    assert "most influential" in shown.stdout
+    assert "largest expected effects" in shown.stdout
     small = tmp_path / "small.arrow"
     assert run("prune", file, "--node-threshold", "0.3", "--out", small).returncode == 0
     assert cotrace.open(small).order.n_nodes < cotrace.open(file).order.n_nodes

@@ -667,7 +667,9 @@ def test_edited_metadata_is_refused(graph, path, name):
 
 
 def test_a_logit_may_have_weight_zero(graph, path):
-    write_info(graph, path, {**graph.info, "targets": targets_of([(19, 0.0), (20, 1), (21, 0)])(graph.info)})
+    weights = [1.0, *[0.0] * (len(graph.info["targets"]) - 1)]
+    targets = [{**target, "weight": w} for target, w in zip(graph.info["targets"], weights, strict=True)]
+    write_info(graph, path, {**graph.info, "targets": targets})
     check_invariants(open_graph(path))
 
 

@@ -135,7 +135,10 @@ def test_networkx_has_the_attributes():
     graph = random_graph(2, feature_targets=1)
     converted = graph.to_networkx()
     for row in graph.nodes.drop_columns(["sources", "weights"]).to_pylist():
-        assert converted.nodes[row["node"]] == {name: value for name, value in row.items() if value is not None}
+        expected = {name: value for name, value in row.items() if value is not None}
+        for name in ("effect", "expected_effect"):  # lists, which not every writer of NetworkX can write
+            expected |= {f"{name}_{t}": value for t, value in enumerate(expected.pop(name, []))}
+        assert converted.nodes[row["node"]] == expected
     assert json.loads(converted.graph["info"]) == graph.info
     assert converted.graph["prompt"] == graph.info["prompt"]
     logit = graph.order.logits.start

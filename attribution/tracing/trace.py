@@ -56,6 +56,7 @@ def trace(
     row_cache = RowCache() if row_cache is None else row_cache
     cached = row_cache.rows_for(replacement, order)
     selected_by = replacement.features, order, target_weights_M, row_budget, cached.mask_N
+    selection: RowSelection
     if row_budget.select == "effect":
         assert effects is not None, "checked by TraceConfig"
         selection = EffectRowSelection(*selected_by, weighted_effects(effects, targets)[order.features])
