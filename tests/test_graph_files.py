@@ -667,8 +667,9 @@ def test_edited_metadata_is_refused(graph, path, name):
 
 
 def test_a_logit_may_have_weight_zero(graph, path):
-    weights = [1.0, *[0.0] * (len(graph.info["targets"]) - 1)]
-    targets = [{**target, "weight": w} for target, w in zip(graph.info["targets"], weights, strict=True)]
+    first, second, *others = graph.info["targets"]
+    assert min(first["node"], second["node"]) >= graph.order.logits.start
+    targets = [*others, {**first, "weight": 0.0}, {**second, "weight": first["weight"] + second["weight"]}]
     write_info(graph, path, {**graph.info, "targets": targets})
     check_invariants(open_graph(path))
 
