@@ -91,7 +91,8 @@ class EffectData:
 
         Columns: target, label, avoiding (if there are cuts), the group, then tokens and errors, which add up to those of the
         `ledger` over all groups; features, which stand beside them and are never added to them; and through_qk, of tokens and
-        errors, if it was asked for. Positions outside every segment are the segment "other". The layer of tokens is null.
+        errors, if it was asked for. Positions outside every segment are the segment "other". The layer of tokens is null,
+        and layers without nodes are left out.
 
         Raises ArgumentError for an unknown group, and for "segment" without segments.
         """
@@ -160,9 +161,8 @@ class EffectData:
             number_P, names = segment_of_positions(self.segments, n_positions)
             return number_P[position_M], {"segment": pa.array(names)}
         if group == "layer":
-            layer_M = self.nodes["layer"].fill_null(-1).to_numpy()
-            layers = [None, *range(int(layer_M.max(initial=-1)) + 1)]
-            return layer_M + 1, {"layer": pa.array(layers, pa.int32())}
+            layers, group_M = np.unique(self.nodes["layer"].fill_null(-1).to_numpy(), return_inverse=True)
+            return group_M, {"layer": pa.array(layers, pa.int32(), mask=layers < 0)}
         columns = {"position": pa.array(np.arange(n_positions, dtype=np.int32))}
         return position_M, {**columns, "token": pa.array(self.info["tokens"])} if group == "token" else columns
 

@@ -22,6 +22,7 @@ from .store import read_table, save_table
 FORMAT_VERSION = 1
 AGAIN = "compute the effects again"
 EFFECT, THROUGH_QK = "effect_", "through_qk_"  # then the row of the ledger
+MAX_LAYERS = 10_000  # of any model; a damaged number is mostly larger
 ENTRIES: dict[str, Any] = {
     "version": int,
     "targets": [
@@ -185,6 +186,12 @@ def _check_columns(table: pa.Table, n_targets: int) -> None:
         raise FileError(f"its columns are not those of effects; {AGAIN}")
 
 
+def _n_layers(info: dict[str, Any]) -> int:
+    """Return the number of layers that nodes may be in: sums and pictures need memory for each."""
+    recorded = info["model"].get("n_layers")
+    return min(recorded, MAX_LAYERS) if type(recorded) is int else MAX_LAYERS
+
+
 def _check_nodes(table: pa.Table, info: dict[str, Any]) -> None:
     """Raise FileError unless kinds, layers, positions and features are there for the right nodes, and in range."""
     complete = [name for name in table.column_names if name not in ("layer", "feature", "token")]
@@ -196,8 +203,9 @@ def _check_nodes(table: pa.Table, info: dict[str, Any]) -> None:
     is_token_M, is_feature_M = code_M == NODE_KINDS.index("token"), code_M == NODE_KINDS.index("feature")
     if (
         ((layer_M < 0) != is_token_M).any()
+        or (layer_M >= _n_layers(info)).any()
         or ((feature_M < 0) == is_feature_M).any()
         or (position_M < 0).any()
         or (position_M >= len(info["tokens"])).any()
     ):
-        raise FileError(f"a node lies outside the prompt, or lacks a layer or feature; {AGAIN}")
+        raise FileError(f"a node lies outside the prompt or the model, or lacks a layer or feature; {AGAIN}")

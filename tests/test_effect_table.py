@@ -250,6 +250,7 @@ def test_edited_metadata_are_refused(some, tmp_path, change, words):
         ("position", pa.array([4] * 22, pa.int32()), "outside the prompt"),
         ("position", pa.array([None] * 22, pa.int32()), "nulls"),
         ("layer", pa.array([None] * 22, pa.int32()), "lacks a layer"),
+        ("layer", pa.array([2**31 - 1] * 18 + [None] * 4, pa.int32()), "outside the prompt or the model"),
         ("feature", pa.array([1] * 22, pa.int32()), "lacks a layer or feature"),
         ("kind", pa.array(["logit"] * 22).dictionary_encode(), "columns are not those"),
     ],
