@@ -182,6 +182,17 @@ def test_config_with_a_field_of_the_wrong_type(copy):
     refuse(copy, "config.json")
 
 
+@pytest.mark.parametrize("dtype", [7, "float33", "nn", [1]])
+def test_a_dtype_that_is_none_is_refused(dtype, copy):
+    edit_config(copy, dtype=dtype, torch_dtype=dtype)
+    refuse(copy, "config.json")
+
+
+def test_sizes_beyond_any_memory_are_refused(copy):
+    edit_config(copy, vocab_size=2**40)
+    refuse(copy, "config.json")
+
+
 def test_a_config_never_runs_code(copy):
     edit_config(copy, model_type="mine", auto_map={"AutoConfig": "mine.Config"})
     (copy / "mine.py").write_text("raise SystemExit('ran')")

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from cotrace.common.errors import FileError, first_line
+from cotrace.common.errors import FileError, ResourceError, first_line
 
 from .architecture import Architecture
 from .checkpoint import check_report, check_tensors
@@ -30,7 +30,11 @@ def load_weights(source: ModelSource, dtype: torch.dtype, device: torch.device) 
         )
     except Exception as error:  # damaged weights and generation configs raise errors of many kinds
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
-            raise
+            # The files fit into memory, or they would have been refused: it is what the sizes ask for that does not.
+            raise ResourceError(
+                f"out of memory: {source.name} has sizes in its config.json that need more than is free; correct them, or "
+                "use a smaller model"
+            ) from error
         raise FileError(
             f"cannot load the weights of {source.name}: {first_line(error)}; correct its config.json and "
             "generation_config.json, or download them again"

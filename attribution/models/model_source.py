@@ -39,10 +39,12 @@ class ModelSource(NamedTuple):
             ) from error
 
     def require_memory(self, dtype: torch.dtype, device: torch.device) -> None:
-        """Raise ResourceError if the weights in `dtype` do not fit into the free memory of `device`."""
+        """Raise ResourceError if the weights in `dtype` do not fit into the free memory of `device`, FileError for an invalid dtype."""
         config = self.config()
         stored = getattr(config, "dtype", None) or getattr(config.get_text_config(), "dtype", None) or torch.float32
-        stored = getattr(torch, stored) if isinstance(stored, str) else stored
+        stored = getattr(torch, stored, stored) if isinstance(stored, str) else stored
+        if not isinstance(stored, torch.dtype):
+            raise FileError(f"config.json of {self.name} has the invalid dtype {stored!r}; download it again")
         check_weights_memory(list(self.folder.glob("*.safetensors")), stored, dtype, device)
 
     def content_hash(self) -> str:
