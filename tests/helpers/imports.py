@@ -29,7 +29,11 @@ ALLOWED: dict[str, set[str]] = {  # room: the rooms that it may import, besides 
     | {"attribution.models", "attribution.transcoders", "attribution.tracing", "attribution.effects"}
     | {"attribution.interventions"},
     "training": BELOW_ATTRIBUTION | {"attribution.models", "attribution.transcoders"},
+    "faithfulness": BELOW_ATTRIBUTION
+    | {"training", "attribution.models", "attribution.transcoders", "attribution.tracing"}
+    | {"attribution.effects", "attribution.interventions", "attribution.validation"},
     "cotrace": BELOW_ATTRIBUTION
+    | {"faithfulness"}
     | {"training", "attribution.models", "attribution.transcoders", "attribution.tracing"}
     | {"attribution.effects", "attribution.interventions", "attribution.validation"},
 }

@@ -1,0 +1,1 @@
+"""Model organisms: small models whose mechanism is known, read by cotrace."""

@@ -1,0 +1,1 @@
+"""How measures of faithfulness are compared: metrics, intervals and nulls."""

@@ -1,0 +1,1 @@
+"""Transcripts: prompts whose segments have roles, such as question, step and answer."""
