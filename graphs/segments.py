@@ -36,7 +36,7 @@ def parse_segments(segments: Mapping[str, Any] | None, n_positions: int) -> dict
     parsed: dict[str, tuple[int, ...]] = {}
     owner: dict[int, str] = {}
     for name, span in segments.items():
-        _check_name(name)
+        check_name(name)
         parsed[name] = parse_span(span, n_positions, f"segment {name!r}")
         for position in parsed[name]:
             if owner.setdefault(position, name) != name:
@@ -100,8 +100,8 @@ def _range(span: slice, n_positions: int, what: str) -> range:
     return range(first, last, step or 1)
 
 
-def _check_name(name: Any) -> None:
-    """Raise ArgumentError for a name of a segment that would be read as something else."""
+def check_name(name: Any) -> None:
+    """Raise ArgumentError for a name of a segment that is not a text, or that would be read as something else."""
     if not isinstance(name, str) or not name.strip():
         raise ArgumentError(f"the name of a segment is {name!r}: expected a text")
     if name in RESERVED:

@@ -1,7 +1,7 @@
 """Convert prompts to token ids, and token ids to text."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -29,6 +29,22 @@ def check_segmentation(tokenizer: Any) -> None:
             )
 
 
+class TokenizedPrompt(Protocol):
+    """A prompt as token ids."""
+
+    @property
+    def token_ids(self) -> list[int]:
+        """The ids of all tokens, BOS included."""
+
+
+@runtime_checkable
+class TokenizablePrompt(Protocol):
+    """A prompt that tokenizes itself, such as a transcript."""
+
+    def tokenize(self, model: Any, /) -> TokenizedPrompt:
+        """Return the prompt as a model's tokenizer splits it; `model` has the tokenizer or is it."""
+
+
 class PromptTokenizer:
     """The tokenizer of a model. Without a Hugging Face tokenizer, prompts and targets must be token ids."""
 
@@ -36,11 +52,13 @@ class PromptTokenizer:
         self.hf_tokenizer, self.vocab_size, self.bos_id = hf_tokenizer, vocab_size, bos_id
 
     def encode(self, prompt: Any) -> list[int]:
-        """Return the token ids of a text (with one BOS), a chat (list of role/content), a list or 1-D tensor of ids.
+        """Return the token ids of a text (with one BOS), a chat (list of role/content), a transcript, a list or tensor of ids.
 
         Raises PromptError for an empty prompt, for ids outside the vocabulary, and for texts or chats that the
         model's tokenizer cannot encode.
         """
+        if isinstance(prompt, TokenizablePrompt):
+            return prompt.tokenize(self).token_ids
         if isinstance(prompt, str):
             ids = self._encode_text(prompt)
         elif isinstance(prompt, Sequence) and prompt and all(isinstance(message, dict) for message in prompt):
@@ -49,16 +67,36 @@ class PromptTokenizer:
             ids = _plain_ids(prompt)
         if not ids:
             raise PromptError("the prompt is empty; give it at least one token")
+        self.check_ids(ids)
+        return ids
+
+    def check_ids(self, ids: Sequence[int]) -> None:
+        """Raise PromptError for a token id outside the vocabulary."""
         bad = [token for token in ids if not 0 <= token < self.vocab_size]
         if bad:
             raise PromptError(
                 f"token id {bad[0]} is outside the vocabulary of {self.vocab_size} tokens (0 … {self.vocab_size - 1})"
             )
-        return ids
 
     def encode_without_bos(self, text: str) -> list[int]:
         """Return the token ids of a text, without BOS. Raises PromptError for a text that is not valid Unicode."""
         return self._tokenize(text, "a text")
+
+    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Return the token ids of a text, without BOS, and the characters (start, stop) that each token covers.
+
+        Tokens that are parts of one character all cover it. Raises PromptError for a text that is not valid Unicode, and for
+        a tokenizer that does not tell offsets.
+        """
+        tokenizer = self._require_tokenizer("a text")
+        check_unicode(text, REPLACE_SURROGATES, PromptError)
+        if not tokenizer.is_fast:
+            raise PromptError(
+                "the model's tokenizer does not tell which characters a token covers: save it as tokenizer.json, or give the "
+                "segments as token ids"
+            )
+        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        return encoded["input_ids"], encoded["offset_mapping"]
 
     def _encode_text(self, text: str) -> list[int]:
         if not text:
@@ -148,7 +186,7 @@ def as_prompt_list(prompt: Any) -> list[Any] | None:
     """Return the prompts of a list of texts, of lists of ids or of chats; None for a single prompt."""
     if not isinstance(prompt, list | tuple) or not prompt:
         return None
-    each_is_one = all(isinstance(each, str | list | tuple | Tensor | np.ndarray) for each in prompt)
+    each_is_one = all(isinstance(each, str | list | tuple | Tensor | np.ndarray | TokenizablePrompt) for each in prompt)
     return list(prompt) if each_is_one else None
 
 
@@ -162,7 +200,7 @@ def _plain_ids(prompt: Any) -> list[int]:
     if isinstance(prompt, Sequence) and not isinstance(prompt, bytes) and all(map(_is_id, prompt)):
         return [int(item) for item in prompt]
     raise PromptError(
-        f"a prompt is a text, a list or 1-D tensor of token ids, or a list of chat messages, not {type(prompt).__name__}"
+        f"a prompt is a text, a list or 1-D tensor of token ids, a list of chat messages, or a transcript, not {type(prompt).__name__}"
     )
 
 

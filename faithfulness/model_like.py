@@ -1,0 +1,18 @@
+"""`ModelLike`: what this room needs of a model. `cotrace.Model` and `LanguageModel` have it."""
+
+from typing import Protocol
+
+from cotrace.attribution.models.gemma3 import Gemma3
+from cotrace.attribution.models.tokenizer import PromptTokenizer
+
+
+class ModelLike(Protocol):
+    """A model with weights and a tokenizer: a `cotrace.Model`, or a `LanguageModel`, which has no transcoders."""
+
+    @property
+    def weights(self) -> Gemma3:
+        """The weights, with the operations of the forward pass."""
+
+    @property
+    def tokenizer(self) -> PromptTokenizer:
+        """The tokenizer of the model's prompts."""
