@@ -63,6 +63,17 @@ class AttentionPattern:
                 blocks.append(PatternBlock(QueryBlock(queries, keys), part_Hqk))
         return AttentionPattern(blocks)
 
+    def with_queries(self, chosen_P: Tensor, other: "AttentionPattern") -> "AttentionPattern":
+        """Return the pattern with those of some queries from another pattern in the same blocks.
+
+        `chosen_P` (P,), or (B, P) in a batch, is True for these queries, and counts from the first one of the pattern.
+        """
+        blocks = list[PatternBlock]()
+        for (block, own_Hqk), (_, other_Hqk) in zip(self.blocks, other.blocks, strict=True):
+            chosen_1q1 = chosen_P[..., None, _shifted(block.queries, self.blocks[0].block.queries.start), None]
+            blocks.append(PatternBlock(block, torch.where(chosen_1q1, other_Hqk, own_Hqk)))
+        return AttentionPattern(blocks)
+
     def query_rows(self, position_T: Tensor, reach: int) -> Tensor:
         """Return the probabilities (H, T, reach) of the queries at `position_T` for the first `reach` keys."""
         n_heads = len(self.blocks[0].pattern_Hqk)

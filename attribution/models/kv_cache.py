@@ -23,6 +23,12 @@ class KVCache:
         """Append values (…, KV, P, d) of new positions; return all values in reach of them, the new ones last."""
         return self._append(self._values, layer, v_KPd, window)
 
+    def replace(self, layer: int, k_KPd: Tensor | None, v_KPd: Tensor) -> None:
+        """Replace a layer's cached values, and its keys unless they are None; as many as are cached."""
+        self._values[layer] = v_KPd
+        if k_KPd is not None:
+            self._keys[layer] = k_KPd
+
     @staticmethod
     def _append(cached: dict[int, Tensor], layer: int, new_KPd: Tensor, window: int | None) -> Tensor:
         if layer in cached:
