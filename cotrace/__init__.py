@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from cotrace.attribution.tracing.plan import TracePlan
     from cotrace.batch import BatchSummary, trace_many
     from cotrace.evaluation import evaluate_transcoders
+    from cotrace.faithfulness.transcripts import Segment, Transcript
     from cotrace.loading import load
     from cotrace.model import Model
 
@@ -75,10 +76,12 @@ __all__ = [  # without `open`: `from cotrace import *` must not replace the buil
     "PatchResult",
     "PromptError",
     "ResourceError",
+    "Segment",
     "Supernode",
     "Token",
     "TokenReplacement",
     "TracePlan",
+    "Transcript",
     "__version__",
     "ablate",
     "add",
@@ -92,13 +95,15 @@ __all__ = [  # without `open`: `from cotrace import *` must not replace the buil
 ]
 
 EDITS = "cotrace.attribution.interventions.edits"
-LAZY_IMPORTS = {  # name: the module that defines it and imports torch
+LAZY_IMPORTS = {  # name: the module that defines it; most import torch
     "BatchSummary": "cotrace.batch",
     "Generation": "cotrace.attribution.interventions.generate",
     "InterventionResult": "cotrace.attribution.interventions.result",
     "Model": "cotrace.model",
     "PatchResult": "cotrace.attribution.interventions.patch",
+    "Segment": "cotrace.faithfulness.transcripts",
     "TracePlan": "cotrace.attribution.tracing.plan",
+    "Transcript": "cotrace.faithfulness.transcripts",
     "evaluate_transcoders": "cotrace.evaluation",
     "load": "cotrace.loading",
     "trace_many": "cotrace.batch",

@@ -47,6 +47,7 @@ from cotrace.attribution.validation.config import ValidationConfig
 from cotrace.attribution.validation.record import validate
 from cotrace.common.errors import ArgumentError
 from cotrace.common.progress import Progress
+from cotrace.faithfulness.transcripts import Transcript
 from cotrace.graphs import Graph
 from cotrace.graphs.annotations import NodeName, groups_inside
 from cotrace.graphs.attention_scores import AttentionScore
@@ -85,7 +86,7 @@ class Model:
         return describe_model(self.language_model, self.transcoders)
 
     def tokenize(self, prompt: PromptLike) -> list[int]:
-        """Return the token ids of a text (with one BOS), of a chat, or of ids as given.
+        """Return the token ids of a text (with one BOS), of a chat, of a transcript, or of ids as given.
 
         Raises PromptError for an empty prompt, and for ids outside the vocabulary.
         """
@@ -144,7 +145,7 @@ class Model:
         """Trace a prompt: compute the exact direct effect of every active feature, error node and token on the others.
 
         Args:
-            prompt: a text, token ids (list or 1-D tensor), or a chat (list of {"role": …, "content": …}).
+            prompt: a text, token ids (list or 1-D tensor), a chat (list of {"role": …, "content": …}), or a `Transcript`.
             targets: what the graph explains: tokens (by text or id), pairs of tokens (the difference of two logits),
                 directions (D,) at the unembedding's input, or `Feature(layer, feature, position)` with one position.
                 A mapping gives each position its own list.
@@ -283,7 +284,7 @@ class Model:
         a target, without the rows of a graph. docs/effects.md has the mathematics.
 
         Args:
-            prompt: a text, token ids, or a chat.
+            prompt: a text, token ids, a chat, or a `Transcript`.
             targets: as in `trace`, or a mapping from positions to lists of targets.
             position: position at which targets are read, or several, as in `trace`.
             freeze: what is frozen. "all": attention patterns, norm scales and active features; over tokens, error nodes and
@@ -291,7 +292,7 @@ class Model:
                 "attention": attention patterns; norms and the model's own MLPs respond. "none": nothing.
             avoiding: leave out every path that visits some positions: a position, `(start, stop)`, a range, a list of
                 positions, or a segment's name; a list of several such cuts computes each, and None in it no cut.
-            segments: names of spans, `{"question": (1, 12)}` for the positions 1 … 11.
+            segments: names of spans, `{"question": (1, 12)}` for the positions 1 … 11. None takes those of a transcript.
             integrate: "inputs" averages the effects of tokens on the way from a baseline to the prompt, so that they add up
                 to the target's change between the two. "ablation" averages the effects of `nodes` along their ablation.
             integration_steps: number of points on the way.
@@ -316,6 +317,8 @@ class Model:
         bars = Progress(progress)
         # 1. Everything that can be refused before the model runs.
         ids_P = self._ids(prompt)
+        if segments is None and isinstance(prompt, Transcript):
+            segments = prompt.tokenize(self).spans
         named = parse_segments(segments, len(ids_P))
         cuts = parse_cuts(avoiding, named, len(ids_P))
         request = TargetRequest.parse(targets, reading, ids_P.tolist(), self.tokenizer, self.architecture.d_model)
@@ -377,7 +380,7 @@ class Model:
         """Run the model on a prompt without and with edits. The weights are not modified.
 
         Args:
-            prompt: a text, token ids, or a chat.
+            prompt: a text, token ids, a chat, or a `Transcript`.
             edits: what to change, `{Feature(12, 345, position=4): ablate(), …}`. Nodes are `Feature`, `ErrorNode`,
                 `Token`, `Direction` and `Supernode`; edits are `ablate()`, `set_to(x)`, `add(x)`, `multiply(x)` and,
                 of tokens, `replace_with(token)`.
@@ -430,7 +433,7 @@ class Model:
         """Generate text, with edits at positions of the prompt and of the new tokens.
 
         Args:
-            prompt: a text, token ids, or a chat.
+            prompt: a text, token ids, a chat, or a `Transcript`.
             edits: as in `intervene`; None for none. A node at "all" or "generated" positions is edited at every new
                 token too.
             max_new_tokens: stop after this many tokens, or after a token that ends the text or the turn.
@@ -564,7 +567,7 @@ class Model:
         """Compute why a head attends from one position to another: its score, as a sum over pairs of nodes.
 
         Args:
-            prompt: a text, token ids, or a chat.
+            prompt: a text, token ids, a chat, or a `Transcript`.
             layer: the layer of the head.
             head: the head, of the query heads of the layer.
             query: the position that attends; negative positions count from the end.
@@ -601,7 +604,7 @@ class Model:
         """Return the attention heads that carry the direct edge between two nodes.
 
         Args:
-            prompt: a text, token ids, a chat, or a graph of this model with these transcoders.
+            prompt: a text, token ids, a chat, a `Transcript`, or a graph of this model with these transcoders.
             source: a `Feature`, `ErrorNode` or `Token` with one position, or its text such as "L17#264@5". In a graph, any
                 name of `Graph.find`.
             target: a feature with one position, or its text; or as in `trace` a token, pair of tokens or direction. In a

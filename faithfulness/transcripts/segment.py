@@ -1,0 +1,162 @@
+"""`Segment`: a part of a prompt with a role, and the value that it states."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, overload
+
+from cotrace.common.checks import as_index, check_unicode
+from cotrace.common.errors import ArgumentError
+from cotrace.graphs.segments import check_name
+
+ROLES = ("question", "hint", "step", "answer", "text")
+
+Content = str | tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part of a transcript.
+
+    Attributes:
+        role: "question", "hint", "step", "answer", or "text" for everything else, such as a template.
+        text: the text, or token ids. Nothing is added between segments: their concatenation is the prompt.
+        name: unique in its transcript; the transcript fills in the role, with a number where several have it: "step1".
+        value: what the segment states (the result of a step, the answer), as it stands in `text`: a text, or token ids where
+            `text` is token ids. Where it occurs several times, the last occurrence that is not part of a longer word or
+            number is meant; if there is none, the last one. White space around it does not count.
+
+    Raises:
+        ArgumentError: an unknown role, an empty text, or a value that does not occur in the text.
+    """
+
+    role: str
+    text: Content
+    name: str = ""
+    value: Content | None = None
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES:
+            raise ArgumentError(f"invalid role {self.role!r}: expected {', '.join(ROLES)}")
+        if self.name != "":
+            check_name(self.name)
+        object.__setattr__(self, "text", as_content(self.text, f"the text of a {self.role}"))
+        if self.value is not None:
+            object.__setattr__(self, "value", as_content(self.value, f"the value of {self.title}"))
+            self._find_value()
+
+    @property
+    def title(self) -> str:
+        """The name in quotes, or the role where there is none yet, for messages."""
+        return repr(self.name) if self.name else f"a {self.role}"
+
+    @property
+    def value_range(self) -> tuple[int, int] | None:
+        """The (start, stop) of the value in `text`, in characters or ids, without white space around it; None without one."""
+        return None if self.value is None else self._find_value()
+
+    def with_text(self, text: Any) -> "Segment":
+        """Return the segment with another text, which states the same value if it contains it, else none."""
+        bare = replace(self, text=text, value=None)
+        if self.value is None or type(bare.text) is not type(self.text) or not _occurrences(bare.text, self.value):
+            return bare
+        return replace(bare, value=self.value)
+
+    def with_value(self, value: Any) -> "Segment":
+        """Return the segment stating another value in the same place.
+
+        Raises ArgumentError if it states none, and for a value of another kind (text, token ids).
+        """
+        given = as_content(value, f"the new value of {self.title}")
+        if self.value_range is None:
+            raise ArgumentError(f"{self.title} states no value to replace: give the segment a value first")
+        if type(given) is not type(self.text):
+            raise ArgumentError(f"the new value {given!r} of {self.title} must be {_kind(self.text)}, as its text is")
+        start, stop = self.value_range
+        bare = stripped(given)
+        text: Any = self.text[:start] + bare + self.text[stop:]  # type: ignore[operator]
+        return replace(self, text=text, value=given if _occurrences(text, given) else bare)
+
+    def _find_value(self) -> tuple[int, int]:
+        """Return the range of the value. Raises ArgumentError if the text does not contain it."""
+        assert self.value is not None
+        if type(self.value) is not type(self.text):
+            raise ArgumentError(f"the value {self.value!r} of {self.title} must be {_kind(self.text)}, as its text is")
+        starts = _occurrences(self.text, self.value)
+        if not starts:
+            raise ArgumentError(
+                f"{self.title} does not contain its value {self.value!r}: give the value exactly as it stands in the text"
+            )
+        bare = stripped(self.value)
+        lead = len(self.value) - len(self.value.lstrip()) if isinstance(self.value, str) else 0
+        ranges = [(start + lead, start + lead + len(bare)) for start in starts]
+        alone = [each for each in ranges if _stands_alone(self.text, *each)]
+        return (alone or ranges)[-1]
+
+
+def as_segment(given: Any) -> Segment:
+    """Return a segment that is given as one, as `(role, text)` with further fields, or as a mapping of fields.
+
+    Raises ArgumentError for anything else.
+    """
+    if isinstance(given, Segment):
+        return given
+    if isinstance(given, Mapping):
+        unknown = sorted(map(str, set(given) - {"role", "text", "name", "value"}))
+        if unknown or not {"role", "text"} <= set(given):
+            raise ArgumentError(
+                f"a segment has {unknown or list(given)}: expected role, text, and perhaps name and value"
+            )
+        return Segment(**given)
+    if isinstance(given, list | tuple) and 2 <= len(given) <= 4:
+        return Segment(*given)
+    raise ArgumentError(f"{given!r} is no segment: expected a Segment, or (role, text or token ids)")
+
+
+def as_content(given: Any, what: str) -> Content:
+    """Return a text, or token ids as a tuple. Raises ArgumentError for anything else, and if it is empty or blank."""
+    if isinstance(given, str):
+        check_unicode(given, f"remove its lone surrogates from {what}")
+        if not given:
+            raise ArgumentError(f"{what} is empty: leave it out, or give it some text")
+        return given
+    if hasattr(given, "tolist"):
+        given = given.tolist()
+    if not isinstance(given, Iterable) or isinstance(given, bytes | Mapping):
+        raise ArgumentError(f"{what} is {given!r}: expected a text, or a list of token ids")
+    ids = tuple(as_index(each, f"a token id of {what}") for each in given)
+    if not ids:
+        raise ArgumentError(f"{what} is empty: leave it out, or give it a token")
+    return ids
+
+
+@overload
+def stripped(value: str) -> str: ...
+@overload
+def stripped(value: Content) -> Content: ...
+def stripped(value: Content) -> Content:
+    """Return a value without white space around it. Raises ArgumentError for a value that is nothing else."""
+    bare = value.strip() if isinstance(value, str) else value
+    if not bare:
+        raise ArgumentError(f"the value {value!r} is only white space: give it a visible character")
+    return bare
+
+
+def _occurrences(text: Content, value: Content) -> list[int]:
+    """Return where a value starts in a text, overlapping occurrences included."""
+    if isinstance(text, str) and isinstance(value, str):
+        stripped(value)
+        return [found.start() for found in re.finditer(f"(?={re.escape(value)})", text)]
+    return [start for start in range(len(text) - len(value) + 1) if text[start : start + len(value)] == value]
+
+
+def _stands_alone(text: Content, start: int, stop: int) -> bool:
+    """Return whether letters and digits end where a value does, so that it is not part of a longer word or number."""
+    if not isinstance(text, str):
+        return True
+    before, after = text[start - 1 : start], text[stop : stop + 1]
+    return not (before.isalnum() and text[start].isalnum()) and not (after.isalnum() and text[stop - 1].isalnum())
+
+
+def _kind(content: Content) -> str:
+    return "a text" if isinstance(content, str) else "token ids"

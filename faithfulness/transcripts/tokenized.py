@@ -1,0 +1,173 @@
+"""Token ids of a transcript, and the tokens of each segment and value. Imports no torch.
+
+Text segments that follow one another are tokenized as one text, so that a prompt has the same tokens with and without
+segments. A token belongs to the segment that holds its first character that is not white space; a token of white
+space to the segment that holds its first character. This way " step" belongs to the segment that begins with "step", also
+if the space ends the segment before it. Tokens whose characters lie in several segments are listed in `straddling`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, groupby
+from typing import TYPE_CHECKING, NamedTuple
+
+from cotrace.common.errors import ArgumentError, PromptError, warn
+
+from .offsets import Span, StraddlingToken, owners, straddling_tokens, tokens_of_value
+from .segment import Content, Segment, stripped
+
+if TYPE_CHECKING:
+    from cotrace.attribution.models.tokenizer import PromptTokenizer
+
+
+@dataclass(frozen=True)
+class TokenizedTranscript:
+    """A transcript as the tokens of a model.
+
+    Attributes:
+        token_ids: the prompt, with one BOS in front, which is in no segment. None is added in front of a first segment of
+            token ids, as in other prompts.
+        spans: positions (start, stop) of each segment, by name. A segment of role "text" that has no token is left out.
+        value_spans: positions (start, stop) of each value, by the name of its segment, without tokens of white space at
+            its ends.
+        straddling: tokens whose characters lie in several segments, with the segment that each was assigned to.
+        alternatives: token ids of each of the transcript's `values`, as they are in the place of the last value that is
+            stated; without context if none is.
+    """
+
+    token_ids: list[int]
+    spans: dict[str, Span]
+    value_spans: dict[str, Span]
+    straddling: list[StraddlingToken]
+    alternatives: list[list[int]]
+
+    def read_position(self, name: str) -> int:
+        """Return the position at which the first token of a segment's value is predicted: the one before it.
+
+        Raises ArgumentError for a segment without a value, and for a value at the start of the prompt.
+        """
+        start, _ = self._value_span(name)
+        if start == 0:
+            raise ArgumentError(
+                f"the value of {name!r} is the first token, which nothing predicts: put text in front of it"
+            )
+        return start - 1
+
+    def value_ids(self, name: str) -> list[int]:
+        """Return the token ids of a segment's value. Raises ArgumentError for a segment without one."""
+        return self.token_ids[slice(*self._value_span(name))]
+
+    def foils(self, name: str) -> list[list[int]]:
+        """Return the alternatives other than the value of a segment. Raises ArgumentError for a segment without a value."""
+        said = self.value_ids(name)
+        return [ids for ids in self.alternatives if ids != said]
+
+    def _value_span(self, name: str) -> Span:
+        if name not in self.value_spans:
+            known = f"those with a value are {', '.join(map(repr, self.value_spans)) or 'none'}"
+            raise ArgumentError(f"{name!r} is no segment with a value: {known}")
+        return self.value_spans[name]
+
+
+class Piece(NamedTuple):
+    """A part of the prompt: a segment, or text of a chat template, which has an empty name.
+
+    Attributes:
+        content: text or token ids.
+        value_range: the (start, stop) of its value in `content`.
+        required: whether it must have a token.
+    """
+
+    name: str
+    content: Content
+    value_range: Span | None = None
+    required: bool = False
+
+    @classmethod
+    def of(cls, segment: Segment) -> "Piece":
+        """Return a segment as a part of the prompt."""
+        return cls(segment.name, segment.text, segment.value_range, segment.role != "text")
+
+
+def tokenize_pieces(
+    pieces: Sequence[Piece], values: Sequence[Content], tokenizer: "PromptTokenizer"
+) -> TokenizedTranscript:
+    """Return the tokens of the parts of a prompt, in order. Raises PromptError as `Transcript.tokenize` says."""
+    prompt = TokenizedTranscript([], {}, {}, [], [])
+    context = ("", "")
+    for is_text, run in groupby(pieces, lambda piece: isinstance(piece.content, str)):
+        if is_text:
+            context = _add_text(prompt, list(run), tokenizer) or context
+        else:
+            for piece in run:
+                _add_ids(prompt, piece, tokenizer)
+    _check(prompt, pieces)
+    prompt.alternatives.extend(_alternative(value, context, tokenizer) for value in values)
+    return prompt
+
+
+def _add_ids(prompt: TokenizedTranscript, piece: Piece, tokenizer: "PromptTokenizer") -> None:
+    """Add a part that is given as token ids."""
+    ids = [int(token) for token in piece.content]
+    tokenizer.check_ids(ids)
+    first = len(prompt.token_ids)
+    prompt.token_ids.extend(ids)
+    has_bos = first == 0 and ids[0] == tokenizer.bos_id
+    if len(ids) > has_bos:
+        prompt.spans[piece.name] = (first + has_bos, first + len(ids))
+    if piece.value_range is not None:
+        start, stop = piece.value_range
+        prompt.value_spans[piece.name] = (first + start, first + stop)
+
+
+def _add_text(prompt: TokenizedTranscript, pieces: list[Piece], tokenizer: "PromptTokenizer") -> tuple[str, str] | None:
+    """Add parts that are tokenized as one text; return the text around the last value in it, for one token each side."""
+    text = "".join(str(piece.content) for piece in pieces)
+    ends = list(accumulate(len(piece.content) for piece in pieces))
+    ids, offsets = tokenizer.encode_with_offsets(text)
+    if not prompt.token_ids and tokenizer.bos_id is not None:
+        if ids[:1] == [tokenizer.bos_id]:
+            ids, offsets = ids[1:], offsets[1:]
+        prompt.token_ids.append(tokenizer.bos_id)
+    first = len(prompt.token_ids)
+    prompt.token_ids.extend(ids)
+    for token, owner in enumerate(owners(text, offsets, ends), first):
+        if name := pieces[owner].name:
+            prompt.spans[name] = (prompt.spans.get(name, (token, token))[0], token + 1)
+    prompt.straddling.extend(straddling_tokens(text, offsets, ends, [piece.name for piece in pieces], first))
+    context = None
+    for piece, end in zip(pieces, ends, strict=True):
+        if piece.value_range is not None:
+            low, high = (end - len(piece.content) + place for place in piece.value_range)
+            start, stop = tokens_of_value(text, (low, high), offsets, f"the value {text[low:high]!r} of {piece.name!r}")
+            prompt.value_spans[piece.name] = (first + start, first + stop)
+            before = offsets[start - 1][0] if start else 0
+            context = text[before:low], text[high : offsets[stop][1] if stop < len(offsets) else None]
+    return context
+
+
+def _alternative(value: Content, context: tuple[str, str], tokenizer: "PromptTokenizer") -> list[int]:
+    """Return the token ids of a value in a context."""
+    if not isinstance(value, str):
+        tokenizer.check_ids(value)
+        return list(value)
+    before, after = context
+    bare = stripped(value) if before else value
+    text = before + bare + after
+    ids, offsets = tokenizer.encode_with_offsets(text)
+    start, stop = tokens_of_value(text, (len(before), len(before + bare)), offsets, f"the alternative {value!r}")
+    return ids[start:stop]
+
+
+def _check(prompt: TokenizedTranscript, pieces: Sequence[Piece]) -> None:
+    """Raise PromptError for a segment without a token, and warn of a token with text of several segments."""
+    for piece in pieces:
+        if piece.required and piece.name not in prompt.spans:
+            raise PromptError(f"no token begins in the segment {piece.name!r}: join it with the segment before it")
+    for token in prompt.straddling:
+        if token.mixed:
+            others = ", ".join(map(repr, token.others))
+            warn(
+                f"the token {token.text!r} at position {token.position} holds text of {token.segment!r} and {others}; it is "
+                "counted in the first, see `straddling` of the tokenized transcript"
+            )
