@@ -27,7 +27,7 @@ from cotrace.faithfulness.protocol import (
     twin_pairs,
     write_scores,
 )
-from cotrace.faithfulness.protocol.summary import Comparison
+from cotrace.faithfulness.protocol.summary import MethodComparison
 
 QUICK = SummaryConfig(n_replicates=100, n_permutations=100)
 
@@ -157,7 +157,7 @@ def test_intervals_of_a_null_cover_one_half_and_p_values_are_uniform():
     hits, p = [], []
     for seed in range(120):
         made = score_table(20, seeds=(0, 1), signal=0, model_noise=1, random=np.random.default_rng(seed))
-        comparison = Comparison(made, made.of_steps(True), SummaryConfig(n_replicates=100, n_permutations=60))
+        comparison = MethodComparison(made, made.of_steps(True), SummaryConfig(n_replicates=100, n_permutations=60))
         found = comparison.auroc("score", made.share >= 0)
         hits.append(found["low"] <= 0.5 <= found["high"])
         p.append(comparison.p("score", made.share >= 0, found["value"]))
@@ -168,7 +168,7 @@ def test_intervals_of_a_null_cover_one_half_and_p_values_are_uniform():
 
 def auroc_of(made):
     config = SummaryConfig(n_replicates=200, n_permutations=0)
-    return Comparison(made, made.of_steps(True), config).auroc("score", made.share >= 0)
+    return MethodComparison(made, made.of_steps(True), config).auroc("score", made.share >= 0)
 
 
 def summary_of(made, **options):

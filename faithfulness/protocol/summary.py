@@ -57,7 +57,7 @@ def summarize(scores: ScoreMatrix, config: SummaryConfig | None = None, *, progr
     Raises ArgumentError for a table without both labels in any group, and for options that are out of range.
     """
     config = config or SummaryConfig()
-    comparison = Comparison(scores.of_steps(False), scores.of_steps(True), config)
+    comparison = MethodComparison(scores.of_steps(False), scores.of_steps(True), config)
     with Progress(progress).phase("comparing methods", len(scores.methods)) as step:
         records = []
         for method in scores.methods:
@@ -66,7 +66,7 @@ def summarize(scores: ScoreMatrix, config: SummaryConfig | None = None, *, progr
     return {"counts": comparison.counts(), "methods": records, "differences": comparison.differences(records)}
 
 
-class Comparison:
+class MethodComparison:
     """Instances with the replicates and permutations that all methods share."""
 
     def __init__(self, whole: ScoreMatrix, steps: ScoreMatrix, config: SummaryConfig):
