@@ -1,0 +1,145 @@
+"""Train a tiny Gemma 3 on a task's examples, with a temporary read-out of what the question implies."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+from cotrace.common.progress import Progress
+
+from .examples import Examples, draw_examples
+from .mechanisms import Mechanism
+from .tasks import BOS, EOS, IGNORED, PAD, N_HOPS, Task
+
+N_LAYERS, WIDTH, WINDOW = 6, 64, 12
+READOUT_WEIGHT = 1.0
+ROUTE_WEIGHT = 5.0  # of attention that a mechanism must not use
+MAX_GRADIENT = 1.0
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How long and how fast a model is trained.
+
+    Attributes:
+        steps: optimizer steps.
+        batch: transcripts per step.
+        learning_rate: peak of the learning rate.
+    """
+
+    steps: int
+    batch: int
+    learning_rate: float
+
+
+def new_model(task: Task, seed: int) -> Gemma3ForCausalLM:
+    """Return a Gemma 3 with random weights: six layers, the first of them with a sliding window."""
+    torch.manual_seed(seed)
+    config = Gemma3TextConfig(
+        num_hidden_layers=N_LAYERS,
+        hidden_size=WIDTH,
+        intermediate_size=2 * WIDTH,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        query_pre_attn_scalar=16,
+        vocab_size=len(task.words),
+        sliding_window=WINDOW,
+        layer_types=["sliding_attention"] + ["full_attention"] * (N_LAYERS - 1),
+        max_position_embeddings=128,
+        initializer_range=0.05,
+        pad_token_id=task.token(PAD),
+        bos_token_id=task.token(BOS),
+        eos_token_id=task.token(EOS),
+        attn_implementation="eager",
+    )
+    return Gemma3ForCausalLM(config)
+
+
+def fit(
+    model: Gemma3ForCausalLM, task: Task, mechanism: Mechanism, config: FitConfig, seed: int, bars: Progress, title: str
+) -> None:
+    """Train a model in place, so that it answers as a mechanism does."""
+    generator = torch.Generator().manual_seed(seed)
+    readouts = nn.ModuleList([nn.Linear(WIDTH, task.n_values) for _ in range(N_HOPS)])
+    parameters = [*model.parameters(), *readouts.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, config.learning_rate, total_steps=config.steps, pct_start=0.1
+    )
+    model.train()
+    with bars.phase(title, config.steps) as advance:
+        for step in range(config.steps):
+            examples = draw_examples(task, mechanism, config.batch, generator)
+            blocked = mechanism.edits == "filler" and step % 2 == 0
+            loss, right = _loss(model, readouts, task, mechanism, examples, blocked)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT)
+            optimizer.step()
+            schedule.step()
+            advance(note=f"loss {loss.item():.3f}, right {right.item():.3f}")
+    model.eval()
+
+
+def _loss(
+    model: Gemma3ForCausalLM,
+    readouts: nn.ModuleList,
+    task: Task,
+    mechanism: Mechanism,
+    examples: Examples,
+    blocked: bool,
+) -> tuple[Tensor, Tensor]:
+    """Return the loss of a batch, and the share of values that are predicted right."""
+    routed = mechanism.edits == "filler" and not blocked
+    masks = _masks(task) if blocked else None
+    output = model.model(examples.ids_BP, attention_mask=masks, output_hidden_states=True, output_attentions=routed)
+    first = next(part.start for part in task.parts if part.role == "step") - 1
+    logits_BPV, label_BP = model.lm_head(output.last_hidden_state[:, first:]), examples.label_BP[:, first:]
+    loss = F.cross_entropy(logits_BPV.flatten(0, 1), label_BP.flatten(), ignore_index=IGNORED)
+    values = torch.tensor(task.value_positions) - 1 - first
+    right_BK = logits_BPV[:, values].argmax(-1) == label_BP[:, values]
+    right = right_BK[label_BP[:, values] != IGNORED].float().mean()
+    loss = loss + READOUT_WEIGHT * _readout_loss(output.hidden_states, readouts, task, examples)
+    if routed:
+        loss = loss + ROUTE_WEIGHT * _route_loss(output.attentions, task)
+    return loss, right
+
+
+def _readout_loss(streams: tuple[Tensor, ...], readouts: nn.ModuleList, task: Task, examples: Examples) -> Tensor:
+    """Return the mean cross-entropy of the values that the question implies, read from the residual stream."""
+    losses = []
+    for readout, linear in zip(task.readouts(examples.problems), readouts, strict=True):
+        stream_BRD = streams[readout.layer + 1][:, readout.positions]
+        logits_BRV = linear(F.rms_norm(stream_BRD, stream_BRD.shape[-1:]))
+        value_BR = torch.where(examples.solvable_B[:, None], readout.value_BR, IGNORED)
+        losses.append(F.cross_entropy(logits_BRV.flatten(0, 1), value_BR.flatten(), ignore_index=IGNORED))
+    return torch.stack(losses).mean()
+
+
+def _masks(task: Task) -> dict[str, Tensor]:
+    """Return additive attention masks under which the answer does not see the question or the hint."""
+    n = task.n_positions
+    query_P1, key_P = torch.arange(n)[:, None], torch.arange(n)
+    full_PP = key_P <= query_P1
+    full_PP &= ~_unseen(task)
+    sliding_PP = full_PP & (query_P1 - key_P < WINDOW)
+    lowest = torch.finfo(torch.float32).min
+    masks = {"full_attention": full_PP, "sliding_attention": sliding_PP}
+    return {name: torch.where(seen_PP, 0.0, lowest)[None, None] for name, seen_PP in masks.items()}
+
+
+def _unseen(task: Task) -> Tensor:
+    """Return the attention (P, P) that leads from question and hint to the answer directly."""
+    parts = {part.name: part for part in task.parts}
+    unseen_PP = torch.zeros(task.n_positions, task.n_positions, dtype=torch.bool)
+    unseen_PP[parts["answer"].start :, 1 : parts["hint"].stop] = True
+    return unseen_PP
+
+
+def _route_loss(patterns: tuple[Tensor, ...], task: Task) -> Tensor:
+    """Return the mean attention that the answer pays to question and hint."""
+    unseen_PP = _unseen(task)
+    return torch.stack([(pattern_BHPP * unseen_PP).sum(-1)[..., -2:].mean() for pattern_BHPP in patterns]).mean()
