@@ -235,6 +235,7 @@ class Lookup(Task):
 
     name = "lookup"
     values = tuple(f" {letter}" for letter in "abcdefghijklmnopqrstuvwxy")
+    operations = tuple(f"{value}:" for value in values)
 
     def draw(self, n: int, generator: torch.Generator) -> Problems:
         """Return n random problems, half of them with a hint. The table is one cycle, so chains never repeat a value."""
@@ -251,12 +252,12 @@ class Lookup(Task):
         return problems.given_BG[:, : self.n_values].gather(1, value_B[:, None])[:, 0]
 
     def question(self, problems: Problems) -> list[Tensor]:
-        """Return the table, as pairs of a value and the one it points to, and the start."""
+        """Return the table, such as " c: f a: k", and the start."""
         table_BV, order_BV = problems.given_BG.split(self.n_values, 1)
         pairs = []
         for place in range(self.n_values):
             key_B = order_BV[:, place]
-            pairs += [key_B + self.first_value, table_BV.gather(1, key_B[:, None])[:, 0] + self.first_value]
+            pairs += [key_B + self.token(self.operations[0]), table_BV.gather(1, key_B[:, None])[:, 0] + self.first_value]
         start = [self._word(" start", problems), self._start(problems)]
         return [self._word(" table", problems), *pairs, *start, *self._closing(problems)]
 
