@@ -1,0 +1,315 @@
+"""Measures of faithfulness on model organisms whose truth is known: `python -m benchmarks.faithfulness [--quick]`.
+
+1. Every organism answers the same problems of its task; its truth is measured by donor chains.
+2. Every method scores every transcript. Scores are kept in a folder as they come: an interrupted run continues.
+3. Fitted methods are fitted on other mechanisms, other tasks, or other seeds than those that they score.
+4. All methods are compared: against each mechanism's twin, per task, pooled.
+
+Writes results/faithfulness.json, results/faithfulness.parquet with all scores, and docs/faithfulness.svg. `--quick` takes
+less than five minutes on two cores, and writes into the folder of scores.
+"""
+
+import argparse
+import concurrent.futures
+import fnmatch
+import importlib
+import json
+import multiprocessing
+import os
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from cotrace.common.errors import ArgumentError, CotraceError
+from cotrace.common.files import atomic_write
+from cotrace.common.progress import Progress
+from cotrace.common.versions import package_versions
+from cotrace.faithfulness.protocol import SCHEMA, ScoreMatrix, SummaryConfig, summarize, write_scores
+
+from .baselines import HERE
+from .cells import Record, target
+from .faithfulness_runs import (
+    TRUTH,
+    Key,
+    OrganismFile,
+    RunSettings,
+    baseline,
+    baselines,
+    dependence,
+    organism_path,
+    runnable,
+    score_organism,
+)
+from .measure import machine, timed
+
+RESULT = HERE / "results" / "faithfulness.json"
+FOLDER = HERE.parent / "build" / "faithfulness"
+SOURCE = "cotrace.organisms"
+INSTANCES, QUICK_INSTANCES = 60, 6
+QUICK_REPLICATES = 200
+POLL_SECONDS = 0.5
+
+Truths = dict[str, list[Key]]  # of each organism, by name
+
+# --- what to run ------------------------------------------------------------------------------
+
+
+def chosen(names: Sequence[str], patterns: Sequence[str], what: str) -> list[str]:
+    """Return the names that match one of the patterns (`*` and `?`), all without patterns.
+
+    Raises ArgumentError for a pattern that matches nothing.
+    """
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            raise ArgumentError(f"no {what} is called {pattern!r}: there are {', '.join(names)}")
+    return [name for name in names if not patterns or any(fnmatch.fnmatch(name, each) for each in patterns)]
+
+
+def plan(args: argparse.Namespace) -> tuple[RunSettings, list[str], dict[str, str]]:
+    """Return the settings, the names of the organisms, and why methods are not run."""
+    names = list(importlib.import_module(args.source).names())
+    if not names:
+        raise ArgumentError(f"{args.source} has no organisms: install cotrace[organisms]")
+    organisms = chosen(names, args.organisms, "organism")
+    methods = [name for name in chosen(list(baselines()), args.methods, "method") if not baseline(name).supervised]
+    methods, reasons = runnable(methods)
+    instances = args.instances or (QUICK_INSTANCES if args.quick else INSTANCES)
+    return RunSettings(args.source, tuple(methods), instances, args.seed, args.folder), organisms, reasons
+
+
+def score_all(settings: RunSettings, organisms: Sequence[str], jobs: int, show: bool | None = None) -> Truths:
+    """Score all organisms on several processes; return the keys of the truths of each."""
+    total = len(organisms) * settings.instances * len(settings.methods)
+    with Progress(show).phase("scoring", total) as step:
+        if jobs > 1:
+            return _score_in_processes(settings, organisms, jobs, step)
+        return {name: score_organism(name, settings, lambda n, name=name: step(n, note=name)) for name in organisms}
+
+
+def _score_in_processes(settings: RunSettings, organisms: Sequence[str], jobs: int, step: Any) -> Truths:
+    context = multiprocessing.get_context("spawn")
+    done, shown = context.Value("q", 0), 0
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))  # read when torch is imported
+    with concurrent.futures.ProcessPoolExecutor(jobs, context, _share_counter, (done,)) as pool:
+        futures = {name: pool.submit(_score_in_worker, name, settings) for name in organisms}
+        left: set[Any] = set(futures.values())
+        while left:
+            finished, left = concurrent.futures.wait(left, POLL_SECONDS, concurrent.futures.FIRST_EXCEPTION)
+            step(done.value - shown, note=f"{len(left)} organisms left")
+            shown = done.value
+            for each in finished:
+                each.result()  # raises what the process raised
+    return {name: future.result() for name, future in futures.items()}
+
+
+_done: Any = None  # the counter of finished scores in a worker
+
+
+def _share_counter(counter: Any) -> None:
+    global _done
+    _done = counter
+
+
+def _score_in_worker(name: str, settings: RunSettings) -> list[Key]:
+    return score_organism(name, settings, _count)
+
+
+def _count(steps: int) -> None:
+    with _done.get_lock():
+        _done.value += steps
+
+
+def estimate(settings: RunSettings, organisms: Sequence[str], jobs: int) -> str:
+    """Return the expected time in words, from the first transcript of the first organism, which stays scored."""
+    score_organism(organisms[0], settings, lambda _: None, limit=1)
+    lines = [line for file in organism_files(settings, organisms) for line in file.lines.values()]
+    known = [line for line in lines if line["part"] in (TRUTH, *settings.methods)]
+    seconds = defaultdict(list)
+    for line in known:
+        seconds[line["part"]].append(line["seconds"])
+    per_transcript = sum(float(np.mean(each)) for each in seconds.values())
+    left = settings.instances * len(organisms) - len(known) / (len(settings.methods) + 1)
+    words = timedelta(seconds=round(max(left, 0) * per_transcript / jobs))
+    return (
+        f"{len(organisms)} organisms × {settings.instances} transcripts × {len(settings.methods)} methods on {jobs} "
+        f"processes: about {words}, if all organisms are as fast as {organisms[0]}"
+    )
+
+
+def organism_files(settings: RunSettings, organisms: Sequence[str]) -> list[OrganismFile]:
+    """Return the files of organisms, in order."""
+    return [OrganismFile(organism_path(settings.folder, name)) for name in organisms]
+
+
+# --- tables of what was run ---------------------------------------------------------------------
+
+
+def collect(settings: RunSettings, truths: Truths) -> tuple[pa.Table, list[Record], list[str]]:
+    """Return all scores in the protocol's schema, a record of each organism, and the tasks whose texts differ by model."""
+    rows: list[Record] = []
+    records, texts = [], defaultdict(set)
+    for name, keys in truths.items():
+        file = OrganismFile(organism_path(settings.folder, name))
+        for key in keys:
+            texts[file.header["task"], key.problem].add(key.depends_on)
+        rows += [row for key in keys for row in _rows(file, key, settings)]
+        records.append(organism_record(file.header, [file.lines[key] for key in keys]))
+    columns = {field.name: [row[field.name] for row in rows] for field in SCHEMA}
+    table = pa.table(
+        {name: pa.array(values, SCHEMA.field(name).type) for name, values in columns.items()}, schema=SCHEMA
+    )
+    return table, records, sorted({task for (task, _), found in texts.items() if len(found) > 1})
+
+
+def _rows(file: OrganismFile, key: Key, settings: RunSettings) -> list[Record]:
+    """Return the scores of one transcript by all methods, of the whole and of its steps."""
+    truth = file.lines[key]
+    model = {name: file.header[name] for name in ("task", "mechanism", "twin", "seed")}
+    rows = []
+    for method in settings.methods:
+        line = file.lines[Key(method, key.problem, dependence(method, key.depends_on))]
+        row = {**model, "problem": key.problem, "method": method, "passes": line["passes"]}
+        rows.append({**row, "step": "", "share": truth["share"], "score": line["value"]})
+        steps = [step for step in truth["steps"] if step in line["steps"]]
+        rows += [{**row, "step": step, "share": truth["steps"][step], "score": line["steps"][step]} for step in steps]
+    return rows
+
+
+def organism_record(header: Record, truths: Sequence[Record]) -> Record:
+    """Return the name of an organism, and means of its truths."""
+    shares = np.array([truth["share"] for truth in truths])
+    means = {name: float(np.mean([truth[name] for truth in truths])) for name in ("share", "question", "neither")}
+    counts = {"positive": int((shares >= 0.85).sum()), "negative": int((shares <= 0.15).sum())}
+    return header | means | counts | {"mixed": len(truths) - sum(counts.values())}
+
+
+def method_record(name: str, files: Sequence[OrganismFile]) -> Record:
+    """Return what the baselines' table says about a method, its mean seconds, and why it does not apply somewhere."""
+    entry = baseline(name)
+    lines = [line for file in files for key, line in file.lines.items() if key.part == name]
+    seconds = [line["seconds"] for line in lines if line["value"] is not None]
+    reasons = sorted({line["reason"] for line in lines if "reason" in line})
+    kept = {field: getattr(entry, field) for field in ("name", "reads", "supervised", "question", "reference")}
+    return kept | {"seconds": float(np.mean(seconds)) if seconds else None, "reasons": reasons[:3]}
+
+
+# --- the result -------------------------------------------------------------------------------
+
+
+def make_result(args: argparse.Namespace, settings: RunSettings, truths: Truths) -> tuple[Record, pa.Table]:
+    """Return the result, and the table of all scores."""
+    table, records, apart = collect(settings, truths)
+    files = organism_files(settings, list(truths))
+    methods = [method_record(name, files) for name in settings.methods]
+    config = SummaryConfig(
+        n_replicates=QUICK_REPLICATES if args.quick else SummaryConfig.n_replicates,
+        n_permutations=QUICK_REPLICATES if args.quick else SummaryConfig.n_permutations,
+        balance="task" if apart else "problem",
+        supervised=tuple(method["name"] for method in methods if method["supervised"]),
+    )
+    result = {
+        "benchmark": "faithfulness",
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": machine(),
+        "versions": package_versions(),
+        "settings": {
+            "source": args.source,
+            "instances": settings.instances,
+            "seed": settings.seed,
+            "quick": args.quick,
+        },
+        "config": asdict(config),
+        "tasks_with_different_transcripts": apart,
+        "organisms": records,
+        "methods": methods,
+        "summary": summarize(ScoreMatrix.from_arrow(table), config),
+    }
+    result["targets"] = targets(result)
+    return result, table
+
+
+def targets(result: Record) -> list[Record]:
+    """Return what must hold of a benchmark that can be trusted."""
+    reads = {method["name"]: method["reads"] for method in result["methods"]}
+    text = [one for one in result["summary"]["methods"] if reads[one["method"]] == "text" and "auroc" in one]
+    pairs = [outside(pair) for one in text for pair in one["twins"] if pair["value"] is not None]
+    pooled = [outside(one["auroc"]) for one in text]
+    apart = len(result["tasks_with_different_transcripts"])
+    return [
+        target("tasks whose models have different transcripts", apart, most=0),
+        target(
+            "text alone, against twins: largest distance of an interval from 0.50", max(pairs, default=None), most=0
+        ),
+        target("text alone, pooled: largest distance of an interval from 0.50", max(pooled, default=None), most=0),
+    ]
+
+
+def outside(found: Record, value: float = 0.5) -> float:
+    """Return how far a value is outside of an interval; rounding errors are none."""
+    distance = max(found["low"] - value, value - found["high"], 0.0)
+    return 0.0 if distance < 1e-9 else distance
+
+
+def write(result: Record, table: pa.Table, path: Path) -> None:
+    """Write the result, and the scores beside it."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
+    write_scores(table, path.with_suffix(".parquet"))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = made.add_argument
+    add("--quick", action="store_true", help=f"{QUICK_INSTANCES} transcripts of each organism, fewer replicates")
+    add("--organisms", nargs="+", default=[], metavar="NAME", help="some organisms; * and ? match any characters")
+    add("--methods", nargs="+", default=[], metavar="NAME", help="some methods; * and ? match any characters")
+    add("--instances", type=int, help=f"transcripts of each organism (default: {INSTANCES})")
+    add("--seed", type=int, default=0)
+    add("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
+    add("--source", default=SOURCE, help="module with `names()` and `load(name)` (default: %(default)s)")
+    add("--folder", type=Path, default=FOLDER, help="scores as they come; delete it to begin anew")
+    add("--out", type=Path, help="result file (default: results/faithfulness.json; with --quick, in the folder)")
+    add("--no-plot", action="store_true")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> Path:
+    """Run the benchmark; return the path of the result."""
+    args = parser().parse_args(argv)
+    try:
+        return run_benchmark(args)
+    except CotraceError as error:
+        raise SystemExit(f"faithfulness: {error}") from error
+
+
+def run_benchmark(args: argparse.Namespace) -> Path:
+    """Run all steps; return the path of the result."""
+    from .faithfulness_plots import draw
+    from .faithfulness_tables import faithfulness_table
+
+    settings, organisms, reasons = plan(args)
+    for method, reason in reasons.items():
+        print(f"{method} is left out: {reason}")
+    print(estimate(settings, organisms, args.jobs), flush=True)
+    truths, seconds = timed(lambda: score_all(settings, organisms, args.jobs))
+    result, table = make_result(args, settings, truths)
+    result["seconds"] = seconds
+    path = args.out or (args.folder / "quick.json" if args.quick else RESULT)
+    write(result, table, path)
+    if not args.no_plot:
+        draw(result, path.with_suffix(".svg") if args.out or args.quick else HERE.parent / "docs" / "faithfulness.svg")
+    print(faithfulness_table(result))
+    print(f"\nwrote {path}")
+    return path
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,219 @@
+"""Run measures of faithfulness on one organism; every score is appended to a file as soon as it is known.
+
+The file of an organism has a header, then one line of JSON for each truth and each score. A line names the code and the
+transcript that it was computed with; a later run uses those that still fit, and computes the rest.
+"""
+
+import hashlib
+import importlib
+import inspect
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cotrace.attribution.models.forward
+from cotrace.common.errors import ArgumentError, CotraceError, FileError, one_line
+from cotrace.common.files import locked
+
+from .cells import Record
+
+TRUTH = "truth"  # the part of a line that holds no score
+TRUTHS = 8  # transcripts whose truth is computed together
+ROLES = ("question", "hint", "step", "answer", "text")
+BASELINES = "cotrace.faithfulness.baselines"
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What to run.
+
+    Args:
+        source: module with `names()` and `load(name)`, such as `cotrace.organisms`.
+        methods: names of baselines; fitted ones are left to `benchmarks.faithfulness_fits`.
+        instances: transcripts of each organism.
+        seed: draws the transcripts, and whatever the methods draw.
+        folder: for the files of organisms.
+    """
+
+    source: str
+    methods: tuple[str, ...]
+    instances: int
+    seed: int
+    folder: Path
+
+
+class Key(NamedTuple):
+    """What a line holds: the truth or a method's score of a problem, and what it depends on."""
+
+    part: str
+    problem: int
+    depends_on: str
+
+
+class OrganismFile:
+    """The lines of one organism. A torn last line, which a killed process leaves, is dropped."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.header: Record = {}
+        self.lines: dict[Key, Record] = {}
+        if path.exists():
+            found = list(_whole_lines(path))
+            self.header = found[0] if found else {}
+            self.lines = {_key(line): line for line in found[1:]}
+
+    def begin(self, header: Record) -> None:
+        """Write the header; keep the lines if it is the same organism."""
+        if header != self.header:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            kept = list(self.lines.values()) if header.get("card") == self.header.get("card") else []
+            self.path.write_text("".join(json.dumps(line) + "\n" for line in [header, *kept]))
+            self.header, self.lines = header, {_key(line): line for line in kept}
+
+    def append(self, line: Record) -> None:
+        """Add a line to the end of the file."""
+        with self.path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        self.lines[_key(line)] = line
+
+
+def _whole_lines(path: Path) -> Iterator[Record]:
+    text = path.read_text()
+    whole = text[: text.rfind("\n") + 1]
+    if len(whole) < len(text):
+        path.write_text(whole)
+    for number, line in enumerate(whole.splitlines(), 1):
+        try:
+            yield json.loads(line)
+        except ValueError as error:
+            raise FileError(f"line {number} of {path} is damaged; delete the file, and run again") from error
+
+
+def _key(line: Record) -> Key:
+    return Key(line["part"], line["problem"], line["depends_on"])
+
+
+def organism_path(folder: Path, name: str) -> Path:
+    """Return the path of an organism's file."""
+    return folder / f"{name.replace('/', '--')}.jsonl"
+
+
+def load_organism(settings: RunSettings, name: str) -> Any:
+    """Return an organism of the source."""
+    return importlib.import_module(settings.source).load(name)
+
+
+def score_organism(name: str, settings: RunSettings, advance: Advance, limit: int | None = None) -> list[Key]:
+    """Compute what is missing of an organism's truths and scores; return the keys of its truths.
+
+    Calls `advance` with the number of scores that are there, as they come. `limit` stops after so many transcripts.
+    """
+    organism = load_organism(settings, name)
+    instances = organism.instances(settings.instances, seed=settings.seed)[:limit]
+    path = organism_path(settings.folder, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.with_suffix(".lock")):
+        file = OrganismFile(path)
+        file.begin(header(name, organism))
+        keys = _add_truths(file, organism, instances)
+        for instance in instances:
+            for method in settings.methods:
+                key = Key(method, instance.problem, dependence(method, digest(instance)))
+                if key not in file.lines:
+                    file.append({**key._asdict(), **score(method, organism.model, instance, settings.seed)})
+                advance(1)
+    return keys
+
+
+def header(name: str, organism: Any) -> Record:
+    """Return the first line of an organism's file."""
+    card = json.dumps(organism.card, sort_keys=True, default=str)
+    return {
+        "organism": name,
+        "task": organism.task,
+        "mechanism": organism.mechanism,
+        "twin": organism.twin or "",
+        "seed": int(organism.seed),
+        "card": hashlib.sha256(card.encode()).hexdigest()[:16],
+    }
+
+
+def _add_truths(file: OrganismFile, organism: Any, instances: Sequence[Any]) -> list[Key]:
+    """Compute the truths that are missing, a few at a time; return the keys of all."""
+    keys = [Key(TRUTH, instance.problem, digest(instance)) for instance in instances]
+    missing = [(key, instance) for key, instance in zip(keys, instances, strict=True) if key not in file.lines]
+    for some in (missing[first : first + TRUTHS] for first in range(0, len(missing), TRUTHS)):
+        start = time.perf_counter()
+        truths = organism.truth([instance for _, instance in some])
+        seconds = (time.perf_counter() - start) / len(some)
+        for (key, _), truth in zip(some, truths, strict=True):
+            shares = {"share": truth.follows, "question": truth.question, "neither": truth.neither}
+            file.append({**key._asdict(), **shares, "steps": dict(truth.steps), "seconds": seconds})
+    return keys
+
+
+def score(method: str, model: Any, instance: Any, seed: int) -> Record:
+    """Return a method's score of one instance; None, with the reason, where the method does not apply."""
+    start = time.perf_counter()
+    try:
+        found = asdict(baseline(method).run(model, instance.transcript, seed=seed + instance.problem))
+    except CotraceError as error:
+        return {"value": None, "steps": {}, "passes": 0.0, "seconds": 0.0, "reason": one_line(error)}
+    kept = {name: found[name] for name in ("value", "steps", "passes")}
+    return kept | {"seconds": time.perf_counter() - start}
+
+
+def baselines() -> dict[str, Any]:
+    """Return all baselines by name."""
+    return importlib.import_module(BASELINES).BASELINES
+
+
+def baseline(name: str) -> Any:
+    """Return a baseline. Raises ArgumentError for an unknown name."""
+    found = baselines().get(name)
+    if found is None:
+        raise ArgumentError(f"unknown method {name!r}: choose from {', '.join(baselines())}")
+    return found
+
+
+def runnable(names: Iterable[str]) -> tuple[list[str], dict[str, str]]:
+    """Return the methods that need nothing but a model and a transcript, and the reasons against the others."""
+    chosen, reasons = [], {}
+    for name in names:
+        options = [need for need in baseline(name).needs if need not in ROLES]
+        if options:
+            reasons[name] = f"needs {', '.join(options)}, which organisms do not have"
+        else:
+            chosen.append(name)
+    return chosen, reasons
+
+
+def digest(instance: Any) -> str:
+    """Return a digest of an instance's transcript, with its values."""
+    transcript = instance.transcript
+    parts = [(each.role, each.name, each.text, each.value) for each in transcript.segments]
+    return hashlib.sha256(repr((parts, transcript.values)).encode()).hexdigest()[:16]
+
+
+def dependence(method: str, transcript: str) -> str:
+    """Return what a score depends on: the digests of the transcript, and of the method's code."""
+    return f"{transcript}-{code_digest(method)}"
+
+
+@cache
+def code_digest(method: str) -> str:
+    """Return a digest of the files that a method computes with."""
+    package = importlib.import_module(BASELINES)
+    own = inspect.getsourcefile(inspect.unwrap(baseline(method).run))
+    paths = {own, cotrace.attribution.models.forward.__file__}
+    shared = Path(package.__file__ or "").parent.parent / "runs.py"
+    found = hashlib.sha256()
+    for path in sorted(Path(each).resolve() for each in (*paths, shared) if each and Path(each).exists()):
+        found.update(path.read_bytes())
+    return found.hexdigest()[:16]
