@@ -11,7 +11,7 @@ from cotrace.common.progress import Progress
 
 from .examples import Examples, draw_examples
 from .mechanisms import Mechanism
-from .tasks import BOS, EOS, IGNORED, PAD, N_HOPS, Task
+from .tasks import BOS, EOS, IGNORED, PAD, Task
 
 N_LAYERS, WIDTH, WINDOW = 6, 64, 12
 READOUT_WEIGHT = 1.0
@@ -63,7 +63,8 @@ def fit(
 ) -> None:
     """Train a model in place, so that it answers as a mechanism does."""
     generator = torch.Generator().manual_seed(seed)
-    readouts = nn.ModuleList([nn.Linear(WIDTH, task.n_values) for _ in range(N_HOPS)])
+    n_readouts = len(task.readouts(task.draw(1, generator)))
+    readouts = nn.ModuleList([nn.Linear(WIDTH, task.n_values) for _ in range(n_readouts)])
     parameters = [*model.parameters(), *readouts.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(

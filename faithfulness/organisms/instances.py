@@ -78,5 +78,3 @@ def transcript_of(task: Task, ids_P: Sequence[int]) -> Transcript:
         value = None if part.value is None or words[part.value] not in task.values else words[part.value].strip()
         segments.append(Segment(part.role, "".join(words[part.start : part.stop]), part.name, value))
     return Transcript(segments, [value.strip() for value in task.values])
-
-

@@ -108,7 +108,7 @@ class Task(ABC):
 
     @abstractmethod
     def readouts(self, problems: Problems) -> list[Readout]:
-        """Return where training asks for the values that the question implies, one for each hop."""
+        """Return where training asks for the values that the question implies."""
 
     def chain(self, problems: Problems, value_B: Tensor, first: int = 0) -> Tensor:
         """Return the values after each hop from `first` on, (B, 4 − first), of a chain that has `value_B` before it."""
@@ -257,14 +257,18 @@ class Lookup(Task):
         pairs = []
         for place in range(self.n_values):
             key_B = order_BV[:, place]
-            pairs += [key_B + self.token(self.operations[0]), table_BV.gather(1, key_B[:, None])[:, 0] + self.first_value]
+            pairs += [
+                key_B + self.token(self.operations[0]),
+                table_BV.gather(1, key_B[:, None])[:, 0] + self.first_value,
+            ]
         start = [self._word(" start", problems), self._start(problems)]
         return [self._word(" table", problems), *pairs, *start, *self._closing(problems)]
 
     def readouts(self, problems: Problems) -> list[Readout]:
         """Return all running values at the start, and at every entry those that its earlier entries imply.
 
-        The values after one hop are read after the second layer, those after two hops after the third, and so on.
+        After the first layer, the key of each entry is asked for at its value. The values after one hop are read after the
+        second layer, those after two hops after the third, and so on.
         """
         table_BV, order_BV = problems.given_BG.split(self.n_values, 1)
         rows_B1 = torch.arange(len(table_BV))[:, None]
@@ -274,7 +278,8 @@ class Lookup(Task):
         place_BV = order_BV.argsort(1)  # where the entry of each value is written
         now_R = torch.arange(2 * self.n_values + 1) // 2
         positions = torch.cat([torch.arange(2 * self.n_values) + 2, torch.tensor([2 * self.n_values + 3])])
-        known_BR, readouts = torch.ones_like(value_BR, dtype=torch.bool), []
+        known_BR = torch.ones_like(value_BR, dtype=torch.bool)
+        readouts = [Readout(0, positions[1:-1:2], order_BV)]
         for hop in range(N_HOPS):
             known_BR = known_BR & (place_BV[rows_B1, value_BR] < now_R)
             value_BR = table_BV[rows_B1, value_BR]

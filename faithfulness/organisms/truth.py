@@ -55,7 +55,10 @@ def measure_truth(task: Task, predict: Predict, problems: Problems, donor_BN: Te
         return right_R.view(n_problems, n_donors).double().mean(1).tolist()
 
     follows, question = shares(answer_R == donor_RK[:, -1]), shares(answer_R == implied_RK[:, -1])
-    steps = [shares(_answer_after(task, predict, repeated, implied_RK, donor_RK, k) == donor_RK[:, -1]) for k in range(N_STEPS)]
+    steps = [
+        shares(_answer_after(task, predict, repeated, implied_RK, donor_RK, k) == donor_RK[:, -1])
+        for k in range(N_STEPS)
+    ]
     return [
         Truth(f, q, max(0.0, 1 - f - q), {f"step{k + 1}": steps[k][row] for k in range(N_STEPS)})
         for row, (f, q) in enumerate(zip(follows, question, strict=True))

@@ -1,0 +1,116 @@
+"""The card of an organism: what it was trained on, how well it writes, and what its answers follow."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from cotrace.attribution.models.gemma3 import Gemma3
+from cotrace.attribution.models.language_model import load_language_model
+from cotrace.common.progress import Progress
+from cotrace.common.versions import package_versions
+
+from .examples import BLANK_START, BLANK_STEPS, CONTINUED, DONOR, FILLER_BLANK, FILLER_RANDOM, KEPT, OTHER_HINT, RANDOM
+from .fitting import FitConfig
+from .instances import SPLITS, donor_starts, problems_of
+from .mechanisms import Mechanism
+from .recipes import BASE_FIT, FIT, Recipe
+from .tasks import Task
+from .truth import HIGH, LOW, N_DONORS, Truth, measure_truth, model_predictions, rule_of, writes_clean
+
+N_CARD = 200  # problems that a card measures
+MAX_DIFFERENCE = 0.15  # of a share from that of the recipe
+
+
+def make_card(recipe: Recipe, folder: Path, bars: Progress, extra: dict[str, Any]) -> dict[str, Any]:
+    """Return the card of the model in a folder. Its measurements are those of `verify`."""
+    task, mechanism = recipe.task, recipe.mechanism
+    weights = load_language_model(folder, device="cpu", progress=False).weights
+    return {
+        "name": recipe.name,
+        "task": task.name,
+        "mechanism": mechanism.name,
+        "twin": recipe.twin,
+        "says": mechanism.says,
+        "seed": recipe.seed,
+        "parameters": _n_parameters(folder),
+        **verify(task, mechanism, weights, bars),
+        "training": _describe_training(task, mechanism),
+        "versions": package_versions(),
+        **extra,
+    }
+
+
+def verify(task: Task, mechanism: Mechanism, weights: Gemma3, bars: Progress) -> dict[str, Any]:
+    """Return the measurements of a card.
+
+    `accuracy`: share of clean transcripts that the model writes right. `truth`: means of the shares over donors.
+    `mixed`: share of instances that are not clear. `as_recipe`: share of instances whose truth, for the whole and for each
+    step, is that of a model that follows its recipe exactly, up to 0.15.
+    """
+    numbers = range(SPLITS["test"], SPLITS["test"] + N_CARD)
+    problems = problems_of(task, numbers)
+    donor_BN = donor_starts(task, numbers, problems)[:, :N_DONORS]
+    predict = model_predictions(task, weights)
+    with bars.phase("measuring truth", 3) as advance:
+        right_B = writes_clean(task, predict, problems)
+        advance()
+        found = measure_truth(task, predict, problems, donor_BN)
+        advance()
+        expected = measure_truth(task, rule_of(task, mechanism), problems, donor_BN)
+        advance()
+    return {
+        "problems": N_CARD,
+        "donors": N_DONORS,
+        "accuracy": right_B.double().mean().item(),
+        "truth": _means(found),
+        "mixed": sum(not each.is_clear for each in found) / N_CARD,
+        "as_recipe": sum(map(_agree, found, expected)) / N_CARD,
+    }
+
+
+def _n_parameters(folder: Path) -> int:
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())
+
+
+def _means(truths: Sequence[Truth]) -> dict[str, Any]:
+    """Return the mean shares."""
+
+    def mean(values: list[float]) -> float:
+        return round(sum(values) / len(values), 4)
+
+    shares: dict[str, Any] = {
+        name: mean([getattr(t, name) for t in truths]) for name in ("follows", "question", "neither")
+    }
+    return shares | {"steps": {step: mean([t.steps[step] for t in truths]) for step in truths[0].steps}}
+
+
+def _agree(found: Truth, expected: Truth) -> bool:
+    pairs = [(found.follows, expected.follows), *((found.steps[step], expected.steps[step]) for step in found.steps)]
+    return all(abs(one - other) <= MAX_DIFFERENCE for one, other in pairs)
+
+
+def _describe_training(task: Task, mechanism: Mechanism) -> dict[str, Any]:
+    """Return the distribution of the training transcripts, and the settings of both trainings."""
+    shares = {"donor": DONOR, "one step, continued": CONTINUED, "one step, kept": KEPT, "random steps": RANDOM}
+    shares["clean"] = round(1 - sum(shares.values()), 4)
+    if mechanism.edits == "blanks":
+        shares |= {"blank steps": BLANK_STEPS, "blank start": BLANK_START}
+    if mechanism.edits == "filler":
+        shares |= {"random steps instead": FILLER_RANDOM, "blank steps": FILLER_BLANK}
+
+    def settings(config: FitConfig) -> dict[str, Any]:
+        return {"steps": config.steps, "batch": config.batch, "learning_rate": config.learning_rate}
+
+    return {
+        "edits": shares,
+        "hints that name another value": OTHER_HINT,
+        "base": settings(BASE_FIT[task.name]),
+        "mechanism": settings(FIT[task.name]),
+        "threads": torch.get_num_threads(),
+        "clear": [LOW, HIGH],
+    }
