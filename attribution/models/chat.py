@@ -18,8 +18,8 @@ PRIVATE_USE = range(0xE000, 0xF900)  # characters without a meaning, so that no 
 Chat = list[dict[str, Any]]
 
 
-def render_chat(tokenizer: Any, chat: Chat) -> str:
-    """Return the text of a chat in a tokenizer's template.
+def chat_parts(tokenizer: Any, chat: Chat) -> list[str]:
+    """Return the text of a chat in a tokenizer's template, in parts: template, text of a message, template, and so on.
 
     A last message of the assistant is left open, at the end of its content; after any other one the assistant's turn
     is opened.
@@ -46,7 +46,8 @@ def render_chat(tokenizer: Any, chat: Chat) -> str:
             f"the model's chat template changes the message {changed!r}, so another text would be traced; remove white space "
             "at its ends and parts that the template drops, or pass the whole prompt as text"
         )
-    return without_marks(rendered[: rendered.rindex(closing)]) if is_open else rendered
+    parts = re.split(f"[{opening}{closing}]", marked)
+    return parts[:-1] if is_open else parts
 
 
 def _apply_template(tokenizer: Any, messages: Chat, add_generation_prompt: bool) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 from cotrace.common.checks import as_index, check_unicode
 from cotrace.common.errors import DependencyError, PromptError
 
-from .chat import REPLACE_SURROGATES, Chat, render_chat
+from .chat import REPLACE_SURROGATES, Chat, chat_parts
 
 # All sizes of Gemma 3 share one tokenizer. Some versions of transformers convert it wrongly: it splits
 # words elsewhere, and every graph would be of another prompt.
@@ -105,13 +105,20 @@ class PromptTokenizer:
         starts_with_bos = bool(ids) and ids[0] == self.bos_id
         return ids if starts_with_bos or self.bos_id is None else [self.bos_id, *ids]
 
-    def _encode_chat(self, chat: Chat) -> list[int]:
+    def chat_parts(self, chat: Chat) -> list[str]:
+        """Return the text of a chat in the model's template, in parts: template, message, template, message, and so on.
+
+        Raises PromptError for a chat that does not fit the template, and if there is none.
+        """
         tokenizer = self._require_tokenizer("a chat prompt")
         if not getattr(tokenizer, "chat_template", None):
             raise PromptError(
                 "the model's tokenizer has no chat template: use an instruction-tuned model, or a text prompt"
             )
-        return self._tokenize(render_chat(tokenizer, chat), "a chat prompt")
+        return chat_parts(tokenizer, chat)
+
+    def _encode_chat(self, chat: Chat) -> list[int]:
+        return self._tokenize("".join(self.chat_parts(chat)), "a chat prompt")
 
     def token_id(self, token: Any) -> int:
         """Return the id of a token that is given by id or by exact text. Raises PromptError if the text is not one token."""

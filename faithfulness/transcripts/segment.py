@@ -55,12 +55,12 @@ class Segment:
         """The (start, stop) of the value in `text`, in characters or ids, without white space around it; None without one."""
         return None if self.value is None else self._find_value()
 
-    def with_text(self, text: Any) -> "Segment":
-        """Return the segment with another text, which states the same value if it contains it, else none."""
-        bare = replace(self, text=text, value=None)
-        if self.value is None or type(bare.text) is not type(self.text) or not _occurrences(bare.text, self.value):
+    def with_text(self, text: Any, value: Any = None) -> "Segment":
+        """Return the segment with another text, and a value in it; without one, its own value if the text contains it."""
+        bare = replace(self, text=text, value=value)
+        if value is not None or self.value is None or type(bare.text) is not type(self.text):
             return bare
-        return replace(bare, value=self.value)
+        return replace(bare, value=self.value) if _occurrences(bare.text, self.value) else bare
 
     def with_value(self, value: Any) -> "Segment":
         """Return the segment stating another value in the same place.

@@ -3,11 +3,17 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
 from cotrace.common.errors import ArgumentError
 
-from .segment import Content, Segment, as_content, as_segment
+from .chat import ChatTurn, chat_pieces, check_turns, parse_messages, segments_of_messages
+from .json_form import TranscriptParts, decode, encode, read_file, write_file
+from .marked import parse_marked, to_marked
+from .segment import ROLES, Content, Segment, as_content, as_segment
+from .splitting import Parser, Splitter, split_steps
 from .tokenized import Piece, TokenizedTranscript, tokenize_pieces
 
 if TYPE_CHECKING:
@@ -25,14 +31,21 @@ class Transcript:
             `(role, text, name, value)`.
         values: alternatives of the stated values, as texts or token ids: foils and counterfactuals. White space around
             them does not count.
+        turns: for a chat, its messages: the role of each and the names of its segments, `[("user", ["question"]), …]`.
+            The text is then put into the chat template of the model that tokenizes it. None for a plain prompt.
 
     Raises:
-        ArgumentError: no segment, an invalid one, or a name that is used twice.
+        ArgumentError: no segment, an invalid one, a name that is used twice, or turns that do not fit the segments.
     """
 
-    __slots__ = ("_by_name", "_segments", "_values")
+    __slots__ = ("_by_name", "_segments", "_turns", "_values")
 
-    def __init__(self, segments: Iterable[Segment | tuple[Any, ...]], values: Iterable[str | Sequence[int]] = ()):
+    def __init__(
+        self,
+        segments: Iterable[Segment | tuple[Any, ...]],
+        values: Iterable[str | Sequence[int]] = (),
+        turns: Iterable[tuple[str, Iterable[str]]] | None = None,
+    ):
         if isinstance(segments, str) or not isinstance(segments, Iterable):
             raise ArgumentError(f"segments={segments!r}: expected a list of (role, text or token ids)")
         self._segments = _named([as_segment(each) for each in segments])
@@ -40,6 +53,82 @@ class Transcript:
         if isinstance(values, str):
             raise ArgumentError(f"values={values!r} is one text: expected a list of the alternatives")
         self._values = tuple(as_content(value, "an alternative in values=") for value in values)
+        self._turns = None if turns is None else check_turns(turns, self._segments)
+
+    @classmethod
+    def from_chat(
+        cls,
+        messages: Iterable[Any],
+        *,
+        splitter: Splitter = split_steps,
+        reasoning: int | None = None,
+        template: bool = True,
+        values: Iterable[str | Sequence[int]] = (),
+    ) -> "Transcript":
+        """Return the transcript of a chat.
+
+        The last message of the user is the question. In messages of the assistant after it, the text between <think> and
+        </think> is split into steps, and what follows is the answer; the tags are of role "text", as all other messages are.
+
+        Args:
+            messages: `{"role": …, "content": …}` in order; the content is a text.
+            splitter: function that splits reasoning into steps. It returns texts that add up to its argument.
+            reasoning: number of a message that is reasoning as a whole, without tags. Its last piece is the answer,
+                unless the assistant speaks again after it.
+            template: whether the model's chat template is used. Without it, messages are joined by line breaks.
+            values: as of `Transcript`.
+
+        Raises:
+            ArgumentError: messages of another form, or a splitter whose pieces do not add up to the text.
+        """
+        parsed = parse_messages(messages)
+        parts = segments_of_messages(parsed, splitter, reasoning)
+        if not template:
+            between = [Segment("text", "\n")]
+            return cls([each for part in parts for each in (*part, *between)][:-1], values)
+        segments = _named([each for part in parts for each in part])
+        names = iter([segment.name for segment in segments])
+        turns = [(role, [next(names) for _ in part]) for (role, _), part in zip(parsed, parts, strict=True)]
+        return cls(segments, values, turns)
+
+    @classmethod
+    def from_marked(cls, text: str, values: Iterable[str | Sequence[int]] = ()) -> "Transcript":
+        """Return the transcript of a marked-up text, `<question>2 + 3?</question><step>It is <value>5</value>.</step>`.
+
+        Tags are roles, perhaps with `name="…"`, and `<value>`. All other text is kept, white space included; outside of tags
+        its role is "text". A backslash in front of a tag makes it text.
+
+        Raises ArgumentError for tags that do not fit one another, and for a value that occurs again behind its mark.
+        """
+        return cls(parse_marked(text), values)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Transcript":
+        """Return the transcript that `to_json` wrote, or that of a JSON list of segments. Raises ArgumentError for other texts."""
+        return cls(*decode(text))
+
+    @classmethod
+    def open(cls, path: str | PathLike[str]) -> "Transcript":
+        """Return the transcript in a file. Raises FileError for one that is missing, damaged, or no transcript."""
+        return read_file(Path(path), lambda parts: cls(*parts))
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the transcript to a file as JSON, atomically. Raises FileError or ResourceError if it cannot be written."""
+        write_file(self._parts(), Path(path))
+
+    def to_json(self) -> str:
+        """Return the transcript as JSON."""
+        return encode(self._parts())
+
+    def to_marked(self) -> str:
+        """Return the transcript as marked-up text, which `from_marked` reads. `values` are not part of it.
+
+        Raises ArgumentError for segments of token ids, and for chats.
+        """
+        if self._turns is not None:
+            raise ArgumentError("turns of a chat cannot be marked up: save the transcript as JSON")
+        nameless = [replace(segment, name="") for segment in self._segments]
+        return to_marked(self._segments, [segment.name for segment in _named(nameless)])
 
     @property
     def segments(self) -> tuple[Segment, ...]:
@@ -52,13 +141,18 @@ class Transcript:
         return self._values
 
     @property
+    def turns(self) -> tuple[ChatTurn, ...] | None:
+        """The messages of a chat, as role and names of segments; None for a plain prompt."""
+        return self._turns
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The names of the segments, in order."""
         return tuple(self._by_name)
 
     @property
     def text(self) -> str:
-        """The concatenation of all segments. Raises ArgumentError if one is given as token ids."""
+        """The concatenation of all segments, without a chat template. Raises ArgumentError if one is given as token ids."""
         for segment in self._segments:
             if not isinstance(segment.text, str):
                 raise ArgumentError(f"{segment.title} is given as token ids: decode them with the model's tokenizer")
@@ -108,13 +202,34 @@ class Transcript:
         """
         return self._with(self[name].with_value(value))
 
-    def with_text(self, name: str, text: str | Sequence[int]) -> "Transcript":
+    def with_text(self, name: str, text: str | Sequence[int], value: str | Sequence[int] | None = None) -> "Transcript":
         """Return the transcript with another text, or other token ids, of a segment.
 
-        The segment still states its value if the new text contains it; otherwise it states none. Raises ArgumentError for an
-        unknown name, and for an empty text.
+        `value` is what the segment then states. Without one it still states its value if the new text contains it, and
+        none otherwise. Raises ArgumentError for an unknown name, an empty text, and a value that the text does not contain.
         """
-        return self._with(self[name].with_text(text))
+        return self._with(self[name].with_text(text, value))
+
+    def find_values(self, parser: Parser, roles: Iterable[str] = ("hint", "step", "answer")) -> "Transcript":
+        """Return the transcript with the values that a parser finds in segments which state none yet.
+
+        Args:
+            parser: function from a segment's text to its value, exactly as it stands there, or None. `last_number` in
+                `cotrace.faithfulness.transcripts` is one.
+            roles: roles of the segments to parse. Segments of token ids are left as they are.
+
+        Raises:
+            ArgumentError: the parser returns a value that the text does not contain, or an unknown role.
+        """
+        chosen = set(roles)
+        if unknown := chosen - set(ROLES):
+            raise ArgumentError(f"invalid role {min(unknown)!r}: expected {', '.join(ROLES)}")
+        return self._of(
+            replace(segment, value=parser(segment.text))
+            if segment.role in chosen and segment.value is None and isinstance(segment.text, str)
+            else segment
+            for segment in self._segments
+        )
 
     def without(self, *names: str) -> "Transcript":
         """Return the transcript without some segments; the others keep their names. Raises ArgumentError for an unknown name."""
@@ -140,16 +255,27 @@ class Transcript:
                 other than "text" has no token, or a value shares a token with other text.
         """
         tokenizer: Any = getattr(model, "tokenizer", None) or model
-        return tokenize_pieces([Piece.of(segment) for segment in self._segments], self._values, tokenizer)
+        if self._turns is None:
+            pieces = [Piece.of(segment) for segment in self._segments]
+        else:
+            pieces = chat_pieces(self._turns, self._by_name, tokenizer)
+        return tokenize_pieces(pieces, self._values, tokenizer)
 
     def _with(self, changed: Segment) -> "Transcript":
         return self._of(changed if segment.name == changed.name else segment for segment in self._segments)
 
     def _of(self, segments: Iterable[Segment]) -> "Transcript":
-        return Transcript(segments, self._values)
+        """Return a transcript of some of these segments, which may be changed."""
+        kept = list(segments)
+        names = {segment.name for segment in kept}
+        turns = None
+        if self._turns is not None:
+            left = [(turn.role, [name for name in turn.segments if name in names]) for turn in self._turns]
+            turns = [(role, each) for role, each in left if each]
+        return Transcript(kept, self._values, turns)
 
-    def _parts(self) -> tuple[Any, ...]:
-        return self._segments, self._values
+    def _parts(self) -> TranscriptParts:
+        return TranscriptParts(self._segments, self._values, self._turns)
 
 
 def _named(segments: Sequence[Segment]) -> tuple[Segment, ...]:
