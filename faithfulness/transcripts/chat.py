@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from cotrace.attribution.models.tokenizer import PromptTokenizer
 
 ASSISTANT_ROLES = ("assistant", "model")
-OPENING = re.compile(r"\s*<think>\s*")
-CLOSING = re.compile(r"\s*</think>\s*")
+OPENING = re.compile(r"\s*<think>(?:\s*\n)?")  # with line breaks; a space belongs to the word behind it
+CLOSING = re.compile(r"\s*</think>(?:\s*\n)?")
 
 
 class ChatTurn(NamedTuple):

@@ -10,7 +10,7 @@ Parser = Callable[[str], str | None]
 
 LINE = re.compile(r"[^\n]*\n+|[^\n]+")
 SENTENCE_END = re.compile(r"(?<=[.!?…])(?=\s)|(?<=[。！？])")
-ENUMERATION = re.compile(r"\s*\(?\w{1,3}[.)]")  # "1." at the start of a sentence
+ENUMERATION = re.compile(r"\s*\(?(\d{1,3}|[A-Za-z])[.)]")  # "1." at the start of a sentence
 NUMBER = re.compile(r"[-+−]?\d[\d,]*(?:\.\d+)?")
 
 
@@ -18,7 +18,7 @@ def split_steps(text: str) -> list[str]:
     """Split a text into its lines, or into its sentences if it has one line; the pieces add up to the text.
 
     A line keeps the line breaks behind it, a sentence the space in front of it. Lines of white space belong to the line
-    before. A sentence ends at . ! ? or … before white space, and at 。！？; a number such as "1." in front of it ends none.
+    before. A sentence ends at . ! ? or … before white space, and at 。！？; "1." or "a." in front of it ends none.
     """
     lines = _join_blank(LINE.findall(text))
     return lines if len(lines) > 1 else split_sentences(text)
