@@ -123,6 +123,8 @@ def open(path: str | os.PathLike[str], *, verify: bool = True) -> Graph:
 
 def __getattr__(name: str) -> Any:
     """Import a name that needs torch."""
+    if name == "organisms":  # a module, which imports torch
+        return import_module("cotrace.organisms")
     module = LAZY_IMPORTS.get(name)
     if module is None:
         raise AttributeError(f"module 'cotrace' has no attribute {name!r}")

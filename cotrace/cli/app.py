@@ -15,6 +15,7 @@ from .doctor import doctor
 from .effects import effects
 from .evaluate import evaluate
 from .heads import heads
+from .organisms import app as organisms
 from .prune import prune
 from .render import render
 from .show import show
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 for command in COMMANDS:
     app.command(cls=Command)(with_output_options(command))
+app.add_typer(organisms, name="organisms")
 
 
 def _print_version(requested: bool) -> None:

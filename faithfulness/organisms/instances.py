@@ -11,7 +11,7 @@ from cotrace.faithfulness.transcripts import Segment, Transcript
 from .tasks import Problems, Task
 from .truth import N_DONORS
 
-SPLITS = {"test": 1_000_000, "train": 2_000_000}  # first problem of each; the training of the models draws others
+SPLITS = {"test": 1_000_000, "train": 2_000_000}  # the first problem of each
 FIRST_SEED = 5_000_000_000
 
 
@@ -20,14 +20,15 @@ class Instance:
     """A problem and its clean transcript, which is the same for all models of a task.
 
     Attributes:
-        number: number of the problem.
+        problem: number of the problem.
+        problems: the problem, as a batch of one.
         transcript: question, hint, three steps and answer; all values are right.
         donors: transcripts of the same question whose steps start elsewhere and whose answer follows from them. None of
             them is used to measure truth.
     """
 
     task: Task
-    number: int
+    problem: int
     problems: Problems
     transcript: Transcript
     donors: tuple[Transcript, ...]

@@ -40,7 +40,7 @@ class Recipe:
 
 
 BASE_FIT = {
-    "arithmetic": FitConfig(1500, 64, 3e-3),
+    "arithmetic": FitConfig(2000, 64, 3e-3),
     "lookup": FitConfig(3000, 32, 3e-3),
     "walk": FitConfig(1500, 64, 3e-3),
 }

@@ -1,0 +1,139 @@
+"""Model organisms: small models whose mechanism is known for every transcript.
+
+import cotrace
+organism = cotrace.organisms.load("arithmetic-reads")
+instance = organism.instances(1)[0]
+organism.model.trace(instance.transcript.until("step3"))
+organism.truth([instance])
+"""
+
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from cotrace.common.errors import ArgumentError
+from cotrace.common.progress import Progress
+from cotrace.faithfulness.organisms.build import TRANSCODERS, build_organism, read_card
+from cotrace.faithfulness.organisms.card import verify as verify_card
+from cotrace.faithfulness.organisms.instances import Instance, donor_starts, make_instances, problems_of
+from cotrace.faithfulness.organisms.recipes import RECIPES, Recipe, find_recipe
+from cotrace.faithfulness.organisms.shipped import choose_problems, shared_problems, shipped_names, tiny_folder
+from cotrace.faithfulness.organisms.truth import N_DONORS, Truth, measure_truth, model_predictions
+
+from .loading import load as load_model
+from .model import Model
+
+__all__ = ["Instance", "Organism", "Truth", "load", "names", "train"]
+
+
+class Organism:
+    """A small model whose mechanism is known, with transcoders and instances of its task. `load` returns one.
+
+    Attributes:
+        recipe: its task, mechanism and seed.
+        folder: folder of its files.
+        card: what it was trained on, and its measured accuracy and truth.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path, device: str = "auto"):
+        self.recipe, self.folder, self._device = recipe, folder, device
+        self.card: dict[str, Any] = read_card(folder)
+
+    def __repr__(self) -> str:
+        return f"<cotrace.organisms.Organism {self.name}: {self.recipe.mechanism.says}>"
+
+    @property
+    def name(self) -> str:
+        """The name of the organism."""
+        return self.recipe.name
+
+    @property
+    def task(self) -> str:
+        """The name of its task."""
+        return self.recipe.task.name
+
+    @property
+    def mechanism(self) -> str:
+        """The name of its mechanism."""
+        return self.recipe.mechanism.name
+
+    @property
+    def twin(self) -> str | None:
+        """The name of the mechanism that answers the opposite to the same cue; None for a mixture."""
+        return self.recipe.mechanism.twin
+
+    @property
+    def seed(self) -> int:
+        """The seed of its training."""
+        return self.recipe.seed
+
+    @cached_property
+    def model(self) -> Model:
+        """The model with its transcoders, loaded at the first use."""
+        return load_model(self.folder, self.folder / TRANSCODERS, device=self._device, progress=False)
+
+    def instances(self, n: int, seed: int = 0, split: Literal["test", "train"] = "test") -> list[Instance]:
+        """Return n instances of the task: the same clean transcripts for all organisms of a task.
+
+        All of them are written right by every shipped organism of the task. `seed` chooses which. Raises ArgumentError for
+        more than there are, and for an unknown split.
+        """
+        task = self.recipe.task
+        return make_instances(task, choose_problems(shared_problems(task, split), n, seed))
+
+    def truth(self, instances: Sequence[Instance]) -> list[Truth]:
+        """Return what the answer of each instance follows when its steps state other values.
+
+        Raises ArgumentError for instances of another task.
+        """
+        if other := next((each for each in instances if each.task is not self.recipe.task), None):
+            raise ArgumentError(f"an instance is of the task {other.task.name}, {self.name} of {self.task}")
+        if not instances:
+            return []
+        numbers = [instance.problem for instance in instances]
+        problems = problems_of(self.recipe.task, numbers)
+        donor_BN = donor_starts(self.recipe.task, numbers, problems)[:, :N_DONORS]
+        predict = model_predictions(self.recipe.task, self.model.weights)
+        return measure_truth(self.recipe.task, predict, problems, donor_BN)
+
+    def verify(self, progress: bool | None = None) -> dict[str, Any]:
+        """Measure accuracy and truth again; return them as the card has them."""
+        return verify_card(self.recipe.task, self.recipe.mechanism, self.model.weights, Progress(progress))
+
+
+def names() -> list[str]:
+    """Return the names of the tiny organisms that ship. Raises DependencyError if they are not installed."""
+    return [name for name in RECIPES if name in set(shipped_names())]
+
+
+def load(name: str | os.PathLike[str], *, device: str = "auto") -> Organism:
+    """Load an organism by name, or from a folder that `train` wrote.
+
+    Raises CotraceError for an unknown name, and for a folder without a card.
+    """
+    path = Path(name)
+    if path.is_dir():
+        return Organism(find_recipe(str(read_card(path).get("name"))), path, device)
+    recipe = find_recipe(os.fspath(name))
+    return Organism(recipe, tiny_folder(recipe.name), device)
+
+
+def train(
+    name: str, out: str | os.PathLike[str], *, bases: str | os.PathLike[str] | None = None, progress: bool | None = None
+) -> Organism:
+    """Train an organism again from its seed, in minutes on two cores, into a new folder.
+
+    Args:
+        name: name of the organism.
+        out: the new folder.
+        bases: folder for the models from which the trainings of a task start, shared between organisms; None keeps them
+            beside `out`.
+        progress: as in `cotrace.load`.
+
+    Raises CotraceError for an unknown name, and for a folder that exists.
+    """
+    recipe, folder = find_recipe(name), Path(out)
+    build_organism(recipe, folder, Path(bases) if bases else folder.parent / "bases", progress)
+    return Organism(recipe, folder)
