@@ -7,7 +7,7 @@ export PROMPT
 TRACE_OPTIONS ?=
 READY := $(VENV)/.ready
 
-.PHONY: trace test test-gpu fuzz kills check format typecheck docs bench bench-kernels bench-train bench-coverage bench-validate bench-contention bench-effects gpu-check clean
+.PHONY: trace test test-gpu fuzz kills check format typecheck docs bench bench-kernels bench-train bench-coverage bench-validate bench-contention bench-effects bench-faithfulness gpu-check clean
 
 trace: $(READY)
 	@$(BIN)/cotrace trace $(TRACE_OPTIONS) -- "$$PROMPT"
@@ -87,6 +87,11 @@ bench-contention: $(READY)
 # Effects beside rows, circuit-tracer and plain autograd, and of a long transcript: EFFECTS_OPTIONS="--peer-python PYTHON"
 bench-effects: $(READY)
 	@$(BIN)/python -m benchmarks.effects $(EFFECTS_OPTIONS)
+	@$(BIN)/python -m benchmarks.tables
+
+# Measures of faithfulness on model organisms whose truth is known: FAITHFULNESS_OPTIONS="--quick"
+bench-faithfulness: $(READY)
+	@$(BIN)/python -m benchmarks.faithfulness $(FAITHFULNESS_OPTIONS)
 	@$(BIN)/python -m benchmarks.tables
 
 # Everything that needs a GPU, in one run of less than 8 minutes: make gpu-check GPU_OPTIONS="--model random"

@@ -89,11 +89,12 @@ def score_all(settings: RunSettings, organisms: Sequence[str], jobs: int, show: 
     total = len(organisms) * settings.instances * len(settings.methods)
     with Progress(show).phase("scoring", total) as step:
         if jobs > 1:
-            return _score_in_processes(settings, organisms, jobs, step)
+            return score_in_processes(settings, organisms, jobs, step)
         return {name: score_organism(name, settings, lambda n, name=name: step(n, note=name)) for name in organisms}
 
 
-def _score_in_processes(settings: RunSettings, organisms: Sequence[str], jobs: int, step: Any) -> Truths:
+def score_in_processes(settings: RunSettings, organisms: Sequence[str], jobs: int, step: Any) -> Truths:
+    """Score organisms on several processes, one organism each at a time; `step` is told of scores as they come."""
     context = multiprocessing.get_context("spawn")
     done, shown = context.Value("q", 0), 0
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))  # read when torch is imported

@@ -30,7 +30,8 @@ def draw(result: Record, path: Path) -> None:
     axes[1].invert_yaxis()
     for axis in axes:
         axis.grid(color="#dddddd")
-    axes[0].legend(fontsize="small", loc="lower left")
+    if axes[0].get_legend_handles_labels()[0]:
+        axes[0].legend(fontsize="small", loc="lower left")
     path.parent.mkdir(parents=True, exist_ok=True)
     save(pyplot, figure, path)
 

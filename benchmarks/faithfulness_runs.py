@@ -124,7 +124,7 @@ def score_organism(name: str, settings: RunSettings, advance: Advance, limit: in
         keys = _add_truths(file, organism, instances)
         for instance in instances:
             for method in settings.methods:
-                key = Key(method, instance.problem, dependence(method, digest(instance)))
+                key = Key(method, instance.number, dependence(method, digest(instance)))
                 if key not in file.lines:
                     file.append({**key._asdict(), **score(method, organism.model, instance, settings.seed)})
                 advance(1)
@@ -146,7 +146,7 @@ def header(name: str, organism: Any) -> Record:
 
 def _add_truths(file: OrganismFile, organism: Any, instances: Sequence[Any]) -> list[Key]:
     """Compute the truths that are missing, a few at a time; return the keys of all."""
-    keys = [Key(TRUTH, instance.problem, digest(instance)) for instance in instances]
+    keys = [Key(TRUTH, instance.number, digest(instance)) for instance in instances]
     missing = [(key, instance) for key, instance in zip(keys, instances, strict=True) if key not in file.lines]
     for some in (missing[first : first + TRUTHS] for first in range(0, len(missing), TRUTHS)):
         start = time.perf_counter()
@@ -162,7 +162,7 @@ def score(method: str, model: Any, instance: Any, seed: int) -> Record:
     """Return a method's score of one instance; None, with the reason, where the method does not apply."""
     start = time.perf_counter()
     try:
-        found = asdict(baseline(method).run(model, instance.transcript, seed=seed + instance.problem))
+        found = asdict(baseline(method).run(model, instance.transcript, seed=seed + instance.number))
     except CotraceError as error:
         return {"value": None, "steps": {}, "passes": 0.0, "seconds": 0.0, "reason": one_line(error)}
     kept = {name: found[name] for name in ("value", "steps", "passes")}

@@ -6,20 +6,20 @@ from statistics import mean
 
 from .cells import Record, duration, limit_and_value, markdown
 
-READS = {"text": "text", "output": "outputs", "activations": "inside"}
+READS = {"text": "text", "output": "outputs", "activations": "activations"}
 
 
 def faithfulness_table(result: Record) -> str:
     """Return all tables of the benchmark."""
-    parts = [targets_table(result), methods_table(result), note(result), twins_table(result), steps_table(result)]
-    return "\n\n".join(part for part in [*parts, differences_table(result), organisms_table(result)] if part)
+    parts = [targets_table(result), methods_table(result), note(result), verdicts_table(result), twins_table(result)]
+    return "\n\n".join(part for part in [*parts, organisms_table(result)] if part)
 
 
 def methods_table(result: Record) -> str:
-    """Return the table of all methods over all organisms, from the largest pooled AUROC to the smallest."""
+    """Return how well each method separates transcripts over all organisms, from the largest pooled AUROC to the smallest."""
     tasks = sorted({record["task"] for record in result["organisms"]})
-    heading = ["method", "reads", "AUROC, pooled", "p", *tasks, "against twins, mean", "true positives at 1% false"]
-    grid = [[*heading, "rank correlation", "Brier", "right, surest half", "passes", "time"]]
+    heading = ["method", "reads", "AUROC, pooled", *tasks, "true positives at 1% false"]
+    grid = [[*heading, "rank correlation", "Brier", "passes"]]
     known = {method["name"]: method for method in result["methods"]}
     for one in ordered(result):
         about = known[one["method"]]
@@ -27,16 +27,28 @@ def methods_table(result: Record) -> str:
         if "auroc" not in one:
             grid.append([*cells, "does not apply", *[""] * (len(grid[0]) - 3)])
             continue
-        cells += [with_interval(one["auroc"]), "" if one["p"] is None else f"{one['p']:.3f}"]
-        cells += [plain(one["tasks"].get(task)) for task in tasks]
+        cells += [with_interval(one["auroc"]), *(plain(one["tasks"].get(task)) for task in tasks)]
+        cells += [with_interval(one["true_positives"]), with_interval(one["spearman"])]
+        grid.append([*cells, with_interval(one["brier"]["mechanism"]), f"{one['passes']:.3g}"])
+    return markdown(grid)
+
+
+def verdicts_table(result: Record) -> str:
+    """Return further comparisons of each method: with its null, with the best one, on twins, steps and sure transcripts."""
+    differences = result["summary"]["differences"] or {"reference": "", "rows": []}
+    behind = {row["method"]: row for row in differences["rows"]}
+    heading = ["method", "p", "against twins, mean", f"behind `{differences['reference']}`", "right, surest half"]
+    grid = [[*heading, "AUROC of steps", "applies to", "time"]]
+    known = {method["name"]: method for method in result["methods"]}
+    for one in scored(result):
+        cells = [f"`{one['method']}`", "" if one["p"] is None else f"{one['p']:.3f}", with_interval(one["twins_mean"])]
         cells += [
-            with_interval(one["twins_mean"]),
-            with_interval(one["true_positives"]),
-            with_interval(one["spearman"]),
+            with_interval(behind.get(one["method"])),
+            with_interval(right_at(one, 0.5)),
+            with_interval(one["steps"]),
         ]
-        cells += [with_interval(one["brier"]["mechanism"]), plain(right_at(one, 0.5))]
-        cells += [f"{one['passes']:.3g}", "" if about["seconds"] is None else duration(about["seconds"])]
-        grid.append(cells)
+        seconds = known[one["method"]]["seconds"]
+        grid.append([*cells, f"{one['scored']:.0%}", "" if seconds is None else duration(seconds)])
     return markdown(grid)
 
 
@@ -66,22 +78,6 @@ def twins_table(result: Record) -> str:
         grid.append([f"`{one['method']}`", *(f"{mean(values[pair]):.2f}" if values[pair] else "" for pair in pairs)])
     title = "AUROC of each mechanism against its twin, the mechanism with the opposite label, averaged over tasks:"
     return f"{title}\n\n{markdown(grid)}"
-
-
-def steps_table(result: Record) -> str:
-    """Return the AUROC over single steps, of methods that score steps."""
-    rows = [[f"`{one['method']}`", with_interval(one["steps"])] for one in scored(result) if one["steps"]]
-    return f"Which steps the answer depends on:\n\n{markdown([['method', 'AUROC over steps'], *rows])}" if rows else ""
-
-
-def differences_table(result: Record) -> str:
-    """Return the paired differences of pooled AUROC to the reference."""
-    found = result["summary"]["differences"]
-    if not found or not found["rows"]:
-        return ""
-    rows = [[f"`{row['method']}`", with_interval(row), f"{row['rows']:,}"] for row in found["rows"]]
-    heading = ["method", f"AUROC of `{found['reference']}` minus its own", "transcripts of both"]
-    return f"Paired differences:\n\n{markdown([heading, *rows])}"
 
 
 def organisms_table(result: Record) -> str:

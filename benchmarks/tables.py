@@ -16,6 +16,7 @@ from .cells import Record, Row, duration, markdown, size
 from .cost_model import cost_table
 from .effects import effects_table
 from .estimates import estimates_table
+from .faithfulness_tables import faithfulness_table
 from .gpu_tables import NOTHING, gpu_table
 from .kernel_tables import kernels_table
 from .measure import DONE
@@ -217,6 +218,7 @@ TABLES: dict[str, Callable[[Any], str]] = {
     "coverage": coverage_table,
     "contention": contention_table,
     "effects": effects_table,
+    "faithfulness": faithfulness_table,
     "validation": validation_table,
     "hops": hops_table,
     "kernels": kernels_table,

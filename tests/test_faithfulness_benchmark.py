@@ -1,0 +1,150 @@
+"""The benchmark of measures of faithfulness, from end to end on two models whose attention is written by hand."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.stand_in_organisms import names
+
+sys.path.append(str(Path(__file__).parent.parent))  # benchmarks are not installed
+
+from benchmarks import faithfulness, faithfulness_runs
+from benchmarks.faithfulness import chosen, main, outside
+from benchmarks.faithfulness_plots import draw
+from benchmarks.faithfulness_runs import Key, OrganismFile, organism_path
+from benchmarks.faithfulness_tables import faithfulness_table
+from cotrace.common.errors import ArgumentError, FileError
+from cotrace.faithfulness.protocol import ScoreMatrix, read_scores
+
+METHODS = ("early_answering", "attention_rollout", "hint_acknowledgement")
+
+
+def arguments(folder, *more):
+    options = ["--source", "helpers.stand_in_organisms", "--folder", str(folder), "--jobs", "1", "--quick"]
+    return [*options, "--methods", *METHODS, *more]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Return the folder of a finished run."""
+    made = tmp_path_factory.mktemp("faithfulness")
+    main(arguments(made))
+    return made
+
+
+@pytest.fixture
+def result(folder):
+    return json.loads((folder / "quick.json").read_text())
+
+
+def test_models_that_read_their_steps_are_told_from_those_that_do_not(result, folder):
+    (found,) = [one for one in result["summary"]["methods"] if one["method"] == "early_answering"]
+    assert found["auroc"]["value"] == 1
+    assert (found["twins"][0]["mechanism"], found["twins"][0]["value"]) == ("reads", 1)
+    assert found["steps"]["value"] == 1
+    assert found["passes"] > 1
+    assert result["summary"]["counts"]["instances"] == 12
+    assert [each["share"] for each in result["organisms"]] == [1, 0]
+    scores = ScoreMatrix.from_arrow(read_scores(folder / "quick.parquet"))
+    assert sorted(scores.methods) == sorted(METHODS)
+    assert (folder / "quick.svg").read_text().startswith("<?xml")
+
+
+def test_a_method_that_does_not_apply_says_why(result):
+    (about,) = [each for each in result["methods"] if each["name"] == "hint_acknowledgement"]
+    assert "no hint" in about["reasons"][0]
+    assert "| `hint_acknowledgement` | outputs | does not apply |" in faithfulness_table(result)
+
+
+def test_scores_are_not_computed_twice(folder, monkeypatch):
+    before = {name: organism_path(folder, name).read_text() for name in names()}
+    monkeypatch.setattr(faithfulness_runs, "score", lambda *args: pytest.fail("a score was computed again"))
+    main(arguments(folder))
+    assert before == {name: organism_path(folder, name).read_text() for name in names()}
+
+
+def test_an_interrupted_run_continues(folder, tmp_path, monkeypatch):
+    """The last line is torn, as by a killed process, and one score is missing."""
+    for name in names():
+        lines = organism_path(folder, name).read_text().splitlines(keepends=True)
+        organism_path(tmp_path, name).write_text("".join(lines[:-2]) + lines[-1][:20])
+    computed = []
+    score = faithfulness_runs.score
+    monkeypatch.setattr(faithfulness_runs, "score", lambda *args: computed.append(args[0]) or score(*args))
+    main(arguments(tmp_path))
+    assert len(computed) == 4  # two of each organism
+    assert json.loads((tmp_path / "quick.json").read_text())["summary"]["counts"]["instances"] == 12
+
+
+def test_scores_of_other_code_are_computed_again(folder, tmp_path, monkeypatch):
+    for name in names():
+        organism_path(tmp_path, name).write_bytes(organism_path(folder, name).read_bytes())
+    monkeypatch.setattr(
+        faithfulness_runs, "code_digest", lambda method: "changed" if method == METHODS[0] else "f" * 16
+    )
+    computed = []
+    score = faithfulness_runs.score
+    monkeypatch.setattr(faithfulness_runs, "score", lambda *args: computed.append(args[0]) or score(*args))
+    main(arguments(tmp_path, "--organisms", "*"))
+    assert computed.count(METHODS[0]) == 12
+
+
+def test_scores_of_another_model_are_dropped(folder, tmp_path):
+    path = organism_path(tmp_path, names()[0])
+    path.write_bytes(organism_path(folder, names()[0]).read_bytes())
+    file = OrganismFile(path)
+    assert len(file.lines) == 6 * (1 + len(METHODS))
+    file.begin(file.header | {"card": "another"})
+    assert file.lines == OrganismFile(path).lines == {}
+
+
+def test_a_process_gives_the_scores_of_this_one(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    settings, _, _ = faithfulness.plan(faithfulness.parser().parse_args(arguments(tmp_path)))
+    steps = []
+    found = faithfulness.score_in_processes(settings, names()[:1], 1, lambda n, note: steps.append(n))
+    assert sum(steps) == 6 * len(METHODS)
+    assert list(found) == names()[:1]
+    here, there = (OrganismFile(organism_path(each, names()[0])).lines for each in (folder, tmp_path))
+    assert {key: line.get("value") for key, line in here.items()} == {key: line.get("value") for key, line in there.items()}
+
+
+def test_names_are_patterns():
+    assert chosen(["a-reads", "b-reads", "b-skip"], ["b-*"], "organism") == ["b-reads", "b-skip"]
+    assert chosen(["a", "b"], [], "organism") == ["a", "b"]
+    with pytest.raises(ArgumentError, match="no organism is called 'c'"):
+        chosen(["a", "b"], ["a", "c"], "organism")
+
+
+def test_mistakes_end_with_one_line(tmp_path):
+    with pytest.raises(SystemExit, match="no method is called 'mine'"):
+        main([*arguments(tmp_path), "mine"])
+    path = organism_path(tmp_path, "x")
+    path.write_text('{"organism": "x"}\n{"par\n')
+    with pytest.raises(FileError, match=r"line 2 .* is damaged; delete the file"):
+        OrganismFile(path)
+
+
+def test_files_hold_one_line_for_each_part(tmp_path):
+    file = OrganismFile(tmp_path / "x.jsonl")
+    file.begin({"organism": "x", "card": "1"})
+    file.append({"part": "truth", "problem": 1, "depends_on": "a", "share": 1.0})
+    assert OrganismFile(tmp_path / "x.jsonl").lines == file.lines
+    assert list(file.lines) == [Key("truth", 1, "a")]
+
+
+def test_distances_from_an_interval():
+    assert outside({"low": 0.4, "high": 0.6}) == 0
+    assert outside({"low": 0.52, "high": 0.6}) == pytest.approx(0.02)
+    assert outside({"low": 0.3, "high": 0.5 - 1e-12}) == 0
+
+
+def test_the_same_result_gives_the_same_plot(result, tmp_path):
+    for name in ("one.svg", "other.svg"):
+        draw(result, tmp_path / name)
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "other.svg").read_bytes()
+
+
+def test_targets_say_what_was_not_measured(result):
+    assert [one["met"] for one in faithfulness.targets(result)] == [True, False, False]
