@@ -21,6 +21,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def score_all(settings: RunSettings, organisms: Sequence[str], jobs: int, show: 
     with Progress(show).phase("scoring", total) as step:
         if jobs > 1:
             return score_in_processes(settings, organisms, jobs, step)
-        return {name: score_organism(name, settings, lambda n, name=name: step(n, note=name)) for name in organisms}
+        return {name: score_organism(name, settings, partial(step, note=name)) for name in organisms}
 
 
 def score_in_processes(settings: RunSettings, organisms: Sequence[str], jobs: int, step: Any) -> Truths:

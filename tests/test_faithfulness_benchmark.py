@@ -1,7 +1,9 @@
 """The benchmark of measures of faithfulness, from end to end on two models whose attention is written by hand."""
 
 import json
+import pickle
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -99,15 +101,24 @@ def test_scores_of_another_model_are_dropped(folder, tmp_path):
     assert file.lines == OrganismFile(path).lines == {}
 
 
-def test_a_process_gives_the_scores_of_this_one(folder, tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    settings, _, _ = faithfulness.plan(faithfulness.parser().parse_args(arguments(tmp_path)))
+def test_workers_give_the_scores_of_this_process(folder, tmp_path, monkeypatch):
+    """Threads in place of processes, which take long to start; what is sent to a process can be pickled."""
+
+    def pool(jobs, context, initializer, initargs):
+        return ThreadPoolExecutor(jobs, initializer=initializer, initargs=initargs)
+
+    monkeypatch.setattr(faithfulness.concurrent.futures, "ProcessPoolExecutor", pool)
+    settings, organisms, _ = faithfulness.plan(faithfulness.parser().parse_args(arguments(tmp_path)))
+    assert pickle.loads(pickle.dumps(settings)) == settings
     steps = []
-    found = faithfulness.score_in_processes(settings, names()[:1], 1, lambda n, note: steps.append(n))
-    assert sum(steps) == 6 * len(METHODS)
-    assert list(found) == names()[:1]
-    here, there = (OrganismFile(organism_path(each, names()[0])).lines for each in (folder, tmp_path))
-    assert {key: line.get("value") for key, line in here.items()} == {key: line.get("value") for key, line in there.items()}
+    found = faithfulness.score_in_processes(settings, organisms, 2, lambda n, note: steps.append(n))
+    assert sum(steps) == 12 * len(METHODS)
+    assert pickle.loads(pickle.dumps(found)) == found
+    for name in organisms:
+        here, there = (OrganismFile(organism_path(each, name)).lines for each in (folder, tmp_path))
+        assert {key: line.get("value") for key, line in here.items()} == {
+            key: line.get("value") for key, line in there.items()
+        }
 
 
 def test_names_are_patterns():
