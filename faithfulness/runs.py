@@ -89,6 +89,7 @@ class TranscriptRuns:
 
     def __init__(self, model: ModelLike, transcript: Transcript):
         self.weights: Gemma3 = model.weights
+        self.tokenizer = model.tokenizer
         self.transcript, self.tokens = transcript, transcript.tokenize(model)
         self.values = _checked_values(self.tokens.alternatives)
         answer = transcript.answer
@@ -205,23 +206,39 @@ class TranscriptRuns:
         fraction_B = rng.permutation(np.linspace(0, 1, n_rows, endpoint=False)) + rng.random() / n_rows
         for start, value in found:
             ring = [other for other in self.values if len(other) == len(value)]
-            if len(ring) == 1:
+            first = ring.index(value) + 1 if value in ring else 0
+            n_others = len(ring) - (value in ring)
+            if n_others == 0:
                 raise ArgumentError(f"no other value has {len(value)} tokens: add values of as many tokens to `values`")
-            moved_B = ring.index(value) + 1 + np.floor(fraction_B * (len(ring) - 1)).astype(int)
-            ring_NT = torch.tensor(ring, device=rows_BP.device)
-            rows_BP[:, start : start + len(value)] = ring_NT[torch.from_numpy(moved_B % len(ring)).to(rows_BP.device)]
+            moved_B = torch.from_numpy((first + np.floor(fraction_B * n_others).astype(int)) % len(ring))
+            rows_BP[:, start : start + len(value)] = torch.tensor(ring)[moved_B].to(rows_BP.device)
         return rows_BP
 
     def _occurrences(self, start: int, stop: int) -> list[tuple[int, tuple[int, ...]]]:
-        """Return the positions and tokens of all values in a span, the longest at each place."""
-        ids, by_length = self.ids_P.tolist(), sorted(self.values, key=len, reverse=True)
+        """Return the positions and tokens of all values in a span: those that segments state, and `values` in between.
+
+        At each place the longest value is meant, and none that is part of a longer word or number.
+        """
+        ids = self.tokens.token_ids
+        stated = {first: tuple(ids[first:last]) for first, last in self.tokens.value_spans.values()}
+        by_length = sorted(self.values, key=len, reverse=True)
         found, position = [], start
         while position < stop:
-            fits = (each for each in by_length if tuple(ids[position : min(position + len(each), stop)]) == each)
-            value = next(fits, None)
+            fits = (each for each in by_length if self._stands_alone(each, position, stop))
+            value = stated.get(position) or next(fits, None)
             found += [] if value is None else [(position, value)]
             position += 1 if value is None else len(value)
         return found
+
+    def _stands_alone(self, value: tuple[int, ...], start: int, stop: int) -> bool:
+        """Return whether a value stands at a position, and letters and digits end where it does."""
+        ids, last = self.tokens.token_ids, start + len(value)
+        if last > stop or tuple(ids[start:last]) != value:
+            return False
+        decode = self.tokenizer.decode_token
+        before, after = (decode(ids[start - 1]) if start else ""), (decode(ids[last]) if last < len(ids) else "")
+        first, end = decode(value[0])[:1], decode(value[-1])[-1:]
+        return not (before[-1:].isalnum() and first.isalnum()) and not (end.isalnum() and after[:1].isalnum())
 
     def kept_lengths(self, keep_BP: Tensor, rows_BP: Tensor) -> tuple[Tensor, Tensor]:
         """Return rows (B, P) without the positions that are not kept, packed to the left, and their lengths (B,)."""

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from cotrace.attribution.models.forward import ForwardPass
 from cotrace.attribution.models.gemma3 import Gemma3
+from cotrace.common.errors import CotraceError
 from cotrace.faithfulness import runs as runs_module
 from cotrace.faithfulness.baselines.shapley import _coalitions, _shapley
 from cotrace.faithfulness.runs import TranscriptRuns, donor_rows, relative_drop
@@ -103,6 +104,26 @@ def test_shifted_values_differ_everywhere_and_equal_ones_alike(runs, n_rows):
         assert second != (4, 9)
         assert (tuple(row[7:9]), tuple(row[11:13])) == (second, first)
     assert len({tuple(row) for row in rows_NP.tolist()}) == n_rows
+
+
+def test_values_inside_longer_numbers_are_left_alone():
+    words = ["<bos>", *map(str, range(10)), " ", "=", ";"]
+    model = handmade.model(handmade.READER)
+    model.tokenizer = handmade.tokenizer(words, ".")
+    segments = [("question", "120=12;2=12"), ("step", ";7=312", "step", "312"), ("answer", ";12", "answer", "12")]
+    runs = TranscriptRuns(model, Transcript(segments, ["12", "34"]))
+    (row,) = runs.with_shifted_values([runs.questions["question"]], 1, np.random.default_rng(0)).tolist()
+    assert runs.tokenizer.decode(row[1:12]) == "120=34;2=34"
+    with pytest.raises(CotraceError, match="as many tokens"):
+        runs.with_shifted_values([runs.steps["step"]], 1, np.random.default_rng(0))
+
+
+def test_a_stated_value_that_is_no_alternative_moves_to_one():
+    model = handmade.model(handmade.READER)
+    segments = [("question", " start q5"), ("step", " ; so v5", "step", "v5"), ("answer", " ; answer v1", "", "v1")]
+    runs = TranscriptRuns(model, Transcript(segments, ["v1", "v2", "v3"]))
+    rows_BP = runs.with_shifted_values(list(runs.steps.values()), 3, np.random.default_rng(0))
+    assert {runs.tokenizer.decode_token(row[5]) for row in rows_BP.tolist()} == {" v1", " v2", " v3"}
 
 
 def test_packed_rows_are_the_shorter_prompts(model, runs):

@@ -43,7 +43,7 @@ def substantivity(model: ModelLike, transcript: Transcript, *, seed: int = 0, fi
     `filler` is that of `filler_tokens`. The paper replaces the steps by unrelated text of similar length.
     """
     runs = TranscriptRuns(model, transcript)
-    token = filler_token(runs, model, filler)
+    token = filler_token(runs, filler)
     rows_BP = torch.stack([runs.ids_P, torch.where(runs.step_mask_P, token, runs.ids_P)])
     log_probs_B = runs.answer.log_probs(runs.answer_logits(rows_BP))
     notes = {"log_probs": log_probs_B.tolist(), "filler": model.tokenizer.decode_token(token)}

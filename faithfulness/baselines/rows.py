@@ -15,9 +15,9 @@ from ..transcripts import Transcript
 FILLERS = (" ...", " _")
 
 
-def filler_token(runs: TranscriptRuns, model: ModelLike, filler: str | None) -> int:
+def filler_token(runs: TranscriptRuns, filler: str | None) -> int:
     """Return the id of the filler token, as `filler_tokens` describes it. Raises PromptError for a text of several tokens."""
-    tokenizer = model.tokenizer
+    tokenizer = runs.tokenizer
     if filler is not None:
         return tokenizer.token_id(filler)
     unknown = getattr(tokenizer.hf_tokenizer, "unk_token_id", None)

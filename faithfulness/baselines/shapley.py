@@ -41,7 +41,7 @@ def cc_shap(
     groups_NP = _players(runs, players)
     present_SN = _coalitions(len(groups_NP), samples, rng).to(groups_NP.device)
     absent_SP = ((~present_SN).float() @ groups_NP.float()) > 0
-    rows_SP = torch.where(absent_SP, filler_token(runs, model, filler), runs.copies(len(absent_SP)))
+    rows_SP = torch.where(absent_SP, filler_token(runs, filler), runs.copies(len(absent_SP)))
     reads = torch.tensor([position for target in targets for position in target.reads], device=rows_SP.device)
     logits = runs.logits_at(rows_SP, reads.expand(len(rows_SP), -1)).split([len(t.said) for t in targets], dim=1)
     margins_MS = torch.stack([t.margins(each) for t, each in zip(targets, logits, strict=True)])

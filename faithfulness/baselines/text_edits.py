@@ -93,7 +93,7 @@ def filler_tokens(model: ModelLike, transcript: Transcript, *, seed: int = 0, fi
             if it has neither, the most frequent token of the prompt that belongs to no value.
     """
     runs = TranscriptRuns(model, transcript)
-    token = filler_token(runs, model, filler)
+    token = filler_token(runs, filler)
     fill_BP = torch.stack([runs.step_mask_P, *(runs.positions([span]) for span in runs.steps.values())])
     rows_BP = torch.where(fill_BP, token, runs.copies(len(fill_BP)))
     margins_B = runs.answer.margins(runs.answer_logits(torch.cat([runs.copies(1), rows_BP])))
