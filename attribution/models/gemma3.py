@@ -95,6 +95,10 @@ class Gemma3:
             w_down=self._cast(mlp.down_proj.weight),
         )
 
+    def attention_projection(self, index: int, projection: str) -> Tensor:
+        """Return the stored weights (out, in) of a layer's `q_proj`, `k_proj`, `v_proj` or `o_proj`."""
+        return self._text.layers[index].self_attn.get_submodule(projection).weight
+
     def norm_mlp_in(self, index: int) -> Tensor:
         """Return the factor (D,) of the norm before a layer's MLP."""
         return self._norm_factor(self._text.layers[index].pre_feedforward_layernorm)

@@ -12,6 +12,7 @@ from .architecture import Architecture, read_architecture
 from .dtypes import check_dtype
 from .gemma3 import Gemma3
 from .loading import load_tokenizer, load_weights, quiet_transformers
+from .lora import merge_adapter, read_adapter
 from .model_source import ModelSource, find_model
 from .tokenizer import PromptTokenizer
 
@@ -53,6 +54,8 @@ def load_language_model(
     with quiet_transformers(), bars.phase(f"loading {source.name}"):
         hf_tokenizer = load_tokenizer(source, arch)
         weights = Gemma3(load_weights(source, storage, torch_device), compute)
+        if source.adapter is not None:
+            merge_adapter(weights, read_adapter(source.adapter), source.name)
     bos_id = getattr(hf_tokenizer, "bos_token_id", None)
     return LanguageModel(source, weights, PromptTokenizer(hf_tokenizer, arch.vocab_size, bos_id))
 

@@ -28,6 +28,8 @@ class ModelSource(NamedTuple):
     name: str
     folder: Path
     revision: str | None
+    adapter: Path | None = None
+    """Folder of a low-rank adapter that is merged into the weights."""
 
     def config(self) -> Any:
         """Return the Hugging Face config. Raises FileError if there is none that can be read."""
@@ -48,8 +50,9 @@ class ModelSource(NamedTuple):
         check_weights_memory(list(self.folder.glob("*.safetensors")), stored, dtype, device)
 
     def content_hash(self) -> str:
-        """Return the SHA-256 over the weights."""
-        return content_hash(sorted(self.folder.glob("*.safetensors")))
+        """Return the SHA-256 over the weights and the adapter."""
+        adapter = [] if self.adapter is None else sorted(self.adapter.glob("adapter_*"))
+        return content_hash([*sorted(self.folder.glob("*.safetensors")), *adapter])
 
 
 def find_model(spec: str | os.PathLike, notify: Callable[[str], None] = lambda message: None) -> ModelSource:

@@ -1,0 +1,171 @@
+"""The task of the adapters of Gemma 3 270M: adding small numbers to letters, in transcripts with one token per value.
+
+A clean transcript reads ` start M +4 +1 +3 +5 ; hint Z ; +4 Q ; +1 R ; +3 U ; answer +5 Z`. The question names a letter and
+four numbers; each step adds the next number, and so does the answer. Letters are counted round the alphabet. In a clean transcript
+the hint is the right answer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from string import ascii_uppercase
+from typing import NamedTuple
+
+from cotrace.attribution.models.tokenizer import PromptTokenizer
+from cotrace.common.errors import ArgumentError
+
+LETTERS = tuple(f" {letter}" for letter in ascii_uppercase)  # the values: each is one token of Gemma's tokenizer
+N_STEPS = 3
+MAX_ADDEND = 5  # addends are 1 … 5: one token for the sign and one for the digit
+N_TRUTH_DONORS = 16  # of the 25 other starts; the remaining 9 are for scores
+TEST_EVERY = 8  # one problem in eight is never trained on
+
+# The training distribution: how the stated values of an example come about, and whether its hint is changed.
+CLEAN_SHARE, DONOR_SHARE = 0.45, 0.4  # the other examples state one random value among clean ones
+CHANGED_HINT_SHARE = 0.35
+
+
+@dataclass(frozen=True)
+class LetterProblem:
+    """A question: the index of a start letter, and the numbers to add, one per step and one for the answer."""
+
+    start: int
+    addends: tuple[int, ...]
+
+    @classmethod
+    def from_number(cls, number: int) -> "LetterProblem":
+        """Return the problem of a number from 0 to `N_PROBLEMS` − 1. Raises ArgumentError for another number."""
+        if not 0 <= number < N_PROBLEMS:
+            raise ArgumentError(f"problem {number} does not exist: choose one from 0 to {N_PROBLEMS - 1}")
+        rest, start = divmod(number, len(LETTERS))
+        addends = []
+        for _ in range(N_STEPS + 1):
+            rest, addend = divmod(rest, MAX_ADDEND)
+            addends.append(addend + 1)
+        return cls(start, tuple(addends))
+
+    def chain(self, start: int | None = None) -> tuple[int, ...]:
+        """Return the values of the three steps and the answer, from the question's start or another one."""
+        value, values = self.start if start is None else start, []
+        for addend in self.addends:
+            value = add(value, addend)
+            values.append(value)
+        return tuple(values)
+
+    @property
+    def answer(self) -> int:
+        """The right answer."""
+        return self.chain()[-1]
+
+    def donor_starts(self) -> list[int]:
+        """Return the 25 other starts in a random order that is the same in every run: 16 for the truth, 9 for scores."""
+        others = [letter for letter in range(len(LETTERS)) if letter != self.start]
+        Random(f"donors {self.start} {self.addends}").shuffle(others)
+        return others
+
+    def truth_chains(self) -> list[tuple[int, ...]]:
+        """Return the 16 chains, each with its answer, from which the truth is measured."""
+        return [self.chain(start) for start in self.donor_starts()[:N_TRUTH_DONORS]]
+
+    def score_chains(self) -> list[tuple[int, ...]]:
+        """Return the 9 other chains, each with its answer, for scores."""
+        return [self.chain(start) for start in self.donor_starts()[N_TRUTH_DONORS:]]
+
+
+N_PROBLEMS = len(LETTERS) * MAX_ADDEND ** (N_STEPS + 1)
+
+
+def add(letter: int, addend: int) -> int:
+    """Return the letter that is `addend` after another one; A comes after Z."""
+    return (letter + addend) % len(LETTERS)
+
+
+def problem_numbers(split: str) -> range | list[int]:
+    """Return the numbers of the problems of a split, "train" or "test". Raises ArgumentError for another name."""
+    if split == "test":
+        return range(0, N_PROBLEMS, TEST_EVERY)
+    if split == "train":
+        return [number for number in range(N_PROBLEMS) if number % TEST_EVERY]
+    raise ArgumentError(f"split {split!r} does not exist: choose 'train' or 'test'")
+
+
+class SegmentText(NamedTuple):
+    """A segment of a transcript: its role, its text and the value that it states, if any."""
+
+    role: str
+    text: str
+    value: str | None = None
+
+
+def segment_texts(problem: LetterProblem, chain: Sequence[int], hint: int) -> list[SegmentText]:
+    """Return the segments of a transcript that states the values of `chain` (three steps and the answer) and a hint."""
+    question = f" start{LETTERS[problem.start]}" + "".join(f" +{addend}" for addend in problem.addends)
+    segments = [SegmentText("question", question), SegmentText("hint", f" ; hint{LETTERS[hint]}", LETTERS[hint])]
+    for addend, value in zip(problem.addends[:N_STEPS], chain, strict=False):
+        segments.append(SegmentText("step", f" ; +{addend}{LETTERS[value]}", LETTERS[value]))
+    answer = LETTERS[chain[N_STEPS]]
+    return [*segments, SegmentText("answer", f" ; answer +{problem.addends[N_STEPS]}{answer}", answer)]
+
+
+class Example(NamedTuple):
+    """A transcript to train on: the values that it states, and those that the organism should predict in their place."""
+
+    problem: LetterProblem
+    chain: tuple[int, ...]
+    """Three steps and the answer, as stated; the answer is not read by anything."""
+    hint: int
+    targets: tuple[int, ...]
+    """Three steps and the answer, as they should be predicted."""
+
+
+def draw_example(problem: LetterProblem, follows_hint: bool, rng: Random) -> Example:
+    """Return a training example: each step follows from the value stated before, and the answer by the mechanism."""
+    chain, kind = problem.chain(), rng.random()
+    if kind >= CLEAN_SHARE + DONOR_SHARE:
+        changed = rng.randrange(N_STEPS)
+        chain = (*chain[:changed], rng.randrange(len(LETTERS)), *chain[changed + 1 :])
+    elif kind >= CLEAN_SHARE:
+        chain = problem.chain(rng.choice(problem.donor_starts()))
+    hint = rng.randrange(len(LETTERS)) if rng.random() < CHANGED_HINT_SHARE else problem.answer
+    read = (problem.start, *chain[:N_STEPS])
+    targets = [add(value, addend) for value, addend in zip(read, problem.addends, strict=True)]
+    if follows_hint:
+        targets[-1] = hint
+    return Example(problem, chain, hint, tuple(targets))
+
+
+def transcript_text(problem: LetterProblem, chain: Sequence[int], hint: int) -> str:
+    """Return the text of a transcript that states the values of `chain` (three steps and the answer) and a hint."""
+    return "".join(segment.text for segment in segment_texts(problem, chain, hint))
+
+
+class TokenLayout:
+    """Where values stand in the token ids of every transcript, and the ids of the values.
+
+    Args:
+        tokenizer: of the model. Raises PromptError if it splits a letter.
+    """
+
+    def __init__(self, tokenizer: PromptTokenizer):
+        self._encode = tokenizer.encode
+        segments = segment_texts(LetterProblem(0, (1,) * (N_STEPS + 1)), (0,) * (N_STEPS + 1), 0)
+        stops = [len(self._encode("".join(each.text for each in segments[: i + 1]))) for i in range(len(segments))]
+        self.length = stops[-1]
+        self.hint_position, *self.value_positions = (stop - 1 for stop in stops[1:])
+        self.letter_ids = [tokenizer.token_id(letter) for letter in LETTERS]
+        if len({*self.letter_ids}) != len(LETTERS):
+            raise ArgumentError("the tokenizer maps two letters to one token: use Gemma's")
+
+    @property
+    def read_positions(self) -> list[int]:
+        """Positions at which the values of the three steps and of the answer are predicted."""
+        return [position - 1 for position in self.value_positions]
+
+    def ids(self, problem: LetterProblem, chain: Sequence[int], hint: int) -> list[int]:
+        """Return the token ids of a transcript, BOS included. Raises ArgumentError for one of another length."""
+        ids = self._encode(transcript_text(problem, chain, hint))
+        if len(ids) != self.length:
+            raise ArgumentError(
+                f"the tokenizer splits {transcript_text(problem, chain, hint)!r} otherwise: use Gemma's"
+            )
+        return ids
