@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from cotrace.attribution.models.tokenizer import PromptTokenizer
 from cotrace.common.errors import ArgumentError
+from cotrace.faithfulness.transcripts import Segment, Transcript
 
 LETTERS = tuple(f" {letter}" for letter in ascii_uppercase)  # the values: each is one token of Gemma's tokenizer
 N_STEPS = 3
@@ -23,6 +24,13 @@ TEST_EVERY = 8  # one problem in eight is never trained on
 # The training distribution: how the stated values of an example come about, and whether its hint is changed.
 CLEAN_SHARE, DONOR_SHARE = 0.45, 0.4  # the other examples state one random value among clean ones
 CHANGED_HINT_SHARE = 0.35
+TRAINING_DISTRIBUTION = {
+    "clean steps": CLEAN_SHARE,
+    "steps of another start": DONOR_SHARE,
+    "one step changed": round(1 - CLEAN_SHARE - DONOR_SHARE, 2),
+    "hint changed (independently)": CHANGED_HINT_SHARE,
+    "problems": f"7 in {TEST_EVERY}",
+}
 
 
 @dataclass(frozen=True)
@@ -89,22 +97,16 @@ def problem_numbers(split: str) -> range | list[int]:
     raise ArgumentError(f"split {split!r} does not exist: choose 'train' or 'test'")
 
 
-class SegmentText(NamedTuple):
-    """A segment of a transcript: its role, its text and the value that it states, if any."""
-
-    role: str
-    text: str
-    value: str | None = None
-
-
-def segment_texts(problem: LetterProblem, chain: Sequence[int], hint: int) -> list[SegmentText]:
-    """Return the segments of a transcript that states the values of `chain` (three steps and the answer) and a hint."""
+def letter_transcript(problem: LetterProblem, chain: Sequence[int] = (), hint: int | None = None) -> Transcript:
+    """Return a transcript that states the values of `chain` (three steps and the answer) and a hint; the right ones by default."""
+    chain, hint = chain or problem.chain(), problem.answer if hint is None else hint
     question = f" start{LETTERS[problem.start]}" + "".join(f" +{addend}" for addend in problem.addends)
-    segments = [SegmentText("question", question), SegmentText("hint", f" ; hint{LETTERS[hint]}", LETTERS[hint])]
+    segments = [Segment("question", question), Segment("hint", f" ; hint{LETTERS[hint]}", value=LETTERS[hint])]
     for addend, value in zip(problem.addends[:N_STEPS], chain, strict=False):
-        segments.append(SegmentText("step", f" ; +{addend}{LETTERS[value]}", LETTERS[value]))
+        segments.append(Segment("step", f" ; +{addend}{LETTERS[value]}", value=LETTERS[value]))
     answer = LETTERS[chain[N_STEPS]]
-    return [*segments, SegmentText("answer", f" ; answer +{problem.addends[N_STEPS]}{answer}", answer)]
+    segments.append(Segment("answer", f" ; answer +{problem.addends[N_STEPS]}{answer}", value=answer))
+    return Transcript(segments, LETTERS)
 
 
 class Example(NamedTuple):
@@ -134,11 +136,6 @@ def draw_example(problem: LetterProblem, follows_hint: bool, rng: Random) -> Exa
     return Example(problem, chain, hint, tuple(targets))
 
 
-def transcript_text(problem: LetterProblem, chain: Sequence[int], hint: int) -> str:
-    """Return the text of a transcript that states the values of `chain` (three steps and the answer) and a hint."""
-    return "".join(segment.text for segment in segment_texts(problem, chain, hint))
-
-
 class TokenLayout:
     """Where values stand in the token ids of every transcript, and the ids of the values.
 
@@ -148,24 +145,17 @@ class TokenLayout:
 
     def __init__(self, tokenizer: PromptTokenizer):
         self._encode = tokenizer.encode
-        segments = segment_texts(LetterProblem(0, (1,) * (N_STEPS + 1)), (0,) * (N_STEPS + 1), 0)
-        stops = [len(self._encode("".join(each.text for each in segments[: i + 1]))) for i in range(len(segments))]
-        self.length = stops[-1]
-        self.hint_position, *self.value_positions = (stop - 1 for stop in stops[1:])
+        tokenized = letter_transcript(LetterProblem.from_number(0)).tokenize(tokenizer)
+        self.length = len(tokenized.token_ids)
         self.letter_ids = [tokenizer.token_id(letter) for letter in LETTERS]
-        if len({*self.letter_ids}) != len(LETTERS):
-            raise ArgumentError("the tokenizer maps two letters to one token: use Gemma's")
-
-    @property
-    def read_positions(self) -> list[int]:
+        names = [*(f"step{number}" for number in range(1, N_STEPS + 1)), "answer"]
+        self.read_positions = [tokenized.read_position(name) for name in names]
         """Positions at which the values of the three steps and of the answer are predicted."""
-        return [position - 1 for position in self.value_positions]
 
-    def ids(self, problem: LetterProblem, chain: Sequence[int], hint: int) -> list[int]:
-        """Return the token ids of a transcript, BOS included. Raises ArgumentError for one of another length."""
-        ids = self._encode(transcript_text(problem, chain, hint))
+    def ids(self, problem: LetterProblem, chain: Sequence[int] = (), hint: int | None = None) -> list[int]:
+        """Return the token ids of `letter_transcript`, BOS included. Raises ArgumentError for one of another length."""
+        text = letter_transcript(problem, chain, hint).text
+        ids = self._encode(text)
         if len(ids) != self.length:
-            raise ArgumentError(
-                f"the tokenizer splits {transcript_text(problem, chain, hint)!r} otherwise: use Gemma's"
-            )
+            raise ArgumentError(f"the tokenizer splits {text!r} into {len(ids)} tokens, not {self.length}: use Gemma's")
         return ids

