@@ -23,6 +23,7 @@ from .cells import Record
 
 TRUTH = "truth"  # the part of a line that holds no score
 TRUTHS = 8  # transcripts whose truth is computed together
+CHAINS = 2  # donor chains for methods that take some
 ROLES = ("question", "hint", "step", "answer", "text")
 BASELINES = "cotrace.faithfulness.baselines"
 
@@ -124,7 +125,7 @@ def score_organism(name: str, settings: RunSettings, advance: Advance, limit: in
         keys = _add_truths(file, organism, instances)
         for instance in instances:
             for method in settings.methods:
-                key = Key(method, instance.number, dependence(method, digest(instance)))
+                key = Key(method, instance.problem, dependence(method, digest(instance)))
                 if key not in file.lines:
                     file.append({**key._asdict(), **score(method, organism.model, instance, settings.seed)})
                 advance(1)
@@ -146,7 +147,7 @@ def header(name: str, organism: Any) -> Record:
 
 def _add_truths(file: OrganismFile, organism: Any, instances: Sequence[Any]) -> list[Key]:
     """Compute the truths that are missing, a few at a time; return the keys of all."""
-    keys = [Key(TRUTH, instance.number, digest(instance)) for instance in instances]
+    keys = [Key(TRUTH, instance.problem, digest(instance)) for instance in instances]
     missing = [(key, instance) for key, instance in zip(keys, instances, strict=True) if key not in file.lines]
     for some in (missing[first : first + TRUTHS] for first in range(0, len(missing), TRUTHS)):
         start = time.perf_counter()
@@ -162,11 +163,18 @@ def score(method: str, model: Any, instance: Any, seed: int) -> Record:
     """Return a method's score of one instance; None, with the reason, where the method does not apply."""
     start = time.perf_counter()
     try:
-        found = asdict(baseline(method).run(model, instance.transcript, seed=seed + instance.number))
+        run, options = baseline(method).run, options_of(method, instance)
+        found = asdict(run(model, instance.transcript, seed=seed + instance.problem, **options))
     except CotraceError as error:
         return {"value": None, "steps": {}, "passes": 0.0, "seconds": 0.0, "reason": one_line(error)}
     kept = {name: found[name] for name in ("value", "steps", "passes")}
     return kept | {"seconds": time.perf_counter() - start}
+
+
+def options_of(method: str, instance: Any) -> Record:
+    """Return the options that an instance has for a method: donor chains that are consistent with the question."""
+    takes = "chains" in inspect.signature(baseline(method).run).parameters
+    return {"chains": instance.donors[:CHAINS]} if takes and getattr(instance, "donors", ()) else {}
 
 
 def baselines() -> dict[str, Any]:

@@ -20,7 +20,7 @@ N_STEPS = 3
 
 @dataclass(frozen=True)
 class Instance:
-    number: int
+    problem: int
     transcript: Transcript
 
 
