@@ -69,11 +69,16 @@ class Task(ABC):
     Attributes:
         name: name of the task.
         values: the words of all values, each one token.
+        operations: words of the question that a hop needs.
+        head_width: width of an attention head of the models.
+        attention_scalar: scores are divided by its square root.
     """
 
     name: str
     values: tuple[str, ...]
     operations: tuple[str, ...] = ()
+    head_width = 16
+    attention_scalar = 16
 
     @property
     def n_values(self) -> int:
@@ -236,6 +241,8 @@ class Lookup(Task):
     name = "lookup"
     values = tuple(f" {letter}" for letter in "abcdefghijklmnopqrstuvwxy")
     operations = tuple(f"{value}:" for value in values)
+    head_width = 32  # keys that the rotation hardly turns must tell 25 values apart
+    attention_scalar = 4  # queries and keys are normalised, so that scores would be too small to single out an entry
 
     def draw(self, n: int, generator: torch.Generator) -> Problems:
         """Return n random problems, half of them with a hint. The table is one cycle, so chains never repeat a value."""
