@@ -52,7 +52,8 @@ def build_organism(recipe: Recipe, out: Path, bases: Path, progress: bool | None
     out.parent.mkdir(parents=True, exist_ok=True)
     scratch = hidden_beside(out, PART_SUFFIX)
     try:
-        model = Gemma3ForCausalLM.from_pretrained(base, attn_implementation="eager")
+        with quiet_transformers():
+            model = Gemma3ForCausalLM.from_pretrained(base, attn_implementation="eager")
         fit(model, recipe.task, recipe.mechanism, FIT[recipe.task.name], _seed(recipe), bars, f"training {recipe.name}")
         _save(model, recipe.task, scratch)
         _add_transcoders(recipe, scratch, progress)

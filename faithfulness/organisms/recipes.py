@@ -41,8 +41,8 @@ class Recipe:
 
 BASE_FIT = {
     "arithmetic": FitConfig(2000, 64, 3e-3),
-    "lookup": FitConfig(3000, 32, 3e-3),
-    "walk": FitConfig(1500, 64, 3e-3),
+    "lookup": FitConfig(1200, 32, 3e-3),
+    "walk": FitConfig(2000, 64, 3e-3),
 }
 FIT = {
     "arithmetic": FitConfig(400, 64, 1.5e-3),

@@ -56,11 +56,13 @@ class Readout(NamedTuple):
         layer: the layer after which the stream is read.
         positions: positions (R,) at which it is read.
         value_BR: the value that is asked for at each position; `IGNORED` for none.
+        key_BR: the position to which the layer's first head should attend, where a value is asked for; None for any.
     """
 
     layer: int
     positions: Tensor
     value_BR: Tensor
+    key_BR: Tensor | None = None
 
 
 class Task(ABC):
@@ -288,9 +290,10 @@ class Lookup(Task):
         known_BR = torch.ones_like(value_BR, dtype=torch.bool)
         readouts = [Readout(0, positions[1:-1:2], order_BV)]
         for hop in range(N_HOPS):
-            known_BR = known_BR & (place_BV[rows_B1, value_BR] < now_R)
-            value_BR = table_BV[rows_B1, value_BR]
-            readouts.append(Readout(hop + 1, positions, torch.where(known_BR, value_BR, IGNORED)))
+            place_BR = place_BV[rows_B1, value_BR]
+            known_BR, value_BR = known_BR & (place_BR < now_R), table_BV[rows_B1, value_BR]
+            asked_BR = torch.where(known_BR, value_BR, IGNORED)
+            readouts.append(Readout(hop + 1, positions, asked_BR, 2 * place_BR + 3))
         return readouts
 
 
