@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from cotrace.attribution.interventions.generate import Generation
     from cotrace.attribution.interventions.patch import PatchResult
     from cotrace.attribution.interventions.result import InterventionResult
+    from cotrace.attribution.interventions.span_edits import Donor, Swap
     from cotrace.attribution.tracing.plan import TracePlan
     from cotrace.batch import BatchSummary, trace_many
     from cotrace.evaluation import evaluate_transcoders
@@ -62,6 +63,7 @@ __all__ = [  # without `open`: `from cotrace import *` must not replace the buil
     "CotraceWarning",
     "DependencyError",
     "Direction",
+    "Donor",
     "Edit",
     "Effects",
     "ErrorNode",
@@ -78,6 +80,7 @@ __all__ = [  # without `open`: `from cotrace import *` must not replace the buil
     "ResourceError",
     "Segment",
     "Supernode",
+    "Swap",
     "Token",
     "TokenReplacement",
     "TracePlan",
@@ -95,6 +98,7 @@ __all__ = [  # without `open`: `from cotrace import *` must not replace the buil
 ]
 
 EDITS = "cotrace.attribution.interventions.edits"
+SPAN_EDITS = "cotrace.attribution.interventions.span_edits"
 LAZY_IMPORTS = {  # name: the module that defines it; most import torch
     "BatchSummary": "cotrace.batch",
     "Generation": "cotrace.attribution.interventions.generate",
@@ -108,6 +112,7 @@ LAZY_IMPORTS = {  # name: the module that defines it; most import torch
     "load": "cotrace.loading",
     "trace_many": "cotrace.batch",
     **dict.fromkeys(("Direction", "Edit", "Supernode", "TokenReplacement"), EDITS),
+    **dict.fromkeys(("Donor", "Swap"), SPAN_EDITS),
     **dict.fromkeys(("ablate", "add", "multiply", "nodes_of", "replace_with", "set_to"), EDITS),
 }
 

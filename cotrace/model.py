@@ -19,9 +19,9 @@ from cotrace.attribution.effects.head_requests import EdgeParser, edges_of_graph
 from cotrace.attribution.effects.plan import plan_effects, plan_trace_with_effects, saved_bytes
 from cotrace.attribution.effects.saved import effects_to_save
 from cotrace.attribution.interventions.config import Errors, Freeze, InterventionConfig, SamplingConfig
-from cotrace.attribution.interventions.context import PromptContext
+from cotrace.attribution.interventions.context import PromptContext, PromptTokens
 from cotrace.attribution.interventions.edits import ErrorNode, Feature, Intervention, Supernode, Token
-from cotrace.attribution.interventions.generate import Generation, GenerationRunner, generate
+from cotrace.attribution.interventions.generate import Generation, PreparedGeneration, generate
 from cotrace.attribution.interventions.intervene import intervene, prepare, require_memory
 from cotrace.attribution.interventions.patch import PatchResult, patch
 from cotrace.attribution.interventions.result import InterventionResult
@@ -55,7 +55,7 @@ from cotrace.graphs.effect_table import Effects
 from cotrace.graphs.head_loadings import HeadLoadings
 
 from .metadata import check_same_model, describe_model, describe_prompt, describe_trace
-from .pairing import EditedPrompt, pair, require_single
+from .pairing import EditedPrompt, SpanOptions, pair, require_single
 from .types import PromptLike, TargetLike, TargetsLike
 
 
@@ -375,29 +375,37 @@ class Model:
         freeze: Freeze = InterventionConfig.freeze,
         layers: Iterable[int] | None = InterventionConfig.layers,
         errors: Errors = InterventionConfig.errors,
+        segments: Mapping[str, Any] | None = None,
+        regenerate: Any = None,
         masked_positions: Sequence[int] | None = None,
     ) -> InterventionResult:
         """Run the model on a prompt without and with edits. The weights are not modified.
 
         Args:
             prompt: a text, token ids, a chat, or a `Transcript`.
-            edits: what to change, `{Feature(12, 345, position=4): ablate(), …}`. Nodes are `Feature`, `ErrorNode`,
-                `Token`, `Direction` and `Supernode`; edits are `ablate()`, `set_to(x)`, `add(x)`, `multiply(x)` and,
-                of tokens, `replace_with(token)`.
+            edits: what to change: a dict `{Feature(12, 345, position=4): ablate(), …}`, a `Swap` or `Donor`, or a list of
+                these, which are made in one run. Nodes are `Feature`, `ErrorNode`, `Token`, `Direction` and `Supernode`;
+                edits of nodes are `ablate()`, `set_to(x)`, `add(x)`, `multiply(x)` and, of tokens, `replace_with(token)`.
             freeze: what keeps its value from the run without edits. "none": nothing, the model responds. "attention":
                 attention patterns. "all": attention patterns, norm scales, error nodes and the activations of all
                 features that are not edited; an edit then moves every node by exactly its edges.
             layers: layers in which `freeze` applies; None for all. In the others the model responds.
             errors: how an MLP that is not frozen is computed. "recomputed": by the MLP itself, plus what edited
                 features write. "constant": by the transcoders, with the error nodes of the run without edits.
+            segments: spans of the prompt by name, as in `effects`, which `Swap`, `Donor` and `regenerate` may name. A
+                `Transcript` has its own.
+            regenerate: tokens of the prompt that the model with edits chooses anew before the run, each the likeliest after
+                the text before it: "later" for all after the first edit that no edit gives, a span, or names of segments.
+                None keeps the text. `result.edited_token_ids` has the tokens.
             masked_positions: positions without features, as in `trace`.
 
         Raises:
             CotraceError: edits that conflict or cannot be made, other invalid arguments, or too little memory.
         """
-        require_single("intervene", prompt, edits)
+        require_single("intervene", prompt)
         config = InterventionConfig(freeze, layers, errors)
-        return self._intervene([EditedPrompt(prompt, [edits])], config, masked_positions)[0]
+        spans = SpanOptions(masked_positions, segments, regenerate)
+        return self._intervene([EditedPrompt(prompt, [edits])], config, spans)[0]
 
     def intervene_many(
         self,
@@ -407,13 +415,17 @@ class Model:
         freeze: Freeze = InterventionConfig.freeze,
         layers: Iterable[int] | None = InterventionConfig.layers,
         errors: Errors = InterventionConfig.errors,
+        segments: Mapping[str, Any] | None = None,
+        regenerate: Any = None,
         masked_positions: Sequence[int] | None = None,
     ) -> list[InterventionResult]:
         """Run `intervene` for several edits of one prompt, for several prompts with the same edits, or with one each.
 
-        Edits of one prompt are computed as one batch. Other arguments and errors are those of `intervene`.
+        Edits of one prompt are computed as one batch. Each item of a list of edits is a run; a run of several is a list in
+        this list. Other arguments and errors are those of `intervene`.
         """
-        return self._intervene(pair(prompts, edits), InterventionConfig(freeze, layers, errors), masked_positions)
+        config = InterventionConfig(freeze, layers, errors)
+        return self._intervene(pair(prompts, edits), config, SpanOptions(masked_positions, segments, regenerate))
 
     def generate(
         self,
@@ -427,6 +439,8 @@ class Model:
         layers: Iterable[int] | None = InterventionConfig.layers,
         errors: Errors = InterventionConfig.errors,
         use_cache: bool = True,
+        segments: Mapping[str, Any] | None = None,
+        regenerate: Any = None,
         masked_positions: Sequence[int] | None = None,
         progress: bool | None = False,
     ) -> Generation:
@@ -442,6 +456,8 @@ class Model:
             freeze: as in `intervene`. Frozen values come from a run without edits over the same tokens.
             layers: as in `intervene`.
             errors: as in `intervene`.
+            segments: as in `intervene`.
+            regenerate: as in `intervene`; the text that is continued has the new tokens.
             use_cache: use a KV cache. Without it every token is computed from the start, with the same result up to
                 rounding.
             masked_positions: positions without features, as in `trace`.
@@ -450,10 +466,11 @@ class Model:
         Raises:
             CotraceError: as `intervene`.
         """
-        require_single("generate", prompt, edits)
+        require_single("generate", prompt)
         pairs = [EditedPrompt(prompt, [{} if edits is None else edits])]
         config, sampling = InterventionConfig(freeze, layers, errors), SamplingConfig(max_new_tokens, temperature, seed)
-        return self._generate(pairs, config, sampling, use_cache, masked_positions, Progress(progress))[0]
+        spans = SpanOptions(masked_positions, segments, regenerate)
+        return self._generate(pairs, config, sampling, use_cache, spans, Progress(progress))[0]
 
     def generate_many(
         self,
@@ -467,6 +484,8 @@ class Model:
         layers: Iterable[int] | None = InterventionConfig.layers,
         errors: Errors = InterventionConfig.errors,
         use_cache: bool = True,
+        segments: Mapping[str, Any] | None = None,
+        regenerate: Any = None,
         masked_positions: Sequence[int] | None = None,
         progress: bool | None = False,
     ) -> list[Generation]:
@@ -477,7 +496,8 @@ class Model:
         """
         pairs = pair(prompts, {} if edits is None else edits)
         config, sampling = InterventionConfig(freeze, layers, errors), SamplingConfig(max_new_tokens, temperature, seed)
-        return self._generate(pairs, config, sampling, use_cache, masked_positions, Progress(progress))
+        spans = SpanOptions(masked_positions, segments, regenerate)
+        return self._generate(pairs, config, sampling, use_cache, spans, Progress(progress))
 
     @torch.no_grad()
     @out_of_memory()
@@ -681,9 +701,14 @@ class Model:
     @torch.no_grad()
     @out_of_memory("give fewer prompts and edits at a time, or shorter prompts")
     def _intervene(
-        self, pairs: Sequence[EditedPrompt], config: InterventionConfig, masked_positions: Sequence[int] | None
+        self, pairs: Sequence[EditedPrompt], config: InterventionConfig, spans: SpanOptions
     ) -> list[InterventionResult]:
-        batches = [prepare(self._prompt_context(prompt, masked_positions), edits, config) for prompt, edits in pairs]
+        batches = [
+            prepare(
+                self._prompt_context(prompt, spans.masked_positions, spans.segments), edits, config, spans.regenerate
+            )
+            for prompt, edits in pairs
+        ]
         require_memory(batches)
         return [result for batch in batches for result in intervene(batch)]
 
@@ -695,20 +720,22 @@ class Model:
         config: InterventionConfig,
         sampling: SamplingConfig,
         use_cache: bool,
-        masked_positions: Sequence[int] | None,
+        spans: SpanOptions,
         progress: Progress,
     ) -> list[Generation]:
-        runners = [  # all are checked before the first generates
-            GenerationRunner(
-                self._prompt_context(prompt, masked_positions), each, config, sampling.max_new_tokens, use_cache
+        prepared = [  # all are checked before the first generates
+            PreparedGeneration(
+                self._prompt_context(prompt, spans.masked_positions, spans.segments),
+                each,
+                config,
+                sampling.max_new_tokens,
+                use_cache,
+                spans.regenerate,
             )
             for prompt, edits in pairs
             for each in edits
         ]
-        results = []
-        while runners:  # frees the KV cache of each when it is done
-            results.append(generate(runners.pop(0), sampling, progress))
-        return results
+        return [generate(each, sampling, progress) for each in prepared]
 
     def _activations(self, ids_P: Tensor, config: TraceConfig, progress: Progress | None = None) -> PromptActivations:
         masked = self._masked(ids_P, config.masked_positions)
@@ -723,10 +750,13 @@ class Model:
         config = TraceConfig(masked_positions=graph.info["masked_positions"])
         return LocalReplacementModel(self._activations(ids_P, config, progress), keep_vectors=False)
 
-    def _prompt_context(self, prompt: PromptLike, masked_positions: Sequence[int] | None) -> PromptContext:
-        ids_P = self._ids(prompt)
+    def _prompt_context(
+        self, prompt: PromptLike, masked_positions: Sequence[int] | None, segments: Mapping[str, Any] | None = None
+    ) -> PromptContext:
+        tokens = PromptTokens.read(prompt, self.tokenizer, segments)
+        ids_P = torch.tensor(tokens.ids, device=self.weights.device)
         masked = self._masked(ids_P, masked_positions)
-        return PromptContext(self.weights, self.transcoders, self.tokenizer, ids_P, masked)
+        return PromptContext(self.weights, self.transcoders, self.tokenizer, ids_P, masked, tokens)
 
     def _masked(self, ids_P: Tensor, masked_positions: Sequence[int] | None) -> MaskedPositions:
         return MaskedPositions.choose(

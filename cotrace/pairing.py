@@ -1,9 +1,18 @@
 """Pair the prompts and edits of `intervene_many` and `generate_many`."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cotrace.attribution.models.tokenizer import as_prompt_list
 from cotrace.common.errors import ArgumentError
+
+
+class SpanOptions(NamedTuple):
+    """Options of prompts that name positions: arguments of `intervene` and `generate`, as the user gave them."""
+
+    masked_positions: Sequence[int] | None = None
+    segments: Mapping[str, Any] | None = None
+    regenerate: Any = None
 
 
 class EditedPrompt(NamedTuple):
@@ -31,8 +40,7 @@ def pair(prompts: Any, edits: Any) -> list[EditedPrompt]:
     return [EditedPrompt(prompt, [each]) for prompt, each in zip(listed, several_edits, strict=True)]
 
 
-def require_single(method: str, prompt: Any, edits: Any) -> None:
-    """Raise ArgumentError for a list of prompts or of edits; `method` takes one of each."""
-    for name, is_list in (("prompt", as_prompt_list(prompt) is not None), ("edits", isinstance(edits, list | tuple))):
-        if is_list:
-            raise ArgumentError(f"{name} is a list and {method} takes one: use {method}_many")
+def require_single(method: str, prompt: Any) -> None:
+    """Raise ArgumentError for a list of prompts; `method` takes one."""
+    if as_prompt_list(prompt) is not None:
+        raise ArgumentError(f"prompt is a list and {method} takes one: use {method}_many")

@@ -12,7 +12,7 @@ from tiny_checkpoints import SPECIALS, WORDS
 
 from cotrace import Direction, ErrorNode, Feature, ablate, add, multiply, set_to
 from cotrace.attribution.interventions.config import InterventionConfig
-from cotrace.attribution.interventions.generate import GenerationRunner, first_divergence
+from cotrace.attribution.interventions.generate import PreparedGeneration, first_divergence
 from cotrace.attribution.models import attention_pattern as pattern
 from cotrace.attribution.models.sampling import sample_tokens
 from cotrace.attribution.models.tokenizer import PromptTokenizer
@@ -91,9 +91,9 @@ def test_a_cache_only_changes_rounding(model_of, monkeypatch, kind, setting, que
 
 def test_the_cache_keeps_what_the_attention_window_needs(model_of):
     model, ids = model_of("clt"), prompt()
-    reader = GenerationRunner(model._prompt_context(ids, None), {}, InterventionConfig(), 3)
+    reader, _ = PreparedGeneration(model._prompt_context(ids, None), {}, InterventionConfig(), 3).start()
     for length in range(len(ids), len(ids) + 3):
-        reader.forward(torch.tensor([*ids, 5, 6, 7][:length]))
+        reader.forward(torch.tensor([[*ids, 5, 6, 7][:length]]))
     for layer in range(LAYERS):
         window = model.architecture.window(layer)
         kept = length if window is None else window

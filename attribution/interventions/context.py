@@ -1,13 +1,80 @@
 """A tokenized prompt together with the model that runs on it."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from cotrace.attribution.models.gemma3 import Gemma3
 from cotrace.attribution.models.masking import MaskedPositions
-from cotrace.attribution.models.tokenizer import PromptTokenizer
+from cotrace.attribution.models.tokenizer import PromptTokenizer, TokenizablePrompt
 from cotrace.attribution.transcoders import Transcoders
+from cotrace.common.errors import ArgumentError
+from cotrace.graphs.nodes import resolve_position
+from cotrace.graphs.segments import parse_segments, parse_span
+
+
+class PromptTokens(NamedTuple):
+    """A prompt as token ids, with the positions of its segments.
+
+    Attributes:
+        segments: positions of each segment, by name.
+        shared: tokens whose visible characters lie in a segment and outside it, by the segment's name.
+    """
+
+    ids: list[int]
+    segments: Mapping[str, tuple[int, ...]] = {}
+    shared: Mapping[str, str] = {}
+
+    @classmethod
+    def read(cls, prompt: Any, tokenizer: PromptTokenizer, segments: Mapping[str, Any] | None = None) -> "PromptTokens":
+        """Return the tokens of a prompt; a transcript has segments, to which `segments` are added.
+
+        Raises PromptError for an invalid prompt, and ArgumentError for invalid segments.
+        """
+        if not isinstance(prompt, TokenizablePrompt):
+            ids = tokenizer.encode(prompt)
+            return cls(ids, parse_segments(segments, len(ids)))
+        tokens = prompt.tokenize(tokenizer)
+        ids, spans = tokens.token_ids, getattr(tokens, "spans", {})
+        named = parse_segments(segments, len(ids))
+        for name in named:
+            if name in spans:
+                raise ArgumentError(f"the transcript has a segment {name!r} already: choose another name in segments=")
+        straddling = [each for each in getattr(tokens, "straddling", ()) if each.mixed]
+        shared = {name: each.text for each in straddling for name in (each.segment, *each.others)}
+        return cls(ids, {name: tuple(range(*span)) for name, span in spans.items()} | named, shared)
+
+    def positions(self, where: Any, what: str) -> tuple[int, ...]:
+        """Return the positions of a span, ascending: a position, (start, stop), several positions, or a segment's name.
+
+        `what` names the span in messages. Raises ArgumentError for a span that is empty, unordered or outside the prompt, for
+        an unknown segment, and for one that shares a token with its neighbours.
+        """
+        if isinstance(where, str):
+            return self._segment(where, what)
+        if not isinstance(where, tuple | range | slice | Mapping):
+            several = isinstance(where, Iterable) and getattr(where, "ndim", 1) > 0
+            listed = list(where) if several else [where]
+            where = [resolve_position(each, len(self.ids), f"{what}: position") for each in listed]
+            if where != sorted(where):
+                raise ArgumentError(f"{what}: list positions in ascending order")
+        return parse_span(where, len(self.ids), what)
+
+    def _segment(self, name: str, what: str) -> tuple[int, ...]:
+        if name not in self.segments:
+            known = f"its segments are {', '.join(map(repr, self.segments))}" if self.segments else "it has no segments"
+            raise ArgumentError(
+                f"{what}: the prompt has no segment {name!r}, {known}: give a span (start, stop), a Transcript, or name it in "
+                "segments="
+            )
+        if name in self.shared:
+            raise ArgumentError(
+                f"{what}: segment {name!r} shares the token {self.shared[name]!r} with its neighbour: move the boundary to "
+                "that of a token, or give a span (start, stop)"
+            )
+        return self.segments[name]
 
 
 @dataclass(frozen=True)
@@ -17,6 +84,7 @@ class PromptContext:
     Attributes:
         ids_P: token ids (P,).
         masked: positions without features.
+        tokens: the prompt's tokens and segments; by default those of `ids_P`, without segments.
     """
 
     weights: Gemma3
@@ -24,6 +92,11 @@ class PromptContext:
     tokenizer: PromptTokenizer
     ids_P: Tensor
     masked: MaskedPositions
+    tokens: PromptTokens = field(default=PromptTokens([]))
+
+    def __post_init__(self) -> None:
+        if not self.tokens.ids:
+            object.__setattr__(self, "tokens", PromptTokens(self.ids_P.tolist()))
 
     def __repr__(self) -> str:
         return f"<PromptContext of {self.n_positions} tokens, {len(self.masked.positions)} masked>"

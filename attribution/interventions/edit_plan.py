@@ -1,7 +1,8 @@
 """Resolve the edits of one run to positions of a prompt, and check them for conflicts."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from itertools import product
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
@@ -11,11 +12,11 @@ from cotrace.attribution.transcoders.base import check_layer
 from cotrace.common.errors import ArgumentError
 from cotrace.graphs.nodes import ErrorNode, Feature, Token, resolve_position
 
+from .conflicts import GENERATED, ConflictCheck
 from .context import PromptContext
-from .edits import Direction, Edit, Intervention, Node, Supernode, TokenReplacement
-
-GENERATED = -1  # in place of a position: all generated positions
-MAX_COSINE = 1e-5  # of two directions, up to which neither edit changes the component along the other
+from .edits import Direction, Edit, Intervention, Node, NodeEdits, Supernode, TokenReplacement, parts_of
+from .span_edits import Donor, Swap
+from .span_plan import ResolvedDonor, ResolvedSwap, resolve_donor, resolve_swap
 
 EditedPositions = dict[tuple[int, int, int], set[int]]
 """Positions where activations were changed, by (row, layer, feature)."""
@@ -54,27 +55,39 @@ class EditPlan:
     """
 
     def __init__(self, intervention: Intervention, context: PromptContext):
-        if not isinstance(intervention, Mapping):
-            raise ArgumentError(
-                f"an intervention is a dict from nodes to edits, {{Feature(…): ablate()}}, not {intervention!r}"
-            )
-        self.n_prompt = context.n_positions
+        self.context, self.n_prompt = context, context.n_positions
         self.features: defaultdict[int, list[ResolvedEdit[Feature]]] = defaultdict(list)
         self.errors: defaultdict[int, list[ResolvedEdit[ErrorNode]]] = defaultdict(list)
         self.directions: defaultdict[int, list[ResolvedEdit[Direction]]] = defaultdict(list)
         self.tokens: list[ResolvedEdit[Token]] = []
-        conflicts = _ConflictCheck()
-        for key, edit in intervention.items():
+        self.swaps: list[ResolvedSwap] = []
+        self.donors: list[ResolvedDonor] = []
+        conflicts = ConflictCheck()
+        for part in parts_of(intervention):
+            if isinstance(part, Swap):
+                self.swaps.append(resolve_swap(part, context))
+                conflicts.add(part, part, None, "token", None, self.swaps[-1].positions)
+            elif isinstance(part, Donor):
+                self.donors.append(resolve_donor(part, context))
+                for what, layer in product(part.parts, self.donors[-1].layers):
+                    conflicts.add(part, part, None, what, layer, self.donors[-1].positions)
+            else:
+                self._add_nodes(part, conflicts)
+
+    def _add_nodes(self, edits: NodeEdits, conflicts: ConflictCheck) -> None:
+        """Add edits of nodes."""
+        for key, edit in edits.items():
             for node in key.members if isinstance(key, Supernode) else (key,):
-                edits = self._edits_like(node)
+                same_kind = self._edits_like(node)
                 if not isinstance(edit, Edit | TokenReplacement):
                     raise ArgumentError(
                         f"invalid edit of {key}: {edit!r}; use ablate(), set_to(x), add(x), multiply(x), or "
                         "replace_with(token) of a token"
                     )
-                resolved = resolve(node, edit, context)
-                conflicts.add(key, resolved)
-                edits.append(resolved)
+                resolved = resolve(node, edit, self.context)
+                positions = (*resolved.positions, *([GENERATED] if resolved.generated else ()))
+                conflicts.add(key, node, resolved.edit, *_edited_value(node), positions)
+                same_kind.append(resolved)
 
     def _edits_like(self, node: Any) -> list[ResolvedEdit[Any]]:
         """Return the list in which an edit of a node belongs: that of the node's kind and layer."""
@@ -94,7 +107,17 @@ class EditPlan:
     def __repr__(self) -> str:
         kinds = (("features", self.features), ("error nodes", self.errors), ("directions", self.directions))
         counts = ", ".join(f"{sum(map(len, by_layer.values()))} {name}" for name, by_layer in kinds)
-        return f"<EditPlan of {counts}, {len(self.tokens)} tokens in a prompt of {self.n_prompt} tokens>"
+        spans = f"{len(self.swaps)} swaps, {len(self.donors)} donors"
+        return f"<EditPlan of {counts}, {len(self.tokens)} tokens, {spans} in a prompt of {self.n_prompt} tokens>"
+
+    @property
+    def token_ids(self) -> list[int]:
+        """The prompt's token ids after swaps."""
+        ids = list(self.context.tokens.ids)
+        for _, positions, new in self.swaps:
+            for position, token in zip(positions, new, strict=True):
+                ids[position] = token
+        return ids
 
     def idle(self, edited_positions: EditedPositions, row: int = 0) -> list[Feature]:
         """Return the features whose activation changed nowhere: ablated where they are not active, for example."""
@@ -109,57 +132,12 @@ class EditPlan:
         ]
 
 
-class _Claim(NamedTuple):
-    """An edit of one node at one position, with the key that the user wrote: the node, or its supernode."""
-
-    key: Any
-    node: Any
-    edit: Edit
-
-
-class _ConflictCheck:
-    """Finds edits of the same node at the same position."""
-
-    def __init__(self) -> None:
-        self._claims: defaultdict[tuple[Any, ...], list[_Claim]] = defaultdict(list)
-
-    def add(self, key: Any, resolved: ResolvedEdit[Any]) -> None:
-        """Record an edit. Raises ArgumentError if it conflicts with an earlier one."""
-        node, checked = resolved.node, set[int]()
-        layer, feature = (getattr(node, name, None) for name in ("layer", "feature"))
-        for position in (*resolved.positions, *([GENERATED] if resolved.generated else ())):
-            claims = self._claims[type(node), layer, feature, position]
-            claim = _Claim(key, node, resolved.edit)
-            for other in claims:
-                if id(other.node) in checked:
-                    continue
-                _require_compatible(other, claim, position)
-                checked.add(id(other.node))
-            claims.append(claim)
-
-
-def _require_compatible(one: _Claim, other: _Claim, position: int) -> None:
-    """Raise ArgumentError for two edits at one position, unless they are of directions and commute."""
-    where = "generated positions" if position == GENERATED else f"position {position}"
-    if not isinstance(one.node, Direction):
-        raise ArgumentError(f"{one.key} and {other.key} both edit {_describe(one.node)} at {where}; name each once")
-    if (one.edit.only_adds and other.edit.only_adds) or _orthogonal(one.node, other.node):
-        return
-    raise ArgumentError(
-        f"{one.key} and {other.key} overlap at {where}: directions in one layer must be orthogonal (see "
-        "torch.linalg.qr, in float32 or better) or only added to"
-    )
-
-
-def _orthogonal(a: Direction, b: Direction) -> bool:
-    """Return whether edits along two directions commute; EditPlan refuses different widths elsewhere."""
-    return a.vector.shape == b.vector.shape and bool((a.vector @ b.vector.to(a.vector)).abs() <= MAX_COSINE)
-
-
-def _describe(node: Node) -> str:
+def _edited_value(node: Node) -> tuple[str, int | None]:
+    """Return the name and the layer of the value that an edit of a node changes."""
     if isinstance(node, Token):
-        return "the token"
-    return f"{f'feature {node.feature}' if isinstance(node, Feature) else 'the error node'} of layer {node.layer}"
+        return "token", None
+    names = {Feature: f"feature {getattr(node, 'feature', None)}", ErrorNode: "error node", Direction: "residual"}
+    return names[type(node)], node.layer
 
 
 def resolve(node: N, edit: Edit | TokenReplacement, context: PromptContext) -> ResolvedEdit[N]:

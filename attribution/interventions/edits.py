@@ -15,6 +15,8 @@ from cotrace.graphs import Graph
 from cotrace.graphs.annotations import NodeName, node_names, numbers_of
 from cotrace.graphs.nodes import ErrorNode, Feature, Token, format_position, normalized_position
 
+from .span_edits import SpanEdit
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Edit:
@@ -234,7 +236,24 @@ class Supernode:
 
 Node = Feature | ErrorNode | Token | Direction
 # Keys are nodes or supernodes. Any, since the key type of a Mapping is invariant: a dict[Feature, Edit] would not fit.
-Intervention = Mapping[Any, Edit | TokenReplacement]
+NodeEdits = Mapping[Any, Edit | TokenReplacement]
+# What one run changes: edits of nodes, an edit of a span, or several of these.
+Intervention = NodeEdits | SpanEdit | Sequence[NodeEdits | SpanEdit]
+
+
+def parts_of(intervention: Any) -> list[NodeEdits | SpanEdit]:
+    """Return the edits that one run makes together. Raises ArgumentError for anything that is no edit."""
+    parts = list(intervention) if isinstance(intervention, list | tuple) else [intervention]
+    for part in parts:
+        if not isinstance(part, Mapping | SpanEdit):
+            listed = isinstance(part, list | tuple)
+            raise ArgumentError(
+                "edits are nested too deep: write [edit, edit, …] for one run, and a list of these for several runs"
+                if listed
+                else "an intervention is a dict from nodes to edits, {Feature(…): ablate()}, a Swap, a Donor, or a list of "
+                f"these, not {part!r}"
+            )
+    return parts
 
 
 def nodes_of(graph: Graph, nodes: NodeName | Iterable[NodeName]) -> list[Feature | ErrorNode | Token]:

@@ -24,6 +24,7 @@ from cotrace.kernels.active import (
 )
 
 from .context import PromptContext
+from .donors import DonorActivations, DonorEdits
 from .edit_plan import EditedPositions, EditPlan
 from .edit_tensors import FeatureEditTensors, error_edit, feature_edit, token_edit
 from .layer_modes import FROZEN, MODEL, TRANSCODERS, LayerMode
@@ -98,6 +99,7 @@ class InterventionRunner:
         context: the model, and the prompt with which every row begins.
         modes: the mode of each layer; by default nothing is frozen.
         plans: the edits of each row; without plans, the rows run without edits.
+        donors: recorded values of the donors of each row.
         error_layers: layers whose error nodes are in the output.
         feature_layers: layers whose active features are in the output.
         keep_patterns: whether the output has attention patterns, for a runner that freezes them.
@@ -109,12 +111,14 @@ class InterventionRunner:
         modes: Sequence[LayerMode] = (),
         plans: Sequence[EditPlan] = (),
         *,
+        donors: Sequence[Sequence[DonorActivations]] = (),
         error_layers: Iterable[int] = (),
         feature_layers: Iterable[int] = (),
         keep_patterns: bool = False,
     ):
         self.weights, self.transcoders = context.weights, context.transcoders
         self.modes, self.plans = modes or [LayerMode()] * context.n_layers, plans
+        self.donors = DonorEdits(donors)
         self.kv_cache, self.edited_positions = KVCache(), EditedPositions()
         self.error_layers, self.feature_layers = set(error_layers), set(feature_layers)
         self.keep_patterns = keep_patterns
@@ -124,8 +128,8 @@ class InterventionRunner:
         """Run the next positions of every row.
 
         Args:
-            ids_BP: token ids.
-            reference: the output for the same tokens without edits; needed if a layer freezes anything.
+            ids_BP: token ids, with those of swaps.
+            reference: the output for the tokens without edits; needed if a layer freezes anything.
         """
         return _EditedPass(self, ids_BP, reference).run()
 
@@ -165,9 +169,11 @@ class _EditedPass:
             kv_cache=self.runner.kv_cache,
             frozen=[self._frozen(layer, mode) for layer, mode in enumerate(modes)],
             mlp=self._mlp,
+            attention_edit=self.runner.donors.attention_edit(self.first),
         )
         for layer_cache in forward_pass:
             self._edit_directions(layer_cache.layer, forward_pass.resid_PD)
+            self.runner.donors.replace_residual(layer_cache.layer, forward_pass.resid_PD, self.first)
             # norms square the stream
             if self.runner.plans and not forward_pass.resid_PD.square().mean(-1).isfinite().all():
                 raise ArgumentError(TOO_LARGE)

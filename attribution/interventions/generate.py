@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,12 +17,15 @@ from cotrace.graphs.nodes import Feature
 
 from .config import InterventionConfig, SamplingConfig
 from .context import PromptContext
+from .donors import donor_memory, record_donors
 from .edit_plan import EditedPositions, EditPlan
 from .edits import Intervention
-from .forward import ForwardOutput, InterventionRunner
 from .html import table_html
 from .layer_modes import any_frozen, layer_modes
-from .runs import reference_runner, row_memory
+from .regenerate import regenerated, regenerated_positions
+from .runs import row_memory
+from .span_plan import require_responding
+from .text_runner import TextRunner, edited_ids
 
 
 @dataclass(repr=False)
@@ -34,6 +38,7 @@ class Generation:
         probabilities: the probability of each new token, at temperature 1.
         ended: whether the last token ends the text or the turn.
         idle: edited features whose activation did not change at any position.
+        edited_prompt_ids: token ids of the prompt after swaps and with regenerated tokens.
     """
 
     prompt: PromptContext
@@ -41,6 +46,7 @@ class Generation:
     probabilities: list[float] = field(default_factory=list)
     ended: bool = False
     idle: list[Feature] = field(default_factory=list)
+    edited_prompt_ids: list[int] = field(default_factory=list)
     _states: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     @property
@@ -71,10 +77,8 @@ class Generation:
         return table_html(f"{len(self.token_ids)} new tokens", ("token", "probability"), rows)
 
 
-class GenerationRunner:
-    """Runs a growing text with edits and, if any layer is frozen, also the same text without edits.
-
-    Without `use_cache`, every step runs all positions again.
+class PreparedGeneration:
+    """A checked request to continue a prompt with edits.
 
     Raises:
         ArgumentError: edits that are impossible, before anything runs.
@@ -88,24 +92,21 @@ class GenerationRunner:
         config: InterventionConfig,
         max_new_tokens: int,
         use_cache: bool = True,
+        regenerate: Any = None,
     ):
         self.context, self.plan, self.use_cache = context, EditPlan(intervention, context), use_cache
         self.modes = layer_modes(config, context.weights.architecture, context.transcoders)
+        require_responding(self.plan.donors, self.modes)
+        self.regenerate = regenerated_positions(regenerate, self.plan)
         self._require_memory(max_new_tokens)
-        self.restart()
 
-    def restart(self) -> None:
-        """Drop all cached keys and values, and start again at the first token."""
-        errors = self.plan.errors.keys()
-        self.plain = reference_runner(self.context, self.modes, errors) if any_frozen(self.modes) else None
-        self.edited = InterventionRunner(self.context, self.modes, [self.plan], error_layers=errors)
-
-    def forward(self, ids_P: Tensor) -> ForwardOutput:
-        """Run the tokens that have not run yet; without a cache, all of them."""
-        if not self.use_cache:
-            self.restart()
-        new_BP = ids_P[None, self.edited.kv_cache.length :]
-        return self.edited.forward(new_BP, self.plain.forward(new_BP) if self.plain else None)
+    def start(self) -> tuple[TextRunner, Tensor]:
+        """Return a runner of the text, and the prompt's token ids (P,) after swaps and with regenerated tokens."""
+        context, plans = self.context, [self.plan]
+        donors, ids_BP = record_donors(context, plans), edited_ids(context, plans)
+        if self.regenerate:
+            ids_BP = regenerated(context, plans, self.modes, donors, ids_BP, [self.regenerate], self.use_cache)
+        return TextRunner(context, plans, self.modes, donors, self.use_cache), ids_BP[0]
 
     def _require_memory(self, max_new_tokens: int) -> None:
         weights, n_prompt = self.context.weights, self.context.n_positions
@@ -114,24 +115,23 @@ class GenerationRunner:
         row = row_memory(self.context, self.modes, n_prompt + (0 if self.use_cache else max_new_tokens))
         what = f"{max_new_tokens} new tokens after {n_prompt}"
         cure = "lower max_new_tokens or shorten the prompt"
-        check_memory(n_runs * cache + sum(row), free_memory(weights.device), what, cure)
+        needed = n_runs * cache + sum(row) + donor_memory(self.context, [self.plan])
+        check_memory(needed, free_memory(weights.device), what, cure)
 
 
-def generate(generation_runner: GenerationRunner, sampling: SamplingConfig, progress: Progress) -> Generation:
-    """Continue the runner's prompt token by token."""
-    prompt = generation_runner.context
+def generate(prepared: PreparedGeneration, sampling: SamplingConfig, progress: Progress) -> Generation:
+    """Continue a prompt token by token."""
+    prompt = prepared.context
     generator = torch.Generator(device=prompt.weights.device).manual_seed(sampling.seed)
-    result, end_tokens, ids_P = Generation(prompt), prompt.tokenizer.end_token_ids(), prompt.ids_P
+    text_runner, ids_P = prepared.start()
+    result, end_tokens = Generation(prompt, edited_prompt_ids=ids_P.tolist()), prompt.tokenizer.end_token_ids()
     edited_positions: EditedPositions = {}
     with progress.phase("generating", sampling.max_new_tokens) as step:
         while len(result.token_ids) < sampling.max_new_tokens and not result.ended:
-            output = generation_runner.forward(ids_P)
-            edited_positions |= generation_runner.edited.edited_positions
-            state = (
-                output.resid_BPD[0, -1:].clone(),
-                output.rms_BP[0, -1:].clone(),
-            )  # a view would keep the whole tensor
-            result._states.append(state)
+            output = text_runner.forward(ids_P[None])
+            edited_positions |= text_runner.edited.edited_positions
+            # A view would keep the whole tensor.
+            result._states.append((output.resid_BPD[0, -1:].clone(), output.rms_BP[0, -1:].clone()))
             probability_V = result.next_probabilities(-1)
             token = int(sample_tokens(probability_V, sampling.temperature, generator))
             result.token_ids.append(token)
@@ -139,7 +139,7 @@ def generate(generation_runner: GenerationRunner, sampling: SamplingConfig, prog
             result.ended = token in end_tokens
             ids_P = torch.cat([ids_P, ids_P.new_tensor([token])])
             step()
-    result.idle = generation_runner.plan.idle(edited_positions)
+    result.idle = prepared.plan.idle(edited_positions)
     return result
 
 

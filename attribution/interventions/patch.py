@@ -85,7 +85,7 @@ def patch(
         )
     plan = EditPlan({node: ablate() for node in _members(nodes)}, _shared_context(clean, corrupted))
     modes = layer_modes(config, clean.weights.architecture, clean.transcoders)
-    require_memory([InterventionBatch(context, [plan], modes) for context in (clean, corrupted)])
+    require_memory([InterventionBatch(context, [plan], modes, [()]) for context in (clean, corrupted)])
     if not any(resolved.positions for resolved in plan):
         raise ArgumentError(
             "nothing would be patched: name at least one node at a position of the prompts; generated ones do not count"

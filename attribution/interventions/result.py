@@ -70,6 +70,16 @@ class InterventionResult:
         return self._context.ids_P.tolist()
 
     @property
+    def edited_token_ids(self) -> list[int]:
+        """Token ids of the prompt after swaps and with regenerated tokens."""
+        return self._outcome.ids_BP[self._row].tolist()
+
+    @property
+    def edited_text(self) -> str:
+        """The prompt after swaps and with regenerated tokens, as text."""
+        return self._context.tokenizer.decode(self.edited_token_ids)
+
+    @property
     def idle(self) -> list[Feature]:
         """Edited features whose activation did not change at any position: ablated but not active, for example."""
         return self._plan.idle(self._outcome.edited_positions, self._row)

@@ -1,14 +1,19 @@
 """Run one prompt without edits and with the edits of several rows, and estimate the memory of such runs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
+
+from torch import Tensor
 
 from cotrace.attribution.models.memory import free_memory, layer_numel, patterns_numel
 
 from .context import PromptContext
+from .donors import record_donors
 from .edit_plan import EditedPositions, EditPlan
 from .forward import ForwardOutput, InterventionRunner
-from .layer_modes import MODEL, TRANSCODERS, LayerMode, any_frozen
+from .layer_modes import TRANSCODERS, LayerMode, any_frozen
+from .regenerate import regenerated
+from .text_runner import edited_ids, reference_runner
 
 BATCH_POSITIONS = 1024  # of all rows in one forward pass: more would not be faster on a CPU
 MEMORY_SHARE = 0.25  # of free memory, for the rows of one forward pass
@@ -18,11 +23,12 @@ STREAMS_PER_LAYER = 5  # tensors (P, D) of every layer during a run: MLP outputs
 
 
 class InterventionOutcome(NamedTuple):
-    """The rows of one prompt without and with edits."""
+    """The rows of one prompt without and with edits; `ids_BP` are the token ids after edits."""
 
     before: ForwardOutput
     after: ForwardOutput
     edited_positions: EditedPositions
+    ids_BP: Tensor
 
 
 class RowMemory(NamedTuple):
@@ -32,38 +38,34 @@ class RowMemory(NamedTuple):
     working: int  # needed in addition during the run
 
 
-def reference_runner(
-    context: PromptContext, modes: Sequence[LayerMode], error_layers: Iterable[int], feature_layers: Iterable[int] = ()
-) -> InterventionRunner:
-    """Return a runner without edits whose output has all values that a runner with `modes` freezes."""
-    needed = {layer for layer, mode in enumerate(modes) if mode.mlp != MODEL}
-    patterns = any(mode.freeze_attention for mode in modes)
-    return InterventionRunner(
-        context, error_layers=error_layers, feature_layers=needed | set(feature_layers), keep_patterns=patterns
-    )
-
-
 def run_without_edits(context: PromptContext) -> ForwardOutput:
     """Run the prompt once in the unchanged model; return its output with all active features."""
     return InterventionRunner(context, feature_layers=range(context.n_layers)).forward(context.ids_P[None])
 
 
 def run_with_edits(
-    context: PromptContext, plans: Sequence[EditPlan], modes: Sequence[LayerMode], features: bool = True
+    context: PromptContext,
+    plans: Sequence[EditPlan],
+    modes: Sequence[LayerMode],
+    features: bool = True,
+    regenerate: Sequence[Sequence[int]] = (),
 ) -> InterventionOutcome:
     """Run the prompt without edits and with those of each plan, both as batches of the same shape.
 
-    With `features`, the active features of all layers are kept.
+    With `features`, the active features of all layers are kept. `regenerate` are positions, of each row, whose tokens the
+    model with edits chooses before.
     """
-    ids_BP = context.ids_P.expand(len(plans), -1)
+    donors, edited_BP = record_donors(context, plans), edited_ids(context, plans)
+    if any(regenerate):
+        edited_BP = regenerated(context, plans, modes, donors, edited_BP, regenerate)
     error_layers = {layer for plan in plans for layer in plan.errors}
     layers = range(len(modes)) if features else ()
-    before = reference_runner(context, modes, error_layers, layers).forward(ids_BP)
-    edited = InterventionRunner(context, modes, plans, error_layers=error_layers, feature_layers=layers)
-    after = edited.forward(ids_BP, before if any_frozen(modes) else None)
+    before = reference_runner(context, modes, error_layers, layers).forward(context.ids_P.expand(len(plans), -1))
+    edited = InterventionRunner(context, modes, plans, donors=donors, error_layers=error_layers, feature_layers=layers)
+    after = edited.forward(edited_BP, before if any_frozen(modes) else None)
     before.free()
     after.free()
-    return InterventionOutcome(before, after, edited.edited_positions)
+    return InterventionOutcome(before, after, edited.edited_positions, edited_BP)
 
 
 def row_memory(context: PromptContext, modes: Sequence[LayerMode], n_positions: int | None = None) -> RowMemory:

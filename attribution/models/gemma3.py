@@ -184,10 +184,16 @@ class Gemma3:
         cos, sin = self._rotation(layer, grad_KPd, 0)
         return _rotate(grad_KPd, cos, -sin)
 
+    def rotated_by(self, layer: int, rotated_KPd: Tensor, shift_P: Tensor) -> Tensor:
+        """Return rotated queries or keys (…, P, d) as they are `shift_P` (P,) positions further on."""
+        return _rotate(rotated_KPd, *self._rotation_at(layer, rotated_KPd, shift_P))
+
     def _rotation(self, layer: int, like: Tensor, first: int) -> tuple[Tensor, Tensor]:
         """Return the cosines and sines (1, P, d) of the rotary position embedding, for positions from `first` on."""
-        positions = torch.arange(first, first + like.shape[-2], device=like.device)
-        cos, sin = self._text.rotary_emb(like, positions[None], self.architecture.layer_types[layer])
+        return self._rotation_at(layer, like, torch.arange(first, first + like.shape[-2], device=like.device))
+
+    def _rotation_at(self, layer: int, like: Tensor, position_P: Tensor) -> tuple[Tensor, Tensor]:
+        cos, sin = self._text.rotary_emb(like, position_P[None], self.architecture.layer_types[layer])
         return cos, sin
 
     def head_rms(self, w: LayerWeights, normed_PD: Tensor) -> tuple[Tensor, Tensor]:

@@ -44,7 +44,7 @@ def validate(
     random = np.random.default_rng(config.seed)
     chosen = choose_ablation_sets(graph, config, groups, random)
     sources = sorted(chosen.sample)
-    require_memory([InterventionBatch(context, [EditPlan({}, context)], modes)])
+    require_memory([InterventionBatch(context, [EditPlan({}, context)], modes, [()])])
     runner = AblationRunner(context, graph)
     # MLPs are clamped; attention and norms respond, since with everything frozen agreement would be true by construction.
     clamped_modes = [LayerMode(mlp=FROZEN)] * len(modes)
