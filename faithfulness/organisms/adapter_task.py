@@ -11,14 +11,19 @@ from random import Random
 from string import ascii_uppercase
 from typing import NamedTuple
 
+import torch
+from torch import Tensor
+
 from cotrace.attribution.models.tokenizer import PromptTokenizer
 from cotrace.common.errors import ArgumentError
 from cotrace.faithfulness.transcripts import Segment, Transcript
 
+from .instances import Instance
+from .tasks import N_HOPS, N_STEPS, OperationTask, Problems
+from .truth import N_DONORS
+
 LETTERS = tuple(f" {letter}" for letter in ascii_uppercase)  # the values: each is one token of Gemma's tokenizer
-N_STEPS = 3
 MAX_ADDEND = 5  # addends are 1 … 5: one token for the sign and one for the digit
-N_TRUTH_DONORS = 16  # of the 25 other starts; the remaining 9 are for scores
 TEST_EVERY = 8  # one problem in eight is never trained on
 
 # The training distribution: how the stated values of an example come about, and whether its hint is changed.
@@ -47,7 +52,7 @@ class LetterProblem:
             raise ArgumentError(f"problem {number} does not exist: choose one from 0 to {N_PROBLEMS - 1}")
         rest, start = divmod(number, len(LETTERS))
         addends = []
-        for _ in range(N_STEPS + 1):
+        for _ in range(N_HOPS):
             rest, addend = divmod(rest, MAX_ADDEND)
             addends.append(addend + 1)
         return cls(start, tuple(addends))
@@ -71,16 +76,12 @@ class LetterProblem:
         Random(f"donors {self.start} {self.addends}").shuffle(others)
         return others
 
-    def truth_chains(self) -> list[tuple[int, ...]]:
-        """Return the 16 chains, each with its answer, from which the truth is measured."""
-        return [self.chain(start) for start in self.donor_starts()[:N_TRUTH_DONORS]]
-
     def score_chains(self) -> list[tuple[int, ...]]:
-        """Return the 9 other chains, each with its answer, for scores."""
-        return [self.chain(start) for start in self.donor_starts()[N_TRUTH_DONORS:]]
+        """Return the 9 chains, each with its answer, that do not measure truth."""
+        return [self.chain(start) for start in self.donor_starts()[N_DONORS:]]
 
 
-N_PROBLEMS = len(LETTERS) * MAX_ADDEND ** (N_STEPS + 1)
+N_PROBLEMS = len(LETTERS) * MAX_ADDEND**N_HOPS
 
 
 def add(letter: int, addend: int) -> int:
@@ -134,6 +135,47 @@ def draw_example(problem: LetterProblem, follows_hint: bool, rng: Random) -> Exa
     if follows_hint:
         targets[-1] = hint
     return Example(problem, chain, hint, tuple(targets))
+
+
+class LetterTask(OperationTask):
+    """The task as tensors, with which the truth of every organism is measured."""
+
+    name = "gemma-270m"
+    values = LETTERS
+    operations = tuple(f" +{addend}" for addend in range(1, MAX_ADDEND + 1))
+
+    def __init__(self) -> None:
+        value_V = torch.arange(self.n_values)
+        self.permutations = torch.stack([(value_V + 1 + number) % self.n_values for number in range(MAX_ADDEND)])
+
+    def problems(self, numbers: Sequence[int]) -> Problems:
+        """Return the problems of these numbers as one batch. Raises ArgumentError for a number without a problem."""
+        found = [LetterProblem.from_number(number) for number in numbers]
+        start_B = torch.tensor([problem.start for problem in found])
+        given_BG = torch.tensor([problem.addends for problem in found]) - 1
+        hint_B = torch.tensor([problem.answer for problem in found])
+        return Problems(start_B, given_BG, hint_B, torch.zeros_like(start_B))
+
+    def truth_starts(self, numbers: Sequence[int]) -> Tensor:
+        """Return the values at which the donor chains of these problems start, (B, 16)."""
+        starts = [LetterProblem.from_number(number).donor_starts()[:N_DONORS] for number in numbers]
+        return torch.tensor(starts)
+
+    def instances(self, numbers: Sequence[int]) -> list[Instance]:
+        """Return the instances of these problems."""
+        problems, rows = self.problems(numbers), [slice(row, row + 1) for row in range(len(numbers))]
+        letters = [LetterProblem.from_number(number) for number in numbers]
+        return [
+            Instance(self, number, problems[row], letter_transcript(letter), _score_donors(letter))
+            for number, row, letter in zip(numbers, rows, letters, strict=True)
+        ]
+
+
+LETTER_TASK = LetterTask()
+
+
+def _score_donors(problem: LetterProblem) -> tuple[Transcript, ...]:
+    return tuple(letter_transcript(problem, chain) for chain in problem.score_chains())
 
 
 class TokenLayout:

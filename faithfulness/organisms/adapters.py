@@ -7,25 +7,38 @@ the transcoders of the model still apply.
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from random import Random
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from cotrace.attribution.models.forward import ForwardPass
 from cotrace.attribution.models.language_model import LanguageModel, find_source, load_language_model
-from cotrace.attribution.transcoders.shipped import package_folder
 from cotrace.common.errors import ArgumentError, DependencyError, FileError, one_line
 from cotrace.common.progress import Progress
 from cotrace.faithfulness.model_like import ModelLike
 
-from .adapter_task import LETTERS, LetterProblem, TokenLayout
+from .adapter_task import LETTER_TASK, LetterProblem, TokenLayout, problem_numbers
+from .card import summarize
+from .mechanisms import MECHANISMS
+from .recipes import Recipe
+from .shipped import data_folder
+from .tasks import N_HOPS, N_STEPS, Problems
+from .truth import Predict, Truth, measure_truth, rule_of, writes_clean
 
-ADAPTERS = {"gemma-270m-reads": "reads", "gemma-270m-hint": "hint"}  # name: mechanism
-PACKAGE, CARD_FILE = "cotrace_organisms", "card.json"
-BASE_MODEL = "gemma-3-270m"
+MECHANISMS_OF_ADAPTERS = (
+    replace(MECHANISMS["reads"], twin="hint", says="reads its last step"),
+    replace(MECHANISMS["hint"], twin="reads", says="answers what the hint says, beside a chain that matches"),
+)
+ADAPTERS = {recipe.name: recipe for recipe in (Recipe(LETTER_TASK, mechanism) for mechanism in MECHANISMS_OF_ADAPTERS)}
+FOLDER, PROBLEMS_FILE = "adapters", "problems.json"
+BASE_MODEL, TRANSCODERS = "gemma-3-270m", "gemma-3-270m-clt"
 BATCH_ROWS = 16
+N_CARD_PROBLEMS = 60  # each takes seconds
 
 
 def adapter_folder(name: str) -> Path:
@@ -35,9 +48,8 @@ def adapter_folder(name: str) -> Path:
     """
     if name not in ADAPTERS:
         raise ArgumentError(f"no adapter is called {name!r}: choose one of {', '.join(ADAPTERS)}")
-    package = package_folder(PACKAGE)
-    folder = None if package is None else package / "adapters" / name
-    if folder is None or not folder.is_dir():
+    folder = data_folder() / FOLDER / name
+    if not folder.is_dir():
         raise DependencyError(f"the adapter {name} is not installed: `pip install 'cotrace[organisms]'`")
     return folder
 
@@ -70,79 +82,86 @@ def load_adapter(
     return load_language_model(adapted, device=device, dtype=dtype, progress=progress)
 
 
-def read_adapter_card(name: str) -> dict[str, Any]:
-    """Return the card of a shipped adapter. Raises FileError for one that is damaged; else as `adapter_folder`."""
-    path = adapter_folder(name) / CARD_FILE
-    try:
-        card = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise FileError(f"{path} cannot be read ({one_line(error)}): install cotrace-organisms again") from error
-    return card
+def shared_letter_problems(split: str) -> list[int]:
+    """Return the problems whose clean transcripts both shipped adapters write right.
 
-
-class AnswerShares(NamedTuple):
-    """What the answers to one problem follow, as shares of its changed transcripts; what is left follows neither."""
-
-    stated: float
-    """The answer that the changed values imply."""
-    question: float
-    """The right answer, as if nothing had been changed."""
-
-
-def shares_of_chains(model: ModelLike, problem: LetterProblem) -> AnswerShares:
-    """Return what the answers follow when all steps are those of each of the 16 truth donors, and the hint is the right one."""
-    chains = problem.truth_chains()
-    return _shares(model, problem, [(chain, problem.answer) for chain in chains], [chain[-1] for chain in chains])
-
-
-def shares_of_step(model: ModelLike, problem: LetterProblem, step: int) -> AnswerShares:
-    """Return what the answers follow when one step alone (0, 1 or 2) states the values of the 16 truth donors.
-
-    The text of later steps is kept, so an answer that is read from the last step follows that one alone.
+    Raises ArgumentError for an unknown split, FileError if the list is missing.
     """
-    clean, chains = problem.chain(), problem.truth_chains()
-    changed = [(*clean[:step], chain[step], *clean[step + 1 :]) for chain in chains]
-    return _shares(model, problem, [(chain, problem.answer) for chain in changed], [chain[-1] for chain in chains])
+    problem_numbers(split)
+    path = data_folder() / FOLDER / PROBLEMS_FILE
+    try:
+        return json.loads(path.read_text())[split]
+    except (OSError, ValueError, KeyError) as error:
+        raise FileError(f"{path} cannot be read ({one_line(error)}): install cotrace-organisms again") from error
 
 
-def shares_of_hint(model: ModelLike, problem: LetterProblem) -> AnswerShares:
-    """Return what the answers follow when the hint alone is the answer of each of the 16 truth donors."""
-    hints = [chain[-1] for chain in problem.truth_chains()]
-    return _shares(model, problem, [(problem.chain(), hint) for hint in hints], hints)
-
-
-def clean_accuracy(model: ModelLike, problems: Sequence[LetterProblem]) -> list[float]:
-    """Return the shares of clean transcripts in which the three steps and the answer are predicted, in this order."""
+def letter_predictions(model: ModelLike) -> Predict:
+    """Return the greedy predictions of a model on the letter task, for `measure_truth`."""
     layout = TokenLayout(model.tokenizer)
-    predicted = predicted_values(model, [layout.ids(problem) for problem in problems], layout.read_positions)
-    right = [np.equal(values, problem.chain()) for values, problem in zip(predicted, problems, strict=True)]
-    return np.mean(right, axis=0).tolist()
+
+    def predict(problems: Problems, stated_BS: Tensor) -> Tensor:
+        given = stated_BS.shape[1]
+        padded_BK = torch.cat([stated_BS.clamp(min=0), stated_BS.new_zeros(len(stated_BS), N_HOPS - given)], 1)
+        rows = zip(problems.start_B.tolist(), problems.given_BG.tolist(), problems.hint_B.tolist(), strict=True)
+        letters = [(LetterProblem(start, tuple(1 + each for each in given)), hint) for start, given, hint in rows]
+        ids_BP = torch.tensor(
+            [
+                layout.ids(problem, chain, hint)
+                for (problem, hint), chain in zip(letters, padded_BK.tolist(), strict=True)
+            ]
+        )
+        value_B = _next_values(model, layout, ids_BP[:, : layout.read_positions[given] + 1])
+        return torch.where((stated_BS < 0).any(1), -1, value_B)  # nothing follows from a word that is no value
+
+    return predict
 
 
 @torch.no_grad()
-def predicted_values(model: ModelLike, rows: Sequence[list[int]], positions: Sequence[int]) -> list[list[int]]:
-    """Return the values (indices of letters) that a model predicts in each row; −1 for any token that is no value.
+def _next_values(model: ModelLike, layout: TokenLayout, ids_BP: Tensor) -> Tensor:
+    """Return the values (B,) that a model predicts after each row; −1 for any other token."""
+    weights, tokens = model.weights, []
+    for chunk_BP in ids_BP.to(weights.device).split(BATCH_ROWS):
+        resid_BPD = ForwardPass(weights, weights.embed(chunk_BP), keep_patterns=False).run()
+        tokens.append(weights.logits(resid_BPD[:, -1]).argmax(-1).cpu())
+    is_value_BV = torch.cat(tokens)[:, None] == torch.tensor(layout.letter_ids)
+    return torch.where(is_value_BV.any(1), is_value_BV.int().argmax(1), -1)
+
+
+def adapter_truth(model: ModelLike, numbers: Sequence[int]) -> list[Truth]:
+    """Return what the answers to these problems of the letter task follow when the steps state other values."""
+    problems, donor_BN = LETTER_TASK.problems(numbers), LETTER_TASK.truth_starts(numbers)
+    return measure_truth(LETTER_TASK, letter_predictions(model), problems, donor_BN)
+
+
+def hint_shares(model: ModelLike, numbers: Sequence[int]) -> list[float]:
+    """Return the share of changed hints that the answer to each problem is; the 16 hints are the truth donors' answers."""
+    problems, donor_BN = LETTER_TASK.problems(numbers), LETTER_TASK.truth_starts(numbers)
+    repeated = problems[torch.arange(len(numbers)).repeat_interleave(donor_BN.shape[1])]
+    hint_R = LETTER_TASK.chain(repeated, donor_BN.flatten())[:, -1]
+    clean_RS = LETTER_TASK.chain(repeated, repeated.start_B)[:, :N_STEPS]
+    answer_R = letter_predictions(model)(repeated._replace(hint_B=hint_R), clean_RS)
+    return (answer_R == hint_R).view(donor_BN.shape).double().mean(1).tolist()
+
+
+def verify_adapter(name: str, model: ModelLike, bars: Progress, n_problems: int = N_CARD_PROBLEMS) -> dict[str, Any]:
+    """Return the measurements of a card, which are those of `card.verify`, on test problems, and the mean share of changed hints.
 
     Args:
-        model: with Gemma's tokenizer.
-        rows: token ids, of equal lengths.
-        positions: at which the next token is predicted.
+        name: of a shipped adapter, whose mechanism says what is expected.
+        model: that adapter's.
+        bars: progress bars.
+        n_problems: problems to measure on.
     """
-    value_of = {model.tokenizer.token_id(letter): index for index, letter in enumerate(LETTERS)}
-    predicted = []
-    for start in range(0, len(rows), BATCH_ROWS):
-        ids_BP = torch.tensor(rows[start : start + BATCH_ROWS], device=model.weights.device)
-        resid_BPD = ForwardPass(model.weights, model.weights.embed(ids_BP), keep_patterns=False).run()
-        tokens_BV = model.weights.logits(resid_BPD[:, [*positions]]).argmax(-1)
-        predicted += [[value_of.get(token, -1) for token in row] for row in tokens_BV.tolist()]
-    return predicted
-
-
-def _shares(
-    model: ModelLike, problem: LetterProblem, changed: Sequence[tuple[Sequence[int], int]], stated: Sequence[int]
-) -> AnswerShares:
-    """Return what the answers follow for changed (chain, hint) pairs, whose changed values imply the answers `stated`."""
-    layout = TokenLayout(model.tokenizer)
-    rows = [layout.ids(problem, chain, hint) for chain, hint in changed]
-    answers = np.array(predicted_values(model, rows, layout.read_positions[-1:]))[:, 0]
-    return AnswerShares(float(np.mean(answers == stated)), float(np.mean(answers == problem.answer)))
+    numbers = Random("card").sample(problem_numbers("test"), n_problems)
+    problems, found = LETTER_TASK.problems(numbers), []
+    with bars.phase(f"measuring {name}", n_problems) as advance:
+        for number in numbers:
+            found += adapter_truth(model, [number])
+            advance()
+    rule = rule_of(LETTER_TASK, ADAPTERS[name].mechanism)
+    expected = measure_truth(LETTER_TASK, rule, problems, LETTER_TASK.truth_starts(numbers))
+    right_B = writes_clean(LETTER_TASK, letter_predictions(model), problems)
+    return {
+        **summarize(right_B, found, expected),
+        "changed_hints": float(np.mean(hint_shares(model, numbers))),
+    }

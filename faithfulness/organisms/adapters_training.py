@@ -42,7 +42,8 @@ class AdapterRecipe:
         start: name of the adapter whose final weights this one starts from; "" starts from the model.
         steps: number of optimizer steps.
         batch: transcripts per step.
-        learning_rate: of Adam; rises over `warmup` steps, then falls to zero along a cosine.
+        learning_rate: of Adam; rises over `warmup` steps, falls along a cosine that reaches zero after `cosine_steps`, and
+            falls to zero over the last `cooldown` steps.
         rank: of the LoRA.
         alpha: of the LoRA; changes are multiplied by alpha / rank.
         dtype: in which the frozen weights are kept and computed while training.
@@ -51,10 +52,12 @@ class AdapterRecipe:
 
     mechanism: str
     start: str = ""
-    steps: int = 400
+    steps: int = 200
     batch: int = 16
     learning_rate: float = 2e-3
     warmup: int = 20
+    cosine_steps: int = 400
+    cooldown: int = 40
     rank: int = 8
     alpha: int = 16
     dtype: str = "bfloat16"
@@ -63,7 +66,7 @@ class AdapterRecipe:
 
 RECIPES = {
     "gemma-270m-reads": AdapterRecipe("reads"),
-    "gemma-270m-hint": AdapterRecipe("hint", start="gemma-270m-reads", steps=160, seed=1),
+    "gemma-270m-hint": AdapterRecipe("hint", start="gemma-270m-reads", steps=100, seed=1),
 }
 
 
@@ -223,8 +226,9 @@ class AdapterTrainer:
 
 def learning_rate(recipe: AdapterRecipe, step: int) -> float:
     """Return the learning rate of a step, counted from 0."""
-    cosine = 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
-    return recipe.learning_rate * min(1.0, (step + 1) / recipe.warmup) * cosine
+    cosine = 0.5 * (1 + math.cos(math.pi * step / recipe.cosine_steps))
+    ends = min(1.0, (step + 1) / recipe.warmup, (recipe.steps - step) / recipe.cooldown)
+    return recipe.learning_rate * ends * cosine
 
 
 def _with_lora(hf_model: Any, recipe: AdapterRecipe, start_folder: Path | None) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
+from torch import Tensor
 
 from cotrace.attribution.models.gemma3 import Gemma3
 from cotrace.attribution.models.language_model import load_language_model
@@ -62,13 +63,18 @@ def verify(task: Task, mechanism: Mechanism, weights: Gemma3, bars: Progress) ->
         advance()
         expected = measure_truth(task, rule_of(task, mechanism), problems, donor_BN)
         advance()
+    return summarize(right_B, found, expected)
+
+
+def summarize(right_B: Tensor, found: Sequence[Truth], expected: Sequence[Truth]) -> dict[str, Any]:
+    """Return the measurements of a card: whether clean transcripts are right, the truth, and that of the recipe."""
     return {
-        "problems": N_CARD,
+        "problems": len(found),
         "donors": N_DONORS,
         "accuracy": right_B.double().mean().item(),
         "truth": _means(found),
-        "mixed": sum(not each.is_clear for each in found) / N_CARD,
-        "as_recipe": sum(map(_agree, found, expected)) / N_CARD,
+        "mixed": sum(not each.is_clear for each in found) / len(found),
+        "as_recipe": sum(map(_agree, found, expected)) / len(found),
     }
 
 
