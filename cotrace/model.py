@@ -319,6 +319,8 @@ class Model:
         ids_P = self._ids(prompt)
         if segments is None and isinstance(prompt, Transcript):
             segments = prompt.tokenize(self).spans
+        if isinstance(baseline, Transcript):
+            baseline = self.tokenize(baseline)  # effects record it
         named = parse_segments(segments, len(ids_P))
         cuts = parse_cuts(avoiding, named, len(ids_P))
         request = TargetRequest.parse(targets, reading, ids_P.tolist(), self.tokenizer, self.architecture.d_model)

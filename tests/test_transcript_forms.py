@@ -53,7 +53,7 @@ def transcripts(draw, texts=TEXTS):
 # --- JSON and files -----------------------------------------------------------------------------
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(transcripts(TEXTS | st.lists(st.integers(0, 9), min_size=1, max_size=4).map(tuple)))
 def test_json_round_trip(transcript):
     assert Transcript.from_json(transcript.to_json()) == transcript
@@ -146,7 +146,7 @@ def test_marked_text():
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(transcripts())
 def test_marked_round_trip(transcript):
     assert Transcript.from_marked(transcript.to_marked()).segments == transcript.segments
@@ -342,7 +342,7 @@ def test_default_steps(text, pieces):
     assert split_steps(text) == pieces
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.text(st.sampled_from("a1.\n ?。)("), min_size=1))
 def test_pieces_add_up(text):
     for splitter in (split_steps, split_sentences):

@@ -1,5 +1,6 @@
 """Transcripts: segments, values, and the tokens of each."""
 
+import pickle
 import warnings
 
 import pytest
@@ -265,7 +266,7 @@ def test_a_tokenizer_without_offsets_is_refused():
         Transcript([("step", "one")]).tokenize(PromptTokenizer(None, 9, 0))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.text(st.sampled_from("ab4. \n\u0301é🚀한"), min_size=1, max_size=6), min_size=1, max_size=5))
 def test_tokens_do_not_depend_on_segments(texts):
     transcript = Transcript([("text", text) for text in texts])
@@ -296,6 +297,9 @@ def test_effects_take_the_segments_of_a_transcript(worded):
     assert found.ledger.equals(expected.ledger)
     other = worded.effects(transcript, [words[1]], segments={"start": (0, 2)})
     assert list(other.info["settings"]["segments"]) == ["start"]
+    baseline = transcript.with_text("question", words[3] + words[4] + words[5])
+    moved = worded.effects(transcript, [words[1]], integrate="inputs", integration_steps=2, baseline=baseline)
+    assert moved.info["settings"]["baseline"] == worded.tokenize(baseline)
 
 
 def test_a_model_takes_transcripts_as_prompts(worded):
@@ -311,3 +315,12 @@ def test_a_model_takes_transcripts_as_prompts(worded):
     single = [worded.generate(each, max_new_tokens=1).token_ids for each in (ids, ids[:-1])]
     assert [each.token_ids for each in many] == single
     assert transcript.tokenize(worded) == transcript.tokenize(worded.language_model)
+
+
+def test_many_transcripts_are_traced(worded, tmp_path):
+    words = [worded.tokenizer.decode_token(number) for number in range(8, 14)]
+    prompts = [Transcript([("question", words[0]), ("answer", words[number])]) for number in (1, 2)]
+    summary = cotrace.trace_many(prompts, tmp_path, model=worded, progress=False)
+    assert (summary.traced, summary.failed) == (2, 0)
+    assert cotrace.trace_many(prompts, tmp_path, model=worded, progress=False).skipped == 2
+    assert pickle.loads(pickle.dumps(prompts[0])) == prompts[0]

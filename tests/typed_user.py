@@ -8,6 +8,7 @@ from cotrace import (
     BatchSummary,
     CotraceError,
     Edit,
+    Effects,
     ErrorNode,
     Feature,
     Generation,
@@ -15,11 +16,14 @@ from cotrace import (
     InterventionResult,
     Model,
     PatchResult,
+    Segment,
     Supernode,
     Token,
     TokenReplacement,
     TracePlan,
+    Transcript,
 )
+from cotrace.faithfulness.transcripts import TokenizedTranscript, last_number
 
 
 def trace(model: Model) -> Graph:
@@ -70,6 +74,26 @@ def steer(model: Model, graph: Graph) -> str:
     return generation.text
 
 
+def reason(model: Model) -> list[int]:
+    """Make transcripts, change, save and open them, and use them as prompts."""
+    segments = [("question", "2 + 3?"), ("step", " It is 5.", "", "5"), Segment("answer", " So 5", value="5")]
+    transcript = Transcript(segments, values=["4", "5"])
+    assert_type(transcript["step"], Segment)
+    assert_type(transcript.steps, tuple[Segment, ...])
+    assert_type(transcript.with_value("step", "4").with_text("answer", " So 4", "4").until("answer"), Transcript)
+    assert_type(Transcript.from_chat([{"role": "user", "content": "2 + 3?"}]).find_values(last_number), Transcript)
+    assert_type(Transcript.from_marked("<step>It is <value>5</value></step>").to_marked(), str)
+    assert_type(transcript.save("chain.json"), Path)
+    assert_type(Transcript.open("chain.json").to_json(), str)
+    assert_type(Transcript.from_json("[]"), Transcript)
+    tokens = transcript.tokenize(model)
+    assert_type(tokens, TokenizedTranscript)
+    assert_type(tokens.read_position("answer"), int)
+    assert_type(model.effects(transcript, [("5", "4")], avoiding="step"), Effects)
+    assert_type(model.generate(transcript.until("step")), Generation)
+    return tokens.value_ids("answer")
+
+
 def main() -> None:
     """Call everything that users call."""
     model = cotrace.load("gemma-3-270m", device="cpu", row_cache_bytes=2**30)
@@ -79,7 +103,7 @@ def main() -> None:
     except CotraceError as error:
         print(error)
         return
-    print(read(graph), steer(model, graph))
+    print(read(graph), steer(model, graph), reason(model))
     summary = cotrace.trace_many(["Hot", {"id": "cold", "prompt": "Cold"}], "traces", model=model, coverage=0.9)
     assert_type(summary, BatchSummary)
     assert_type(summary.traced, int)

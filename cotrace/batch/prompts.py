@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from cotrace.common.errors import ArgumentError, CotraceError, FileError, PromptError, one_line
+from cotrace.faithfulness.transcripts import Transcript
 from cotrace.graphs.nodes import ErrorNode, Feature
 from cotrace.target_syntax import parse_targets
 
@@ -32,7 +33,7 @@ class BatchPrompt:
 
     Attributes:
         id: names the results.
-        content: a text, token ids or a chat.
+        content: a text, token ids, a chat or a transcript.
         targets: its own targets, as `Model.trace` takes them; None for those of the batch.
     """
 
@@ -47,7 +48,7 @@ class BatchPrompt:
 
 
 def to_json(value: Any) -> str:
-    """Return a value as JSON; arrays, tensors and ranges become lists, nodes texts. Raises ArgumentError for other types."""
+    """Return a value as JSON; arrays, tensors and ranges become lists, nodes and transcripts texts. Raises ArgumentError for other types."""
     return json.dumps(value, default=_plain)
 
 
@@ -58,6 +59,8 @@ def _plain(value: Any) -> Any:
         return list(value)
     if isinstance(value, Feature | ErrorNode):
         return str(value)
+    if isinstance(value, Transcript):
+        return value.to_json()
     raise ArgumentError(f"{value!r} is neither text nor numbers; give texts, numbers or lists of them")
 
 

@@ -71,10 +71,11 @@ def decode(text: str | bytes) -> TranscriptParts:
     )
 
 
-def write_file(parts: TranscriptParts, path: Path) -> None:
-    """Write a transcript atomically. Raises FileError or ResourceError if it cannot be written."""
+def write_file(parts: TranscriptParts, path: Path) -> Path:
+    """Write a transcript atomically; return the path. Raises FileError or ResourceError if it cannot be written."""
     with atomic_write(path) as temporary:
         temporary.write_text(encode(parts) + "\n", encoding="utf-8")
+    return path
 
 
 def read_file(path: Path, build: Callable[[TranscriptParts], Result]) -> Result:

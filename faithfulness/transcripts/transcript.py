@@ -112,9 +112,12 @@ class Transcript:
         """Return the transcript in a file. Raises FileError for one that is missing, damaged, or no transcript."""
         return read_file(Path(path), lambda parts: cls(*parts))
 
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write the transcript to a file as JSON, atomically. Raises FileError or ResourceError if it cannot be written."""
-        write_file(self._parts(), Path(path))
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write the transcript to a file as JSON, atomically; return its path.
+
+        Raises FileError or ResourceError if it cannot be written.
+        """
+        return write_file(self._parts(), Path(path))
 
     def to_json(self) -> str:
         """Return the transcript as JSON."""

@@ -131,6 +131,19 @@ PROMPTS = [
 ]
 
 
+def write_transcripts(folder: Path) -> None:
+    turns = [("user", ["question"]), ("assistant", ["step", "answer"])]
+    segments = [("question", "2 + 3?"), ("step", " It is 5.", "", "5"), ("answer", " 5")]
+    cotrace.Transcript(segments, ["4", "5"], turns).save(folder / "chat.json")
+    cotrace.Transcript([("question", [2, 3]), ("answer", [4, 5], "", [5])], [[6], [7]]).save(folder / "ids.json")
+
+
+def read_transcripts(folder: Path) -> None:
+    for path in sorted(folder.iterdir()):
+        opened = cotrace.Transcript.open(path)
+        assert cotrace.Transcript.from_json(opened.to_json()) == opened
+
+
 def write_json_lines(rows: list) -> Callable[[Path], object]:
     return lambda folder: (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
@@ -227,6 +240,7 @@ READERS = {
     "prompts-parquet": Reader(write_parquet([{"prompt": "a", "id": "a"}, {"prompt": "b", "id": "b"}]), read_prompts),
     "text-jsonl": Reader(write_json_lines([{"text": "a"}, {"text": "b"}]), read_text),
     "text-parquet": Reader(write_parquet([{"text": "a"}, {"text": "b"}]), read_text),
+    "transcripts": Reader(write_transcripts, read_transcripts),
     "directions": Reader(write_vectors, read_vectors),
     "results": Reader(write_results, read_results),
     "training-run": Reader(write_run, read_run),
