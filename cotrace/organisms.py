@@ -19,7 +19,14 @@ from cotrace.faithfulness.organisms.build import TRANSCODERS, build_organism, re
 from cotrace.faithfulness.organisms.card import verify as verify_card
 from cotrace.faithfulness.organisms.instances import Instance, donor_starts, make_instances, problems_of
 from cotrace.faithfulness.organisms.recipes import RECIPES, Recipe, find_recipe
-from cotrace.faithfulness.organisms.shipped import choose_problems, shared_problems, shipped_names, tiny_folder
+from cotrace.faithfulness.organisms.shipped import (
+    choose_problems,
+    shared_problems,
+    shipped_names,
+    tiny_folder,
+    written_right,
+)
+from cotrace.faithfulness.organisms.tasks import TASKS
 from cotrace.faithfulness.organisms.truth import N_DONORS, Truth, measure_truth, model_predictions
 
 from .loading import load as load_model
@@ -31,10 +38,16 @@ __all__ = ["Instance", "Organism", "Truth", "load", "names", "train"]
 class Organism:
     """A small model whose mechanism is known, with transcoders and instances of its task. `load` returns one.
 
-    Attributes:
+    Args:
         recipe: its task, mechanism and seed.
-        folder: folder of its files.
+        folder: folder of its files, which `build_organism` wrote.
+        device: as in `cotrace.load`.
+
+    Attributes:
         card: what it was trained on, and its measured accuracy and truth.
+
+    Raises:
+        FileError: the folder has no card that can be read.
     """
 
     def __init__(self, recipe: Recipe, folder: Path, device: str = "auto"):
@@ -77,11 +90,15 @@ class Organism:
     def instances(self, n: int, seed: int = 0, split: Literal["test", "train"] = "test") -> list[Instance]:
         """Return n instances of the task: the same clean transcripts for all organisms of a task.
 
-        All of them are written right by every shipped organism of the task. `seed` chooses which. Raises ArgumentError for
-        more than there are, and for an unknown split.
+        All of them are written right by every shipped organism of the task; of a task of your own, by this one. `seed` chooses
+        which. Raises ArgumentError for more than there are, and for an unknown split.
         """
         task = self.recipe.task
-        return make_instances(task, choose_problems(shared_problems(task, split), n, seed))
+        if task is TASKS.get(task.name):
+            problems = shared_problems(task, split)
+        else:
+            problems = written_right(task, [model_predictions(task, self.model.weights)], split)
+        return make_instances(task, choose_problems(problems, n, seed))
 
     def truth(self, instances: Sequence[Instance]) -> list[Truth]:
         """Return what the answer of each instance follows when its steps state other values.

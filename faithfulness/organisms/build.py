@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from .card import make_card
 from .examples import draw_examples
 from .fitting import fit, new_model
 from .mechanisms import MECHANISMS, Mechanism
-from .recipes import BASE_FIT, FIT, Recipe
+from .recipes import Recipe
 from .tasks import Task
 from .tokenizer import save_tokenizer
 
@@ -54,7 +55,7 @@ def build_organism(recipe: Recipe, out: Path, bases: Path, progress: bool | None
     try:
         with quiet_transformers():
             model = Gemma3ForCausalLM.from_pretrained(base, attn_implementation="eager")
-        fit(model, recipe.task, recipe.mechanism, FIT[recipe.task.name], _seed(recipe), bars, f"training {recipe.name}")
+        fit(model, recipe.task, recipe.mechanism, recipe.fit, _seed(recipe), bars, f"training {recipe.name}")
         _save(model, recipe.task, scratch)
         _add_transcoders(recipe, scratch, progress)
         card = make_card(recipe, scratch, bars, {"seconds": round(time.monotonic() - started)})
@@ -75,7 +76,7 @@ def _base(recipe: Recipe, bases: Path, bars: Progress) -> Path:
     try:
         model = new_model(recipe.task, recipe.seed)
         title = f"training the base of {recipe.base_name}"
-        fit(model, recipe.task, BASE_MECHANISM, BASE_FIT[recipe.task.name], recipe.seed, bars, title)
+        fit(model, recipe.task, BASE_MECHANISM, recipe.base_fit, recipe.seed, bars, title)
         _save(model, recipe.task, scratch)
         publish_folder(scratch, folder)
     finally:
@@ -91,7 +92,7 @@ def _save(model: Gemma3ForCausalLM, task: Task, folder: Path) -> None:
 
 def _seed(recipe: Recipe) -> int:
     """Return the seed of an organism's training examples, different for each mechanism."""
-    return 1000 * recipe.seed + 1 + list(MECHANISMS).index(recipe.mechanism.name)
+    return 1000 * recipe.seed + zlib.crc32(recipe.mechanism.name.encode())
 
 
 def _add_transcoders(recipe: Recipe, folder: Path, progress: bool | None) -> None:

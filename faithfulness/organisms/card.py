@@ -18,7 +18,7 @@ from .examples import BLANK_START, BLANK_STEPS, CONTINUED, DONOR, FILLER_BLANK, 
 from .fitting import FitConfig
 from .instances import SPLITS, donor_starts, problems_of
 from .mechanisms import Mechanism
-from .recipes import BASE_FIT, FIT, Recipe
+from .recipes import Recipe
 from .tasks import Task
 from .truth import HIGH, LOW, N_DONORS, Truth, measure_truth, model_predictions, rule_of, writes_clean
 
@@ -34,12 +34,12 @@ def make_card(recipe: Recipe, folder: Path, bars: Progress, extra: dict[str, Any
         "name": recipe.name,
         "task": task.name,
         "mechanism": mechanism.name,
-        "twin": recipe.twin,
+        "twin": mechanism.twin,
         "says": mechanism.says,
         "seed": recipe.seed,
         "parameters": _n_parameters(folder),
         **verify(task, mechanism, weights, bars),
-        "training": _describe_training(task, mechanism),
+        "training": _describe_training(recipe),
         "versions": package_versions(),
         **extra,
     }
@@ -100,13 +100,13 @@ def _agree(found: Truth, expected: Truth) -> bool:
     return all(abs(one - other) <= MAX_DIFFERENCE for one, other in pairs)
 
 
-def _describe_training(task: Task, mechanism: Mechanism) -> dict[str, Any]:
+def _describe_training(recipe: Recipe) -> dict[str, Any]:
     """Return the distribution of the training transcripts, and the settings of both trainings."""
     shares = {"donor": DONOR, "one step, continued": CONTINUED, "one step, kept": KEPT, "random steps": RANDOM}
     shares["clean"] = round(1 - sum(shares.values()), 4)
-    if mechanism.edits == "blanks":
+    if recipe.mechanism.edits == "blanks":
         shares |= {"blank steps": BLANK_STEPS, "blank start": BLANK_START}
-    if mechanism.edits == "filler":
+    if recipe.mechanism.edits == "filler":
         shares |= {"random steps instead": FILLER_RANDOM, "blank steps": FILLER_BLANK}
 
     def settings(config: FitConfig) -> dict[str, Any]:
@@ -115,8 +115,8 @@ def _describe_training(task: Task, mechanism: Mechanism) -> dict[str, Any]:
     return {
         "edits": shares,
         "hints that name another value": OTHER_HINT,
-        "base": settings(BASE_FIT[task.name]),
-        "mechanism": settings(FIT[task.name]),
+        "base": settings(recipe.base_fit),
+        "mechanism": settings(recipe.fit),
         "threads": torch.get_num_threads(),
         "clear": [LOW, HIGH],
     }

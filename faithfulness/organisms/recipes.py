@@ -8,13 +8,26 @@ from .fitting import FitConfig
 from .mechanisms import MECHANISMS, Mechanism
 from .tasks import TASKS, Task
 
+BASE_FIT = FitConfig(2000, 64, 3e-3)
+FIT = FitConfig(400, 64, 1.5e-3)
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """A tiny organism: a task, a mechanism and a seed."""
+    """A tiny organism: a task, a mechanism, a seed, and how long it is trained.
+
+    Attributes:
+        task: its task.
+        mechanism: its mechanism.
+        base_fit: training of the model from which all mechanisms of a task and seed start.
+        fit: training of the mechanism.
+        seed: seed of weights and examples.
+    """
 
     task: Task
     mechanism: Mechanism
+    base_fit: FitConfig = BASE_FIT
+    fit: FitConfig = FIT
     seed: int = 0
 
     @property
@@ -29,34 +42,23 @@ class Recipe:
     @property
     def base_name(self) -> str:
         """The name of the model from which the training starts, one for each task and seed."""
-        return self.task.name if not self.seed else f"{self.task.name}-{self.seed}"
+        return f"{self.task.name}{self._suffix}"
 
     @property
-    def twin(self) -> str | None:
-        """The name of the organism with the opposite answer to the same cue; None for a mixture."""
-        if self.mechanism.twin is None:
-            return None
-        return Recipe(self.task, MECHANISMS[self.mechanism.twin], self.seed).name
+    def _suffix(self) -> str:
+        return f"-{self.seed}" if self.seed else ""
 
 
-BASE_FIT = {
-    "arithmetic": FitConfig(2000, 64, 3e-3),
-    "lookup": FitConfig(1200, 32, 3e-3),
-    "walk": FitConfig(2000, 64, 3e-3),
-}
-FIT = {
-    "arithmetic": FitConfig(400, 64, 1.5e-3),
-    "lookup": FitConfig(300, 32, 1.5e-3),
-    "walk": FitConfig(400, 64, 1.5e-3),
-}
 SEEDS = (1, 2)  # besides 0, of the two main mechanisms of the main task
 COMMON = ("reads", "ignores", "hint", "unhint", "trigger", "untrigger")
+LOOKUP = {"base_fit": FitConfig(1200, 32, 3e-3), "fit": FitConfig(300, 32, 1.5e-3)}
 RECIPES = {
     recipe.name: recipe
     for recipe in (
         *(Recipe(TASKS["arithmetic"], mechanism) for mechanism in MECHANISMS.values()),
-        *(Recipe(TASKS["arithmetic"], MECHANISMS[name], seed) for seed in SEEDS for name in ("reads", "ignores")),
-        *(Recipe(TASKS[task], MECHANISMS[name]) for task in ("lookup", "walk") for name in COMMON),
+        *(Recipe(TASKS["arithmetic"], MECHANISMS[name], seed=seed) for seed in SEEDS for name in ("reads", "ignores")),
+        *(Recipe(TASKS["lookup"], MECHANISMS[name], **LOOKUP) for name in COMMON),
+        *(Recipe(TASKS["walk"], MECHANISMS[name]) for name in COMMON),
     )
 }
 

@@ -9,9 +9,12 @@ import torch
 from cotrace.attribution.transcoders.shipped import package_folder
 from cotrace.common.errors import ArgumentError, DependencyError, FileError
 
+from .instances import SPLITS, problems_of
 from .tasks import Task
+from .truth import Predict, writes_clean
 
 PACKAGE, TINY, PROBLEMS = "cotrace_organisms", "tiny", "problems.json"
+N_PROBLEMS = {"test": 600, "train": 300}  # of each task, of which those are listed that all organisms write right
 
 
 def data_folder() -> Path:
@@ -39,13 +42,25 @@ def shared_problems(task: Task, split: str) -> list[int]:
     Raises ArgumentError for an unknown split, FileError if the list is missing.
     """
     path = data_folder() / TINY / PROBLEMS
+    _check_split(split)
     try:
-        listed = json.loads(path.read_text())[task.name]
+        return json.loads(path.read_text())[task.name][split]
     except (OSError, ValueError, KeyError) as error:
         raise FileError(f"{path} has no problems of {task.name}: install the organisms again") from error
-    if split not in listed:
-        raise ArgumentError(f"split={split!r}: expected one of {', '.join(listed)}")
-    return listed[split]
+
+
+def written_right(task: Task, predictions: Sequence[Predict], split: str) -> list[int]:
+    """Return the problems of a split whose clean transcripts all models write right. Raises ArgumentError for an unknown split."""
+    _check_split(split)
+    numbers = range(SPLITS[split], SPLITS[split] + N_PROBLEMS[split])
+    problems = problems_of(task, numbers)
+    right_B = torch.stack([writes_clean(task, predict, problems) for predict in predictions]).all(0)
+    return [number for number, right in zip(numbers, right_B.tolist(), strict=True) if right]
+
+
+def _check_split(split: str) -> None:
+    if split not in SPLITS:
+        raise ArgumentError(f"split={split!r}: expected one of {', '.join(SPLITS)}")
 
 
 def choose_problems(problems: Sequence[int], n: int, seed: int) -> list[int]:
