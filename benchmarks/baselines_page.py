@@ -6,7 +6,7 @@ from pathlib import Path
 from cotrace.faithfulness.baselines import markdown_table
 
 PAGE = Path(__file__).parent.parent / "docs" / "baselines.md"
-MARKED = re.compile(r"(?<=<!-- baselines -->\n).*(?=\n<!-- /baselines -->)", re.DOTALL)
+MARKED = re.compile(r"(?<=<!-- baselines -->\n\n).*(?=\n\n<!-- /baselines -->)", re.DOTALL)
 
 
 def with_table(page: str) -> str:

@@ -6,15 +6,14 @@ here knows transcoders, graphs, or any particular measure. Letters of shapes: B 
 R other values, V vocabulary, D width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cotrace.attribution.models.forward import AttentionEdit, ForwardPass
+from cotrace.attribution.models.forward import AttentionEdit, ForwardPass, QueriesKeysValues
 from cotrace.attribution.models.gemma3 import Gemma3
 from cotrace.attribution.models.kv_cache import KVCache
 from cotrace.common.errors import ArgumentError
@@ -83,7 +82,9 @@ class TranscriptRuns:
     Attributes:
         ids_P: token ids of the prompt.
         steps: the first and last position + 1 of each step before the answer, by name.
+        questions: the same of question and hint.
         answer: the target that the answer states.
+        values: token ids of the transcript's `values`.
         tokens_run: tokens of all rows run so far; `passes` is the same in prompts.
     """
 
@@ -121,7 +122,7 @@ class TranscriptRuns:
             raise ArgumentError(
                 f"the transcript has no other value than that of {name!r}: pass `values=` with all alternatives"
             )
-        splits = [_first_difference(said, other, self.tokens) for other in others]
+        splits = [_first_difference(said, other) for other in others]
         tokens = [other[split] for other, split in zip(others, splits, strict=True)]
         device = self.weights.device
         return ValueTarget(
@@ -170,13 +171,13 @@ class TranscriptRuns:
         """Return copies (B, P) of the prompt's token ids, to be edited."""
         return self.ids_P.repeat(n_rows, 1)
 
-    def other_values(self, name: str, n_values: int, rng: np.random.Generator) -> Tensor:
+    def other_values(self, name: str, n_values: int, rng: np.random.Generator, besides: tuple[int, ...] = ()) -> Tensor:
         """Return up to `n_values` different values of as many tokens as a segment's value, (n, T), drawn at random.
 
-        Raises ArgumentError if no other value has as many tokens.
+        The value `besides` is left out too. Raises ArgumentError if no other value has as many tokens.
         """
         said = tuple(self.tokens.value_ids(name))
-        fitting = [value for value in self.values if len(value) == len(said) and value != said]
+        fitting = [value for value in self.values if len(value) == len(said) and value not in (said, besides)]
         if not fitting:
             raise ArgumentError(
                 f"no other value has {len(said)} tokens like that of {name!r}: add values of as many tokens to `values`"
@@ -330,7 +331,7 @@ class TranscriptRuns:
 
         return self.gradients(self.copies(len(targets)), total)
 
-    def gradients(self, rows_BP: Tensor, total: Any, *, blocked: Tensor | None = None) -> Tensor:
+    def gradients(self, rows_BP: Tensor, total: Callable[[Tensor], Tensor], *, blocked: Tensor | None = None) -> Tensor:
         """Return the gradients (B, P, D) of `total(final residual streams (B, P, D))`, a scalar, in the rows' embeddings.
 
         A row costs three passes: one forward, two backward.
@@ -363,8 +364,9 @@ def donor_rows(source_B: Tensor, where_BP: Tensor) -> AttentionEdit:
     """
     where_B1P1 = where_BP[:, None, :, None]
 
-    def edit(layer: int, qkv: Any) -> Any:
+    def edit(layer: int, qkv: QueriesKeysValues) -> QueriesKeysValues:
         keys, values = qkv.k_KPd, qkv.v_KPd
+        assert keys is not None  # no pattern is frozen
         return qkv._replace(
             k_KPd=torch.where(where_B1P1, keys[source_B], keys),
             v_KPd=torch.where(where_B1P1, values[source_B], values),
@@ -392,7 +394,7 @@ def _checked_values(alternatives: Sequence[Sequence[int]]) -> list[tuple[int, ..
     return values
 
 
-def _first_difference(said: tuple[int, ...], other: tuple[int, ...], tokens: Any) -> int:
+def _first_difference(said: tuple[int, ...], other: tuple[int, ...]) -> int:
     """Return how many first tokens two values share. Raises ArgumentError if one begins with the other."""
     shared = next((i for i, (a, b) in enumerate(zip(said, other, strict=False)) if a != b), None)
     if shared is None:

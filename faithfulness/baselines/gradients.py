@@ -42,8 +42,7 @@ def recursive_attribution(model: ModelLike, transcript: Transcript, *, seed: int
     """
     runs = TranscriptRuns(model, transcript)
     _ = runs.question_mask_P  # refuses a transcript without question
-    stated = [name for name in runs.stated_steps() if runs.tokens.value_spans[name][0] < runs.steps[name][1]]
-    targets = [runs.answer, *(runs.target(name) for name in stated)]
+    targets = [runs.answer, *(runs.target(name) for name in runs.stated_steps())]
     attributions_NP = _attributions(runs, targets).abs()
     spans = {**runs.questions, **runs.steps}
     rows = {t.name: _span_shares(runs, spans, t, attributions_NP[i]) for i, t in enumerate(targets)}

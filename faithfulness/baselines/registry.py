@@ -41,6 +41,7 @@ class Baseline:
 
 
 BASELINES: dict[str, Baseline] = {}
+ORDER = ("text", "output", "activations")  # of the documentation's table
 Run = TypeVar("Run", bound=Callable[..., Any])
 
 
@@ -65,9 +66,10 @@ def find(name: str) -> Baseline:
 
 
 def markdown_table(baselines: Sequence[Baseline] | None = None) -> str:
-    """Return the table of `docs/baselines.md`, one row a baseline."""
+    """Return the table of `docs/baselines.md`, one row a baseline, supervised ones last."""
+    given = BASELINES.values() if baselines is None else baselines
     rows = ["| name | asks | edits | reads | passes | reference |", "|---|---|---|---|---|---|"]
-    for each in BASELINES.values() if baselines is None else baselines:
+    for each in sorted(given, key=lambda each: (each.supervised, ORDER.index(each.reads), each.name)):
         reads = each.reads + (", supervised" if each.supervised else "")
         reads += f"; needs {', '.join(each.needs)}" if each.needs else ""
         rows.append(f"| `{each.name}` | {each.question} | {each.edits} | {reads} | {each.cost} | {each.reference} |")
