@@ -257,7 +257,7 @@ def test_a_built_organism_is_a_model_with_transcoders(built):
 
 
 def test_a_card_says_what_was_trained_and_measured(built):
-    recipe, folder = built
+    _, folder = built
     read = build.read_card(folder / "own")
     assert read["training"]["mechanism"] == {"steps": 2, "batch": 8, "learning_rate": 1e-3}
     assert sum(read["training"]["edits"][name] for name in ("clean", "donor", "random steps")) < 1
