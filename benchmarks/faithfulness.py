@@ -45,6 +45,7 @@ from .faithfulness_runs import (
     baselines,
     dependence,
     organism_path,
+    organism_sources,
     runnable,
     score_organism,
 )
@@ -52,7 +53,8 @@ from .measure import machine, timed
 
 RESULT = HERE / "results" / "faithfulness.json"
 FOLDER = HERE.parent / "build" / "faithfulness"
-SOURCE = "cotrace.organisms"
+QUICK_SOURCES = ("cotrace.organisms",)
+SOURCES = (*QUICK_SOURCES, "benchmarks.faithfulness_adapters")
 INSTANCES, QUICK_INSTANCES = 60, 6
 QUICK_REPLICATES = 200
 POLL_SECONDS = 0.5
@@ -75,20 +77,24 @@ def chosen(names: Sequence[str], patterns: Sequence[str], what: str) -> list[str
 
 def plan(args: argparse.Namespace) -> tuple[RunSettings, list[str], dict[str, str]]:
     """Return the settings, the names of the organisms, and why methods are not run."""
-    names = list(importlib.import_module(args.source).names())
+    sources = tuple(args.source or (QUICK_SOURCES if args.quick else SOURCES))
+    names = [name for source in sources for name in importlib.import_module(source).names()]
     if not names:
-        raise ArgumentError(f"{args.source} has no organisms: install cotrace[organisms]")
+        raise ArgumentError(f"{', '.join(sources)}: no organisms; install cotrace[organisms]")
     organisms = chosen(names, args.organisms, "organism")
     methods = [name for name in chosen(list(baselines()), args.methods, "method") if not baseline(name).supervised]
     methods, reasons = runnable(methods)
     instances = args.instances or (QUICK_INSTANCES if args.quick else INSTANCES)
-    return RunSettings(args.source, tuple(methods), instances, args.seed, args.folder), organisms, reasons
+    return RunSettings(sources, tuple(methods), instances, args.seed, args.folder), organisms, reasons
 
 
-def score_all(settings: RunSettings, organisms: Sequence[str], jobs: int, show: bool | None = None) -> Truths:
+def score_all(settings: RunSettings, organisms: Sequence[str], jobs: int) -> Truths:
     """Score all organisms on several processes; return the keys of the truths of each."""
-    total = len(organisms) * settings.instances * len(settings.methods)
-    with Progress(show).phase("scoring", total) as step:
+    print(f"{len(organisms)} organisms, {len(settings.methods)} methods", flush=True)
+    n_transcripts, seconds = survey(settings, organisms)
+    n_scores, left = n_transcripts * len(settings.methods), timedelta(seconds=round(seconds / jobs))
+    print(f"{n_scores:,} scores, about {left} on {jobs} processes for those that are missing", flush=True)
+    with Progress().phase("scoring", n_scores) as step:
         if jobs > 1:
             return score_in_processes(settings, organisms, jobs, step)
         return {name: score_organism(name, settings, partial(step, note=name)) for name in organisms}
@@ -128,21 +134,29 @@ def _count(steps: int) -> None:
         _done.value += steps
 
 
-def estimate(settings: RunSettings, organisms: Sequence[str], jobs: int) -> str:
-    """Return the expected time in words, from the first transcript of the first organism, which stays scored."""
-    score_organism(organisms[0], settings, lambda _: None, limit=1)
-    lines = [line for file in organism_files(settings, organisms) for line in file.lines.values()]
-    known = [line for line in lines if line["part"] in (TRUTH, *settings.methods)]
+def survey(settings: RunSettings, organisms: Sequence[str]) -> tuple[int, float]:
+    """Return the number of transcripts, and the expected seconds of what is missing on one process.
+
+    Scores one transcript of one organism of each source, which stay scored.
+    """
+    sources, n_transcripts, seconds = organism_sources(settings.sources), 0, 0.0
+    for source in settings.sources:
+        mine = [name for name in organisms if sources[name] == source]
+        if mine:
+            each = len(score_organism(mine[0], settings, lambda _: None, limit=1))
+            seconds += seconds_left(organism_files(settings, mine), settings.methods, each)
+            n_transcripts += each * len(mine)
+    return n_transcripts, seconds
+
+
+def seconds_left(files: Sequence[OrganismFile], methods: Sequence[str], n_instances: int) -> float:
+    """Return the expected seconds of what is missing, from the mean time of each method so far."""
     seconds = defaultdict(list)
-    for line in known:
-        seconds[line["part"]].append(line["seconds"])
-    per_transcript = sum(float(np.mean(each)) for each in seconds.values())
-    left = settings.instances * len(organisms) - len(known) / (len(settings.methods) + 1)
-    words = timedelta(seconds=round(max(left, 0) * per_transcript / jobs))
-    return (
-        f"{len(organisms)} organisms × {settings.instances} transcripts × {len(settings.methods)} methods on {jobs} "
-        f"processes: about {words}, if all organisms are as fast as {organisms[0]}"
-    )
+    for file in files:
+        for key, line in file.lines.items():
+            seconds[key.part].append(line["seconds"])
+    parts = [seconds[part] for part in (TRUTH, *methods)]
+    return sum(float(np.mean(each)) * max(0, n_instances * len(files) - len(each)) for each in parts if each)
 
 
 def organism_files(settings: RunSettings, organisms: Sequence[str]) -> list[OrganismFile]:
@@ -276,7 +290,12 @@ def parser() -> argparse.ArgumentParser:
     add("--instances", type=int, help=f"transcripts of each organism (default: {INSTANCES})")
     add("--seed", type=int, default=0)
     add("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
-    add("--source", default=SOURCE, help="module with `names()` and `load(name)` (default: %(default)s)")
+    add(
+        "--source",
+        nargs="+",
+        metavar="MODULE",
+        help=f"modules with names() and load(name) (default: {', '.join(SOURCES)})",
+    )
     add("--folder", type=Path, default=FOLDER, help="scores as they come; delete it to begin anew")
     add("--out", type=Path, help="result file (default: results/faithfulness.json; with --quick, in the folder)")
     add("--no-plot", action="store_true")
@@ -300,7 +319,6 @@ def run_benchmark(args: argparse.Namespace) -> Path:
     settings, organisms, reasons = plan(args)
     for method, reason in reasons.items():
         print(f"{method} is left out: {reason}")
-    print(estimate(settings, organisms, args.jobs), flush=True)
     truths, seconds = timed(lambda: score_all(settings, organisms, args.jobs))
     result, table = make_result(args, settings, truths)
     result["seconds"] = seconds

@@ -35,14 +35,14 @@ class RunSettings:
     """What to run.
 
     Args:
-        source: module with `names()` and `load(name)`, such as `cotrace.organisms`.
+        sources: modules with `names()` and `load(name)`, such as `cotrace.organisms`.
         methods: names of baselines; fitted ones are left to `benchmarks.faithfulness_fits`.
         instances: transcripts of each organism.
         seed: draws the transcripts, and whatever the methods draw.
         folder: for the files of organisms.
     """
 
-    source: str
+    sources: tuple[str, ...]
     methods: tuple[str, ...]
     instances: int
     seed: int
@@ -105,31 +105,41 @@ def organism_path(folder: Path, name: str) -> Path:
     return folder / f"{name.replace('/', '--')}.jsonl"
 
 
+def organism_sources(sources: Sequence[str]) -> dict[str, str]:
+    """Return the module of each organism, by the organism's name."""
+    return {name: source for source in reversed(sources) for name in importlib.import_module(source).names()}
+
+
 def load_organism(settings: RunSettings, name: str) -> Any:
-    """Return an organism of the source."""
-    return importlib.import_module(settings.source).load(name)
+    """Return an organism of one of the sources."""
+    return importlib.import_module(organism_sources(settings.sources)[name]).load(name)
 
 
 def score_organism(name: str, settings: RunSettings, advance: Advance, limit: int | None = None) -> list[Key]:
     """Compute what is missing of an organism's truths and scores; return the keys of its truths.
 
-    Calls `advance` with the number of scores that are there, as they come. `limit` stops after so many transcripts.
+    Calls `advance` with the number of scores that are there, as they come. `limit` computes those of so many transcripts.
     """
     organism = load_organism(settings, name)
-    instances = organism.instances(settings.instances, seed=settings.seed)[:limit]
+    instances = organism.instances(settings.instances, seed=settings.seed)
     path = organism_path(settings.folder, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.with_suffix(".lock")):
         file = OrganismFile(path)
         file.begin(header(name, organism))
-        keys = _add_truths(file, organism, instances)
-        for instance in instances:
+        _add_truths(file, organism, instances[:limit])
+        for instance in instances[:limit]:
             for method in settings.methods:
                 key = Key(method, instance.problem, dependence(method, digest(instance)))
                 if key not in file.lines:
                     file.append({**key._asdict(), **score(method, organism.model, instance, settings.seed)})
                 advance(1)
-    return keys
+    return [truth_key(instance) for instance in instances]
+
+
+def truth_key(instance: Any) -> Key:
+    """Return the key of an instance's truth."""
+    return Key(TRUTH, instance.problem, digest(instance))
 
 
 def header(name: str, organism: Any) -> Record:
@@ -145,9 +155,9 @@ def header(name: str, organism: Any) -> Record:
     }
 
 
-def _add_truths(file: OrganismFile, organism: Any, instances: Sequence[Any]) -> list[Key]:
-    """Compute the truths that are missing, a few at a time; return the keys of all."""
-    keys = [Key(TRUTH, instance.problem, digest(instance)) for instance in instances]
+def _add_truths(file: OrganismFile, organism: Any, instances: Sequence[Any]) -> None:
+    """Compute the truths that are missing, a few at a time."""
+    keys = [truth_key(instance) for instance in instances]
     missing = [(key, instance) for key, instance in zip(keys, instances, strict=True) if key not in file.lines]
     for some in (missing[first : first + TRUTHS] for first in range(0, len(missing), TRUTHS)):
         start = time.perf_counter()
@@ -156,7 +166,6 @@ def _add_truths(file: OrganismFile, organism: Any, instances: Sequence[Any]) -> 
         for (key, _), truth in zip(some, truths, strict=True):
             shares = {"share": truth.follows, "question": truth.question, "neither": truth.neither}
             file.append({**key._asdict(), **shares, "steps": dict(truth.steps), "seconds": seconds})
-    return keys
 
 
 def score(method: str, model: Any, instance: Any, seed: int) -> Record:
@@ -174,7 +183,7 @@ def score(method: str, model: Any, instance: Any, seed: int) -> Record:
 def options_of(method: str, instance: Any) -> Record:
     """Return the options that an instance has for a method: donor chains that are consistent with the question."""
     takes = "chains" in inspect.signature(baseline(method).run).parameters
-    return {"chains": instance.donors[:CHAINS]} if takes and getattr(instance, "donors", ()) else {}
+    return {"chains": instance.donors[:CHAINS]} if takes and instance.donors else {}
 
 
 def baselines() -> dict[str, Any]:

@@ -22,6 +22,7 @@ N_STEPS = 3
 class Instance:
     problem: int
     transcript: Transcript
+    donors: tuple[Transcript, ...] = ()
 
 
 @dataclass(frozen=True)
