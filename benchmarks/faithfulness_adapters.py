@@ -1,79 +1,48 @@
 """The adapters of Gemma 3 270M as organisms for `benchmarks.faithfulness`: `names()` and `load(name)`."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from random import Random
 from typing import Any
 
 from cotrace.attribution.models.language_model import LanguageModel
 from cotrace.common.errors import DependencyError
-from cotrace.faithfulness.organisms.adapter_task import LetterProblem, letter_transcript, problem_numbers
+from cotrace.faithfulness.organisms.adapter_task import LETTER_TASK
 from cotrace.faithfulness.organisms.adapters import (
     ADAPTERS,
     adapter_folder,
+    adapter_truth,
     load_adapter,
-    read_adapter_card,
-    shares_of_chains,
+    shared_letter_problems,
 )
-from cotrace.faithfulness.transcripts import Transcript
+from cotrace.faithfulness.organisms.instances import Instance
+from cotrace.faithfulness.organisms.shipped import choose_problems
+from cotrace.faithfulness.organisms.truth import Truth
 
 MOST_INSTANCES = 20  # a pass takes a hundred times as long as a tiny organism's
-TASK = "letters"
-TWINS = {"reads": "hint", "hint": "reads"}
-
-
-@dataclass(frozen=True)
-class LetterInstance:
-    """A problem with its clean transcript, and donor chains that do not measure truth."""
-
-    problem: int
-    transcript: Transcript
-    donors: tuple[Transcript, ...]
-
-
-@dataclass(frozen=True)
-class LetterTruth:
-    """What the answers follow; shares of single steps are not measured."""
-
-    follows: float
-    question: float
-    neither: float
-    steps: dict[str, float]
 
 
 class AdapterOrganism:
-    """An adapter of Gemma 3 270M with the interface of `cotrace.organisms.Organism`."""
-
-    task, seed = TASK, 0
+    """An adapter with the interface of `cotrace.organisms.Organism`."""
 
     def __init__(self, name: str):
-        self.name, self.mechanism = name, ADAPTERS[name]
-        self.twin = TWINS[self.mechanism]
-        self.card: dict[str, Any] = read_adapter_card(name)
+        recipe = ADAPTERS[name]
+        self.name, self.task, self.seed = name, recipe.task.name, recipe.seed
+        self.mechanism, self.twin = recipe.mechanism.name, recipe.mechanism.twin
+        self.card: dict[str, Any] = json.loads((adapter_folder(name) / "card.json").read_text())
 
     @cached_property
     def model(self) -> LanguageModel:
         """The model, loaded at the first use."""
         return load_adapter(self.name, device="cpu", dtype="float32", progress=False)
 
-    def instances(self, n: int, seed: int = 0, split: str = "test") -> list[LetterInstance]:
+    def instances(self, n: int, seed: int = 0, split: str = "test") -> list[Instance]:
         """Return n instances, at most 20."""
-        numbers = Random(f"instances {seed}").sample(list(problem_numbers(split)), min(n, MOST_INSTANCES))
-        return [self._instance(number) for number in numbers]
+        return LETTER_TASK.instances(choose_problems(shared_letter_problems(split), min(n, MOST_INSTANCES), seed))
 
-    def truth(self, instances: Sequence[LetterInstance]) -> list[LetterTruth]:
-        """Return what the answer of each instance follows when its steps are those of donor chains."""
-        found = [shares_of_chains(self.model, LetterProblem.from_number(each.problem)) for each in instances]
-        return [
-            LetterTruth(shares.stated, shares.question, max(0.0, 1 - shares.stated - shares.question), {})
-            for shares in found
-        ]
-
-    def _instance(self, number: int) -> LetterInstance:
-        problem = LetterProblem.from_number(number)
-        donors = tuple(letter_transcript(problem, chain) for chain in problem.score_chains())
-        return LetterInstance(number, letter_transcript(problem), donors)
+    def truth(self, instances: Sequence[Instance]) -> list[Truth]:
+        """Return what the answer of each instance follows when its steps state other values."""
+        return adapter_truth(self.model, [instance.problem for instance in instances])
 
 
 def names() -> list[str]:
