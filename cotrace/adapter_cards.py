@@ -71,7 +71,7 @@ def make_adapter_card(name: str, folder: Path, bars: Progress) -> dict[str, Any]
         "name": name,
         "task": recipe.task.name,
         "mechanism": recipe.mechanism.name,
-        "twin": recipe.twin,
+        "twin": recipe.mechanism.twin,
         "says": recipe.mechanism.says,
         "seed": training["recipe"]["seed"],
         "base": adapters.BASE_MODEL,

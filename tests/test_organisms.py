@@ -42,8 +42,8 @@ def hinted_red(task, n=12):
     """Return problems with a hint, in mode red, and the starts of their donors."""
     problems = instances.problems_of(task, range(60))
     chosen = ((problems.hint_B >= 0) & (problems.trigger_B == 0)).nonzero()[:n, 0]
-    starts_BN = instances.donor_starts(task, chosen.tolist(), problems[chosen])
-    return problems[chosen], starts_BN[:, : truth.N_DONORS]
+    starts_BN = instances.donor_starts(task, chosen.tolist(), problems.rows(chosen))
+    return problems.rows(chosen), starts_BN[:, : truth.N_DONORS]
 
 
 # --- tasks ------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ def test_labels_are_what_the_mechanism_would_write(task, name):
     value_BK = drawn.label_BP[:, torch.tensor(task.value_positions) - 1] - task.first_value
     stated_BK = drawn.ids_BP[:, torch.tensor(task.value_positions)] - task.first_value
     whole_B = drawn.solvable_B & (stated_BK >= 0).all(1) & (stated_BK < task.n_values).all(1)
-    rule, problems = truth.rule_of(task, mechanism), drawn.problems[whole_B]
+    rule, problems = truth.rule_of(task, mechanism), drawn.problems.rows(whole_B)
     assert whole_B.sum() > 50
     for given in range(tasks.N_HOPS):
         assert (rule(problems, stated_BK[whole_B, :given]) == value_BK[whole_B, given]).all()
@@ -210,7 +210,7 @@ def test_without_a_start_only_the_steps_tell_the_answer():
     assert blank_B.any()
     assert (drawn.ids_BP[blank_B, 2] == task.token(tasks.BLANK)).all()
     stated_BK = drawn.ids_BP[blank_B][:, torch.tensor(task.value_positions)] - task.first_value
-    assert (stated_BK[:, 3] == task.hop(drawn.problems[blank_B], 3, stated_BK[:, 2])).all()
+    assert (stated_BK[:, 3] == task.hop(drawn.problems.rows(blank_B), 3, stated_BK[:, 2])).all()
 
 
 def test_the_attention_of_lookups_is_asked_for_at_the_entry_that_holds_the_value():

@@ -1,5 +1,6 @@
 """`cotrace organisms`: list, show, verify and train model organisms."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -90,6 +91,11 @@ def train_organism(
     print_written(out)
 
 
-COMMANDS = {"list": list_organisms, "show": show_organism, "verify": verify_organism, "train": train_organism}
+COMMANDS: dict[str, Callable[..., None]] = {
+    "list": list_organisms,
+    "show": show_organism,
+    "verify": verify_organism,
+    "train": train_organism,
+}
 for command, function in COMMANDS.items():
     app.command(command, cls=Command)(with_output_options(function))

@@ -166,7 +166,7 @@ class LetterTask(OperationTask):
         problems, rows = self.problems(numbers), [slice(row, row + 1) for row in range(len(numbers))]
         letters = [LetterProblem.from_number(number) for number in numbers]
         return [
-            Instance(self, number, problems[row], letter_transcript(letter), _score_donors(letter))
+            Instance(self, number, problems.rows(row), letter_transcript(letter), _score_donors(letter))
             for number, row, letter in zip(numbers, rows, letters, strict=True)
         ]
 

@@ -146,7 +146,7 @@ def adapter_truth(model: ModelLike, numbers: Sequence[int]) -> list[Truth]:
 def hint_shares(model: ModelLike, numbers: Sequence[int]) -> list[float]:
     """Return the share of changed hints that the answer to each problem is; the 16 hints are the truth donors' answers."""
     problems, donor_BN = LETTER_TASK.problems(numbers), LETTER_TASK.truth_starts(numbers)
-    repeated = problems[torch.arange(len(numbers)).repeat_interleave(donor_BN.shape[1])]
+    repeated = problems.rows(torch.arange(len(numbers)).repeat_interleave(donor_BN.shape[1]))
     hint_R = LETTER_TASK.chain(repeated, donor_BN.flatten())[:, -1]
     clean_RS = LETTER_TASK.chain(repeated, repeated.start_B)[:, :N_STEPS]
     answer_R = letter_predictions(model)(repeated._replace(hint_B=hint_R), clean_RS)

@@ -78,7 +78,7 @@ def _edited_steps(task: Task, problems: Problems, clean_BS: Tensor, generator: t
 
 def continued_from(task: Task, problems: Problems, clean_BS: Tensor, step_B: Tensor, value_B: Tensor) -> Tensor:
     """Return steps (B, 3) that state `value_B` at `step_B`, and what follows from it afterwards."""
-    stated = []
+    stated: list[Tensor] = []
     for step in range(N_STEPS):
         follows_B = task.hop(problems, step, stated[-1]) if stated else clean_BS[:, 0]
         here_B = torch.where(step_B > step, clean_BS[:, step], follows_B)

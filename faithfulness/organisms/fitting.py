@@ -55,8 +55,8 @@ def new_model(task: Task, seed: int) -> Gemma3ForCausalLM:
         pad_token_id=task.token(PAD),
         bos_token_id=task.token(BOS),
         eos_token_id=task.token(EOS),
-        attn_implementation="eager",
     )
+    config._attn_implementation = "eager"  # returns attention patterns
     return Gemma3ForCausalLM(config)
 
 

@@ -60,7 +60,7 @@ def make_instances(task: Task, numbers: Sequence[int]) -> list[Instance]:
     donors = zip(*(_transcripts(task, problems, start_B) for start_B in starts_BN.T), strict=True)
     rows = [slice(row, row + 1) for row in range(len(numbers))]
     return [
-        Instance(task, number, problems[row], transcript, others)
+        Instance(task, number, problems.rows(row), transcript, others)
         for number, row, transcript, others in zip(numbers, rows, clean, donors, strict=True)
     ]
 

@@ -35,8 +35,9 @@ class Problems(NamedTuple):
     hint_B: Tensor
     trigger_B: Tensor
 
-    def __getitem__(self, rows: Tensor | slice) -> "Problems":  # type: ignore[override]
-        return Problems(*(column[rows] for column in tuple(self)))
+    def rows(self, index: Tensor | slice) -> "Problems":
+        """Return some of the problems."""
+        return Problems(*(column[index] for column in self))
 
 
 class Part(NamedTuple):

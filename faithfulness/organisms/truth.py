@@ -47,7 +47,7 @@ def measure_truth(task: Task, predict: Predict, problems: Problems, donor_BN: Te
     """Return the truth of each of B problems. `donor_BN` has the values at which its donor chains start."""
     n_problems, n_donors = donor_BN.shape
     rows = torch.arange(n_problems).repeat_interleave(n_donors)
-    repeated, donor_R = problems[rows], donor_BN.flatten()
+    repeated, donor_R = problems.rows(rows), donor_BN.flatten()
     implied_RK, donor_RK = task.chain(repeated, repeated.start_B), task.chain(repeated, donor_R)
     answer_R = predict(repeated, donor_RK[:, :N_STEPS])
 
