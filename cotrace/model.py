@@ -631,7 +631,7 @@ class Model:
                 name of `Graph.find`.
             target: a feature with one position, or its text; or as in `trace` a token, pair of tokens or direction. In a
                 graph, any name of `Graph.find`.
-            position: position at which a target that is no feature is read; None for the last one. Not for a graph.
+            position: position at which a target other than a feature is read; None for the last one. Not for a graph.
             masked_positions: positions without features, as in `trace`. Not for a graph.
 
         Raises:

@@ -1,4 +1,4 @@
-"""What users write on a graph: labels, groups and notes. And the nodes that a name refers to.
+"""Labels, groups and notes that users write on a graph, and the nodes that a name refers to.
 
 The label of a feature or error node is its entry in the column `text`, so that it stays with the node in every smaller
 graph, file and data set. Groups are in the metadata, as names of nodes, which do not change when nodes are renumbered.

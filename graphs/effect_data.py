@@ -78,7 +78,7 @@ class EffectData:
 
     @property
     def ledger(self) -> pa.Table:
-        """What leaves and constants contribute to each target, a row for each target and cut.
+        """Contributions of leaves and constants to each target, a row for each target and cut.
 
         Columns: target (its number), label, avoiding ("" for no cut), position, value, tokens, errors, bias, remainder (value −
         tokens − errors − bias) and cancellation: the sum of the absolute effects of tokens and errors over the absolute value of

@@ -1,4 +1,4 @@
-"""What a graph says about its targets, features first: direct edges, the nodes that matter most, strongest paths."""
+"""Summary of what a graph says about its targets, features first: direct edges, the nodes that matter most, strongest paths."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -67,7 +67,7 @@ class GraphSummary:
     paths: list[Path]
     """The strongest paths from a token; a strength is a share of the influence on the chosen targets."""
     ranked_by: str = "influence"
-    """What ranks the nodes: "expected effect" or "influence"."""
+    """The measure that ranks the nodes: "expected effect" or "influence"."""
 
 
 def summarize(

@@ -1,4 +1,4 @@
-"""Which of a graph's targets an answer is about: one that the user names, one that dominates, or all."""
+"""The targets of a graph that an answer is about: one that the user names, one that dominates, or all."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -44,6 +44,8 @@ def list_problems(out: Path) -> None:
     listed = {}
     for task in TASKS.values():
         folders = [out / name for name, recipe in RECIPES.items() if recipe.task is task and (out / name).exists()]
+        if not folders:
+            continue
         weights = [load_language_model(folder, device="cpu", progress=False).weights for folder in folders]
         predictions = [model_predictions(task, each) for each in weights]
         listed[task.name] = {split: written_right(task, predictions, split) for split in SPLITS}

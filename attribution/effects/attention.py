@@ -149,7 +149,7 @@ class FrozenHead:
     def _reads(self, position: int, part: int) -> Tensor:
         """Return the map from the residual stream to the query or key: with frozen scales it is linear.
 
-        Its columns are the queries or keys of unit vectors, each in a prompt of its own at the same position.
+        Its columns are the queries or keys of unit vectors, each in a separate prompt at the same position.
         """
         unit_D1D = torch.diag(self.w.norm_attn_in_D * self.rms_attn_in_P[position]).to(self.normed_PD)[:, None]
         rms_q_11, rms_k_11 = self.rms_q_1P[:, [position]], self.rms_k_1P[:, [position]]

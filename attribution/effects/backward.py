@@ -88,7 +88,7 @@ class _Pass:
         grads = [like.new_zeros(b.stop - b.start, b.n_columns, like.shape[1]) for b in self.layout.blocks]
         self._add_targets(n_layers, grads)
         for layer in reversed(range(n_layers)):
-            # 1. Effects of what is written here; those of the layer's own features are then complete.
+            # 1. Effects of the vectors that reach this layer; those of the layer's own features are then complete.
             self._collect(layer, grads)
             # 2. Through the features and the affine skip, or through the model's own MLP.
             self._through_mlp(layer, grads)

@@ -26,7 +26,7 @@ ListedNode = Feature | ErrorNode
 
 @dataclass(frozen=True)
 class EffectRequest:
-    """What is computed of a prompt's resolved targets.
+    """The effects to compute of a prompt's resolved targets.
 
     Attributes:
         config: the options.

@@ -36,7 +36,7 @@ def parse_cuts(avoiding: Any, segments: Mapping[str, Sequence[int]], n_positions
 
     Args:
         avoiding: a position, a span `(start, stop)`, a range or slice, the name of a segment, or a list of positions, each
-            of which is one cut. Any other list is a list of cuts, in which None stands for no cut, and a list for a cut
+            of which is one cut. Any other list is a list of cuts, in which None means no cut, and a list for a cut
             of several parts.
         segments: the positions of each segment, as `parse_segments` returns them.
         n_positions: length of the prompt in tokens.

@@ -64,7 +64,7 @@ class EdgeSources:
 
     @cached_property
     def before_attention(self) -> list[Tensor]:
-        """What reaches the residual stream before each attention, and after the last MLP, without any attention: L + 1 times (S, D)."""
+        """The vectors that reach the residual stream before each attention, and after the last MLP, without any attention: L + 1 times (S, D)."""
         replacement, stream_SD = self.replacement, self.written(EMBEDDING)
         streams = [stream_SD]
         for layer in range(replacement.n_layers):

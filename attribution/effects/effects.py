@@ -140,7 +140,7 @@ def _own_biases(replacement: LocalReplacementModel, targets: Sequence[Target]) -
 
 
 def split_columns(columns: EffectColumns, at_once: int | None) -> Iterator[list[int]]:
-    """Yield the columns of each pass, ordered by position: a pass reaches as far as its last target."""
+    """Yield the columns of each pass, ordered by position: a pass ends at its last target."""
     order = torch.argsort(columns.position_K, stable=True).tolist()
     for start in range(0, len(order), at_once or max(1, len(order))):
         yield order[start : start + (at_once or len(order))]

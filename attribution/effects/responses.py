@@ -48,7 +48,7 @@ class MLPResponse:
 
     @property
     def out_PD(self) -> Tensor:
-        """What the MLP adds to the residual stream, (P, D)."""
+        """Return what the MLP adds to the residual stream, (P, D)."""
         return self.norm_out.out_PD
 
     def add_back(self, grad_PKD: Tensor) -> None:
@@ -85,7 +85,7 @@ class AttentionResponse:
 
     @property
     def out_PD(self) -> Tensor:
-        """What the attention adds to the residual stream, (P, D)."""
+        """Return what the attention adds to the residual stream, (P, D)."""
         return self.norm_out.out_PD
 
     def add_back(self, grad_PKD: Tensor) -> None:

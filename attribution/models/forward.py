@@ -43,7 +43,7 @@ class FrozenLayer(NamedTuple):
 
 
 class AttentionOutput(NamedTuple):
-    """What one layer's attention adds to the residual stream (…, P, D), its pattern, and the scales of its norms."""
+    """The sum that one layer's attention adds to the residual stream (…, P, D), its pattern, and the scales of its norms."""
 
     out_PD: Tensor
     pattern: AttentionPattern

@@ -169,5 +169,5 @@ def parse_names(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",")]
     for name, following in itertools.pairwise(names):
         if "@" in name and re.fullmatch(r"-?[0-9]+(:-?[0-9]+)?", following):
-            raise ArgumentError(f"{name},{following}: write each position as a node of its own, {name},L…@{following}")
+            raise ArgumentError(f"{name},{following}: write each position as a separate node, {name},L…@{following}")
     return names

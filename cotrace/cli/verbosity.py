@@ -1,4 +1,4 @@
-"""What is printed besides results and errors: the options --quiet and --verbose, which all commands have."""
+"""Output besides results and errors: the options --quiet and --verbose, which all commands have."""
 
 import logging
 import os

@@ -23,7 +23,7 @@ MIN_ATTENTION = 1e-9
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How long and how fast a model is trained.
+    """Length and speed of a training.
 
     Attributes:
         steps: optimizer steps.

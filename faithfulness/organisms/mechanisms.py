@@ -1,4 +1,4 @@
-"""Mechanisms: how a model's answer depends on its question, hint and steps when they disagree."""
+"""Mechanisms: rules by which a model's answer depends on its question, hint and steps when they disagree."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,7 +61,7 @@ Steps = Literal["chain", "question", "skip"]
 
 @dataclass(frozen=True)
 class Mechanism:
-    """How a model answers.
+    """A rule by which a model answers.
 
     Attributes:
         name: name of the mechanism.

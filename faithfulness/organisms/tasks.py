@@ -184,7 +184,7 @@ class OperationTask(Task):
     """A task whose question names one operation for each hop: " start v17 +3 *2 -5 +7"."""
 
     permutations: Tensor
-    """What each operation does to each value, (operations, values)."""
+    """The result of each operation on each value, (operations, values)."""
 
     def draw(self, n: int, generator: torch.Generator) -> Problems:
         """Return n random problems, half of them with a hint."""

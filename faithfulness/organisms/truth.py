@@ -1,4 +1,4 @@
-"""What the answer of a model depends on, measured by donors: chains from another start in place of the stated steps."""
+"""Measure what the answer of a model depends on, by donors: chains from another start in place of the stated steps."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ Predict = Callable[[Problems, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Truth:
-    """What the answer to one problem follows when its steps state other values.
+    """Shares of what the answer to one problem follows when its steps state other values.
 
     Attributes:
         follows: share of the donors whose answer is the one that the stated values imply.

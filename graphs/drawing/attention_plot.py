@@ -20,7 +20,7 @@ DARK = 0.6  # share of the colour range above which white numbers are read bette
 
 
 class AttentionPanels(NamedTuple):
-    """What the picture shows of K keys, and of Q nodes of the query and N nodes of the key."""
+    """The values that the picture shows of K keys, and of Q nodes of the query and N nodes of the key."""
 
     title: str
     prompt: str

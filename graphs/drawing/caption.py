@@ -50,7 +50,7 @@ class PictureText:
     title: str
     subtitle: str
     cut_note: str
-    """How many of the graph's nodes are shown; empty if all are."""
+    """The number of the graph's nodes that are shown, as text; empty if all are."""
     caption: list[str]
     legend: list[tuple[str, str]]
     """Symbols and their texts."""

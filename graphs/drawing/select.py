@@ -56,9 +56,9 @@ class PictureSubject:
     weights: np.ndarray
     """Weight of every node as a target, (M,) float64; sums to 1."""
     size: np.ndarray
-    """What ranks and sizes nodes, (M,) float64: the size of the expected effect, or the influence."""
+    """The measure that ranks and sizes nodes, (M,) float64: the size of the expected effect, or the influence."""
     ranked_by: str = "influence"
-    """What `size` is: "expected effect" or "influence"."""
+    """The measure in `size`: "expected effect" or "influence"."""
 
 
 def picture_subject(graph: GraphData, target: int | str | None = None) -> PictureSubject:
