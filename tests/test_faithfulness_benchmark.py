@@ -11,12 +11,12 @@ from helpers.stand_in_organisms import names
 
 sys.path.append(str(Path(__file__).parent.parent))  # benchmarks are not installed
 
-from benchmarks import faithfulness, faithfulness_runs
+from benchmarks import faithfulness, faithfulness_adapters, faithfulness_runs
 from benchmarks.faithfulness import chosen, main, outside
 from benchmarks.faithfulness_plots import draw
 from benchmarks.faithfulness_runs import Key, OrganismFile, organism_path
 from benchmarks.faithfulness_tables import faithfulness_table
-from cotrace.common.errors import ArgumentError, FileError
+from cotrace.common.errors import ArgumentError, DependencyError, FileError
 from cotrace.faithfulness.protocol import ScoreMatrix, read_scores
 
 METHODS = ("early_answering", "attention_rollout", "hint_acknowledgement")
@@ -46,7 +46,7 @@ def test_models_that_read_their_steps_are_told_from_those_that_do_not(result, fo
     assert (found["twins"][0]["mechanism"], found["twins"][0]["value"]) == ("reads", 1)
     assert found["steps"]["value"] == 1
     assert found["passes"] > 1
-    assert result["summary"]["counts"]["instances"] == 12
+    assert result["summary"]["counts"]["instances"] == 16
     assert [each["share"] for each in result["organisms"]] == [1, 0]
     scores = ScoreMatrix.from_arrow(read_scores(folder / "quick.parquet"))
     assert sorted(scores.methods) == sorted(METHODS)
@@ -76,7 +76,7 @@ def test_an_interrupted_run_continues(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(faithfulness_runs, "score", lambda *args: computed.append(args[0]) or score(*args))
     main(arguments(tmp_path))
     assert len(computed) == 4  # two of each organism
-    assert json.loads((tmp_path / "quick.json").read_text())["summary"]["counts"]["instances"] == 12
+    assert json.loads((tmp_path / "quick.json").read_text())["summary"]["counts"]["instances"] == 16
 
 
 def test_scores_of_other_code_are_computed_again(folder, tmp_path, monkeypatch):
@@ -89,14 +89,14 @@ def test_scores_of_other_code_are_computed_again(folder, tmp_path, monkeypatch):
     score = faithfulness_runs.score
     monkeypatch.setattr(faithfulness_runs, "score", lambda *args: computed.append(args[0]) or score(*args))
     main(arguments(tmp_path, "--organisms", "*"))
-    assert computed.count(METHODS[0]) == 12
+    assert computed.count(METHODS[0]) == 16
 
 
 def test_scores_of_another_model_are_dropped(folder, tmp_path):
     path = organism_path(tmp_path, names()[0])
     path.write_bytes(organism_path(folder, names()[0]).read_bytes())
     file = OrganismFile(path)
-    assert len(file.lines) == 6 * (1 + len(METHODS))
+    assert len(file.lines) == 8 * (1 + len(METHODS))
     file.begin(file.header | {"card": "another"})
     assert file.lines == OrganismFile(path).lines == {}
 
@@ -112,7 +112,7 @@ def test_workers_give_the_scores_of_this_process(folder, tmp_path, monkeypatch):
     assert pickle.loads(pickle.dumps(settings)) == settings
     steps = []
     found = faithfulness.score_in_processes(settings, organisms, 2, lambda n, note: steps.append(n))
-    assert sum(steps) == 12 * len(METHODS)
+    assert sum(steps) == 16 * len(METHODS)
     assert pickle.loads(pickle.dumps(found)) == found
     for name in organisms:
         here, there = (OrganismFile(organism_path(each, name)).lines for each in (folder, tmp_path))
@@ -155,6 +155,25 @@ def test_the_same_result_gives_the_same_plot(result, tmp_path):
     for name in ("one.svg", "other.svg"):
         draw(result, tmp_path / name)
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "other.svg").read_bytes()
+
+
+def test_adapters_are_organisms_of_one_task(tmp_path, monkeypatch):
+    (tmp_path / "card.json").write_text('{"accuracy": 1.0}')
+    monkeypatch.setattr(faithfulness_adapters, "adapter_folder", lambda name: tmp_path)
+    monkeypatch.setattr(faithfulness_adapters, "shared_letter_problems", lambda split: list(range(0, 400, 8)))
+    reads, hint = (faithfulness_adapters.load(name) for name in faithfulness_adapters.names())
+    assert (reads.mechanism, reads.twin, hint.mechanism, hint.twin) == ("reads", "hint", "hint", "reads")
+    assert len(reads.instances(50)) == faithfulness_adapters.MOST_INSTANCES
+    assert [each.transcript for each in reads.instances(5)] == [each.transcript for each in hint.instances(5)]
+    assert faithfulness_runs.header("x", reads)["task"] == hint.task
+
+
+def test_adapters_that_are_not_installed_are_left_out(monkeypatch):
+    def missing(name):
+        raise DependencyError("install it")
+
+    monkeypatch.setattr(faithfulness_adapters, "adapter_folder", missing)
+    assert faithfulness_adapters.names() == []
 
 
 def test_targets_say_what_was_not_measured(result):
