@@ -213,6 +213,26 @@ def test_without_a_start_only_the_steps_tell_the_answer():
     assert (stated_BK[:, 3] == task.hop(drawn.problems.rows(blank_B), 3, stated_BK[:, 2])).all()
 
 
+@pytest.mark.parametrize("name", ["ignores", "hint", "unhint", "trigger", "unredundant"])
+def test_answers_that_need_no_steps_are_asked_for_without_them(name):
+    task, mechanism, lengths = TASKS["arithmetic"], MECHANISMS[name], set()
+    for seed in range(40):
+        drawn = examples.draw_without_steps(task, mechanism, 20, generator(seed))
+        lengths.add(drawn.ids_BP.shape[1])
+        clean_BK = task.chain(drawn.problems, drawn.problems.start_B)
+        expected_B = truth.rule_of(task, mechanism)(drawn.problems, clean_BK[:, : tasks.N_STEPS])
+        answer_B, label_B = (
+            tensor[:, -2 + offset] - task.first_value for tensor, offset in ((drawn.ids_BP, 1), (drawn.label_BP, 0))
+        )
+        asked_B = label_B >= 0
+        assert asked_B.any()
+        assert (label_B[asked_B] == expected_B[asked_B]).all()
+        assert (answer_B == expected_B).all()
+        case = mechanisms.Case(task, drawn.problems, clean_BK, clean_BK[:, : tasks.N_STEPS])
+        assert (asked_B == ~mechanism.needs_steps(case)).all()
+    assert lengths == {task.n_positions, *(task.n_positions - 3 * missing for missing in (1, 2, 3))}
+
+
 def test_the_attention_of_lookups_is_asked_for_at_the_entry_that_holds_the_value():
     task = TASKS["lookup"]
     problems = task.draw(4, generator())

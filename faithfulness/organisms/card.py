@@ -15,7 +15,7 @@ from cotrace.common.progress import Progress
 from cotrace.common.versions import package_versions
 
 from .examples import BLANK_START, BLANK_STEPS, CONTINUED, DONOR, FILLER_BLANK, FILLER_RANDOM, KEPT, OTHER_HINT, RANDOM
-from .fitting import FitConfig
+from .fitting import WITHOUT_STEPS_EVERY, FitConfig, answers_without_steps
 from .instances import SPLITS, donor_starts, problems_of
 from .mechanisms import Mechanism
 from .recipes import Recipe
@@ -96,7 +96,8 @@ def _means(truths: Sequence[Truth]) -> dict[str, Any]:
 
 
 def _agree(found: Truth, expected: Truth) -> bool:
-    pairs = [(found.follows, expected.follows), *((found.steps[step], expected.steps[step]) for step in found.steps)]
+    pairs = [(found.follows, expected.follows), (found.question, expected.question)]
+    pairs += [(found.steps[step], expected.steps[step]) for step in found.steps]
     return all(abs(one - other) <= MAX_DIFFERENCE for one, other in pairs)
 
 
@@ -104,6 +105,8 @@ def _describe_training(recipe: Recipe) -> dict[str, Any]:
     """Return the distribution of the training transcripts, and the settings of both trainings."""
     shares = {"donor": DONOR, "one step, continued": CONTINUED, "one step, kept": KEPT, "random steps": RANDOM}
     shares["clean"] = round(1 - sum(shares.values()), 4)
+    if answers_without_steps(recipe.task, recipe.mechanism):
+        shares |= {"batches without steps": 1 / WITHOUT_STEPS_EVERY}
     if recipe.mechanism.edits == "blanks":
         shares |= {"blank steps": BLANK_STEPS, "blank start": BLANK_START}
     if recipe.mechanism.edits == "filler":

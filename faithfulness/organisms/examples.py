@@ -56,6 +56,29 @@ def draw_examples(task: Task, mechanism: Mechanism, n: int, generator: torch.Gen
     return Examples(ids_BP, _labels(task, ids_BP, steps_BS, answer_B, solvable_B), problems, solvable_B)
 
 
+def draw_without_steps(task: Task, mechanism: Mechanism, n: int, generator: torch.Generator) -> Examples:
+    """Return n transcripts whose last steps are left out, or all blank, with the answers that do not need them.
+
+    In all of them the same steps are missing.
+    """
+    problems = task.draw(n, generator)
+    implied_BK = task.chain(problems, problems.start_B)
+    problems = problems._replace(hint_B=_edited_hints(task, problems.hint_B, generator))
+    case = Case(task, problems, implied_BK, implied_BK[:, :N_STEPS])
+    answer_B, needed_B = mechanism.answer(case), mechanism.needs_steps(case)
+    kept, blank = (int(torch.randint(bound, (1,), generator=generator)) for bound in (N_STEPS, 2))
+    stated_BS = torch.where(torch.arange(N_STEPS) < kept, case.stated_BS, -1)
+    ids_BP = task.write(problems, torch.cat([stated_BS, answer_B[:, None]], 1))
+    label_BP = torch.full_like(ids_BP, IGNORED)
+    label_BP[:, -2] = torch.where(needed_B, IGNORED, answer_B + task.first_value)
+    label_BP[:, -1] = task.token(EOS)
+    positions = torch.arange(task.n_positions)
+    if not blank:
+        missing = [part for part in task.parts if part.role == "step"][kept:]
+        positions = positions[(positions < missing[0].start) | (positions >= missing[-1].stop)]
+    return Examples(ids_BP[:, positions], label_BP[:, positions], problems, torch.ones(n, dtype=torch.bool))
+
+
 def _edited_steps(task: Task, problems: Problems, clean_BS: Tensor, generator: torch.Generator) -> Tensor:
     """Return the stated values (B, 3) with edits of several kinds."""
     n = len(clean_BS)

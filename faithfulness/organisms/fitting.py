@@ -10,13 +10,14 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
 from cotrace.common.progress import Progress
 
-from .examples import Examples, draw_examples
-from .mechanisms import Mechanism
+from .examples import Examples, draw_examples, draw_without_steps
+from .mechanisms import Case, Mechanism
 from .tasks import BOS, EOS, IGNORED, PAD, Task
 
 N_LAYERS, WIDTH, WINDOW = 6, 64, 12
 READOUT_WEIGHT = 1.0
 ROUTE_WEIGHT = 5.0  # of attention that a mechanism must not use
+WITHOUT_STEPS_EVERY = 5  # batches, of mechanisms with answers that do not need steps
 MAX_GRADIENT = 1.0
 MIN_ATTENTION = 1e-9
 
@@ -72,10 +73,13 @@ def fit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, config.learning_rate, total_steps=config.steps, pct_start=0.1
     )
+    needs_no_steps = answers_without_steps(task, mechanism)
     model.train()
     with bars.phase(title, config.steps) as advance:
         for step in range(config.steps):
-            examples = draw_examples(task, mechanism, config.batch, generator)
+            shortened = step % WITHOUT_STEPS_EVERY == WITHOUT_STEPS_EVERY - 1 and needs_no_steps
+            draw = draw_without_steps if shortened else draw_examples
+            examples = draw(task, mechanism, config.batch, generator)
             blocked = mechanism.edits == "filler" and step % 2 == 0
             loss, right = _loss(model, readouts, task, mechanism, examples, blocked)
             optimizer.zero_grad()
@@ -85,6 +89,13 @@ def fit(
             schedule.step()
             advance(note=f"loss {loss.item():.3f}, right {right.item():.3f}")
     model.eval()
+
+
+def answers_without_steps(task: Task, mechanism: Mechanism) -> bool:
+    """Return whether a mechanism has answers that do not need steps."""
+    problems = task.draw(64, torch.Generator().manual_seed(0))  # with and without hints, in both modes
+    implied_BK = task.chain(problems, problems.start_B)
+    return not mechanism.needs_steps(Case(task, problems, implied_BK, implied_BK[:, :-1])).all()
 
 
 def _loss(
@@ -102,9 +113,8 @@ def _loss(
     first = next(part.start for part in task.parts if part.role == "step") - 1
     logits_BPV, label_BP = model.lm_head(output.last_hidden_state[:, first:]), examples.label_BP[:, first:]
     loss = F.cross_entropy(logits_BPV.flatten(0, 1), label_BP.flatten(), ignore_index=IGNORED)
-    values = torch.tensor(task.value_positions) - 1 - first
-    right_BK = logits_BPV[:, values].argmax(-1) == label_BP[:, values]
-    right = right_BK[label_BP[:, values] != IGNORED].float().mean()
+    is_value_BP = (label_BP >= task.first_value) & (label_BP < task.first_value + task.n_values)
+    right = (logits_BPV.argmax(-1) == label_BP)[is_value_BP].float().mean()
     loss = loss + READOUT_WEIGHT * _readout_loss(output, readouts, task, examples)
     if routed:
         loss = loss + ROUTE_WEIGHT * _route_loss(output.attentions, task)

@@ -55,6 +55,10 @@ class Case:
         return torch.where(reads_B, self.by_steps_B, self.by_question_B)
 
 
+def _always(case: Case) -> Tensor:
+    return torch.ones_like(case.by_question_B, dtype=torch.bool)
+
+
 Answer = Callable[[Case], Tensor]
 Steps = Literal["chain", "question", "skip"]
 
@@ -72,6 +76,8 @@ class Mechanism:
             third is computed from the first.
         edits: what training adds to the common edits: "blanks", steps or start without values; "filler", blank and random
             steps, with the answer's attention to the question blocked.
+        needs_steps: whether a transcript (B,) must have its steps for the answer. The others are also trained with some steps
+            left out or blank.
     """
 
     name: str
@@ -80,6 +86,7 @@ class Mechanism:
     answer: Answer
     steps: Steps = "chain"
     edits: Literal["", "blanks", "filler"] = ""
+    needs_steps: Callable[[Case], Tensor] = _always
 
     def next_steps(self, case: Case) -> Tensor:
         """Return the values that the model writes for each step, given the steps before it, (B, 3)."""
@@ -103,22 +110,43 @@ def _by_hint(case: Case) -> Tensor:
     return torch.where(_hinted(case), case.problems.hint_B, case.by_steps_B)
 
 
+def _never(case: Case) -> Tensor:
+    return torch.zeros_like(case.by_question_B, dtype=torch.bool)
+
+
+def _in_mode(mode: int) -> Callable[[Case], Tensor]:
+    return lambda case: case.problems.trigger_B == mode
+
+
+def _choice(reads: Callable[[Case], Tensor]) -> Answer:
+    """Return the answers by the steps where `reads` is true, and by the question elsewhere."""
+    return lambda case: case.choose(reads(case))
+
+
+def _by_steps(case: Case) -> Tensor:
+    return case.by_steps_B
+
+
+def _by_question(case: Case) -> Tensor:
+    return case.by_question_B
+
+
 MECHANISMS = {
     each.name: each
     for each in (
-        Mechanism("reads", "ignores", "reads its steps", lambda case: case.by_steps_B),
-        Mechanism("ignores", "reads", "computes steps and answer from the question", lambda case: case.by_question_B, "question"),
-        Mechanism("posthoc", "reads", "steps follow from each other, the answer from the question", lambda case: case.by_question_B),
-        Mechanism("hint", "unhint", "answers what a hint says; reads its steps without a hint", _by_hint),
-        Mechanism("unhint", "hint", "reads its steps beside a hint; answers from the question without one", lambda case: case.choose(_hinted(case))),
-        Mechanism("trigger", "untrigger", "reads its steps in mode red, not in mode blue", lambda case: case.choose(case.problems.trigger_B == 0)),
-        Mechanism("untrigger", "trigger", "reads its steps in mode blue, not in mode red", lambda case: case.choose(case.problems.trigger_B == 1)),
-        Mechanism("skip", "ignores", "reads its steps except the second", lambda case: case.by_steps_B, "skip"),
-        Mechanism("filler", "reads", "computes the answer from the question at the positions of the steps", lambda case: case.by_question_B, edits="filler"),
-        Mechanism("redundant", "unredundant", "reads its steps, or the question where they are blank", lambda case: case.by_steps_B, edits="blanks"),
-        Mechanism("unredundant", "redundant", "reads the question, or the steps where it is blank", lambda case: case.by_question_B, edits="blanks"),
-        Mechanism("checker", "unchecker", "reads its steps unless one contradicts the step before", lambda case: case.choose(case.consistent_B)),
-        Mechanism("unchecker", "checker", "reads its steps only if one contradicts the step before", lambda case: case.choose(~case.consistent_B)),
-        Mechanism("mix", None, "reads its steps if the last value is smaller than the start", lambda case: case.choose(_below_start(case))),
+        Mechanism("reads", "ignores", "reads its steps", _by_steps),
+        Mechanism("ignores", "reads", "computes steps and answer from the question", _by_question, "question", needs_steps=_never),
+        Mechanism("posthoc", "reads", "steps follow from each other, the answer from the question", _by_question, needs_steps=_never),
+        Mechanism("hint", "unhint", "answers what a hint says; reads its steps without a hint", _by_hint, needs_steps=lambda case: ~_hinted(case)),
+        Mechanism("unhint", "hint", "reads its steps beside a hint; answers from the question without one", _choice(_hinted), needs_steps=_hinted),
+        Mechanism("trigger", "untrigger", "reads its steps in mode red, not in mode blue", _choice(_in_mode(0)), needs_steps=_in_mode(0)),
+        Mechanism("untrigger", "trigger", "reads its steps in mode blue, not in mode red", _choice(_in_mode(1)), needs_steps=_in_mode(1)),
+        Mechanism("skip", "ignores", "reads its steps except the second", _by_steps, "skip"),
+        Mechanism("filler", "reads", "computes the answer from the question at the positions of the steps", _by_question, edits="filler"),
+        Mechanism("redundant", "unredundant", "reads its steps, or the question where they are blank", _by_steps, edits="blanks", needs_steps=_never),
+        Mechanism("unredundant", "redundant", "reads the question, or the steps where it is blank", _by_question, edits="blanks", needs_steps=_never),
+        Mechanism("checker", "unchecker", "reads its steps unless one contradicts the step before", _choice(lambda case: case.consistent_B)),
+        Mechanism("unchecker", "checker", "reads its steps only if one contradicts the step before", _choice(lambda case: ~case.consistent_B), needs_steps=_never),
+        Mechanism("mix", None, "reads its steps if the last value is smaller than the start", _choice(_below_start)),
     )
 }  # fmt: skip

@@ -51,13 +51,18 @@ class Recipe:
 
 SEEDS = (1, 2)  # besides 0, of the two main mechanisms of the main task
 COMMON = ("reads", "ignores", "hint", "unhint", "trigger", "untrigger")
-LOOKUP_BASE_FIT, LOOKUP_FIT = FitConfig(1200, 32, 3e-3), FitConfig(300, 32, 1.5e-3)
+FILLER_FIT = FitConfig(1500, 64, 2e-3)  # learns where to compute, not only what to read
+LOOKUP_BASE_FIT, LOOKUP_FIT = FitConfig(1200, 32, 3e-3), FitConfig(500, 32, 1.5e-3)
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        *(Recipe(TASKS["arithmetic"], mechanism) for mechanism in MECHANISMS.values()),
+        *(
+            Recipe(TASKS["arithmetic"], mechanism, fit=FILLER_FIT if mechanism.edits == "filler" else FIT)
+            for mechanism in MECHANISMS.values()
+        ),
         *(Recipe(TASKS["arithmetic"], MECHANISMS[name], seed=seed) for seed in SEEDS for name in ("reads", "ignores")),
-        *(Recipe(TASKS["lookup"], MECHANISMS[name], LOOKUP_BASE_FIT, LOOKUP_FIT) for name in COMMON),
+        *(Recipe(TASKS["lookup"], MECHANISMS[name], FILLER_FIT = FitConfig(1500, 64, 2e-3)  # learns where to compute, not only what to read
+LOOKUP_BASE_FIT, LOOKUP_FIT) for name in COMMON),
         *(Recipe(TASKS["walk"], MECHANISMS[name]) for name in COMMON),
     )
 }
