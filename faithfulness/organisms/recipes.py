@@ -61,8 +61,7 @@ RECIPES = {
             for mechanism in MECHANISMS.values()
         ),
         *(Recipe(TASKS["arithmetic"], MECHANISMS[name], seed=seed) for seed in SEEDS for name in ("reads", "ignores")),
-        *(Recipe(TASKS["lookup"], MECHANISMS[name], FILLER_FIT = FitConfig(1500, 64, 2e-3)  # learns where to compute, not only what to read
-LOOKUP_BASE_FIT, LOOKUP_FIT) for name in COMMON),
+        *(Recipe(TASKS["lookup"], MECHANISMS[name], LOOKUP_BASE_FIT, LOOKUP_FIT) for name in COMMON),
         *(Recipe(TASKS["walk"], MECHANISMS[name]) for name in COMMON),
     )
 }
