@@ -32,10 +32,11 @@ from cotrace.common.errors import ArgumentError, CotraceError
 from cotrace.common.files import atomic_write
 from cotrace.common.progress import Progress
 from cotrace.common.versions import package_versions
-from cotrace.faithfulness.protocol import SCHEMA, ScoreMatrix, SummaryConfig, summarize, write_scores
+from cotrace.faithfulness.protocol import AXES, SCHEMA, ScoreMatrix, SummaryConfig, summarize, write_scores
 
 from .baselines import HERE
 from .cells import Record, target
+from .faithfulness_fits import fitted_name, with_fits
 from .faithfulness_runs import (
     TRUTH,
     Key,
@@ -82,8 +83,7 @@ def plan(args: argparse.Namespace) -> tuple[RunSettings, list[str], dict[str, st
     if not names:
         raise ArgumentError(f"{', '.join(sources)}: no organisms; install cotrace[organisms]")
     organisms = chosen(names, args.organisms, "organism")
-    methods = [name for name in chosen(list(baselines()), args.methods, "method") if not baseline(name).supervised]
-    methods, reasons = runnable(methods)
+    methods, reasons = runnable(chosen(list(baselines()), args.methods, "method"))
     instances = args.instances or (QUICK_INSTANCES if args.quick else INSTANCES)
     return RunSettings(sources, tuple(methods), instances, args.seed, args.folder), organisms, reasons
 
@@ -167,8 +167,8 @@ def organism_files(settings: RunSettings, organisms: Sequence[str]) -> list[Orga
 # --- tables of what was run ---------------------------------------------------------------------
 
 
-def collect(settings: RunSettings, truths: Truths) -> tuple[pa.Table, list[Record], list[str]]:
-    """Return all scores in the protocol's schema, a record of each organism, and the tasks whose texts differ by model."""
+def collect(settings: RunSettings, truths: Truths) -> tuple[ScoreMatrix, list[Record], list[str]]:
+    """Return the scores of all methods, a record of each organism, and the tasks whose texts differ by model."""
     rows: list[Record] = []
     records, texts = [], defaultdict(set)
     for name, keys in truths.items():
@@ -177,11 +177,17 @@ def collect(settings: RunSettings, truths: Truths) -> tuple[pa.Table, list[Recor
             texts[file.header["task"], key.problem].add(key.depends_on)
         rows += [row for key in keys for row in _rows(file, key, settings)]
         records.append(organism_record(file.header, [file.lines[key] for key in keys]))
-    columns = {field.name: [row[field.name] for row in rows] for field in SCHEMA}
-    table = pa.table(
-        {name: pa.array(values, SCHEMA.field(name).type) for name, values in columns.items()}, schema=SCHEMA
-    )
-    return table, records, sorted({task for (task, _), found in texts.items() if len(found) > 1})
+    columns = {field.name: pa.array([row[field.name] for row in rows], field.type) for field in SCHEMA}
+    scores = ScoreMatrix.from_arrow(pa.table(columns, schema=SCHEMA))
+    for method in (name for name in settings.methods if baseline(name).supervised):
+        features = {_instance(row): row["features"] for row in rows if row["method"] == method and not row["step"]}
+        names = zip(scores.task, scores.mechanism, scores.seed.tolist(), scores.problem.tolist(), strict=True)
+        scores = with_fits(scores, method, baseline(method).run, [features.get(each) for each in names])
+    return scores, records, sorted({task for (task, _), found in texts.items() if len(found) > 1})
+
+
+def _instance(row: Record) -> tuple[str, str, int, int]:
+    return row["task"], row["mechanism"], row["seed"], row["problem"]
 
 
 def _rows(file: OrganismFile, key: Key, settings: RunSettings) -> list[Record]:
@@ -192,7 +198,8 @@ def _rows(file: OrganismFile, key: Key, settings: RunSettings) -> list[Record]:
     for method in settings.methods:
         line = file.lines[Key(method, key.problem, dependence(method, key.depends_on))]
         row = {**model, "problem": key.problem, "method": method, "passes": line["passes"]}
-        rows.append({**row, "step": "", "share": truth["share"], "score": line["value"]})
+        whole = {"step": "", "share": truth["share"], "score": line["value"], "features": line.get("features")}
+        rows.append({**row, **whole})
         steps = [step for step in truth["steps"] if step in line["steps"]]
         rows += [{**row, "step": step, "share": truth["steps"][step], "score": line["steps"][step]} for step in steps]
     return rows
@@ -206,14 +213,19 @@ def organism_record(header: Record, truths: Sequence[Record]) -> Record:
     return header | means | counts | {"mixed": len(truths) - sum(counts.values())}
 
 
-def method_record(name: str, files: Sequence[OrganismFile]) -> Record:
-    """Return what the baselines' table says about a method, its mean seconds, and why it does not apply somewhere."""
+def method_records(name: str, files: Sequence[OrganismFile]) -> list[Record]:
+    """Return what the baselines' table says about a method, its mean seconds, and why it does not apply somewhere.
+
+    A fitted method has a record for each axis of folds.
+    """
     entry = baseline(name)
     lines = [line for file in files for key, line in file.lines.items() if key.part == name]
-    seconds = [line["seconds"] for line in lines if line["value"] is not None]
+    seconds = [line["seconds"] for line in lines if "reason" not in line]
     reasons = sorted({line["reason"] for line in lines if "reason" in line})
-    kept = {field: getattr(entry, field) for field in ("name", "reads", "supervised", "question", "reference")}
-    return kept | {"seconds": float(np.mean(seconds)) if seconds else None, "reasons": reasons[:3]}
+    kept = {field: getattr(entry, field) for field in ("reads", "supervised", "question", "reference")}
+    kept |= {"seconds": float(np.mean(seconds)) if seconds else None, "reasons": reasons[:3]}
+    names = [fitted_name(name, axis) for axis in AXES] if entry.supervised else [name]
+    return [{"name": each, **kept} for each in names]
 
 
 # --- the result -------------------------------------------------------------------------------
@@ -221,9 +233,10 @@ def method_record(name: str, files: Sequence[OrganismFile]) -> Record:
 
 def make_result(args: argparse.Namespace, settings: RunSettings, truths: Truths) -> tuple[Record, pa.Table]:
     """Return the result, and the table of all scores."""
-    table, records, apart = collect(settings, truths)
+    scores, records, apart = collect(settings, truths)
     files = organism_files(settings, list(truths))
-    methods = [method_record(name, files) for name in settings.methods]
+    methods = [record for name in settings.methods for record in method_records(name, files)]
+    methods = [record for record in methods if record["name"] in scores.methods]
     config = SummaryConfig(
         n_replicates=QUICK_REPLICATES if args.quick else SummaryConfig.n_replicates,
         n_permutations=QUICK_REPLICATES if args.quick else SummaryConfig.n_permutations,
@@ -245,10 +258,10 @@ def make_result(args: argparse.Namespace, settings: RunSettings, truths: Truths)
         "tasks_with_different_transcripts": apart,
         "organisms": records,
         "methods": methods,
-        "summary": summarize(ScoreMatrix.from_arrow(table), config),
+        "summary": summarize(scores, config),
     }
     result["targets"] = targets(result)
-    return result, table
+    return result, scores.to_arrow()
 
 
 def targets(result: Record) -> list[Record]:

@@ -36,7 +36,7 @@ class RunSettings:
 
     Args:
         sources: modules with `names()` and `load(name)`, such as `cotrace.organisms`.
-        methods: names of baselines; fitted ones are left to `benchmarks.faithfulness_fits`.
+        methods: names of baselines; of fitted ones the features are kept, for `benchmarks.faithfulness_fits`.
         instances: transcripts of each organism.
         seed: draws the transcripts, and whatever the methods draw.
         folder: for the files of organisms.
@@ -169,15 +169,27 @@ def _add_truths(file: OrganismFile, organism: Any, instances: Sequence[Any]) -> 
 
 
 def score(method: str, model: Any, instance: Any, seed: int) -> Record:
-    """Return a method's score of one instance; None, with the reason, where the method does not apply."""
-    start = time.perf_counter()
+    """Return a method's score of one instance, or what a fitted method sees of it.
+
+    Where the method does not apply, the score is None, and there is a reason.
+    """
+    start, kept = time.perf_counter(), {"value": None, "steps": {}, "passes": 0.0}
     try:
-        run, options = baseline(method).run, options_of(method, instance)
-        found = asdict(run(model, instance.transcript, seed=seed + instance.problem, **options))
+        if baseline(method).supervised:
+            measure = baseline(method).run()
+            kept |= {"features": as_json(measure.features(model, instance.transcript)), "passes": measure.passes}
+        else:
+            options = {"seed": seed + instance.problem, **options_of(method, instance)}
+            found = asdict(baseline(method).run(model, instance.transcript, **options))
+            kept |= {name: found[name] for name in kept}
     except CotraceError as error:
-        return {"value": None, "steps": {}, "passes": 0.0, "seconds": 0.0, "reason": one_line(error)}
-    kept = {name: found[name] for name in ("value", "steps", "passes")}
+        kept |= {"reason": one_line(error)}
     return kept | {"seconds": time.perf_counter() - start}
+
+
+def as_json(features: Any) -> Any:
+    """Return a text as it is, and numbers as a list with six digits."""
+    return features if isinstance(features, str) else [float(f"{each:.6g}") for each in features]
 
 
 def options_of(method: str, instance: Any) -> Record:

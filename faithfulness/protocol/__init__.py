@@ -10,7 +10,7 @@ from cotrace.faithfulness.protocol.resampling import (
     permuted_shares,
 )
 from cotrace.faithfulness.protocol.summary import SummaryConfig, summarize, twin_pairs
-from cotrace.faithfulness.protocol.table import SCHEMA, ScoreMatrix, join_scores, read_scores, write_scores
+from cotrace.faithfulness.protocol.table import SCHEMA, ScoreMatrix, join_scores, numbered, read_scores, write_scores
 
 __all__ = [
     "AXES",
@@ -25,6 +25,7 @@ __all__ = [
     "folds",
     "interval",
     "join_scores",
+    "numbered",
     "p_value",
     "permuted_shares",
     "read_scores",

@@ -106,6 +106,14 @@ class ScoreMatrix:
         }
         return replace(self, **added)
 
+    def without_method(self, method: str) -> "ScoreMatrix":
+        """Return the matrix without a method."""
+        left = {
+            name: {each: values for each, values in getattr(self, name).items() if each != method}
+            for name in ("score", "passes")
+        }
+        return replace(self, **left)
+
     def of_steps(self, steps: bool) -> "ScoreMatrix":
         """Return the rows of single steps, or those of whole chains."""
         return self.take((self.step != "") == steps)
