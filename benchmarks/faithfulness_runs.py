@@ -173,7 +173,8 @@ def score(method: str, model: Any, instance: Any, seed: int) -> Record:
 
     Where the method does not apply, the score is None, and there is a reason.
     """
-    start, kept = time.perf_counter(), {"value": None, "steps": {}, "passes": 0.0}
+    start = time.perf_counter()
+    kept: Record = {"value": None, "steps": {}, "passes": 0.0}
     try:
         if baseline(method).supervised:
             measure = baseline(method).run()
