@@ -21,7 +21,7 @@ from cotrace.common.progress import Progress
 from cotrace.common.versions import package_versions
 from cotrace.faithfulness.organisms import adapters
 from cotrace.faithfulness.organisms.adapter_task import (
-    TRAINING_DISTRIBUTION,
+    TRAINING_EDITS,
     LetterProblem,
     TokenLayout,
     letter_transcript,
@@ -79,7 +79,7 @@ def make_adapter_card(name: str, folder: Path, bars: Progress) -> dict[str, Any]
         "parameters": _n_parameters(folder),
         **adapters.verify_adapter(name, model, bars),
         "example": letter_transcript(LetterProblem.from_number(0)).text,
-        "training": {"edits": TRAINING_DISTRIBUTION, **training["recipe"]},
+        "training": {"edits": TRAINING_EDITS, **training["recipe"]},
         "versions": {**package_versions(), "peft": version("peft")},
         "seconds": round(training["seconds"]),
         "transcoders": adapters.TRANSCODERS,

@@ -13,8 +13,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from cotrace.attribution.transcoders import load_transcoders
 from cotrace.common.errors import ArgumentError
 from cotrace.common.progress import Progress
+from cotrace.faithfulness.organisms import adapters
+from cotrace.faithfulness.organisms.adapter_task import LETTER_TASK
 from cotrace.faithfulness.organisms.build import TRANSCODERS, build_organism, read_card
 from cotrace.faithfulness.organisms.card import verify as verify_card
 from cotrace.faithfulness.organisms.instances import Instance, donor_starts, make_instances, problems_of
@@ -29,10 +32,11 @@ from cotrace.faithfulness.organisms.shipped import (
 from cotrace.faithfulness.organisms.tasks import TASKS
 from cotrace.faithfulness.organisms.truth import N_DONORS, Truth, measure_truth, model_predictions
 
+from .adapter_cards import build_adapter
 from .loading import load as load_model
 from .model import Model
 
-__all__ = ["Instance", "Organism", "Truth", "load", "names", "train"]
+__all__ = ["AdapterOrganism", "Instance", "Organism", "Truth", "adapter_names", "load", "names", "train"]
 
 
 class Organism:
@@ -105,8 +109,7 @@ class Organism:
 
         Raises ArgumentError for instances of another task.
         """
-        if other := next((each for each in instances if each.task is not self.recipe.task), None):
-            raise ArgumentError(f"an instance is of the task {other.task.name}, {self.name} of {self.task}")
+        _check_task(self, instances)
         if not instances:
             return []
         numbers = [instance.problem for instance in instances]
@@ -120,9 +123,55 @@ class Organism:
         return verify_card(self.recipe.task, self.recipe.mechanism, self.model.weights, Progress(progress))
 
 
+class AdapterOrganism(Organism):
+    """Gemma 3 270M with an adapter of its attention whose mechanism is known, and the transcoders that ship for it.
+
+    Its MLPs are those of Gemma 3 270M. Arguments and attributes are those of `Organism`.
+    """
+
+    @cached_property
+    def model(self) -> Model:
+        """The model with its adapter and transcoders, loaded at the first use."""
+        adapted = adapters.load_adapter(self.name, folder=self.folder, device=self._device, progress=False)
+        return Model(adapted, load_transcoders(adapters.TRANSCODERS, adapted.architecture))
+
+    def instances(self, n: int, seed: int = 0, split: Literal["test", "train"] = "test") -> list[Instance]:
+        """Return n instances, the same for both adapters; both write their transcripts right. `seed` chooses which.
+
+        Raises ArgumentError for more than there are, and for an unknown split.
+        """
+        return LETTER_TASK.instances(choose_problems(adapters.shared_letter_problems(split), n, seed))
+
+    def truth(self, instances: Sequence[Instance]) -> list[Truth]:
+        """Return what the answer of each instance follows when its steps state other values; seconds for each.
+
+        Raises ArgumentError for instances of another task.
+        """
+        _check_task(self, instances)
+        return [truth for each in instances for truth in adapters.adapter_truth(self.model, [each.problem])]
+
+    def verify(self, progress: bool | None = None) -> dict[str, Any]:
+        """Measure accuracy and truth again, in minutes; return them as the card has them."""
+        return adapters.verify_adapter(self.name, self.model, Progress(progress))
+
+
+def _check_task(organism: Organism, instances: Sequence[Instance]) -> None:
+    """Raise ArgumentError for instances of another task than the organism's."""
+    if other := next((each for each in instances if each.task is not organism.recipe.task), None):
+        raise ArgumentError(f"an instance is of the task {other.task.name}, {organism.name} of {organism.task}")
+
+
 def names() -> list[str]:
     """Return the names of the tiny organisms that ship. Raises DependencyError if they are not installed."""
     return [name for name in RECIPES if name in set(shipped_names())]
+
+
+def adapter_names() -> list[str]:
+    """Return the names of the organisms of real size that ship: adapters of Gemma 3 270M.
+
+    Raises DependencyError if the data package is not installed.
+    """
+    return adapters.installed_adapters()
 
 
 def load(name: str | os.PathLike[str], *, device: str = "auto") -> Organism:
@@ -132,15 +181,25 @@ def load(name: str | os.PathLike[str], *, device: str = "auto") -> Organism:
     """
     path = Path(name)
     if path.is_dir():
-        return Organism(find_recipe(str(read_card(path).get("name"))), path, device)
-    recipe = find_recipe(os.fspath(name))
-    return Organism(recipe, tiny_folder(recipe.name), device)
+        return _open(str(read_card(path).get("name")), path, device)
+    text = os.fspath(name)
+    folder = adapters.adapter_folder(text) if text in adapters.ADAPTERS else tiny_folder(find_recipe(text).name)
+    return _open(text, folder, device)
+
+
+def _open(name: str, folder: Path, device: str) -> Organism:
+    """Return the organism of a name whose files are in a folder."""
+    if name in adapters.ADAPTERS:
+        return AdapterOrganism(adapters.ADAPTERS[name], folder, device)
+    return Organism(find_recipe(name), folder, device)
 
 
 def train(
     name: str, out: str | os.PathLike[str], *, bases: str | os.PathLike[str] | None = None, progress: bool | None = None
 ) -> Organism:
     """Train an organism again from its seed, in minutes on two cores, into a new folder.
+
+    Training of an adapter of Gemma 3 270M is continued if `out` holds a checkpoint of it.
 
     Args:
         name: name of the organism.
@@ -151,6 +210,10 @@ def train(
 
     Raises CotraceError for an unknown name, and for a folder that exists.
     """
-    recipe, folder = find_recipe(name), Path(out)
-    build_organism(recipe, folder, Path(bases) if bases else folder.parent / "bases", progress)
-    return Organism(recipe, folder)
+    folder = Path(out)
+    shared = Path(bases) if bases else folder.parent / "bases"
+    if name in adapters.ADAPTERS:
+        build_adapter(name, folder, shared, progress)
+    else:
+        build_organism(find_recipe(name), folder, shared, progress)
+    return _open(name, folder, "auto")

@@ -26,7 +26,8 @@ def list_organisms(json: options.JsonOption = False) -> None:
     from .console import print_json
     from .report_organisms import print_organisms
 
-    cards = [cotrace.organisms.load(name).card for name in cotrace.organisms.names()]
+    names = [*cotrace.organisms.names(), *cotrace.organisms.adapter_names()]
+    cards = [cotrace.organisms.load(name).card for name in names]
     print_json(cards) if json else print_organisms(cards)
 
 

@@ -29,12 +29,11 @@ TEST_EVERY = 8  # one problem in eight is never trained on
 # The training distribution: how the stated values of an example come about, and whether its hint is changed.
 CLEAN_SHARE, DONOR_SHARE = 0.45, 0.4  # the other examples state one random value among clean ones
 CHANGED_HINT_SHARE = 0.35
-TRAINING_DISTRIBUTION = {
+TRAINING_EDITS = {
     "clean steps": CLEAN_SHARE,
-    "steps of another start": DONOR_SHARE,
-    "one step changed": round(1 - CLEAN_SHARE - DONOR_SHARE, 2),
-    "hint changed (independently)": CHANGED_HINT_SHARE,
-    "problems": f"7 in {TEST_EVERY}",
+    "steps from another start": DONOR_SHARE,
+    "one step changed": round(1 - CLEAN_SHARE - DONOR_SHARE, 4),
+    "another hint, independently": CHANGED_HINT_SHARE,
 }
 
 

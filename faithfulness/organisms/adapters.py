@@ -23,6 +23,7 @@ from cotrace.common.progress import Progress
 from cotrace.faithfulness.model_like import ModelLike
 
 from .adapter_task import LETTER_TASK, LetterProblem, TokenLayout, problem_numbers
+from .build import CARD
 from .card import summarize
 from .mechanisms import MECHANISMS
 from .recipes import Recipe
@@ -52,6 +53,12 @@ def adapter_folder(name: str) -> Path:
     if not folder.is_dir():
         raise DependencyError(f"the adapter {name} is not installed: `pip install 'cotrace[organisms]'`")
     return folder
+
+
+def installed_adapters() -> list[str]:
+    """Return the names of the adapters that are installed. Raises DependencyError without the data package."""
+    folder = data_folder() / FOLDER
+    return [name for name in ADAPTERS if (folder / name / CARD).is_file()]
 
 
 def load_adapter(
