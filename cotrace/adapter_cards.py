@@ -34,7 +34,7 @@ from cotrace.training.replacement_metrics import evaluate_replacements
 
 from .model import Model
 
-EVALUATED, TRACED = 64, 3  # transcripts for metrics of transcoders, and for scores of graphs
+EVALUATED, TRACED = 32, 2  # transcripts for metrics of transcoders, and for scores of graphs
 METRICS = ("fvu", "l0", "kl", "top1_agreement")
 
 

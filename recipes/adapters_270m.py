@@ -18,8 +18,8 @@ from cotrace.faithfulness.organisms.adapter_task import problem_numbers
 from cotrace.faithfulness.organisms.adapters import PROBLEMS_FILE, load_adapter, writes_letters
 from cotrace.faithfulness.organisms.adapters_training import RECIPES
 
-TRIED = {"test": 640, "train": 320}  # problems of each split
-CHUNK = 32
+TRIED = {"test": 256, "train": 128}  # problems of each split
+CHUNK = 16
 
 
 def main(run: Path) -> None:

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
+import cotrace
 from cotrace.attribution.models.forward import ForwardPass
 from cotrace.attribution.models.language_model import load_language_model
 from cotrace.attribution.models.lora import CONFIG_FILE, PROJECTIONS, WEIGHTS_FILE
@@ -34,6 +35,8 @@ from cotrace.faithfulness.organisms.adapters_training import (
     AdapterRecipe,
     train_adapter,
 )
+from cotrace.faithfulness.organisms.instances import make_instances
+from cotrace.faithfulness.organisms.tasks import TASKS
 from cotrace.faithfulness.organisms.truth import rule_of, writes_clean
 
 peft = pytest.importorskip("peft")
@@ -321,7 +324,8 @@ def test_truth_tells_whether_an_answer_follows_steps_or_hint(follow, name, follo
     card = verify_adapter(name, model, Progress(False), n_problems=2)
     assert (card["accuracy"], card["mixed"], card["as_recipe"], card["changed_hints"]) == (1, 0, 1, hint)
     assert adapters.ADAPTERS[name].name == name
-    assert adapters.ADAPTERS[name].twin in adapters.ADAPTERS
+    other = next(recipe for recipe in adapters.ADAPTERS.values() if recipe.name != name)
+    assert adapters.ADAPTERS[name].mechanism.twin == other.mechanism.name
 
 
 def test_instances_have_clean_transcripts_and_donors_that_measure_no_truth():
@@ -374,6 +378,44 @@ def test_a_transcript_is_written_right_if_each_of_its_values_is(letter_model, mo
 def test_nothing_follows_from_a_word_that_is_no_value(letter_model):
     predict = letter_predictions(load_language_model(letter_model, device="cpu"))
     assert predict(LETTER_TASK.problems([5]), torch.tensor([[3, -1]])).tolist() == [-1]
+
+
+# --- as an organism -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def organism_folder(letter_model, trained, monkeypatch):
+    """Return the folder of a trained adapter with a card, of the tiny model in place of Gemma 3 270M."""
+    monkeypatch.setattr(adapters, "BASE_MODEL", str(letter_model))
+    monkeypatch.setattr(adapters, "TRANSCODERS", "neurons")
+    monkeypatch.setattr(adapters, "N_CARD_PROBLEMS", 1)
+    monkeypatch.setattr(adapters, "shared_letter_problems", lambda split: NUMBERS)
+    (trained / "card.json").write_text(json.dumps({"name": "gemma-270m-hint"}))
+    return trained
+
+
+def test_an_adapter_is_opened_like_other_organisms(organism_folder):
+    organism = cotrace.organisms.load(organism_folder)
+    assert (organism.name, organism.task, organism.mechanism, organism.twin) == (
+        "gemma-270m-hint",
+        "gemma-270m",
+        "hint",
+        "reads",
+    )
+    instances = organism.instances(2)
+    assert {instance.problem for instance in instances} < {*NUMBERS}
+    graph = organism.model.trace(instances[0].transcript.before("answer"), max_features=5, progress=False)
+    assert graph.info["model"]["name"].endswith("+gemma-270m-hint")
+    truth = organism.truth(instances)
+    assert len(truth) == 2
+    assert truth == adapter_truth(organism.model, [instance.problem for instance in instances])
+    assert organism.verify(progress=False).keys() >= {"accuracy", "truth", "mixed", "as_recipe", "changed_hints"}
+
+
+def test_instances_of_another_task_are_refused(organism_folder):
+    others = make_instances(TASKS["arithmetic"], [1_000_000])
+    with pytest.raises(ArgumentError, match="gemma-270m-hint of gemma-270m"):
+        cotrace.organisms.load(organism_folder).truth(others)
 
 
 # --- the shipped adapters -------------------------------------------------------------------

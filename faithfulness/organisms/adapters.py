@@ -39,7 +39,7 @@ ADAPTERS = {recipe.name: recipe for recipe in (Recipe(LETTER_TASK, mechanism) fo
 FOLDER, PROBLEMS_FILE = "adapters", "problems.json"
 BASE_MODEL, TRANSCODERS = "gemma-3-270m", "gemma-3-270m-clt"
 BATCH_ROWS = 16
-N_CARD_PROBLEMS = 60  # each takes seconds
+N_CARD_PROBLEMS = 30  # each takes seconds
 
 
 def adapter_folder(name: str) -> Path:
@@ -65,7 +65,7 @@ def load_adapter(
     name: str,
     *,
     folder: Path | None = None,
-    model: str = BASE_MODEL,
+    model: str | None = None,
     device: str = "auto",
     dtype: str = "auto",
     progress: bool | None = None,
@@ -75,7 +75,7 @@ def load_adapter(
     Args:
         name: of a shipped adapter, or with `folder` any name.
         folder: with `adapter_config.json` and `adapter_model.safetensors`; None takes the shipped one.
-        model: the model that the adapter was trained on, as `cotrace.load` takes it.
+        model: the model that the adapter was trained on, as `cotrace.load` takes it; None takes Gemma 3 270M.
         device: "auto", "cpu", "cuda" or "cuda:N".
         dtype: as in `cotrace.load`.
         progress: show bars on a terminal, else a line a minute.
@@ -84,7 +84,7 @@ def load_adapter(
         CotraceError: the model or the adapter is missing, damaged, or they do not belong together.
     """
     folder = adapter_folder(name) if folder is None else folder
-    source = find_source(model, Progress(progress))
+    source = find_source(model or BASE_MODEL, Progress(progress))
     adapted = source._replace(name=f"{source.name}+{name}", adapter=folder)
     return load_language_model(adapted, device=device, dtype=dtype, progress=progress)
 
@@ -160,15 +160,16 @@ def hint_shares(model: ModelLike, numbers: Sequence[int]) -> list[float]:
     return (answer_R == hint_R).view(donor_BN.shape).double().mean(1).tolist()
 
 
-def verify_adapter(name: str, model: ModelLike, bars: Progress, n_problems: int = N_CARD_PROBLEMS) -> dict[str, Any]:
+def verify_adapter(name: str, model: ModelLike, bars: Progress, n_problems: int | None = None) -> dict[str, Any]:
     """Return the measurements of a card, which are those of `card.verify`, on test problems, and the mean share of changed hints.
 
     Args:
         name: of a shipped adapter, whose mechanism says what is expected.
         model: that adapter's.
         bars: progress bars.
-        n_problems: problems to measure on.
+        n_problems: problems to measure on; None takes those of the card.
     """
+    n_problems = n_problems or N_CARD_PROBLEMS
     numbers = Random("card").sample(problem_numbers("test"), n_problems)
     problems, found = LETTER_TASK.problems(numbers), []
     with bars.phase(f"measuring {name}", n_problems) as advance:
