@@ -9,6 +9,7 @@ import torch
 from helpers import handmade
 from transformers import AutoModelForCausalLM
 
+from cotrace import Donor
 from cotrace.attribution.models.forward import ForwardPass
 from cotrace.attribution.models.gemma3 import Gemma3
 from cotrace.common.errors import CotraceError
@@ -184,6 +185,22 @@ def test_donors_of_all_earlier_positions_give_the_donors_logits(runs):
     edit = donor_rows(torch.tensor([1, 1]), where_BP)
     swapped, donor = runs.answer_logits(rows_BP, attention_edit=edit)
     torch.testing.assert_close(swapped, donor, **EXACT)
+
+
+def test_donors_of_steps_are_those_of_interventions(model_of):
+    """Queries inside a replaced span read their own keys there, and the donor's here; the answer cannot tell."""
+    model = model_of("neurons")
+    runs = TranscriptRuns(model, transcript())
+    other_1P = runs.with_shifted_values(list(runs.questions.values()), 1, np.random.default_rng(0))
+    where_BP = torch.stack([runs.step_mask_P, torch.zeros_like(runs.step_mask_P)])
+    edit = donor_rows(torch.tensor([1, 1]), where_BP)
+    found = runs.answer_logits(torch.cat([runs.copies(1), other_1P]), attention_edit=edit)[0]
+    steps = runs.step_mask_P.nonzero()[:, 0].tolist()
+    expected = model.intervene(
+        runs.ids_P.tolist(), Donor(steps, other_1P[0].tolist()), freeze="none", errors="recomputed"
+    )
+    torch.testing.assert_close(found, expected.logits[-2:], **EXACT)
+    assert (found - runs.answer_logits(runs.copies(1))[0]).abs().max() > 1e-3
 
 
 def test_gradients_of_margins_are_finite_differences(runs):
