@@ -9,7 +9,7 @@ from .mechanisms import MECHANISMS, Mechanism
 from .tasks import TASKS, Task
 
 BASE_FIT = FitConfig(2000, 64, 3e-3)
-FIT = FitConfig(400, 64, 1.5e-3)
+FIT = FitConfig(800, 64, 1.5e-3)
 
 
 @dataclass(frozen=True)
