@@ -1,10 +1,12 @@
 """Model organisms: small models whose mechanism is known for every transcript.
 
-import cotrace
-organism = cotrace.organisms.load("arithmetic-reads")
-instance = organism.instances(1)[0]
-organism.model.trace(instance.transcript.until("step3"))
-organism.truth([instance])
+    import cotrace
+    organism = cotrace.organisms.load("arithmetic-reads")
+    instance = organism.instances(1)[0]
+    organism.model.trace(instance.transcript.until("step3"))
+    organism.truth([instance])
+
+`names` lists the tiny ones, `adapter_names` those of Gemma 3 270M.
 """
 
 import os
@@ -183,8 +185,11 @@ def load(name: str | os.PathLike[str], *, device: str = "auto") -> Organism:
     if path.is_dir():
         return _open(str(read_card(path).get("name")), path, device)
     text = os.fspath(name)
-    folder = adapters.adapter_folder(text) if text in adapters.ADAPTERS else tiny_folder(find_recipe(text).name)
-    return _open(text, folder, device)
+    if text not in adapters.ADAPTERS and text not in RECIPES:
+        raise ArgumentError(
+            f"no organism is called {text!r}: expected one of {', '.join([*RECIPES, *adapters.ADAPTERS])}"
+        )
+    return _open(text, adapters.adapter_folder(text) if text in adapters.ADAPTERS else tiny_folder(text), device)
 
 
 def _open(name: str, folder: Path, device: str) -> Organism:

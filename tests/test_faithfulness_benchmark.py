@@ -16,7 +16,8 @@ from benchmarks.faithfulness import chosen, main, outside
 from benchmarks.faithfulness_plots import draw
 from benchmarks.faithfulness_runs import Key, OrganismFile, organism_path
 from benchmarks.faithfulness_tables import faithfulness_table
-from cotrace.common.errors import ArgumentError, DependencyError, FileError
+from cotrace.common.errors import ArgumentError, FileError
+from cotrace.faithfulness.organisms import adapters
 from cotrace.faithfulness.protocol import ScoreMatrix, read_scores
 
 METHODS = ("early_answering", "attention_rollout", "hint_acknowledgement")
@@ -159,20 +160,17 @@ def test_the_same_result_gives_the_same_plot(result, tmp_path):
 
 def test_adapters_are_organisms_of_one_task(tmp_path, monkeypatch):
     (tmp_path / "card.json").write_text('{"accuracy": 1.0}')
-    monkeypatch.setattr(faithfulness_adapters, "adapter_folder", lambda name: tmp_path)
-    monkeypatch.setattr(faithfulness_adapters, "shared_letter_problems", lambda split: list(range(0, 400, 8)))
-    reads, hint = (faithfulness_adapters.load(name) for name in faithfulness_adapters.names())
+    monkeypatch.setattr(adapters, "adapter_folder", lambda name: tmp_path)
+    monkeypatch.setattr(adapters, "shared_letter_problems", lambda split: list(range(0, 400, 8)))
+    reads, hint = (faithfulness_adapters.load(name) for name in adapters.ADAPTERS)
     assert (reads.mechanism, reads.twin, hint.mechanism, hint.twin) == ("reads", "hint", "hint", "reads")
     assert len(reads.instances(50)) == faithfulness_adapters.MOST_INSTANCES
     assert [each.transcript for each in reads.instances(5)] == [each.transcript for each in hint.instances(5)]
     assert faithfulness_runs.header("x", reads)["task"] == hint.task
 
 
-def test_adapters_that_are_not_installed_are_left_out(monkeypatch):
-    def missing(name):
-        raise DependencyError("install it")
-
-    monkeypatch.setattr(faithfulness_adapters, "adapter_folder", missing)
+def test_adapters_that_are_not_installed_are_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(adapters, "data_folder", lambda: tmp_path)
     assert faithfulness_adapters.names() == []
 
 

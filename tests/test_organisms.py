@@ -417,5 +417,5 @@ def test_verify_measures_the_card_again():
 def test_an_unknown_organism_is_one_line():
     refused = cli.run("organisms", "show", "arithmetic-read")
     assert refused.returncode == 2
-    assert "no tiny organism is called 'arithmetic-read'" in refused.stderr
+    assert "no organism is called 'arithmetic-read'" in refused.stderr
     assert refused.stderr.count("\n") == 1
