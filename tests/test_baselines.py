@@ -14,6 +14,7 @@ from benchmarks.baselines_page import PAGE, with_table
 from cotrace.attribution.models.gemma3 import Gemma3
 from cotrace.common.errors import CotraceError
 from cotrace.faithfulness.baselines import BASELINES, find, registry
+from cotrace.faithfulness.baselines.leakage import CONTROL
 from cotrace.faithfulness.transcripts import Transcript
 
 MODELS = {
@@ -50,7 +51,7 @@ CASES = {  # baseline: (model, transcript, options, score) that is high, the sam
         ("scratch", chain(), {"questions": [chain(question=7)]}, -2),
     ),
 }
-ELSEWHERE = {name for name, each in BASELINES.items() if each.supervised or each.reads == "text"}
+ELSEWHERE = {name for name, each in BASELINES.items() if each.supervised or each.reference == CONTROL}  # test_leakage
 
 
 @pytest.fixture(scope="module")
