@@ -14,6 +14,8 @@ import numpy.typing as npt
 from cotrace.common.progress import Progress
 from cotrace.faithfulness.protocol import AXES, ScoreMatrix, balanced, folds, numbered
 
+DIGITS = 6  # of log-odds; what differs less is noise of the fit, and must not break ties
+
 Fit = tuple[npt.NDArray, npt.NDArray]  # rows to fit on, and rows to score
 
 
@@ -69,4 +71,4 @@ def _fit(
     used = np.flatnonzero(weight_n > 0)
     shares = positive_n[used] / weight_n[used]
     measure.fit_features([features[row] for row in train[used]], shares, weights=weight_n[used] / weight_n[used].mean())
-    return measure.score_features([features[row] for row in test])
+    return np.round(measure.score_features([features[row] for row in test]), DIGITS)

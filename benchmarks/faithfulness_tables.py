@@ -1,7 +1,6 @@
 """Tables of `benchmarks.faithfulness` for the docs: all methods, each mechanism against its twin, and the organisms."""
 
 from collections import defaultdict
-from collections.abc import Callable
 from statistics import mean
 
 from .cells import Record, duration, limit_and_value, markdown
@@ -140,19 +139,16 @@ def right_at(one: Record, coverage: float) -> Record | None:
 
 
 def plain(found: Record | None) -> str:
-    """Return a value with two digits."""
-    return _cell(found, lambda known: f"{known['value']:.2f}")
+    """Return a value with two digits; nothing where there is none."""
+    return "" if found is None or found["value"] is None else _digits(found["value"])
 
 
 def with_interval(found: Record | None) -> str:
     """Return a value with its interval; nothing where there is none."""
-    return _cell(
-        found,
-        lambda known: (
-            f"{known['value']:.2f}" + ("" if known["low"] is None else f" ({known['low']:.2f} to {known['high']:.2f})")
-        ),
-    )
+    if found is None or found["value"] is None or found["low"] is None:
+        return plain(found)
+    return f"{plain(found)} ({_digits(found['low'])} to {_digits(found['high'])})"
 
 
-def _cell(found: Record | None, write: Callable[[Record], str]) -> str:
-    return "" if found is None or found["value"] is None else write(found)
+def _digits(value: float) -> str:
+    return f"{round(value, 2) + 0.0:.2f}"  # no minus zero

@@ -6,19 +6,22 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
+from helpers.score_tables import score_table
 from helpers.stand_in_organisms import names
 
 sys.path.append(str(Path(__file__).parent.parent))  # benchmarks are not installed
 
 from benchmarks import faithfulness, faithfulness_adapters, faithfulness_runs
 from benchmarks.faithfulness import chosen, main, outside
+from benchmarks.faithfulness_fits import fitted_name, with_fits
 from benchmarks.faithfulness_plots import draw
 from benchmarks.faithfulness_runs import Key, OrganismFile, organism_path
 from benchmarks.faithfulness_tables import faithfulness_table
 from cotrace.common.errors import ArgumentError, FileError
 from cotrace.faithfulness.organisms import adapters
-from cotrace.faithfulness.protocol import ScoreMatrix, read_scores
+from cotrace.faithfulness.protocol import ScoreMatrix, SummaryConfig, read_scores, summarize
 
 METHODS = ("early_answering", "attention_rollout", "hint_acknowledgement")
 
@@ -120,6 +123,43 @@ def test_workers_give_the_scores_of_this_process(folder, tmp_path, monkeypatch):
         assert {key: line.get("value") for key, line in here.items()} == {
             key: line.get("value") for key, line in there.items()
         }
+
+
+class NearestMean:
+    """A fitted measure: how much nearer the features are to the mean of positives than to that of negatives."""
+
+    def fit_features(self, features, shares, *, weights):
+        self.seen, table = len(features), np.array(features, float)
+        self.means = [np.average(table, 0, side * weights) for side in (shares, 1 - shares)]
+
+    def score_features(self, features):
+        near, far = (np.abs(np.array(features, float) - mean).sum(1) for mean in self.means)
+        return far - near
+
+
+def test_fitted_methods_learn_from_other_models_and_nothing_from_text():
+    made = score_table(12, tasks=("sums", "tables"), seeds=(0, 1)).without_method("truth")
+    inside = [[share] for share in made.share]
+    found = with_fits(made.with_method("mine", np.nan, 1), "mine", NearestMean, inside, show=False)
+    names = [fitted_name("mine", axis) for axis in ("mechanism", "task", "seed")]
+    assert found.methods == ["score", "text", *names]
+    summary = summarize(found, SummaryConfig(50, 0), progress=False)
+    assert [one["auroc"]["value"] for one in summary["methods"] if one["method"] in names] == pytest.approx([1, 1, 1])
+    words = [[value] for value in made.score["text"]]
+    found = with_fits(made.with_method("mine", np.nan, 1), "mine", NearestMean, words, show=False)
+    for axis in ("mechanism", "task", "seed"):
+        assert np.abs(found.score[fitted_name("mine", axis)]).max() == 0
+
+
+def test_fits_see_features_of_one_size_and_one_task():
+    made = score_table(4, tasks=("sums", "tables"))
+    features = [[share] * (1 if task == "sums" else 2) for share, task in zip(made.share, made.task, strict=True)]
+    features[0] = None
+    found = with_fits(made.with_method("mine", np.nan, 1), "mine", NearestMean, features, show=False)
+    assert fitted_name("mine", "task") not in found.methods  # the other task's features have another size
+    score_N = found.score[fitted_name("mine", "mechanism")]
+    assert np.isnan(score_N[0])
+    assert np.isfinite(score_N[1:]).all()
 
 
 def test_names_are_patterns():

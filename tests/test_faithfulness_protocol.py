@@ -124,6 +124,10 @@ def test_both_labels_weigh_the_same_in_every_group():
     np.testing.assert_allclose(negative_N, [0, 0.4, 0.4, 0, 0.2])
 
 
+def test_no_rows_have_no_weights():
+    assert [side.shape for side in balanced([], np.array([], int))] == [(0,), (0,)]
+
+
 def test_the_only_cluster_of_a_stratum_is_always_drawn():
     of_N = np.array([0, 0, 1, 2, 3])
     weight_BN = bootstrap_weights([Clusters(of_N, np.array([0, 0, 0, 0, 1]))], 500)

@@ -40,7 +40,7 @@ def balanced(share_N: npt.ArrayLike, group_N: npt.NDArray, *, clear: bool = Fals
     if clear:
         share_N = np.where(share_N <= CLEAR_LOW, 0.0, np.where(share_N >= CLEAR_HIGH, 1.0, np.nan))
     sides = np.nan_to_num([share_N, 1 - share_N])
-    sums = np.array([np.bincount(group_N, side_N, n_groups) for side_N in sides])
+    sums = np.array([np.bincount(group_N, side_N, n_groups) for side_N in sides], float)
     sums[:, (sums < 1e-9).any(0)] = np.inf
     positive_N, negative_N = sides / sums[:, group_N]
     return positive_N, negative_N
