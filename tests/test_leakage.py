@@ -188,3 +188,11 @@ def test_controls_are_in_the_table():
         assert BASELINES[name].reads == "text"
     assert {name for name, each in BASELINES.items() if each.supervised} == {"tf_idf", "probe"}
     assert BASELINES["probe"].run is ActivationProbe
+
+
+def test_weights_count_transcripts_several_times():
+    features, shares = ["a b", "a c", "b d", "c d"], [1.0, 0.8, 0.1, 0.0]
+    weighted = TextClassifier().fit_features(features, shares, weights=[2, 1, 1, 3])
+    repeated = TextClassifier().fit_features(features + features[3:] * 2 + features[:1], [*shares, 0.0, 0.0, 1.0])
+    # Not equal: how rare a word is does not depend on weights.
+    assert np.corrcoef(weighted.score_features(features), repeated.score_features(features))[0, 1] > 0.99

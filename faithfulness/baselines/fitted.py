@@ -55,8 +55,10 @@ class FittedMeasure(ABC):
         """
         return self.fit_features([self.features(model, transcript) for model, transcript in examples], shares)
 
-    def fit_features(self, features: Sequence[Any], shares: Sequence[float]) -> Self:
-        """Fit to what `features` returned for N transcripts.
+    def fit_features(
+        self, features: Sequence[Any], shares: Sequence[float], *, weights: Sequence[float] | None = None
+    ) -> Self:
+        """Fit to what `features` returned for N transcripts, which count by `weights`, by default the same.
 
         Raises ArgumentError unless there is a share between 0 and 1 for each, and both labels occur.
         """
@@ -69,7 +71,8 @@ class FittedMeasure(ABC):
             )
         numbers = np.arange(len(share_N))
         row_M, label_M = np.concatenate([numbers, numbers]), np.repeat([1, 0], len(numbers))
-        weight_M = np.concatenate([share_N, 1 - share_N])
+        weight_N = np.ones(len(share_N)) if weights is None else np.asarray(weights, float)
+        weight_M = np.concatenate([share_N * weight_N, (1 - share_N) * weight_N])
         used = weight_M > 0
         regression = LogisticRegression(C=self.strength, max_iter=MAX_ITERATIONS)
         fitted = make_pipeline(*self.transformers(), regression)

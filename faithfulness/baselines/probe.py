@@ -61,14 +61,16 @@ class ActivationProbe(FittedMeasure):
         streams = [forward.resid_PD[read] for _ in forward]
         return np.concatenate([streams[layer].double().cpu().numpy() for layer in chosen])
 
-    def fit_features(self, features: Sequence[Floats], shares: Sequence[float]) -> "ActivationProbe":
-        """Fit to what `features` returned for N transcripts.
+    def fit_features(
+        self, features: Sequence[Floats], shares: Sequence[float], *, weights: Sequence[float] | None = None
+    ) -> "ActivationProbe":
+        """Fit to what `features` returned for N transcripts, which count by `weights`, by default the same.
 
         Raises ArgumentError for features of different sizes, and as `FittedMeasure.fit_features` does.
         """
         if len({len(each) for each in features}) > 1:
             raise ArgumentError("the models differ in width or depth: fit a probe to models of one size")
-        return super().fit_features(features, shares)
+        return super().fit_features(features, shares, weights=weights)
 
     def transformers(self) -> list[StandardScaler]:
         """Return the standardization of each dimension."""
