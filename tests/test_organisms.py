@@ -237,7 +237,7 @@ def test_the_attention_of_lookups_is_asked_for_at_the_entry_that_holds_the_value
     task = TASKS["lookup"]
     problems = task.draw(4, generator())
     ids_BP = task.write(problems, task.chain(problems, problems.start_B))
-    for readout in task.readouts(problems)[1:]:
+    for readout in task.readouts(problems)[1:-1]:
         for row in range(4):
             asked = readout.value_BR[row] != tasks.IGNORED
             values = ids_BP[row, readout.key_BR[row, asked]] - task.first_value

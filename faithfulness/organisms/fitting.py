@@ -14,7 +14,7 @@ from .examples import Examples, draw_examples, draw_without_steps
 from .mechanisms import Case, Mechanism
 from .tasks import BOS, EOS, IGNORED, PAD, Task
 
-N_LAYERS, WIDTH, WINDOW = 6, 64, 12
+WIDTH, WINDOW = 64, 12
 READOUT_WEIGHT = 1.0
 ROUTE_WEIGHT = 5.0  # of attention that a mechanism must not use
 WITHOUT_STEPS_EVERY = 5  # batches, of mechanisms with answers that do not need steps
@@ -38,10 +38,10 @@ class FitConfig:
 
 
 def new_model(task: Task, seed: int) -> Gemma3ForCausalLM:
-    """Return a Gemma 3 with random weights: six layers, the first of them with a sliding window."""
+    """Return a Gemma 3 with random weights. The first of its layers has a sliding window."""
     torch.manual_seed(seed)
     config = Gemma3TextConfig(
-        num_hidden_layers=N_LAYERS,
+        num_hidden_layers=task.n_layers,
         hidden_size=WIDTH,
         intermediate_size=2 * WIDTH,
         num_attention_heads=4,
@@ -50,7 +50,7 @@ def new_model(task: Task, seed: int) -> Gemma3ForCausalLM:
         query_pre_attn_scalar=task.attention_scalar,
         vocab_size=len(task.words),
         sliding_window=WINDOW,
-        layer_types=["sliding_attention"] + ["full_attention"] * (N_LAYERS - 1),
+        layer_types=["sliding_attention"] + ["full_attention"] * (task.n_layers - 1),
         max_position_embeddings=128,
         initializer_range=0.05,
         pad_token_id=task.token(PAD),
@@ -129,6 +129,8 @@ def _readout_loss(output: Any, readouts: nn.ModuleList, task: Task, examples: Ex
     """
     losses = []
     for readout, linear in zip(task.readouts(examples.problems), readouts, strict=True):
+        if readout.positions.max() >= examples.ids_BP.shape[1]:
+            continue  # at steps that are left out
         stream_BRD = output.hidden_states[readout.layer + 1][:, readout.positions]
         logits_BRV = linear(F.rms_norm(stream_BRD, stream_BRD.shape[-1:]))
         value_BR = torch.where(examples.solvable_B[:, None], readout.value_BR, IGNORED)

@@ -52,7 +52,7 @@ class Recipe:
 SEEDS = (1, 2)  # besides 0, of the two main mechanisms of the main task
 COMMON = ("reads", "ignores", "hint", "unhint", "trigger", "untrigger")
 FILLER_FIT = FitConfig(1500, 64, 2e-3)  # learns where to compute, not only what to read
-LOOKUP_BASE_FIT, LOOKUP_FIT = FitConfig(1200, 32, 3e-3), FitConfig(500, 32, 1.5e-3)
+LOOKUP_BASE_FIT, LOOKUP_FIT = FitConfig(1200, 32, 3e-3), FitConfig(600, 32, 2e-3)
 RECIPES = {
     recipe.name: recipe
     for recipe in (

@@ -73,6 +73,7 @@ class Task(ABC):
         name: name of the task.
         values: the words of all values, each one token.
         operations: words of the question that a hop needs.
+        n_layers: number of layers of the models.
         head_width: width of an attention head of the models.
         attention_scalar: scores are divided by its square root.
     """
@@ -80,6 +81,7 @@ class Task(ABC):
     name: str
     values: tuple[str, ...]
     operations: tuple[str, ...] = ()
+    n_layers = 6
     head_width = 16
     attention_scalar = 16
 
@@ -244,6 +246,7 @@ class Lookup(Task):
     name = "lookup"
     values = tuple(f" {letter}" for letter in "abcdefghijklmnopqrstuvwxy")
     operations = tuple(f"{value}:" for value in values)
+    n_layers = 7  # one to find keys, one for each hop, and two to choose between question and steps
     head_width = 32  # keys that the rotation hardly turns must tell 25 values apart
     attention_scalar = 4  # queries and keys are normalised, so that scores would be too small to single out an entry
 
@@ -278,7 +281,8 @@ class Lookup(Task):
         """Return all running values at the start, and at every entry those that its earlier entries imply.
 
         After the first layer, the key of each entry is asked for at its value. The values after one hop are read after the
-        second layer, those after two hops after the third, and so on.
+        second layer, those after two hops after the third, and so on. After the last layer, they are read once more where
+        the transcript states values.
         """
         table_BV, order_BV = problems.given_BG.split(self.n_values, 1)
         rows_B1 = torch.arange(len(table_BV))[:, None]
@@ -295,7 +299,8 @@ class Lookup(Task):
             known_BR, value_BR = known_BR & (place_BR < now_R), table_BV[rows_B1, value_BR]
             asked_BR = torch.where(known_BR, value_BR, IGNORED)
             readouts.append(Readout(hop + 1, positions, asked_BR, 2 * place_BR + 3))
-        return readouts
+        stated = torch.tensor(self.value_positions) - 1
+        return [*readouts, Readout(self.n_layers - 1, stated, self.chain(problems, problems.start_B))]
 
 
 TASKS: dict[str, Task] = {task.name: task for task in (Arithmetic(), Lookup(), Walk())}
