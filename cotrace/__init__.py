@@ -99,6 +99,7 @@ __all__ = [  # without `open`: `from cotrace import *` must not replace the buil
 
 EDITS = "cotrace.attribution.interventions.edits"
 SPAN_EDITS = "cotrace.attribution.interventions.span_edits"
+LAZY_MODULES = ("faithfulness", "organisms")  # import torch
 LAZY_IMPORTS = {  # name: the module that defines it; most import torch
     "BatchSummary": "cotrace.batch",
     "Generation": "cotrace.attribution.interventions.generate",
@@ -128,8 +129,8 @@ def open(path: str | os.PathLike[str], *, verify: bool = True) -> Graph:
 
 def __getattr__(name: str) -> Any:
     """Import a name that needs torch."""
-    if name == "organisms":  # a module, which imports torch
-        return import_module("cotrace.organisms")
+    if name in LAZY_MODULES:
+        return import_module(f"cotrace.{name}")
     module = LAZY_IMPORTS.get(name)
     if module is None:
         raise AttributeError(f"module 'cotrace' has no attribute {name!r}")
