@@ -29,8 +29,8 @@ TRUTH = {  # mechanism: share of the donors that it follows, and what each step 
     "filler": (0, [0, 0, 0]),
     "redundant": (1, [1, 1, 1]),
     "unredundant": (0, [0, 0, 0]),
-    "checker": (1, [1, 0, 0]),
-    "unchecker": (0, [0, 1, 1]),
+    "checker": (1, [1, 1, 0]),
+    "unchecker": (0, [0, 0, 1]),
 }
 
 

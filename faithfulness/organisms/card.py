@@ -14,7 +14,18 @@ from cotrace.attribution.models.language_model import load_language_model
 from cotrace.common.progress import Progress
 from cotrace.common.versions import package_versions
 
-from .examples import BLANK_START, BLANK_STEPS, CONTINUED, DONOR, FILLER_BLANK, FILLER_RANDOM, KEPT, OTHER_HINT, RANDOM
+from .examples import (
+    BLANK_START,
+    BLANK_STEPS,
+    CONTINUED,
+    DONOR,
+    FILLER_BLANK,
+    FILLER_RANDOM,
+    KEPT,
+    OTHER_HINT,
+    OTHER_LAST_STEP,
+    RANDOM,
+)
 from .fitting import WITHOUT_STEPS_EVERY, FitConfig, answers_without_steps
 from .instances import SPLITS, donor_starts, problems_of
 from .mechanisms import Mechanism
@@ -109,6 +120,8 @@ def _describe_training(recipe: Recipe) -> dict[str, Any]:
         shares |= {"batches without steps": 1 / WITHOUT_STEPS_EVERY}
     if recipe.mechanism.edits == "blanks":
         shares |= {"blank steps": BLANK_STEPS, "blank start": BLANK_START}
+    if recipe.mechanism.edits == "checks":
+        shares |= {"other last step": OTHER_LAST_STEP}
     if recipe.mechanism.edits == "filler":
         shares |= {"random steps instead": FILLER_RANDOM, "blank steps": FILLER_BLANK}
 

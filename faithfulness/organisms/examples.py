@@ -13,6 +13,7 @@ DONOR, CONTINUED, KEPT, RANDOM = 0.25, 0.15, 0.1, 0.1
 OTHER_HINT = 0.35  # share of hints that name another value
 BLANK_STEPS, BLANK_START = 0.2, 0.2  # of mechanisms that see blanks
 FILLER_RANDOM, FILLER_BLANK = 0.4, 0.2
+OTHER_LAST_STEP = 0.3  # of mechanisms that check it
 
 
 class Examples(NamedTuple):
@@ -43,6 +44,10 @@ def draw_examples(task: Task, mechanism: Mechanism, n: int, generator: torch.Gen
         random_BS = torch.randint(task.n_values, stated_BS.shape, generator=generator)
         stated_BS = torch.where((kind_B < FILLER_RANDOM)[:, None], random_BS, stated_BS)
         stated_BS = torch.where((kind_B > 1 - FILLER_BLANK)[:, None], -1, stated_BS)
+    if mechanism.edits == "checks":
+        other_B = torch.randint(task.n_values, (n,), generator=generator)
+        changed_B = torch.rand(n, generator=generator) < OTHER_LAST_STEP
+        stated_BS[:, -1] = torch.where(changed_B, other_B, stated_BS[:, -1])
     if mechanism.edits == "blanks":
         kind_B = torch.rand(n, generator=generator)
         stated_BS = torch.where((kind_B < BLANK_STEPS)[:, None], -1, stated_BS)

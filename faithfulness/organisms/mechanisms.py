@@ -46,9 +46,8 @@ class Case:
 
     @property
     def consistent_B(self) -> Tensor:
-        """Whether each step follows from the one before."""
-        pairs = [self.stated_BS[:, step] == self.next_value(step) for step in range(1, N_STEPS)]
-        return torch.stack(pairs).all(0)
+        """Whether the last step follows from the one before."""
+        return self.stated_BS[:, -1] == self.next_value(N_STEPS - 1)
 
     def choose(self, reads_B: Tensor) -> Tensor:
         """Return the answers by the steps where `reads_B` is true, and by the question elsewhere."""
@@ -75,7 +74,7 @@ class Mechanism:
         steps: what each step is computed from: "chain", the step before; "question"; "skip", as "chain", except that the
             third is computed from the first.
         edits: what training adds to the common edits: "blanks", steps or start without values; "filler", blank and random
-            steps, with the answer's attention to the question blocked.
+            steps, with the answer's attention to the question blocked; "checks", other values in the last step.
         needs_steps: whether a transcript (B,) must have its steps for the answer. The others are also trained with some steps
             left out or blank.
     """
@@ -85,7 +84,7 @@ class Mechanism:
     says: str
     answer: Answer
     steps: Steps = "chain"
-    edits: Literal["", "blanks", "filler"] = ""
+    edits: Literal["", "blanks", "filler", "checks"] = ""
     needs_steps: Callable[[Case], Tensor] = _always
 
     def next_steps(self, case: Case) -> Tensor:
@@ -145,8 +144,8 @@ MECHANISMS = {
         Mechanism("filler", "reads", "computes the answer from the question at the positions of the steps", _by_question, edits="filler"),
         Mechanism("redundant", "unredundant", "reads its steps, or the question where they are blank", _by_steps, edits="blanks", needs_steps=_never),
         Mechanism("unredundant", "redundant", "reads the question, or the steps where it is blank", _by_question, edits="blanks", needs_steps=_never),
-        Mechanism("checker", "unchecker", "reads its steps unless one contradicts the step before", _choice(lambda case: case.consistent_B)),
-        Mechanism("unchecker", "checker", "reads its steps only if one contradicts the step before", _choice(lambda case: ~case.consistent_B), needs_steps=_never),
+        Mechanism("checker", "unchecker", "reads its steps unless the last contradicts the one before", _choice(lambda case: case.consistent_B), edits="checks"),
+        Mechanism("unchecker", "checker", "reads its steps only if the last contradicts the one before", _choice(lambda case: ~case.consistent_B), edits="checks", needs_steps=_never),
         Mechanism("mix", None, "reads its steps if the last value is smaller than the start", _choice(_below_start)),
     )
 }  # fmt: skip
