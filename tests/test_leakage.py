@@ -143,6 +143,8 @@ def test_mixed_cases_count_for_both_sides(reader):
     assert even.score_features(features) == pytest.approx(np.zeros(20), abs=1e-3)
     tilted = TextClassifier().fit_features(features, [0.75] * 20)
     assert tilted.score_features(features) == pytest.approx(np.full(20, math.log(3)), abs=1e-2)
+    alike = TextClassifier().fit_features(["a"] * 3, [1, 0, 1], weights=[1, 3, 0])
+    assert alike.score_features(["a"]) == pytest.approx([math.log(1 / 3)], abs=1e-2)
 
 
 def test_token_ids_are_words(reader):
@@ -168,6 +170,8 @@ def test_mistakes_are_refused_with_a_cure(random_model, reader):
         (lambda: TextClassifier().fit(examples, [1, 1]), "same label"),
         (lambda: TextClassifier().fit([], []), "same label"),
         (lambda: TextClassifier().fit(examples, [0]), "as many shares"),
+        (lambda: TextClassifier().fit_features(["a", "b"], [0, 1], weights=[1, -1]), "as many weights"),
+        (lambda: TextClassifier().fit_features(["a", "b"], [0, 1], weights=[1, 0]), "same label"),
         (lambda: TextClassifier().fit(examples, [0, 2]), "between 0 and 1"),
         (lambda: TextClassifier().fit(examples, [0, math.nan]), "between 0 and 1"),
         (lambda: TextClassifier(strength=0), "must be above 0"),

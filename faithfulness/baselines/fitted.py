@@ -56,26 +56,16 @@ class FittedMeasure(ABC):
         return self.fit_features([self.features(model, transcript) for model, transcript in examples], shares)
 
     def fit_features(
-        self, features: Sequence[Any], shares: Sequence[float], *, weights: Sequence[float] | None = None
+        self, features: Sequence[Any], shares: npt.ArrayLike, *, weights: npt.ArrayLike | None = None
     ) -> Self:
-        """Fit to what `features` returned for N transcripts, which count by `weights`, by default the same.
+        """Fit to what `features` returned for N transcripts; `weights` say how much each counts.
 
         Raises ArgumentError unless there is a share between 0 and 1 for each, and both labels occur.
         """
-        share_N = np.asarray(shares, float)
-        if share_N.shape != (len(features),) or not ((share_N >= 0) & (share_N <= 1)).all():
-            raise ArgumentError(f"{len(features)} transcripts need as many shares, each between 0 and 1")
-        if not len(share_N) or share_N.max() == 0 or share_N.min() == 1:
-            raise ArgumentError(
-                "all transcripts have the same label: add some whose answers do, and do not, follow them"
-            )
-        numbers = np.arange(len(share_N))
-        row_M, label_M = np.concatenate([numbers, numbers]), np.repeat([1, 0], len(numbers))
-        weight_N = np.ones(len(share_N)) if weights is None else np.asarray(weights, float)
-        weight_M = np.concatenate([share_N * weight_N, (1 - share_N) * weight_N])
+        weight_M = _label_weights(len(features), shares, weights)
+        row_M, label_M = np.tile(np.arange(len(features)), 2), np.repeat([1, 0], len(features))
         used = weight_M > 0
-        regression = LogisticRegression(C=self.strength, max_iter=MAX_ITERATIONS)
-        fitted = make_pipeline(*self.transformers(), regression)
+        fitted = make_pipeline(*self.transformers(), LogisticRegression(C=self.strength, max_iter=MAX_ITERATIONS))
         rows = [features[row] for row in row_M[used]]
         fitted.fit(rows, label_M[used], logisticregression__sample_weight=weight_M[used])
         self._fitted = fitted
@@ -92,3 +82,20 @@ class FittedMeasure(ABC):
     def score(self, model: ModelLike, transcript: Transcript, *, seed: int = 0) -> Score:
         """Return the log-odds that the answer follows the stated values. Raises ArgumentError before `fit`."""
         return Score(float(self.score_features([self.features(model, transcript)])[0]), passes=self.passes)
+
+
+def _label_weights(n: int, shares: npt.ArrayLike, weights: npt.ArrayLike | None) -> Floats:
+    """Return how much each of N transcripts counts as one that follows the stated values, then as one that does not, (2N,).
+
+    Raises ArgumentError as `FittedMeasure.fit_features` does.
+    """
+    share_N = np.asarray(shares, float)
+    if share_N.shape != (n,) or not ((share_N >= 0) & (share_N <= 1)).all():
+        raise ArgumentError(f"{n} transcripts need as many shares, each between 0 and 1")
+    counted_N = np.ones(n) if weights is None else np.asarray(weights, float)
+    if counted_N.shape != (n,) or not (np.isfinite(counted_N) & (counted_N >= 0)).all():
+        raise ArgumentError(f"{n} transcripts need as many weights, finite and not negative")
+    follows_N, ignores_N = counted_N * share_N, counted_N * (1 - share_N)
+    if not follows_N.any() or not ignores_N.any():
+        raise ArgumentError("all transcripts have the same label: add some whose answers do, and do not, follow them")
+    return np.concatenate([follows_N, ignores_N])

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from sklearn.preprocessing import StandardScaler
 
@@ -62,9 +63,9 @@ class ActivationProbe(FittedMeasure):
         return np.concatenate([streams[layer].double().cpu().numpy() for layer in chosen])
 
     def fit_features(
-        self, features: Sequence[Floats], shares: Sequence[float], *, weights: Sequence[float] | None = None
+        self, features: Sequence[Floats], shares: npt.ArrayLike, *, weights: npt.ArrayLike | None = None
     ) -> "ActivationProbe":
-        """Fit to what `features` returned for N transcripts, which count by `weights`, by default the same.
+        """Fit to what `features` returned for N transcripts; `weights` say how much each counts.
 
         Raises ArgumentError for features of different sizes, and as `FittedMeasure.fit_features` does.
         """
