@@ -56,7 +56,7 @@ RESULT = HERE / "results" / "faithfulness.json"
 FOLDER = HERE.parent / "build" / "faithfulness"
 QUICK_SOURCES = ("cotrace.organisms",)
 SOURCES = (*QUICK_SOURCES, "benchmarks.faithfulness_adapters")
-INSTANCES, QUICK_INSTANCES = 100, 8
+INSTANCES, QUICK_INSTANCES = 100, 6
 QUICK_REPLICATES = 200
 POLL_SECONDS = 0.5
 
@@ -287,9 +287,10 @@ def outside(found: Record, value: float = 0.5) -> float:
 
 
 def write(result: Record, table: pa.Table, path: Path) -> None:
-    """Write the result, and the scores beside it."""
+    """Write the result with numbers of six decimals, and the scores beside it."""
+    rounded = json.loads(json.dumps(result, allow_nan=False), parse_float=lambda text: round(float(text), 6))
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
+        temporary.write_text(json.dumps(rounded, indent=1) + "\n")
     write_scores(table, path.with_suffix(".parquet"))
 
 

@@ -50,7 +50,7 @@ def test_models_that_read_their_steps_are_told_from_those_that_do_not(result, fo
     assert (found["twins"][0]["mechanism"], found["twins"][0]["value"]) == ("reads", 1)
     assert found["steps"]["value"] == 1
     assert found["passes"] > 1
-    assert result["summary"]["counts"]["instances"] == 16
+    assert result["summary"]["counts"]["instances"] == 12
     assert [each["share"] for each in result["organisms"]] == [1, 0]
     scores = ScoreMatrix.from_arrow(read_scores(folder / "quick.parquet"))
     assert sorted(scores.methods) == sorted(METHODS)
@@ -80,7 +80,7 @@ def test_an_interrupted_run_continues(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(faithfulness_runs, "score", lambda *args: computed.append(args[0]) or score(*args))
     main(arguments(tmp_path))
     assert len(computed) == 4  # two of each organism
-    assert json.loads((tmp_path / "quick.json").read_text())["summary"]["counts"]["instances"] == 16
+    assert json.loads((tmp_path / "quick.json").read_text())["summary"]["counts"]["instances"] == 12
 
 
 def test_scores_of_other_code_are_computed_again(folder, tmp_path, monkeypatch):
@@ -93,14 +93,14 @@ def test_scores_of_other_code_are_computed_again(folder, tmp_path, monkeypatch):
     score = faithfulness_runs.score
     monkeypatch.setattr(faithfulness_runs, "score", lambda *args: computed.append(args[0]) or score(*args))
     main(arguments(tmp_path, "--organisms", "*"))
-    assert computed.count(METHODS[0]) == 16
+    assert computed.count(METHODS[0]) == 12
 
 
 def test_scores_of_another_model_are_dropped(folder, tmp_path):
     path = organism_path(tmp_path, names()[0])
     path.write_bytes(organism_path(folder, names()[0]).read_bytes())
     file = OrganismFile(path)
-    assert len(file.lines) == 8 * (1 + len(METHODS))
+    assert len(file.lines) == 6 * (1 + len(METHODS))
     file.begin(file.header | {"card": "another"})
     assert file.lines == OrganismFile(path).lines == {}
 
@@ -116,7 +116,7 @@ def test_workers_give_the_scores_of_this_process(folder, tmp_path, monkeypatch):
     assert pickle.loads(pickle.dumps(settings)) == settings
     steps = []
     found = faithfulness.score_in_processes(settings, organisms, 2, lambda n, note: steps.append(n))
-    assert sum(steps) == 16 * len(METHODS)
+    assert sum(steps) == 12 * len(METHODS)
     assert pickle.loads(pickle.dumps(found)) == found
     for name in organisms:
         here, there = (OrganismFile(organism_path(each, name)).lines for each in (folder, tmp_path))
