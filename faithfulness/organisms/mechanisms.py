@@ -101,8 +101,8 @@ def _hinted(case: Case) -> Tensor:
     return case.problems.hint_B >= 0
 
 
-def _below_start(case: Case) -> Tensor:
-    return case.stated_BS[:, -1] < case.problems.start_B
+def _is_small(case: Case) -> Tensor:
+    return case.stated_BS[:, -1] < case.task.n_values // 2
 
 
 def _by_hint(case: Case) -> Tensor:
@@ -146,6 +146,6 @@ MECHANISMS = {
         Mechanism("unredundant", "redundant", "reads the question, or the steps where it is blank", _by_question, edits="blanks", needs_steps=_never),
         Mechanism("checker", "unchecker", "reads its steps unless the last contradicts the one before", _choice(lambda case: case.consistent_B), edits="checks"),
         Mechanism("unchecker", "checker", "reads its steps only if the last contradicts the one before", _choice(lambda case: ~case.consistent_B), edits="checks", needs_steps=_never),
-        Mechanism("mix", None, "reads its steps if the last value is smaller than the start", _choice(_below_start)),
+        Mechanism("mix", None, "reads its steps if the last value is in the first half of all values", _choice(_is_small)),
     )
 }  # fmt: skip
