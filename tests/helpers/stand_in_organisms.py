@@ -11,9 +11,11 @@ from cotrace.faithfulness.transcripts import Transcript
 from . import handmade
 from .chains import chain
 
-MECHANISMS = {
-    "reads": (handmade.READER, "ignores", 1.0),
-    "ignores": (handmade.IGNORER, "reads", 0.0),
+MECHANISMS = {  # layers, twin, truth of the whole and of each step
+    "reads": (handmade.READER, "ignores", (1.0, 1.0, 1.0, 1.0)),
+    "ignores": (handmade.IGNORER, "reads", (0.0, 0.0, 0.0, 0.0)),
+    "last": (handmade.LAST_STEP_READER, "guesses", (1.0, 0.0, 0.0, 1.0)),
+    "guesses": (handmade.IGNORER, "last", (0.0, 0.0, 0.0, 0.0)),
 }
 N_STEPS = 3
 
@@ -41,13 +43,13 @@ class Organism:
 
     def truth(self, instances: list[Instance]) -> list[SimpleNamespace]:
         """Return the truth of the mechanism, by its construction."""
-        follows = MECHANISMS[self.mechanism][2]
-        steps = {f"step{k + 1}": follows for k in range(N_STEPS)}
-        return [SimpleNamespace(follows=follows, question=1 - follows, neither=0.0, steps=steps) for _ in instances]
+        follows, *steps = MECHANISMS[self.mechanism][2]
+        of_steps = {f"step{k + 1}": share for k, share in enumerate(steps)}
+        return [SimpleNamespace(follows=follows, question=1 - follows, neither=0.0, steps=of_steps) for _ in instances]
 
 
 def names() -> list[str]:
-    """Return the names of two models."""
+    """Return the names of four models."""
     return [f"copy-{mechanism}" for mechanism in MECHANISMS]
 
 
