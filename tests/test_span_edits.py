@@ -3,7 +3,7 @@
 import pytest
 import torch
 from helpers.interventions import SETTINGS, gap, middle_feature
-from tiny import LAYERS, prompt
+from tiny import LAYERS, WIDTH, prompt
 from transformers import DynamicCache
 
 from cotrace import Direction, Donor, Feature, Swap, Token, ablate, add, replace_with, set_to
@@ -253,20 +253,20 @@ def test_later_tokens_are_those_that_no_edit_gives(model_of):
     assert late[: feature.position + 1] == IDS[: feature.position + 1]
 
 
-def test_the_model_with_edits_chooses_the_tokens(model_of):
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_the_model_with_edits_chooses_the_tokens(model_of, setting):
     """Each token is the likeliest in a run with all edits over the text before it."""
     model = model_of("clt-affine")
-    edits = [
-        Swap(2, 33),
-        Donor((3, 5), OTHER),
-        {middle_feature(model, 1): set_to(4.0), Direction(1, torch.ones(20), 2): add(3.0)},
-    ]
-    for setting in ("none", "constant"):
-        result = model.intervene(IDS, edits, regenerate=(6, 9), **SETTINGS[setting])
-        ids = result.edited_token_ids
-        kept = model.intervene(IDS, [*edits, Swap((6, 9), ids[6:9])], **SETTINGS[setting])
-        assert kept.logits[5:8].argmax(-1).tolist() == ids[6:9]
-        assert torch.equal(kept.logits, result.logits)
+    nodes = {middle_feature(model, 1): set_to(4.0), Direction(1, torch.ones(WIDTH), 2): add(3.0)}
+    edits = [Swap(2, 33), Donor((3, 5), OTHER, "kv" if setting in ("none", "constant") else "values"), nodes]
+    result = model.intervene(IDS, edits, regenerate=(6, 9), **SETTINGS[setting])
+    ids = result.edited_token_ids
+    kept = model.intervene(IDS, [*edits, Swap((6, 9), ids[6:9])], **SETTINGS[setting])
+    assert kept.logits[5:8].argmax(-1).tolist() == ids[6:9]
+    assert torch.equal(kept.logits, result.logits)
+    for use_cache in (True, False):
+        options = {"max_new_tokens": 2, "use_cache": use_cache, **SETTINGS[setting]}
+        assert model.generate(IDS, edits, regenerate=(6, 9), **options).edited_prompt_ids == ids
 
 
 # Batches, caches, and other edits beside.

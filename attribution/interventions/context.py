@@ -46,14 +46,14 @@ class PromptTokens(NamedTuple):
         shared = {name: each.text for each in straddling for name in (each.segment, *each.others)}
         return cls(ids, {name: tuple(range(*span)) for name, span in spans.items()} | named, shared)
 
-    def positions(self, where: Any, what: str) -> tuple[int, ...]:
+    def positions(self, where: Any, what: str, cure: str = "a Transcript, or segments=") -> tuple[int, ...]:
         """Return the positions of a span, ascending: a position, (start, stop), several positions, or a segment's name.
 
-        `what` names the span in messages. Raises ArgumentError for a span that is empty, unordered or outside the prompt, for
+        `what` names the span in messages, and `cure` what has segments. Raises ArgumentError for a span that is empty, unordered or outside the prompt, for
         an unknown segment, and for one that shares a token with its neighbours.
         """
         if isinstance(where, str):
-            return self._segment(where, what)
+            return self._segment(where, what, cure)
         if not isinstance(where, tuple | range | slice | Mapping):
             several = isinstance(where, Iterable) and getattr(where, "ndim", 1) > 0
             listed = list(where) if several else [where]
@@ -62,12 +62,13 @@ class PromptTokens(NamedTuple):
                 raise ArgumentError(f"{what}: list positions in ascending order")
         return parse_span(where, len(self.ids), what)
 
-    def _segment(self, name: str, what: str) -> tuple[int, ...]:
+    def _segment(self, name: str, what: str, cure: str) -> tuple[int, ...]:
         if name not in self.segments:
-            known = f"its segments are {', '.join(map(repr, self.segments))}" if self.segments else "it has no segments"
+            known = ", ".join(map(repr, self.segments))
             raise ArgumentError(
-                f"{what}: the prompt has no segment {name!r}, {known}: give a span (start, stop), a Transcript, or name it in "
-                "segments="
+                f"{what}: the prompt has no segment {name!r}; name one of {known}, or give a span (start, stop)"
+                if known
+                else f"{what}: no segment {name!r} in a prompt without segments; give a span (start, stop), {cure}"
             )
         if name in self.shared:
             raise ArgumentError(

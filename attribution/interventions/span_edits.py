@@ -13,7 +13,7 @@ DONOR_CHOICES: tuple[DonorValues, ...] = get_args(DonorValues)
 PARTS: dict[str, tuple[str, ...]] = {"kv": ("keys", "values")}  # of a choice that is several values
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Swap:
     """An edit that replaces the tokens of a span by as many others.
 
@@ -41,11 +41,11 @@ class Swap:
             raise ArgumentError("the token ids of a Swap are empty: give as many as the span has")
         object.__setattr__(self, "text", ids)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"Swap({_short(self.where)}, {_short(self.text)})"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Donor:
     """An edit that puts values of another prompt, the donor, in place of those of a span.
 
@@ -81,8 +81,10 @@ class Donor:
             raise ArgumentError("layers=[] of a Donor names no layer: name at least one, or leave it out for all")
         object.__setattr__(self, "layers", layers)
 
-    def __str__(self) -> str:
-        return f"Donor({_short(self.where)}, {_short(self.from_prompt)}, {self.what!r})"
+    def __repr__(self) -> str:
+        at = "" if self.at is None else f", at={_short(self.at)}"
+        layers = "" if self.layers is None else f", layers={_short([*self.layers])}"
+        return f"Donor({_short(self.where)}, {_short(self.from_prompt)}, {self.what!r}{at}{layers})"
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -1,11 +1,11 @@
 """Resolve swaps and donors to positions, token ids and layers of one prompt, and check them for conflicts."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from cotrace.attribution.models.tokenizer import PromptTokenizer
-from cotrace.common.errors import ArgumentError, PromptError
+from cotrace.common.errors import ArgumentError, PromptError, warn
 from cotrace.common.visible_text import quoted
 
 from .context import PromptContext, PromptTokens
@@ -14,6 +14,8 @@ from .span_edits import Donor, Swap
 
 NEIGHBOURS = 8  # tokens on each side with which a text is tokenized in its place: more than a word has
 MAX_TOKENS_SHOWN = 12
+
+T = TypeVar("T")
 
 
 class ResolvedSwap(NamedTuple):
@@ -64,6 +66,7 @@ def resolve_swap(swap: Swap, context: PromptContext) -> ResolvedSwap:
         _require_known(swap, ids, tokenizer)
         for run, start in _runs_with_starts(positions):
             _require_in_place(swap, run, ids[start : start + len(run)], context)
+        _warn_of_lost_space(swap, tokenizer.decode_token(context.tokens.ids[positions[0]]))
     return ResolvedSwap(swap, positions, tuple(ids))
 
 
@@ -76,7 +79,7 @@ def resolve_donor(donor: Donor, context: PromptContext) -> ResolvedDonor:
     positions = context.tokens.positions(donor.where, f"{donor}: the span")
     tokens = _named(f"{donor}: from_prompt", PromptTokens.read, donor.from_prompt, context.tokenizer)
     if donor.at is not None:
-        donor_positions = tokens.positions(donor.at, f"{donor}: at")
+        donor_positions = tokens.positions(donor.at, f"{donor}: at", "or a Transcript as from_prompt")
     else:
         donor_positions = positions
         if len(tokens.ids) != context.n_positions:
@@ -119,7 +122,7 @@ def _runs_with_starts(positions: Sequence[int]) -> list[tuple[tuple[int, ...], i
     return [(tuple(positions[start:stop]), start) for start, stop in pairwise([0, *breaks, len(positions)])]
 
 
-def _named(what, function, *arguments):
+def _named(what: str, function: Callable[..., T], *arguments: Any) -> T:
     """Call a function; a PromptError that it raises names the edit."""
     try:
         return function(*arguments)
@@ -147,6 +150,15 @@ def _require_in_place(swap: Swap, run: Sequence[int], ids: list[int], context: P
         raise PromptError(
             f"{swap}: in its place, this text is split into other tokens, which straddle the ends of the span; the span is "
             f"{quoted(tokenizer.decode(old))}: begin and end alike, or give token ids"
+        )
+
+
+def _warn_of_lost_space(swap: Swap, old: str) -> None:
+    """Warn if a text begins without the space of the token that it replaces."""
+    if old[:1].isspace() and not swap.text[:1].isspace() and old.strip():
+        warn(
+            f"{swap} begins without the space of {quoted(old)}, which joins it to the word before it: did you mean "
+            f"{' ' + swap.text!r}?"
         )
 
 
