@@ -82,21 +82,22 @@ class PromptTokenizer:
         """Return the token ids of a text, without BOS. Raises PromptError for a text that is not valid Unicode."""
         return self._tokenize(text, "a text")
 
-    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Return the token ids of a text, without BOS, and the characters (start, stop) that each token covers.
+    def encode_with_offsets(self, texts: Sequence[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+        """Return for each text its token ids, without BOS, and the characters (start, stop) that each token covers.
 
         Tokens that are parts of one character all cover it. Raises PromptError for a text that is not valid Unicode, and for
         a tokenizer that does not tell offsets.
         """
         tokenizer = self._require_tokenizer("a text")
-        check_unicode(text, REPLACE_SURROGATES, PromptError)
+        for text in texts:
+            check_unicode(text, REPLACE_SURROGATES, PromptError)
         if not tokenizer.is_fast:
             raise PromptError(
                 "the model's tokenizer does not tell which characters a token covers: save it as tokenizer.json, or give the "
                 "segments as token ids"
             )
-        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        return encoded["input_ids"], encoded["offset_mapping"]
+        encoded = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)
+        return list(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True))
 
     def _encode_text(self, text: str) -> list[int]:
         if not text:

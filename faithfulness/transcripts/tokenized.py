@@ -6,7 +6,7 @@ space to the segment that holds its first character. This way " step" belongs to
 if the space ends the segment before it. Tokens whose characters lie in several segments are listed in `straddling`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 from typing import TYPE_CHECKING, NamedTuple
@@ -102,7 +102,7 @@ def tokenize_pieces(
             for piece in run:
                 _add_ids(prompt, piece, tokenizer)
     _check(prompt, pieces)
-    prompt.alternatives.extend(_alternative(value, context, tokenizer) for value in values)
+    prompt.alternatives.extend(_alternatives(values, context, tokenizer))
     return prompt
 
 
@@ -124,7 +124,7 @@ def _add_text(prompt: TokenizedTranscript, pieces: list[Piece], tokenizer: "Prom
     """Add parts that are tokenized as one text; return the text around the last value in it, for one token each side."""
     text = "".join(str(piece.content) for piece in pieces)
     ends = list(accumulate(len(piece.content) for piece in pieces))
-    ids, offsets = tokenizer.encode_with_offsets(text)
+    ((ids, offsets),) = tokenizer.encode_with_offsets([text])
     if not prompt.token_ids and tokenizer.bos_id is not None:
         if ids[:1] == [tokenizer.bos_id]:
             ids, offsets = ids[1:], offsets[1:]
@@ -146,17 +146,24 @@ def _add_text(prompt: TokenizedTranscript, pieces: list[Piece], tokenizer: "Prom
     return context
 
 
-def _alternative(value: Content, context: tuple[str, str], tokenizer: "PromptTokenizer") -> list[int]:
-    """Return the token ids of a value in a context."""
-    if not isinstance(value, str):
-        tokenizer.check_ids(value)
-        return list(value)
+def _alternatives(
+    values: Sequence[Content], context: tuple[str, str], tokenizer: "PromptTokenizer"
+) -> Iterator[list[int]]:
+    """Yield the token ids of values in a context."""
     before, after = context
-    bare = stripped(value) if before else value
-    text = before + bare + after
-    ids, offsets = tokenizer.encode_with_offsets(text)
-    start, stop = tokens_of_value(text, (len(before), len(before + bare)), offsets, f"the alternative {value!r}")
-    return ids[start:stop]
+    spelled = {value: stripped(value) if before else value for value in values if isinstance(value, str)}
+    texts = [before + bare + after for bare in spelled.values()]
+    encoded = dict(zip(spelled, tokenizer.encode_with_offsets(texts) if texts else [], strict=True))
+    for value in values:
+        if isinstance(value, str):
+            ids, offsets = encoded[value]
+            span = (len(before), len(before + spelled[value]))
+            text = before + spelled[value] + after
+            start, stop = tokens_of_value(text, span, offsets, f"the alternative {value!r}")
+            yield ids[start:stop]
+        else:
+            tokenizer.check_ids(value)
+            yield list(value)
 
 
 def _check(prompt: TokenizedTranscript, pieces: Sequence[Piece]) -> None:
