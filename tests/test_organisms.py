@@ -12,7 +12,7 @@ import cotrace
 from cotrace.attribution.models.tokenizer import PromptTokenizer
 from cotrace.faithfulness.organisms import build, card, examples, fitting, instances, mechanisms, tasks, truth
 from cotrace.faithfulness.organisms.recipes import RECIPES, Recipe
-from cotrace.faithfulness.organisms.shipped import data_folder
+from cotrace.faithfulness.organisms.shipped import choose_problems, data_folder
 from cotrace.faithfulness.organisms.tokenizer import task_tokenizer
 
 TASKS, MECHANISMS = tasks.TASKS, mechanisms.MECHANISMS
@@ -379,6 +379,14 @@ def test_instances_by_seed_and_split():
         organism.instances(10_000)
     with pytest.raises(cotrace.ArgumentError, match="split='dev'"):
         organism.instances(1, split="dev")
+
+
+def test_a_problem_that_is_missing_changes_no_other_choice():
+    every = list(range(50))
+    chosen = choose_problems(every, 20, seed=3)
+    left = choose_problems([each for each in every if each != chosen[4]], 20, seed=3)
+    assert left[:19] == [each for each in chosen if each != chosen[4]]
+    assert chosen != choose_problems(every, 20, seed=4)
 
 
 def test_truth_of_another_task_is_refused():

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 
 import torch
 
@@ -64,11 +65,10 @@ def _check_split(split: str) -> None:
 
 
 def choose_problems(problems: Sequence[int], n: int, seed: int) -> list[int]:
-    """Return n of the problems in random order, the same for all models.
+    """Return n of the problems in random order, the same for all models. A shorter list keeps the order of its problems.
 
     Raises ArgumentError if there are fewer.
     """
     if not 0 < n <= len(problems):
         raise ArgumentError(f"n={n}: expected 1 to {len(problems)} instances")
-    order = torch.randperm(len(problems), generator=torch.Generator().manual_seed(seed))
-    return [problems[place] for place in order[:n].tolist()]
+    return sorted(problems, key=lambda problem: Random(f"{seed} {problem}").random())[:n]
