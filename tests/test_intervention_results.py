@@ -135,7 +135,10 @@ def test_edits_and_plans_are_shown_in_one_line(model_of):
     assert repr(Direction(1, UNIT, position=4, name="mine")) == "<Direction L1 mine@4 (20,)>"
     context = model_of("clt")._prompt_context(prompt(), None)
     plan = EditPlan({Feature(1, 3): ablate(), ErrorNode(0, position=5): ablate()}, context)
-    assert repr(plan) == "<EditPlan of 1 features, 1 error nodes, 0 directions, 0 tokens, 0 swaps, 0 donors in a prompt of 11 tokens>"
+    assert (
+        repr(plan)
+        == "<EditPlan of 1 features, 1 error nodes, 0 directions, 0 tokens, 0 swaps, 0 donors in a prompt of 11 tokens>"
+    )
     assert repr(context) == "<PromptContext of 11 tokens, 1 masked>"
 
 

@@ -97,6 +97,21 @@ def test_values_and_texts_are_replaced_in_copies():
     assert ids["step"] == Segment("step", (4, 7, 8, 6), "step", (7, 8))
 
 
+def test_a_new_value_stays_in_its_place_where_it_occurs_again():
+    transcript = Transcript([("step", "So 5 = 2 + 3", "", "5")])
+    changed = transcript.with_value("step", "3")
+    assert changed["step"] == Segment("step", "So 3 = 2 + 3", "step", "3", value_start=3)
+    assert changed.with_value("step", " 9")["step"] == Segment("step", "So 9 = 2 + 3", "step", " 9")
+    tokens = changed.tokenize(words_of("So 3 = 2 + 3"))
+    assert tokens.read_position("step") == 1
+    assert Segment("step", "3 and 3", value="3", value_start=6) == Segment(
+        "step", "3 and 3", value="3"
+    )  # the usual place
+    assert changed.with_text("step", "3 and 3")["step"].value_range == (6, 7)
+    ids = Transcript([("step", [5, 6, 3], "", [5])]).with_value("step", [3])["step"]
+    assert (ids.value_range, ids.value_start) == ((0, 1), 0)
+
+
 def test_a_parser_finds_values():
     transcript = Transcript([("question", "3 + 1?"), ("step", "3 + 1 = 4,", "", "3"), ("answer", "So 1,024.")])
     found = transcript.find_values(last_number)
@@ -127,6 +142,8 @@ def test_a_parser_finds_values():
         ([("step", "a", "3")], "choose another name"),
         ([("step", "a", "", "b")], "does not contain its value 'b'"),
         ([("step", "a b", "", " ")], "only white space"),
+        ([("step", "4 a", "", "4", 1)], "does not start at 1"),
+        ([("step", "4 a", "", None, 0)], "value_start and no value"),
         ([("step", "a", "", [1])], "must be a text, as its text is"),
         ([("step", [1], "", "a")], "must be token ids, as its text is"),
     ],

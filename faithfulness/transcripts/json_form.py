@@ -1,6 +1,6 @@
 """Transcripts as JSON, and files of it. Imports no torch.
 
-An object with `format`, `version`, `segments` (role, text or token_ids, name, value), `values` and, for chats, `turns`
+An object with `format`, `version`, `segments` (role, text or token_ids, name, value, value_start), `values` and, for chats, `turns`
 (role, segments). A list of segments is read too.
 """
 
@@ -20,11 +20,16 @@ Result = TypeVar("Result")
 FORMAT, FORMAT_VERSION = "cotrace transcript", 1
 CONTENT = (str, [int])
 SHAPES: dict[str, Any] = {
-    "segments": [{"role": str, "text?": str, "token_ids?": [int], "name?": str, "value?": (*CONTENT, None)}],
+    "segments": [
+        {
+            **{"role": str, "text?": str, "token_ids?": [int], "name?": str},
+            **{"value?": (*CONTENT, None), "value_start?": (int, None)},
+        }
+    ],
     "values?": [CONTENT],
     "turns?": ([{"role": str, "segments": [str]}], None),
 }
-SEGMENT_KEYS = {"role", "text", "token_ids", "name", "value"}
+SEGMENT_KEYS = {"role", "text", "token_ids", "name", "value", "value_start"}
 
 
 class TranscriptParts(NamedTuple):
@@ -92,7 +97,8 @@ def read_file(path: Path, build: Callable[[TranscriptParts], Result]) -> Result:
 def _encoded(segment: Segment) -> dict[str, Any]:
     key = "text" if isinstance(segment.text, str) else "token_ids"
     entry = {"role": segment.role, "name": segment.name, key: segment.text}
-    return entry if segment.value is None else {**entry, "value": segment.value}
+    stated = {"value": segment.value, "value_start": segment.value_start}
+    return entry | {key: value for key, value in stated.items() if value is not None}
 
 
 def _decoded(entry: dict[str, Any]) -> Segment:

@@ -7,7 +7,6 @@ is a tag behind a backslash: `\\<step>`. Backslashes in front of a tag are halve
 import html
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
 from cotrace.common.errors import ArgumentError
 
@@ -21,7 +20,7 @@ VALUE = "value"
 def parse_marked(text: str) -> list[Segment]:
     """Return the segments of a marked-up text. Text outside all tags, white space included, is of the role "text".
 
-    Raises ArgumentError for tags that do not fit one another, and for a value that is not the last of its kind.
+    Raises ArgumentError for tags that do not fit one another.
     """
     if not isinstance(text, str):
         raise ArgumentError(f"marked-up text must be a text, not {type(text).__name__}")
@@ -85,15 +84,9 @@ def to_marked(segments: Sequence[Segment], default_names: Sequence[str]) -> str:
 
 def _segment(role: str, text: str, name: str, value_range: tuple[int, int] | None) -> Segment:
     """Return a segment whose value stands in a range of its text."""
-    segment = Segment(role, text, name)
     if value_range is None:
-        return segment
-    value = text[slice(*value_range)]
-    segment = replace(segment, value=value)
-    start, _ = segment.value_range or (0, 0)
-    if start != value_range[0] + len(value) - len(value.lstrip()):
-        raise ArgumentError(f"the value {value!r} in <{role}> occurs again behind its mark: mark the last occurrence")
-    return segment
+        return Segment(role, text, name)
+    return Segment(role, text, name, text[slice(*value_range)], value_range[0])
 
 
 def _escaped(text: str) -> str:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, overload
 
 from cotrace.common.checks import as_index, check_unicode
@@ -25,15 +25,17 @@ class Segment:
         value: what the segment states (the result of a step, the answer), as it stands in `text`: a text, or token ids where
             `text` is token ids. Where it occurs several times, the last occurrence that is not part of a longer word or
             number is meant; if there is none, the last one. White space around it does not count.
+        value_start: where the value starts in `text`, in characters or ids, if another occurrence is meant.
 
     Raises:
-        ArgumentError: an unknown role, an empty text, or a value that does not occur in the text.
+        ArgumentError: an unknown role, an empty text, or a value that does not occur in the text, or not there.
     """
 
     role: str
     text: Content
     name: str = ""
     value: Content | None = None
+    value_start: int | None = None
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
@@ -43,7 +45,9 @@ class Segment:
         object.__setattr__(self, "text", as_content(self.text, f"the text of a {self.role}"))
         if self.value is not None:
             object.__setattr__(self, "value", as_content(self.value, f"the value of {self.title}"))
-            self._find_value()
+            self._check_value()
+        elif self.value_start is not None:
+            raise ArgumentError(f"{self.title} has a value_start and no value: give both")
 
     @property
     def title(self) -> str:
@@ -53,11 +57,13 @@ class Segment:
     @property
     def value_range(self) -> tuple[int, int] | None:
         """The (start, stop) of the value in `text`, in characters or ids, without white space around it; None without one."""
-        return None if self.value is None else self._find_value()
+        if self.value is None:
+            return None
+        return self._ranges()[-1] if self.value_start is None else self._bare_range(self.value_start)
 
     def with_text(self, text: Any, value: Any = None) -> "Segment":
         """Return the segment with another text, and a value in it; without one, its own value if the text contains it."""
-        bare = replace(self, text=text, value=value)
+        bare = replace(self, text=text, value=value, value_start=None)
         if value is not None or self.value is None or type(bare.text) is not type(self.text):
             return bare
         return replace(bare, value=self.value) if _occurrences(bare.text, self.value) else bare
@@ -75,23 +81,41 @@ class Segment:
         start, stop = self.value_range
         bare = stripped(given)
         text: Any = self.text[:start] + bare + self.text[stop:]  # type: ignore[operator]
-        return replace(self, text=text, value=given if _occurrences(text, given) else bare)
+        lead = _lead(given)
+        if text[start - lead : start - lead + len(given)] == given and start >= lead:
+            return replace(self, text=text, value=given, value_start=start - lead)
+        return replace(self, text=text, value=bare, value_start=start)
 
-    def _find_value(self) -> tuple[int, int]:
-        """Return the range of the value. Raises ArgumentError if the text does not contain it."""
+    def _check_value(self) -> None:
+        """Raise ArgumentError if the text does not contain the value, or not where it should start."""
         assert self.value is not None
         if type(self.value) is not type(self.text):
             raise ArgumentError(f"the value {self.value!r} of {self.title} must be {_kind(self.text)}, as its text is")
-        starts = _occurrences(self.text, self.value)
-        if not starts:
+        if not _occurrences(self.text, self.value):
             raise ArgumentError(
                 f"{self.title} does not contain its value {self.value!r}: give the value exactly as it stands in the text"
             )
-        bare = stripped(self.value)
-        lead = len(self.value) - len(self.value.lstrip()) if isinstance(self.value, str) else 0
-        ranges = [(start + lead, start + lead + len(bare)) for start in starts]
-        alone = [each for each in ranges if _stands_alone(self.text, *each)]
-        return (alone or ranges)[-1]
+        if self.value_start is None:
+            return
+        start = as_index(self.value_start, f"value_start of {self.title}")
+        if start not in _occurrences(self.text, self.value):
+            raise ArgumentError(
+                f"the value {self.value!r} of {self.title} does not start at {start}: omit value_start="
+            )
+        # One value has one form: the usual place goes without saying.
+        object.__setattr__(self, "value_start", None if self._bare_range(start) == self._ranges()[-1] else start)
+
+    def _ranges(self) -> list[tuple[int, int]]:
+        """Return where the value may be meant, without white space around it, the last occurrence last."""
+        assert self.value is not None
+        ranges = [self._bare_range(start) for start in _occurrences(self.text, self.value)]
+        return [each for each in ranges if _stands_alone(self.text, *each)] or ranges
+
+    def _bare_range(self, start: int) -> tuple[int, int]:
+        """Return the range without white space of the value that starts somewhere."""
+        assert self.value is not None
+        first = start + _lead(self.value)
+        return first, first + len(stripped(self.value))
 
 
 def as_segment(given: Any) -> Segment:
@@ -102,13 +126,13 @@ def as_segment(given: Any) -> Segment:
     if isinstance(given, Segment):
         return given
     if isinstance(given, Mapping):
-        unknown = sorted(map(str, set(given) - {"role", "text", "name", "value"}))
+        unknown = sorted(map(str, set(given) - {field.name for field in fields(Segment)}))
         if unknown or not {"role", "text"} <= set(given):
             raise ArgumentError(
                 f"a segment has {unknown or list(given)}: expected role, text, and perhaps name and value"
             )
         return Segment(**given)
-    if isinstance(given, list | tuple) and 2 <= len(given) <= 4:
+    if isinstance(given, list | tuple) and 2 <= len(given) <= len(fields(Segment)):
         return Segment(*given)
     raise ArgumentError(f"{given!r} is no segment: expected a Segment, or (role, text or token ids)")
 
@@ -140,6 +164,11 @@ def stripped(value: Content) -> Content:
     if not bare:
         raise ArgumentError(f"the value {value!r} is only white space: give it a visible character")
     return bare
+
+
+def _lead(value: Content) -> int:
+    """Return how much white space a value begins with."""
+    return len(value) - len(value.lstrip()) if isinstance(value, str) else 0
 
 
 def _occurrences(text: Content, value: Content) -> list[int]:

@@ -98,7 +98,7 @@ class Transcript:
         Tags are roles, perhaps with `name="…"`, and `<value>`. All other text is kept, white space included; outside of tags
         its role is "text". A backslash in front of a tag makes it text.
 
-        Raises ArgumentError for tags that do not fit one another, and for a value that occurs again behind its mark.
+        Raises ArgumentError for tags that do not fit one another.
         """
         return cls(parse_marked(text), values)
 
