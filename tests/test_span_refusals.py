@@ -247,6 +247,11 @@ def test_segments_of_transcripts_are_names(worded):
     with pytest.raises(ArgumentError, match="the donor has 8 tokens and the prompt 7"):
         worded.intervene(prompt, Donor("step1", longer))
     assert worded.intervene(prompt, Donor("step1", longer, at="step1")).kl() > 0
+    elsewhere = transcript("The", " opposite of", " hot is", " cold")
+    with pytest.raises(
+        ArgumentError, match=r"segment 'step1' is at 3:5 in the prompt and at 2:4 in the donor: .*at='step1'"
+    ):
+        worded.intervene(prompt, Donor("step1", elsewhere))
     with pytest.raises(ArgumentError, match="no segment 'step3'; name one of 'question', 'step1', 'step2', 'answer'"):
         worded.intervene(prompt, Swap("step3", " of"))
     rewritten = worded.intervene(prompt, Swap("step1", " of cold"), regenerate=["step2", "answer"])

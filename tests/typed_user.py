@@ -7,6 +7,7 @@ import cotrace
 from cotrace import (
     BatchSummary,
     CotraceError,
+    Donor,
     Edit,
     Effects,
     ErrorNode,
@@ -18,6 +19,7 @@ from cotrace import (
     PatchResult,
     Segment,
     Supernode,
+    Swap,
     Token,
     TokenReplacement,
     TracePlan,
@@ -64,6 +66,12 @@ def steer(model: Model, graph: Graph) -> str:
     several = model.intervene_many("The opposite of hot is", [edits, edits])
     assert_type(several, list[InterventionResult])
     assert_type(model.intervene("Hot", mixed), InterventionResult)
+    donor = Donor((1, 4), "The opposite of big is", "keys", layers=[1, 2])
+    assert_type(model.intervene("The opposite of hot is", [Swap(4, " big"), donor, edits]), InterventionResult)
+    runs = model.intervene_many(
+        "Hot", [donor, [Swap((1, 2), [5]), edits]], segments={"all": (0, 2)}, regenerate="later"
+    )
+    assert_type(runs[0].edited_token_ids, list[int])
     generation = model.generate("The opposite of hot is", edits, max_new_tokens=3)
     assert_type(generation, Generation)
     assert_type(model.generate_many(["Hot", "Cold"]), list[Generation])

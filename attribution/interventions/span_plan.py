@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 from cotrace.attribution.models.tokenizer import PromptTokenizer
 from cotrace.common.errors import ArgumentError, PromptError, warn
 from cotrace.common.visible_text import quoted
+from cotrace.graphs.nodes import text_of_positions
 
 from .context import PromptContext, PromptTokens
 from .layer_modes import LayerMode
@@ -82,11 +83,7 @@ def resolve_donor(donor: Donor, context: PromptContext) -> ResolvedDonor:
         donor_positions = tokens.positions(donor.at, f"{donor}: at", "or a Transcript as from_prompt")
     else:
         donor_positions = positions
-        if len(tokens.ids) != context.n_positions:
-            raise ArgumentError(
-                f"{donor}: the donor has {len(tokens.ids)} tokens and the prompt {context.n_positions}, so positions do not "
-                "correspond: name the donor's span with at=(start, stop), or give a donor of the same length"
-            )
+        _require_aligned(donor, positions, tokens, context.n_positions)
     if len(donor_positions) != len(positions):
         raise ArgumentError(
             f"{donor}: the span has {len(positions)} tokens and at= has {len(donor_positions)}: give spans of equal length"
@@ -96,6 +93,21 @@ def resolve_donor(donor: Donor, context: PromptContext) -> ResolvedDonor:
         if not 0 <= layer < context.n_layers:
             raise ArgumentError(f"{donor}: the model has no layer {layer}; its layers are 0 … {context.n_layers - 1}")
     return ResolvedDonor(donor, positions, tuple(tokens.ids), donor_positions, frozenset(layers))
+
+
+def _require_aligned(donor: Donor, positions: tuple[int, ...], tokens: PromptTokens, n_positions: int) -> None:
+    """Raise ArgumentError for a donor of another length, or with the named segment elsewhere."""
+    if len(tokens.ids) != n_positions:
+        raise ArgumentError(
+            f"{donor}: the donor has {len(tokens.ids)} tokens and the prompt {n_positions}, so positions do not correspond: "
+            "name the donor's span with at=(start, stop), or give a donor of the same length"
+        )
+    there = tokens.segments.get(donor.where, positions) if isinstance(donor.where, str) else positions
+    if there != positions:
+        raise ArgumentError(
+            f"{donor}: segment {donor.where!r} is at {text_of_positions(positions)} in the prompt and at "
+            f"{text_of_positions(there)} in the donor: name the donor's span, at={donor.where!r} or at=(start, stop)"
+        )
 
 
 def require_responding(donors: Iterable[ResolvedDonor], modes: Sequence[LayerMode]) -> None:
