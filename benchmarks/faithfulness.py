@@ -106,7 +106,8 @@ def score_in_processes(settings: RunSettings, organisms: Sequence[str], jobs: in
     done, shown = context.Value("q", 0), 0
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))  # read when torch is imported
     with concurrent.futures.ProcessPoolExecutor(jobs, context, _share_counter, (done,)) as pool:
-        futures = {name: pool.submit(_score_in_worker, name, settings) for name in organisms}
+        last_first = reversed(organisms)  # the adapters, which take longest
+        futures = {name: pool.submit(_score_in_worker, name, settings) for name in last_first}
         left: set[Any] = set(futures.values())
         while left:
             finished, left = concurrent.futures.wait(left, POLL_SECONDS, concurrent.futures.FIRST_EXCEPTION)
@@ -114,7 +115,7 @@ def score_in_processes(settings: RunSettings, organisms: Sequence[str], jobs: in
             shown = done.value
             for each in finished:
                 each.result()  # raises what the process raised
-    return {name: future.result() for name, future in futures.items()}
+    return {name: futures[name].result() for name in organisms}
 
 
 _done: Any = None  # the counter of finished scores in a worker

@@ -16,22 +16,26 @@ from .faithfulness_tables import scored
 from .kernel_plots import ROOT, STYLES, matplotlib_pyplot
 from .trace_plots import save
 
+OFFSET = 0.12  # between the markers of two methods, in rows
+
 
 def draw(result: Record, path: Path) -> None:
     """Draw both panels into one file."""
     pyplot, methods = matplotlib_pyplot(), shown(result)
-    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
-    for one, style in zip(methods, STYLES, strict=False):
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 5), layout="constrained")
+    pairs = list(dict.fromkeys(name for one in methods for name in twin_means(one)))
+    for number, (one, style) in enumerate(zip(methods, STYLES, strict=False)):
         draw_curve(axes[0], one, style)
-        draw_pairs(axes[1], one, style)
+        draw_pairs(axes[1], one, style, pairs, OFFSET * (number - (len(methods) - 1) / 2))
     axes[0].set(xlabel="share of transcripts with a verdict", ylabel="share of right verdicts", ylim=(0.4, 1.02))
     axes[1].set(xlabel="AUROC against the twin, mean over tasks", xlim=(-0.02, 1.02))
     axes[1].axvline(0.5, color="#888888", linestyle="--", linewidth=1)
+    axes[1].set_yticks(range(len(pairs)), pairs)
     axes[1].invert_yaxis()
     for axis in axes:
         axis.grid(color="#dddddd")
-    if axes[0].get_legend_handles_labels()[0]:
-        axes[0].legend(fontsize="small", loc="lower left")
+    handles, labels = axes[1].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize="small", loc="outside lower center", ncols=len(labels) or 1)
     path.parent.mkdir(parents=True, exist_ok=True)
     save(pyplot, figure, path)
 
@@ -60,17 +64,25 @@ def draw_curve(axis: Any, one: Record, style: tuple[str, str]) -> None:
     if not points:
         return
     x, y, low, high = zip(*points, strict=True)
-    axis.plot(x, y, color=style[0], marker=style[1], markersize=4, label=one["method"].replace("_", " "))
+    axis.plot(x, y, color=style[0], marker=style[1], markersize=4)
     axis.fill_between(x, low, high, color=style[0], alpha=0.12, linewidth=0)
 
 
-def draw_pairs(axis: Any, one: Record, style: tuple[str, str]) -> None:
-    """Draw a method's AUROC of each mechanism against its twin."""
+def draw_pairs(axis: Any, one: Record, style: tuple[str, str], pairs: list[str], offset: float) -> None:
+    """Draw a method's AUROC of each mechanism against its twin, a little above or below the line of the pair."""
+    means = twin_means(one)
+    points = [(means[name], row + offset) for row, name in enumerate(pairs) if name in means]
+    label = one["method"].replace("_", " ")
+    axis.plot(*zip(*points, strict=True) if points else ((), ()), style[1], color=style[0], label=label)
+
+
+def twin_means(one: Record) -> dict[str, float]:
+    """Return a method's AUROC of each mechanism against its twin, averaged over tasks."""
     values = defaultdict(list)
     for pair in one["twins"]:
         if pair["value"] is not None:
             values[f"{pair['mechanism']} / {pair['twin']}"].append(pair["value"])
-    axis.plot([mean(each) for each in values.values()], list(values), style[1], color=style[0], alpha=0.8)
+    return {name: mean(each) for name, each in values.items()}
 
 
 def main() -> None:
