@@ -108,11 +108,10 @@ class ScoreMatrix:
 
     def without_method(self, method: str) -> "ScoreMatrix":
         """Return the matrix without a method."""
-        left = {
-            name: {each: values for each, values in getattr(self, name).items() if each != method}
-            for name in ("score", "passes")
-        }
-        return replace(self, **left)
+        score, passes = (
+            {name: values for name, values in each.items() if name != method} for each in (self.score, self.passes)
+        )
+        return replace(self, score=score, passes=passes)
 
     def of_steps(self, steps: bool) -> "ScoreMatrix":
         """Return the rows of single steps, or those of whole chains."""
