@@ -99,7 +99,7 @@ __all__ = [  # without `open`: `from cotrace import *` must not replace the buil
 
 EDITS = "cotrace.attribution.interventions.edits"
 SPAN_EDITS = "cotrace.attribution.interventions.span_edits"
-LAZY_MODULES = ("faithfulness", "organisms")  # import torch
+LAZY_MODULES = {"faithfulness": "cotrace.faithfulness", "organisms": "cotrace.organisms"}  # import torch
 LAZY_IMPORTS = {  # name: the module that defines it; most import torch
     "BatchSummary": "cotrace.batch",
     "Generation": "cotrace.attribution.interventions.generate",
@@ -130,7 +130,7 @@ def open(path: str | os.PathLike[str], *, verify: bool = True) -> Graph:
 def __getattr__(name: str) -> Any:
     """Import a name that needs torch."""
     if name in LAZY_MODULES:
-        return import_module(f"cotrace.{name}")
+        return import_module(LAZY_MODULES[name])
     module = LAZY_IMPORTS.get(name)
     if module is None:
         raise AttributeError(f"module 'cotrace' has no attribute {name!r}")

@@ -110,7 +110,7 @@ def test_the_wheel_has_exactly_the_tracked_files(wheel):
 
 
 @pytest.mark.parametrize("part", sorted(path.name for path in (ROOT / "data").iterdir() if path.is_dir()))
-def test_the_data_packages_fit_a_package_index_and_hold_their_layers(part, tmp_path):
+def test_the_data_packages_fit_a_package_index_and_hold_their_files(part, tmp_path):
     """Package indexes take files of 100 MB; a data package is built from a copy, and its wheel is opened."""
     source = tmp_path / part
     shutil.copytree(ROOT / "data" / part, source, ignore=shutil.ignore_patterns("*.egg-info", "build", "__pycache__"))
@@ -118,8 +118,8 @@ def test_the_data_packages_fit_a_package_index_and_hold_their_layers(part, tmp_p
     (path,) = tmp_path.glob("*.whl")
     assert path.stat().st_size <= 95e6
     names = {name for name in zipfile.ZipFile(path).namelist() if ".dist-info/" not in name}
-    folder = part.replace("-", "_")
-    assert names == {f"{folder}/{file.name}" for file in (ROOT / "data" / part / folder).iterdir() if file.is_file()}
+    files = (file for file in (ROOT / "data" / part / part.replace("-", "_")).rglob("*") if file.is_file())
+    assert names == {str(file.relative_to(ROOT / "data" / part)) for file in files if "__pycache__" not in file.parts}
 
 
 def test_the_wheel_fits_a_package_index(wheel):
