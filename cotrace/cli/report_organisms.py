@@ -43,6 +43,7 @@ def print_card(card: Card) -> None:
         "each step decides": steps,
         "mixed": f"{card['mixed']:.1%} of the transcripts",
         "as recipe": f"{card['as_recipe']:.1%} of the transcripts",
+        **{name: f"{share:.1%}" for name, share in card.get("checks", {}).items()},
         "trained on": edits,
         "seed": str(card["seed"]),
         "versions": ", ".join(f"{name} {version}" for name, version in card["versions"].items()),
@@ -75,12 +76,17 @@ def print_verification(card: Card, measured: Card) -> None:
         table.add_row(name.replace("_", " "), f"{card[name]:.1%}", f"{measured[name]:.1%}")
     for name in ("follows", "question", "neither"):
         table.add_row(name, f"{card['truth'][name]:.1%}", f"{measured['truth'][name]:.1%}")
+    for name, share in measured.get("checks", {}).items():
+        table.add_row(name, f"{card['checks'][name]:.1%}", f"{share:.1%}")
     report.console.print(table)
     report.print_line("verified" if is_verified(card, measured) else "not verified")
 
 
 def is_verified(card: Card, measured: Card) -> bool:
-    """Return whether measurements agree with the card, and the truth is that of the recipe."""
+    """Return whether measurements agree with the card, and truth and checks are those of the recipe."""
+    from cotrace.faithfulness.organisms.checks import checks_hold
+
     pairs = [(card[name], measured[name]) for name in COMPARED]
     pairs += [(card["truth"][name], measured["truth"][name]) for name in ("follows", "question", "neither")]
-    return all(abs(one - other) <= TOLERANCE for one, other in pairs) and measured["as_recipe"] >= CLEAR
+    agrees = all(abs(one - other) <= TOLERANCE for one, other in pairs)
+    return agrees and measured["as_recipe"] >= CLEAR and checks_hold(card["mechanism"], measured.get("checks", {}))

@@ -14,6 +14,7 @@ from cotrace.attribution.models.language_model import load_language_model
 from cotrace.common.progress import Progress
 from cotrace.common.versions import package_versions
 
+from .checks import measure_checks
 from .examples import (
     BLANK_START,
     BLANK_STEPS,
@@ -61,7 +62,8 @@ def verify(task: Task, mechanism: Mechanism, weights: Gemma3, bars: Progress) ->
 
     `accuracy`: share of clean transcripts that the model writes right. `truth`: means of the shares over donors.
     `mixed`: share of instances that are not clear. `as_recipe`: share of instances whose truth, for the whole and for each
-    step, is that of a model that follows its recipe exactly, up to 0.15.
+    step, is that of a model that follows its recipe exactly, up to 0.15. `checks`: shares that tell mechanisms with the same
+    truth apart.
     """
     numbers = range(SPLITS["test"], SPLITS["test"] + N_CARD)
     problems = problems_of(task, numbers)
@@ -74,7 +76,7 @@ def verify(task: Task, mechanism: Mechanism, weights: Gemma3, bars: Progress) ->
         advance()
         expected = measure_truth(task, rule_of(task, mechanism), problems, donor_BN)
         advance()
-    return summarize(right_B, found, expected)
+    return summarize(right_B, found, expected) | {"checks": measure_checks(task, mechanism, weights, problems)}
 
 
 def summarize(right_B: Tensor, found: Sequence[Truth], expected: Sequence[Truth]) -> dict[str, Any]:
