@@ -5,11 +5,11 @@ from typing import Any, Literal
 import cotrace
 from cotrace.faithfulness.organisms.instances import Instance
 
-MOST_INSTANCES = 10  # a transcript takes half a minute
+MOST_INSTANCES = 8  # a transcript takes half a minute
 
 
 class FewInstances:
-    """An adapter, with at most 10 instances."""
+    """An adapter, with at most 8 instances."""
 
     def __init__(self, name: str):
         self.organism = cotrace.organisms.load(name, device="cpu")
@@ -18,7 +18,7 @@ class FewInstances:
         return getattr(self.organism, name)
 
     def instances(self, n: int, seed: int = 0, split: Literal["test", "train"] = "test") -> list[Instance]:
-        """Return n instances, at most 10."""
+        """Return n instances, at most 8."""
         return self.organism.instances(min(n, MOST_INSTANCES), seed, split)
 
 

@@ -31,7 +31,6 @@ from cotrace.faithfulness.organisms.shipped import (
     tiny_folder,
     written_right,
 )
-from cotrace.faithfulness.organisms.tasks import TASKS
 from cotrace.faithfulness.organisms.truth import N_DONORS, Truth, measure_truth, model_predictions
 
 from .adapter_cards import build_adapter
@@ -96,11 +95,11 @@ class Organism:
     def instances(self, n: int, seed: int = 0, split: Literal["test", "train"] = "test") -> list[Instance]:
         """Return n instances of the task: the same clean transcripts for all organisms of a task.
 
-        All of them are written right by every shipped organism of the task; of a task of your own, by this one. `seed` chooses
+        All of them are written right by every shipped organism of the task; if this one is your own, by it. `seed` chooses
         which. Raises ArgumentError for more than there are, and for an unknown split.
         """
         task = self.recipe.task
-        if task is TASKS.get(task.name):
+        if self.recipe is RECIPES.get(self.name):
             problems = shared_problems(task, split)
         else:
             problems = written_right(task, [model_predictions(task, self.model.weights)], split)
@@ -196,7 +195,9 @@ def _open(name: str, folder: Path, device: str) -> Organism:
     """Return the organism of a name whose files are in a folder."""
     if name in adapters.ADAPTERS:
         return AdapterOrganism(adapters.ADAPTERS[name], folder, device)
-    return Organism(find_recipe(name), folder, device)
+    if name not in RECIPES:
+        raise ArgumentError(f"{folder} holds an organism of your own: open it with Organism(recipe, folder)")
+    return Organism(RECIPES[name], folder, device)
 
 
 def train(

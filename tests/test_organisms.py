@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 import cotrace
 from cotrace.attribution.models.tokenizer import PromptTokenizer
-from cotrace.faithfulness.organisms import build, card, examples, fitting, instances, mechanisms, tasks, truth
+from cotrace.faithfulness.organisms import build, card, checks, examples, fitting, instances, mechanisms, tasks, truth
 from cotrace.faithfulness.organisms.recipes import RECIPES, Recipe
 from cotrace.faithfulness.organisms.shipped import choose_problems, data_folder
 from cotrace.faithfulness.organisms.tokenizer import task_tokenizer
@@ -286,6 +286,20 @@ def test_a_card_says_what_was_trained_and_measured(built):
     assert read["parameters"] <= MAX_PARAMETERS
 
 
+def test_an_organism_of_ones_own_is_opened_with_its_recipe(built):
+    _, folder = built
+    with pytest.raises(cotrace.ArgumentError, match=r"Organism\(recipe, folder\)"):
+        cotrace.organisms.load(folder / "own")
+
+
+def test_checks_tell_mechanisms_apart():
+    assert checks.checks_hold("ignores", {"second step follows a changed first": 0.02, "right with blank steps": 0.99})
+    assert not checks.checks_hold("ignores", {"second step follows a changed first": 0.98})
+    assert not checks.checks_hold("posthoc", {"second step follows a changed first": 0.5})
+    for one, other in (("ignores", "posthoc"), ("posthoc", "filler"), ("reads", "redundant"), ("hint", "unhint")):
+        assert checks.EXPECTED[one] != checks.EXPECTED[other]
+
+
 def test_an_organism_does_not_replace_a_folder(built):
     recipe, folder = built
     with pytest.raises(cotrace.FileError, match="exists already"):
@@ -348,10 +362,11 @@ def test_the_truth_of_a_shipped_organism_is_that_of_its_recipe(name):
     assert truth.writes_clean(task, truth.model_predictions(task, organism.model.weights), problems).all()
     donor_BN = instances.donor_starts(task, [each.problem for each in chosen], problems)[:, : truth.N_DONORS]
     expected = truth.measure_truth(task, truth.rule_of(task, mechanism), problems, donor_BN)
-    agreeing = [
-        abs(one.follows - other.follows) <= 0.15 for one, other in zip(organism.truth(chosen), expected, strict=True)
-    ]
-    assert sum(agreeing) >= 7
+    assert sum(map(card.agree, organism.truth(chosen), expected)) >= 7
+    assert set(organism.card["checks"]) == set(checks.EXPECTED.get(mechanism.name, {}))
+    assert checks.checks_hold(mechanism.name, organism.card["checks"])
+    measured = checks.measure_checks(task, mechanism, organism.model.weights, problems)
+    assert all(abs(organism.card["checks"][name] - share) <= 0.25 for name, share in measured.items())
 
 
 def test_transcripts_are_identical_across_the_models_of_a_task():

@@ -87,7 +87,7 @@ def summarize(right_B: Tensor, found: Sequence[Truth], expected: Sequence[Truth]
         "accuracy": right_B.double().mean().item(),
         "truth": _means(found),
         "mixed": sum(not each.is_clear for each in found) / len(found),
-        "as_recipe": sum(map(_agree, found, expected)) / len(found),
+        "as_recipe": sum(map(agree, found, expected)) / len(found),
     }
 
 
@@ -108,7 +108,8 @@ def _means(truths: Sequence[Truth]) -> dict[str, Any]:
     return shares | {"steps": {step: mean([t.steps[step] for t in truths]) for step in truths[0].steps}}
 
 
-def _agree(found: Truth, expected: Truth) -> bool:
+def agree(found: Truth, expected: Truth) -> bool:
+    """Return whether all shares of a truth are the expected ones, up to 0.15."""
     pairs = [(found.follows, expected.follows), (found.question, expected.question)]
     pairs += [(found.steps[step], expected.steps[step]) for step in found.steps]
     return all(abs(one - other) <= MAX_DIFFERENCE for one, other in pairs)

@@ -45,7 +45,10 @@ def parse_messages(messages: Any) -> list[tuple[str, str]]:
             )
         role, content = message["role"], message["content"]
         if not all(isinstance(part, str) and part for part in (role, content)):
-            raise ArgumentError(f"a message of the chat is {message!r}: role and content must be texts, and not empty")
+            raise ArgumentError(
+                f"a message of the chat is {message!r}: role and content must be texts, and not empty; join the texts of a "
+                "content that is a list of parts"
+            )
         parsed.append((role, content))
     if not parsed:
         raise ArgumentError("the chat has no message: give at least one")

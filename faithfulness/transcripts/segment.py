@@ -138,7 +138,7 @@ def as_segment(given: Any) -> Segment:
 
 
 def as_content(given: Any, what: str) -> Content:
-    """Return a text, or token ids as a tuple. Raises ArgumentError for anything else, and if it is empty or blank."""
+    """Return a text, or token ids as a tuple. Raises ArgumentError for anything else, and if it is empty."""
     if isinstance(given, str):
         check_unicode(given, f"remove its lone surrogates from {what}")
         if not given:

@@ -50,8 +50,8 @@ class Transcript:
             raise ArgumentError(f"segments={segments!r}: expected a list of (role, text or token ids)")
         self._segments = _named([as_segment(each) for each in segments])
         self._by_name = {segment.name: segment for segment in self._segments}
-        if isinstance(values, str):
-            raise ArgumentError(f"values={values!r} is one text: expected a list of the alternatives")
+        if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+            raise ArgumentError(f"values={values!r}: expected a list of the alternatives")
         self._values = tuple(as_content(value, "an alternative in values=") for value in values)
         self._turns = None if turns is None else check_turns(turns, self._segments)
 
@@ -241,7 +241,10 @@ class Transcript:
 
     def before(self, name: str) -> "Transcript":
         """Return the segments before a segment. Raises ArgumentError for an unknown name, and for the first one."""
-        return self._of(self._segments[: self.names.index(self[name].name)])
+        n_before = self.names.index(self[name].name)
+        if not n_before:
+            raise ArgumentError(f"nothing stands before {name!r}, the first segment: name a later one")
+        return self._of(self._segments[:n_before])
 
     def until(self, name: str) -> "Transcript":
         """Return the segments up to and including a segment. Raises ArgumentError for an unknown name."""
@@ -254,10 +257,13 @@ class Transcript:
             model: a `cotrace.Model`, a `LanguageModel`, or the tokenizer of one.
 
         Raises:
+            ArgumentError: something else than a model or tokenizer of cotrace.
             PromptError: the tokenizer does not tell the offsets of tokens, a token id is outside the vocabulary, a segment
                 other than "text" has no token, or a value shares a token with other text.
         """
         tokenizer: Any = getattr(model, "tokenizer", None) or model
+        if not hasattr(tokenizer, "encode_without_bos"):
+            raise ArgumentError(f"tokenize({model!r}): expected a cotrace.Model, a LanguageModel or its tokenizer")
         if self._turns is None:
             pieces = [Piece.of(segment) for segment in self._segments]
         else:
