@@ -1,9 +1,10 @@
-"""`ModelLike`: what this room needs of a model. `cotrace.Model` and `LanguageModel` have it."""
+"""What this room needs of a model: `cotrace.Model` has it all, `LanguageModel` what `ModelLike` names."""
 
 from typing import Protocol
 
 from cotrace.attribution.models.gemma3 import Gemma3
 from cotrace.attribution.models.tokenizer import PromptTokenizer
+from cotrace.attribution.transcoders import Transcoders
 
 
 class ModelLike(Protocol):
@@ -16,3 +17,11 @@ class ModelLike(Protocol):
     @property
     def tokenizer(self) -> PromptTokenizer:
         """The tokenizer of the model's prompts."""
+
+
+class TranscodedModel(ModelLike, Protocol):
+    """A model with transcoders: a `cotrace.Model`."""
+
+    @property
+    def transcoders(self) -> Transcoders:
+        """The transcoders of every layer."""

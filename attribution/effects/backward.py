@@ -59,7 +59,7 @@ class EffectSweep:
     def embedding_gradients(self, columns: EffectColumns) -> Tensor:
         """Return the gradients of the targets with respect to the embeddings, (P, K, D)."""
         sweep = _Pass(self, columns)
-        return sweep.at_all_positions(sweep.down())
+        return sweep.at_all_positions(sweep.down(collect=not self.config.mlps_respond))
 
     def layout(self, columns: EffectColumns) -> ColumnLayout:
         """Return blocks of positions for some columns; one block of all where a layer responds as a whole."""
@@ -82,14 +82,18 @@ class _Pass:
         self.responding = RespondingLayers(replacement.weights, sweep.run, sweep.frozen, blocks[-1].stop)
         self.frozen = None if sweep.config.mlps_respond else FrozenBlocks(replacement, self.layout)
 
-    def down(self) -> list[Tensor]:
-        """Pass the gradients down; return those with respect to the embeddings, (P', K', D) for each block."""
+    def down(self, collect: bool = True) -> list[Tensor]:
+        """Pass the gradients down; return those with respect to the embeddings, (P', K', D) for each block.
+
+        Effects of what MLPs write are found with `collect`, which gradients through features need.
+        """
         config, n_layers, like = self.sweep.config, self.replacement.n_layers, self.columns.read_KD
         grads = [like.new_zeros(b.stop - b.start, b.n_columns, like.shape[1]) for b in self.layout.blocks]
         self._add_targets(n_layers, grads)
         for layer in reversed(range(n_layers)):
             # 1. Effects of the vectors that reach this layer; those of the layer's own features are then complete.
-            self._collect(layer, grads)
+            if collect:
+                self._collect(layer, grads)
             # 2. Through the features and the affine skip, or through the model's own MLP.
             self._through_mlp(layer, grads)
             # 3. Targets that are features of this layer.

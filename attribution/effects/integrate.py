@@ -42,6 +42,14 @@ def path_points(steps: int) -> list[tuple[float, float]]:
     return [((1 + float(x)) / 2, float(w) / 2) for x, w in zip(points, weights, strict=True)]
 
 
+def end_points(steps: int) -> list[tuple[float, float]]:
+    """Return Gauss-Lobatto points and their weights, which add up to 1. 0 and 1 are among them: `steps` is at least 2."""
+    inner = np.polynomial.legendre.Legendre.basis(steps - 1)
+    points = np.array([-1.0, *np.sort(inner.deriv().roots().real), 1.0])
+    weights = 2 / (steps * (steps - 1) * inner(points) ** 2)
+    return [((1 + float(x)) / 2, float(w) / 2) for x, w in zip(points, weights, strict=True)]
+
+
 def integrate_inputs(
     source: EffectSource,
     targets: Sequence[Target],
@@ -49,6 +57,7 @@ def integrate_inputs(
     baseline_PD: Tensor,
     open_KP: Tensor | None = None,
     columns_at_once: int | None = None,
+    points: Sequence[tuple[float, float]] | None = None,
 ) -> IntegratedEffects:
     """Return the effects of tokens along the straight path from a baseline to the prompt, all tokens at once.
 
@@ -61,19 +70,25 @@ def integrate_inputs(
         baseline_PD: embeddings of the baseline.
         open_KP: False at the positions that paths must avoid.
         columns_at_once: targets in one backward pass; None for all.
+        points: shares of the way, and their weights; None for `path_points`. With `end_points`, the runs at both ends serve
+            twice, and the one at the prompt is there already: n points take n − 1 forward passes.
     """
     path = _InputPath(source, targets, config, open_KP, columns_at_once)
     embedding_PD = source.replacement.embedding_PD
     change_PD = embedding_PD - baseline_PD
     effect_KP = torch.zeros(len(targets), len(change_PD), dtype=torch.float64, device=change_PD.device)
     # The frozen model is linear: its gradients are the same at every point.
-    points = [(1.0, 1.0)] if config.freeze == "all" else path_points(config.integration_steps)
-    for share, weight in points:
-        grad_PKD = path.gradients(path.run(baseline_PD + share * change_PD))
+    chosen = path_points(config.integration_steps) if points is None else points
+    ends: dict[float, Run] = {1.0: source.run}
+    for share, weight in [(1.0, 1.0)] if config.freeze == "all" else chosen:
+        run = ends.get(share) or path.run(baseline_PD + share * change_PD)
+        if share == 0:
+            ends[0.0] = run
+        grad_PKD = path.gradients(run)
         effect_KP += weight * torch.einsum("pkd,pd->kp", grad_PKD, change_PD).double()
     if config.freeze == "all":
         return IntegratedEffects(effect_KP.cpu().numpy(), effect_KP.sum(1).cpu().numpy())
-    change_K = path.values(path.run(embedding_PD)) - path.values(path.run(baseline_PD))
+    change_K = path.values(ends[1.0]) - path.values(ends.get(0.0) or path.run(baseline_PD))
     return IntegratedEffects(effect_KP.cpu().numpy(), change_K.double().cpu().numpy())
 
 
