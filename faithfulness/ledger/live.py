@@ -23,6 +23,14 @@ from .layout import HINT, QUESTION, ROUTED
 from .prompt import StatedPrompt
 
 POINTS = 8
+TABLE = pa.schema(
+    [
+        pa.field("target", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("effect", pa.float64(), nullable=False),
+        pa.field("share", pa.float64(), nullable=False),
+    ]
+)
 LIVE = EffectsConfig(freeze="none", integrate="inputs")
 
 
@@ -73,8 +81,7 @@ class LiveEffects:
             for j, source in enumerate(self.names[:k]):
                 rows.append((target, source, self.content_KK[k, j], content_KK[k, j]))
             rows += [(target, role, self.given_K[role][k], given[role][k]) for role in given]
-        columns = zip(*rows, strict=True)
-        return pa.table(dict(zip(("target", "source", "effect", "share"), map(list, columns), strict=True)))
+        return pa.Table.from_pylist([dict(zip(TABLE.names, row, strict=True)) for row in rows], TABLE)
 
 
 @dataclass(frozen=True)

@@ -69,13 +69,14 @@ def check_links(links: Sequence[StatedLink], transcript: Transcript) -> list[Sta
 
 
 def _reused(segment: Segment, earlier: Sequence[Segment], values: Sequence[object]) -> Iterator[StatedLink]:
-    """Yield links by values that stand in a text, the stated one left out."""
+    """Yield links by values that stand in a text, without the stated one and numbers of steps."""
     if not isinstance(segment.text, str):
         return
     text = segment.text
     if segment.value_range is not None:
         start, stop = segment.value_range
         text = f"{text[:start]} {text[stop:]}"
+    text = NUMBERED.sub(lambda match: " " if _step_of(match, earlier) else match[0], text)
     numbers = [number.rstrip(",") for number in NUMBER.findall(text)]
     known = [value.strip() for value in values if isinstance(value, str)]
     for term in dict.fromkeys([*numbers, *(value for value in known if _contains(text, value))]):
@@ -100,16 +101,21 @@ def _referred(segment: Segment, earlier: Sequence[Segment]) -> Iterator[StatedLi
     """Yield links by the number of a step, and by the words question, problem, given and hint."""
     if not isinstance(segment.text, str):
         return
-    steps = [other for other in earlier if other.role == "step"]
     for match in NUMBERED.finditer(segment.text):
-        number = int(match[1] or match[2])
-        if 1 <= number <= len(steps):
-            yield StatedLink(segment.name, steps[number - 1].name, "reference", match[0])
+        step = _step_of(match, earlier)
+        if step is not None:
+            yield StatedLink(segment.name, step.name, "reference", match[0])
     for role, pattern in WORDS.items():
         match_of_role = pattern.search(segment.text)
         for other in earlier:
             if other.role == role and match_of_role:
                 yield StatedLink(segment.name, other.name, "reference", match_of_role[0])
+
+
+def _step_of(match: re.Match, earlier: Sequence[Segment]) -> Segment | None:
+    """Return the earlier step that an explicit reference names by its number; None if there is none."""
+    steps, number = [other for other in earlier if other.role == "step"], int(match[1] or match[2])
+    return steps[number - 1] if 1 <= number <= len(steps) else None
 
 
 def _ordered(segment: Segment, earlier: Sequence[Segment]) -> list[StatedLink]:
