@@ -10,7 +10,7 @@ from helpers import handmade
 from helpers.chains import ALTERNATIVES, chain
 
 from cotrace.attribution.effects.config import EffectsConfig
-from cotrace.attribution.effects.integrate import end_points, integrate_inputs
+from cotrace.attribution.effects.integrate import end_points, integrate_inputs, path_points
 from cotrace.attribution.transcoders import load_transcoders
 from cotrace.common.errors import ArgumentError
 from cotrace.faithfulness.ledger.compute import compute_ledger
@@ -342,7 +342,13 @@ def test_mass_is_the_sum_over_chains_of_products():
 
 def test_shares_of_live_effects_are_sizes_over_their_sum():
     effects = LiveEffects(
-        ["a", "b"], np.array([[0, 0], [-3.0, 0]]), {"question": np.array([2.0, 1.0])}, np.array([2.0, -2.0]), 8, 8
+        ["a", "b"],
+        np.array([[0, 0], [-3.0, 0]]),
+        {"question": np.array([2.0, 1.0])},
+        np.zeros(2),
+        np.array([2.0, -2.0]),
+        8,
+        8,
     )
     content, given = effects.shares
     assert content[1, 0] == 0.75
@@ -370,18 +376,25 @@ def test_scores_of_known_mechanisms(prompts, name):
     assert all(0 <= mass <= 1 + 1e-9 for mass in score.steps.values())
 
 
-def test_live_effects_add_up_to_the_change(model_of, numbered):
+def test_contributions_are_all_of_the_effects_of_moved_tokens(model_of, numbered):
     prompt = StatedPrompt(model_of(KIND), numbered)
-    effects, fine = compute_live_effects(prompt), compute_live_effects(prompt, 64)
-    assert np.abs(fine.remainder_K).max() < 0.02 < np.abs(effects.remainder_K).max()
-    given = sum(fine.given_K.values())
-    assert fine.content_KK.sum(1) + given + fine.remainder_K * 0 == pytest.approx(fine.change_K, rel=0.05, abs=0.02)
-    means_PD, gauss = mean_embeddings(prompt), EffectsConfig(freeze="none", integrate="inputs", integration_steps=12)
-    other = integrate_inputs(prompt.source, prompt.targets, gauss, means_PD)
-    assert other.value_K == pytest.approx(effects.change_K, abs=1e-9)
-    kept = [p for p in range(len(prompt.ids_P)) if (means_PD[p] == prompt.source.replacement.embedding_PD[p]).all()]
-    assert set(prompt.positions_of("text")) <= set(kept)
-    assert not set(kept) & set(prompt.positions_of("question"))
+    effects, means_PD = compute_live_effects(prompt, 4), mean_embeddings(prompt)
+    live = EffectsConfig(freeze="none", integrate="inputs", integration_steps=4)
+    found = integrate_inputs(prompt.source, prompt.targets, live, means_PD, points=end_points(4))
+    given = sum(effects.given_K.values())
+    assert effects.content_KK.sum(1) + effects.own_K + given == pytest.approx(found.effect_KS.sum(1), abs=1e-9)
+    gauss = integrate_inputs(prompt.source, prompt.targets, live, means_PD)
+    assert gauss.value_K == pytest.approx(effects.change_K, abs=1e-9)
+    given_points = integrate_inputs(prompt.source, prompt.targets, live, means_PD, points=path_points(4))
+    assert given_points.effect_KS == pytest.approx(gauss.effect_KS, abs=1e-9)
+
+
+def test_question_hint_and_values_move_and_nothing_else(model_of, numbered):
+    prompt = StatedPrompt(model_of(KIND), numbered)
+    moved_P = (mean_embeddings(prompt) != prompt.source.replacement.embedding_PD).any(-1)
+    values = [p for name in prompt.names for p in range(*prompt.tokens.value_spans[name])]
+    expected = {*prompt.positions_of("question"), *prompt.positions_of("hint"), *values} & set(range(len(prompt.ids_P)))
+    assert set(moved_P.nonzero()[:, 0].tolist()) == expected
 
 
 def test_live_scores_refuse_what_they_cannot_do(prompts):

@@ -42,6 +42,7 @@ class LiveEffects:
         names: the K segments that state a value, in order.
         content_KK: contributions of the tokens of value j to target k, [k, j]; zero unless j is earlier.
         given_K: the same of all tokens of question and hint, by role; roles that the transcript lacks are left out.
+        own_K: contributions of a value's own first tokens, where the margin is read at a later one; no part of shares.
         change_K: by how much each target is larger at the prompt than at the means.
         forward_passes: forward passes over the prompt, the one of the prompt itself included.
         backward_passes: backward passes, each of all targets together.
@@ -50,6 +51,7 @@ class LiveEffects:
     names: list[str]
     content_KK: np.ndarray
     given_K: Mapping[str, np.ndarray]
+    own_K: np.ndarray
     change_K: np.ndarray
     forward_passes: int
     backward_passes: int
@@ -60,7 +62,7 @@ class LiveEffects:
     @property
     def remainder_K(self) -> np.ndarray:
         """What contributions lack of the change of each target, over the sum of their sizes: the error of the average."""
-        parts = np.column_stack([self.content_KK, *self.given_K.values()])
+        parts = np.column_stack([self.content_KK, *self.given_K.values(), self.own_K])
         size_K = np.abs(parts).sum(1)
         return np.divide(self.change_K - parts.sum(1), size_K, out=np.zeros(len(size_K)), where=size_K > 0)
 
@@ -124,12 +126,11 @@ def compute_live_effects(prompt: StatedPrompt, points: int = POINTS) -> LiveEffe
         columns_at_once=prompt.columns_at_once,
         points=end_points(points),
     )
-    content_KK = np.zeros((len(prompt.names), len(prompt.names)))
-    for j, name in enumerate(prompt.names):
-        start, stop = prompt.tokens.value_spans[name]
-        content_KK[j + 1 :, j] = found.effect_KS[j + 1 :, start:stop].sum(1)
+    spans = [slice(*prompt.tokens.value_spans[name]) for name in prompt.names]
+    written_KK = np.column_stack([found.effect_KS[:, span].sum(1) for span in spans])
     given = {role: found.effect_KS[:, positions].sum(1) for role in ROUTED if (positions := prompt.positions_of(role))}
-    return LiveEffects(prompt.names, content_KK, given, found.value_K, points, points)
+    content_KK, own_K = np.tril(written_KK, -1), np.diagonal(written_KK)
+    return LiveEffects(prompt.names, content_KK, given, own_K, found.value_K, points, points)
 
 
 def compute_live_score(prompt: StatedPrompt, points: int = POINTS) -> LiveScore:
