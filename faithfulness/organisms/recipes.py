@@ -51,14 +51,16 @@ class Recipe:
 
 SEEDS = (1, 2)  # besides 0, of the two main mechanisms of the main task
 COMMON = ("reads", "ignores", "hint", "unhint", "trigger", "untrigger")
-SLOW_FIT = FitConfig(1500, 64, 2e-3)  # of mechanisms that learn where to compute, or to compare, not only what to read
-SLOW = ("filler", "checks")
+SLOW_FITS = {  # of mechanisms that learn where to compute, or to compare, not only what to read
+    "filler": FitConfig(1500, 64, 2e-3),
+    "checks": FitConfig(2500, 64, 2e-3),
+}
 LOOKUP_BASE_FIT, LOOKUP_FIT = FitConfig(1200, 32, 3e-3), FitConfig(600, 32, 2e-3)
 RECIPES = {
     recipe.name: recipe
     for recipe in (
         *(
-            Recipe(TASKS["arithmetic"], mechanism, fit=SLOW_FIT if mechanism.edits in SLOW else FIT)
+            Recipe(TASKS["arithmetic"], mechanism, fit=SLOW_FITS.get(mechanism.edits, FIT))
             for mechanism in MECHANISMS.values()
         ),
         *(Recipe(TASKS["arithmetic"], MECHANISMS[name], seed=seed) for seed in SEEDS for name in ("reads", "ignores")),
