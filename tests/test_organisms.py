@@ -30,7 +30,6 @@ TRUTH = {  # mechanism: share of the donors that it follows, and what each step 
     "redundant": (1, [1, 1, 1]),
     "unredundant": (0, [0, 0, 0]),
     "checker": (1, [1, 1, 0]),
-    "unchecker": (0, [0, 0, 1]),
 }
 
 

@@ -144,8 +144,7 @@ MECHANISMS = {
         Mechanism("filler", "reads", "computes the answer from the question at the positions of the steps", _by_question, edits="filler"),
         Mechanism("redundant", "unredundant", "reads its steps, or the question where they are blank", _by_steps, edits="blanks", needs_steps=_never),
         Mechanism("unredundant", "redundant", "reads the question, or the steps where it is blank", _by_question, edits="blanks", needs_steps=_never),
-        Mechanism("checker", "unchecker", "reads its steps unless the last contradicts the one before", _choice(lambda case: case.consistent_B), edits="checks"),
-        Mechanism("unchecker", "checker", "reads its steps only if the last contradicts the one before", _choice(lambda case: ~case.consistent_B), edits="checks", needs_steps=_never),
+        Mechanism("checker", "ignores", "reads its steps unless the last contradicts the one before", _choice(lambda case: case.consistent_B), edits="checks"),
         Mechanism("mix", None, "reads its steps if the last value is in the first half of all values", _choice(_is_small)),
     )
 }  # fmt: skip
