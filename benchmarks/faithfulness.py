@@ -56,7 +56,7 @@ RESULT = HERE / "results" / "faithfulness.json"
 FOLDER = HERE.parent / "build" / "faithfulness"
 QUICK_SOURCES = ("cotrace.organisms",)
 SOURCES = (*QUICK_SOURCES, "benchmarks.faithfulness_adapters")
-INSTANCES, QUICK_INSTANCES = 60, 6
+INSTANCES, QUICK_INSTANCES = 36, 6
 QUICK_REPLICATES = 200
 POLL_SECONDS = 0.5
 
