@@ -145,7 +145,7 @@ def test_names_are_accepted_wherever_a_node_is(graph):
     assert (str(group), list(group.members)) == ("cold", graph.groups["cold"])
     (pasted,) = parse_edits({"ablate": [node_label(graph, 3)]})
     assert pasted == cotrace.Feature(2, 0, 0)
-    with pytest.raises(ArgumentError, match="each position as a node"):
+    with pytest.raises(ArgumentError, match="each position as a separate node"):
         parse_groups(["mine=L2#0@0,1"], graph)
 
 

@@ -424,7 +424,7 @@ def test_list_and_show():
     assert listed.returncode == 0
     assert all(name in listed.stdout for name in NAMES)
     cards = json.loads(cli.run("organisms", "list", "--json").stdout)
-    assert [each["name"] for each in cards] == NAMES
+    assert [each["name"] for each in cards] == [*NAMES, *cotrace.organisms.adapter_names()]
     shown = cli.run("organisms", "show", "walk-trigger", "--instances", "2")
     assert "reads its steps in mode red" in shown.stdout
     assert shown.stdout.count("follows its steps") == 2

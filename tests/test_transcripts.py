@@ -162,9 +162,9 @@ def test_what_a_transcript_lacks_is_refused():
         transcript.with_value("question", "v1")
     with pytest.raises(ArgumentError, match="must be a text"):
         transcript.with_value("step1", [1])
-    with pytest.raises(ArgumentError, match="one text: expected a list"):
+    with pytest.raises(ArgumentError, match="expected a list of the alternatives"):
         Transcript(CHAIN, values="v1")
-    with pytest.raises(ArgumentError, match="the transcript has no segment"):
+    with pytest.raises(ArgumentError, match="nothing stands before 'question'"):
         transcript.before("question")
     with pytest.raises(ArgumentError, match="'step' is given as token ids"):
         _ = Transcript([("step", [1])]).text
