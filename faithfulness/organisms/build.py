@@ -114,6 +114,7 @@ def _add_transcoders(recipe: Recipe, folder: Path, progress: bool | None) -> Non
     language_model = load_language_model(folder, device="cpu", progress=False)
     opened = load_transcoders(trained, language_model.architecture)
     assert isinstance(opened, FileTranscoders)
+    opened.name = trained.name  # the files record it, and the run is removed
     write_layout(opened, language_model.architecture.n_layers, folder / TRANSCODERS, "packed", Progress(False))
     shutil.rmtree(run)
 
