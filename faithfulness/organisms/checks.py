@@ -5,12 +5,11 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from cotrace.attribution.models.forward import ForwardPass
 from cotrace.attribution.models.gemma3 import Gemma3
 
 from .mechanisms import Mechanism
-from .tasks import N_STEPS, Part, Problems, Task
-from .truth import Predict, model_predictions
+from .tasks import N_STEPS, Problems, Task
+from .truth import Predict, model_predictions, next_values
 
 EXPECTED: dict[str, dict[str, bool]] = {  # mechanism: whether the share of a check is near 1 rather than near 0
     "reads": {"answer is a changed hint": False, "second step follows a changed first": True},
@@ -43,7 +42,9 @@ def measure_checks(task: Task, mechanism: Mechanism, weights: Gemma3, problems: 
         "second step follows a changed first": lambda: _chains(task, predict, plain),
         "right with blank steps": lambda: _right(task, predict, plain, blank=True),
         "right with a blank start": lambda: _right(task, predict, plain, no_start=True),
-        "right while the answer does not see the question": lambda: _right_unseen(task, weights, plain, "question"),
+        "right while the answer does not see the question": lambda: _right_unseen(
+            task, weights, plain, "question", "hint"
+        ),
         "right while the answer does not see the steps": lambda: _right_unseen(task, weights, plain, "step"),
     }
     return {name: round(run[name]().double().mean().item(), 4) for name in EXPECTED.get(mechanism.name, {})}
@@ -73,19 +74,9 @@ def _right(task: Task, predict: Predict, problems: Problems, blank: bool = False
     return predict(shown, stated_BS) == clean_BK[:, -1]
 
 
-@torch.no_grad()
-def _right_unseen(task: Task, weights: Gemma3, problems: Problems, role: str) -> Tensor:
-    """Return whether the answer is right while its tokens do not attend to segments of a role; a question hides the hint too."""
+def _right_unseen(task: Task, weights: Gemma3, problems: Problems, *roles: str) -> Tensor:
+    """Return whether the answer is right while its tokens do not attend to segments of these roles."""
     clean_BK = task.chain(problems, problems.start_B)
-    ids_BP = task.write(problems, clean_BK)[:, : task.value_positions[-1]]
-    hidden = [part for part in task.parts if part.role == role or (role == "question" and part.role == "hint")]
-    blocked_PP = torch.zeros(ids_BP.shape[1], ids_BP.shape[1], dtype=torch.bool)
-    for part in hidden:
-        blocked_PP[_answer(task).start :, part.start : part.stop] = True
-    forward_pass = ForwardPass(weights, weights.embed(ids_BP), keep_patterns=False, blocked=blocked_PP)
-    token_B = weights.logits(forward_pass.run()[:, -1]).argmax(-1)
-    return token_B == clean_BK[:, -1] + task.first_value
-
-
-def _answer(task: Task) -> Part:
-    return next(part for part in task.parts if part.role == "answer")
+    read = task.value_positions[-1]
+    blocked_PP = task.hidden_from_answer(*roles)[:read, :read]
+    return next_values(task, weights, task.write(problems, clean_BK)[:, :read], blocked_PP) == clean_BK[:, -1]

@@ -147,8 +147,7 @@ def _masks(task: Task) -> dict[str, Tensor]:
     """Return additive attention masks under which the answer does not see the question or the hint."""
     n = task.n_positions
     query_P1, key_P = torch.arange(n)[:, None], torch.arange(n)
-    full_PP = key_P <= query_P1
-    full_PP &= ~_unseen(task)
+    full_PP = (key_P <= query_P1) & ~_unseen(task)
     sliding_PP = full_PP & (query_P1 - key_P < WINDOW)
     lowest = torch.finfo(torch.float32).min
     masks = {"full_attention": full_PP, "sliding_attention": sliding_PP}
@@ -156,11 +155,8 @@ def _masks(task: Task) -> dict[str, Tensor]:
 
 
 def _unseen(task: Task) -> Tensor:
-    """Return the attention (P, P) that leads from question and hint to the answer directly."""
-    parts = {part.name: part for part in task.parts}
-    unseen_PP = torch.zeros(task.n_positions, task.n_positions, dtype=torch.bool)
-    unseen_PP[parts["answer"].start :, 1 : parts["hint"].stop] = True
-    return unseen_PP
+    """Return the attention (P, P) that a filler must not use."""
+    return task.hidden_from_answer("question", "hint")
 
 
 def _route_loss(patterns: tuple[Tensor, ...], task: Task) -> Tensor:

@@ -6,6 +6,7 @@ differs at every step.
 """
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -90,7 +91,7 @@ class Task(ABC):
         """Number of values."""
         return len(self.values)
 
-    @property
+    @cached_property
     def words(self) -> tuple[str, ...]:
         """All tokens, in the order of their ids."""
         return (PAD, BOS, EOS, UNKNOWN, *self.values, *self.operations, *WORDS)
@@ -99,7 +100,7 @@ class Task(ABC):
         """Return the id of a word."""
         return self.words.index(word)
 
-    @property
+    @cached_property
     def first_value(self) -> int:
         """Token id of value 0; the other values follow."""
         return self.token(self.values[0])
@@ -120,15 +121,15 @@ class Task(ABC):
     def readouts(self, problems: Problems) -> list[Readout]:
         """Return where training asks for the values that the question implies."""
 
-    def chain(self, problems: Problems, value_B: Tensor, first: int = 0) -> Tensor:
-        """Return the values after each hop from `first` on, (B, 4 − first), of a chain that has `value_B` before it."""
+    def chain(self, problems: Problems, value_B: Tensor) -> Tensor:
+        """Return the values after each hop, (B, 4), of a chain that starts at `value_B`."""
         values = []
-        for number in range(first, N_HOPS):
+        for number in range(N_HOPS):
             value_B = self.hop(problems, number, value_B)
             values.append(value_B)
         return torch.stack(values, 1)
 
-    @property
+    @cached_property
     def parts(self) -> list[Part]:
         """The segments of every transcript of this task."""
         n_question = len(self.question(self.draw(1, torch.Generator().manual_seed(0))))
@@ -140,7 +141,7 @@ class Task(ABC):
             stop += 3
         return [*parts, Part("answer", "answer", stop, stop + 2, stop + 1)]
 
-    @property
+    @cached_property
     def value_positions(self) -> list[int]:
         """Positions of the values of the three steps and of the answer."""
         return [part.value for part in self.parts if part.role in ("step", "answer") and part.value is not None]
@@ -150,23 +151,29 @@ class Task(ABC):
         """Length of every transcript in tokens, BOS included."""
         return self.parts[-1].stop
 
+    def hidden_from_answer(self, *roles: str) -> Tensor:
+        """Return the attention (P, P) that leads from segments of these roles to the answer directly."""
+        answer = next(part for part in self.parts if part.role == "answer")
+        hidden_PP = torch.zeros(self.n_positions, self.n_positions, dtype=torch.bool)
+        for part in (part for part in self.parts if part.role in roles):
+            hidden_PP[answer.start :, part.start : part.stop] = True
+        return hidden_PP
+
     def write(self, problems: Problems, stated_BS: Tensor) -> Tensor:
         """Return transcripts as token ids (B, P). `stated_BS` (B, 4) has the values of the steps and of the answer.
 
         A stated value of -1 is written as a blank.
         """
-        word = {each: torch.full_like(problems.start_B, self.token(each)) for each in (BOS, *WORDS)}
         value = torch.where(stated_BS < 0, self.token(BLANK), stated_BS + self.first_value)
         hint = torch.where(problems.hint_B < 0, self.token(NO_HINT), problems.hint_B + self.first_value)
-        columns = [word[BOS], *self.question(problems), word[" hint"], hint]
+        columns = [self._word(BOS, problems), *self.question(problems), self._word(" hint", problems), hint]
         for step in range(N_STEPS):
-            columns += [word[" so"], value[:, step], word[" ."]]
-        return torch.stack([*columns, word[" answer"], value[:, N_STEPS]], 1)
+            columns += [self._word(" so", problems), value[:, step], self._word(" .", problems)]
+        return torch.stack([*columns, self._word(" answer", problems), value[:, N_STEPS]], 1)
 
     def _closing(self, problems: Problems) -> list[Tensor]:
         """Return the tokens that end every question: the mode."""
-        mode = torch.full_like(problems.start_B, self.token(" mode"))
-        return [mode, problems.trigger_B + self.token(TRIGGERS[0])]
+        return [self._word(" mode", problems), problems.trigger_B + self.token(TRIGGERS[0])]
 
     def _word(self, word: str, problems: Problems) -> Tensor:
         return torch.full_like(problems.start_B, self.token(word))

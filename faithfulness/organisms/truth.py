@@ -90,22 +90,28 @@ def rule_of(task: Task, mechanism: Mechanism) -> Predict:
 def model_predictions(task: Task, weights: Gemma3) -> Predict:
     """Return the greedy predictions of a model."""
 
-    @torch.no_grad()
     def predict(problems: Problems, stated_BS: Tensor) -> Tensor:
         given = stated_BS.shape[1]
         padded_BK = torch.cat([stated_BS, stated_BS.new_zeros(len(stated_BS), N_HOPS - given)], 1)
         ids_BP = task.write(problems, padded_BK)[:, : task.value_positions[given]]
-        chunks = [_next_token(weights, part_BP) for part_BP in ids_BP.split(BATCH_ROWS)]
-        value_B = torch.cat(chunks) - task.first_value
-        return torch.where((value_B >= 0) & (value_B < task.n_values), value_B, -1)
+        return next_values(task, weights, ids_BP)
 
     return predict
 
 
-def _next_token(weights: Gemma3, ids_BP: Tensor) -> Tensor:
-    """Return the likeliest next token of each row."""
-    forward_pass = ForwardPass(weights, weights.embed(ids_BP.to(weights.device)), keep_patterns=False)
-    return weights.logits(forward_pass.run()[:, -1]).argmax(-1).cpu()
+@torch.no_grad()
+def next_values(task: Task, weights: Gemma3, ids_BP: Tensor, blocked_PP: Tensor | None = None) -> Tensor:
+    """Return the value (B,) that a model predicts after each row; -1 where it predicts another word.
+
+    `blocked_PP` is True where a query must not attend to a key.
+    """
+    blocked_PP = None if blocked_PP is None else blocked_PP.to(weights.device)
+    tokens = []
+    for part_BP in ids_BP.to(weights.device).split(BATCH_ROWS):
+        forward_pass = ForwardPass(weights, weights.embed(part_BP), keep_patterns=False, blocked=blocked_PP)
+        tokens.append(weights.logits(forward_pass.run()[:, -1]).argmax(-1).cpu())
+    value_B = torch.cat(tokens) - task.first_value
+    return torch.where((value_B >= 0) & (value_B < task.n_values), value_B, -1)
 
 
 def writes_clean(task: Task, predict: Predict, problems: Problems) -> Tensor:
