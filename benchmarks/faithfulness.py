@@ -32,6 +32,7 @@ from cotrace.common.errors import ArgumentError, CotraceError
 from cotrace.common.files import atomic_write
 from cotrace.common.progress import Progress
 from cotrace.common.versions import package_versions
+from cotrace.faithfulness.clear import CLEAR_HIGH, CLEAR_LOW
 from cotrace.faithfulness.protocol import AXES, SCHEMA, ScoreMatrix, SummaryConfig, summarize, write_scores
 
 from .baselines import HERE
@@ -210,7 +211,7 @@ def organism_record(header: Record, truths: Sequence[Record]) -> Record:
     """Return the name of an organism, and means of its truths."""
     shares = np.array([truth["share"] for truth in truths])
     means = {name: float(np.mean([truth[name] for truth in truths])) for name in ("share", "question", "neither")}
-    counts = {"positive": int((shares >= 0.85).sum()), "negative": int((shares <= 0.15).sum())}
+    counts = {"positive": int((shares >= CLEAR_HIGH).sum()), "negative": int((shares <= CLEAR_LOW).sum())}
     return header | means | counts | {"mixed": len(truths) - sum(counts.values())}
 
 

@@ -1,7 +1,6 @@
 """The cards of the adapters of Gemma 3 270M: what they were trained on, what their answers follow, and how their transcoders do."""
 
 import json
-import math
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -9,7 +8,6 @@ from random import Random
 from typing import Any
 
 import numpy as np
-from safetensors import safe_open
 
 from cotrace.attribution.models.language_model import LanguageModel, load_language_model
 from cotrace.attribution.models.lora import WEIGHTS_FILE
@@ -29,6 +27,7 @@ from cotrace.faithfulness.organisms.adapter_task import (
 )
 from cotrace.faithfulness.organisms.adapters_training import RECIPES, TRAINING_FILE, train_adapter
 from cotrace.faithfulness.organisms.build import CARD
+from cotrace.faithfulness.organisms.card import count_parameters
 from cotrace.training.mlp_replacements import TranscoderReplacement
 from cotrace.training.replacement_metrics import evaluate_replacements
 
@@ -76,7 +75,7 @@ def make_adapter_card(name: str, folder: Path, bars: Progress) -> dict[str, Any]
         "seed": training["recipe"]["seed"],
         "base": adapters.BASE_MODEL,
         "base_sha256": training["base_sha256"],
-        "parameters": _n_parameters(folder),
+        "parameters": count_parameters(folder / WEIGHTS_FILE),
         **adapters.verify_adapter(name, model, bars),
         "example": letter_transcript(LetterProblem.from_number(0)).text,
         "training": {"edits": TRAINING_EDITS, **training["recipe"]},
@@ -104,8 +103,3 @@ def transcoder_scores(model: LanguageModel, bars: Progress) -> dict[str, float]:
     scores = {key: value for key, value in asdict(measured).items() if key in METRICS}
     scores |= {"replacement_score": replacement_score, "completeness_score": completeness}
     return {key: round(value, 4) for key, value in scores.items()}
-
-
-def _n_parameters(folder: Path) -> int:
-    with safe_open(folder / WEIGHTS_FILE, "pt") as file:
-        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())

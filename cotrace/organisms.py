@@ -22,7 +22,7 @@ from cotrace.faithfulness.organisms import adapters
 from cotrace.faithfulness.organisms.adapter_task import LETTER_TASK
 from cotrace.faithfulness.organisms.build import TRANSCODERS, build_organism, read_card
 from cotrace.faithfulness.organisms.card import verify as verify_card
-from cotrace.faithfulness.organisms.instances import Instance, donor_starts, make_instances, problems_of
+from cotrace.faithfulness.organisms.instances import Instance, make_instances, truth_problems
 from cotrace.faithfulness.organisms.recipes import RECIPES, Recipe, find_recipe
 from cotrace.faithfulness.organisms.shipped import (
     choose_problems,
@@ -31,7 +31,7 @@ from cotrace.faithfulness.organisms.shipped import (
     tiny_folder,
     written_right,
 )
-from cotrace.faithfulness.organisms.truth import N_DONORS, Truth, measure_truth, model_predictions
+from cotrace.faithfulness.organisms.truth import Truth, measure_truth, model_predictions
 
 from .adapter_cards import build_adapter
 from .loading import load as load_model
@@ -113,11 +113,9 @@ class Organism:
         _check_task(self, instances)
         if not instances:
             return []
-        numbers = [instance.problem for instance in instances]
-        problems = problems_of(self.recipe.task, numbers)
-        donor_BN = donor_starts(self.recipe.task, numbers, problems)[:, :N_DONORS]
-        predict = model_predictions(self.recipe.task, self.model.weights)
-        return measure_truth(self.recipe.task, predict, problems, donor_BN)
+        task = self.recipe.task
+        predict = model_predictions(task, self.model.weights)
+        return measure_truth(task, predict, *truth_problems(task, [instance.problem for instance in instances]))
 
     def verify(self, progress: bool | None = None) -> dict[str, Any]:
         """Measure accuracy and truth again; return them as the card has them."""
@@ -164,7 +162,8 @@ def _check_task(organism: Organism, instances: Sequence[Instance]) -> None:
 
 def names() -> list[str]:
     """Return the names of the tiny organisms that ship. Raises DependencyError if they are not installed."""
-    return [name for name in RECIPES if name in set(shipped_names())]
+    installed = set(shipped_names())
+    return [name for name in RECIPES if name in installed]
 
 
 def adapter_names() -> list[str]:

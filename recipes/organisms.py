@@ -14,15 +14,12 @@ from cotrace.attribution.models.language_model import load_language_model
 from cotrace.common.files import atomic_write
 from cotrace.common.progress import Progress
 from cotrace.faithfulness.organisms.build import CARD, build_organism, read_card
-from cotrace.faithfulness.organisms.card import verify
-from cotrace.faithfulness.organisms.checks import checks_hold
+from cotrace.faithfulness.organisms.card import is_as_recipe, verify
 from cotrace.faithfulness.organisms.instances import SPLITS
 from cotrace.faithfulness.organisms.recipes import RECIPES, find_recipe
 from cotrace.faithfulness.organisms.shipped import PROBLEMS, written_right
 from cotrace.faithfulness.organisms.tasks import TASKS
 from cotrace.faithfulness.organisms.truth import model_predictions
-
-CLEAR = 0.95  # of the transcripts, whose truth must be that of the recipe
 
 
 def main() -> None:
@@ -39,8 +36,7 @@ def main() -> None:
         if args.measure:
             measure_again(args.out / name)
         card = read_card(args.out / name)
-        holds = card["as_recipe"] >= CLEAR and checks_hold(card["mechanism"], card["checks"])
-        unclear = "" if holds else f"  TRAIN AGAIN OR DROP {card['checks']}"
+        unclear = "" if is_as_recipe(card) else f"  TRAIN AGAIN OR DROP {card['checks']}"
         print(f"{name}: {card['accuracy']:.1%} right, {card['as_recipe']:.1%} as its recipe{unclear}", flush=True)
     if not args.names:
         list_problems(args.out)

@@ -11,7 +11,6 @@ from . import report
 if TYPE_CHECKING:  # imports torch
     from cotrace.organisms import Instance, Truth
 
-CLEAR = 0.95  # of the transcripts that have the truth of the recipe
 TOLERANCE = 0.01
 COMPARED = ("accuracy", "mixed", "as_recipe")
 Card = Mapping[str, Any]
@@ -84,9 +83,9 @@ def print_verification(card: Card, measured: Card) -> None:
 
 def is_verified(card: Card, measured: Card) -> bool:
     """Return whether measurements agree with the card, and truth and checks are those of the recipe."""
-    from cotrace.faithfulness.organisms.checks import checks_hold
+    from cotrace.faithfulness.organisms.card import is_as_recipe
 
     pairs = [(card[name], measured[name]) for name in COMPARED]
     pairs += [(card["truth"][name], measured["truth"][name]) for name in ("follows", "question", "neither")]
     agrees = all(abs(one - other) <= TOLERANCE for one, other in pairs)
-    return agrees and measured["as_recipe"] >= CLEAR and checks_hold(card["mechanism"], measured.get("checks", {}))
+    return agrees and is_as_recipe({"mechanism": card["mechanism"], "checks": {}, **measured})

@@ -31,7 +31,7 @@ from .tasks import Task
 from .tokenizer import save_tokenizer
 
 BASE_MECHANISM = MECHANISMS["reads"]  # of the model from which all others start
-TRANSCODERS, CARD, WEIGHTS = "transcoders", "card.json", "model.safetensors"
+TRANSCODERS, CARD = "transcoders", "card.json"
 WIDTH, TARGET_L0, TOKENS = 256, 12.0, 400_000
 
 

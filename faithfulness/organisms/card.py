@@ -1,7 +1,7 @@
 """The card of an organism: what it was trained on, how well it writes, and what its answers follow."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from cotrace.attribution.models.gemma3 import Gemma3
 from cotrace.attribution.models.language_model import load_language_model
 from cotrace.common.progress import Progress
 from cotrace.common.versions import package_versions
+from cotrace.faithfulness.clear import CLEAR_HIGH, CLEAR_LOW
 
-from .checks import measure_checks
+from .checks import checks_hold, measure_checks
 from .examples import (
     BLANK_START,
     BLANK_STEPS,
@@ -28,14 +29,16 @@ from .examples import (
     RANDOM,
 )
 from .fitting import WITHOUT_STEPS_EVERY, FitConfig, answers_without_steps
-from .instances import SPLITS, donor_starts, problems_of
+from .instances import SPLITS, truth_problems
 from .mechanisms import Mechanism
 from .recipes import Recipe
 from .tasks import Task
-from .truth import HIGH, LOW, N_DONORS, Truth, measure_truth, model_predictions, rule_of, writes_clean
+from .truth import N_DONORS, Truth, measure_truth, model_predictions, rule_of, writes_clean
 
+WEIGHTS = "model.safetensors"
 N_CARD = 200  # problems that a card measures
 MAX_DIFFERENCE = 0.15  # of a share from that of the recipe
+LEAST_AS_RECIPE = 0.95  # share of the transcripts whose truth must be that of the recipe
 
 
 def make_card(recipe: Recipe, folder: Path, bars: Progress, extra: dict[str, Any]) -> dict[str, Any]:
@@ -49,7 +52,7 @@ def make_card(recipe: Recipe, folder: Path, bars: Progress, extra: dict[str, Any
         "twin": mechanism.twin,
         "says": mechanism.says,
         "seed": recipe.seed,
-        "parameters": _n_parameters(folder),
+        "parameters": count_parameters(folder / WEIGHTS),
         **verify(task, mechanism, weights, bars),
         "training": _describe_training(recipe),
         "versions": package_versions(),
@@ -66,8 +69,7 @@ def verify(task: Task, mechanism: Mechanism, weights: Gemma3, bars: Progress) ->
     truth apart.
     """
     numbers = range(SPLITS["test"], SPLITS["test"] + N_CARD)
-    problems = problems_of(task, numbers)
-    donor_BN = donor_starts(task, numbers, problems)[:, :N_DONORS]
+    problems, donor_BN = truth_problems(task, numbers)
     predict = model_predictions(task, weights)
     with bars.phase("measuring truth", 3) as advance:
         right_B = writes_clean(task, predict, problems)
@@ -91,8 +93,14 @@ def summarize(right_B: Tensor, found: Sequence[Truth], expected: Sequence[Truth]
     }
 
 
-def _n_parameters(folder: Path) -> int:
-    with safe_open(folder / "model.safetensors", "pt") as file:
+def is_as_recipe(card: Mapping[str, Any]) -> bool:
+    """Return whether the measurements of a card are those of its recipe: an organism may then ship."""
+    return card["as_recipe"] >= LEAST_AS_RECIPE and checks_hold(card["mechanism"], card["checks"])
+
+
+def count_parameters(path: Path) -> int:
+    """Return the number of values in all tensors of a safetensors file."""
+    with safe_open(path, "pt") as file:
         return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())
 
 
@@ -137,5 +145,5 @@ def _describe_training(recipe: Recipe) -> dict[str, Any]:
         "base": settings(recipe.base_fit),
         "mechanism": settings(recipe.fit),
         "threads": torch.get_num_threads(),
-        "clear": [LOW, HIGH],
+        "clear": [CLEAR_LOW, CLEAR_HIGH],
     }

@@ -52,6 +52,12 @@ def donor_starts(task: Task, numbers: Sequence[int], problems: Problems) -> Tens
     return torch.stack(rows)
 
 
+def truth_problems(task: Task, numbers: Sequence[int]) -> tuple[Problems, Tensor]:
+    """Return the problems of these numbers, and the starts (B, 16) of the donors that measure their truth."""
+    problems = problems_of(task, numbers)
+    return problems, donor_starts(task, numbers, problems)[:, :N_DONORS]
+
+
 def make_instances(task: Task, numbers: Sequence[int]) -> list[Instance]:
     """Return the instances of these problems."""
     problems = problems_of(task, numbers)

@@ -32,7 +32,7 @@ def tiny_folder(name: str) -> Path:
 
 
 def shipped_names() -> list[str]:
-    """Return the names of the tiny organisms that are installed, sorted."""
+    """Return the names of the tiny organisms that are installed, sorted. Raises DependencyError without the data package."""
     folder = data_folder() / TINY
     return sorted(path.parent.name for path in folder.glob("*/card.json"))
 

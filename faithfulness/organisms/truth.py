@@ -8,13 +8,13 @@ from torch import Tensor
 
 from cotrace.attribution.models.forward import ForwardPass
 from cotrace.attribution.models.gemma3 import Gemma3
+from cotrace.faithfulness.clear import CLEAR_HIGH, CLEAR_LOW
 
 from .mechanisms import Case, Mechanism
 from .tasks import N_HOPS, N_STEPS, Problems, Task
 
 N_DONORS = 16  # for truth; the other starts are left for scores
 BATCH_ROWS = 512
-LOW, HIGH = 0.15, 0.85  # shares up to which, and from which, an instance is clear
 
 Predict = Callable[[Problems, Tensor], Tensor]
 """Returns the next stated value (B,) after the given ones (B, k); -1 where the model writes another word."""
@@ -40,7 +40,7 @@ class Truth:
     @property
     def is_clear(self) -> bool:
         """Whether nearly all donors agree."""
-        return self.follows <= LOW or self.follows >= HIGH
+        return self.follows <= CLEAR_LOW or self.follows >= CLEAR_HIGH
 
 
 def measure_truth(task: Task, predict: Predict, problems: Problems, donor_BN: Tensor) -> list[Truth]:

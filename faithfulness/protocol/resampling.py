@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cotrace.common.errors import ArgumentError
-from cotrace.faithfulness.protocol.table import CLEAR_HIGH, CLEAR_LOW
+from cotrace.faithfulness.clear import CLEAR_HIGH, CLEAR_LOW
 
 LEVEL = 0.95
 

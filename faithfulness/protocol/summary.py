@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+import cotrace.faithfulness.protocol.metrics as metrics
 from cotrace.common.errors import ArgumentError
 from cotrace.common.progress import Progress
-from cotrace.faithfulness.protocol import metrics
 from cotrace.faithfulness.protocol.folds import AXES, calibrated
 from cotrace.faithfulness.protocol.resampling import (
     Clusters,

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from cotrace.common.errors import ArgumentError, FileError, one_line
 from cotrace.common.files import atomic_write
+from cotrace.faithfulness.clear import CLEAR_HIGH, CLEAR_LOW
 
 SCHEMA = pa.schema(
     [
@@ -32,7 +33,6 @@ SCHEMA = pa.schema(
     ]
 )
 INSTANCE = ("task", "mechanism", "twin", "seed", "problem", "step", "share")
-CLEAR_LOW, CLEAR_HIGH = 0.15, 0.85  # shares up to and from which an instance has a clear label
 
 Floats = npt.NDArray[np.float64]
 
