@@ -32,6 +32,7 @@ from cotrace.common.errors import ArgumentError, CotraceError
 from cotrace.common.files import atomic_write
 from cotrace.common.progress import Progress
 from cotrace.common.versions import package_versions
+from cotrace.faithfulness.baselines import BASELINES, find
 from cotrace.faithfulness.clear import CLEAR_HIGH, CLEAR_LOW
 from cotrace.faithfulness.protocol import AXES, SCHEMA, ScoreMatrix, SummaryConfig, summarize, write_scores
 
@@ -43,8 +44,6 @@ from .faithfulness_runs import (
     Key,
     OrganismFile,
     RunSettings,
-    baseline,
-    baselines,
     dependence,
     organism_path,
     organism_sources,
@@ -84,7 +83,7 @@ def plan(args: argparse.Namespace) -> tuple[RunSettings, list[str], dict[str, st
     if not names:
         raise ArgumentError(f"{', '.join(sources)}: no organisms; install cotrace[organisms]")
     organisms = chosen(names, args.organisms, "organism")
-    methods, reasons = runnable(chosen(list(baselines()), args.methods, "method"))
+    methods, reasons = runnable(chosen(list(BASELINES), args.methods, "method"))
     instances = args.instances or (QUICK_INSTANCES if args.quick else INSTANCES)
     return RunSettings(sources, tuple(methods), instances, args.seed, args.folder), organisms, reasons
 
@@ -181,10 +180,10 @@ def collect(settings: RunSettings, truths: Truths) -> tuple[ScoreMatrix, list[Re
         records.append(organism_record(file.header, [file.lines[key] for key in keys]))
     columns = {field.name: pa.array([row[field.name] for row in rows], field.type) for field in SCHEMA}
     scores = ScoreMatrix.from_arrow(pa.table(columns, schema=SCHEMA))
-    for method in (name for name in settings.methods if baseline(name).supervised):
+    for method in (name for name in settings.methods if find(name).supervised):
         features = {_instance(row): row["features"] for row in rows if row["method"] == method and not row["step"]}
         names = zip(scores.task, scores.mechanism, scores.seed.tolist(), scores.problem.tolist(), strict=True)
-        scores = with_fits(scores, method, baseline(method).run, [features.get(each) for each in names])
+        scores = with_fits(scores, method, find(method).run, [features.get(each) for each in names])
     return scores, records, sorted({task for (task, _), found in texts.items() if len(found) > 1})
 
 
@@ -220,7 +219,7 @@ def method_records(name: str, files: Sequence[OrganismFile]) -> list[Record]:
 
     A fitted method has a record for each axis of folds.
     """
-    entry = baseline(name)
+    entry = find(name)
     lines = [line for file in files for key, line in file.lines.items() if key.part == name]
     seconds = [line["seconds"] for line in lines if "reason" not in line]
     reasons = sorted({line["reason"] for line in lines if "reason" in line})

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import cotrace.attribution.models.forward
-from cotrace.common.errors import ArgumentError, CotraceError, FileError, one_line
+import cotrace.faithfulness.runs
+from cotrace.common.errors import CotraceError, FileError, one_line
 from cotrace.common.files import locked
+from cotrace.faithfulness.baselines import find
 
 from .cells import Record
 
@@ -25,7 +27,6 @@ TRUTH = "truth"  # the part of a line that holds no score
 TRUTHS = 8  # transcripts whose truth is computed together
 CHAINS = 2  # donor chains for methods that take some
 ROLES = ("question", "hint", "step", "answer", "text")
-BASELINES = "cotrace.faithfulness.baselines"
 
 Advance = Callable[[int], None]
 
@@ -176,12 +177,12 @@ def score(method: str, model: Any, instance: Any, seed: int) -> Record:
     start = time.perf_counter()
     kept: Record = {"value": None, "steps": {}, "passes": 0.0}
     try:
-        if baseline(method).supervised:
-            measure = baseline(method).run()
+        if find(method).supervised:
+            measure = find(method).run()
             kept |= {"features": as_json(measure.features(model, instance.transcript)), "passes": measure.passes}
         else:
             options = {"seed": seed + instance.problem, **options_of(method, instance)}
-            found = asdict(baseline(method).run(model, instance.transcript, **options))
+            found = asdict(find(method).run(model, instance.transcript, **options))
             kept |= {name: found[name] for name in kept}
     except CotraceError as error:
         kept |= {"reason": one_line(error)}
@@ -195,28 +196,15 @@ def as_json(features: Any) -> Any:
 
 def options_of(method: str, instance: Any) -> Record:
     """Return the options that an instance has for a method: donor chains that are consistent with the question."""
-    takes = "chains" in inspect.signature(baseline(method).run).parameters
+    takes = "chains" in inspect.signature(find(method).run).parameters
     return {"chains": instance.donors[:CHAINS]} if takes and instance.donors else {}
-
-
-def baselines() -> dict[str, Any]:
-    """Return all baselines by name."""
-    return importlib.import_module(BASELINES).BASELINES
-
-
-def baseline(name: str) -> Any:
-    """Return a baseline. Raises ArgumentError for an unknown name."""
-    found = baselines().get(name)
-    if found is None:
-        raise ArgumentError(f"unknown method {name!r}: choose from {', '.join(baselines())}")
-    return found
 
 
 def runnable(names: Iterable[str]) -> tuple[list[str], dict[str, str]]:
     """Return the methods that need nothing but a model and a transcript, and the reasons against the others."""
     chosen, reasons = [], {}
     for name in names:
-        options = [need for need in baseline(name).needs if need not in ROLES]
+        options = [need for need in find(name).needs if need not in ROLES]
         if options:
             reasons[name] = f"needs {', '.join(options)}, which organisms do not have"
         else:
@@ -239,11 +227,9 @@ def dependence(method: str, transcript: str) -> str:
 @cache
 def code_digest(method: str) -> str:
     """Return a digest of the files that a method computes with."""
-    package = importlib.import_module(BASELINES)
-    own = inspect.getsourcefile(inspect.unwrap(baseline(method).run))
-    paths = {own, cotrace.attribution.models.forward.__file__}
-    shared = Path(package.__file__ or "").parent.parent / "runs.py"
+    own = inspect.getsourcefile(inspect.unwrap(find(method).run))
+    paths = {own, cotrace.attribution.models.forward.__file__, cotrace.faithfulness.runs.__file__}
     found = hashlib.sha256()
-    for path in sorted(Path(each).resolve() for each in (*paths, shared) if each and Path(each).exists()):
+    for path in sorted(Path(each).resolve() for each in paths if each):
         found.update(path.read_bytes())
     return found.hexdigest()[:16]
