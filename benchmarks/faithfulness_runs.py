@@ -33,7 +33,7 @@ Advance = Callable[[int], None]
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What to run.
+    """The organisms, methods and transcripts to run.
 
     Args:
         sources: modules with `names()` and `load(name)`, such as `cotrace.organisms`.
@@ -51,7 +51,7 @@ class RunSettings:
 
 
 class Key(NamedTuple):
-    """What a line holds: the truth or a method's score of a problem, and what it depends on."""
+    """The contents of a line: the truth or a method's score of a problem, and what it depends on."""
 
     part: str
     problem: int

@@ -1,4 +1,4 @@
-"""What this room needs of a model: `cotrace.Model` has it all, `LanguageModel` what `ModelLike` names."""
+"""The parts of a model that this room needs: `cotrace.Model` has it all, `LanguageModel` what `ModelLike` names."""
 
 from typing import Protocol
 

@@ -25,6 +25,16 @@ def model_folder(tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.fixture(scope="session")
+def weights(model_folder):
+    """Return the tiny model's weights in float64: sliding and full layers, two query heads for each key head."""
+    from transformers import AutoModelForCausalLM
+
+    from cotrace.attribution.models.gemma3 import Gemma3
+
+    return Gemma3(AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float64).eval(), torch.float64)
+
+
+@pytest.fixture(scope="session")
 def transcoder_spec(tmp_path_factory):
     """Return a function from a kind to the spec of its files, which are written once."""
     root, written = tmp_path_factory.mktemp("transcoders"), {}

@@ -5,7 +5,6 @@ from functools import partial
 import pytest
 import tiny
 import torch
-from transformers import AutoModelForCausalLM
 
 from cotrace.attribution.effects import responses
 from cotrace.attribution.effects.responses import AttentionResponse, MLPResponse, first_positions
@@ -15,12 +14,6 @@ from cotrace.attribution.models.gemma3 import Gemma3
 
 IDS = torch.tensor(tiny.prompt(9))  # the window is 4; the second of the three layers has full attention
 N_COLUMNS, REACH = 3, 7  # gradients reach the first positions only
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> Gemma3:
-    folder = tiny.write_model(tmp_path_factory.mktemp("model"))
-    return Gemma3(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64).eval(), torch.float64)
 
 
 @pytest.fixture(params=[2, 256], ids=["small blocks", "one block"])

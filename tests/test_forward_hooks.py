@@ -4,7 +4,6 @@ import pytest
 import tiny
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM
 
 from cotrace.attribution.models import attention_pattern
 from cotrace.attribution.models.forward import ForwardPass, FrozenLayer, LaterKeysValues, QueriesKeysValues
@@ -13,13 +12,6 @@ from cotrace.attribution.models.kv_cache import KVCache
 
 IDS = torch.tensor(tiny.prompt(9))  # the window is 4; the second of the three layers has full attention
 P = len(IDS)
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> Gemma3:
-    """Return a model in float64 with sliding and full layers, and two query heads for each key head."""
-    folder = tiny.write_model(tmp_path_factory.mktemp("model"))
-    return Gemma3(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64).eval(), torch.float64)
 
 
 @pytest.fixture(params=[2, 256], ids=["small blocks", "one block"])

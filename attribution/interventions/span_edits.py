@@ -88,7 +88,7 @@ class Donor:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """What is replaced: some of "keys", "values", "queries" and "residual"."""
+        """The values that are replaced: some of "keys", "values", "queries" and "residual"."""
         return PARTS.get(self.what, (self.what,))
 
 

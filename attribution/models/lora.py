@@ -43,7 +43,7 @@ class AttentionAdapter(NamedTuple):
     """A LoRA of attention projections."""
 
     scale: float
-    """What every change is multiplied by."""
+    """The factor of every change."""
     changes: dict[tuple[int, str], LowRankChange]
     """By layer and projection: `q_proj`, `k_proj`, `v_proj` or `o_proj`."""
 

@@ -9,7 +9,7 @@ from cotrace.common.errors import ArgumentError
 
 @dataclass(frozen=True)
 class Score:
-    """What a baseline says about one transcript."""
+    """The result of a baseline on one transcript."""
 
     value: float
     """Higher: the answer depends more on the stated steps."""
@@ -33,11 +33,11 @@ class Baseline:
     cost: str
     reference: str
     reads: Literal["text", "output", "activations"] = "output"
-    """What it sees: the text alone, outputs of the model on edited texts, or attention, gradients and activations."""
+    """Its input: the text alone, outputs of the model on edited texts, or attention, gradients and activations."""
     supervised: bool = False
     """Whether it is fitted to labelled transcripts."""
     needs: tuple[str, ...] = ()
-    """What not every transcript has: a role of segments, or an option that the user must pass."""
+    """Requirements that not every transcript meets: a role of segments, or an option that the user must pass."""
 
 
 BASELINES: dict[str, Baseline] = {}

@@ -1,4 +1,4 @@
-"""Which tokens a target's ledger tells apart, and the cuts that tell their routes apart. Imports no torch.
+"""The tokens that a target's ledger tells apart, and the cuts that tell their routes apart. Imports no torch.
 
 Sources are named by role: question, hint, content of an earlier statement (a step or an answer), own, template, constant.
 A route from question or hint is direct, if it visits no earlier statement, or latent: it last visits one of them. Statements

@@ -83,7 +83,7 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Ledger:
-    """Where the values of all targets come from.
+    """The sources of the values of all targets.
 
     Attributes:
         table: a row for each cell of each target: target, cell, source, route, statement, effect, share (the absolute effect

@@ -61,7 +61,7 @@ class LiveEffects:
 
     @property
     def remainder_K(self) -> np.ndarray:
-        """What contributions lack of the change of each target, over the sum of their sizes: the error of the average."""
+        """The part of each target's change that contributions lack, over the sum of their sizes: the average's error."""
         parts = np.column_stack([self.content_KK, *self.given_K.values(), self.own_K])
         size_K = np.abs(parts).sum(1)
         return np.divide(self.change_K - parts.sum(1), size_K, out=np.zeros(len(size_K)), where=size_K > 0)
@@ -88,7 +88,7 @@ class LiveEffects:
 
 @dataclass(frozen=True)
 class LiveScore:
-    """How much the stated steps carry to the last stated value, without edits.
+    """The share that the stated steps carry to the last stated value, without edits.
 
     Attributes:
         value: the share of the last stated value that comes from earlier ones, 0 to 1.

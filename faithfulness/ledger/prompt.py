@@ -100,7 +100,7 @@ class StatedPrompt:
 
     @cached_property
     def layouts(self) -> list[TargetLayout]:
-        """What each target tells apart."""
+        """The sources that each target tells apart."""
         return [
             lay_out(
                 self.transcript,

@@ -178,7 +178,7 @@ def _score_donors(problem: LetterProblem) -> tuple[Transcript, ...]:
 
 
 class TokenLayout:
-    """Where values stand in the token ids of every transcript, and the ids of the values.
+    """Positions of values in the token ids of every transcript, and the ids of the values.
 
     Args:
         tokenizer: of the model. Raises PromptError if it splits a letter.

@@ -1,4 +1,4 @@
-"""How measures of faithfulness are compared: metrics, intervals, nulls and folds. Knows nothing about models."""
+"""Comparison of measures of faithfulness: metrics, intervals, nulls and folds. Knows nothing about models."""
 
 from cotrace.faithfulness.protocol.folds import AXES, Fold, calibrated, folds
 from cotrace.faithfulness.protocol.resampling import (

@@ -1,4 +1,4 @@
-"""Folds that leave out one mechanism, task or model seed, and calibration on what is left."""
+"""Folds that leave out one mechanism, task or model seed, and calibration on the other rows."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ AXES = ("mechanism", "task", "seed")
 
 
 class Fold(NamedTuple):
-    """What is left out, and the rows to fit on and to test on, (N,) each."""
+    """The axis value that is left out, and the rows to fit on and to test on, (N,) each."""
 
     name: str
     train_N: npt.NDArray[np.bool_]

@@ -60,7 +60,7 @@ def segments_of_messages(
 ) -> list[list[Segment]]:
     """Return the segments of each message, still without names.
 
-    Raises ArgumentError for a `reasoning` that is no message, and for a splitter whose pieces do not add up.
+    Raises ArgumentError for a `reasoning` that names no message, and for a splitter whose pieces do not add up.
     """
     number = None if reasoning is None else _message_number(reasoning, len(messages))
     asked = [place for place, (role, _) in enumerate(messages) if role == "user"]

@@ -33,7 +33,7 @@ SEGMENT_KEYS = {"role", "text", "token_ids", "name", "value", "value_start"}
 
 
 class TranscriptParts(NamedTuple):
-    """What a transcript is made of."""
+    """The parts of a transcript."""
 
     segments: Sequence[Segment]
     values: Sequence[Content] = ()

@@ -1,4 +1,4 @@
-"""Which tokens belong to which characters. Knows nothing about segments' roles; imports no torch.
+"""Tokens of characters, by the offsets of a tokenizer. Knows nothing about segments' roles; imports no torch.
 
 A token's *visible* characters run from its first to its last one that is not white space. White space never decides where a
 token belongs, unless the token has nothing else: tokenizers glue spaces to the word that follows.
