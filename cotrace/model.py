@@ -30,14 +30,13 @@ from cotrace.attribution.models.forward import ForwardPass
 from cotrace.attribution.models.language_model import LanguageModel
 from cotrace.attribution.models.masking import MaskedPositions
 from cotrace.attribution.models.memory import (
-    check_forward_memory,
     check_logits_memory,
     out_of_memory,
     release_freed_memory,
 )
 from cotrace.attribution.tracing.activations import PromptActivations
 from cotrace.attribution.tracing.config import RowBudget, SelectBy, TraceConfig
-from cotrace.attribution.tracing.plan import DECODER_MEMORY_SHARE, TracePlan, allowed_memory, make_plan, spare_memory
+from cotrace.attribution.tracing.plan import TracePlan, allowed_memory, make_plan, run_prompt
 from cotrace.attribution.tracing.replacement import LocalReplacementModel
 from cotrace.attribution.tracing.row_cache import RowCache
 from cotrace.attribution.tracing.targets import TargetRequest
@@ -741,10 +740,8 @@ class Model:
 
     def _activations(self, ids_P: Tensor, config: TraceConfig, progress: Progress | None = None) -> PromptActivations:
         masked = self._masked(ids_P, config.masked_positions)
-        free = spare_memory(config.memory, self.weights.device)
-        check_forward_memory(self.architecture, len(ids_P), self.weights.dtype, free)
         bars = progress or Progress(False)
-        return PromptActivations(self.weights, self.transcoders, ids_P, masked, int(DECODER_MEMORY_SHARE * free), bars)
+        return run_prompt(self.weights, self.transcoders, ids_P, masked, config.memory, bars)
 
     def _replacement_of(self, graph: Graph, progress: Progress | None = None) -> LocalReplacementModel:
         """Return the local replacement model of a graph's prompt, without stored decoder vectors."""

@@ -261,7 +261,7 @@ REFUSED = {  # name: arguments, part of the message
 @pytest.mark.parametrize("case", REFUSED)
 def test_bad_arguments_get_one_line_before_anything_is_computed(model_of, monkeypatch, case):
     arguments, options, message = REFUSED[case]
-    monkeypatch.setattr("cotrace.model.PromptActivations", None)
+    monkeypatch.setattr("cotrace.attribution.tracing.plan.PromptActivations", None)
     with pytest.raises(ArgumentError) as caught:
         model_of("clt").attention(prompt(), *arguments, **options)
     assert message in str(caught.value)

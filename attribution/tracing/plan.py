@@ -6,8 +6,12 @@ from functools import cached_property
 import psutil
 import torch
 
-from cotrace.attribution.models.memory import check_disk_space, check_memory, free_memory
+from cotrace.attribution.models.gemma3 import Gemma3
+from cotrace.attribution.models.masking import MaskedPositions
+from cotrace.attribution.models.memory import check_disk_space, check_forward_memory, check_memory, free_memory
+from cotrace.attribution.transcoders import Transcoders
 from cotrace.common.errors import ResourceError
+from cotrace.common.progress import Progress
 from cotrace.common.sizes import size_text
 from cotrace.kernels.workers import n_workers
 
@@ -272,6 +276,23 @@ def allowed_memory(memory: int | None, device: torch.device) -> int:
     """Return the bytes that the process may use in all: those in use and those free, or `memory` if that is less."""
     available = bytes_in_use(device) + free_memory(device)
     return available if memory is None else min(memory, available)
+
+
+def run_prompt(
+    weights: Gemma3,
+    transcoders: Transcoders,
+    ids_P: torch.Tensor,
+    masked: MaskedPositions,
+    memory: int | None,
+    progress: Progress,
+) -> PromptActivations:
+    """Run a prompt once and return its activations. `memory` is the limit in bytes, None for what is free.
+
+    Raises ResourceError for too little memory, before the run.
+    """
+    free = spare_memory(memory, weights.device)
+    check_forward_memory(weights.architecture, len(ids_P), weights.dtype, free)
+    return PromptActivations(weights, transcoders, ids_P, masked, int(DECODER_MEMORY_SHARE * free), progress)
 
 
 def spare_memory(memory: int | None, device: torch.device) -> int:

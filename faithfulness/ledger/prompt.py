@@ -11,9 +11,8 @@ from cotrace.attribution.effects.config import EffectsConfig
 from cotrace.attribution.effects.effects import EffectSource
 from cotrace.attribution.effects.plan import plan_effects
 from cotrace.attribution.models.masking import MaskedPositions
-from cotrace.attribution.models.memory import check_forward_memory, out_of_memory
-from cotrace.attribution.tracing.activations import PromptActivations
-from cotrace.attribution.tracing.plan import DECODER_MEMORY_SHARE, allowed_memory, spare_memory
+from cotrace.attribution.models.memory import out_of_memory
+from cotrace.attribution.tracing.plan import allowed_memory, run_prompt
 from cotrace.attribution.tracing.replacement import LocalReplacementModel
 from cotrace.attribution.tracing.targets import Target
 from cotrace.common.errors import ArgumentError
@@ -71,10 +70,7 @@ class StatedPrompt:
         self.ids_P = torch.tensor(self.tokens.token_ids[:end], device=self.weights.device)
         prefix = self.tokenizer.constant_prefix_length(self.ids_P.tolist())
         masked = MaskedPositions.choose(None, prefix, len(self.ids_P))
-        free = spare_memory(memory, self.weights.device)
-        check_forward_memory(self.weights.architecture, len(self.ids_P), self.weights.dtype, free)
-        decoder_bytes = int(DECODER_MEMORY_SHARE * free)
-        activations = PromptActivations(self.weights, model.transcoders, self.ids_P, masked, decoder_bytes, bars)
+        activations = run_prompt(self.weights, model.transcoders, self.ids_P, masked, memory, bars)
         self.margins = choose_margins(self.weights, self.tokens, names, activations.final_resid_PD)
         self._constant_prefix = masked.constant_prefix
         n_columns = sum(len(layout.cuts) for layout in self.layouts)
