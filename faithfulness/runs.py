@@ -20,6 +20,7 @@ from cotrace.common.errors import ArgumentError
 
 from .model_like import ModelLike
 from .transcripts import Transcript
+from .transcripts.tokenized import first_difference
 
 BATCH_TOKENS = 2**14  # tokens that run at once; more rows run one batch after the other
 QUESTION_ROLES = ("question", "hint")
@@ -396,7 +397,7 @@ def _checked_values(alternatives: Sequence[Sequence[int]]) -> list[tuple[int, ..
 
 def _first_difference(said: tuple[int, ...], other: tuple[int, ...]) -> int:
     """Return how many first tokens two values share. Raises ArgumentError if one begins with the other."""
-    shared = next((i for i, (a, b) in enumerate(zip(said, other, strict=False)) if a != b), None)
+    shared = first_difference(said, other)
     if shared is None:
         raise ArgumentError(
             f"of the values with token ids {list(said)} and {list(other)} one begins with the other: use values of as many "

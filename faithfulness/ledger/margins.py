@@ -11,6 +11,7 @@ from cotrace.attribution.tracing.targets import Target, with_direction
 from cotrace.common.errors import ArgumentError
 
 from ..transcripts import TokenizedTranscript
+from ..transcripts.tokenized import first_difference
 
 
 class StatedMargin(NamedTuple):
@@ -73,7 +74,6 @@ def _choose(weights: Gemma3, tokens: TokenizedTranscript, name: str, resid_PD: T
 def _differences(said: Sequence[int], others: Sequence[Sequence[int]]) -> Iterator[tuple[int, int]]:
     """Yield, for each other value, the place of the first token that differs, and that token."""
     for other in others:
-        for place, (ours, theirs) in enumerate(zip(said, other, strict=False)):
-            if ours != theirs:
-                yield place, theirs
-                break
+        place = first_difference(said, other)
+        if place is not None:
+            yield place, other[place]

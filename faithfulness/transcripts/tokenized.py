@@ -178,3 +178,8 @@ def _check(prompt: TokenizedTranscript, pieces: Sequence[Piece]) -> None:
                 f"the token {token.text!r} at position {token.position} holds text of {token.segment!r} and {others}; it is "
                 "counted in the first, see `straddling` of the tokenized transcript"
             )
+
+
+def first_difference(one: Sequence[int], other: Sequence[int]) -> int | None:
+    """Return how many first tokens two values share; None if one begins with the other."""
+    return next((place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), None)
