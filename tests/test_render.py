@@ -20,8 +20,9 @@ from cotrace.graphs.drawing.config import DrawingConfig
 from cotrace.graphs.drawing.dot import scene_to_dot
 from cotrace.graphs.drawing.layout import compute_layout, pack_boxes
 from cotrace.graphs.drawing.picture_nodes import picture_nodes
+from cotrace.graphs.drawing.primitives import Scene, SceneText
 from cotrace.graphs.drawing.render import render, svg_text
-from cotrace.graphs.drawing.scene import Scene, SceneText, build_scene
+from cotrace.graphs.drawing.scene import build_scene
 from cotrace.graphs.drawing.select import edges_among, node_positions, picture_subject, strongest_edges, strongest_nodes
 from cotrace.graphs.drawing.svg import scene_to_svg
 from cotrace.graphs.drawing.text import format_percent, shorten, text_width, wrap

@@ -2,17 +2,26 @@
 
 import html
 import re
+from dataclasses import replace
 
 import graphviz
 
 from cotrace.common.errors import DependencyError
 
-from .scene import Scene, SceneBand, SceneEdge, SceneLine, SceneShape, SceneText
+from .primitives import Scene, SceneBand, SceneEdge, SceneLine, SceneShape, SceneText
 from .style import BAND, FONT, INK, LABEL_PT, VEIL_OPACITY, ShapeStyle
 from .text import text_width
 
 POINTS_PER_INCH = 72
 MIN_DPI, BITMAP_WIDTH_PIXELS = 96.0, 2560
+FORMS = {
+    "circle": {"shape": "circle", "style": "filled"},
+    "diamond": {"shape": "diamond", "style": "filled"},
+    "box": {"shape": "box", "style": "filled,rounded"},
+    "card": {"shape": "box", "style": "filled"},
+    "left": {"shape": "triangle", "style": "filled", "orientation": "90"},
+    "right": {"shape": "triangle", "style": "filled", "orientation": "-90"},
+}
 
 
 def scene_to_dot(scene: Scene, *, bitmap: bool = False) -> graphviz.Digraph:
@@ -69,22 +78,21 @@ def _add_node(
 
 def _add_shape(dot: graphviz.Digraph, shape: SceneShape) -> None:
     options = {**_style(shape.style), **({"tooltip": escaped(shape.tooltip)} if shape.tooltip else {})}
-    if shape.style.form == "box" and shape.texts:
+    if shape.style.holds_text and shape.texts:
         options["label"] = _box_label(shape.texts)
     _add_node(dot, shape.name, (shape.x, shape.y), (shape.width, shape.height), **options)
-    if shape.style.form != "box":
+    if not shape.style.holds_text:
         for text in shape.texts:
             _add_label(dot, text, shape.tooltip)
 
 
 def _style(style: ShapeStyle) -> dict[str, str]:
     width = {} if style.stroke_width == 1 else {"penwidth": f"{style.stroke_width:g}"}
-    filled = "filled,rounded" if style.form == "box" else "filled"
-    return {"shape": style.form, "style": filled, "fillcolor": style.fill, "color": style.stroke, **width}
+    return {**FORMS[style.form], "fillcolor": style.fill, "color": style.stroke, **width}
 
 
 def _box_label(texts: tuple[SceneText, ...]) -> str:
-    if len(texts) == 1 and not texts[0].bold:
+    if len(texts) == 1 and (texts[0].bold, texts[0].size, texts[0].color) == (False, LABEL_PT, INK):
         return escaped(texts[0].text)
     line_break = '<BR/><FONT POINT-SIZE="2"> </FONT><BR/>'
     return f"<{line_break.join(map(_html, texts))}>"
@@ -107,13 +115,20 @@ def _add_edge(dot: graphviz.Digraph, edge: SceneEdge) -> None:
         color=edge.color + _hex(edge.opacity),
         penwidth=f"{edge.width:.2f}",
         tooltip=escaped(edge.tooltip),
+        **({"style": "dashed"} if edge.dashed else {}),
     )
 
 
 def _add_text(dot: graphviz.Digraph, text: SceneText) -> None:
     width = text_width(text.text, text.size) * 1.1 + 4
-    shift, line_end = {"start": (width / 2, "\\l"), "middle": (0.0, "\\n"), "end": (-width / 2, "\\r")}[text.anchor]
+    shift, line_end, side = {
+        "start": (width / 2, "\\l", "LEFT"),
+        "middle": (0.0, "\\n", "CENTER"),
+        "end": (-width / 2, "\\r", "RIGHT"),
+    }[text.anchor]
     label = graphviz.nohtml(escaped(text.text) + line_end)
+    if text.bold:
+        label = f'<{_html(replace(text, size=LABEL_PT))}<BR ALIGN="{side}"/>>'
     options = {"shape": "plaintext", "fontsize": f"{text.size:g}", "fontcolor": text.color, "label": label}
     _add_node(dot, text.name, (text.x + shift, text.y), (width, text.size * 1.2), **options)
 
@@ -121,7 +136,7 @@ def _add_text(dot: graphviz.Digraph, text: SceneText) -> None:
 def _fill(band: SceneBand) -> str:
     corners = ((band.left, band.bottom), (band.right, band.bottom), (band.right, band.top), (band.left, band.top))
     points = " ".join(f"{x:.2f} {y:.2f}" for x, y in corners)
-    return f"c 7 -{BAND} C 7 -{BAND} P 4 {points} "
+    return f"c {len(band.fill)} -{band.fill} C {len(band.fill)} -{band.fill} P 4 {points} "
 
 
 def _stroke(line: SceneLine) -> str:
@@ -144,4 +159,6 @@ def _html(text: SceneText) -> str:
     content = html.escape(text.text or " ").replace("\\", "\\\\")
     if text.size != LABEL_PT:
         content = f'<FONT POINT-SIZE="{text.size:g}">{content}</FONT>'
+    if text.color != INK:
+        content = f'<FONT COLOR="{text.color}">{content}</FONT>'
     return f"<B>{content}</B>" if text.bold else content

@@ -1,6 +1,7 @@
 """Pictures of a graph in files and notebooks."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from cotrace.common.errors import ArgumentError
@@ -8,6 +9,7 @@ from cotrace.common.files import atomic_write
 from cotrace.graphs.data import GraphData
 
 from .config import DrawingConfig
+from .primitives import Scene
 from .scene import build_scene
 from .svg import DECLARATION, scene_to_svg
 
@@ -55,16 +57,29 @@ def render(
         DependencyError: Graphviz is not installed, and PNG or PDF was asked for.
     """
     path = Path(path)
-    suffix = path.suffix.lower().removeprefix(".")
-    if suffix not in FORMATS:
-        raise ArgumentError(f"cannot draw {path.name!r}: use a file name that ends in .svg, .png, .pdf or .dot")
+    suffix = checked_suffix(path)
     scene = build_scene(graph, DrawingConfig(max_nodes, max_edges, target))
-    if suffix == "svg":
-        data = (DECLARATION + scene_to_svg(scene)).encode()
-    else:
-        from .dot import run_graphviz, scene_to_dot  # SVG does not need the package graphviz
-
-        data = scene_to_dot(scene).source.encode() if suffix == "dot" else run_graphviz(scene, suffix)
     with atomic_write(path) as temporary:
-        temporary.write_bytes(data)
+        temporary.write_bytes(picture_file(scene, suffix))
     return path
+
+
+def checked_suffix(path: Path, formats: Sequence[str] = FORMATS) -> str:
+    """Return the suffix of a picture's path in small letters, without the dot. Raises ArgumentError for one not in `formats`."""
+    suffix = path.suffix.lower().removeprefix(".")
+    if suffix not in formats:
+        *first, last = (f".{each}" for each in formats)
+        raise ArgumentError(f"cannot draw {path.name!r}: use a file name that ends in {', '.join(first)} or {last}")
+    return suffix
+
+
+def picture_file(scene: Scene, suffix: str) -> bytes:
+    """Return a picture as the content of a file: "svg", "png", "pdf" or "dot".
+
+    Raises DependencyError if Graphviz is needed and missing, or fails.
+    """
+    if suffix == "svg":
+        return (DECLARATION + scene_to_svg(scene)).encode()
+    from .dot import run_graphviz, scene_to_dot  # SVG does not need the package graphviz
+
+    return scene_to_dot(scene).source.encode() if suffix == "dot" else run_graphviz(scene, suffix)

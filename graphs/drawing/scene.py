@@ -1,10 +1,6 @@
-"""A picture as shapes, curves and lines of text, which the SVG and DOT writers translate.
-
-Lengths are in points, from the lower left corner of the page.
-"""
+"""The picture of a graph as shapes, curves and lines of text."""
 
 import itertools
-from dataclasses import dataclass, field
 
 from cotrace.graphs.data import GraphData
 from cotrace.graphs.head_loadings import strongest_heads
@@ -14,6 +10,7 @@ from .caption import LegendEntry, PictureText, picture_text
 from .config import DrawingConfig
 from .layout import PageLayout, compute_layout
 from .picture_nodes import PictureNode, picture_nodes
+from .primitives import Data, Point, Scene, SceneBand, SceneEdge, SceneLine, SceneShape, SceneText
 from .select import EdgeTable, edges_among, picture_subject, strongest_edges, strongest_nodes
 from .style import (
     CAPTION_LINE_PT,
@@ -22,7 +19,6 @@ from .style import (
     EDGE_OPACITIES,
     EDGE_WIDTHS_PT,
     GREY_LINE,
-    INK,
     LABEL_PT,
     LAYER_NAME_PT,
     LEGEND_LINE_PT,
@@ -37,88 +33,10 @@ from .style import (
     TARGET_FEATURE_STYLE,
     TITLE_PT,
     TOKEN_HEIGHT_PT,
-    ShapeStyle,
 )
 from .text import format_percent, shorten, text_width
 
-Point = tuple[float, float]
 HEADS_SHOWN = 3
-
-
-@dataclass(frozen=True)
-class SceneText:
-    """One line of text; `y` is the middle of its capital letters."""
-
-    name: str
-    x: float
-    y: float
-    text: str
-    size: float = LABEL_PT
-    color: str = INK
-    anchor: str = "start"
-    """The part of the text that is at `x`: "start", "middle" or "end"."""
-    bold: bool = False
-
-
-@dataclass(frozen=True)
-class SceneShape:
-    """A circle, diamond or box; boxes have their lines of text inside, others beside or below."""
-
-    name: str
-    x: float
-    y: float
-    width: float
-    height: float
-    style: ShapeStyle
-    texts: tuple[SceneText, ...] = ()
-    tooltip: str = ""
-
-
-@dataclass(frozen=True)
-class SceneEdge:
-    """A cubic Bézier curve between two shapes."""
-
-    source: str
-    target: str
-    points: tuple[Point, Point, Point, Point]
-    color: str
-    opacity: float
-    width: float
-    tooltip: str
-
-
-@dataclass(frozen=True)
-class SceneLine:
-    """A straight line."""
-
-    start: Point
-    end: Point
-    color: str
-    width: float
-
-
-@dataclass(frozen=True)
-class SceneBand:
-    """A rectangle behind everything else."""
-
-    left: float
-    bottom: float
-    right: float
-    top: float
-
-
-@dataclass
-class Scene:
-    """Everything on a page, in the order in which it is drawn: bands, lines, edges, shapes, texts."""
-
-    width: float
-    height: float
-    title: str
-    bands: list[SceneBand] = field(default_factory=list)
-    lines: list[SceneLine] = field(default_factory=list)
-    edges: list[SceneEdge] = field(default_factory=list)
-    shapes: list[SceneShape] = field(default_factory=list)
-    texts: list[SceneText] = field(default_factory=list)
 
 
 def build_scene(graph: GraphData, config: DrawingConfig) -> Scene:
@@ -161,11 +79,15 @@ def _node_shape(node: PictureNode, layout: PageLayout) -> SceneShape:
     style = TARGET_FEATURE_STYLE if is_target_feature else STYLES[node.kind]
     width = node.width() if node.is_box else 2 * half
     texts = tuple(text for text in _node_texts(node, layout, x, y, half) if text.text)
-    return SceneShape(_node_name(node.row), x, y, width, 2 * half, style, texts, node.tooltip)
+    return SceneShape(_node_name(node.row), x, y, width, 2 * half, style, texts, node.tooltip, _data(node.row))
 
 
 def _node_name(row: int) -> str:
     return f"node {row}"
+
+
+def _data(row: int) -> Data:
+    return (("node", str(row)),)
 
 
 def _node_texts(node: PictureNode, layout: PageLayout, x: float, y: float, half: float) -> list[SceneText]:
@@ -198,6 +120,7 @@ def _add_edges(
             width=EDGE_WIDTHS_PT[0] + (EDGE_WIDTHS_PT[1] - EDGE_WIDTHS_PT[0]) * share,
             tooltip=f"{below.name} → {above.name}: effect {weight:+.4g}, {format_percent(share)} of its input"
             f"{_heads(graph, source, target)}",
+            data=(("edge", f"{source} {target}"),),
         )
         scene.edges.append(edge)
 

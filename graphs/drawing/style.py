@@ -18,6 +18,8 @@ LABEL_WIDTHS_PT = {"feature": 76.0, "error": 76.0, "token": 64.0, "logit": 90.0}
 
 EDGE_WIDTHS_PT = (0.5, 4.5)  # of an edge without weight, and of one that is all of its target's input
 EDGE_OPACITIES = (0.16, 0.85)  # of an edge that carries no influence, and of the one that carries most
+DASH_PT = 5.0  # length of a dash and of the gap after it
+CARD_RADIUS_PT = 4.0  # largest radius of a card's corners
 EDGE_BEND = 0.45  # distance of an edge's control points from its ends, as a share of its height
 
 # Okabe and Ito's blue and vermilion can be told apart with every kind of colour vision, and in grey.
@@ -32,10 +34,15 @@ class ShapeStyle:
     """Form and colours of a node."""
 
     form: str
-    """One of "circle", "diamond" and "box"."""
+    """One of "circle", "diamond", "box" (rounded), "card" (with small corners), and "left" and "right" (arrow heads)."""
     fill: str
     stroke: str
     stroke_width: float = 1.0
+
+    @property
+    def holds_text(self) -> bool:
+        """True for the forms that have their text inside."""
+        return self.form in ("box", "card")
 
 
 STYLES = {

@@ -1,16 +1,16 @@
 """SVG writer, with nothing but the standard library.
 
 The output is valid XML for any text in the graph. It has no style sheet and no ids, so that it can be embedded in an
-HTML page. Every node is a `<g data-node="…">` and every edge a `<path data-edge="… …">` with the numbers of graph
-nodes; both have tooltips.
+HTML page. Shapes, edges and bands have tooltips, and `data-…` attributes: in the picture of a graph every node is a
+`<g data-node="…">` and every edge a `<path data-edge="… …">` with the numbers of graph nodes.
 """
 
 import re
 from collections.abc import Iterator
 from xml.sax.saxutils import escape, quoteattr
 
-from .scene import Scene, SceneEdge, SceneShape, SceneText
-from .style import BAND, FONT, INK, LABEL_PT, PAPER, VEIL_OPACITY
+from .primitives import Data, Scene, SceneBand, SceneEdge, SceneShape, SceneText
+from .style import BAND, CARD_RADIUS_PT, DASH_PT, FONT, INK, LABEL_PT, PAPER, VEIL_OPACITY
 from .text import text_width
 
 DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -28,11 +28,10 @@ def _elements(scene: Scene) -> Iterator[str]:
     width, height = number(scene.width), number(scene.height)
     yield (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}pt" height="{height}pt" viewBox="0 0 {width} {height}" '
-        f'style="max-width:100%;height:auto" role="img" aria-label={attribute(scene.title)}>'
+        f'style="max-width:100%;height:auto" role="img" aria-label={attribute(scene.title)}{_data(scene.data)}>'
     )
     yield f'<rect width="{width}" height="{height}" fill="{PAPER}"/>'
-    for band in scene.bands:
-        yield _rectangle(band.left, scene.height - band.top, band.right, scene.height - band.bottom, f'fill="{BAND}"')
+    yield from (_band(band, scene.height) for band in scene.bands)
     for line in scene.lines:
         (x0, y0), (x1, y1) = line.start, line.end
         yield (
@@ -50,23 +49,30 @@ def _elements(scene: Scene) -> Iterator[str]:
     yield "</svg>"
 
 
+def _band(band: SceneBand, page_height: float) -> str:
+    style = f'fill="{band.fill}"{_data(band.data)}'
+    return _rectangle(
+        band.left, page_height - band.top, band.right, page_height - band.bottom, style, _tooltip(band.tooltip)
+    )
+
+
 def _edge(edge: SceneEdge, page_height: float) -> str:
     start, *rest = (f"{number(x)},{number(page_height - y)}" for x, y in edge.points)
+    dashes = f' stroke-dasharray="{number(DASH_PT)} {number(DASH_PT)}"' if edge.dashed else ""
     return (
-        f'<path data-edge="{_row(edge.source)} {_row(edge.target)}" d="M{start}C{" ".join(rest)}" '
-        f'stroke="{edge.color}" stroke-width="{number(edge.width)}" stroke-opacity="{number(edge.opacity)}">'
+        f'<path{_data(edge.data)} d="M{start}C{" ".join(rest)}" '
+        f'stroke="{edge.color}" stroke-width="{number(edge.width)}" stroke-opacity="{number(edge.opacity)}"{dashes}>'
         f"{_tooltip(edge.tooltip)}</path>"
     )
 
 
 def _shape(shape: SceneShape, page_height: float) -> Iterator[str]:
-    is_node = shape.name.startswith("node ")
-    yield f'<g data-node="{_row(shape.name)}">' if is_node else "<g>"
+    yield f"<g{_data(shape.data)}>"
     if shape.tooltip:
         yield _tooltip(shape.tooltip)
     yield _outline(shape, page_height)
     for text in shape.texts:
-        if shape.style.form != "box":
+        if not shape.style.holds_text:
             yield _veil(text, page_height)
         yield _text(text, page_height)
     yield "</g>"
@@ -83,8 +89,13 @@ def _outline(shape: SceneShape, page_height: float) -> str:
     if style.form == "diamond":
         corners = ((x, y - half_height), (x + half_width, y), (x, y + half_height), (x - half_width, y))
         return f'<polygon points="{" ".join(f"{number(x)},{number(y)}" for x, y in corners)}" {colors}/>'
+    if style.form in ("left", "right"):
+        tip = half_width if style.form == "right" else -half_width
+        corners = ((x - tip, y - half_height), (x + tip, y), (x - tip, y + half_height))
+        return f'<polygon points="{" ".join(f"{number(x)},{number(y)}" for x, y in corners)}" {colors}/>'
     ends = (x - half_width, y - half_height, x + half_width, y + half_height)
-    return _rectangle(*ends, f'rx="{number(shape.height / 3)}" {colors}')
+    radius = min(shape.height / 3, CARD_RADIUS_PT) if style.form == "card" else shape.height / 3
+    return _rectangle(*ends, f'rx="{number(radius)}" {colors}')
 
 
 def _veil(text: SceneText, page_height: float) -> str:
@@ -102,20 +113,22 @@ def _text(text: SceneText, page_height: float) -> str:
     style += ' font-weight="bold"' if text.bold else ""
     x, y = number(text.x), number(page_height - text.y + BASELINE_EM * text.size)
     spaces = text.text.replace("  ", " \u00a0")  # SVG collapses ordinary spaces
-    return f'<text x="{x}" y="{y}"{style}>{content(spaces)}</text>'
+    return f'<text x="{x}" y="{y}"{style}{_data(text.data)}>{content(spaces)}</text>'
 
 
-def _rectangle(left: float, top: float, right: float, bottom: float, style: str) -> str:
+def _rectangle(left: float, top: float, right: float, bottom: float, style: str, inside: str = "") -> str:
     x, y, width, height = (number(value) for value in (left, top, right - left, bottom - top))
-    return f'<rect x="{x}" y="{y}" width="{width}" height="{height}" {style}/>'
+    end = f">{inside}</rect>" if inside else "/>"
+    return f'<rect x="{x}" y="{y}" width="{width}" height="{height}" {style}{end}'
 
 
 def _tooltip(text: str) -> str:
-    return f"<title>{content(text)}</title>"
+    return f"<title>{content(text)}</title>" if text else ""
 
 
-def _row(name: str) -> str:
-    return name.removeprefix("node ")
+def _data(data: Data) -> str:
+    """Return `data-…` attributes with a space in front of each."""
+    return "".join(f" data-{name}={attribute(value)}" for name, value in data)
 
 
 def number(value: float) -> str:
