@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cotrace.common.errors import (
@@ -26,6 +27,8 @@ from cotrace.common.errors import (
     PromptError,
     ResourceError,
 )
+from cotrace.faithfulness.report.files import has_report, take_report
+from cotrace.faithfulness.report.report import Report
 from cotrace.graphs import AttentionScore, Effects, Graph, open_graph
 from cotrace.graphs.head_loadings import HeadLoadings
 from cotrace.graphs.nodes import ErrorNode, Feature, Token
@@ -77,6 +80,7 @@ __all__ = [  # without `open`: `from cotrace import *` must not replace the buil
     "Model",
     "PatchResult",
     "PromptError",
+    "Report",
     "ResourceError",
     "Segment",
     "Supernode",
@@ -118,13 +122,14 @@ LAZY_IMPORTS = {  # name: the module that defines it; most import torch
 }
 
 
-def open(path: str | os.PathLike[str], *, verify: bool = True) -> Graph:
-    """Open a graph file: check it and map it into memory.
+def open(path: str | os.PathLike[str], *, verify: bool = True) -> Graph | Report:
+    """Open the file of a graph or a report: check it and map it into memory.
 
-    `verify` compares its contents with the checksums in the file. Raises FileError for a file that is missing, damaged,
-    or not a graph.
+    `verify` compares its contents with the checksums in the file. `cotrace.graphs.open_graph` opens the circuit of a report as
+    a graph. Raises FileError for a file that is missing, damaged, or neither.
     """
-    return open_graph(path, verify=verify)
+    graph = open_graph(path, verify=verify)
+    return Report.from_dict(*take_report(graph, Path(path))) if has_report(graph) else graph
 
 
 def __getattr__(name: str) -> Any:

@@ -83,6 +83,12 @@ INFO: dict[str, Any] = {
     "notes?": str,
     "heads?": {"per_layer": int},
     "groups?": [{"name": str, "nodes": [str]}],
+    "report?": {
+        "verdict": str,
+        "reason": str,
+        "cost": {},
+        "settings": {},
+    },  # faithfulness/report/files.py checks the rest
 }
 
 

@@ -17,6 +17,7 @@ from cotrace import (
     InterventionResult,
     Model,
     PatchResult,
+    Report,
     Segment,
     Supernode,
     Swap,
@@ -45,7 +46,8 @@ def read(graph: Graph) -> float:
     assert_type(circuit, Graph)
     assert_type(circuit.save("circuit.arrow"), Path)
     assert_type(circuit.render("circuit.svg"), Path)
-    assert_type(cotrace.open("circuit.arrow"), Graph)
+    assert_type(cotrace.open("circuit.arrow"), Graph | Report)
+    assert_type(Report.open("report.arrow"), Report)
     scores = circuit.scores()
     assert_type(scores.replacement, float)
     return scores.replacement + scores.completeness

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cotrace.common.errors import ArgumentError
-from cotrace.graphs import Graph
+from cotrace.graphs import Graph, open_graph
 from cotrace.graphs.edge_ends import find_ends
 
 from . import graph_model, options
@@ -50,12 +50,10 @@ def heads(
     part that passes no head, either of the first two adds up to the edge. Parts are in units of what the target reads, such
     as logits.
     """
-    import cotrace
-
     from .console import print_json
     from .report_heads import print_head_shares, print_loadings
 
-    graph = cotrace.open(file)
+    graph = open_graph(file)
     if not edge:
         shares = graph.head_shares()
         print_json(shares.to_pylist()) if json else print_head_shares(shares, top)

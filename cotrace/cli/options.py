@@ -219,11 +219,20 @@ TargetOption = Annotated[
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
-FullOption = Annotated[bool, typer.Option("--full", help="Print every token and target, and all of a validation.")]
+FullOption = Annotated[
+    bool, typer.Option("--full", help="Print every token and target, and all of a validation or report.")
+]
+
+CircuitOption = Annotated[
+    bool,
+    typer.Option("--circuit", help="Of a report that `cotrace compare` wrote: take its circuit, as any other graph."),
+]
 
 ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite a file of the same name that has other content.")]
 
-GraphArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A graph file, *.arrow.")]
+GraphArgument = Annotated[
+    Path, typer.Argument(metavar="FILE", help="A graph file, *.arrow; that of a report has a graph too.")
+]
 
 
 def positions(option: str, texts: list[str] | None) -> list[int] | None:

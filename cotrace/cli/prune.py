@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from cotrace.graphs import open_graph
 from cotrace.graphs.prune import PruneConfig, check_threshold, prune_config
 
 from . import options
@@ -37,7 +38,6 @@ def prune(
     force: options.ForceOption = False,
 ) -> None:
     """Keep the nodes and edges that carry given shares of the influence."""
-    import cotrace
     from cotrace.common.progress import Progress
 
     from .output_paths import check_file, save_result
@@ -46,7 +46,7 @@ def prune(
     for option, value in (("--node-threshold", node_threshold), ("--edge-threshold", edge_threshold)):
         if value is not None:
             check_threshold(option, value)
-    graph = cotrace.open(file)
+    graph = open_graph(file)
     config = prune_config(node_threshold, edge_threshold, keep_errors, graph.info["pruning"])
     path = out or pruned_path(file, config)
     check_file(path)

@@ -1,12 +1,16 @@
 """`cotrace render`: a graph file as a picture."""
 
+from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cotrace.common.errors import ArgumentError
+from cotrace.faithfulness.report.report import Report
+from cotrace.graphs import open_graph
 from cotrace.graphs.drawing.config import DrawingConfig
 
 from . import options
@@ -19,6 +23,7 @@ class PictureFormat(StrEnum):
     PNG = "png"
     PDF = "pdf"
     DOT = "dot"
+    HTML = "html"
 
 
 def render(
@@ -34,15 +39,19 @@ def render(
     max_nodes: options.MaxNodesOption = DrawingConfig.max_nodes,
     max_edges: options.MaxEdgesOption = DrawingConfig.max_edges,
     target: options.TargetOption = None,
+    circuit: options.CircuitOption = False,
 ) -> None:
-    """Draw a graph. SVG and DOT need no other program; PNG and PDF need Graphviz."""
-    import cotrace
+    """Draw a graph, or a report that `cotrace compare` wrote; a report as HTML too.
+
+    SVG, DOT and HTML need no other program; PNG and PDF need Graphviz.
+    """
     from cotrace.common.progress import Progress
 
     from .output_paths import check_file, save_result, with_ending, words
     from .report import print_written
 
-    graph = cotrace.open(file)
+    config = DrawingConfig(max_nodes, max_edges, target)
+    draw = drawing_of(file, config, circuit)
     path = picture_path(file, to, out)
     if out is None:
         shown = (("n", max_nodes, DrawingConfig.max_nodes), ("e", max_edges, DrawingConfig.max_edges))
@@ -50,13 +59,23 @@ def render(
         path = with_ending(path, "".join(given) + (f"-to-{words(target)}" if target else ""))
     check_file(path)
     with Progress().phase("drawing"):
-        written = save_result(
-            path,
-            lambda at: graph.render(at, max_nodes=max_nodes, max_edges=max_edges, target=target),
-            force=force,
-            option="--out" if out else "",
-        )
+        written = save_result(path, draw, force=force, option="--out" if out else "")
     print_written(written, path)
+
+
+def drawing_of(file: Path, config: DrawingConfig, circuit: bool) -> Callable[[Path], Path]:
+    """Return the function that draws the graph of a file, or its report unless `circuit` is set.
+
+    Raises ArgumentError for options of a graph's drawing beside a report.
+    """
+    graph = open_graph(file)
+    if circuit or not has_report(graph):
+        return partial(graph.render, **vars(config))
+    if config != DrawingConfig():
+        raise ArgumentError(
+            "--max-nodes, --max-edges and --target choose parts of a graph: add --circuit, or omit them"
+        )
+    return Report.open(file).render
 
 
 def picture_path(file: Path, to: PictureFormat | None, out: Path | None) -> Path:

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cotrace.graphs import Graph, GraphSummary, Path, node_label
+from cotrace.faithfulness.report.report import Report
+from cotrace.graphs import Graph, GraphSummary, Path, node_label, open_graph
 from cotrace.graphs.summary import ShownKind
 from cotrace.graphs.verdicts import coverage_verdict
 
@@ -25,12 +26,17 @@ def show(
         ),
     ] = 2,
     full: options.FullOption = False,
+    circuit: options.CircuitOption = False,
     check: Annotated[
         bool, typer.Option("--check", help="Only compare everything in the file with its checksums.")
     ] = False,
     json: options.JsonOption = False,
 ) -> None:
-    """Summarize a graph: tokens, targets, scores, the features that matter most and the strongest paths through them.
+    """Summarize a graph or a report.
+
+    Of a report that `cotrace compare` wrote: the verdict, steps, sources of the answer and links; with --full the evidence too.
+
+    Of a graph: tokens, targets, scores, the features that matter most and the strongest paths through them.
 
     Features are ranked by the change of the target that is expected when they are ablated ("if ablated"), to first order in
     the model as it is; of several targets, by its mean size. A graph without these is ranked by influence. Influence is the share of all paths' absolute weight that passes through a node. An effect is signed: the sum over
@@ -47,7 +53,9 @@ def show(
     from .report import print_annotations, print_answer, print_summary
     from .report_validation import print_validation
 
-    graph = cotrace.open(file)
+    graph = open_graph(file) if circuit else cotrace.open(file)
+    if isinstance(graph, Report):
+        return show_report(graph, full=full, json=json)
     summary = summarize(graph, target, kind=kind, n_nodes=top, n_paths=paths, min_length=min_length)
     if json:
         print_json(as_json(graph, summary))
@@ -57,6 +65,14 @@ def show(
     print_answer(graph, summary)
     if "validation" in graph.info:
         print_validation(graph, full=full)
+
+
+def show_report(report: Report, *, full: bool, json: bool) -> None:
+    """Print a report."""
+    from .console import print_json
+    from .report_compare import print_report
+
+    print_json(report.to_dict()) if json else print_report(report, full=full)
 
 
 def print_check(file: pathlib.Path) -> None:

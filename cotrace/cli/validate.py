@@ -10,7 +10,7 @@ import typer
 from cotrace.attribution.interventions.config import InterventionConfig
 from cotrace.attribution.validation.config import ValidationConfig
 from cotrace.common.errors import ArgumentError
-from cotrace.graphs import Graph
+from cotrace.graphs import Graph, open_graph
 from cotrace.graphs.annotations import numbers_of
 from cotrace.graphs.verdicts import validation_verdict
 
@@ -73,7 +73,6 @@ def validate(
 
     Writes the graph with the measurements in its metadata, which `cotrace show` prints, and a plot of them.
     """
-    import cotrace
     from cotrace.attribution.validation.plot import plot_validation
 
     from .console import print_json
@@ -85,7 +84,7 @@ def validate(
     sizes: dict[str, Any] = {"nodes": nodes, "sample": sample, "controls": controls, "paths": paths, "seed": seed}
     InterventionConfig(**freezing)
     ValidationConfig(**sizes)
-    graph = cotrace.open(file)
+    graph = open_graph(file)
     parsed_groups = parse_groups(groups or [], graph)
     target, picture = output_files(file, out, plot)
     for path, given, option in ((target, out, "--out"), (picture, plot, "--plot")):

@@ -11,9 +11,8 @@ import pyarrow as pa
 
 from cotrace.graphs import Graph
 
-from .schemas import EVIDENCE, LINKS, SEGMENTS, SOURCES, STEPS
-
-TABLES = {"segments": SEGMENTS, "steps": STEPS, "sources": SOURCES, "links": LINKS, "evidence": EVIDENCE}
+from .files import read_report, save_report
+from .schemas import TABLES
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +52,28 @@ class Report:
     def from_dict(cls, entries: dict[str, Any], graph: Graph) -> Report:
         """Return the report of `to_dict` with its graph."""
         tables = {name: pa.Table.from_pylist(entries[name], schema) for name, schema in TABLES.items()}
-        return cls(**{**entries, **tables}, graph=graph)
+        others = {each.name: entries[each.name] for each in fields(cls) if each.name not in (*TABLES, "graph")}
+        return cls(**others, **tables, graph=graph)
 
     def save(self, path: str | PathLike[str]) -> Path:
-        """Write the circuit with the report in its metadata as one Arrow file, atomically; return its path."""
-        raise NotImplementedError
+        """Write the circuit with the report in its metadata as one Arrow file, atomically; return its path.
+
+        A path that ends in .zst is compressed. Whatever opens graphs opens the circuit of the file.
+
+        Raises:
+            ArgumentError: the contents were edited so that the file could not be opened.
+            FileError: the file cannot be written.
+            ResourceError: the disk is full.
+        """
+        return save_report(self.to_dict(), self.graph, Path(path))
+
+    @classmethod
+    def open(cls, path: str | PathLike[str], *, verify: bool = True) -> Report:
+        """Return the report in a file; `verify` compares everything with the checksums in the file.
+
+        Raises FileError for a file that is missing or damaged, and for a graph without a report.
+        """
+        return cls.from_dict(*read_report(Path(path), verify))
 
     def render(self, path: str | PathLike[str]) -> Path:
         """Draw the faithfulness circuit to an .svg, .png, .pdf, .dot or .html file; return its path."""

@@ -102,3 +102,4 @@ EVIDENCE = pa.schema(  # a row for each intervention
         _field("recipe", pa.string()),  # JSON that `replay` runs again
     ]
 )
+TABLES = {"segments": SEGMENTS, "steps": STEPS, "sources": SOURCES, "links": LINKS, "evidence": EVIDENCE}

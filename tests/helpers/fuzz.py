@@ -37,8 +37,10 @@ from cotrace.batch.file_layout import RECORDS
 from cotrace.batch.prompts import check_prompts
 from cotrace.batch.result_store import open_folder
 from cotrace.cli.edit_syntax import read_direction
-from cotrace.common.errors import CotraceError
+from cotrace.common.errors import CotraceError, FileError
 from cotrace.common.progress import Progress
+from cotrace.faithfulness.report.files import take_report
+from cotrace.graphs.json_metadata import decode_entries
 from cotrace.training import checkpoints, data
 from cotrace.training.dictionary import Normalization
 from cotrace.training.text_sources import read_files
@@ -46,6 +48,7 @@ from cotrace.training.trainer import Trainer
 from helpers import gguf_files
 from helpers.mutations import mutated
 from helpers.random_graphs import random_graph
+from helpers.reports import mixed
 from helpers.training import CONFIG, write_tokens
 
 DEFAULT_MUTATIONS = 10_000
@@ -89,6 +92,35 @@ def read_effects(folder: Path) -> None:
         [effects.by(group) for group in ("token", "layer", *(["segment"] if effects.segments else []))]
     finally:
         cotrace.Effects.open(path)
+
+
+def write_report(folder: Path) -> None:
+    mixed().save(folder / "report.arrow")
+
+
+def read_report(folder: Path) -> None:
+    """Open a report; without its checksums too, and use everything in what opens."""
+    path = next(folder.iterdir())
+    try:
+        report = cotrace.Report.open(path, verify=False)
+        report.to_dict(), repr(report), report.graph.prune(), report.save(folder / "again.arrow").unlink()
+    finally:
+        cotrace.open(path)
+
+
+def write_report_entries(folder: Path) -> None:
+    (folder / "report.json").write_text(json.dumps(mixed().to_dict()))
+
+
+def read_report_entries(folder: Path) -> None:
+    """Open a report whose entries are valid JSON with wrong values, as a hostile file has them."""
+    graph = mixed().graph
+    try:
+        entries = decode_entries((folder / "report.json").read_bytes())
+    except ValueError as error:  # as of a file's metadata
+        raise FileError("damaged") from error
+    entries, graph = take_report(cotrace.Graph(graph.nodes, graph.info | {"report": entries}), folder)
+    cotrace.Report.from_dict(entries, graph).to_dict()
 
 
 def write_transcoders(kind: str) -> Callable[[Path], object]:
@@ -230,6 +262,8 @@ READERS = {
     "packed-graph": Reader(write_graph("graph.arrow.zst"), read_graph),
     "effects": Reader(write_effects("effects.arrow"), read_effects),
     "packed-effects": Reader(write_effects("effects.arrow.zst"), read_effects),
+    "report": Reader(write_report, read_report),
+    "report-entries": Reader(write_report_entries, read_report_entries),
     **{
         f"transcoders-{kind}": Reader(write_transcoders(kind), read_transcoders, "set/**/*")
         for kind in ("clt-affine", "per-layer", "ct-clt", "ct-per-layer")
