@@ -68,14 +68,16 @@ def drawing_of(file: Path, config: DrawingConfig, circuit: bool) -> Callable[[Pa
 
     Raises ArgumentError for options of a graph's drawing beside a report.
     """
-    graph = open_graph(file)
-    if circuit or not has_report(graph):
+    import cotrace
+
+    graph = open_graph(file) if circuit else cotrace.open(file)
+    if not isinstance(graph, Report):
         return partial(graph.render, **vars(config))
     if config != DrawingConfig():
         raise ArgumentError(
             "--max-nodes, --max-edges and --target choose parts of a graph: add --circuit, or omit them"
         )
-    return Report.open(file).render
+    return graph.render
 
 
 def picture_path(file: Path, to: PictureFormat | None, out: Path | None) -> Path:
