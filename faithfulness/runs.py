@@ -19,7 +19,7 @@ from cotrace.attribution.models.kv_cache import KVCache
 from cotrace.common.errors import ArgumentError
 
 from .model_like import ModelLike
-from .transcripts import Transcript
+from .transcripts import StatedTranscript, Transcript, tokenized
 from .transcripts.tokenized import first_difference
 
 BATCH_TOKENS = 2**14  # tokens that run at once; more rows run one batch after the other
@@ -76,7 +76,8 @@ class TranscriptRuns:
 
     Args:
         model: a `cotrace.Model` or a `LanguageModel`.
-        transcript: has an answer with a value, at least one step before it, and `values` with other values.
+        transcript: has an answer with a value, at least one step before it, and `values` with other values; or what
+            `state_values` found.
 
     Raises ArgumentError for a transcript without these, and for values that the model's tokens do not tell apart.
 
@@ -89,12 +90,12 @@ class TranscriptRuns:
         tokens_run: tokens of all rows run so far; `passes` is the same in prompts.
     """
 
-    def __init__(self, model: ModelLike, transcript: Transcript):
+    def __init__(self, model: ModelLike, transcript: Transcript | StatedTranscript):
         self.weights: Gemma3 = model.weights
         self.tokenizer = model.tokenizer
-        self.transcript, self.tokens = transcript, transcript.tokenize(model)
+        self.transcript, self.tokens = tokenized(transcript, model)
         self.values = _checked_values(self.tokens.alternatives)
-        answer = transcript.answer
+        answer = self.transcript.answer
         if answer is None:
             raise ArgumentError("the transcript has no answer: give its last segment the role 'answer'")
         self.answer = self.target(answer.name)
@@ -118,7 +119,9 @@ class TranscriptRuns:
         if name not in self.tokens.value_spans:
             raise ArgumentError(f"the segment {name!r} states no value: give it `value=`, as it stands in its text")
         start, said = self.tokens.read_position(name) + 1, tuple(self.tokens.value_ids(name))
-        others = tuple(value for value in self.values if value != said)
+        others = tuple(dict.fromkeys(map(tuple, self.tokens.foils(name))))
+        if not others and name in self.tokens.alternatives_of:  # none was found: any other token is another value
+            others = tuple((token,) for token in range(self.weights.architecture.vocab_size) if token != said[0])
         if not others:
             raise ArgumentError(
                 f"the transcript has no other value than that of {name!r}: pass `values=` with all alternatives"
@@ -178,7 +181,8 @@ class TranscriptRuns:
         The value `besides` is left out too. Raises ArgumentError if no other value has as many tokens.
         """
         said = tuple(self.tokens.value_ids(name))
-        fitting = [value for value in self.values if len(value) == len(said) and value not in (said, besides)]
+        others = dict.fromkeys(map(tuple, self.tokens.foils(name)))
+        fitting = [value for value in others if len(value) == len(said) and value != besides]
         if not fitting:
             raise ArgumentError(
                 f"no other value has {len(said)} tokens like that of {name!r}: add values of as many tokens to `values`"
@@ -207,7 +211,7 @@ class TranscriptRuns:
         rows_BP = self.copies(n_rows)
         fraction_B = rng.permutation(np.linspace(0, 1, n_rows, endpoint=False)) + rng.random() / n_rows
         for start, value in found:
-            ring = [other for other in self.values if len(other) == len(value)]
+            ring = [other for other in self._ring(value) if len(other) == len(value)]
             first = ring.index(value) + 1 if value in ring else 0
             n_others = len(ring) - (value in ring)
             if n_others == 0:
@@ -215,6 +219,14 @@ class TranscriptRuns:
             moved_B = torch.from_numpy((first + np.floor(fraction_B * n_others).astype(int)) % len(ring))
             rows_BP[:, start : start + len(value)] = torch.tensor(ring)[moved_B].to(rows_BP.device)
         return rows_BP
+
+    def _ring(self, value: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """Return the values that a value is one of: those of the first segment which may state it, or all."""
+        for name, foils in self.tokens.alternatives_of.items():
+            ring = {tuple(self.tokens.value_ids(name)), *map(tuple, foils)}
+            if value in ring:
+                return sorted(ring)
+        return self.values
 
     def _occurrences(self, start: int, stop: int) -> list[tuple[int, tuple[int, ...]]]:
         """Return the positions and tokens of all values in a span: those that segments state, and `values` in between.

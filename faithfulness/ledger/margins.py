@@ -40,8 +40,8 @@ def choose_margins(
 ) -> list[StatedMargin]:
     """Return the margin of each named segment's value over the likeliest other value.
 
-    The other values are the transcript's alternatives; without any, all tokens. An alternative that the value begins
-    with, or that begins with it, cannot be told apart at one token and is left out.
+    The other values are the alternatives of the value, or those of the transcript; without any, all tokens. An alternative
+    that the value begins with, or that begins with it, cannot be told apart at one token and is left out.
 
     Args:
         weights: the model.
@@ -57,7 +57,7 @@ def choose_margins(
 
 def _choose(weights: Gemma3, tokens: TokenizedTranscript, name: str, resid_PD: Tensor) -> StatedMargin:
     said, read = tokens.value_ids(name), tokens.read_position(name)
-    if not tokens.alternatives:
+    if not tokens.alternatives_of.get(name, tokens.alternatives):
         logits_V = weights.logits(resid_PD[[read]])[0]
         logits_V[said[0]] = -torch.inf
         return StatedMargin(name, read, said[0], int(logits_V.argmax()))

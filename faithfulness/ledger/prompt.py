@@ -19,7 +19,7 @@ from cotrace.common.errors import ArgumentError
 from cotrace.common.progress import Progress
 
 from ..model_like import TranscodedModel
-from ..transcripts import Transcript
+from ..transcripts import StatedTranscript, Transcript, tokenized
 from .layout import STATING_ROLES, TargetLayout, lay_out
 from .ledger import LeafEffects
 from .margins import choose_margins
@@ -34,7 +34,8 @@ class StatedPrompt:
 
     Args:
         model: a `cotrace.Model`.
-        transcript: at least one step or answer states a value; `values` has the alternatives.
+        transcript: at least one step or answer states a value; `values` has the alternatives, or those of each value
+            were found by `state_values`.
         memory: limit in bytes for the memory of the process (on a GPU: of the device); None takes what is free.
         progress: as in `Model.trace`.
 
@@ -55,14 +56,14 @@ class StatedPrompt:
     def __init__(
         self,
         model: TranscodedModel,
-        transcript: Transcript,
+        transcript: Transcript | StatedTranscript,
         *,
         memory: int | None = None,
         progress: bool | None = False,
     ):
-        self.transcript, self.tokens = transcript, transcript.tokenize(model)
+        self.transcript, self.tokens = tokenized(transcript, model)
         self.weights, self.tokenizer, bars = model.weights, model.tokenizer, Progress(progress)
-        names = [segment.name for segment in transcript.segments if self._is_stated(segment.role, segment.name)]
+        names = [segment.name for segment in self.transcript.segments if self._is_stated(segment.role, segment.name)]
         if not names:
             raise ArgumentError("no step or answer states a value: give one `value=`, or call find_values()")
         # No later position has an effect on a target.

@@ -4,7 +4,7 @@ The rule, for each step and answer, takes the first of these that finds somethin
 
 1. *Value reuse*: a value that stands in the text, besides the one that it states itself. It cites the last earlier statement
    that states this value; otherwise the hint, then the question, whose text contains it. Values are the transcript's
-   alternatives and all numbers.
+   alternatives, what earlier segments state, and all numbers.
 2. *Explicit reference*: "step 2" or "(2)" cites the second step, "the question" or "the problem" the question, "the hint" the hint.
 3. *Order*: the statement before; the first one cites the question.
 
@@ -78,7 +78,8 @@ def _reused(segment: Segment, earlier: Sequence[Segment], values: Sequence[objec
         text = f"{text[:start]} {text[stop:]}"
     text = NUMBERED.sub(lambda match: " " if _step_of(match, earlier) else match[0], text)
     numbers = [number.rstrip(",") for number in NUMBER.findall(text)]
-    known = [value.strip() for value in values if isinstance(value, str)]
+    stated = [other.value for other in earlier if isinstance(other.value, str)]
+    known = [value.strip() for value in (*values, *stated) if isinstance(value, str)]
     for term in dict.fromkeys([*numbers, *(value for value in known if _contains(text, value))]):
         source = _source_of(term, earlier) or _source_of(term.lstrip("+-−"), earlier)  # "5-1" subtracts 1
         if source is not None:

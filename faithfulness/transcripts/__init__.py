@@ -4,6 +4,7 @@ from .chat import ChatTurn
 from .offsets import StraddlingToken
 from .segment import ROLES, Segment
 from .splitting import last_number, split_sentences, split_steps
+from .stated_values import StatedTranscript, StatedValue, state_values, tokenized
 from .tokenized import TokenizedTranscript
 from .transcript import Transcript
 
@@ -11,10 +12,14 @@ __all__ = [
     "ROLES",
     "ChatTurn",
     "Segment",
+    "StatedTranscript",
+    "StatedValue",
     "StraddlingToken",
     "TokenizedTranscript",
     "Transcript",
     "last_number",
     "split_sentences",
     "split_steps",
+    "state_values",
+    "tokenized",
 ]

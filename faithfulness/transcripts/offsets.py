@@ -61,6 +61,14 @@ def tokens_of_value(text: str, span: Span, offsets: Sequence[Span], what: str) -
     return tokens[0], tokens[-1] + 1
 
 
+def grow_to_tokens(text: str, span: Span, offsets: Sequence[Span]) -> Span:
+    """Return a span grown to the visible characters of all tokens that hold some of its own; itself if none does."""
+    first, last = visible(text, span)
+    held = [visible(text, covered) for covered in offsets]
+    held = [(start, stop) for start, stop in held if start < last and stop > first]
+    return min([first, *(start for start, _ in held)]), max([last, *(stop for _, stop in held)])
+
+
 def owners(text: str, offsets: Sequence[Span], ends: Sequence[int]) -> list[int]:
     """Return the part of a text that each token belongs to, where parts end at `ends`: that of its first visible character."""
     return [min(bisect_right(ends, visible(text, span)[0]), len(ends) - 1) for span in offsets]

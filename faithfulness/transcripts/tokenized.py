@@ -6,18 +6,21 @@ space to the segment that holds its first character. This way " step" belongs to
 if the space ends the segment before it. Tokens whose characters lie in several segments are listed in `straddling`.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate, groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 from cotrace.common.errors import ArgumentError, PromptError, warn
 
-from .offsets import Span, StraddlingToken, owners, straddling_tokens, tokens_of_value
+from .offsets import Span, StraddlingToken, grow_to_tokens, owners, straddling_tokens, tokens_of_value
 from .segment import Content, Segment, stripped
 
 if TYPE_CHECKING:
     from cotrace.attribution.models.tokenizer import PromptTokenizer
+
+
+CONTEXT_TOKENS = 4  # at each side of a value, where alternatives are tokenized in its place
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class TokenizedTranscript:
         straddling: tokens whose characters lie in several segments, with the segment that each was assigned to.
         alternatives: token ids of each of the transcript's `values`, as they are in the place of the last value that is
             stated; without context if none is.
+        contexts: the text around each value, by the name of its segment; none for values of token ids.
+        alternatives_of: for segments with alternatives of their own, the token ids of these, instead of `alternatives`.
     """
 
     token_ids: list[int]
@@ -40,6 +45,8 @@ class TokenizedTranscript:
     value_spans: dict[str, Span]
     straddling: list[StraddlingToken]
     alternatives: list[list[int]]
+    contexts: dict[str, "Context"] = field(default_factory=dict, repr=False)
+    alternatives_of: Mapping[str, list[list[int]]] = field(default_factory=dict)
 
     def read_position(self, name: str) -> int:
         """Return the position at which the first token of a segment's value is predicted: the one before it.
@@ -60,13 +67,30 @@ class TokenizedTranscript:
     def foils(self, name: str) -> list[list[int]]:
         """Return the alternatives other than the value of a segment. Raises ArgumentError for a segment without a value."""
         said = self.value_ids(name)
-        return [ids for ids in self.alternatives if ids != said]
+        return [ids for ids in self.alternatives_of.get(name, self.alternatives) if ids != said]
 
     def _value_span(self, name: str) -> Span:
         if name not in self.value_spans:
             known = f"those with a value are {', '.join(map(repr, self.value_spans)) or 'none'}"
             raise ArgumentError(f"{name!r} is no segment with a value: {known}")
         return self.value_spans[name]
+
+
+class Context(NamedTuple):
+    """The text around a value, of a few tokens at each side, and these tokens.
+
+    Attributes:
+        before, after: the text.
+        left, right: its tokens, where each value that takes this place leaves them as they are.
+    """
+
+    before: str
+    after: str
+    left: tuple[int, ...]
+    right: tuple[int, ...]
+
+
+NO_CONTEXT = Context("", "", (), ())
 
 
 class Piece(NamedTuple):
@@ -94,16 +118,50 @@ def tokenize_pieces(
 ) -> TokenizedTranscript:
     """Return the tokens of the parts of a prompt, in order. Raises PromptError as `Transcript.tokenize` says."""
     prompt = TokenizedTranscript([], {}, {}, [], [])
-    context = ("", "")
-    for is_text, run in groupby(pieces, lambda piece: isinstance(piece.content, str)):
+    for is_text, run in groupby(pieces, _is_text):
         if is_text:
-            context = _add_text(prompt, list(run), tokenizer) or context
+            _add_text(prompt, list(run), tokenizer)
         else:
             for piece in run:
                 _add_ids(prompt, piece, tokenizer)
     _check(prompt, pieces)
-    prompt.alternatives.extend(_alternatives(values, context, tokenizer))
+    context = list(prompt.contexts.values())[-1] if prompt.contexts else NO_CONTEXT
+    prompt.alternatives.extend(tokens_of_alternatives(values, context, tokenizer))
     return prompt
+
+
+def whole_token_ranges(pieces: Sequence[Piece], tokenizer: "PromptTokenizer") -> dict[str, Span | None]:
+    """Return the value's range in each text piece that has one, grown to the visible characters of whole tokens.
+
+    None where one of these tokens holds visible characters of another piece.
+    """
+    ranges: dict[str, Span | None] = {}
+    for is_text, run in groupby(pieces, _is_text):
+        if not is_text:
+            continue
+        parts = list(run)
+        text = "".join(str(piece.content) for piece in parts)
+        ((_, offsets),) = tokenizer.encode_with_offsets([text])
+        start = 0
+        for piece in parts:
+            if piece.value_range is not None:
+                first, last = grow_to_tokens(text, _moved(piece.value_range, start), offsets)
+                inside = start <= first and last <= start + len(piece.content)
+                ranges[piece.name] = _moved((first, last), -start) if inside else None
+            start += len(piece.content)
+    return ranges
+
+
+def in_place(values: Sequence[str], context: Context, tokenizer: "PromptTokenizer") -> list[tuple[int, ...] | None]:
+    """Return the token ids of each value in a context; None for one that changes the tokens around it."""
+    left, right = context.left, context.right
+    found: list[tuple[int, ...] | None] = []
+    texts = [context.before + value + context.after for value in values]
+    for ids, _ in tokenizer.encode_with_offsets(texts) if texts else []:
+        stop = len(ids) - len(right)
+        fits = stop > len(left) and tuple(ids[: len(left)]) == left and tuple(ids[stop:]) == right
+        found.append(tuple(ids[len(left) : stop]) if fits else None)
+    return found
 
 
 def _add_ids(prompt: TokenizedTranscript, piece: Piece, tokenizer: "PromptTokenizer") -> None:
@@ -120,8 +178,8 @@ def _add_ids(prompt: TokenizedTranscript, piece: Piece, tokenizer: "PromptTokeni
         prompt.value_spans[piece.name] = (first + start, first + stop)
 
 
-def _add_text(prompt: TokenizedTranscript, pieces: list[Piece], tokenizer: "PromptTokenizer") -> tuple[str, str] | None:
-    """Add parts that are tokenized as one text; return the text around the last value in it, for one token each side."""
+def _add_text(prompt: TokenizedTranscript, pieces: list[Piece], tokenizer: "PromptTokenizer") -> None:
+    """Add parts that are tokenized as one text."""
     text = "".join(str(piece.content) for piece in pieces)
     ends = list(accumulate(len(piece.content) for piece in pieces))
     ((ids, offsets),) = tokenizer.encode_with_offsets([text])
@@ -135,22 +193,22 @@ def _add_text(prompt: TokenizedTranscript, pieces: list[Piece], tokenizer: "Prom
         if name := pieces[owner].name:
             prompt.spans[name] = (prompt.spans.get(name, (token, token))[0], token + 1)
     prompt.straddling.extend(straddling_tokens(text, offsets, ends, [piece.name for piece in pieces], first))
-    context = None
     for piece, end in zip(pieces, ends, strict=True):
         if piece.value_range is not None:
-            low, high = (end - len(piece.content) + place for place in piece.value_range)
+            low, high = _moved(piece.value_range, end - len(piece.content))
             start, stop = tokens_of_value(text, (low, high), offsets, f"the value {text[low:high]!r} of {piece.name!r}")
             prompt.value_spans[piece.name] = (first + start, first + stop)
-            before = offsets[start - 1][0] if start else 0
-            context = text[before:low], text[high : offsets[stop][1] if stop < len(offsets) else None]
-    return context
+            left, right = max(0, start - CONTEXT_TOKENS), min(len(ids), stop + CONTEXT_TOKENS)
+            before = text[offsets[left][0] if left else 0 : low]
+            after = text[high : offsets[right][0] if right < len(ids) else None]
+            prompt.contexts[piece.name] = Context(before, after, tuple(ids[left:start]), tuple(ids[stop:right]))
 
 
-def _alternatives(
-    values: Sequence[Content], context: tuple[str, str], tokenizer: "PromptTokenizer"
+def tokens_of_alternatives(
+    values: Sequence[Content], context: Context, tokenizer: "PromptTokenizer"
 ) -> Iterator[list[int]]:
-    """Yield the token ids of values in a context."""
-    before, after = context
+    """Yield the token ids of values in a context. Raises PromptError for one that shares a token with the text around it."""
+    before, after = context.before, context.after
     spelled = {value: stripped(value) if before else value for value in values if isinstance(value, str)}
     texts = [before + bare + after for bare in spelled.values()]
     encoded = dict(zip(spelled, tokenizer.encode_with_offsets(texts) if texts else [], strict=True))
@@ -164,6 +222,14 @@ def _alternatives(
         else:
             tokenizer.check_ids(value)
             yield list(value)
+
+
+def _is_text(piece: Piece) -> bool:
+    return isinstance(piece.content, str)
+
+
+def _moved(span: Span, by: int) -> Span:
+    return span[0] + by, span[1] + by
 
 
 def _check(prompt: TokenizedTranscript, pieces: Sequence[Piece]) -> None:

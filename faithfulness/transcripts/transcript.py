@@ -234,6 +234,13 @@ class Transcript:
             for segment in self._segments
         )
 
+    def with_segments(self, segments: Iterable[Segment]) -> "Transcript":
+        """Return the transcript with other segments of the same names, in the same order."""
+        changed = self._of(segments)
+        if changed.names != self.names:
+            raise ArgumentError(f"the segments are {list(changed.names)}: give one for each of {list(self.names)}")
+        return changed
+
     def without(self, *names: str) -> "Transcript":
         """Return the transcript without some segments; the others keep their names. Raises ArgumentError for an unknown name."""
         left_out = {self[name].name for name in names}
@@ -261,14 +268,14 @@ class Transcript:
             PromptError: the tokenizer does not tell the offsets of tokens, a token id is outside the vocabulary, a segment
                 other than "text" has no token, or a value shares a token with other text.
         """
-        tokenizer: Any = getattr(model, "tokenizer", None) or model
-        if not hasattr(tokenizer, "encode_without_bos"):
-            raise ArgumentError(f"tokenize({model!r}): expected a cotrace.Model, a LanguageModel or its tokenizer")
+        tokenizer = tokenizer_of(model)
+        return tokenize_pieces(self.pieces(tokenizer), self._values, tokenizer)
+
+    def pieces(self, tokenizer: "PromptTokenizer") -> list[Piece]:
+        """Return the parts of the prompt: the segments, and text of the chat template between them."""
         if self._turns is None:
-            pieces = [Piece.of(segment) for segment in self._segments]
-        else:
-            pieces = chat_pieces(self._turns, self._by_name, tokenizer)
-        return tokenize_pieces(pieces, self._values, tokenizer)
+            return [Piece.of(segment) for segment in self._segments]
+        return chat_pieces(self._turns, self._by_name, tokenizer)
 
     def _with(self, changed: Segment) -> "Transcript":
         return self._of(changed if segment.name == changed.name else segment for segment in self._segments)
@@ -285,6 +292,14 @@ class Transcript:
 
     def _parts(self) -> TranscriptParts:
         return TranscriptParts(self._segments, self._values, self._turns)
+
+
+def tokenizer_of(model: Any) -> "PromptTokenizer":
+    """Return the tokenizer of a model, or a tokenizer itself. Raises ArgumentError for anything else."""
+    tokenizer: Any = getattr(model, "tokenizer", None) or model
+    if not hasattr(tokenizer, "encode_without_bos"):
+        raise ArgumentError(f"tokenize({model!r}): expected a cotrace.Model, a LanguageModel or its tokenizer")
+    return tokenizer
 
 
 def _named(segments: Sequence[Segment]) -> tuple[Segment, ...]:

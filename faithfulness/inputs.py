@@ -1,0 +1,243 @@
+"""What `compare` takes: a transcript in any form, or its question, reasoning and answer. Imports no torch.
+
+A list of segments is taken as it is: their concatenation is the prompt. From question, hint, reasoning and answer, a
+prompt is written: each part begins on a new line, unless white space stands there already.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from cotrace.common.errors import ArgumentError
+
+from .model_like import ModelLike
+from .transcripts import Segment, StatedTranscript, Transcript, split_steps
+from .transcripts.chat import ASSISTANT_ROLES, ChatTurn
+from .transcripts.segment import as_segment
+from .transcripts.splitting import check_pieces
+
+CURE = "give a list of (role, text) or (role, text, value), a Transcript, a chat, or question=, reasoning= and answer="
+
+MAX_NEW_TOKENS = 256
+SENTENCE_ENDS = ".!?…。！？"
+
+Part = tuple[str, str]  # role, text
+
+
+class Written(Protocol):
+    """New tokens: `cotrace.Generation` has them."""
+
+    @property
+    def token_ids(self) -> list[int]:
+        """Their ids."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last one ends the text."""
+
+
+class GeneratingModel(ModelLike, Protocol):
+    """A model that continues a prompt: a `cotrace.Model`."""
+
+    def generate(self, prompt: Any, /, *, max_new_tokens: int) -> Written:
+        """Return the likeliest next tokens."""
+
+
+def as_transcript(
+    given: Any = None,
+    *,
+    question: str | None = None,
+    reasoning: str | Iterable[str] | None = None,
+    answer: str | None = None,
+    hint: str | None = None,
+) -> Transcript:
+    """Return the transcript of what a user gave, in one of these forms.
+
+    Args:
+        given: a `Transcript`; a list of segments, each a `Segment`, `(role, text or token ids)`, `(role, text, value)` or a
+            dictionary with these; or a chat, a list of `{"role": …, "content": …}` (`Transcript.from_chat`).
+        question: the question, instead of `given`.
+        reasoning: the reasoning: a text, which `split_steps` splits, or the list of its steps; None for none.
+        answer: the answer.
+        hint: a hint. If its text stands in the question, the last time outside of a longer word, this place is the hint;
+            otherwise it follows the question.
+
+    Raises:
+        ArgumentError: anything else, both forms together, no answer, or an empty part.
+    """
+    parts = {"question=": question, "reasoning=": reasoning, "answer=": answer, "hint=": hint}
+    named = [name for name, part in parts.items() if part is not None]
+    if given is not None:
+        if named:
+            raise ArgumentError(f"{named[0]} stands beside a transcript: write it as a segment of this role")
+        return _with_answer(_from_any(given))
+    if not named:
+        raise ArgumentError(f"there is no transcript: {CURE}")
+    if answer is None:
+        raise ArgumentError("there is no answer: give answer=, or let the model write it with generate=True")
+    answered = [("answer", _text(answer, "answer="))]
+    return Transcript(_on_new_lines([*_asked(question, hint), *_steps(reasoning), answered]))
+
+
+def generated(
+    model: GeneratingModel,
+    given: Any = None,
+    *,
+    question: str | None = None,
+    hint: str | None = None,
+    max_new_tokens: int = MAX_NEW_TOKENS,
+) -> Transcript:
+    """Return a transcript whose reasoning and answer a model writes greedily after a question.
+
+    The text is split by `split_steps`; its last piece is the answer. A model with a chat template is asked in a chat, if the
+    question is no list of segments.
+
+    Args:
+        model: a `cotrace.Model`.
+        given: segments or a chat, as in `as_transcript`, without an answer; instead of question and hint.
+        question: the question.
+        hint: a hint, as in `as_transcript`.
+        max_new_tokens: stop after this many tokens. The last piece is then left out if it is cut off and not the only one.
+
+    Raises:
+        ArgumentError: no question, both forms together, an answer that is given, or a model that writes nothing.
+    """
+    if given is not None and (question is not None or hint is not None):
+        raise ArgumentError("question= or hint= stands beside a transcript: write it as a segment of this role")
+    if given is None:
+        prefix = Transcript(_on_new_lines(_asked(question, hint)))
+        if getattr(model.tokenizer.hf_tokenizer, "chat_template", None):
+            prefix = Transcript(prefix.segments, turns=[("user", prefix.names)])
+        else:
+            prefix = _ending_in_space(prefix)
+    else:
+        prefix = _from_any(given)
+    if prefix.answer is not None:
+        raise ArgumentError("the transcript has an answer already: leave it out, or leave out generate=True")
+    result = model.generate(prefix, max_new_tokens=max_new_tokens)
+    text = model.tokenizer.decode(result.token_ids[:-1] if result.ended else result.token_ids).rstrip()
+    if not text.strip():
+        raise ArgumentError("the model wrote nothing after the question: give reasoning= and answer=")
+    pieces = check_pieces(split_steps(text), text)
+    if not result.ended and len(pieces) > 1 and pieces[-1].rstrip()[-1] not in SENTENCE_ENDS:
+        pieces = [*pieces[:-2], pieces[-2].rstrip()]
+    return _continued(prefix, [*(("step", piece) for piece in pieces[:-1]), ("answer", pieces[-1])])
+
+
+def _ending_in_space(transcript: Transcript) -> Transcript:
+    """Return a transcript of texts that ends in white space."""
+    last = transcript.segments[-1]
+    return transcript if transcript.text[-1].isspace() else transcript.with_text(last.name, f"{last.text}\n")
+
+
+def _continued(prefix: Transcript, parts: Sequence[Part]) -> Transcript:
+    """Return a transcript with further segments; in a chat they are the assistant's message."""
+    joined = Transcript([*prefix.segments, *(Segment(role, text) for role, text in parts)], prefix.values)
+    if prefix.turns is None:
+        return joined
+    turns, names = list(prefix.turns), joined.names[len(prefix) :]
+    if turns[-1].role in ASSISTANT_ROLES:  # it goes on
+        last = turns.pop()
+        turns.append(ChatTurn(last.role, (*last.segments, *names)))
+    else:
+        turns.append(ChatTurn(ASSISTANT_ROLES[0], names))
+    return Transcript(joined.segments, prefix.values, turns)
+
+
+def _from_any(given: Any) -> Transcript:
+    """Return the transcript that is given as one, as a list of segments, or as a chat."""
+    if isinstance(given, Transcript | StatedTranscript):
+        return given if isinstance(given, Transcript) else given.transcript
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        what = "a text" if isinstance(given, str) else type(given).__name__
+        raise ArgumentError(f"{what} is no transcript: {CURE}")
+    listed = list(given)
+    if not listed:
+        raise ArgumentError(f"the transcript is empty: {CURE}")
+    of_chat = [isinstance(each, Mapping) and "content" in each for each in listed]
+    if all(of_chat):
+        return Transcript.from_chat(listed)
+    if any(of_chat):
+        raise ArgumentError(
+            "messages of a chat stand beside segments: give all with role and text, or all with content"
+        )
+    return Transcript([_segment(each) for each in listed])
+
+
+def _segment(given: Any) -> Segment:
+    """Return a segment; in a list of three, the third is the value."""
+    if not isinstance(given, list | tuple) or isinstance(given, Segment):
+        return as_segment(given)
+    if len(given) == 2:
+        return Segment(*given)
+    if len(given) == 3:
+        return Segment(given[0], given[1], value=given[2])
+    raise ArgumentError(f"a segment is {given!r}: expected (role, text) or (role, text, value)")
+
+
+def _with_answer(transcript: Transcript) -> Transcript:
+    if transcript.answer is None:
+        raise ArgumentError("the transcript has no answer: give a segment the role 'answer', or generate=True")
+    return transcript
+
+
+def _asked(question: str | None, hint: str | None) -> list[list[Part]]:
+    """Return question and hint: one block if the hint stands in the question, else two."""
+    if question is None:
+        raise ArgumentError("there is no question: give question=")
+    text = _text(question, "question=")
+    if hint is None:
+        return [[("question", text)]]
+    bare = _text(hint, "hint=").strip()
+    if bare not in text:
+        return [[("question", text)], [("hint", hint)]]
+    start, stop = Segment("hint", text, value=bare).value_range or (0, 0)
+    if not (text[:start] + text[stop:]).strip():
+        raise ArgumentError("the question is nothing but the hint: give question= without it, or leave out hint=")
+    return [_blank_joined([("question", text[:start]), ("hint", text[start:stop]), ("question", text[stop:])])]
+
+
+def _blank_joined(parts: Sequence[Part]) -> list[Part]:
+    """Return the parts without those of white space, which is joined to the part before, or to the one after at the start."""
+    joined: list[Part] = []
+    lead = ""
+    for role, text in parts:
+        if text.strip():
+            joined.append((role, lead + text))
+            lead = ""
+        elif joined:
+            joined[-1] = (joined[-1][0], joined[-1][1] + text)
+        else:
+            lead += text
+    return joined
+
+
+def _steps(reasoning: str | Iterable[str] | None) -> list[list[Part]]:
+    """Return the steps of reasoning: one block for a text, a block for each step of a list."""
+    if reasoning is None or reasoning == "":
+        return []
+    if isinstance(reasoning, str):
+        text = _text(reasoning, "reasoning=")
+        return [[("step", piece) for piece in check_pieces(split_steps(text), text)]]
+    if isinstance(reasoning, bytes | Mapping) or not isinstance(reasoning, Iterable):
+        raise ArgumentError(f"reasoning= is {reasoning!r}: expected a text, or a list of the steps")
+    return [[("step", _text(step, "a step of reasoning="))] for step in reasoning]
+
+
+def _on_new_lines(blocks: Sequence[Sequence[Part]]) -> list[Segment]:
+    """Return the segments of blocks, with a line break between two blocks unless white space stands there."""
+    segments: list[Segment] = []
+    for block in blocks:
+        for place, (role, text) in enumerate(block):
+            last = segments[-1] if segments else None
+            if place == 0 and last and not (str(last.text)[-1].isspace() or text[0].isspace()):
+                segments[-1] = Segment(last.role, f"{last.text}\n")
+            segments.append(Segment(role, text))
+    return segments
+
+
+def _text(given: Any, what: str) -> str:
+    if not isinstance(given, str):
+        raise ArgumentError(f"{what} is {given!r}: expected a text; give token ids in a list of segments")
+    if not given.strip():
+        raise ArgumentError(f"{what} is empty: leave it out, or give it some text")
+    return given

@@ -1,0 +1,125 @@
+"""Alternatives of stated values: other values that take as many tokens in their place. Imports no torch."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cotrace.common.errors import ArgumentError
+
+from .segment import Content, as_content
+from .tokenized import NO_CONTEXT, TokenizedTranscript, first_difference, in_place, tokens_of_alternatives
+from .transcript import Transcript
+from .value_rules import candidates_for, core_of, shaped_like
+
+if TYPE_CHECKING:
+    from cotrace.attribution.models.tokenizer import PromptTokenizer
+
+GIVEN = "given"
+MAX_ALTERNATIVES = 64
+FEW_ALTERNATIVES = 8  # a word of letters and digits with fewer gets others of its shape
+
+Alternatives = Iterable[str | Sequence[int]] | Mapping[str, Iterable[str | Sequence[int]]]
+
+
+class FoundAlternatives(NamedTuple):
+    """The alternatives of a value: token ids, the same as texts, the rule that found them, and why there is none."""
+
+    ids: tuple[tuple[int, ...], ...]
+    texts: tuple[str, ...]
+    rule: str | None
+    reason: str
+
+
+class AlternativeFinder:
+    """Finds alternatives of the values of a transcript.
+
+    Args:
+        tokens: the transcript with its values.
+        tokenizer: of the model.
+        texts: the texts of its segments.
+        said: the stated values by segment.
+    """
+
+    def __init__(
+        self, tokens: TokenizedTranscript, tokenizer: "PromptTokenizer", texts: Sequence[str], said: Mapping[str, str]
+    ):
+        self._tokens, self._tokenizer, self._texts, self._said = tokens, tokenizer, texts, said
+        hf_tokenizer = tokenizer.hf_tokenizer
+        self._unknown = None if hf_tokenizer is None else hf_tokenizer.unk_token_id
+
+    def given(self, name: str, alternatives: Sequence[Content]) -> FoundAlternatives:
+        """Return given alternatives of a segment's value, in any number of tokens.
+
+        Raises ArgumentError if none is another value; one that the value begins with, or that begins with it, is not.
+        """
+        said, context = self._tokens.value_ids(name), self._tokens.contexts.get(name, NO_CONTEXT)
+        found = {}
+        for value, ids in zip(
+            alternatives, tokens_of_alternatives(alternatives, context, self._tokenizer), strict=True
+        ):
+            if first_difference(said, ids) is not None:
+                found[tuple(ids)] = value.strip() if isinstance(value, str) else self._tokenizer.decode(ids)
+        if not found:
+            raise ArgumentError(
+                f"none of the alternatives differs from the value {self._said[name]!r} of {name!r} at one of its tokens: "
+                "give others"
+            )
+        return _found(found, GIVEN)
+
+    def find(self, name: str) -> FoundAlternatives:
+        """Return values of the same kind as a segment's value that have as many tokens in its place, at most 64."""
+        said = tuple(self._tokens.value_ids(name))
+        if self._tokenizer.hf_tokenizer is None:
+            return self._without_text(said)
+        text = self._said[name]
+        start, stop = core_of(text)
+        stated = [value[slice(*core_of(value))] for value in self._said.values()]
+        candidates, rule = candidates_for(text[start:stop], stated, self._texts)
+        found = self._fitting(name, said, [text[:start] + each + text[stop:] for each in candidates])
+        if len(found) < FEW_ALTERNATIVES and (others := shaped_like(text[start:stop])):
+            found |= self._fitting(name, said, [text[:start] + each + text[stop:] for each in others])
+            rule += ", and others of its shape"
+        return _found(found, rule) if found else self._none(said)
+
+    def _fitting(self, name: str, said: tuple[int, ...], texts: Sequence[str]) -> dict[tuple[int, ...], str]:
+        """Return the texts by their token ids that have as many tokens as a value, none of them unknown."""
+        context = self._tokens.contexts.get(name, NO_CONTEXT)
+        found: dict[tuple[int, ...], str] = {}
+        for text, ids in zip(texts, in_place(texts, context, self._tokenizer), strict=True):
+            if ids is not None and len(ids) == len(said) and ids != said and self._unknown not in ids:
+                found.setdefault(ids, text.strip())
+        return found
+
+    def _without_text(self, said: tuple[int, ...]) -> FoundAlternatives:
+        """Return the values of other segments with as many tokens, for a model without a tokenizer."""
+        ids = [tuple(self._tokens.value_ids(name)) for name in self._said]
+        found = {each: self._tokenizer.decode(list(each)) for each in ids if len(each) == len(said) and each != said}
+        return _found(found, "values of the transcript") if found else self._none(said)
+
+    def _none(self, said: tuple[int, ...]) -> FoundAlternatives:
+        tokens = "one token" if len(said) == 1 else f"{len(said)} tokens"
+        return FoundAlternatives((), (), None, f"no other value of {tokens} was found: give alternatives=")
+
+
+def check_alternatives(transcript: Transcript, alternatives: Alternatives | None) -> dict[str, list[Content]]:
+    """Return the alternatives that are given for each segment: `alternatives`, else the transcript's `values`.
+
+    Raises ArgumentError for an unknown segment, one without value, and for anything but lists.
+    """
+    if isinstance(alternatives, Mapping):
+        for name in alternatives:
+            if transcript[name].value is None:
+                raise ArgumentError(f"alternatives of {name!r} are given, but it states no value: give it one")
+        return {name: _checked(each, f"alternatives of {name!r}") for name, each in alternatives.items()}
+    listed = transcript.values if alternatives is None else _checked(alternatives, "alternatives")
+    return {name: list(listed) for name in transcript.names} if listed else {}
+
+
+def _checked(alternatives: Any, what: str) -> list[Content]:
+    if isinstance(alternatives, str | bytes) or not isinstance(alternatives, Iterable):
+        raise ArgumentError(f"{what} are {alternatives!r}: expected a list of texts or of token ids")
+    return [as_content(each, f"one of the {what}") for each in alternatives]
+
+
+def _found(texts: Mapping[tuple[int, ...], str], rule: str) -> FoundAlternatives:
+    kept = list(texts.items())[: None if rule == GIVEN else MAX_ALTERNATIVES]
+    return FoundAlternatives(tuple(ids for ids, _ in kept), tuple(text for _, text in kept), rule, "")

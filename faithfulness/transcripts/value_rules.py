@@ -1,0 +1,178 @@
+"""The rule that finds the value which a text states, and counterfactual values of the same kind. Imports no torch.
+
+A segment states its last number; without one, its last content word. Labels such as "1." and "step 2" are no values, and neither is
+an operation such as "+3" with a content word behind it. Candidates for other values are texts, likeliest first; whoever asks
+for them keeps those that a tokenizer writes in as many tokens.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import islice, product
+from typing import NamedTuple
+
+from .offsets import Span
+from .words import (
+    CLOSED_CLASSES,
+    LETTER_KIND,
+    LETTERS,
+    NUMBER_KIND,
+    PHRASE,
+    content_words,
+    is_operation,
+    kind_of,
+    labels,
+    numbers,
+    shape_of,
+    styled,
+    words,
+)
+
+LAST_NUMBER, LAST_WORD = "last number", "last word"
+NEAR, SPREAD, OTHER_LENGTHS = 24, 40, 200  # candidates for a number
+MAX_SHAPED = 1000  # candidates for a word of letters and digits
+OPTION = re.compile(r"(?<!\w)\(?([A-Za-z])[).:](?!\w)")
+
+
+class FoundValue(NamedTuple):
+    """A value in a text: its characters, and the rule that found it."""
+
+    span: Span
+    rule: str
+
+
+class Candidates(NamedTuple):
+    """Texts that may take the place of a value, in order, and the rule that they come from."""
+
+    texts: list[str]
+    rule: str
+
+
+def find_value(text: str, *, any_word: bool = False) -> FoundValue | None:
+    """Return the value that a text states: its last number, else its last content word; None without either.
+
+    With `any_word`, a text of stop words states its last one.
+    """
+    marks = labels(text)
+    found, contents = _outside(numbers(text), marks), _outside(content_words(text), marks)
+    if found and not (is_operation(text, found[-1]) and any(word[0] >= found[-1][1] for word in contents)):
+        return FoundValue(found[-1], LAST_NUMBER)
+    if contents:
+        return FoundValue(contents[-1], LAST_WORD)
+    if left := numbers(text):
+        return FoundValue(left[-1], LAST_NUMBER)
+    left = words(text) if any_word else []
+    return FoundValue(left[-1], LAST_WORD) if left else None
+
+
+def find_value_like(text: str, value: str) -> FoundValue | None:
+    """Return the last value in a text that is of the same kind as another value; None without one."""
+    kind = kind_of(value)
+    if kind == NUMBER_KIND:
+        found = numbers(text)
+    elif kind == PHRASE:
+        found = [each.span() for each in re.finditer(rf"(?<!\w){re.escape(value)}(?!\w)", text)]
+    else:
+        found = [span for span in content_words(text) if kind_of(text[slice(*span)]) == kind]
+    return FoundValue(found[-1], LAST_NUMBER if kind == NUMBER_KIND else LAST_WORD) if found else None
+
+
+def core_of(value: str) -> Span:
+    """Return the part of a value that others replace: its last number, its only word, or all of it."""
+    if found := numbers(value):
+        return found[-1]
+    found = words(value)
+    return found[0] if len(found) == 1 else (0, len(value))
+
+
+def candidates_for(value: str, stated: Sequence[str], texts: Sequence[str]) -> Candidates:
+    """Return texts of the same kind as a value, without itself.
+
+    Args:
+        value: the value.
+        stated: values that segments state.
+        texts: the texts of the transcript.
+    """
+    kind = kind_of(value)
+    same = [other for other in stated if kind_of(other) == kind]
+    if kind == NUMBER_KIND:
+        seen = [text[slice(*span)] for text in texts for span in numbers(text)]
+        alike = [other for other in (*same, *seen) if _form(other) == _form(value)]
+        return _without(value, [*alike, *_numbers_like(value)], "numbers")
+    if kind in CLOSED_CLASSES:
+        return _without(value, [styled(word, value) for word in CLOSED_CLASSES[kind].split()], f"closed class: {kind}")
+    if kind.startswith(LETTER_KIND):
+        options = [found[1] for text in texts for found in OPTION.finditer(text) if kind_of(found[1]) == kind]
+        if value in options and len(set(options)) > 1:
+            return _without(value, options, "options of the transcript")
+        every = LETTERS.upper() if value.isupper() else LETTERS
+        return _without(value, [*same, *every], "letters")
+    seen = [text[slice(*span)] for text in texts for span in content_words(text) if kind_of(text[slice(*span)]) == kind]
+    return _without(value, [*same, *seen], "words of the transcript")
+
+
+def shaped_like(word: str) -> list[str]:
+    """Return words of letters and digits with the same letters and other digits, then with other letters; none for others."""
+    if "0" not in (shape := shape_of(word)) or len(shape) < 2 or not word.isascii():
+        return []
+    runs = re.findall(r"\d+|[A-Z]+|[a-z]+|[^0-9A-Za-z]+", word)
+    return list(dict.fromkeys([*_other_digits(runs), *islice(product_of(runs), MAX_SHAPED)]))
+
+
+def _other_digits(runs: Sequence[str]) -> Iterator[str]:
+    """Yield words whose last run of digits is another number."""
+    place = max(number for number, run in enumerate(runs) if run.isdecimal())
+    for other in _numbers_like(runs[place]):
+        yield "".join([*runs[:place], other, *runs[place + 1 :]])
+
+
+def product_of(runs: Sequence[str]) -> Iterator[str]:
+    """Yield all words with letters and digits of the same kinds in the places of these."""
+    signs = ["0123456789" if sign.isdecimal() else _letters_like(sign) for run in runs for sign in run]
+    return ("".join(each) for each in product(*signs))
+
+
+def _letters_like(sign: str) -> str:
+    if not sign.isalpha():
+        return sign
+    return LETTERS.upper() if sign.isupper() else LETTERS
+
+
+def _numbers_like(number: str) -> list[str]:
+    """Return numbers written like another one: near ones, ones over the whole range of as many digits, then others."""
+    places = [place for place, character in enumerate(number) if character.isdecimal()]
+    digits = [int(number[place]) for place in places]
+    value, length = int("".join(map(str, digits))), len(digits)
+    has_zeros = length == 1 or digits[0] == 0
+    low, high = (0 if has_zeros else 10 ** (length - 1)), 10**length - 1
+    near = [value + sign * step for step in range(1, NEAR // 2 + 1) for sign in (1, -1)]
+    spread = [low + (high - low) * (2 * n + 1) // (2 * SPREAD) for n in range(SPREAD)]
+    every = range(low, high + 1) if length < 3 else ()
+    chosen = dict.fromkeys(each for each in (*near, *every, *spread) if low <= each <= high)
+    written = [_rewritten(number, places, str(each).zfill(length)) for each in chosen]
+    if number.isascii() and number.isdecimal() and not (length > 1 and has_zeros):
+        others = sorted(range(OTHER_LENGTHS), key=lambda other: (abs(other - value), other))
+        written += [str(other) for other in others if len(str(other)) != length]
+    return written
+
+
+def _form(number: str) -> str:
+    """Return a number with each run of digits as 0: its sign, separators and decimal point."""
+    return re.sub(r"\d+", "0", number)
+
+
+def _rewritten(number: str, places: Sequence[int], digits: str) -> str:
+    """Return a number with other digits, in its own script."""
+    characters = list(number)
+    for place, digit in zip(places, digits, strict=True):
+        zero = ord(number[place]) - int(number[place])
+        characters[place] = chr(zero + int(digit))
+    return "".join(characters)
+
+
+def _without(value: str, texts: Sequence[str], rule: str) -> Candidates:
+    return Candidates([text for text in dict.fromkeys(texts) if text != value], rule)
+
+
+def _outside(spans: Sequence[Span], marks: Sequence[Span]) -> list[Span]:
+    """Return the spans that overlap no mark."""
+    return [(start, stop) for start, stop in spans if not any(start < last and stop > first for first, last in marks)]
