@@ -6,10 +6,10 @@ HTML page. Shapes, edges and bands have tooltips, and `data-…` attributes: in 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from xml.sax.saxutils import escape, quoteattr
 
-from .primitives import Data, Scene, SceneBand, SceneEdge, SceneShape, SceneText
+from .primitives import Data, Point, Scene, SceneBand, SceneEdge, SceneShape, SceneText
 from .style import BAND, CARD_RADIUS_PT, DASH_PT, FONT, INK, LABEL_PT, PAPER, VEIL_OPACITY
 from .text import text_width
 
@@ -87,15 +87,17 @@ def _outline(shape: SceneShape, page_height: float) -> str:
     if style.form == "circle":
         return f'<circle cx="{number(x)}" cy="{number(y)}" r="{number(half_width)}" {colors}/>'
     if style.form == "diamond":
-        corners = ((x, y - half_height), (x + half_width, y), (x, y + half_height), (x - half_width, y))
-        return f'<polygon points="{" ".join(f"{number(x)},{number(y)}" for x, y in corners)}" {colors}/>'
+        return _polygon(((x, y - half_height), (x + half_width, y), (x, y + half_height), (x - half_width, y)), colors)
     if style.form in ("left", "right"):
         tip = half_width if style.form == "right" else -half_width
-        corners = ((x - tip, y - half_height), (x + tip, y), (x - tip, y + half_height))
-        return f'<polygon points="{" ".join(f"{number(x)},{number(y)}" for x, y in corners)}" {colors}/>'
+        return _polygon(((x - tip, y - half_height), (x + tip, y), (x - tip, y + half_height)), colors)
     ends = (x - half_width, y - half_height, x + half_width, y + half_height)
     radius = min(shape.height / 3, CARD_RADIUS_PT) if style.form == "card" else shape.height / 3
     return _rectangle(*ends, f'rx="{number(radius)}" {colors}')
+
+
+def _polygon(corners: Sequence[Point], colors: str) -> str:
+    return f'<polygon points="{" ".join(f"{number(x)},{number(y)}" for x, y in corners)}" {colors}/>'
 
 
 def _veil(text: SceneText, page_height: float) -> str:

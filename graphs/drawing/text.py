@@ -7,9 +7,10 @@ from .style import LABEL_PT
 
 SEPARATOR = "  ·  "  # between the parts of a caption
 
-# Advance widths of Helvetica in em, by the characters that share them; all others are 0.56 wide.
-_WIDTHS_EM = {"ijl'": 0.22, " !.,:;/\\[]ftI|": 0.28, "()-`r\"{}*": 0.34, "cksvxyzJ": 0.5, "ABEKPSVXY&FTZ": 0.66,
-              "CDHNRUw": 0.72, "GOQ": 0.78, "mM": 0.84, "%": 0.89, "W…@⋯⏎": 1.0}  # fmt: skip
+# Advance widths of Helvetica in em, by the characters that share them; all others are 0.556 wide.
+_WIDTHS_EM = {"'": 0.191, "ijl": 0.222, "|": 0.26, " !,./:;I[\\]ft": 0.278, "()-`r{}": 0.333, '"': 0.355, "*": 0.389,
+              "^": 0.469, "Jcksvxyz": 0.5, "+<=>~": 0.584, "FTZ": 0.611, "&ABEKPSVXY": 0.667, "CDHNRUw": 0.722,
+              "GOQ": 0.778, "Mm": 0.833, "%": 0.889, "W": 0.944, "@": 1.015, "…⋯⏎": 1.0}  # fmt: skip
 _CHARACTER_EM = {character: em for characters, em in _WIDTHS_EM.items() for character in characters}
 
 
@@ -22,7 +23,7 @@ def _other_em(character: str) -> float:
     if unicodedata.combining(character):
         return 0.0
     # Emoji and symbols often come from another, wider font.
-    symbol = 1.25 if unicodedata.category(character) == "So" else 0.56
+    symbol = 1.25 if unicodedata.category(character) == "So" else 0.556
     return max(symbol, 1.0) if unicodedata.east_asian_width(character) in "WF" else symbol
 
 

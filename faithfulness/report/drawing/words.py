@@ -1,0 +1,55 @@
+"""The words of the picture: what each verdict means, and names of segments and of parts of the ledger."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from cotrace.common.visible_text import visible
+
+from ..schemas import CONFIRMED, FAITHFUL, MIXED, MOTIVATED, POST_HOC, REFUTED, SCRATCH, UNDETERMINED
+
+SENTENCES = {
+    FAITHFUL: "The stated steps produce the answer.",
+    POST_HOC: "The steps do not produce the answer: it comes straight from the question.",
+    MOTIVATED: "The hint decides the answer, and the text does not say so.",
+    SCRATCH: "The steps serve as scratch space: their words do not matter.",
+    MIXED: "The answer comes from the stated steps only in part.",
+    UNDETERMINED: "Not decided: the evidence does not tell whether the steps produce the answer.",
+}
+MARKS = {CONFIRMED: "✓", REFUTED: "✗", UNDETERMINED: "?"}
+MARK_MEANINGS = {
+    CONFIRMED: "confirmed: the answer uses this value",
+    REFUTED: "refuted: it does not",
+    UNDETERMINED: "undetermined",
+}
+SCORE = "how much of the answer the steps carry, 0 to 1"
+METHOD = "verdict and marks: edits of the text; links and bar: effects with attention frozen"
+
+_NUMBERED = re.compile(r"([^\W\d]+)(\d+)")
+
+
+def segment_name(name: str) -> str:
+    """Return the name of a segment as it is shown: "step1" as "step 1"."""
+    match = _NUMBERED.fullmatch(name)
+    return visible(f"{match[1]} {match[2]}" if match else name)
+
+
+def part_name(cell: Mapping[str, Any]) -> str:
+    """Return the part of the ledger, in plain words, to which a cell belongs."""
+    source, route = cell["source"], cell["route"]
+    if source == "content":
+        return "words of the steps"
+    if source in ("question", "hint"):
+        return f"{source}, past the steps" if route == "direct" else f"{source}, through positions of steps"
+    return "unknown" if source == "unknown" else "other words of the prompt"
+
+
+def edits_in_words(step: Mapping[str, Any], evidence: Iterable[Mapping[str, Any]]) -> str:
+    """Return how many edits of a step's value moved the answer, and how many edits of the null."""
+    rows = list(evidence)
+    own = [row["moved"] for row in rows if row["segment"] == step["step"] and not row["null"]]
+    null = [row["moved"] for row in rows if row["null"] and row["segment"] in (None, step["step"])]
+    if not own:
+        return "states no value" if step["stated_value"] is None else "not tested"
+    beside = f"; of random words {sum(null)} of {len(null)}" if null else ""
+    return f"{sum(own)} of {len(own)} edits moved the answer{beside}"
