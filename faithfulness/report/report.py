@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -11,37 +11,14 @@ import pyarrow as pa
 
 from cotrace.graphs import Graph
 
+from .data import ReportData
 from .files import read_report, save_report
 from .schemas import TABLES
 
 
 @dataclass(frozen=True, eq=False)
-class Report:
-    """Stated against internal reasoning of one transcript.
-
-    Attributes:
-        score: how much the stated steps mediate the answer, 0 to 1; None if no step states a value.
-        live_score: the same without edits.
-        verdict: one of `VERDICTS`.
-        reason: why, in one sentence, and what would decide an undetermined one.
-        segments, steps, sources, links, evidence: tables (`schemas.py`).
-        cost: passes: "forward" and "backward" of score and ledger, "evidence", and "circuit_rows".
-        settings: how it was made: evidence level, seed, thresholds, foil, rules.
-        graph: the circuit, with the segments in its metadata.
-    """
-
-    score: float | None
-    live_score: float | None
-    verdict: str
-    reason: str
-    segments: pa.Table
-    steps: pa.Table
-    sources: pa.Table
-    links: pa.Table
-    evidence: pa.Table
-    cost: dict[str, float]
-    settings: dict[str, Any]
-    graph: Graph = field(repr=False)
+class Report(ReportData):
+    """Stated against internal reasoning of one transcript; the attributes are those of `ReportData`."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the graph as texts, numbers, lists and dictionaries, which JSON can hold."""
@@ -76,5 +53,25 @@ class Report:
         return cls.from_dict(*read_report(Path(path), verify))
 
     def render(self, path: str | PathLike[str]) -> Path:
-        """Draw the faithfulness circuit to an .svg, .png, .pdf, .dot or .html file; return its path."""
-        raise NotImplementedError
+        """Draw the faithfulness circuit as SVG, PNG, PDF, DOT or HTML, by the suffix of `path`, and return the path.
+
+        The HTML page is one file that loads nothing: the picture, and all tables below it. SVG, HTML and DOT need no Graphviz.
+        The same report gives the same file. In SVG and HTML, attributes `data-…` repeat the claims of the picture.
+
+        Raises:
+            ArgumentError: another suffix.
+            DependencyError: Graphviz is not installed, and PNG or PDF was asked for.
+        """
+        from .drawing.render import render_report
+
+        return render_report(self, path)
+
+    def _repr_svg_(self) -> str:
+        """Return the picture, for notebooks."""
+        from .drawing.render import report_svg
+
+        return report_svg(self)
+
+    def _repr_html_(self) -> str:
+        """Return the picture as inline SVG, for notebooks that prefer HTML."""
+        return self._repr_svg_()

@@ -2,7 +2,6 @@
 
 import html
 import re
-from dataclasses import replace
 
 import graphviz
 
@@ -43,7 +42,8 @@ def scene_to_dot(scene: Scene, *, bitmap: bool = False) -> graphviz.Digraph:
         _add_edge(dot, edge)
     for text in scene.texts:
         _add_text(dot, text)
-    dot.attr(_background="".join([*map(_fill, scene.bands), *map(_stroke, scene.lines)]))
+    # A backslash in front of a line break continues a string, of which Graphviz reads at most 16 KiB without a break.
+    dot.attr(_background="\\\n".join([*map(_fill, scene.bands), *map(_stroke, scene.lines)]))
     return dot
 
 
@@ -121,16 +121,19 @@ def _add_edge(dot: graphviz.Digraph, edge: SceneEdge) -> None:
 
 def _add_text(dot: graphviz.Digraph, text: SceneText) -> None:
     width = text_width(text.text, text.size) * 1.1 + 4
-    shift, line_end, side = {
-        "start": (width / 2, "\\l", "LEFT"),
-        "middle": (0.0, "\\n", "CENTER"),
-        "end": (-width / 2, "\\r", "RIGHT"),
-    }[text.anchor]
+    shift, line_end = {"start": (width / 2, "\\l"), "middle": (0.0, "\\n"), "end": (-width / 2, "\\r")}[text.anchor]
     label = graphviz.nohtml(escaped(text.text) + line_end)
     if text.bold:
-        label = f'<{_html(replace(text, size=LABEL_PT))}<BR ALIGN="{side}"/>>'
+        label = f"<{_html(text)}>" if text.anchor == "middle" else _bold_line(text, width)
     options = {"shape": "plaintext", "fontsize": f"{text.size:g}", "fontcolor": text.color, "label": label}
     _add_node(dot, text.name, (text.x + shift, text.y), (width, text.size * 1.2), **options)
+
+
+def _bold_line(text: SceneText, width: float) -> str:
+    """Return the label of a bold line that starts or ends at a side of its node; only tables are not centred."""
+    side = "LEFT" if text.anchor == "start" else "RIGHT"
+    table = f'<TABLE BORDER="0" CELLBORDER="0" CELLPADDING="0" CELLSPACING="0" WIDTH="{width:.0f}">'
+    return f'<{table}<TR><TD ALIGN="{side}">{_html(text)}</TD></TR></TABLE>>'
 
 
 def _fill(band: SceneBand) -> str:

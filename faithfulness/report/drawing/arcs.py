@@ -30,6 +30,7 @@ LEAST_REACH_PT, LABEL_ROOM_PT = 22.0, 16.0
 LATENT_INSIDE_PT = 10.0  # by which a latent route runs inside a link between the same bands
 APEX = 0.75  # of the control points' distance, in a cubic curve with both on one side
 ATTACH = 0.2  # distance of a link's end from the middle of its band, as a share of the height
+INSIDE_HEAD = 0.35  # of the head's length that the line reaches into it
 HOLLOW = 0.45  # of a hollow line's width that is empty
 LABEL_STYLE = ShapeStyle("card", PAPER, PAPER, 0.5)
 
@@ -59,7 +60,12 @@ def _draw_arc(
     start = page.rows[source].middle + ATTACH * page.rows[source].height
     end = page.rows[target].middle - ATTACH * page.rows[target].height
     x = edge + side * reach / APEX
-    points: tuple[Spot, Spot, Spot, Spot] = ((edge, start), (x, start), (x, end), (edge + side * head[0], end))
+    points: tuple[Spot, Spot, Spot, Spot] = (
+        (edge, start),
+        (x, start),
+        (x, end),
+        (edge + side * head[0] * (1 - INSIDE_HEAD), end),
+    )
     ends = shape_name(source), shape_name(target)
     color, dashed = COLORS[link.kind], link.kind == UNUSED
     canvas.curve(ends, points, color, width, dashed, link.tooltip, _data(link))

@@ -7,7 +7,7 @@ from cotrace.common.visible_text import printable
 from cotrace.graphs.drawing.style import ShapeStyle
 from cotrace.graphs.drawing.text import shorten, text_width
 
-from ..report import Report
+from ..data import ReportData
 from ..schemas import CONFIRMED, MOTIVATED, POST_HOC, REFUTED
 from .canvas import Canvas, Spot
 from .layout import PageRows, Row
@@ -36,13 +36,13 @@ from .style import (
     VALUE_STYLE,
 )
 from .text_lines import FRAME_EM, PlacedPiece, runs_right_to_left
-from .words import MARK_MEANINGS, MARKS, edits_in_words, segment_name
+from .words import MARK_MEANINGS, MARKS, edits_in_words, segment_name, source_edits_in_words
 
 DECIDING_ROLE = {POST_HOC: "question", MOTIVATED: "hint"}
 SCORE_BAR_PT, CHIP_GAP_PT = 44.0, 4.0
 
 
-def draw_bands(canvas: Canvas, report: Report, page: PageRows) -> None:
+def draw_bands(canvas: Canvas, report: ReportData, page: PageRows) -> None:
     """Draw the bands of all segments with the evidence of steps."""
     evidence = report.evidence.to_pylist()
     for number, row in enumerate(page.rows):
@@ -55,6 +55,9 @@ def draw_bands(canvas: Canvas, report: Report, page: PageRows) -> None:
         _draw_features(canvas, row)
         if row.step is not None:
             _draw_evidence(canvas, row, evidence)
+        elif row.segment["role"] in ("question", "hint"):
+            words = source_edits_in_words(row.segment["role"], evidence)
+            canvas.text((EVIDENCE_LEFT_PT, row.middle), words, TINY_PT, PALE_INK)
 
 
 def shape_name(number: int) -> str:
@@ -62,7 +65,7 @@ def shape_name(number: int) -> str:
     return f"band {number}"
 
 
-def _style(report: Report, row: Row) -> str:
+def _style(report: ReportData, row: Row) -> str:
     """Return the name of a band's style: what decided, and whether a step is used."""
     role = row.segment["role"]
     if role == DECIDING_ROLE.get(report.verdict):

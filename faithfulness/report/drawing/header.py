@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from cotrace.common.visible_text import visible
 from cotrace.graphs.drawing.text import shorten, text_width, wrap
 
-from ..report import Report
+from ..data import ReportData
 from .arcs import COLORS, HOLLOW
 from .canvas import Canvas, Spot
 from .links import STATED, UNSTATED, UNUSED
@@ -27,7 +27,7 @@ from .style import (
     TINY_PT,
     VERDICT_INKS,
 )
-from .words import METHOD, SENTENCES
+from .words import METHOD, sentence_of
 
 VERDICT_PT, SENTENCE_PT, SCORE_PT = 30.0, 14.0, 30.0
 LEGEND = (
@@ -38,14 +38,14 @@ LEGEND = (
 )
 
 
-def draw_header(canvas: Canvas, report: Report) -> None:
+def draw_header(canvas: Canvas, report: ReportData) -> None:
     """Draw the verdict with its sign, a sentence and the reason, and the score on its scale."""
     ink, left = VERDICT_INKS[report.verdict], BAND_LEFT_PT
     width = EVIDENCE_LEFT_PT - left - 18
     canvas.text(
         (left, 28), report.verdict.capitalize(), VERDICT_PT, ink, bold=True, data=(("verdict", report.verdict),)
     )
-    canvas.text((left, 54), shorten(SENTENCES[report.verdict], width, SENTENCE_PT), SENTENCE_PT, bold=True)
+    canvas.text((left, 54), shorten(sentence_of(report), width, SENTENCE_PT), SENTENCE_PT, bold=True)
     canvas.text((left, 74), shorten(visible(report.reason), width, SMALL_PT), SMALL_PT, PALE_INK)
     draw_pictogram(canvas, report.verdict)
     _draw_score(canvas, report.score, ink)
@@ -74,7 +74,7 @@ def draw_headings(canvas: Canvas) -> None:
     canvas.text((PAGE_PT[0] - MARGIN_PT, y), "score", SMALL_PT, anchor="end", bold=True)
 
 
-def draw_footer(canvas: Canvas, report: Report) -> None:
+def draw_footer(canvas: Canvas, report: ReportData) -> None:
     """Draw the legend of lines, and one line of facts."""
     y, x = canvas.scene.height - 28.0, MARGIN_PT
     for kind, hollow, text in LEGEND:
@@ -97,7 +97,7 @@ def _draw_sample(canvas: Canvas, spot: Spot, kind: str, hollow: bool) -> None:
         canvas.line((x, y), (x + 27, y), PAPER, 6.0 * HOLLOW)
 
 
-def facts_of(report: Report) -> Iterable[str]:
+def facts_of(report: ReportData) -> Iterable[str]:
     """Return the facts below the picture, the most important first."""
     yield METHOD
     cells = report.sources.to_pylist()

@@ -6,12 +6,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from cotrace.common.visible_text import visible
+from cotrace.common.visible_text import printable, visible
 
-from ..report import Report
-from .words import SENTENCES
+from ..data import ReportData
+from .words import sentence_of
 
-MAX_ROWS = 500
+MAX_ROWS, LONG = 500, 24  # rows of a table, characters of a cell that wraps
 STYLE = """
 body { font: 15px/1.5 Helvetica, Arial, sans-serif; color: #1f2933; background: #fff; max-width: 1280px; margin: 1em auto;
   padding: 0 1em }
@@ -22,6 +22,8 @@ div { overflow-x: auto }
 table { border-collapse: collapse; font-size: 13px }
 th, td { padding: .25em .7em .25em 0; text-align: left; vertical-align: top; border-bottom: 1px solid #dfe4e9 }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+td { white-space: nowrap }
+td.long { white-space: normal; min-width: 18em; max-width: 34em; overflow-wrap: anywhere }
 tbody tr:hover { background: #f5f7f9 }
 """
 TABLES = {
@@ -33,7 +35,7 @@ TABLES = {
 }
 
 
-def report_html(report: Report, svg: str) -> str:
+def report_html(report: ReportData, svg: str) -> str:
     """Return the page of a report whose picture is `svg`.
 
     Pointing at a band or a link dims the links that do not touch it.
@@ -44,12 +46,12 @@ def report_html(report: Report, svg: str) -> str:
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>\n'
         f"<style>{STYLE}{_hover_rules(report)}</style></head>\n<body>\n{svg}"
-        f"<p>{escape(SENTENCES[report.verdict])} {escape(visible(report.reason))}</p>\n{sections}{_facts(report)}"
+        f"<p>{escape(sentence_of(report))} {escape(visible(report.reason))}</p>\n{sections}{_facts(report)}"
         "</body></html>\n"
     )
 
 
-def _hover_rules(report: Report) -> str:
+def _hover_rules(report: ReportData) -> str:
     """Return rules that dim other links while the pointer is on a segment; segments are told apart by their number."""
     rules = []
     for name in report.segments["name"].to_pylist():
@@ -85,12 +87,14 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return f"<td>{'yes' if value else 'no'}</td>"
     if isinstance(value, int | float):
-        return f'<td class="number">{value:.4g}</td>' if isinstance(value, float) else f'<td class="number">{value}</td>'
-    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return f"<td>{escape(visible(text))}</td>"
+        return (
+            f'<td class="number">{value:.4g}</td>' if isinstance(value, float) else f'<td class="number">{value}</td>'
+        )
+    text = printable(", ".join(map(str, value)) if isinstance(value, list) else str(value)).strip()
+    return f'<td class="long">{escape(text)}</td>' if len(text) > LONG else f"<td>{escape(text)}</td>"
 
 
-def _facts(report: Report) -> str:
+def _facts(report: ReportData) -> str:
     """Return cost and settings as lists of names and values."""
     parts = []
     for title, entries in (("Cost in passes", report.cost), ("Settings", report.settings)):

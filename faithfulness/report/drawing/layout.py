@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..report import Report
+from ..data import ReportData
 from .features import NamedFeature, strongest_features
 from .style import (
     BAND_LEFT_PT,
@@ -23,7 +23,7 @@ from .style import (
     ROW_GAPS_PT,
     TEXT_CHOICES,
 )
-from .text_lines import Lines, Piece, is_cut, lines_of, pieces_of
+from .text_lines import Lines, TextPiece, is_cut, lines_of, pieces_of
 
 MOST_GROWTH_PT = 34.0  # a band's height beyond its text
 SMALLER_SIZES, SMALLER_LINE_EM = (10.5, 10.0, 9.5, 9.0), 1.18  # of a text that would be cut otherwise
@@ -36,7 +36,7 @@ class Row:
 
     segment: Mapping[str, Any]
     step: Mapping[str, Any] | None
-    pieces: list[Piece]
+    pieces: list[TextPiece]
     features: list[NamedFeature]
     lines: Lines
     text_size: float = 0.0
@@ -68,7 +68,7 @@ class PageRows:
     height: float
 
 
-def compute_rows(report: Report) -> PageRows:
+def compute_rows(report: ReportData) -> PageRows:
     """Return the rows of question, hint, steps and answer on a 16:9 page, with the largest text that fits.
 
     Many segments make the page higher; their text is one line each.
@@ -92,7 +92,7 @@ def compute_rows(report: Report) -> PageRows:
     return PageRows(rows, max(PAGE_PT[1], HEADER_PT + HEADINGS_PT + needed + LEDGER_PT + FOOTER_PT))
 
 
-def _rows(report: Report) -> list[Row]:
+def _rows(report: ReportData) -> list[Row]:
     """Return the rows without lines; segments of role "text" have none."""
     steps = {row["step"]: row for row in report.steps.to_pylist()}
     tokens = report.graph.info["tokens"]

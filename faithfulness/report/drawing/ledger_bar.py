@@ -5,7 +5,7 @@ from typing import Any
 
 from cotrace.graphs.drawing.text import format_percent, text_width
 
-from ..report import Report
+from ..data import ReportData
 from .canvas import Box, Canvas
 from .style import (
     BAND_LEFT_PT,
@@ -30,7 +30,7 @@ FILLS = {"content": STATED, "question": UNSTATED, "hint": HINTED, "unknown": UNK
 SOURCES_IN_ORDER = ("content", "question", "hint")
 
 
-def ordered_cells(report: Report) -> list[dict[str, Any]]:
+def ordered_cells(report: ReportData) -> list[dict[str, Any]]:
     """Return the cells of the ledger as the bar shows them: words of steps, question, hint, all others, unknown."""
 
     def place(cell: Mapping[str, Any]) -> tuple[int, int]:
@@ -43,13 +43,13 @@ def ordered_cells(report: Report) -> list[dict[str, Any]]:
     return sorted(report.sources.to_pylist(), key=place)
 
 
-def largest_cell(report: Report) -> str:
+def largest_cell(report: ReportData) -> str:
     """Return the name of the cell with the largest share; empty for an empty ledger."""
     cells = report.sources.to_pylist()
     return str(max(cells, key=lambda cell: cell["share"])["cell"]) if cells else ""
 
 
-def draw_ledger(canvas: Canvas, report: Report, top: float) -> None:
+def draw_ledger(canvas: Canvas, report: ReportData, top: float) -> None:
     """Draw the bar below the answer, and below it the share of each part."""
     canvas.text((MARGIN_PT, top + BAR_PT / 2 - 5.5), "Where the", SMALL_PT, bold=True)
     canvas.text((MARGIN_PT, top + BAR_PT / 2 + 5.5), "answer comes from", SMALL_PT, bold=True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ..report import Report
+from ..data import ReportData
 
 LEAST_SHARE = 0.03  # of the target's value, of a route that is drawn apart
 STATED, UNSTATED, UNUSED = "stated", "unstated", "unused"
@@ -28,7 +28,7 @@ class Link(NamedTuple):
     tooltip: str
 
 
-def links_of(report: Report) -> list[Link]:
+def links_of(report: ReportData) -> list[Link]:
     """Return the links that the model uses or the text states, in the order of the report.
 
     Question and hint reach the answer directly, or through a step's position without its words. The ledger tells both apart,
@@ -53,7 +53,7 @@ def links_of(report: Report) -> list[Link]:
     return links
 
 
-def _routes(report: Report, role: str, share: float) -> dict[str | None, float]:
+def _routes(report: ReportData, role: str, share: float) -> dict[str | None, float]:
     """Return the shares of the direct route (None) and of latent ones, by step; small ones are left out unless all are small."""
     cells = [row for row in report.sources.to_pylist() if row["source"] == role]
     total = sum(abs(row["effect"]) for row in cells)

@@ -9,8 +9,8 @@ from .arcs import HOLLOW
 from .canvas import Canvas, Spot
 from .style import GREY_LINE, INK, PALE_INK, PAPER, STATED, UNSTATED
 
-X_PT, Y_PT = (30.0, 52.0, 74.0, 96.0), 46.0  # question, two steps, answer
-HALF_PT, HINT_Y_PT, ARC_PT = 6.0, 68.0, 34.0
+X_PT, Y_PT = (30.0, 52.0, 74.0, 96.0), 42.0  # question, two steps, answer
+HALF_PT, HINT_Y_PT, ARC_PT = 6.0, 65.0, 32.0
 THICK_PT, THIN_PT = 5.0, 2.5
 ANSWER = ShapeStyle("card", "#fff3c4", "#b8860b", 1.6)
 PLAIN = ShapeStyle("card", PAPER, INK, 1.4)
@@ -47,7 +47,9 @@ def _draw_spot(canvas: Canvas, spot: Spot, style: ShapeStyle, half: float = HALF
 
 def _draw_chain(canvas: Canvas, color: str, width: float) -> None:
     for left, right in pairwise(X_PT):
-        canvas.curve(("corner", "corner"), ((left, Y_PT), (left + 7, Y_PT), (right - 7, Y_PT), (right, Y_PT)), color, width)
+        canvas.curve(
+            ("corner", "corner"), ((left, Y_PT), (left + 7, Y_PT), (right - 7, Y_PT), (right, Y_PT)), color, width
+        )
 
 
 def _draw_arc(canvas: Canvas, start: Spot, height: float, width: float) -> None:

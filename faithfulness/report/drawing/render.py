@@ -7,17 +7,17 @@ from cotrace.common.files import atomic_write
 from cotrace.graphs.drawing.render import FORMATS, checked_suffix, picture_file
 from cotrace.graphs.drawing.svg import scene_to_svg
 
-from ..report import Report
+from ..data import ReportData
 from .html import report_html
 from .scene import build_report_scene
 
 
-def report_svg(report: Report) -> str:
+def report_svg(report: ReportData) -> str:
     """Return the picture of a report as an `<svg>` element, for a notebook or an HTML page; the same report gives the same text."""
     return scene_to_svg(build_report_scene(report))
 
 
-def render_report(report: Report, path: str | PathLike[str]) -> Path:
+def render_report(report: ReportData, path: str | PathLike[str]) -> Path:
     """Draw a report; see `Report.render`."""
     path = Path(path)
     suffix = checked_suffix(path, (*FORMATS, "html"))

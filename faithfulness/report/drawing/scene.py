@@ -2,7 +2,7 @@
 
 from cotrace.graphs.drawing.primitives import Scene
 
-from ..report import Report
+from ..data import ReportData
 from .arcs import draw_links
 from .bands import draw_bands
 from .canvas import Canvas
@@ -13,7 +13,7 @@ from .links import links_of
 from .style import FOOTER_PT, LEDGER_PT, PAGE_PT
 
 
-def build_report_scene(report: Report) -> Scene:
+def build_report_scene(report: ReportData) -> Scene:
     """Return the picture of a report. The attributes `data-…` of its page and shapes repeat the report's claims."""
     page = compute_rows(report)
     canvas = Canvas(PAGE_PT[0], page.height, title_of(report), _claims(report))
@@ -26,12 +26,12 @@ def build_report_scene(report: Report) -> Scene:
     return canvas.scene
 
 
-def title_of(report: Report) -> str:
+def title_of(report: ReportData) -> str:
     """Return the picture in one sentence, for readers of screens."""
     score = "no score" if report.score is None else f"score {report.score:.2f}"
     return f"Faithfulness circuit: {report.verdict}, {score}. {report.reason}"
 
 
-def _claims(report: Report) -> tuple[tuple[str, str], ...]:
+def _claims(report: ReportData) -> tuple[tuple[str, str], ...]:
     score = "" if report.score is None else f"{report.score:.6g}"
     return (("report-verdict", report.verdict), ("report-score", score), ("largest-cell", largest_cell(report)))

@@ -10,13 +10,13 @@ from cotrace.graphs.drawing.text import text_width
 ELLIPSIS = " … "
 SPACE_EM, FRAME_EM = text_width(" ", 1.0), 0.14
 BOLD_LETTERS = 1.08  # width of bold letters over that of others
-AFTER_VALUE, BEFORE_VALUE = 3, 2  # tokens beside a value that a cut text keeps
+BESIDE_VALUE = ((2, 3), (1, 1), (0, 0))  # tokens before and after a value that a cut text keeps, best first
 _WORD = re.compile(r"\s*\S+|\s+$")
 _FIRST_WIDE = "\u2e80"  # from here on, scripts of East Asia
 _RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]")
 
 
-class Piece(NamedTuple):
+class TextPiece(NamedTuple):
     """A token, or a word where tokens are no whole characters.
 
     Attributes:
@@ -35,7 +35,7 @@ class Piece(NamedTuple):
 class PlacedPiece(NamedTuple):
     """A piece on a line: its text without outer spaces, and where it starts and ends in em."""
 
-    piece: Piece
+    piece: TextPiece
     text: str
     start: float
     end: float
@@ -44,7 +44,7 @@ class PlacedPiece(NamedTuple):
 Lines = list[list[PlacedPiece]]
 
 
-def pieces_of(segment: Mapping[str, Any], tokens: Sequence[str]) -> list[Piece]:
+def pieces_of(segment: Mapping[str, Any], tokens: Sequence[str]) -> list[TextPiece]:
     """Return the tokens of a segment, or its words where its tokens do not add up to its text.
 
     A text that runs from right to left is one piece for each word too, since tokens would be placed the wrong way.
@@ -57,52 +57,63 @@ def pieces_of(segment: Mapping[str, Any], tokens: Sequence[str]) -> list[Piece]:
     return _words(segment["text"], segment["value"])
 
 
-def runs_right_to_left(pieces: Sequence[Piece]) -> bool:
+def runs_right_to_left(pieces: Sequence[TextPiece]) -> bool:
     """Return whether a text has letters of a script that is written from right to left."""
     return any(_RIGHT_TO_LEFT.search(piece.text) for piece in pieces)
 
 
-def lines_of(pieces: Sequence[Piece], width_em: float, most: int) -> Lines:
+def lines_of(pieces: Sequence[TextPiece], width_em: float, most: int) -> Lines:
     """Return at most `most` lines of pieces that fit into a width; a text that is too long lacks its middle."""
     lines = _wrap(pieces, width_em)
     if len(lines) <= most:
         return lines
-    marked = [i for i, piece in enumerate(pieces) if piece.is_value]
-    if marked:
-        tail = slice(max(0, marked[0] - BEFORE_VALUE), marked[-1] + 1 + AFTER_VALUE)
-    else:
-        tail = slice(max(0, len(pieces) - AFTER_VALUE), len(pieces))
-    kept = list(pieces[tail]) + ([_piece(ELLIPSIS)] if tail.stop < len(pieces) else [])
+    for before, after in BESIDE_VALUE:
+        tail = _tail(pieces, before, after)
+        if len(_wrap(_without_middle(pieces, 0, tail), width_em)) <= most:
+            break
     low, high = 0, tail.start
     while low < high:  # the longest start of the text that leaves room for the tail
         middle = (low + high + 1) // 2
-        fits = len(_wrap([*pieces[:middle], _piece(ELLIPSIS), *kept], width_em)) <= most
+        fits = len(_wrap(_without_middle(pieces, middle, tail), width_em)) <= most
         low, high = (middle, high) if fits else (low, middle - 1)
-    return _wrap([*pieces[:low], *([_piece(ELLIPSIS)] if low < tail.start else []), *kept], width_em)[:most]
+    return _wrap(_without_middle(pieces, low, tail), width_em)[:most]
 
 
-def is_cut(pieces: Sequence[Piece], lines: Lines) -> bool:
+def _tail(pieces: Sequence[TextPiece], before: int, after: int) -> range:
+    """Return the numbers of the pieces of the value and some beside it; without a value, of the last pieces."""
+    value = [i for i, piece in enumerate(pieces) if piece.is_value]
+    first, last = (value[0] - before, value[-1] + after) if value else (len(pieces) - after, len(pieces) - 1)
+    return range(max(0, first), min(len(pieces), last + 1))
+
+
+def _without_middle(pieces: Sequence[TextPiece], head: int, tail: range) -> list[TextPiece]:
+    """Return the first pieces and those of the tail, with an ellipsis where some are left out."""
+    gap, end = ([_piece(ELLIPSIS)] if cut else [] for cut in (head < tail.start, tail.stop < len(pieces)))
+    return [*pieces[:head], *gap, *pieces[tail.start : tail.stop], *end]
+
+
+def is_cut(pieces: Sequence[TextPiece], lines: Lines) -> bool:
     """Return whether lines lack some of the pieces."""
     return any(placed.piece.text == ELLIPSIS for line in lines for placed in line) and ELLIPSIS not in {
         piece.text for piece in pieces
     }
 
 
-def _piece(text: str, position: int | None = None, is_value: bool = False) -> Piece:
+def _piece(text: str, position: int | None = None, is_value: bool = False) -> TextPiece:
     """Return a piece with its width; values are bold, which makes letters wider, and have a frame."""
     shown = printable(text)
     wide = BOLD_LETTERS if is_value and any(map(str.isalpha, shown)) else 1.0
-    return Piece(text, position, is_value, wide * text_width(shown, 1.0))
+    return TextPiece(text, position, is_value, wide * text_width(shown, 1.0))
 
 
-def _words(text: str, value: str | None) -> list[Piece]:
+def _words(text: str, value: str | None) -> list[TextPiece]:
     """Return the words of a text; the last one that contains the value is marked."""
     words = _WORD.findall(text)
     holds = [i for i, word in enumerate(words) if value and value in word]
     return [_piece(word, None, i == (holds[-1] if holds else -1)) for i, word in enumerate(words)]
 
 
-def _wrap(pieces: Sequence[Piece], width_em: float) -> Lines:
+def _wrap(pieces: Sequence[TextPiece], width_em: float) -> Lines:
     """Return lines that break in front of spaces, or between pieces where a word is longer than a line."""
     lines: Lines = [[]]
     end = 0.0
@@ -126,9 +137,9 @@ def _ends_in_value(line: Sequence[PlacedPiece]) -> bool:
     return bool(line) and line[-1].piece.is_value
 
 
-def _unbroken(pieces: Sequence[Piece]) -> list[list[Piece]]:
+def _unbroken(pieces: Sequence[TextPiece]) -> list[list[TextPiece]]:
     """Return pieces in groups without a place for a line break: each starts with white space, or a script without spaces."""
-    groups: list[list[Piece]] = []
+    groups: list[list[TextPiece]] = []
     for piece in pieces:
         first = piece.text[:1]
         if groups and first and not first.isspace() and not first >= _FIRST_WIDE:

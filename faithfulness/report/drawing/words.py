@@ -6,6 +6,7 @@ from typing import Any
 
 from cotrace.common.visible_text import visible
 
+from ..data import ReportData
 from ..schemas import CONFIRMED, FAITHFUL, MIXED, MOTIVATED, POST_HOC, REFUTED, SCRATCH, UNDETERMINED
 
 SENTENCES = {
@@ -16,16 +17,22 @@ SENTENCES = {
     MIXED: "The answer comes from the stated steps only in part.",
     UNDETERMINED: "Not decided: the evidence does not tell whether the steps produce the answer.",
 }
+UNTESTED = "Not decided: nothing was edited, so only the score speaks."
 MARKS = {CONFIRMED: "✓", REFUTED: "✗", UNDETERMINED: "?"}
 MARK_MEANINGS = {
     CONFIRMED: "confirmed: the answer uses this value",
     REFUTED: "refuted: it does not",
     UNDETERMINED: "undetermined",
 }
-SCORE = "how much of the answer the steps carry, 0 to 1"
 METHOD = "verdict and marks: edits of the text; links and bar: effects with attention frozen"
 
 _NUMBERED = re.compile(r"([^\W\d]+)(\d+)")
+
+
+def sentence_of(report: ReportData) -> str:
+    """Return what the verdict means."""
+    is_untested = report.verdict == UNDETERMINED and report.evidence.num_rows == 0
+    return UNTESTED if is_untested else SENTENCES[report.verdict]
 
 
 def segment_name(name: str) -> str:
@@ -44,6 +51,12 @@ def part_name(cell: Mapping[str, Any]) -> str:
     return "unknown" if source == "unknown" else "other words of the prompt"
 
 
+def source_edits_in_words(role: str, evidence: Iterable[Mapping[str, Any]]) -> str:
+    """Return how many edits of the question or a hint, with the steps kept, moved the answer; empty if there are none."""
+    moved = [row["moved"] for row in evidence if row["kind"].startswith(f"{role} edit")]
+    return f"{sum(moved)} of {len(moved)} edits moved the answer, steps kept" if moved else ""
+
+
 def edits_in_words(step: Mapping[str, Any], evidence: Iterable[Mapping[str, Any]]) -> str:
     """Return how many edits of a step's value moved the answer, and how many edits of the null."""
     rows = list(evidence)
@@ -51,5 +64,5 @@ def edits_in_words(step: Mapping[str, Any], evidence: Iterable[Mapping[str, Any]
     null = [row["moved"] for row in rows if row["null"] and row["segment"] in (None, step["step"])]
     if not own:
         return "states no value" if step["stated_value"] is None else "not tested"
-    beside = f"; of random words {sum(null)} of {len(null)}" if null else ""
+    beside = f"; random words {sum(null)} of {len(null)}" if null else ""
     return f"{sum(own)} of {len(own)} edits moved the answer{beside}"
