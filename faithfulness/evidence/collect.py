@@ -1,0 +1,147 @@
+"""Collect evidence: plan interventions, run them, and keep what came of them; run one of them again."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cotrace.common.errors import ArgumentError, FileError
+
+from ..model_like import ModelLike
+from ..report.schemas import NONE
+from ..transcripts import Transcript
+from .edits import build_interventions, in_words, positions_of
+from .given_edits import can_edit_given
+from .plan import BUDGETS, EditableParts, check_level, plan_evidence
+from .rows import REWRITING, Evidence, EvidenceRow, Intervention
+from .runner import InterventionRunner, Outcome
+from .text import Ids, StatedText
+
+
+def collect_evidence(
+    model: ModelLike,
+    transcript: Transcript,
+    *,
+    scores: Mapping[str, float] | None = None,
+    level: str = "quick",
+    seed: int = 0,
+) -> Evidence:
+    """Return the evidence of a transcript: what its answer becomes when values, words, question and hint are edited.
+
+    Args:
+        model: a model.
+        transcript: an answer that states a value, steps, and other values.
+        scores: a score of each step without edits; the budget goes to steps with a large one first.
+        level: "none" runs nothing, "quick" at most 40 passes, "full" at most 240.
+        seed: draws the edits.
+
+    Raises:
+        ArgumentError: an unknown level, or a transcript whose answer states no value or has no other value.
+    """
+    level = check_level(level)
+    text = StatedText(transcript, transcript.tokenize(model), model.tokenizer)
+    runner = InterventionRunner(model.weights, text.ids, text.said, text.answer.alternatives)
+    if level == NONE:
+        return _evidence(text, runner, level, seed, [], text.said, 0.0)
+    clean, drifts = _run_clean(text, runner)
+    plan = plan_evidence(_editable_parts(text, scores or {}, drifts), level)
+    interventions = build_interventions(text, plan, seed, drifts)
+    outcomes = runner.run(interventions)
+    assert runner.passes <= BUDGETS[level]
+    references = {
+        each.rewrite: out for each, out in zip(interventions, outcomes, strict=True) if each.kind == REWRITING
+    }
+    rows = [
+        _row(text, each, outcome, references.get(each.reference, clean))
+        for each, outcome in zip(interventions, outcomes, strict=True)
+    ]
+    return _evidence(text, runner, level, seed, rows, clean.answer, clean.margin)
+
+
+def _evidence(
+    text: StatedText,
+    runner: InterventionRunner,
+    level: str,
+    seed: int,
+    rows: Sequence[EvidenceRow],
+    answer: Ids,
+    margin: float,
+) -> Evidence:
+    prompt = {"token_ids": list(text.ids), "said": list(text.said), "others": [list(v) for v in runner.target.others]}
+    answers = text.text_of(answer), text.text_of(text.said)
+    return Evidence(level, seed, tuple(rows), *answers, margin, float(runner.passes), prompt, _reasons(text))
+
+
+def _run_clean(text: StatedText, runner: InterventionRunner) -> tuple[Outcome, dict[str, str]]:
+    """Return the outcome of the prompt, and for each step the first later one where the model would write another value."""
+    places = positions_of(text.steps)
+    clean, written = runner.clean(places)
+    other = {place for place, token in zip(places, written, strict=True) if text.ids[place] != token}
+    drifting = [each for each in text.steps if not other.isdisjoint(positions_of([each]))]
+    drifts = {
+        each.name: next((later.name for later in drifting if later.start >= each.stop), "") for each in text.steps
+    }
+    return clean, {name: drift for name, drift in drifts.items() if drift}
+
+
+def _editable_parts(text: StatedText, scores: Mapping[str, float], drifts: Mapping[str, str]) -> EditableParts:
+    steps = [each for each in text.steps if text.fitting(each)]
+    followed = [each.name for each in steps if text.later_steps(each)]
+    hint = text.hint is not None and bool(text.fitting(text.hint))
+    return EditableParts([each.name for each in steps], scores, followed, drifts, can_edit_given(text), hint)
+
+
+def _reasons(text: StatedText) -> dict[str, str]:
+    """Return why steps cannot be edited."""
+    return {
+        each.name: f"no other value has as many tokens as {text.text_of(text.value_of(each))!r}: give `alternatives=`"
+        for each in text.steps
+        if not text.fitting(each)
+    }
+
+
+def _row(text: StatedText, intervention: Intervention, outcome: Outcome, reference: Outcome) -> EvidenceRow:
+    return EvidenceRow(
+        intervention,
+        in_words(text, intervention, outcome.ids),
+        text.text_of(outcome.answer),
+        outcome.answer != reference.answer,
+        reference.margin - outcome.margin,
+        1.0,
+    )
+
+
+def replay(model: ModelLike, settings: Mapping[str, Any], recipe: str) -> tuple[str, float]:
+    """Run an intervention again; return the answer and the effect, as the table `evidence` has them.
+
+    Args:
+        model: the model of the report.
+        settings: `Evidence.settings`, which the report keeps.
+        recipe: the recipe of the row.
+
+    Raises:
+        FileError: damaged settings or a damaged recipe.
+        PromptError: token ids that the model does not have.
+    """
+    try:
+        prompt = settings["prompt"]
+        ids, said = tuple(map(int, prompt["token_ids"])), tuple(map(int, prompt["said"]))
+        others = [tuple(map(int, value)) for value in prompt["others"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileError("the report does not hold its prompt: make it again with evidence") from error
+    intervention = Intervention.from_recipe(recipe)
+    used = [*ids, *said, *(token for value in others for token in value), *intervention.edits.values()]
+    model.tokenizer.check_ids([*used, *(intervention.donor or {}).values()])
+    places: Sequence[int] = [
+        *intervention.edits,
+        *intervention.rewrite,
+        *intervention.reference,
+        *intervention.copies,
+        *intervention.donor_at,
+    ]
+    if not all(0 <= place < len(ids) for place in places):
+        raise ArgumentError("the recipe edits positions that the prompt does not have: is it of another report?")
+    runner = InterventionRunner(model.weights, ids, said, others)
+    reference = Intervention(REWRITING, None, rewrite=intervention.reference, copies=intervention.copies)
+    (outcome,) = runner.run([intervention])
+    (compared,) = runner.run([reference]) if reference.rewrite else [runner.clean()[0]]
+    answer = "".join(model.tokenizer.decode_token(token) for token in outcome.answer).strip()
+    return answer, compared.margin - outcome.margin

@@ -1,0 +1,134 @@
+"""Edits of question and hint, with the text kept: the positive control of steps that do not matter. Imports no torch.
+
+What is edited is the first of these that question and hint contain: values of the transcript and numbers; words. Equal ones
+change alike, and values move on by the same number of places in a circle, so that a table stays a table.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from .null_edits import Edited
+from .text import Ids, StatedText
+from .token_kinds import NUMBER, WORD, kind_of
+
+TRIES = 20  # numbers drawn until one has as many tokens
+
+Found = list[tuple[int, Ids]]  # positions and tokens
+
+
+def can_edit_given(text: StatedText) -> bool:
+    """Return whether question or hint has something to edit."""
+    return bool(edit_given(text, 1, np.random.default_rng(0)))
+
+
+def edit_given(text: StatedText, n_rows: int, rng: np.random.Generator) -> list[Edited]:
+    """Return up to n different edits of question and hint; none if they contain nothing to edit."""
+    values = sorted(_values(text), key=len, reverse=True)
+    found = _found_values(text, values)
+    numbers = _found_numbers(text, {p for start, value in found for p in range(start, start + len(value))})
+    ring = {value: [each for each in values if len(each) == len(value)] for _, value in found}
+    if not any(len(each) > 1 for each in ring.values()) and not numbers:
+        found = _found_words(text)
+        ring = {value: [other for other in _kinds(text, found) if _alike(text, other, value)] for _, value in found}
+    rows: list[Edited] = []
+    for fraction in rng.permutation(np.linspace(0, 1, n_rows, endpoint=False)) + rng.random() / n_rows:
+        new = {value: _moved_on(value, ring[value], fraction) for _, value in found}
+        new |= {value: _other_number(text, value, rng) for _, value in numbers}
+        edits = {start + i: token for start, value in found + numbers for i, token in enumerate(new[value])}
+        edits = {place: token for place, token in edits.items() if text.ids[place] != token}
+        if edits and all(edits != row.edits for row in rows):
+            rows.append(Edited(edits, _in_words(text, new)))
+    return rows
+
+
+def _values(text: StatedText) -> list[Ids]:
+    """Return all values of the transcript in a fixed order."""
+    stated = [text.value_of(each) for each in text.segments if each.value]
+    others = [value for each in text.segments for value in each.alternatives]
+    return sorted(dict.fromkeys([*stated, *others]))
+
+
+def _found_values(text: StatedText, by_length: Sequence[Ids]) -> Found:
+    """Return the values in question and hint; at each place the longest is meant, a stated one first."""
+    stated = {each.value[0]: text.value_of(each) for each in text.given if each.value}
+    found, taken = [], set(_stated_positions(text))
+    for segment in text.given:
+        p = segment.start
+        while p < segment.stop:
+            fits = (each for each in by_length if _stands(text, each, p, segment.stop) and p not in taken)
+            value = stated.get(p) or next(fits, None)
+            found += [] if value is None else [(p, value)]
+            p += 1 if value is None else len(value)
+    return found
+
+
+def _stated_positions(text: StatedText) -> Iterator[int]:
+    for each in text.given:
+        if each.value:
+            yield from range(*each.value)
+
+
+def _stands(text: StatedText, value: Ids, start: int, stop: int) -> bool:
+    last = start + len(value)
+    return last <= stop and text.ids[start:last] == value and text.stands_alone(start, last)
+
+
+def _found_numbers(text: StatedText, taken: set[int]) -> Found:
+    """Return the numbers of question and hint: tokens of digits in a row."""
+    found: Found = []
+    for segment in text.given:
+        start = segment.start
+        while start < segment.stop:
+            stop = start
+            while stop < segment.stop and stop not in taken and kind_of(text.words[stop])[0] == NUMBER:
+                stop += 1
+                if stop < segment.stop and text.words[stop][:1].isspace():
+                    break
+            if stop > start and text.stands_alone(start, stop):
+                found.append((start, text.ids[start:stop]))
+            start = max(stop, start + 1)
+    return found
+
+
+def _other_number(text: StatedText, value: Ids, rng: np.random.Generator) -> Ids:
+    """Return another number with as many digits and tokens; the same one if none is found."""
+    written = "".join(text.tokenizer.decode_token(token) for token in value)
+    digits = written.strip()
+    low = 10 ** (len(digits) - 1) if len(digits) > 1 else 1
+    for _ in range(TRIES):
+        number = str(int(rng.integers(low, 10 ** len(digits))))
+        ids = tuple(text.tokenizer.encode_without_bos(written.replace(digits, number)))
+        if number != digits and len(ids) == len(value) and text.text_of(ids) == number:
+            return ids
+    return value
+
+
+def _found_words(text: StatedText) -> Found:
+    """Return the words of question and hint."""
+    places = (p for each in text.given for p in range(each.start, each.stop))
+    return [(p, (text.ids[p],)) for p in places if kind_of(text.words[p])[0] == WORD]
+
+
+def _kinds(text: StatedText, found: Found) -> list[Ids]:
+    return sorted(dict.fromkeys(value for _, value in found))
+
+
+def _alike(text: StatedText, one: Ids, other: Ids) -> bool:
+    first, second = (kind_of(text.tokenizer.decode_token(value[0])) for value in (one, other))
+    return first == second
+
+
+def _moved_on(value: Ids, ring: Sequence[Ids], fraction: float) -> Ids:
+    """Return the value some places further in a circle; itself where there is no other."""
+    if value not in ring:
+        return ring[int(fraction * len(ring))] if ring else value
+    if len(ring) == 1:
+        return value
+    return ring[(ring.index(value) + 1 + int(fraction * (len(ring) - 1))) % len(ring)]
+
+
+def _in_words(text: StatedText, new: dict[Ids, Ids]) -> str:
+    changed = [(text.text_of(value), text.text_of(other)) for value, other in new.items() if value != other]
+    shown = ", ".join(f"{one} → {other}" for one, other in changed[:4])
+    return f"question and hint: {shown}{', …' if len(changed) > 4 else ''}"

@@ -1,0 +1,140 @@
+"""How many interventions of each kind, within a budget of passes. Imports no torch.
+
+Every intervention is one row over the whole prompt, which is one pass; the prompt without intervention is one more. Donors are
+rows that are run anyway. Kinds come in an order of importance, so that a small budget loses the least important ones.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
+
+from cotrace.common.errors import ArgumentError
+
+from ..report.schemas import EVIDENCE_LEVELS, FULL, NONE, QUICK
+from .rows import (
+    ALL_EDIT,
+    HINT_EDIT,
+    KEPT_EDIT,
+    QUESTION_DONOR,
+    QUESTION_EDIT,
+    REWRITING,
+    TEXT_DONOR,
+    VALUE_EDIT,
+    WORD_EDIT,
+)
+
+BUDGETS = {NONE: 0, QUICK: 40, FULL: 240}
+
+
+class Quota(NamedTuple):
+    """The most interventions of each kind; of value edits and of donors for a step, for each step."""
+
+    edits: int
+    nulls: int
+    questions: int
+    hints: int
+    donors: int
+    step_donors: int
+    kept: int
+    all_edits: int
+    text_donors: int
+
+
+QUOTAS = {
+    QUICK: Quota(edits=4, nulls=6, questions=4, hints=4, donors=3, step_donors=1, kept=1, all_edits=2, text_donors=2),
+    FULL: Quota(
+        edits=16, nulls=24, questions=12, hints=12, donors=8, step_donors=4, kept=4, all_edits=6, text_donors=6
+    ),
+}
+
+
+@dataclass(frozen=True)
+class EditableParts:
+    """What a transcript allows to be tested.
+
+    Attributes:
+        steps: steps whose stated value can be edited, in order.
+        scores: how much each seems to matter; those with the largest come first.
+        followed: those of the steps that a later stated value follows.
+        drifts: for a step after which the model would write other values than the text, the first step with one: edits of it
+            are compared with a row that is rewritten from there.
+        question: whether question or hint can be edited.
+        hint: whether the hint's value can be edited.
+    """
+
+    steps: Sequence[str]
+    scores: Mapping[str, float]
+    followed: Sequence[str]
+    drifts: Mapping[str, str]
+    question: bool
+    hint: bool
+
+
+Unit = tuple[str, str | None]
+
+
+def check_level(level: object) -> str:
+    """Return a level of evidence. Raises ArgumentError for another one."""
+    if level not in EVIDENCE_LEVELS:
+        raise ArgumentError(f"evidence={level!r}: expected one of {', '.join(map(repr, EVIDENCE_LEVELS))}")
+    return str(level)
+
+
+def plan_evidence(parts: EditableParts, level: str, budget: int | None = None) -> Counter[Unit]:
+    """Return the number of interventions of each kind and segment.
+
+    Args:
+        parts: what can be tested.
+        level: "none", "quick" or "full".
+        budget: the most passes, that of the prompt included; None takes those of the level.
+    """
+    n_rows = (BUDGETS[level] if budget is None else budget) - 1
+    if n_rows < 1 or level == NONE or not (parts.steps or parts.hint):
+        return Counter()
+    quotas = [QUOTAS[each] for each in (QUICK, FULL)[: EVIDENCE_LEVELS.index(level)]]
+    return Counter(islice(_units(parts, quotas), n_rows))
+
+
+def _units(parts: EditableParts, quotas: Sequence[Quota]) -> Iterator[Unit]:
+    """Yield interventions, the most important first: those of the first quota, then what later ones add."""
+    done: Counter[Unit] = Counter()
+    for quota in quotas:
+        for unit in _in_order(parts, quota, done):
+            done[unit] += 1
+            yield unit
+
+
+def _in_order(parts: EditableParts, quota: Quota, done: Counter[Unit]) -> Iterator[Unit]:
+    by_score = sorted(parts.steps, key=lambda name: -parts.scores.get(name, 0.0))
+
+    def value_edits(most: int, name: str) -> Iterator[Unit]:
+        if drift := parts.drifts.get(name):
+            yield from up_to(1, REWRITING, drift)
+        yield from up_to(most, VALUE_EDIT, name)
+
+    def up_to(most: int, kind: str, segment: str | None = None) -> Iterator[Unit]:
+        while done[kind, segment] < most:
+            yield kind, segment
+
+    n_questions = quota.questions if parts.question else 0
+    n_hints = quota.hints if parts.hint else 0
+    yield from up_to(n_questions, QUESTION_EDIT)
+    yield from up_to(min(n_hints, 3), HINT_EDIT)
+    yield from up_to(4 if by_score else 0, WORD_EDIT)
+    for name in by_score:
+        yield from value_edits(1, name)
+    if by_score:
+        yield from up_to(min(quota.donors, n_questions), QUESTION_DONOR)
+    for name in by_score:
+        yield from value_edits(quota.edits, name)
+    yield from up_to(n_hints, HINT_EDIT)
+    yield from up_to(quota.nulls if by_score else 0, WORD_EDIT)
+    for name in by_score:
+        yield from up_to(min(quota.step_donors, n_questions), QUESTION_DONOR, name)
+    for name in parts.followed:
+        yield from up_to(quota.kept, KEPT_EDIT, name)
+    if by_score:
+        yield from up_to(quota.all_edits, ALL_EDIT)
+        yield from up_to(min(quota.text_donors, quota.all_edits), TEXT_DONOR)
