@@ -14,7 +14,7 @@ import pytest
 from helpers.reports import REPORTS, Step, build
 
 from cotrace.common.errors import ArgumentError
-from cotrace.faithfulness.report.drawing.features import MAX_FEATURES, strongest_features
+from cotrace.faithfulness.report.drawing.features import MAX_FEATURES, FeatureRanking
 from cotrace.faithfulness.report.drawing.layout import compute_rows
 from cotrace.faithfulness.report.drawing.links import links_of
 from cotrace.faithfulness.report.drawing.render import report_svg
@@ -207,19 +207,19 @@ def test_bands_show_the_strongest_features_of_their_tokens(name):
 def test_features_are_ranked_by_expected_effect_and_named_by_top_tokens():
     report = REPORTS["faithful"]()
     step = next(row for row in report.segments.to_pylist() if row["name"] == "step2")
-    found = strongest_features(report.graph, range(step["first"], step["last"] + 1))
+    found = FeatureRanking(report.graph).strongest(step["first"], step["last"])
     assert [each.measure for each in found] == ["expected effect"] * 2
     assert found[0].size >= found[1].size
     assert found[0].name == "“14”, “about 14”"
     del report.graph.info["feature_names"]
-    plain = strongest_features(report.graph, range(step["first"], step["last"] + 1))
+    plain = FeatureRanking(report.graph).strongest(step["first"], step["last"])
     assert re.fullmatch(r"L\d+#\d+", plain[0].name)
 
 
 def test_a_label_of_the_user_goes_before_top_tokens():
     report = REPORTS["faithful"]()
     step = next(row for row in report.segments.to_pylist() if row["name"] == "step1")
-    feature = strongest_features(report.graph, range(step["first"], step["last"] + 1))[0].feature
+    feature = FeatureRanking(report.graph).strongest(step["first"], step["last"])[0].feature
     report.graph.label(str(feature), "sum so far")
     assert "sum so far" in Picture(report).texts()
 
@@ -295,6 +295,23 @@ def test_lines_fit_their_width_and_keep_every_token_if_there_is_room():
     cut = lines_of(pieces, 5.0, 1)
     assert len(cut) == 1
     assert "4" in [placed.text for placed in cut[0]]
+
+
+def test_a_value_longer_than_its_band_keeps_both_ends():
+    tokens = [f" word{i}" for i in range(90)]
+    segment = {"first": 0, "last": 89, "text": "".join(tokens), "value": "x", "value_first": 0, "value_last": 89}
+    (line,) = lines_of(pieces_of(segment, tokens), 30.0, 1)
+    assert [line[0].text, line[-1].text] == ["word0", "word89"]
+    assert ELLIPSIS in [placed.piece.text for placed in line]
+
+
+@pytest.mark.parametrize(("effect", "explained"), [(-2.0, True), (2.0, False)])
+def test_cells_against_the_answer_have_a_sign_that_is_explained(effect, explained):
+    steps = [Step(" 2 plus 3 is 5.", "5", "6", "used", 0.9)]
+    report = build("2 + 3 = ?", steps, (" 5", "6"), "mixed", 0.5, {"content step1": 3.0, "question direct": effect}, {})
+    shown = Picture(report).texts()
+    assert ("−: against the answer" in shown) == explained
+    assert any(re.match(r"question\s+−\d", text) for text in shown) == explained
 
 
 def test_tokens_that_are_no_whole_characters_give_way_to_words():

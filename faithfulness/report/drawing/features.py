@@ -1,6 +1,5 @@
 """The features that matter most in each segment, by their effect on the answer."""
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -28,25 +27,41 @@ class NamedFeature(NamedTuple):
         return f"{self.feature} {self.name}: {self.measure} {self.size:.4g}"
 
 
-def strongest_features(graph: Graph, positions: Iterable[int]) -> list[NamedFeature]:
-    """Return at most `MAX_FEATURES` features at the positions, those that matter most to the answer first.
+class FeatureRanking:
+    """The features of a circuit, those that matter most to the answer first.
 
-    They are ranked by the size of the expected effect, or by influence in a graph without effects. A feature that is active
-    at several positions is listed once, with the one where it matters most.
+    They are ranked by the size of the expected effect, or by influence in a graph without effects.
     """
-    sizes, measure = expected_sizes(graph, graph.info["targets"]), "expected effect"
-    if sizes is None:
-        sizes, measure = graph.column("influence").astype(np.float64), "influence"
-    nodes = np.arange(graph.order.features.start, graph.order.features.stop)
-    nodes = nodes[np.isin(graph.column("position")[nodes], list(positions)) & (sizes[nodes] > 0)]
-    layers, features, places = (graph.column(name) for name in ("layer", "feature", "position"))
-    found: dict[tuple[int, int], NamedFeature] = {}
-    for node in nodes[np.argsort(-sizes[nodes], kind="stable")].tolist():
-        key = int(layers[node]), int(features[node])
-        if key not in found and len(found) < MAX_FEATURES:
-            name = _name(graph, *key, graph.nodes["text"][node].as_py())
-            found[key] = NamedFeature(Feature(*key, int(places[node])), name, float(sizes[node]), measure)
-    return list(found.values())
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        sizes, self.measure = expected_sizes(graph, graph.info["targets"]), "expected effect"
+        if sizes is None:
+            sizes, self.measure = graph.column("influence").astype(np.float64), "influence"
+        self.sizes = sizes[graph.order.features]
+        self.order = np.argsort(-self.sizes, kind="stable")
+        self.positions = graph.column("position")[graph.order.features]
+
+    def __repr__(self) -> str:
+        return f"<FeatureRanking of {len(self.order)} features by {self.measure}>"
+
+    def strongest(self, first: int, last: int) -> list[NamedFeature]:
+        """Return at most `MAX_FEATURES` features at positions `first` to `last`.
+
+        One that is active at several positions is listed once, with the position where it matters most.
+        """
+        inside = (self.positions >= first) & (self.positions <= last) & (self.sizes > 0)
+        found: dict[tuple[int, int], NamedFeature] = {}
+        for node in self.order[inside[self.order]].tolist():
+            row = self.graph.nodes.slice(node, 1).select(["layer", "feature", "text"]).to_pylist()[0]
+            key = row["layer"], row["feature"]
+            if key not in found:
+                name = _name(self.graph, *key, row["text"])
+                feature = Feature(*key, int(self.positions[node]))
+                found[key] = NamedFeature(feature, name, float(self.sizes[node]), self.measure)
+            if len(found) == MAX_FEATURES:
+                break
+        return list(found.values())
 
 
 def _name(graph: Graph, layer: int, feature: int, label: str | None) -> str:

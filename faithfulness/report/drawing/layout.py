@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..data import ReportData
-from .features import NamedFeature, strongest_features
+from .features import FeatureRanking, NamedFeature
 from .style import (
     BAND_LEFT_PT,
     BAND_PADDING_PT,
@@ -95,22 +95,21 @@ def compute_rows(report: ReportData) -> PageRows:
 def _rows(report: ReportData) -> list[Row]:
     """Return the rows without lines; segments of role "text" have none."""
     steps = {row["step"]: row for row in report.steps.to_pylist()}
-    tokens = report.graph.info["tokens"]
+    tokens, ranking = report.graph.info["tokens"], FeatureRanking(report.graph)
     rows = []
     for segment in report.segments.to_pylist():
         if segment["role"] != "text":
-            features = strongest_features(report.graph, _positions(segment))
+            features = ranking.strongest(*_ends(segment))
             rows.append(Row(segment, steps.get(segment["name"]), pieces_of(segment, tokens), features, [[]]))
     return rows
 
 
-def _positions(segment: Mapping[str, Any]) -> range:
-    """Return the positions of a segment; of an answer also the one at which its value is predicted."""
-    first = segment["first"]
+def _ends(segment: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the first and last position of a segment; of an answer also the one at which its value is predicted."""
+    first, value = segment["first"], segment["value_first"]
     if segment["role"] == "answer":
-        value = segment["value_first"] if segment["value_first"] is not None else first
-        first = max(0, min(first, value - 1))
-    return range(first, segment["last"] + 1)
+        first = max(0, min(first, (first if value is None else value) - 1))
+    return first, segment["last"]
 
 
 def _break_lines(rows: list[Row], size: float, most: int) -> None:

@@ -25,6 +25,7 @@ from .words import part_name, segment_name
 
 BAR_PT, LABEL_LINE_PT, SWATCH_PT = 22.0, 12.0, 9.0
 LEAST_LABELLED_PT = 26.0  # width of a cell that has its share written inside
+AGAINST = "−"  # in front of the share of a cell that lowers the answer's margin
 LEAST_PART = 0.005  # of a part that is listed; the unknown part always is
 FILLS = {"content": STATED, "question": UNSTATED, "hint": HINTED, "unknown": UNKNOWN_FILL}
 SOURCES_IN_ORDER = ("content", "question", "hint")
@@ -77,9 +78,8 @@ def _draw_cell(canvas: Canvas, cell: Mapping[str, Any], box: Box) -> None:
     canvas.line((right, top), (right, bottom), PAPER, 1.0)
     if right - left >= LEAST_LABELLED_PT:
         ink = PAPER if _is_dark(cell) else INK
-        sign = "−" if cell["effect"] < 0 else ""
-        label = f"{sign}{100 * cell['share']:.0f}%"
-        named = f"{segment_name(cell['segment'])}  {label}" if cell["segment"] else label
+        label = f"{AGAINST if cell['effect'] < 0 else ''}{100 * cell['share']:.0f}%"
+        named = f"{segment_name(cell['segment'] or cell['source'])}  {label}"
         label = named if text_width(named, SMALL_PT) + 8 <= right - left else label
         if cell["route"] == "latent":
             half = text_width(label, SMALL_PT) / 2 + 3
@@ -105,7 +105,7 @@ def _is_dark(cell: Mapping[str, Any]) -> bool:
 
 
 def _draw_parts(canvas: Canvas, parts: Mapping[str, list[dict[str, Any]]], box: Box) -> None:
-    """Draw a swatch, the name and the share of each part, in one or two lines."""
+    """Draw a swatch, the name and the share of each part, and what a sign means, in one or two lines."""
     left, y, right, _ = box
     x = left
     for name, cells in parts.items():
@@ -116,7 +116,9 @@ def _draw_parts(canvas: Canvas, parts: Mapping[str, list[dict[str, Any]]], box: 
         width = SWATCH_PT + 4 + text_width(text, SMALL_PT) + 14
         if x + width > right and x > left:
             x, y = left, y + LABEL_LINE_PT
-        swatch = (x, y - SWATCH_PT / 2, x + SWATCH_PT, y + SWATCH_PT / 2)
-        _fill(canvas, cells[0], swatch)
+        _fill(canvas, cells[0], (x, y - SWATCH_PT / 2, x + SWATCH_PT, y + SWATCH_PT / 2))
         canvas.text((x + SWATCH_PT + 4, y), text, SMALL_PT, data=(("part", name), ("part-share", f"{share:.6g}")))
         x += width
+    least = LEAST_LABELLED_PT / (right - left)
+    if any(cell["effect"] < 0 and cell["share"] >= least for cells in parts.values() for cell in cells):
+        canvas.text((x, y), f"{AGAINST}: against the answer", SMALL_PT, PALE_INK)

@@ -1,13 +1,13 @@
 """The text of a segment as lines of tokens that fit into its band, with the stated value always among them."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cotrace.common.visible_text import printable
 from cotrace.graphs.drawing.text import text_width
 
-ELLIPSIS = " … "
+ELLIPSIS, LAST_PIECES = " … ", 3
 SPACE_EM, FRAME_EM = text_width(" ", 1.0), 0.14
 BOLD_LETTERS = 1.08  # width of bold letters over that of others
 BESIDE_VALUE = ((2, 3), (1, 1), (0, 0))  # tokens before and after a value that a cut text keeps, best first
@@ -67,8 +67,7 @@ def lines_of(pieces: Sequence[TextPiece], width_em: float, most: int) -> Lines:
     lines = _wrap(pieces, width_em)
     if len(lines) <= most:
         return lines
-    for before, after in BESIDE_VALUE:
-        tail = _tail(pieces, before, after)
+    for tail in _tails(pieces):
         if len(_wrap(_without_middle(pieces, 0, tail), width_em)) <= most:
             break
     low, high = 0, tail.start
@@ -79,11 +78,14 @@ def lines_of(pieces: Sequence[TextPiece], width_em: float, most: int) -> Lines:
     return _wrap(_without_middle(pieces, low, tail), width_em)[:most]
 
 
-def _tail(pieces: Sequence[TextPiece], before: int, after: int) -> range:
-    """Return the numbers of the pieces of the value and some beside it; without a value, of the last pieces."""
+def _tails(pieces: Sequence[TextPiece]) -> Iterator[range]:
+    """Yield the numbers of pieces to keep, best first: the value and some beside it, the value, the last pieces, the last one."""
     value = [i for i, piece in enumerate(pieces) if piece.is_value]
-    first, last = (value[0] - before, value[-1] + after) if value else (len(pieces) - after, len(pieces) - 1)
-    return range(max(0, first), min(len(pieces), last + 1))
+    if value:
+        for before, after in BESIDE_VALUE:
+            yield range(max(0, value[0] - before), min(len(pieces), value[-1] + after + 1))
+    for count in (LAST_PIECES, 1):
+        yield range(max(0, len(pieces) - count), len(pieces))
 
 
 def _without_middle(pieces: Sequence[TextPiece], head: int, tail: range) -> list[TextPiece]:
