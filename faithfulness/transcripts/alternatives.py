@@ -1,14 +1,16 @@
 """Alternatives of stated values: other values that take as many tokens in their place. Imports no torch."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cotrace.common.errors import ArgumentError
 
 from .segment import Content, as_content
-from .tokenized import NO_CONTEXT, TokenizedTranscript, first_difference, in_place, tokens_of_alternatives
+from .tokenized import NO_CONTEXT, Context, TokenizedTranscript, first_difference, in_place, tokens_of_alternatives
 from .transcript import Transcript
 from .value_rules import candidates_for, core_of, shaped_like
+from .words import is_unspaced
 
 if TYPE_CHECKING:
     from cotrace.attribution.models.tokenizer import PromptTokenizer
@@ -70,19 +72,27 @@ class AlternativeFinder:
         said = tuple(self._tokens.value_ids(name))
         if self._tokenizer.hf_tokenizer is None:
             return self._without_text(said)
-        text = self._said[name]
+        return self.find_at(self._said[name], said, self._tokens.contexts.get(name, NO_CONTEXT))
+
+    def find_at(self, text: str, said: tuple[int, ...], context: Context) -> FoundAlternatives:
+        """Return the same for any text in the prompt: its tokens, and what is around it."""
         start, stop = core_of(text)
+        core = text[start:stop]
         stated = [value[slice(*core_of(value))] for value in self._said.values()]
-        candidates, rule = candidates_for(text[start:stop], stated, self._texts)
-        found = self._fitting(name, said, [text[:start] + each + text[stop:] for each in candidates])
-        if len(found) < FEW_ALTERNATIVES and (others := shaped_like(text[start:stop])):
-            found |= self._fitting(name, said, [text[:start] + each + text[stop:] for each in others])
+        candidates, rule = candidates_for(core, stated, self._token_texts if is_unspaced(core) else self._texts)
+        found = self._fitting(said, context, [text[:start] + each + text[stop:] for each in candidates])
+        if len(found) < FEW_ALTERNATIVES and (others := shaped_like(core)):
+            found |= self._fitting(said, context, [text[:start] + each + text[stop:] for each in others])
             rule += ", and others of its shape"
         return _found(found, rule) if found else self._none(said)
 
-    def _fitting(self, name: str, said: tuple[int, ...], texts: Sequence[str]) -> dict[tuple[int, ...], str]:
+    @cached_property
+    def _token_texts(self) -> list[str]:
+        """The texts of the prompt's tokens: words of scripts without spaces."""
+        return [self._tokenizer.decode_token(token) for token in dict.fromkeys(self._tokens.token_ids)]
+
+    def _fitting(self, said: tuple[int, ...], context: Context, texts: Sequence[str]) -> dict[tuple[int, ...], str]:
         """Return the texts by their token ids that have as many tokens as a value, none of them unknown."""
-        context = self._tokens.contexts.get(name, NO_CONTEXT)
         found: dict[tuple[int, ...], str] = {}
         for text, ids in zip(texts, in_place(texts, context, self._tokenizer), strict=True):
             if ids is not None and len(ids) == len(said) and ids != said and self._unknown not in ids:

@@ -61,12 +61,21 @@ def tokens_of_value(text: str, span: Span, offsets: Sequence[Span], what: str) -
     return tokens[0], tokens[-1] + 1
 
 
-def grow_to_tokens(text: str, span: Span, offsets: Sequence[Span]) -> Span:
-    """Return a span grown to the visible characters of all tokens that hold some of its own; itself if none does."""
+def grow_to_tokens(text: str, span: Span, offsets: Sequence[Span]) -> tuple[int, int, int, int]:
+    """Return a span grown to the visible characters of the tokens that hold some of its own, and these tokens (start, stop).
+
+    Without such a token, the span as it is, and no tokens.
+    """
     first, last = visible(text, span)
-    held = [visible(text, covered) for covered in offsets]
-    held = [(start, stop) for start, stop in held if start < last and stop > first]
-    return min([first, *(start for start, _ in held)]), max([last, *(stop for _, stop in held)])
+    held = []
+    for token, covered in enumerate(offsets):
+        start, stop = visible(text, covered)
+        if start < last and stop > first:
+            held.append((token, start, stop))
+    if not held:
+        return first, last, 0, 0
+    low, high = min(start for _, start, _ in held), max(stop for _, _, stop in held)
+    return min(first, low), max(last, high), held[0][0], held[-1][0] + 1
 
 
 def owners(text: str, offsets: Sequence[Span], ends: Sequence[int]) -> list[int]:

@@ -3,7 +3,7 @@
 A value is whole tokens: where a tokenizer joins other characters to it, it grows to these. Imports no torch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,9 +13,9 @@ from cotrace.common.errors import ArgumentError, PromptError
 from .alternatives import GIVEN, AlternativeFinder, Alternatives, check_alternatives
 from .offsets import Span
 from .segment import Segment
-from .tokenized import TokenizedTranscript, whole_token_ranges
+from .tokenized import TokenizedTranscript, place_texts
 from .transcript import Transcript, tokenizer_of
-from .value_rules import FoundValue, core_of, find_value, find_value_like
+from .value_rules import FoundValue, core_of, find_value, find_value_like, values_like
 from .words import kind_of
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 LAST_TOKEN = "last token"
 NOT_OF_KIND, NOTHING_FOUND = "no value of the answer's kind", "no number and no content word"
 LATER, SHARED = "it follows the answer", "its value shares a token with the text of another segment"
-STATING_ROLES = ("hint", "step", "answer")
+STATING_ROLES, ASKING_ROLES = ("hint", "step", "answer"), ("question", "hint")
+MAX_QUESTION_VALUES = 100
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class StatedValue:
     Attributes:
         name: the segment.
         text: the value.
-        rule: how it was found: "given", "last number", "last word" or "last token".
+        rule: how it was found: "given", "last number", "last word", "last symbol" or "last token".
         kind: "number", "letter A", "word Aa", the name of a closed class, "phrase" and so on.
         alternatives: token ids of the values that may take its place, each different from it at some token.
         texts: the same as texts.
@@ -53,6 +54,22 @@ class StatedValue:
     reason: str = ""
 
 
+class QuestionValue(NamedTuple):
+    """A number or word of a question or hint that others may replace.
+
+    Attributes:
+        name: the segment.
+        text: what stands there.
+        span: its positions (start, stop) in the prompt.
+        alternatives: token ids of others, as many as it has.
+    """
+
+    name: str
+    text: str
+    span: Span
+    alternatives: tuple[tuple[int, ...], ...]
+
+
 @dataclass(frozen=True)
 class StatedTranscript:
     """A transcript whose segments state values, in the tokens of a model.
@@ -62,12 +79,14 @@ class StatedTranscript:
         tokens: its tokens; `alternatives_of` has the alternatives of each value, `alternatives` all of them and the values.
         values: the stated values by segment, in order.
         without: why a hint, step or answer states no value, by segment.
+        question_values: the numbers of questions and hints, or else their words of the kinds of stated values, at most 100.
     """
 
     transcript: Transcript
     tokens: TokenizedTranscript
     values: Mapping[str, StatedValue]
     without: Mapping[str, str]
+    question_values: tuple[QuestionValue, ...]
 
 
 class _Place(NamedTuple):
@@ -100,15 +119,13 @@ def state_values(
     answer = _check_answer(transcript)
     texts = {segment.name: _text_of(segment, tokenizer) for segment in transcript.segments}
     places, without = _find_places(transcript, answer, texts, tokenizer)
-    valued = _with_places(transcript, places)
-    for name, span in whole_token_ranges(valued.pieces(tokenizer), tokenizer).items():
-        if span is None:
-            without[name] = SHARED
-            del places[name]
-        else:
-            places[name] = places[name]._replace(span=span)
+    placed = _in_whole_tokens(_with_places(transcript, places), tokenizer)
+    for name in [name for name in places if name not in placed]:
+        without[name] = SHARED
+        del places[name]
     if answer.name not in places:
-        raise PromptError(f"the answer {texts[answer.name]!r} states no value: {without[answer.name]}")
+        raise PromptError(f"the answer {texts[answer.name]!r} states no value: {SHARED}, so move the boundary")
+    places |= {name: places[name]._replace(span=span) for name, span in placed.items()}
     valued = _with_places(transcript, places)
     tokens = valued.tokenize(tokenizer)
     _check_tokens(tokens, answer.name, model)
@@ -120,7 +137,8 @@ def state_values(
         found = finder.given(name, given[name]) if name in given else finder.find(name)
         kind = kind_of(text[slice(*core_of(text))])
         values[name] = StatedValue(name, text, places[name].rule, kind, *found)
-    return StatedTranscript(valued, _with_alternatives(tokens, values), values, without)
+    asked = _question_values(valued, tokens, {value.kind for value in values.values()}, finder, tokenizer)
+    return StatedTranscript(valued, _with_alternatives(tokens, values), values, without, asked)
 
 
 def tokenized(
@@ -152,7 +170,7 @@ def _find_places(
     """Return where segments state a value, and why the other hints, steps and answers state none."""
     places: dict[str, _Place] = {}
     without: dict[str, str] = {}
-    found = _find_place(answer, find_value(texts[answer.name], any_word=True), tokenizer)
+    found = _find_place(answer, find_value(texts[answer.name], anything=True), tokenizer)
     if found is None:
         raise ArgumentError(f"the answer {texts[answer.name]!r} states no value: give it one, as it stands in its text")
     start, stop = _in_characters(answer, found.span, tokenizer)
@@ -214,6 +232,33 @@ def _with_places(transcript: Transcript, places: Mapping[str, _Place]) -> Transc
         _with_value(segment, places[segment.name].span) if segment.name in places else replace(segment, value=None)
         for segment in transcript.segments
     )
+
+
+def _in_whole_tokens(transcript: Transcript, tokenizer: "PromptTokenizer") -> dict[str, Span]:
+    """Return the range of each value, grown to whole tokens; none for one that shares a token with another segment."""
+    ranges = {each.name: each.value_range for each in transcript.segments if each.value_range is not None}
+    texts = {name: [span] for name, span in ranges.items() if isinstance(transcript[name].text, str)}
+    grown = {each.name: each.span for each in place_texts(transcript.pieces(tokenizer), texts, tokenizer)}
+    return {name: span for name, span in (ranges | grown).items() if name not in texts or name in grown}
+
+
+def _question_values(
+    transcript: Transcript,
+    tokens: TokenizedTranscript,
+    kinds: Container[str],
+    finder: AlternativeFinder,
+    tokenizer: "PromptTokenizer",
+) -> tuple[QuestionValue, ...]:
+    """Return the numbers of questions and hints, or else their words of the given kinds, that have alternatives."""
+    asked = [each for each in transcript.segments if each.role in ASKING_ROLES and isinstance(each.text, str)]
+    ranges = {each.name: values_like(str(each.text), kinds) for each in asked}
+    placed = {each.tokens: each for each in place_texts(transcript.pieces(tokenizer), ranges, tokenizer)}
+    found = []
+    for span, place in list(placed.items())[:MAX_QUESTION_VALUES]:
+        text = str(transcript[place.name].text)[slice(*place.span)]
+        others = finder.find_at(text, tuple(tokens.token_ids[slice(*span)]), place.context)
+        found += [QuestionValue(place.name, text, span, others.ids)] if others.ids else []
+    return tuple(found)
 
 
 def _with_value(segment: Segment, span: Span) -> Segment:

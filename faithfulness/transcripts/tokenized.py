@@ -113,16 +113,63 @@ class Piece(NamedTuple):
         return cls(segment.name, segment.text, segment.value_range, segment.role != "text")
 
 
+class TextRun(NamedTuple):
+    """Neighbouring parts of the prompt that are texts, tokenized as one, without BOS.
+
+    Attributes:
+        pieces: the parts, with their first characters in `text`.
+        text: the text.
+        ids: its tokens.
+        offsets: the characters that each token covers.
+    """
+
+    pieces: list[tuple[Piece, int]]
+    text: str
+    ids: list[int]
+    offsets: list[Span]
+
+    @classmethod
+    def of(cls, pieces: Sequence[Piece], is_first: bool, tokenizer: "PromptTokenizer") -> "TextRun":
+        """Return texts as one; at the start of the prompt, a BOS that is written out is left out."""
+        text = "".join(str(piece.content) for piece in pieces)
+        starts = accumulate((len(piece.content) for piece in pieces), initial=0)
+        ((ids, offsets),) = tokenizer.encode_with_offsets([text])
+        skipped = int(is_first and ids[:1] == [tokenizer.bos_id])
+        return cls(list(zip(pieces, starts, strict=False)), text, ids[skipped:], offsets[skipped:])
+
+    @property
+    def ends(self) -> list[int]:
+        """Where each part ends in the text."""
+        return [start + len(piece.content) for piece, start in self.pieces]
+
+    def context(self, low: int, high: int, tokens: Span) -> Context:
+        """Return what stands around some characters, which are those of some tokens."""
+        start, stop = tokens
+        left, right = max(0, start - CONTEXT_TOKENS), min(len(self.ids), stop + CONTEXT_TOKENS)
+        after = self.text[high : self.offsets[right][0] if right < len(self.ids) else None]
+        before = self.text[self.offsets[left][0] : low]
+        return Context(before, after, tuple(self.ids[left:start]), tuple(self.ids[stop:right]))
+
+
+class PlacedText(NamedTuple):
+    """A part of a segment, as whole tokens: its characters in the segment, its positions in the prompt, what is around it."""
+
+    name: str
+    span: Span
+    tokens: Span
+    context: Context
+
+
 def tokenize_pieces(
     pieces: Sequence[Piece], values: Sequence[Content], tokenizer: "PromptTokenizer"
 ) -> TokenizedTranscript:
     """Return the tokens of the parts of a prompt, in order. Raises PromptError as `Transcript.tokenize` says."""
     prompt = TokenizedTranscript([], {}, {}, [], [])
-    for is_text, run in groupby(pieces, _is_text):
+    for is_text, group in groupby(pieces, _is_text):
         if is_text:
-            _add_text(prompt, list(run), tokenizer)
+            _add_text(prompt, TextRun.of(list(group), not prompt.token_ids, tokenizer), tokenizer.bos_id)
         else:
-            for piece in run:
+            for piece in group:
                 _add_ids(prompt, piece, tokenizer)
     _check(prompt, pieces)
     context = list(prompt.contexts.values())[-1] if prompt.contexts else NO_CONTEXT
@@ -130,26 +177,30 @@ def tokenize_pieces(
     return prompt
 
 
-def whole_token_ranges(pieces: Sequence[Piece], tokenizer: "PromptTokenizer") -> dict[str, Span | None]:
-    """Return the value's range in each text piece that has one, grown to the visible characters of whole tokens.
+def place_texts(
+    pieces: Sequence[Piece], ranges: Mapping[str, Sequence[Span]], tokenizer: "PromptTokenizer"
+) -> list[PlacedText]:
+    """Return ranges of characters in texts, by name of the part, each grown to the visible characters of whole tokens.
 
-    None where one of these tokens holds visible characters of another piece.
+    A range is left out if one of its tokens holds visible characters of another part, and if it has no token.
     """
-    ranges: dict[str, Span | None] = {}
-    for is_text, run in groupby(pieces, _is_text):
+    placed: list[PlacedText] = []
+    position = 0
+    for is_text, group in groupby(pieces, _is_text):
         if not is_text:
+            position += sum(len(piece.content) for piece in group)
             continue
-        parts = list(run)
-        text = "".join(str(piece.content) for piece in parts)
-        ((_, offsets),) = tokenizer.encode_with_offsets([text])
-        start = 0
-        for piece in parts:
-            if piece.value_range is not None:
-                first, last = grow_to_tokens(text, _moved(piece.value_range, start), offsets)
-                inside = start <= first and last <= start + len(piece.content)
-                ranges[piece.name] = _moved((first, last), -start) if inside else None
-            start += len(piece.content)
-    return ranges
+        run = TextRun.of(list(group), not position, tokenizer)
+        position += not position and tokenizer.bos_id is not None
+        for piece, start in run.pieces:
+            for span in ranges.get(piece.name, ()):
+                low, high, first, last = grow_to_tokens(run.text, _moved(span, start), run.offsets)
+                if first < last and start <= low and high <= start + len(piece.content):
+                    context = run.context(low, high, (first, last))
+                    tokens = (position + first, position + last)
+                    placed.append(PlacedText(piece.name, (low - start, high - start), tokens, context))
+        position += len(run.ids)
+    return placed
 
 
 def in_place(values: Sequence[str], context: Context, tokenizer: "PromptTokenizer") -> list[tuple[int, ...] | None]:
@@ -178,30 +229,23 @@ def _add_ids(prompt: TokenizedTranscript, piece: Piece, tokenizer: "PromptTokeni
         prompt.value_spans[piece.name] = (first + start, first + stop)
 
 
-def _add_text(prompt: TokenizedTranscript, pieces: list[Piece], tokenizer: "PromptTokenizer") -> None:
+def _add_text(prompt: TokenizedTranscript, run: TextRun, bos_id: int | None) -> None:
     """Add parts that are tokenized as one text."""
-    text = "".join(str(piece.content) for piece in pieces)
-    ends = list(accumulate(len(piece.content) for piece in pieces))
-    ((ids, offsets),) = tokenizer.encode_with_offsets([text])
-    if not prompt.token_ids and tokenizer.bos_id is not None:
-        if ids[:1] == [tokenizer.bos_id]:
-            ids, offsets = ids[1:], offsets[1:]
-        prompt.token_ids.append(tokenizer.bos_id)
+    if not prompt.token_ids and bos_id is not None:
+        prompt.token_ids.append(bos_id)
     first = len(prompt.token_ids)
-    prompt.token_ids.extend(ids)
+    prompt.token_ids.extend(run.ids)
+    names, text, offsets, ends = [piece.name for piece, _ in run.pieces], run.text, run.offsets, run.ends
     for token, owner in enumerate(owners(text, offsets, ends), first):
-        if name := pieces[owner].name:
+        if name := names[owner]:
             prompt.spans[name] = (prompt.spans.get(name, (token, token))[0], token + 1)
-    prompt.straddling.extend(straddling_tokens(text, offsets, ends, [piece.name for piece in pieces], first))
-    for piece, end in zip(pieces, ends, strict=True):
+    prompt.straddling.extend(straddling_tokens(text, offsets, ends, names, first))
+    for piece, start in run.pieces:
         if piece.value_range is not None:
-            low, high = _moved(piece.value_range, end - len(piece.content))
-            start, stop = tokens_of_value(text, (low, high), offsets, f"the value {text[low:high]!r} of {piece.name!r}")
-            prompt.value_spans[piece.name] = (first + start, first + stop)
-            left, right = max(0, start - CONTEXT_TOKENS), min(len(ids), stop + CONTEXT_TOKENS)
-            before = text[offsets[left][0] if left else 0 : low]
-            after = text[high : offsets[right][0] if right < len(ids) else None]
-            prompt.contexts[piece.name] = Context(before, after, tuple(ids[left:start]), tuple(ids[stop:right]))
+            low, high = _moved(piece.value_range, start)
+            tokens = tokens_of_value(text, (low, high), offsets, f"the value {text[low:high]!r} of {piece.name!r}")
+            prompt.value_spans[piece.name] = _moved(tokens, first)
+            prompt.contexts[piece.name] = run.context(low, high, tokens)
 
 
 def tokens_of_alternatives(

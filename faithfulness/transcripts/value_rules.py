@@ -1,12 +1,13 @@
 """The rule that finds the value which a text states, and counterfactual values of the same kind. Imports no torch.
 
 A segment states its last number; without one, its last content word. Labels such as "1." and "step 2" are no values, and neither is
-an operation such as "+3" with a content word behind it. Candidates for other values are texts, likeliest first; whoever asks
-for them keeps those that a tokenizer writes in as many tokens.
+an operation such as "+3" with a content word behind it. Where a script has no spaces between words, the last character is found,
+which tokens make a word of. Candidates for other values are texts, likeliest first; whoever asks for them keeps those that a
+tokenizer writes in as many tokens.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from itertools import islice, product
 from typing import NamedTuple
 
@@ -19,15 +20,18 @@ from .words import (
     PHRASE,
     content_words,
     is_operation,
+    is_unspaced,
     kind_of,
     labels,
+    last_character,
     numbers,
     shape_of,
     styled,
+    symbols,
     words,
 )
 
-LAST_NUMBER, LAST_WORD = "last number", "last word"
+LAST_NUMBER, LAST_WORD, LAST_SYMBOL = "last number", "last word", "last symbol"
 NEAR, SPREAD, OTHER_LENGTHS = 24, 40, 200  # candidates for a number
 MAX_SHAPED = 1000  # candidates for a word of letters and digits
 OPTION = re.compile(r"(?<!\w)\(?([A-Za-z])[).:](?!\w)")
@@ -47,21 +51,22 @@ class Candidates(NamedTuple):
     rule: str
 
 
-def find_value(text: str, *, any_word: bool = False) -> FoundValue | None:
+def find_value(text: str, *, anything: bool = False) -> FoundValue | None:
     """Return the value that a text states: its last number, else its last content word; None without either.
 
-    With `any_word`, a text of stop words states its last one.
+    With `anything`, a text of stop words states the last one, and one without words its last symbol.
     """
     marks = labels(text)
     found, contents = _outside(numbers(text), marks), _outside(content_words(text), marks)
     if found and not (is_operation(text, found[-1]) and any(word[0] >= found[-1][1] for word in contents)):
         return FoundValue(found[-1], LAST_NUMBER)
     if contents:
-        return FoundValue(contents[-1], LAST_WORD)
+        return _found_word(text, contents[-1])
     if left := numbers(text):
         return FoundValue(left[-1], LAST_NUMBER)
-    left = words(text) if any_word else []
-    return FoundValue(left[-1], LAST_WORD) if left else None
+    if anything and (left := words(text)):
+        return _found_word(text, left[-1])
+    return FoundValue(left[-1], LAST_SYMBOL) if anything and (left := symbols(text)) else None
 
 
 def find_value_like(text: str, value: str) -> FoundValue | None:
@@ -69,11 +74,18 @@ def find_value_like(text: str, value: str) -> FoundValue | None:
     kind = kind_of(value)
     if kind == NUMBER_KIND:
         found = numbers(text)
-    elif kind == PHRASE:
+        return FoundValue(found[-1], LAST_NUMBER) if found else None
+    if kind == PHRASE:
         found = [each.span() for each in re.finditer(rf"(?<!\w){re.escape(value)}(?!\w)", text)]
-    else:
-        found = [span for span in content_words(text) if kind_of(text[slice(*span)]) == kind]
-    return FoundValue(found[-1], LAST_NUMBER if kind == NUMBER_KIND else LAST_WORD) if found else None
+        return FoundValue(found[-1], LAST_WORD) if found else None
+    found = [span for span in content_words(text) if kind_of(text[slice(*span)]) == kind]
+    return _found_word(text, found[-1]) if found else None
+
+
+def values_like(text: str, kinds: Container[str]) -> list[Span]:
+    """Return the numbers of a text that are no labels; without one, its content words of some kinds."""
+    found = _outside(numbers(text), labels(text))
+    return found or [span for span in content_words(text) if kind_of(text[slice(*span)]) in kinds]
 
 
 def core_of(value: str) -> Span:
@@ -106,6 +118,10 @@ def candidates_for(value: str, stated: Sequence[str], texts: Sequence[str]) -> C
             return _without(value, options, "options of the transcript")
         every = LETTERS.upper() if value.isupper() else LETTERS
         return _without(value, [*same, *every], "letters")
+    if kind == PHRASE:
+        return _without(
+            value, [*_phrases_like(value, stated), *_phrases_like(value, texts)], "phrases of the transcript"
+        )
     seen = [text[slice(*span)] for text in texts for span in content_words(text) if kind_of(text[slice(*span)]) == kind]
     return _without(value, [*same, *seen], "words of the transcript")
 
@@ -147,12 +163,37 @@ def _numbers_like(number: str) -> list[str]:
     near = [value + sign * step for step in range(1, NEAR // 2 + 1) for sign in (1, -1)]
     spread = [low + (high - low) * (2 * n + 1) // (2 * SPREAD) for n in range(SPREAD)]
     every = range(low, high + 1) if length < 3 else ()
-    chosen = dict.fromkeys(each for each in (*near, *every, *spread) if low <= each <= high)
-    written = [_rewritten(number, places, str(each).zfill(length)) for each in chosen]
+    chosen = dict.fromkeys(each for each in (*near, *spread, *every) if low <= each <= high)
+    has_sign = number[0] in "+-−"  # "-0" is written by nobody
+    written = [_rewritten(number, places, str(each).zfill(length)) for each in chosen if each or not has_sign]
     if number.isascii() and number.isdecimal() and not (length > 1 and has_zeros):
         others = sorted(range(OTHER_LENGTHS), key=lambda other: (abs(other - value), other))
         written += [str(other) for other in others if len(str(other)) != length]
     return written
+
+
+def _phrases_like(phrase: str, texts: Sequence[str]) -> Iterator[str]:
+    """Yield parts of texts with as many words of the same shapes, and the same characters between them."""
+    length, skeleton = len(words(phrase)), _skeleton(phrase)
+    for text in texts:
+        found = words(text)
+        for first, last in zip(found, found[length - 1 :], strict=False):
+            if length and _skeleton(part := text[first[0] : last[1]]) == skeleton:
+                yield part
+
+
+def _skeleton(phrase: str) -> list[str]:
+    """Return the shapes of a phrase's words, and what stands between them."""
+    found, skeleton, place = words(phrase), [], 0
+    for start, stop in found:
+        skeleton += [phrase[place:start], shape_of(phrase[start:stop])]
+        place = stop
+    return [*skeleton, phrase[place:]]
+
+
+def _found_word(text: str, span: Span) -> FoundValue:
+    """Return a word as a value; of one in a script without spaces, its last character."""
+    return FoundValue(last_character(text, span) if is_unspaced(text[slice(*span)]) else span, LAST_WORD)
 
 
 def _form(number: str) -> str:

@@ -6,7 +6,7 @@ is no part of a word. Everything here is by characters; `stated_values` makes wh
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable
 from itertools import groupby
 
 from .offsets import Span
@@ -215,6 +215,7 @@ CLOSED_CLASSES = {
 }
 CAPITALISED = ("weekday", "short weekday", "month", "short month")  # "march" and "sun" are other words
 CLASS_OF = {word: name for name, words in CLOSED_CLASSES.items() for word in words.split()}
+UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")  # scripts without spaces between words
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 NUMBER_KIND, LETTER_KIND, PHRASE = "number", "letter", "phrase"
 
@@ -226,19 +227,36 @@ def numbers(text: str) -> list[Span]:
 
 def words(text: str) -> list[Span]:
     """Return the words of a text."""
-    runs, place = [], 0
-    for inside, run in groupby(enumerate(text), lambda each: _in_word(text, each[0])):
-        length = len(list(run))
-        if inside and any(character.isalnum() for character in text[place : place + length]):
-            runs.append((place, place + length))
-        place += length
-    return runs
+    return _runs(text, lambda place: _in_word(text, place), lambda run: any(sign.isalnum() for sign in run))
 
 
 def content_words(text: str) -> list[Span]:
     """Return the words of a text that have a letter and are no stop words; a last word of one letter is a content word."""
     found = words(text)
     return [span for span in found if _is_content(text[slice(*span)], is_last=span == found[-1])]
+
+
+def symbols(text: str) -> list[Span]:
+    """Return the runs of symbols in a text, such as emoji, signs of mathematics and currencies; punctuation is none."""
+    return _runs(text, lambda place: _is_symbol(text[place]), lambda run: not all(map(_is_mark, run)))
+
+
+def is_unspaced(word: str) -> bool:
+    """Return whether a word ends in a script that writes no spaces between words."""
+    bare = word.rstrip("".join(filter(_is_mark, word)))
+    return unicodedata.name(bare[-1:] or " ", "").startswith(UNSPACED)
+
+
+def last_character(text: str, span: Span) -> Span:
+    """Return the last character of a span, with the marks that combine with it; of Japanese, one that is no ending."""
+    stop = span[1]
+    if any(not _is_hiragana(character) for character in text[slice(*span)]):
+        while _is_hiragana(text[stop - 1]):
+            stop -= 1
+    start = stop - 1
+    while start > span[0] and _is_mark(text[start]):
+        start -= 1
+    return start, stop
 
 
 def labels(text: str) -> list[Span]:
@@ -273,7 +291,7 @@ def closed_class(word: str) -> str | None:
 
 
 def shape_of(word: str) -> str:
-    """Return the shape of a word: runs of digits as 0, of capital, small and other letters as A, a and x.
+    """Return the shape of a word: runs of digits as 0, of capital, small and other letters as A, a and x, of Hiragana as h.
 
     A capital at the start of small letters is "Aa", one letter alone or in capitals is "A".
     """
@@ -299,7 +317,13 @@ def _is_content(word: str, is_last: bool) -> bool:
 def _sign(character: str) -> str:
     if character.isdecimal():
         return "0"
+    if _is_hiragana(character):
+        return "h"
     return "A" if character.isupper() else "a" if character.islower() else "x"
+
+
+def _is_hiragana(character: str) -> bool:
+    return "\u3041" <= character <= "\u309f"
 
 
 def _is_mark(character: str) -> bool:
@@ -313,6 +337,16 @@ def _in_word(text: str, place: int) -> bool:
     return character.isalnum() or (_is_mark(character) and place > 0)
 
 
-def words_of(texts: Iterator[str]) -> list[str]:
-    """Return the different words of texts, in order."""
-    return list(dict.fromkeys(text[slice(*span)] for text in texts for span in words(text)))
+def _is_symbol(character: str) -> bool:
+    return unicodedata.category(character)[0] in "SM" or character == "\u200d"  # which joins emoji
+
+
+def _runs(text: str, inside: Callable[[int], bool], keep: Callable[[str], bool]) -> list[Span]:
+    """Return the runs of places that are inside of something and whose text is to be kept."""
+    runs, start = [], 0
+    for is_inside, group in groupby(range(len(text)), inside):
+        stop = start + len(list(group))
+        if is_inside and keep(text[start:stop]):
+            runs.append((start, stop))
+        start = stop
+    return runs
