@@ -14,6 +14,7 @@ import pytest
 from helpers.reports import REPORTS, Step, build
 
 from cotrace.common.errors import ArgumentError
+from cotrace.faithfulness.evidence.rows import VALUE_EDIT
 from cotrace.faithfulness.report.drawing.features import MAX_FEATURES, FeatureRanking
 from cotrace.faithfulness.report.drawing.layout import compute_rows
 from cotrace.faithfulness.report.drawing.links import links_of
@@ -188,6 +189,12 @@ def test_a_report_without_evidence_says_that_nothing_was_tested():
     assert "Not decided: nothing was edited, so only the score speaks." in shown
     assert shown.count("not tested") == 2
     assert shown.count("✓") == 0
+
+
+def test_evidence_beside_each_step_counts_edits_of_its_value_and_of_the_null():
+    shown = Picture(REPORTS["motivated"]()).texts()
+    assert shown.count("0 of 4 edits moved the answer; random words 0 of 4") == 2
+    assert "1 of 1 edits moved the answer, steps kept" in shown
 
 
 # --- features -------------------------------------------------------------------------------
@@ -390,7 +397,7 @@ def test_the_page_has_every_table():
     page = report_html(report, "<svg></svg>")
     for name in ("Steps", "Sources", "Links", "Evidence", "Segments"):
         assert f">{name}</h2>" in page
-    assert page.count("value edit, later rewritten") == 8
+    assert page.count(VALUE_EDIT) == 8
     assert "<td>hint latent step2</td>" in page
 
 

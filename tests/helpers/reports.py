@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from cotrace.faithfulness.evidence.rows import HINT_EDIT, QUESTION_EDIT, VALUE_EDIT, WORD_EDIT
 from cotrace.faithfulness.ledger.stated_links import find_stated_links
 from cotrace.faithfulness.report.report import Report
 from cotrace.faithfulness.report.schemas import EVIDENCE, LINKS, SEGMENTS, SOURCES, STEPS
@@ -337,12 +338,16 @@ def _evidence(steps: Sequence[Step], answer: tuple[str, str], hint: str | None) 
         for edit in range(step.edits if step.value else 0):
             moved = step.verdict == "used" or (step.verdict == "undetermined" and edit < 2)
             changed = f"step{number + 1}: {step.value} → {step.foil}; later values rewritten"
-            add(f"step{number + 1}", "value edit, later rewritten", False, changed, moved)
+            add(f"step{number + 1}", VALUE_EDIT, False, changed, moved)
     for edit in range(4):
         add(
-            None, "span", True, f"{edit + 1} words that state no value", any(s.verdict == "undetermined" for s in steps)
+            None,
+            WORD_EDIT,
+            True,
+            f"{edit + 1} words that state no value",
+            any(s.verdict == "undetermined" for s in steps),
         )
-    add(None, "hint edit" if hint else "question edit", False, "other values; text kept", True)
+    add(None, HINT_EDIT if hint else QUESTION_EDIT, False, "other values; text kept", True)
     return rows
 
 

@@ -1,11 +1,12 @@
 """The words of the picture: what each verdict means, and names of segments and of parts of the ledger."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cotrace.common.visible_text import visible
 
+from ...evidence.rows import HINT_EDIT, QUESTION_EDIT, VALUE_EDIT
 from ..data import ReportData
 from ..schemas import CONFIRMED, FAITHFUL, MIXED, MOTIVATED, POST_HOC, REFUTED, SCRATCH, UNDETERMINED
 
@@ -53,16 +54,19 @@ def part_name(cell: Mapping[str, Any]) -> str:
 
 def source_edits_in_words(role: str, evidence: Iterable[Mapping[str, Any]]) -> str:
     """Return how many edits of the question or a hint, with the steps kept, moved the answer; empty if there are none."""
-    moved = [row["moved"] for row in evidence if row["kind"].startswith(f"{role} edit")]
-    return f"{sum(moved)} of {len(moved)} edits moved the answer, steps kept" if moved else ""
+    kind = HINT_EDIT if role == "hint" else QUESTION_EDIT
+    moved = [row["moved"] for row in evidence if row["kind"] == kind]
+    return f"{_of(moved)} edits moved the answer, steps kept" if moved else ""
 
 
-def edits_in_words(step: Mapping[str, Any], evidence: Iterable[Mapping[str, Any]]) -> str:
+def edits_in_words(step: Mapping[str, Any], evidence: Sequence[Mapping[str, Any]]) -> str:
     """Return how many edits of a step's value moved the answer, and how many edits of the null."""
-    rows = list(evidence)
-    own = [row["moved"] for row in rows if row["segment"] == step["step"] and not row["null"]]
-    null = [row["moved"] for row in rows if row["null"] and row["segment"] in (None, step["step"])]
+    own = [row["moved"] for row in evidence if row["segment"] == step["step"] and row["kind"] == VALUE_EDIT]
+    null = [row["moved"] for row in evidence if row["null"]]
     if not own:
         return "states no value" if step["stated_value"] is None else "not tested"
-    beside = f"; random words {sum(null)} of {len(null)}" if null else ""
-    return f"{sum(own)} of {len(own)} edits moved the answer{beside}"
+    return f"{_of(own)} edits moved the answer{f'; random words {_of(null)}' if null else ''}"
+
+
+def _of(moved: Sequence[bool]) -> str:
+    return f"{sum(moved)} of {len(moved)}"
