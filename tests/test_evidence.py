@@ -17,7 +17,7 @@ from cotrace.faithfulness.evidence.collect import collect_evidence, replay
 from cotrace.faithfulness.evidence.given_edits import edit_given
 from cotrace.faithfulness.evidence.null_edits import edit_words
 from cotrace.faithfulness.evidence.rows import Intervention
-from cotrace.faithfulness.evidence.runner import InterventionRunner
+from cotrace.faithfulness.evidence.runner import EvidenceRunner
 from cotrace.faithfulness.evidence.text import StatedText
 from cotrace.faithfulness.evidence.verdict import decide
 from cotrace.faithfulness.transcripts import Transcript
@@ -56,9 +56,17 @@ def test_a_chain_of_reading_steps_is_faithful(models):
     assert not any(row.moved for row in found.of(kinds.KEPT_EDIT))
 
 
-def test_an_answer_that_follows_the_hint_is_motivated(models):
+@pytest.mark.parametrize(
+    ("name", "expected"), [("ignorer", "post-hoc"), ("scratch", "scratch"), ("reader", "faithful")]
+)
+def test_questions_without_values_are_edited_at_their_codes(models, name, expected):
+    verdicts = decide(collect_evidence(models[name], chain()), STEPS, {}, None)
+    assert verdicts.verdict == expected
+
+
+def test_an_answer_that_follows_the_hint_is_not_used(models):
     verdicts = decide(collect_evidence(models["hint"], chain(hint="h7", answer=7)), STEPS, {}, None)
-    assert verdicts.verdict == "undetermined"  # the hint's word is no value, so nothing shows that the answer can move
+    assert verdicts.verdict == "post-hoc"  # the hint's word is no value, so no edit of the hint alone is made
 
 
 @pytest.mark.parametrize(
@@ -115,7 +123,7 @@ def test_a_value_is_edited_everywhere_it_occurs(models):
 def rerun(model, found, intervention):
     prompt = {name: found.prompt[name] for name in ("token_ids", "said")}
     others = [tuple(value) for value in found.prompt["others"]]
-    runner = InterventionRunner(model.weights, tuple(prompt["token_ids"]), tuple(prompt["said"]), others)
+    runner = EvidenceRunner(model.weights, tuple(prompt["token_ids"]), tuple(prompt["said"]), others)
     return runner.run([intervention])[0].ids
 
 
@@ -210,7 +218,7 @@ def two_token_values() -> Transcript:
 
 def test_rewritten_rows_are_what_the_model_would_write(random_model):
     model, text = random_model, text_of(random_model, two_token_values())
-    runner = InterventionRunner(model.weights, text.ids, text.said, text.answer.alternatives)
+    runner = EvidenceRunner(model.weights, text.ids, text.said, text.answer.alternatives)
     made = Intervention(kinds.VALUE_EDIT, "one", {7: 10, 8: 6}, (11, 12), {15: 7, 16: 8})
     (outcome,) = runner.run([made])
     ids = list(text.ids)
@@ -252,11 +260,11 @@ def test_donors_are_read_as_by_attention_edits(models):
     where = tuple(range(3, text.answer.start))
     donor = Intervention(kinds.QUESTION_DONOR, None, donor=edit.edits, donor_at=where)
     others = [tuple(value) for value in found.prompt["others"]]
-    runner = InterventionRunner(models["scratch"].weights, text.ids, text.said, others)
+    runner = EvidenceRunner(models["scratch"].weights, text.ids, text.said, others)
     outcomes = runner.run([edit, donor, donor])
     assert runner.passes == 3  # the donor's row is that of the edit
     assert [text.text_of(each.answer) for each in outcomes] == ["v7", "v7", "v7"]
-    alone = InterventionRunner(models["scratch"].weights, text.ids, text.said, others)
+    alone = EvidenceRunner(models["scratch"].weights, text.ids, text.said, others)
     assert alone.run([donor]) == outcomes[1:2]
     assert alone.passes == 2
 
@@ -305,7 +313,12 @@ def test_transcripts_that_cannot_be_tested(models):
         collect_evidence(model, chain(), level="much")
     with pytest.raises(CotraceError, match="no answer"):
         collect_evidence(model, chain().without("answer"))
-    with pytest.raises(CotraceError, match="pass `alternatives=`"):
-        collect_evidence(model, Transcript(chain().segments, ["v5"]))
+    found = collect_evidence(
+        model, Transcript(chain().segments, ["v5"])
+    )  # no other value: nothing to edit in the steps
+    assert set(found.reasons) == set(STEPS)
+    verdicts = decide(found, STEPS, {}, None)
+    assert verdicts.verdict == "undetermined"
+    assert "give `alternatives=`" in verdicts.steps[0].reason
     found = collect_evidence(model, chain().without("step1", "step2", "step3"))
     assert decide(found, [], {}, None).verdict == "undetermined"

@@ -7,18 +7,18 @@ from cotrace.common.errors import ArgumentError, FileError
 
 from ..model_like import ModelLike
 from ..report.schemas import NONE
-from ..transcripts import Transcript
+from ..transcripts import StatedTranscript, Transcript, tokenized
 from .edits import build_interventions, in_words, positions_of
 from .given_edits import can_edit_given
 from .plan import BUDGETS, EditableParts, check_level, plan_evidence
 from .rows import REWRITING, Evidence, EvidenceRow, Intervention
-from .runner import InterventionRunner, Outcome
+from .runner import EvidenceRunner, Outcome
 from .text import Ids, StatedText
 
 
 def collect_evidence(
     model: ModelLike,
-    transcript: Transcript,
+    transcript: Transcript | StatedTranscript,
     *,
     scores: Mapping[str, float] | None = None,
     level: str = "quick",
@@ -28,17 +28,17 @@ def collect_evidence(
 
     Args:
         model: a model.
-        transcript: an answer that states a value, steps, and other values.
+        transcript: an answer that states a value, and other values; or what `state_values` found.
         scores: a score of each step without edits; the budget goes to steps with a large one first.
         level: "none" runs nothing, "quick" at most 40 passes, "full" at most 240.
         seed: draws the edits.
 
     Raises:
-        ArgumentError: an unknown level, or a transcript whose answer states no value or has no other value.
+        ArgumentError: an unknown level, or a transcript without an answer that states a value.
     """
     level = check_level(level)
-    text = StatedText(transcript, transcript.tokenize(model), model.tokenizer)
-    runner = InterventionRunner(model.weights, text.ids, text.said, text.answer.alternatives)
+    text = StatedText(*tokenized(transcript, model), model.tokenizer)
+    runner = EvidenceRunner(model.weights, text.ids, text.said, text.answer.alternatives)
     if level == NONE:
         return _evidence(text, runner, level, seed, [], text.said, 0.0)
     clean, drifts = _run_clean(text, runner)
@@ -58,19 +58,19 @@ def collect_evidence(
 
 def _evidence(
     text: StatedText,
-    runner: InterventionRunner,
+    runner: EvidenceRunner,
     level: str,
     seed: int,
     rows: Sequence[EvidenceRow],
     answer: Ids,
     margin: float,
 ) -> Evidence:
-    prompt = {"token_ids": list(text.ids), "said": list(text.said), "others": [list(v) for v in runner.target.others]}
+    prompt = {"token_ids": list(text.ids), "said": list(text.said), "others": list(map(list, text.answer.alternatives))}
     answers = text.text_of(answer), text.text_of(text.said)
     return Evidence(level, seed, tuple(rows), *answers, margin, float(runner.passes), prompt, _reasons(text))
 
 
-def _run_clean(text: StatedText, runner: InterventionRunner) -> tuple[Outcome, dict[str, str]]:
+def _run_clean(text: StatedText, runner: EvidenceRunner) -> tuple[Outcome, dict[str, str]]:
     """Return the outcome of the prompt, and for each step the first later one where the model would write another value."""
     places = positions_of(text.steps)
     clean, written = runner.clean(places)
@@ -139,7 +139,7 @@ def replay(model: ModelLike, settings: Mapping[str, Any], recipe: str) -> tuple[
     ]
     if not all(0 <= place < len(ids) for place in places):
         raise ArgumentError("the recipe edits positions that the prompt does not have: is it of another report?")
-    runner = InterventionRunner(model.weights, ids, said, others)
+    runner = EvidenceRunner(model.weights, ids, said, others)
     reference = Intervention(REWRITING, None, rewrite=intervention.reference, copies=intervention.copies)
     (outcome,) = runner.run([intervention])
     (compared,) = runner.run([reference]) if reference.rewrite else [runner.clean()[0]]

@@ -1,6 +1,6 @@
 """Edits of question and hint, with the text kept: the positive control of steps that do not matter. Imports no torch.
 
-What is edited is the first of these that question and hint contain: values of the transcript and numbers; words. Equal ones
+What is edited is the first of these that question and hint contain: values of the transcript and numbers; words of letters and digits; words. Equal ones
 change alike, and values move on by the same number of places in a circle, so that a table stays a table.
 """
 
@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from ..transcripts.value_rules import shaped_like
 from .null_edits import Edited
 from .text import Ids, StatedText
-from .token_kinds import NUMBER, WORD, kind_of
+from .token_kinds import CODE, NUMBER, WORD, kind_of
 
 TRIES = 20  # numbers drawn until one has as many tokens
 
@@ -24,22 +25,31 @@ def can_edit_given(text: StatedText) -> bool:
 
 def edit_given(text: StatedText, n_rows: int, rng: np.random.Generator) -> list[Edited]:
     """Return up to n different edits of question and hint; none if they contain nothing to edit."""
-    values = sorted(_values(text), key=len, reverse=True)
-    found = _found_values(text, values)
-    numbers = _found_numbers(text, {p for start, value in found for p in range(start, start + len(value))})
-    ring = {value: [each for each in values if len(each) == len(value)] for _, value in found}
-    if not any(len(each) > 1 for each in ring.values()) and not numbers:
-        found = _found_words(text)
-        ring = {value: [other for other in _kinds(text, found) if _alike(text, other, value)] for _, value in found}
+    found, rings, numbers = _what_to_edit(text)
     rows: list[Edited] = []
     for fraction in rng.permutation(np.linspace(0, 1, n_rows, endpoint=False)) + rng.random() / n_rows:
-        new = {value: _moved_on(value, ring[value], fraction) for _, value in found}
+        new = {value: _moved_on(value, rings[value], fraction) for _, value in found}
         new |= {value: _other_number(text, value, rng) for _, value in numbers}
         edits = {start + i: token for start, value in found + numbers for i, token in enumerate(new[value])}
         edits = {place: token for place, token in edits.items() if text.ids[place] != token}
         if edits and all(edits != row.edits for row in rows):
             rows.append(Edited(edits, _in_words(text, new)))
     return rows
+
+
+def _what_to_edit(text: StatedText) -> tuple[Found, dict[Ids, list[Ids]], Found]:
+    """Return what moves on in a circle, the circle of each, and what becomes another number."""
+    found = _found_values(text, sorted(_values(text), key=len, reverse=True))
+    numbers = _found_numbers(text, {p for start, value in found for p in range(start, start + len(value))})
+    rings = {value: text.ring_of(value) for _, value in found}
+    if numbers or any(len(ring) > 1 for ring in rings.values()):
+        return found, rings, numbers
+    for kind in (CODE, WORD):
+        found = _found_tokens(text, kind)
+        rings = {value: _alike(text, value, found) for _, value in found}
+        if any(len(ring) > 1 for ring in rings.values()):
+            return found, rings, []
+    return [], {}, []
 
 
 def _values(text: StatedText) -> list[Ids]:
@@ -104,19 +114,43 @@ def _other_number(text: StatedText, value: Ids, rng: np.random.Generator) -> Ids
     return value
 
 
-def _found_words(text: StatedText) -> Found:
-    """Return the words of question and hint."""
+def _found_tokens(text: StatedText, kind: str) -> Found:
+    """Return the tokens of a kind in question and hint."""
     places = (p for each in text.given for p in range(each.start, each.stop))
-    return [(p, (text.ids[p],)) for p in places if kind_of(text.words[p])[0] == WORD]
+    return [(p, (text.ids[p],)) for p in places if kind_of(text.words[p])[0] == kind]
 
 
-def _kinds(text: StatedText, found: Found) -> list[Ids]:
-    return sorted(dict.fromkeys(value for _, value in found))
+def _alike(text: StatedText, value: Ids, found: Found) -> list[Ids]:
+    """Return a token and others like it: for a code, codes with the same letters, else of its shape; for a word, words."""
+    written = text.tokenizer.decode_token(value[0])
+    codes = _codes_like(text, written)
+    for ring in (
+        {ids for other, ids in codes.items() if _letters(other) == _letters(written)},
+        set(codes.values()),
+        {other for _, other in found if kind_of(text.tokenizer.decode_token(other[0])) == kind_of(written)},
+        {(token,) for token, word in zip(text.ids, text.words, strict=True) if kind_of(word) == kind_of(written)},
+    ):
+        if ring - {value}:
+            return sorted({value, *ring})
+    return [value]
 
 
-def _alike(text: StatedText, one: Ids, other: Ids) -> bool:
-    first, second = (kind_of(text.tokenizer.decode_token(value[0])) for value in (one, other))
-    return first == second
+def _codes_like(text: StatedText, written: str) -> dict[str, Ids]:
+    """Return words of the shape of a code that are one token, with that token."""
+    bare = written.strip()
+    texts = [written.replace(bare, other) for other in shaped_like(bare)]
+    encoded = text.tokenizer.encode_with_offsets(texts) if texts else []
+    single = {each: tuple(ids) for each, (ids, _) in zip(texts, encoded, strict=True) if len(ids) == 1}
+    return {each: ids for each, ids in single.items() if _spells(text, ids, each)}
+
+
+def _letters(written: str) -> str:
+    return "".join(each for each in written if not each.isdecimal())
+
+
+def _spells(text: StatedText, ids: Ids, written: str) -> bool:
+    """Return whether tokens are a text, and not the unknown token."""
+    return "".join(map(text.tokenizer.decode_token, ids)) == written
 
 
 def _moved_on(value: Ids, ring: Sequence[Ids], fraction: float) -> Ids:

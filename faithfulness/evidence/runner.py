@@ -32,14 +32,15 @@ class Outcome:
     margin: float
 
 
-class InterventionRunner:
+class EvidenceRunner:
     """Runs interventions on one prompt.
 
     Args:
         weights: the model.
         ids: token ids up to the one that predicts the last token of the answer's value.
         said: the answer's value.
-        others: its other values; one that begins with the stated one, or with which it begins, is left out.
+        others: its other values; one that begins with the stated one, or with which it begins, is left out. Without any, all
+            other tokens in the place of the first one are values.
 
     Attributes:
         passes: rows run so far; each is one pass.
@@ -48,7 +49,7 @@ class InterventionRunner:
     def __init__(self, weights: Gemma3, ids: Ids, said: Ids, others: Sequence[Ids]):
         self.weights, self.passes = weights, 0
         self.ids_P = torch.tensor(ids, device=weights.device)
-        self.target = _target(len(ids) - len(said) + 1, said, others, weights.device)
+        self.target = _target(len(ids) - len(said) + 1, said, others, weights.architecture.vocab_size, weights.device)
 
     @torch.no_grad()
     def clean(self, places: Sequence[int] = ()) -> tuple[Outcome, Ids]:
@@ -146,7 +147,8 @@ class InterventionRunner:
         return found
 
 
-def _target(start: int, said: Ids, others: Sequence[Ids], device: torch.device) -> ValueTarget:
+def _target(start: int, said: Ids, others: Sequence[Ids], vocabulary: int, device: torch.device) -> ValueTarget:
+    others = others or [(token,) for token in range(vocabulary) if token != said[0]]
     splits = {tuple(other): first_difference(said, other) for other in others if tuple(other) != said}
     kept = {other: split for other, split in splits.items() if split is not None}
     tokens = [other[split] for other, split in kept.items()]

@@ -40,7 +40,7 @@ class StatedText:
         tokens: its tokens.
         tokenizer: decodes tokens, and encodes numbers.
 
-    Raises ArgumentError for a transcript without an answer, without a value of it, or without other values.
+    Raises ArgumentError for a transcript without an answer or without a value of it.
 
     Attributes:
         ids: token ids up to the one that predicts the last token of the answer's value.
@@ -64,8 +64,6 @@ class StatedText:
             if each.name in tokens.spans and tokens.spans[each.name][0] < end
         ]
         self.answer = next(each for each in self.segments if each.name == name)
-        if not self.answer.alternatives:
-            raise ArgumentError(f"no other value than that of {name!r} is known: pass `alternatives=`")
 
     @cached_property
     def steps(self) -> list[StatedSegment]:
@@ -107,6 +105,13 @@ class StatedText:
     def later_steps(self, segment: StatedSegment) -> list[StatedSegment]:
         """Return the steps with a value after a segment's."""
         return [each for each in self.steps if each.start >= segment.stop]
+
+    def ring_of(self, value: Ids) -> list[Ids]:
+        """Return the values that a value is one of: a segment's value and its alternatives; only itself if there is none."""
+        for segment in self.segments:
+            if segment.value and value in (ring := {self.value_of(segment), *segment.alternatives}):
+                return sorted(each for each in ring if len(each) == len(value))
+        return [value]
 
     @cached_property
     def value_positions(self) -> set[int]:

@@ -2,7 +2,7 @@
 
 import re
 
-WORD, NUMBER, SYMBOL, OTHER = "word", "number", "symbol", "other"
+WORD, NUMBER, CODE, SYMBOL, OTHER = "word", "number", "code", "symbol", "other"
 
 Kind = tuple[str, bool, bool]
 
@@ -10,7 +10,7 @@ Kind = tuple[str, bool, bool]
 def kind_of(token: str) -> Kind:
     """Return the kind of a token, whether it begins with white space, and whether its first letter is a capital.
 
-    A token of a model without tokenizer, whose text is `<id>`, counts as a word.
+    A code has letters and digits, as "a5". A token of a model without tokenizer, whose text is `<id>`, counts as a word.
     """
     bare = token.strip()
     return _kind(bare), token[:1].isspace(), bare[:1].isupper()
@@ -23,4 +23,6 @@ def _kind(bare: str) -> str:
         return NUMBER
     if bare.replace("'", "").isalpha() or re.fullmatch(r"<\d+>", bare):
         return WORD
+    if bare.isalnum():
+        return CODE
     return SYMBOL if not any(each.isalnum() for each in bare) else OTHER
