@@ -340,21 +340,25 @@ def test_mass_is_the_sum_over_chains_of_products():
     assert chained_mass(share) == pytest.approx([first, second, third, 1.0])
 
 
-def test_shares_of_live_effects_are_sizes_over_their_sum():
-    effects = LiveEffects(
-        ["a", "b"],
-        np.array([[0, 0], [-3.0, 0]]),
-        {"question": np.array([2.0, 1.0])},
-        np.zeros(2),
-        np.array([2.0, -2.0]),
-        8,
-        8,
-    )
-    content, given = effects.shares
-    assert content[1, 0] == 0.75
-    assert given["question"].tolist() == [1.0, 0.25]
-    assert effects.remainder_K.tolist() == [0.0, 0.0]
-    assert effects.table.to_pylist()[1] == {"target": "b", "source": "a", "effect": -3.0, "share": 0.75}
+def live_effects(content, contrast, change=None):
+    content_KK = np.array(content, float)
+    change_K = content_KK.sum(1) if change is None else np.array(change, float)
+    names = list("abc")[: len(content_KK)]
+    return LiveEffects(names, content_KK, np.zeros(len(names)), np.array(contrast, float), change_K, 8, 8)
+
+
+def test_shares_of_live_effects_are_sizes_over_the_contrast():
+    effects = live_effects([[0, 0, 0], [-3.0, 0, 0], [2.0, 4.0, 0]], [5.0, 4.0, 3.0], [0, -3, 9])
+    assert effects.shares.tolist() == [[0, 0, 0], [0.75, 0, 0], [1 / 3, 2 / 3, 0]]
+    assert effects.remainder_K.tolist() == [0, 0, 1.0]
+    assert effects.table.to_pylist()[0] == {"target": "b", "source": "a", "effect": -3.0, "share": 0.75}
+
+
+@pytest.mark.parametrize("contrast", [0.0, -1.0])
+def test_shares_of_a_value_that_the_model_does_not_favour_are_sizes_over_their_sum(contrast):
+    effects = live_effects([[0, 0, 0], [0, 0, 0], [1.0, -3.0, 0]], [contrast] * 3)
+    assert effects.shares.tolist() == [[0, 0, 0], [0, 0, 0], [0.25, 0.75, 0]]
+    assert effects.remainder_K.tolist() == [0, 0, 0]
 
 
 SCORES = {
@@ -379,22 +383,32 @@ def test_scores_of_known_mechanisms(prompts, name):
 def test_contributions_are_all_of_the_effects_of_moved_tokens(model_of, numbered):
     prompt = StatedPrompt(model_of(KIND), numbered)
     effects, means_PD = compute_live_effects(prompt, 4), mean_embeddings(prompt)
+    targets = [contrast.target(prompt.weights) for contrast in prompt.contrasts]
     live = EffectsConfig(freeze="none", integrate="inputs", integration_steps=4)
-    found = integrate_inputs(prompt.source, prompt.targets, live, means_PD, points=end_points(4))
-    given = sum(effects.given_K.values())
-    assert effects.content_KK.sum(1) + effects.own_K + given == pytest.approx(found.effect_KS.sum(1), abs=1e-9)
-    gauss = integrate_inputs(prompt.source, prompt.targets, live, means_PD)
+    found = integrate_inputs(prompt.source, targets, live, means_PD, points=end_points(4))
+    assert effects.content_KK.sum(1) + effects.own_K == pytest.approx(found.effect_KS.sum(1), abs=1e-9)
+    gauss = integrate_inputs(prompt.source, targets, live, means_PD)
     assert gauss.value_K == pytest.approx(effects.change_K, abs=1e-9)
-    given_points = integrate_inputs(prompt.source, prompt.targets, live, means_PD, points=path_points(4))
+    given_points = integrate_inputs(prompt.source, targets, live, means_PD, points=path_points(4))
     assert given_points.effect_KS == pytest.approx(gauss.effect_KS, abs=1e-9)
 
 
-def test_question_hint_and_values_move_and_nothing_else(model_of, numbered):
+def test_contrasts_are_logits_over_the_mean_of_alternatives(model_of, numbered):
+    model = model_of(KIND)
+    prompt = StatedPrompt(model, numbered)
+    logits_PV = model.logits(prompt.ids_P).double()
+    expected = [
+        float(logits_PV[each.position, each.said] - logits_PV[each.position, list(each.others)].mean())
+        for each in prompt.contrasts
+    ]
+    assert compute_live_effects(prompt, 2).contrast_K == pytest.approx(expected, abs=1e-9)
+
+
+def test_stated_values_move_and_nothing_else(model_of, numbered):
     prompt = StatedPrompt(model_of(KIND), numbered)
     moved_P = (mean_embeddings(prompt) != prompt.source.replacement.embedding_PD).any(-1)
-    values = [p for name in prompt.names for p in range(*prompt.tokens.value_spans[name])]
-    expected = {*prompt.positions_of("question"), *prompt.positions_of("hint"), *values} & set(range(len(prompt.ids_P)))
-    assert set(moved_P.nonzero()[:, 0].tolist()) == expected
+    values = {p for name in prompt.names for p in range(*prompt.tokens.value_spans[name])}
+    assert set(moved_P.nonzero()[:, 0].tolist()) == values & set(range(len(prompt.ids_P)))
 
 
 def test_live_scores_refuse_what_they_cannot_do(prompts):

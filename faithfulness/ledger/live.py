@@ -1,11 +1,10 @@
-"""Effects of written values in the live model, and a score of a transcript that makes no edit.
+"""A score of a transcript that makes no edit: how far each stated value rests on what earlier values say.
 
-Embeddings of question, hint and stated values move together from means of their kind to the real ones; everything responds.
-`LiveEffects` says what each group contributes to each stated value. The score follows these contributions down from the
-answer: a unit of mass starts there, and at every statement is divided among what its value was computed from.
+The embeddings of stated values move together from the mean of their kind to the real ones; question and words stay, and
+everything responds. `LiveEffects` has what each value contributes to each later one on the way. The score follows these
+contributions down from the answer: a unit of mass starts there, and every statement hands on what its value rests on.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +18,6 @@ from cotrace.attribution.models.memory import out_of_memory
 from cotrace.common.checks import as_index
 from cotrace.common.errors import ArgumentError
 
-from .layout import HINT, QUESTION, ROUTED
 from .prompt import StatedPrompt
 
 POINTS = 8
@@ -36,13 +34,13 @@ LIVE = EffectsConfig(freeze="none", integrate="inputs")
 
 @dataclass(frozen=True)
 class LiveEffects:
-    """Contributions of question, hint and earlier stated values to each stated value.
+    """Contributions of earlier stated values to each stated value.
 
     Attributes:
         names: the K segments that state a value, in order.
         content_KK: contributions of the tokens of value j to target k, [k, j]; zero unless j is earlier.
-        given_K: the same of all tokens of question and hint, by role; roles that the transcript lacks are left out.
-        own_K: contributions of a value's own first tokens, where the margin is read at a later one; no part of shares.
+        own_K: contributions of a value's own first tokens, where the target is read at a later one; no part of shares.
+        contrast_K: the targets at the prompt: the logit of each value minus the mean of its alternatives.
         change_K: by how much each target is larger at the prompt than at the means.
         forward_passes: forward passes over the prompt, the one of the prompt itself included.
         backward_passes: backward passes, each of all targets together.
@@ -50,8 +48,8 @@ class LiveEffects:
 
     names: list[str]
     content_KK: np.ndarray
-    given_K: Mapping[str, np.ndarray]
     own_K: np.ndarray
+    contrast_K: np.ndarray
     change_K: np.ndarray
     forward_passes: int
     backward_passes: int
@@ -61,50 +59,53 @@ class LiveEffects:
 
     @property
     def remainder_K(self) -> np.ndarray:
-        """The part of each target's change that contributions lack, over the sum of their sizes: the average's error."""
-        parts = np.column_stack([self.content_KK, *self.given_K.values(), self.own_K])
-        size_K = np.abs(parts).sum(1)
-        return np.divide(self.change_K - parts.sum(1), size_K, out=np.zeros(len(size_K)), where=size_K > 0)
+        """The part of each target's change that contributions lack, over its contrast: the average's error."""
+        lacking_K = self.change_K - self.content_KK.sum(1) - self.own_K
+        return np.divide(lacking_K, self.contrast_K, out=np.zeros(len(lacking_K)), where=self.contrast_K > 0)
 
     @property
-    def shares(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Absolute contributions over their sum, a row for each target: of stated values (K, K), and of each role (K,)."""
-        size_K = np.abs(np.column_stack([self.content_KK, *self.given_K.values()])).sum(1)
-        scale_K = np.divide(1.0, size_K, out=np.zeros(len(size_K)), where=size_K > 0)
-        given = {role: np.abs(effect_K) * scale_K for role, effect_K in self.given_K.items()}
-        return np.abs(self.content_KK) * scale_K[:, None], given
+    def shares(self) -> np.ndarray:
+        """The part of each target that rests on each earlier value, (K, K): strictly lower triangular, rows at most 1.
+
+        An absolute contribution over the contrast, or over the sum of absolute contributions where that is larger.
+        """
+        size_KK = np.abs(self.content_KK)
+        whole_K = np.maximum(size_KK.sum(1), self.contrast_K)
+        return np.divide(size_KK, whole_K[:, None], out=np.zeros_like(size_KK), where=whole_K[:, None] > 0)
 
     @property
     def table(self) -> pa.Table:
-        """A row for each target and source: target, source (a segment's name or a role), effect and share."""
-        content_KK, given = self.shares
-        rows = []
-        for k, target in enumerate(self.names):
-            for j, source in enumerate(self.names[:k]):
-                rows.append((target, source, self.content_KK[k, j], content_KK[k, j]))
-            rows += [(target, role, self.given_K[role][k], given[role][k]) for role in given]
+        """A row for each target and earlier value: target, source, effect and share."""
+        share_KK = self.shares
+        rows = [
+            (target, source, self.content_KK[k, j], share_KK[k, j])
+            for k, target in enumerate(self.names)
+            for j, source in enumerate(self.names[:k])
+        ]
         return pa.Table.from_pylist([dict(zip(TABLE.names, row, strict=True)) for row in rows], TABLE)
 
 
 @dataclass(frozen=True)
 class LiveScore:
-    """The share that the stated steps carry to the last stated value, without edits.
+    """How much the stated steps mediate the last stated value, without edits.
 
     Attributes:
-        value: the share of the last stated value that comes from earlier ones, 0 to 1.
+        value: the part of the last stated value that rests on earlier ones, 0 to 1.
         steps: for each of these, the mass that passes through it, 0 to 1.
+        mirrors: for each stated value, the part that rests on no earlier one: it is computed inside in any case.
         effects: the contributions.
     """
 
     value: float
     steps: dict[str, float]
+    mirrors: dict[str, float]
     effects: LiveEffects
 
 
 @torch.no_grad()
 @out_of_memory("shorten the prompt, or set memory=")
 def compute_live_effects(prompt: StatedPrompt, points: int = POINTS) -> LiveEffects:
-    """Return the contributions of question, hint and stated values to each stated value.
+    """Return the contributions of stated values to each later stated value.
 
     Takes `points` forward passes with that of the prompt, and as many backward passes of all targets together.
 
@@ -118,9 +119,10 @@ def compute_live_effects(prompt: StatedPrompt, points: int = POINTS) -> LiveEffe
     """
     if as_index(points, "points") < 2:
         raise ArgumentError(f"points is {points}: both ends of the path are points, so use at least 2")
+    targets = [contrast.target(prompt.weights) for contrast in prompt.contrasts]
     found = integrate_inputs(
         prompt.source,
-        prompt.targets,
+        targets,
         LIVE,
         mean_embeddings(prompt),
         columns_at_once=prompt.columns_at_once,
@@ -128,9 +130,9 @@ def compute_live_effects(prompt: StatedPrompt, points: int = POINTS) -> LiveEffe
     )
     spans = [slice(*prompt.tokens.value_spans[name]) for name in prompt.names]
     written_KK = np.column_stack([found.effect_KS[:, span].sum(1) for span in spans])
-    given = {role: found.effect_KS[:, positions].sum(1) for role in ROUTED if (positions := prompt.positions_of(role))}
     content_KK, own_K = np.tril(written_KK, -1), np.diagonal(written_KK)
-    return LiveEffects(prompt.names, content_KK, given, own_K, found.value_K, points, points)
+    contrast_K = prompt.values_of(targets)
+    return LiveEffects(prompt.names, content_KK, own_K, contrast_K, found.value_K, points, points)
 
 
 def compute_live_score(prompt: StatedPrompt, points: int = POINTS) -> LiveScore:
@@ -143,17 +145,18 @@ def compute_live_score(prompt: StatedPrompt, points: int = POINTS) -> LiveScore:
             f"only {prompt.names[0]!r} states a value: a score needs an earlier one, give steps `value=`"
         )
     effects = compute_live_effects(prompt, points)
-    content_KK, _ = effects.shares
-    mass_K = chained_mass(content_KK)
+    share_KK = effects.shares
+    mass_K = chained_mass(share_KK)
     steps = dict(zip(effects.names[:-1], mass_K[:-1].tolist(), strict=True))
-    return LiveScore(float(content_KK[-1].sum()), steps, effects)
+    mirrors = dict(zip(effects.names, (1 - share_KK.sum(1)).clip(0, 1).tolist(), strict=True))
+    return LiveScore(float(share_KK[-1].sum()), steps, mirrors, effects)
 
 
 def chained_mass(share_KK: np.ndarray) -> np.ndarray:
     """Return the mass that passes through each statement if one unit starts at the last one, (K,).
 
-    Each statement k hands its mass to earlier ones by `share_KK[k]`, whose sum is at most 1; what remains goes to question
-    and hint. The mass of j is the sum over all chains from the last statement to j of the products of their shares.
+    Each statement k hands its mass to earlier ones by `share_KK[k]`, whose sum is at most 1. The mass of j is the sum over
+    all chains from the last statement to j of the products of their shares.
     """
     mass_K = np.zeros(len(share_KK))
     mass_K[-1] = 1.0
@@ -163,21 +166,19 @@ def chained_mass(share_KK: np.ndarray) -> np.ndarray:
 
 
 def mean_embeddings(prompt: StatedPrompt) -> Tensor:
-    """Return the embeddings where the path starts, (P, D).
+    """Return the embeddings where the path starts, (P, D): those of the prompt, with means in place of stated values.
 
-    A token of the alternatives, in question, hint and stated values, has the mean embedding of the alternatives' tokens; other
-    tokens of question, hint and values have the mean embedding of the vocabulary; the rest of the prompt stays.
+    Token i of a value has the mean embedding of the tokens i of the value and its alternatives of as many tokens; without
+    any, the mean of the vocabulary.
     """
-    weights, ids_P = prompt.weights, prompt.ids_P
-    moved_P = torch.zeros(len(ids_P), dtype=torch.bool, device=ids_P.device)
-    for role in (QUESTION, HINT):
-        moved_P[prompt.positions_of(role)] = True
+    weights, tokens = prompt.weights, prompt.tokens
+    means_PD = weights.embed(prompt.ids_P).clone()
     for name in prompt.names:
-        moved_P[slice(*prompt.tokens.value_spans[name])] = True
-    kind = sorted({token for value in prompt.tokens.alternatives for token in value})
-    kind_V = torch.tensor(kind, dtype=torch.long, device=ids_P.device)
-    means_PD = weights.embed(ids_P).clone()
-    means_PD[moved_P] = weights.mean_embedding_D
-    if len(kind) > 1:
-        means_PD[moved_P & torch.isin(ids_P, kind_V)] = weights.embed(kind_V).mean(0)
+        said, (start, stop) = tokens.value_ids(name), tokens.value_spans[name]
+        kind = [value for value in tokens.foils(name) if len(value) == len(said)]
+        if kind:
+            kind_AT = torch.tensor([said, *kind], device=means_PD.device)
+            means_PD[start:stop] = weights.embed(kind_AT).mean(0)[: len(means_PD) - start]
+        else:
+            means_PD[start:stop] = weights.mean_embedding_D
     return means_PD

@@ -1,5 +1,6 @@
-"""Stated values as targets: each a margin, the logit of a token that is said minus that of a token that is not."""
+"""Stated values as targets: margins over one other value, and contrasts with the mean of all."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -33,6 +34,42 @@ class StatedMargin(NamedTuple):
         """Return the margin as a target of effects."""
         target = Target("difference", self.name, token_ids=(self.said, self.foil), position=self.position)
         return with_direction(target, weights)
+
+
+class StatedContrast(NamedTuple):
+    """The contrast of a stated value: its logit minus the mean logit of its alternatives, where most of them first differ.
+
+    A margin may stay positive while the model no longer tells the value from any other; a contrast is then near zero.
+
+    Attributes:
+        name: the segment that states the value.
+        position: the position where the contrast is read.
+        said: the token of the value.
+        others: the tokens of the alternatives; empty for the whole vocabulary.
+    """
+
+    name: str
+    position: int
+    said: int
+    others: tuple[int, ...]
+
+    def target(self, weights: Gemma3) -> Target:
+        """Return the contrast as a target of effects."""
+        rows = weights.unembedding(torch.tensor([self.said, *self.others], device=weights.device))
+        mean_D = rows[1:].mean(0) if self.others else weights.mean_unembedding_D
+        return Target("direction", self.name, direction_D=rows[0] - mean_D, position=self.position)
+
+
+def choose_contrasts(tokens: TokenizedTranscript, names: Sequence[str]) -> list[StatedContrast]:
+    """Return the contrast of each named segment's value with its alternatives, or with the vocabulary if it has none."""
+    contrasts = []
+    for name in names:
+        said, read = tokens.value_ids(name), tokens.read_position(name)
+        pairs = list(_differences(said, tokens.foils(name)))
+        split = Counter(split for split, _ in pairs).most_common(1)[0][0] if pairs else 0
+        others = sorted({token for each, token in pairs if each == split})
+        contrasts.append(StatedContrast(name, read + split, said[split], tuple(others)))
+    return contrasts
 
 
 def choose_margins(

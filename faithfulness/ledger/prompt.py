@@ -14,7 +14,7 @@ from cotrace.attribution.models.masking import MaskedPositions
 from cotrace.attribution.models.memory import out_of_memory
 from cotrace.attribution.tracing.plan import allowed_memory, run_prompt
 from cotrace.attribution.tracing.replacement import LocalReplacementModel
-from cotrace.attribution.tracing.targets import Target
+from cotrace.attribution.tracing.targets import Target, unembedding_reads
 from cotrace.common.errors import ArgumentError
 from cotrace.common.progress import Progress
 
@@ -22,7 +22,7 @@ from ..model_like import TranscodedModel
 from ..transcripts import StatedTranscript, Transcript, tokenized
 from .layout import STATING_ROLES, TargetLayout, lay_out
 from .ledger import LeafEffects
-from .margins import choose_margins
+from .margins import StatedContrast, choose_contrasts, choose_margins
 
 RESPONDING = EffectsConfig(freeze="norms")
 
@@ -94,6 +94,16 @@ class StatedPrompt:
     def targets(self) -> list[Target]:
         """The margins as targets of effects."""
         return [margin.target(self.weights) for margin in self.margins]
+
+    @cached_property
+    def contrasts(self) -> list[StatedContrast]:
+        """The stated values against the mean of their alternatives, in the same order."""
+        return choose_contrasts(self.tokens, self.names)
+
+    def values_of(self, targets: Sequence[Target]) -> np.ndarray:
+        """Return the values of targets at the unembedding, (K,)."""
+        position_K, read_KD = unembedding_reads(self.source.replacement, targets)
+        return (self.source.run.final_resid_PD[position_K] * read_KD).sum(-1).double().cpu().numpy()
 
     @cached_property
     def layouts(self) -> list[TargetLayout]:

@@ -1,0 +1,78 @@
+"""The circuit of a transcript: one graph over question, steps and answer, with segments and names of features."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+
+from cotrace.attribution.models.gemma3 import Gemma3
+from cotrace.attribution.transcoders import Transcoders
+from cotrace.graphs import Graph
+from cotrace.graphs.nodes import Feature
+
+from .ledger.prompt import StatedPrompt
+from .model_like import TranscodedModel
+
+NAME_TOKENS = 2  # output tokens in the name of a feature
+NAMES_AT_ONCE = 256  # features whose logits are computed together
+
+
+class TracingModel(TranscodedModel, Protocol):
+    """A model whose prompts can be traced: a `cotrace.Model`."""
+
+    def trace(self, prompt: Sequence[int], targets: Mapping[int, Sequence[Any]], **options: Any) -> Graph:
+        """Return the graph of a prompt's targets by position."""
+
+
+def trace_circuit(model: TracingModel, prompt: StatedPrompt, max_features: int, memory: int | None = None) -> Graph:
+    """Return the pruned graph of all stated values, each as the margin over its foil.
+
+    The graph's metadata has `segments`, the positions of each by name, and `feature_names`, the top output tokens of each
+    feature (`top_output_tokens`).
+
+    Args:
+        model: the model of the prompt.
+        prompt: the transcript in the model.
+        max_features: compute the rows of at most this many features, those with the largest effects.
+        memory: as in `Model.trace`.
+
+    Raises:
+        CotraceError: too little memory or disk space.
+    """
+    targets: dict[int, list[tuple[int, int]]] = {}
+    for margin in prompt.margins:
+        targets.setdefault(margin.position, []).append((margin.said, margin.foil))
+    options = {"max_features": max_features, "select": "effect", "memory": memory, "progress": False}
+    graph = model.trace(prompt.ids_P.tolist(), targets, **options).prune()
+    graph.info["segments"] = {
+        name: list(range(first, min(stop, len(prompt.ids_P))))
+        for name, (first, stop) in prompt.tokens.spans.items()
+        if first < min(stop, len(prompt.ids_P))
+    }
+    columns = (graph.column(name)[graph.order.features].tolist() for name in ("layer", "feature"))
+    features = sorted(set(zip(*columns, strict=True)))
+    graph.info["feature_names"] = {
+        str(Feature(*feature)): [model.tokenizer.decode_token(token) for token in tokens]
+        for feature, tokens in top_output_tokens(model.transcoders, model.weights, features).items()
+    }
+    return graph
+
+
+@torch.no_grad()
+def top_output_tokens(
+    transcoders: Transcoders, weights: Gemma3, features: Sequence[tuple[int, int]], n_tokens: int = NAME_TOKENS
+) -> dict[tuple[int, int], list[int]]:
+    """Return the ids of the tokens whose logits each feature, given as (layer, feature), raises most by itself.
+
+    These are the logits of its decoders, summed over the layers that it writes to, through the final norm.
+    """
+    found: dict[tuple[int, int], list[int]] = {}
+    for layer in sorted({layer for layer, _ in features}):
+        numbers = [feature for each, feature in features if each == layer]
+        for start in range(0, len(numbers), NAMES_AT_ONCE):
+            some = numbers[start : start + NAMES_AT_ONCE]
+            feature_U = torch.tensor(some, device=weights.device)
+            written_UD = transcoders.decoders(layer, feature_U, weights).sum(1).to(weights.dtype)
+            top_UT = weights.logits(written_UD).topk(n_tokens).indices.tolist()
+            found |= {(layer, feature): top for feature, top in zip(some, top_UT, strict=True)}
+    return found
