@@ -12,6 +12,8 @@ from ..data import ReportData
 from .words import sentence_of
 
 MAX_ROWS, LONG = 500, 24  # rows of a table, characters of a cell that wraps
+FIRST_COLUMNS = ("name", "step", "text", "value", "stated_value", "verdict", "confirmed", "score", "reason")
+ONLY_IN_FILES = ("recipe",)
 STYLE = """
 body { font: 15px/1.5 Helvetica, Arial, sans-serif; color: #1f2933; background: #fff; max-width: 1280px; margin: 1em auto;
   padding: 0 1em }
@@ -68,7 +70,9 @@ def _css_text(text: str) -> str:
 
 def _section(name: str, text: str, table: pa.Table) -> str:
     rows = table.slice(0, MAX_ROWS).to_pylist()
-    columns = [column for column in table.column_names if any(row[column] is not None for row in rows)]
+    columns = [column for column in FIRST_COLUMNS if column in table.column_names]
+    columns += [column for column in table.column_names if column not in (*columns, *ONLY_IN_FILES)]
+    columns = [column for column in columns if any(row[column] is not None for row in rows)]
     more = f"<p>… {table.num_rows - MAX_ROWS:,} more rows</p>" if table.num_rows > MAX_ROWS else ""
     head = f'<h2 id="{name}">{name.capitalize()}</h2>\n<p>{escape(text)}</p>\n'
     return f"{head}{_table(columns, rows)}{more}\n" if rows else f"{head}<p>none</p>\n"
