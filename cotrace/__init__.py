@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from cotrace.attribution.interventions.result import InterventionResult
     from cotrace.attribution.interventions.span_edits import Donor, Swap
     from cotrace.attribution.tracing.plan import TracePlan
-    from cotrace.batch import BatchSummary, trace_many
+    from cotrace.batch import BatchSummary, CompareSummary, compare_many, trace_many
     from cotrace.evaluation import evaluate_transcoders
     from cotrace.faithfulness.transcripts import Segment, Transcript
     from cotrace.loading import load
@@ -62,6 +62,7 @@ __all__ = [  # without `open`: `from cotrace import *` must not replace the buil
     "ArgumentError",
     "AttentionScore",
     "BatchSummary",
+    "CompareSummary",
     "CotraceError",
     "CotraceWarning",
     "DependencyError",
@@ -92,6 +93,7 @@ __all__ = [  # without `open`: `from cotrace import *` must not replace the buil
     "__version__",
     "ablate",
     "add",
+    "compare_many",
     "evaluate_transcoders",
     "load",
     "multiply",
@@ -106,6 +108,7 @@ SPAN_EDITS = "cotrace.attribution.interventions.span_edits"
 LAZY_MODULES = {"faithfulness": "cotrace.faithfulness", "organisms": "cotrace.organisms"}  # import torch
 LAZY_IMPORTS = {  # name: the module that defines it; most import torch
     "BatchSummary": "cotrace.batch",
+    "CompareSummary": "cotrace.batch",
     "Generation": "cotrace.attribution.interventions.generate",
     "InterventionResult": "cotrace.attribution.interventions.result",
     "Model": "cotrace.model",
@@ -113,6 +116,7 @@ LAZY_IMPORTS = {  # name: the module that defines it; most import torch
     "Segment": "cotrace.faithfulness.transcripts",
     "TracePlan": "cotrace.attribution.tracing.plan",
     "Transcript": "cotrace.faithfulness.transcripts",
+    "compare_many": "cotrace.batch",
     "evaluate_transcoders": "cotrace.evaluation",
     "load": "cotrace.loading",
     "trace_many": "cotrace.batch",

@@ -7,6 +7,7 @@ from cotrace.common.errors import PromptError
 RECORDS = "_prompts.jsonl"
 SETTINGS = "_settings.json"
 FULL_FOLDER = "_full"
+SUMMARY_FILE, QUESTIONS_FILE, SUMMARY_PLOT = "_summary.csv", "_questions.csv", "_summary.svg"
 CIRCUIT_FILE, FULL_FILE = "circuit.arrow", "graph.arrow"
 
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"  # readers of data sets read it as a missing value

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from cotrace.common.errors import ArgumentError, CotraceError, FileError, PromptError, one_line
-from cotrace.faithfulness.transcripts import Transcript
+from cotrace.faithfulness.transcripts import Segment, Transcript
 from cotrace.graphs.nodes import ErrorNode, Feature
 from cotrace.target_syntax import parse_targets
 
@@ -61,6 +61,8 @@ def _plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, Transcript):
         return value.to_json()
+    if isinstance(value, Segment):
+        return vars(value)
     raise ArgumentError(f"{value!r} is neither text nor numbers; give texts, numbers or lists of them")
 
 
@@ -99,15 +101,22 @@ def _rows(source: PromptSource) -> Iterator[tuple[str, Any]]:
         for number, item in enumerate(source):
             yield f"prompt {number}", item if isinstance(item, dict) else {"prompt": item}
         return
-    path = Path(source)
+    yield from read_file_rows(Path(source), EXPECTED)
+
+
+def read_file_rows(path: Path, expected: str) -> Iterator[tuple[str, Any]]:
+    """Yield each row of a file of JSON lines or Parquet after its place, for messages.
+
+    Raises FileError for another file, and for one that cannot be read; `expected` says what to write in it.
+    """
     if not path.is_file():
-        raise FileError(f"{path} is not a file; name one of JSON lines (.jsonl) or Parquet with a column `prompt`")
+        raise FileError(f"{path} is not a file; name one of JSON lines (.jsonl) or Parquet: {expected}")
     if path.suffix not in READERS:
-        raise FileError(f"{path} should end in {' or '.join(READERS)}: JSON lines or Parquet; {EXPECTED}")
-    yield from READERS[path.suffix](path)
+        raise FileError(f"{path} should end in {' or '.join(READERS)}: JSON lines or Parquet; {expected}")
+    yield from READERS[path.suffix](path, expected)
 
 
-def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
+def _json_lines(path: Path, expected: str) -> Iterator[tuple[str, Any]]:
     try:
         lines = path.open("rb")
     except OSError as error:
@@ -123,11 +132,11 @@ def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
             except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deeply
                 if number == 1 and _begins_json(line) and isinstance(error, json.JSONDecodeError):
                     raise FileError(
-                        f"{path} is not JSON lines: its first line is no whole object; {EXPECTED}"
+                        f"{path} is not JSON lines: its first line is no whole object; {expected}"
                     ) from error
-                raise FileError(f"{where} is not JSON ({getattr(error, 'msg', error)}); {EXPECTED}") from error
+                raise FileError(f"{where} is not JSON ({getattr(error, 'msg', error)}); {expected}") from error
             if number == 1 and isinstance(row, list):
-                raise FileError(f"{path} is one JSON array and not JSON lines; {EXPECTED}")
+                raise FileError(f"{path} is one JSON array and not JSON lines; {expected}")
             yield where, row
 
 
@@ -136,7 +145,7 @@ def _begins_json(line: bytes) -> bool:
     return line.strip() == b"{" or line.lstrip()[:1] == b"["
 
 
-def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
+def _parquet(path: Path, _expected: str) -> Iterator[tuple[str, Any]]:
     try:
         number = 0
         for batch in parquet.ParquetFile(path).iter_batches(PARQUET_BATCH_ROWS):
@@ -168,7 +177,7 @@ def _prompt(row: Any, number: int) -> BatchPrompt:
         raise PromptError(f"the column {unknown[0]!r} is unknown; {_cure(unknown[0], row)}")
     if row.get("prompt") is None:
         raise PromptError("it has no prompt; fill the column `prompt`")
-    return BatchPrompt(_id(row.get("id"), number), row["prompt"], _targets(row.get("targets")))
+    return BatchPrompt(parse_id(row.get("id"), number), row["prompt"], _targets(row.get("targets")))
 
 
 def _cure(name: str, row: dict[str, Any]) -> str:
@@ -180,7 +189,8 @@ def _cure(name: str, row: dict[str, Any]) -> str:
     return f"remove it: the columns are {', '.join(COLUMNS)}"
 
 
-def _id(given: Any, number: int) -> str | int:
+def parse_id(given: Any, number: int) -> str | int:
+    """Return the id of a row, by default its number. Raises PromptError for one that cannot name a folder."""
     if given is None:
         return number
     if isinstance(given, bool) or not isinstance(given, int | str):

@@ -35,6 +35,17 @@ class ResultStore:
     def __init__(self, path: Path, log: BinaryIO, done: dict[str, str]):
         self.path, self._log, self._done = path, log, done
 
+    def done_records(self) -> list[dict[str, Any]]:
+        """Return the last record of each prompt that is done and has its graph, in the order of the first."""
+        self._log.seek(0)
+        records = {partition(record["id"]): record for record in map(json.loads, self._log)}
+        self._log.seek(0, os.SEEK_END)
+        return [
+            record
+            for name, record in records.items()
+            if record["status"] == "done" and (self.path / name / CIRCUIT_FILE).is_file()
+        ]
+
     def is_done(self, name: str, digest: str) -> bool:
         """Return whether the folder of a prompt has its graph. Raises ArgumentError if the graph is of another prompt."""
         recorded = self._done.get(name)

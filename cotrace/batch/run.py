@@ -134,11 +134,11 @@ def trace_many(
         with _start_workers(spec, config, workers, ray, progress) as tracer:
             store.record_settings(tracer.settings())
             with Progress(progress).phase("tracing", len(todo)) as advance:
-                failed, reasons = _save_results(tracer.trace_all(waiting), store, advance)
+                failed, reasons = save_results(tracer.trace_all(waiting), store, advance)
     return BatchSummary(len(todo) - failed, len(digests) - len(todo), failed, store.path / RECORDS, reasons)
 
 
-def _save_results(
+def save_results(
     results: Iterator[PromptResult], store: ResultStore, advance: Callable[..., None]
 ) -> tuple[int, tuple[str, ...]]:
     """Save results as they come; return the number of failed prompts, and the reasons of the first.

@@ -19,6 +19,7 @@ from cotrace.model import Model
 from .file_layout import CIRCUIT_FILE, partition
 from .prompts import BatchPrompt, to_json
 from .result_store import PromptResult
+from .transcripts import BatchTranscript
 
 ROUNDING_ONLY = ("batch_size", "memory")  # options that change results by rounding only
 
@@ -60,7 +61,7 @@ class BatchConfig:
         """Return the options that decide the results, as JSON reads them back."""
         trace = {name: value for name, value in vars(self.trace).items() if name not in ROUNDING_ONLY}
         same = {"targets": self.targets, "chat": self.chat, "full": self.full, "pruning": vars(self.prune)}
-        return _json_round_trip(trace | same)
+        return json_round_trip(trace | same)
 
 
 class Worker:
@@ -71,11 +72,7 @@ class Worker:
 
     def settings(self) -> dict[str, Any]:
         """Return everything that decides the results: options, and hashes of the model and the transcoders."""
-        source, weights = self.model.source, self.model.weights
-        model = {"name": source.name, "revision": source.revision, "sha256": source.content_hash()}
-        dtypes = {"computed": str(weights.dtype), "stored": str(weights.stored_dtype)}
-        loaded = {"model": model, "transcoders": self.model.transcoders.describe(), "dtype": dtypes}
-        return self.config.settings() | _json_round_trip(loaded)
+        return self.config.settings() | loaded_settings(self.model)
 
     def trace_all(self, prompts: Iterator[BatchPrompt]) -> Iterator[PromptResult]:
         """Yield the result of every prompt, in their order."""
@@ -87,13 +84,13 @@ class Worker:
         try:
             with (
                 out_of_memory("shorten the prompt, or compute fewer rows with max_features= or coverage="),
-                _recorded_warnings() as texts,
+                recorded_warnings() as texts,
             ):
                 graph = self._trace(prompt)
                 circuit = graph.prune(**vars(self.config.prune))
         except CotraceError as error:
             return failed_result(prompt, one_line(error), time.monotonic() - started)
-        record = _record(prompt, "done", time.monotonic() - started) | _sizes_and_scores(prompt, circuit)
+        record = record_of(prompt, "done", time.monotonic() - started) | _sizes_and_scores(prompt, circuit)
         if texts:
             record["warnings"] = texts
         return PromptResult(record, circuit.nodes, graph.nodes if self.config.full else None)
@@ -107,7 +104,7 @@ class Worker:
 
 
 @contextmanager
-def _recorded_warnings() -> Iterator[list[str]]:
+def recorded_warnings() -> Iterator[list[str]]:
     """Collect the texts of `CotraceWarning`s in the list; show other warnings."""
     texts: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
@@ -120,12 +117,21 @@ def _recorded_warnings() -> Iterator[list[str]]:
             warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
 
 
-def failed_result(prompt: BatchPrompt, error: str, seconds: float) -> PromptResult:
+def loaded_settings(model: Model) -> dict[str, Any]:
+    """Return what is loaded, with hashes of the model and the transcoders."""
+    source, weights = model.source, model.weights
+    named = {"name": source.name, "revision": source.revision, "sha256": source.content_hash()}
+    dtypes = {"computed": str(weights.dtype), "stored": str(weights.stored_dtype)}
+    return json_round_trip({"model": named, "transcoders": model.transcoders.describe(), "dtype": dtypes})
+
+
+def failed_result(prompt: BatchPrompt | BatchTranscript, error: str, seconds: float) -> PromptResult:
     """Return the result of a prompt that could not be traced."""
-    return PromptResult(_record(prompt, "failed", seconds) | {"error": error})
+    return PromptResult(record_of(prompt, "failed", seconds) | {"error": error})
 
 
-def _record(prompt: BatchPrompt, status: str, seconds: float) -> dict[str, Any]:
+def record_of(prompt: BatchPrompt | BatchTranscript, status: str, seconds: float) -> dict[str, Any]:
+    """Return the entries that every record has."""
     return {"id": prompt.id, "status": status, "seconds": round(seconds, 3), "sha256": prompt.digest}
 
 
@@ -143,6 +149,6 @@ def _sizes_and_scores(prompt: BatchPrompt, circuit: Graph) -> dict[str, Any]:
     }
 
 
-def _json_round_trip(settings: dict[str, Any]) -> dict[str, Any]:
+def json_round_trip(settings: dict[str, Any]) -> dict[str, Any]:
     """Return settings as JSON reads them back: tuples are lists, and nodes their text forms."""
     return json.loads(to_json(settings))

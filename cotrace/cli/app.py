@@ -10,6 +10,7 @@ from cotrace.common.errors import CotraceError
 
 from .attention import attention
 from .command import Command, with_output_options
+from .compare import compare
 from .convert import convert
 from .doctor import doctor
 from .effects import effects
@@ -28,7 +29,22 @@ CANCELLED_STATUS = 130
 USAGE_STATUS = 2
 BROKEN_PIPE_STATUS = 1  # as Typer
 
-COMMANDS = (trace, show, effects, heads, attention, steer, validate, prune, render, train, evaluate, convert, doctor)
+COMMANDS = (
+    trace,
+    show,
+    compare,
+    effects,
+    heads,
+    attention,
+    steer,
+    validate,
+    prune,
+    render,
+    train,
+    evaluate,
+    convert,
+    doctor,
+)
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -1,7 +1,7 @@
 """Reports of stated against internal reasoning as text in a terminal."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from cotrace.faithfulness.report.schemas import (
     UNDETERMINED,
     USED,
 )
+from cotrace.faithfulness.report.summary import ReportSummary
 
 from . import report as output
 from .report import print_line, shortened
@@ -47,7 +48,8 @@ STEP_WORDS = {
     AGAINST: "it speaks against the answer",
 }
 STYLES = {FAITHFUL: "green", USED: "green", UNDETERMINED: "yellow", MIXED: "yellow"}  # others are warnings
-CELLS_SHOWN, LINKS_SHOWN, NAME_LENGTH, TEXT_LENGTH = 6, 8, 24, 60
+CELLS_SHOWN, LINKS_SHOWN, QUESTIONS_SHOWN = 6, 8, 20
+NAME_LENGTH, TEXT_LENGTH = 24, 60
 
 
 def print_report(report: Report, *, full: bool = False) -> None:
@@ -230,6 +232,56 @@ def _compared_rows(reports: Sequence[Report]) -> list[tuple[str, list[str]]]:
 
 def _step_in_short(row: Mapping[str, Any] | None) -> str:
     return "" if row is None else f"{MARKS[row['confirmed']]} {number(row['score'])} {row['verdict']}"
+
+
+def print_replayed(recorded: Mapping[str, Any], answer: str, effect: float) -> None:
+    """Print an intervention with what it gave when the report was made, and what it gives now."""
+    print_line(printable(f"row {recorded['number']}: {recorded['kind']}: {recorded['changed']}"))
+    table = Table("", "answer", "logits", box=None)
+    table.add_row("recorded", Text(quoted(recorded["answer"])), f"{-recorded['effect']:+.4f}")
+    table.add_row("replayed", Text(quoted(answer)), f"{-effect:+.4f}")
+    output.console.print(table)
+
+
+def print_summary(summary: ReportSummary) -> None:
+    """Print the share of each verdict and the mean score over questions, and the questions with several chains."""
+    table = Table("verdict", title=_counts(summary), title_justify="left", box=None)
+    for name in ("share", "95% interval"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for verdict, found in summary.verdicts.items():
+        table.add_row(Text(verdict, style=_style(verdict)), percent(found["value"]), _interval(found, percent))
+    table.add_row("score", number(summary.score["value"]), _interval(summary.score, number))
+    output.console.print(table)
+    several = [row for row in summary.questions.to_pylist() if row["chains"] > 1]
+    if several:
+        _print_questions(several)
+
+
+def _counts(summary: ReportSummary) -> str:
+    n_transcripts, n_questions = summary.transcripts.num_rows, summary.questions.num_rows
+    return f"{n_transcripts:,} transcript{'s' * (n_transcripts != 1)} of {n_questions:,} question{'s' * (n_questions != 1)}"
+
+
+def _print_questions(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print the mean score of questions with several chains."""
+    table = Table(title="questions with several chains", title_justify="left", box=None)
+    for name in ("chains", "score", "95% interval", "question"):
+        table.add_column(name, justify="left" if name == "question" else "right", no_wrap=name != "question")
+    for row in rows[:QUESTIONS_SHOWN]:
+        shown = Text(shortened(row["question"], TEXT_LENGTH))
+        table.add_row(f"{row['chains']:,}", number(row["score"]), _interval(row, number), shown)
+    output.console.print(table)
+    if len(rows) > QUESTIONS_SHOWN:
+        print_line(f" … and {len(rows) - QUESTIONS_SHOWN:,} more in the table of questions")
+
+
+def _interval(found: Mapping[str, Any], show: Callable[[float], str]) -> str:
+    return "" if found["low"] is None else f"{show(found['low'])} … {show(found['high'])}"
+
+
+def percent(value: float | None) -> str:
+    """Return a share in percent, and a dash for one that is unknown."""
+    return "–" if value is None else f"{value:.0%}"
 
 
 def _style(verdict: str) -> str:

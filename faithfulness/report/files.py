@@ -36,6 +36,14 @@ def save_report(entries: dict[str, Any], graph: Graph, path: Path) -> Path:
 
     Raises ArgumentError for entries that could not be opened again, and as `Graph.save`.
     """
+    return with_report(graph, entries).save(path)
+
+
+def with_report(graph: Graph, entries: dict[str, Any]) -> Graph:
+    """Return a circuit with the entries of its report in its metadata.
+
+    Raises ArgumentError for entries that could not be opened again.
+    """
     try:
         require_exact(entries)
     except (TypeError, ValueError, RecursionError) as error:
@@ -45,7 +53,8 @@ def save_report(entries: dict[str, Any], graph: Graph, path: Path) -> Path:
     problem = problem_of(entries, len(graph.info["tokens"]))
     if problem:
         raise ArgumentError(f"this report cannot be saved: {problem}; undo the edit")
-    return Graph(graph.nodes, {**graph.info, KEY: entries}).save(path)
+    info = {**graph.info, KEY: entries}
+    return Graph(graph.nodes.replace_schema_metadata(metadata_of(info)), info)
 
 
 def read_report(path: Path, verify: bool = True) -> tuple[dict[str, Any], Graph]:
