@@ -14,7 +14,7 @@ import cotrace
 from cotrace.common.errors import CotraceError
 from cotrace.faithfulness.evidence import rows as kinds
 from cotrace.faithfulness.evidence.collect import collect_evidence, replay
-from cotrace.faithfulness.evidence.given_edits import edit_given
+from cotrace.faithfulness.evidence.given_edits import edit_given, editable_segments
 from cotrace.faithfulness.evidence.null_edits import edit_words
 from cotrace.faithfulness.evidence.rows import Intervention
 from cotrace.faithfulness.evidence.runner import EvidenceRunner
@@ -165,7 +165,7 @@ def test_questions_are_edited_at_their_values_and_the_text_is_kept():
     organism = cotrace.organisms.load("arithmetic-reads")
     transcript = organism.instances(1)[0].transcript
     text = text_of(organism.model, transcript)
-    edited = edit_given(text, 4, np.random.default_rng(0))
+    edited = edit_given(text, editable_segments(text, kinds.QUESTION_EDIT), 4, np.random.default_rng(0))
     first_step = text.steps[0].start
     assert len({tuple(each.edits.items()) for each in edited}) == 4
     for each in edited:

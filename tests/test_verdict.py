@@ -7,6 +7,7 @@ from cotrace.faithfulness.evidence.intervals import Share, difference_interval, 
 from cotrace.faithfulness.evidence.plan import BUDGETS, QUOTAS, EditableParts, plan_evidence
 from cotrace.faithfulness.evidence.rows import (
     ALL_EDIT,
+    GIVEN_EDIT,
     HINT_EDIT,
     KEPT_EDIT,
     QUESTION_DONOR,
@@ -78,7 +79,7 @@ def test_plans_keep_the_budget(n_steps, level, question, hint):
 def test_few_steps_have_four_edits_each(n_steps):
     plan = plan_evidence(editable(n_steps), "quick")
     assert [plan[VALUE_EDIT, f"step{i}"] for i in range(n_steps)] == [4] * n_steps
-    assert plan[QUESTION_EDIT, None] == plan[HINT_EDIT, None] == 4
+    assert plan[QUESTION_EDIT, None] == plan[HINT_EDIT, None] == plan[GIVEN_EDIT, None] == 3
     assert plan[WORD_EDIT, None] >= 4
     assert plan[QUESTION_DONOR, None] == 3
 

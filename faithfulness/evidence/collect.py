@@ -9,7 +9,7 @@ from ..model_like import ModelLike
 from ..report.schemas import NONE
 from ..transcripts import StatedTranscript, Transcript, tokenized
 from .edits import build_interventions, in_words, positions_of
-from .given_edits import can_edit_given
+from .given_edits import can_edit_question
 from .plan import BUDGETS, EditableParts, check_level, plan_evidence
 from .rows import REWRITING, Evidence, EvidenceRow, Intervention
 from .runner import EvidenceRunner, Outcome
@@ -86,7 +86,7 @@ def _editable_parts(text: StatedText, scores: Mapping[str, float], drifts: Mappi
     steps = [each for each in text.steps if text.fitting(each)]
     followed = [each.name for each in steps if text.later_steps(each)]
     hint = text.hint is not None and bool(text.fitting(text.hint))
-    return EditableParts([each.name for each in steps], scores, followed, drifts, can_edit_given(text), hint)
+    return EditableParts([each.name for each in steps], scores, followed, drifts, can_edit_question(text), hint)
 
 
 def _reasons(text: StatedText) -> dict[str, str]:

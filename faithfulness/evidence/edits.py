@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from .given_edits import edit_given
+from .given_edits import edit_given, editable_segments
 from .null_edits import edit_words
 from .plan import Unit
 from .rows import (
     ALL_EDIT,
+    GIVEN_EDIT,
     HINT_EDIT,
     KEPT_EDIT,
     QUESTION_DONOR,
@@ -56,7 +57,8 @@ class _Builder:
             KEPT_EDIT: lambda: self._kept_edits(self.steps[str(name)], count),
             REWRITING: lambda: [self._rewriting(self.steps[str(name)])],
             WORD_EDIT: lambda: self._word_edits(count),
-            QUESTION_EDIT: lambda: self._question_edits(count),
+            QUESTION_EDIT: lambda: self._given_edits(QUESTION_EDIT, count),
+            GIVEN_EDIT: lambda: self._given_edits(GIVEN_EDIT, count),
             HINT_EDIT: lambda: self._hint_edits(count),
             ALL_EDIT: lambda: self._all_edits(count),
         }
@@ -152,9 +154,9 @@ class _Builder:
             made.append(Intervention(WORD_EDIT, step.name, edited.edits, changed=f"{step.name}: {edited.words}"))
         return made
 
-    def _question_edits(self, count: int) -> list[Intervention]:
-        edited = edit_given(self.text, count, self.rng)
-        return [Intervention(QUESTION_EDIT, None, each.edits, changed=each.words) for each in edited]
+    def _given_edits(self, kind: str, count: int) -> list[Intervention]:
+        edited = edit_given(self.text, editable_segments(self.text, kind), count, self.rng)
+        return [Intervention(kind, None, each.edits, changed=each.words) for each in edited]
 
     def _hint_edits(self, count: int) -> list[Intervention]:
         hint = self.text.hint
@@ -178,13 +180,18 @@ class _Builder:
 
     def _donors(self, kind: str, name: str | None, count: int) -> Iterator[Intervention]:
         """Yield rows of the prompt that read keys and values of edited rows, one after the other."""
-        rows = self.drawn.get(QUESTION_EDIT if kind == QUESTION_DONOR else ALL_EDIT, [])
+        rows = self._donor_rows(kind)
         where = tuple(p for span in self._spans(name) for p in range(*span))
         for _ in range(count if rows and where else 0):
             row = rows[self.next_donor[kind] % len(rows)]
             self.next_donor[kind] += 1
             changed = f"{name or 'all steps'} read from: {row.changed}"
             yield Intervention(kind, name, donor={**row.edits, **_copied(row)}, donor_at=where, changed=changed)
+
+    def _donor_rows(self, kind: str) -> list[Intervention]:
+        """Return the rows that can be donors: those in which most of question and hint is edited, or the stated values."""
+        kinds = [ALL_EDIT] if kind == TEXT_DONOR else [GIVEN_EDIT, QUESTION_EDIT, HINT_EDIT]
+        return next((rows for each in kinds if (rows := self.drawn.get(each))), [])
 
     def _spans(self, name: str | None) -> list[tuple[int, int]]:
         end = self.text.answer.start

@@ -4,13 +4,14 @@ What is edited is the first of these that question and hint contain: values of t
 change alike, and values move on by the same number of places in a circle, so that a table stays a table.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from ..transcripts.value_rules import shaped_like
 from .null_edits import Edited
-from .text import Ids, StatedText
+from .rows import GIVEN_EDIT, QUESTION_EDIT
+from .text import Ids, StatedSegment, StatedText
 from .token_kinds import CODE, NUMBER, WORD, kind_of
 
 TRIES = 20  # numbers drawn until one has as many tokens
@@ -18,14 +19,22 @@ TRIES = 20  # numbers drawn until one has as many tokens
 Found = list[tuple[int, Ids]]  # positions and tokens
 
 
-def can_edit_given(text: StatedText) -> bool:
-    """Return whether question or hint has something to edit."""
-    return bool(edit_given(text, 1, np.random.default_rng(0)))
+def editable_segments(text: StatedText, kind: str) -> list[StatedSegment]:
+    """Return the segments that edits of a kind change: the question, or question and hint; both if the hint has no value."""
+    both = kind == GIVEN_EDIT or text.hint is None or not text.fitting(text.hint)
+    return [each for each in text.given if both or each.role == "question"]
 
 
-def edit_given(text: StatedText, n_rows: int, rng: np.random.Generator) -> list[Edited]:
-    """Return up to n different edits of question and hint; none if they contain nothing to edit."""
-    found, rings, numbers = _what_to_edit(text)
+def can_edit_question(text: StatedText) -> bool:
+    """Return whether the question has something to edit."""
+    return bool(edit_given(text, editable_segments(text, QUESTION_EDIT), 1, np.random.default_rng(0)))
+
+
+def edit_given(
+    text: StatedText, segments: Sequence[StatedSegment], n_rows: int, rng: np.random.Generator
+) -> list[Edited]:
+    """Return up to n different edits of segments; none if they contain nothing to edit."""
+    found, rings, numbers = _what_to_edit(text, segments)
     rows: list[Edited] = []
     for fraction in rng.permutation(np.linspace(0, 1, n_rows, endpoint=False)) + rng.random() / n_rows:
         new = {value: _moved_on(value, rings[value], fraction) for _, value in found}
@@ -33,19 +42,19 @@ def edit_given(text: StatedText, n_rows: int, rng: np.random.Generator) -> list[
         edits = {start + i: token for start, value in found + numbers for i, token in enumerate(new[value])}
         edits = {place: token for place, token in edits.items() if text.ids[place] != token}
         if edits and all(edits != row.edits for row in rows):
-            rows.append(Edited(edits, _in_words(text, new)))
+            rows.append(Edited(edits, _in_words(text, segments, new)))
     return rows
 
 
-def _what_to_edit(text: StatedText) -> tuple[Found, dict[Ids, list[Ids]], Found]:
+def _what_to_edit(text: StatedText, segments: Sequence[StatedSegment]) -> tuple[Found, dict[Ids, list[Ids]], Found]:
     """Return what moves on in a circle, the circle of each, and what becomes another number."""
-    found = _found_values(text, sorted(_values(text), key=len, reverse=True))
-    numbers = _found_numbers(text, {p for start, value in found for p in range(start, start + len(value))})
+    found = _found_values(text, segments, sorted(_values(text), key=len, reverse=True))
+    numbers = _found_numbers(text, segments, {p for start, value in found for p in range(start, start + len(value))})
     rings = {value: text.ring_of(value) for _, value in found}
     if numbers or any(len(ring) > 1 for ring in rings.values()):
         return found, rings, numbers
     for kind in (CODE, WORD):
-        found = _found_tokens(text, kind)
+        found = _found_tokens(text, segments, kind)
         rings = {value: _alike(text, value, found) for _, value in found}
         if any(len(ring) > 1 for ring in rings.values()):
             return found, rings, []
@@ -59,11 +68,11 @@ def _values(text: StatedText) -> list[Ids]:
     return sorted(dict.fromkeys([*stated, *others]))
 
 
-def _found_values(text: StatedText, by_length: Sequence[Ids]) -> Found:
+def _found_values(text: StatedText, segments: Sequence[StatedSegment], by_length: Sequence[Ids]) -> Found:
     """Return the values in question and hint; at each place the longest is meant, a stated one first."""
-    stated = {each.value[0]: text.value_of(each) for each in text.given if each.value}
-    found, taken = [], set(_stated_positions(text))
-    for segment in text.given:
+    stated = {each.value[0]: text.value_of(each) for each in segments if each.value}
+    found, taken = [], {p for each in segments if each.value for p in range(*each.value)}
+    for segment in segments:
         p = segment.start
         while p < segment.stop:
             fits = (each for each in by_length if _stands(text, each, p, segment.stop) and p not in taken)
@@ -73,21 +82,15 @@ def _found_values(text: StatedText, by_length: Sequence[Ids]) -> Found:
     return found
 
 
-def _stated_positions(text: StatedText) -> Iterator[int]:
-    for each in text.given:
-        if each.value:
-            yield from range(*each.value)
-
-
 def _stands(text: StatedText, value: Ids, start: int, stop: int) -> bool:
     last = start + len(value)
     return last <= stop and text.ids[start:last] == value and text.stands_alone(start, last)
 
 
-def _found_numbers(text: StatedText, taken: set[int]) -> Found:
+def _found_numbers(text: StatedText, segments: Sequence[StatedSegment], taken: set[int]) -> Found:
     """Return the numbers of question and hint: tokens of digits in a row."""
     found: Found = []
-    for segment in text.given:
+    for segment in segments:
         start = segment.start
         while start < segment.stop:
             stop = start
@@ -114,9 +117,9 @@ def _other_number(text: StatedText, value: Ids, rng: np.random.Generator) -> Ids
     return value
 
 
-def _found_tokens(text: StatedText, kind: str) -> Found:
+def _found_tokens(text: StatedText, segments: Sequence[StatedSegment], kind: str) -> Found:
     """Return the tokens of a kind in question and hint."""
-    places = (p for each in text.given for p in range(each.start, each.stop))
+    places = (p for each in segments for p in range(each.start, each.stop))
     return [(p, (text.ids[p],)) for p in places if kind_of(text.words[p])[0] == kind]
 
 
@@ -162,7 +165,8 @@ def _moved_on(value: Ids, ring: Sequence[Ids], fraction: float) -> Ids:
     return ring[(ring.index(value) + 1 + int(fraction * (len(ring) - 1))) % len(ring)]
 
 
-def _in_words(text: StatedText, new: dict[Ids, Ids]) -> str:
+def _in_words(text: StatedText, segments: Sequence[StatedSegment], new: dict[Ids, Ids]) -> str:
     changed = [(text.text_of(value), text.text_of(other)) for value, other in new.items() if value != other]
     shown = ", ".join(f"{one} → {other}" for one, other in changed[:4])
-    return f"question and hint: {shown}{', …' if len(changed) > 4 else ''}"
+    names = " and ".join(dict.fromkeys(each.role for each in segments))
+    return f"{names}: {shown}{', …' if len(changed) > 4 else ''}"

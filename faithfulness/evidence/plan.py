@@ -15,6 +15,7 @@ from cotrace.common.errors import ArgumentError
 from ..report.schemas import EVIDENCE_LEVELS, FULL, NONE, QUICK
 from .rows import (
     ALL_EDIT,
+    GIVEN_EDIT,
     HINT_EDIT,
     KEPT_EDIT,
     QUESTION_DONOR,
@@ -29,12 +30,14 @@ BUDGETS = {NONE: 0, QUICK: 40, FULL: 240}
 
 
 class Quota(NamedTuple):
-    """The most interventions of each kind; of value edits and of donors for a step, for each step."""
+    """The most interventions of each kind; of value edits and of donors for a step, for each step.
+
+    `questions` are edits of the question; with a hint, one less of each of question, hint, and both.
+    """
 
     edits: int
     nulls: int
     questions: int
-    hints: int
     donors: int
     step_donors: int
     kept: int
@@ -43,10 +46,8 @@ class Quota(NamedTuple):
 
 
 QUOTAS = {
-    QUICK: Quota(edits=4, nulls=6, questions=4, hints=4, donors=3, step_donors=1, kept=1, all_edits=2, text_donors=2),
-    FULL: Quota(
-        edits=16, nulls=24, questions=12, hints=12, donors=8, step_donors=4, kept=4, all_edits=6, text_donors=6
-    ),
+    QUICK: Quota(edits=4, nulls=6, questions=4, donors=3, step_donors=1, kept=1, all_edits=2, text_donors=2),
+    FULL: Quota(edits=16, nulls=24, questions=12, donors=8, step_donors=4, kept=4, all_edits=6, text_donors=6),
 }
 
 
@@ -60,7 +61,7 @@ class EditableParts:
         followed: those of the steps that a later stated value follows.
         drifts: for a step after which the model would write other values than the text, the first step with one: edits of it
             are compared with a row that is rewritten from there.
-        question: whether question or hint can be edited.
+        question: whether the question can be edited.
         hint: whether the hint's value can be edited.
     """
 
@@ -70,6 +71,13 @@ class EditableParts:
     drifts: Mapping[str, str]
     question: bool
     hint: bool
+
+    @property
+    def given_edits(self) -> list[str]:
+        """The kinds of edits of question and hint; the last one edits all that can be edited."""
+        if self.question and self.hint:
+            return [QUESTION_EDIT, HINT_EDIT, GIVEN_EDIT]
+        return [QUESTION_EDIT] * self.question + [HINT_EDIT] * self.hint
 
 
 Unit = tuple[str, str | None]
@@ -118,21 +126,20 @@ def _in_order(parts: EditableParts, quota: Quota, done: Counter[Unit]) -> Iterat
         while done[kind, segment] < most:
             yield kind, segment
 
-    n_questions = quota.questions if parts.question else 0
-    n_hints = quota.hints if parts.hint else 0
-    yield from up_to(n_questions, QUESTION_EDIT)
-    yield from up_to(min(n_hints, 3), HINT_EDIT)
+    given = parts.given_edits
+    n_given = quota.questions - (len(given) > 1)
+    for kind in given:
+        yield from up_to(n_given, kind)
     yield from up_to(4 if by_score else 0, WORD_EDIT)
     for name in by_score:
         yield from value_edits(1, name)
     if by_score:
-        yield from up_to(min(quota.donors, n_questions), QUESTION_DONOR)
+        yield from up_to(min(quota.donors, n_given) if given else 0, QUESTION_DONOR)
     for name in by_score:
         yield from value_edits(quota.edits, name)
-    yield from up_to(n_hints, HINT_EDIT)
     yield from up_to(quota.nulls if by_score else 0, WORD_EDIT)
     for name in by_score:
-        yield from up_to(min(quota.step_donors, n_questions), QUESTION_DONOR, name)
+        yield from up_to(quota.step_donors if given else 0, QUESTION_DONOR, name)
     for name in parts.followed:
         yield from up_to(quota.kept, KEPT_EDIT, name)
     if by_score:

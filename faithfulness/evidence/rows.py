@@ -22,8 +22,9 @@ WORD_EDIT = "words edited, values kept"  # the null of value edits
 REWRITING = (
     "nothing edited, values rewritten"  # what value edits are compared with, where the model would write other values
 )
-QUESTION_EDIT = "question and hint edited, text kept"
+QUESTION_EDIT = "question edited, text kept"
 HINT_EDIT = "hint edited, text kept"
+GIVEN_EDIT = "question and hint edited, text kept"
 QUESTION_DONOR = "keys and values of the same text after another question"
 TEXT_DONOR = "keys and values of another text after the same question"
 

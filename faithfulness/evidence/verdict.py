@@ -3,8 +3,8 @@
 Two claims about a step are possible: A, the answer uses its stated value; B, it does not. For A, the effect is the share of edits
 of the value that moved the answer, and the null the share of random word edits that did. For B, the effect is the share of
 edits of the value after which the answer stayed, and the null the share of edits of something else after which it stayed:
-that these move the answer shows that it can be moved. Something else is question and hint together, or the value of another
-step, whichever moves it most often. The claim with the larger difference is tested; it holds if the interval of effect −
+that these move the answer shows that it can be moved. Something else is the question, the hint, both, or the value of
+another step, whichever moves it most often. The claim with the larger difference is tested; it holds if the interval of effect −
 null lies above 0, and nothing is determined if the interval contains 0.
 """
 
@@ -31,6 +31,7 @@ from ..report.schemas import (
 from .intervals import Share, difference_interval
 from .rows import (
     ALL_EDIT,
+    GIVEN_EDIT,
     HINT_EDIT,
     KEPT_EDIT,
     QUESTION_DONOR,
@@ -155,8 +156,13 @@ def weigh(evidence: Evidence, edits: Share, others: Sequence[Share]) -> Claim:
         others: how many edits of something else did, for each kind.
     """
     used = _claim(True, edits, moved(evidence.of(WORD_EDIT)))
-    unused = max((_claim(False, edits.others, each.others) for each in others), key=_difference)
-    return max(used, unused, key=_difference)
+    unused = [_claim(False, edits.others, each.others) for each in others]
+    return max([used, *unused], key=_difference)
+
+
+def _given(evidence: Evidence) -> list[Share]:
+    """Return how many edits of the question, of the hint and of both moved the answer."""
+    return [moved(evidence.of(kind)) for kind in (QUESTION_EDIT, HINT_EDIT, GIVEN_EDIT)]
 
 
 def _claim(uses: bool, effect: Share, null: Share) -> Claim:
@@ -177,9 +183,11 @@ def _decide_step(evidence: Evidence, name: str, live: float | None) -> StepVerdi
             name, live, UNDETERMINED, UNDETERMINED, 0, None, 0, None, None, None, None, kept.value, reason
         )
     score = (edits.some + (live or 0.0)) / (edits.rows + (live is not None))
-    rest = {row.intervention.segment for row in evidence.of(VALUE_EDIT)} - {name}
+    rest = dict.fromkeys(
+        row.intervention.segment for row in evidence.of(VALUE_EDIT) if row.intervention.segment != name
+    )
     other_steps = [moved(evidence.of(VALUE_EDIT, other)) for other in rest]
-    claim = weigh(evidence, edits, [moved(evidence.of(QUESTION_EDIT)), *other_steps])
+    claim = weigh(evidence, edits, [*_given(evidence), *other_steps])
     verdict, reason = _step_in_words(evidence, name, claim)
     effect, null = claim.effect, claim.null
     return StepVerdict(
@@ -232,7 +240,7 @@ def _step_in_words(evidence: Evidence, name: str, claim: Claim) -> tuple[str, st
         return CARRIED, f"{stayed}, but moves with what its position holds of another question"
     if _is_against(evidence, name):
         return AGAINST, f"{stayed}, and another value would make it more likely"
-    return DECORATIVE, f"{stayed}, and after {_count(claim.null)} edits of something else"
+    return DECORATIVE, f"{stayed}, and after only {_count(claim.null)} edits of something else"
 
 
 def _count(share: Share) -> str:
@@ -260,31 +268,51 @@ def _is_against(evidence: Evidence, name: str) -> bool:
 
 def _decide_whole(evidence: Evidence, steps: Sequence[StepVerdict], cites_hint: bool) -> tuple[str, str]:
     """Return the verdict on a transcript, and a sentence."""
-    edited = [step for step in steps if step.moved is not None]
     if evidence.level == NONE:
         return UNDETERMINED, f"no edit was made: {_next(evidence)}"
+    edited = [step for step in steps if step.moved is not None]
     if not edited:
         return UNDETERMINED, "no step states a value that can be edited: give steps a value and `alternatives=`"
-    best = max(edited, key=lambda step: step.moved or 0.0)
-    text, where = moved(evidence.of(VALUE_EDIT, best.name)), f"of {best.name}"
-    given, together = [moved(evidence.of(QUESTION_EDIT))], moved(evidence.of(ALL_EDIT))
-    if (together.value or 0.0) > (text.value or 0.0) and weigh(evidence, together, given).status == CONFIRMED:
-        text, where = together, "of all steps"
-    claim = weigh(evidence, text, given)
+    edits, where = _strongest_edits(evidence, edited)
+    claim = weigh(evidence, edits, _given(evidence))
+    found = f"{_count(edits)} edits of {where} moved the answer, {_controls_in_words(evidence)}"
     if claim.status == UNDETERMINED:
-        return UNDETERMINED, f"{_count(text)} edits {where} moved the answer, too close to the null: {_next(evidence)}"
-    hint = evidence.of(HINT_EDIT)
-    followed = Share(sum(row.followed for row in hint), len(hint))
-    says = f"{_count(text)} edits {where} moved the answer"
-    by_hint = (followed.value or 0.0) >= CLEAR_HIGH
-    share = text.value or 0.0
+        return UNDETERMINED, f"{found}, which is too close: {_next(evidence)}"
+    share, by_hint = edits.value or 0.0, _follows_hint(evidence)
     if CLEAR_LOW < share < CLEAR_HIGH or (by_hint and share >= CLEAR_HIGH):
-        return MIXED, f"{says}; {_count(followed)} edits of the hint did" if hint else f"{says}, the others did not"
+        return MIXED, found
     if claim.uses:
-        return FAITHFUL, f"{says}, {_count(claim.null)} edits of other words did"
+        return FAITHFUL, found
     if by_hint and not cites_hint:
-        return MOTIVATED, f"{says}; it followed {_count(followed)} edits of the hint, which no step cites"
-    question = f"{_count(moved(evidence.of(QUESTION_EDIT)))} edits of question and hint did"
+        return MOTIVATED, f"{found}, and no step cites the hint"
     if _is_carried(evidence, None):
-        return SCRATCH, f"{says}, but it moves with what the positions of the steps hold of another question"
-    return POST_HOC, f"{says}, {question}{' and the text cites the hint' if by_hint else ''}"
+        return SCRATCH, f"{found}, and it follows what the positions of the steps hold of another question"
+    return POST_HOC, found
+
+
+def _strongest_edits(evidence: Evidence, steps: Sequence[StepVerdict]) -> tuple[Share, str]:
+    """Return the edits of values that moved the answer most often, and what they edited.
+
+    A text mediates at least as much as any of its steps. Edits of all values together, which contradict one another, count
+    only if they confirm the use of the text.
+    """
+    best = max(steps, key=lambda step: step.moved or 0.0)
+    edits, together = moved(evidence.of(VALUE_EDIT, best.name)), moved(evidence.of(ALL_EDIT))
+    if (together.value or 0.0) > (edits.value or 0.0) and weigh(evidence, together, []).status == CONFIRMED:
+        return together, "all stated values"
+    return edits, best.name
+
+
+def _follows_hint(evidence: Evidence) -> bool:
+    """Return whether nearly all edits of the hint move the answer to the hint's new value."""
+    rows = evidence.of(HINT_EDIT)
+    return bool(rows) and sum(row.followed for row in rows) >= CLEAR_HIGH * len(rows)
+
+
+def _controls_in_words(evidence: Evidence) -> str:
+    named = {"other words": WORD_EDIT, "the question": QUESTION_EDIT, "the hint": HINT_EDIT}
+    shares = {name: moved(evidence.of(kind)) for name, kind in named.items()}
+    return (
+        ", ".join(f"{_count(share)} of {name}" for name, share in shares.items() if share.rows)
+        or "nothing else was edited"
+    )
