@@ -9,15 +9,15 @@ from cotrace.common.errors import ArgumentError
 from .segment import Content, as_content
 from .tokenized import NO_CONTEXT, Context, TokenizedTranscript, first_difference, in_place, tokens_of_alternatives
 from .transcript import Transcript
-from .value_rules import candidates_for, core_of, shaped_like
-from .words import is_unspaced
+from .value_rules import candidates_for, core_of, letters_of, shaped_like
+from .words import is_unspaced, kind_of
 
 if TYPE_CHECKING:
     from cotrace.attribution.models.tokenizer import PromptTokenizer
 
 GIVEN = "given"
 MAX_ALTERNATIVES = 64
-FEW_ALTERNATIVES = 8  # a word of letters and digits with fewer gets others of its shape
+FEW_ALTERNATIVES = 8  # a word of letters and digits with fewer gets others with other letters
 
 Alternatives = Iterable[str | Sequence[int]] | Mapping[str, Iterable[str | Sequence[int]]]
 
@@ -80,10 +80,18 @@ class AlternativeFinder:
         core = text[start:stop]
         stated = [value[slice(*core_of(value))] for value in self._said.values()]
         candidates, rule = candidates_for(core, stated, self._token_texts if is_unspaced(core) else self._texts)
-        found = self._fitting(said, context, [text[:start] + each + text[stop:] for each in candidates])
-        if len(found) < FEW_ALTERNATIVES and (others := shaped_like(core)):
-            found |= self._fitting(said, context, [text[:start] + each + text[stop:] for each in others])
+
+        def fitting(cores: Sequence[str]) -> dict[tuple[int, ...], str]:
+            return self._fitting(said, context, [text[:start] + each + text[stop:] for each in cores])
+
+        found = fitting(candidates)
+        other_digits, other_letters = shaped_like(core, stated)
+        if other_digits:
+            found |= fitting(other_digits)
             rule += ", and others of its shape"
+            letters = {letters_of(value) for value in stated if kind_of(value) == kind_of(core)}
+            if len(letters) > 1 or len(found) < FEW_ALTERNATIVES:
+                found |= fitting(other_letters)
         return _found(found, rule) if found else self._none(said)
 
     @cached_property

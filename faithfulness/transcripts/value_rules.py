@@ -126,12 +126,26 @@ def candidates_for(value: str, stated: Sequence[str], texts: Sequence[str]) -> C
     return _without(value, [*same, *seen], "words of the transcript")
 
 
-def shaped_like(word: str) -> list[str]:
-    """Return words of letters and digits with the same letters and other digits, then with other letters; none for others."""
+def shaped_like(word: str, others: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return words of the same letters with other digits, and words of the same shape with other letters.
+
+    The latter have the letters of other words first. Both are empty for words that do not mix letters and digits.
+    """
     if "0" not in (shape := shape_of(word)) or len(shape) < 2 or not word.isascii():
-        return []
-    runs = re.findall(r"\d+|[A-Z]+|[a-z]+|[^0-9A-Za-z]+", word)
-    return list(dict.fromkeys([*_other_digits(runs), *islice(product_of(runs), MAX_SHAPED)]))
+        return [], []
+    alike = {letters_of(other): other for other in others if shape_of(other) == shape and other.isascii()}
+    known = [each for other in alike.values() for each in (other, *_other_digits(_runs(other)))]
+    return list(_other_digits(_runs(word))), [*known, *islice(_same_shape(_runs(word)), MAX_SHAPED)]
+
+
+def letters_of(word: str) -> str:
+    """Return a word without its digits."""
+    return "".join(character for character in word if not character.isdecimal())
+
+
+def _runs(word: str) -> list[str]:
+    """Return the runs of digits, of capital, and of small letters in a word, and what is between them."""
+    return re.findall(r"\d+|[A-Z]+|[a-z]+|[^0-9A-Za-z]+", word)
 
 
 def _other_digits(runs: Sequence[str]) -> Iterator[str]:
@@ -141,7 +155,7 @@ def _other_digits(runs: Sequence[str]) -> Iterator[str]:
         yield "".join([*runs[:place], other, *runs[place + 1 :]])
 
 
-def product_of(runs: Sequence[str]) -> Iterator[str]:
+def _same_shape(runs: Sequence[str]) -> Iterator[str]:
     """Yield all words with letters and digits of the same kinds in the places of these."""
     signs = ["0123456789" if sign.isdecimal() else _letters_like(sign) for run in runs for sign in run]
     return ("".join(each) for each in product(*signs))
@@ -176,10 +190,13 @@ def _phrases_like(phrase: str, texts: Sequence[str]) -> Iterator[str]:
     """Yield parts of texts with as many words of the same shapes, and the same characters between them."""
     length, skeleton = len(words(phrase)), _skeleton(phrase)
     for text in texts:
-        found = words(text)
-        for first, last in zip(found, found[length - 1 :], strict=False):
-            if length and _skeleton(part := text[first[0] : last[1]]) == skeleton:
-                yield part
+        found, contents = words(text), set(content_words(text))
+        for place in range(len(found) - length + 1):
+            inside = found[place : place + length]
+            if inside and contents.issuperset(inside):
+                part = text[inside[0][0] : inside[-1][1]]
+                if _skeleton(part) == skeleton:
+                    yield part
 
 
 def _skeleton(phrase: str) -> list[str]:
