@@ -1,7 +1,7 @@
 """JSON in the metadata of files: what it can hold, and whether it has an expected shape.
 
 A shape is a type; a tuple of alternatives; a list with the shape of every item; or a dict with the shape of each key,
-besides which others may exist. A key that ends in `?` may be missing.
+besides which others may exist. A key that ends in `?` may be missing; the key `*` is the shape of every entry.
 """
 
 import json
@@ -52,6 +52,8 @@ def _fits(value: Any, shape: Any) -> bool:
         return any(_fits(value, one) for one in shape)
     if isinstance(shape, list):
         return isinstance(value, list) and all(_fits(item, shape[0]) for item in value)
+    if isinstance(shape, dict) and "*" in shape:
+        return isinstance(value, dict) and all(_fits(inner, shape["*"]) for inner in value.values())
     if isinstance(shape, dict):
         return isinstance(value, dict) and all(
             _fits(value[name], inner) if (name := key.rstrip("?")) in value else key.endswith("?")

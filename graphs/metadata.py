@@ -83,6 +83,7 @@ INFO: dict[str, Any] = {
     "notes?": str,
     "heads?": {"per_layer": int},
     "groups?": [{"name": str, "nodes": [str]}],
+    "feature_names?": {"*": [str]},  # top output tokens by feature, such as L17#264
     "report?": {
         "verdict": str,
         "reason": str,

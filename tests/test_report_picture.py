@@ -9,6 +9,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from helpers.reports import REPORTS, Step, build
@@ -22,6 +23,7 @@ from cotrace.faithfulness.report.drawing.render import report_svg
 from cotrace.faithfulness.report.drawing.style import BAND_LEFT_PT, BAND_RIGHT_PT, PAGE_PT
 from cotrace.faithfulness.report.drawing.text_lines import ELLIPSIS, lines_of, pieces_of
 from cotrace.faithfulness.report.drawing.words import SENTENCES
+from cotrace.graphs import Graph
 from cotrace.graphs.drawing.text import text_width
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -221,6 +223,29 @@ def test_features_are_ranked_by_expected_effect_and_named_by_top_tokens():
     del report.graph.info["feature_names"]
     plain = FeatureRanking(report.graph).strongest(step["first"], step["last"])
     assert re.fullmatch(r"L\d+#\d+", plain[0].name)
+
+
+@pytest.mark.parametrize("names", [["7"], {"L1#5": "7"}, {"L1#5": [7]}, "7"])
+def test_names_that_are_no_lists_of_texts_are_refused_in_files(tmp_path, names):
+    report = REPORTS["faithful"]()
+    report.graph.info["feature_names"] = names
+    with pytest.raises(ArgumentError, match="feature_names"):
+        report.save(tmp_path / "report.arrow")
+
+
+def test_features_are_ranked_by_their_effect_on_the_answer_not_on_other_targets():
+    graph = REPORTS["faithful"]().graph
+    field = graph.nodes.schema.field("expected_effect")
+    on_answer = np.array([each[0] for each in graph.nodes["expected_effect"].to_pylist()[: graph.order.n_editable]])
+    rows = [[effect, 100.0 * node] for node, effect in enumerate(on_answer)]  # of a second target, read elsewhere
+    rows += [[0.0, 0.0]] * (graph.order.n_nodes - len(rows))
+    number = graph.nodes.column_names.index("expected_effect")
+    target = graph.info["targets"][0]
+    info = {**graph.info, "targets": [{**target, "weight": 0.5}, {**target, "weight": 0.5, "node": 0, "position": 3}]}
+    both = Graph(graph.nodes.set_column(number, field, pa.array(rows, field.type)), info)
+    ranking = FeatureRanking(both, range(target["position"], target["position"] + 2))
+    np.testing.assert_allclose(ranking.sizes, np.abs(on_answer[graph.order.features]), rtol=1e-6)
+    assert FeatureRanking(both).sizes.max() > 10 * ranking.sizes.max()
 
 
 def test_a_label_of_the_user_goes_before_top_tokens():

@@ -30,12 +30,14 @@ class NamedFeature(NamedTuple):
 class FeatureRanking:
     """The features of a circuit, those that matter most to the answer first.
 
-    They are ranked by the size of the expected effect, or by influence in a graph without effects.
+    They are ranked by the size of the expected effect on the targets that are read at `read`, or on all targets if there are
+    none, or by influence in a graph without effects.
     """
 
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: Graph, read: range = range(0)):
         self.graph = graph
-        sizes, self.measure = expected_sizes(graph, graph.info["targets"]), "expected effect"
+        targets = [each for each in graph.info["targets"] if each.get("position", graph.info["position"]) in read]
+        sizes, self.measure = expected_sizes(graph, targets or graph.info["targets"]), "expected effect"
         if sizes is None:
             sizes, self.measure = graph.column("influence").astype(np.float64), "influence"
         self.sizes = sizes[graph.order.features]

@@ -95,9 +95,11 @@ def compute_rows(report: ReportData) -> PageRows:
 def _rows(report: ReportData) -> list[Row]:
     """Return the rows without lines; segments of role "text" have none."""
     steps = {row["step"]: row for row in report.steps.to_pylist()}
-    tokens, ranking = report.graph.info["tokens"], FeatureRanking(report.graph)
+    segments = report.segments.to_pylist()
+    reads = [range(_ends(each)[0], each["last"] + 1) for each in segments if each["role"] == "answer"]
+    tokens, ranking = report.graph.info["tokens"], FeatureRanking(report.graph, *reads[-1:])
     rows = []
-    for segment in report.segments.to_pylist():
+    for segment in segments:
         if segment["role"] != "text":
             features = ranking.strongest(*_ends(segment))
             rows.append(Row(segment, steps.get(segment["name"]), pieces_of(segment, tokens), features, [[]]))
