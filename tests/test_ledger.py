@@ -347,18 +347,30 @@ def live_effects(content, contrast, change=None):
     return LiveEffects(names, content_KK, np.zeros(len(names)), np.array(contrast, float), change_K, 8, 8)
 
 
-def test_shares_of_live_effects_are_sizes_over_the_contrast():
-    effects = live_effects([[0, 0, 0], [-3.0, 0, 0], [2.0, 4.0, 0]], [5.0, 4.0, 3.0], [0, -3, 9])
-    assert effects.shares.tolist() == [[0, 0, 0], [0.75, 0, 0], [1 / 3, 2 / 3, 0]]
-    assert effects.remainder_K.tolist() == [0, 0, 1.0]
+def test_shares_divide_what_is_lost_at_the_means_by_contributions():
+    effects = live_effects([[0, 0, 0], [-3.0, 0, 0], [2.0, -4.0, 0]], [5.0, 4.0, 3.0], [0, 3.0, 2.0])
+    assert effects.shares.tolist() == [[0, 0, 0], [0.75, 0, 0], [2 / 9, 4 / 9, 0]]
+    assert effects.remainder_K.tolist() == [0, 1.5, 4 / 3]
     assert effects.table.to_pylist()[0] == {"target": "b", "source": "a", "effect": -3.0, "share": 0.75}
 
 
-@pytest.mark.parametrize("contrast", [0.0, -1.0])
-def test_shares_of_a_value_that_the_model_does_not_favour_are_sizes_over_their_sum(contrast):
-    effects = live_effects([[0, 0, 0], [0, 0, 0], [1.0, -3.0, 0]], [contrast] * 3)
+def test_shares_lie_between_nothing_and_all():
+    effects = live_effects([[0, 0, 0], [1.0, 0, 0], [1.0, -3.0, 0]], [1.0, 1.0, 1.0], [0, -2.0, 9.0])
     assert effects.shares.tolist() == [[0, 0, 0], [0, 0, 0], [0.25, 0.75, 0]]
-    assert effects.remainder_K.tolist() == [0, 0, 0]
+
+
+def test_a_values_own_first_tokens_are_no_part_of_what_it_loses():
+    effects = LiveEffects(
+        ["a", "b"], np.array([[0, 0], [1.0, 0]]), np.array([0, 2.0]), np.ones(2) * 4, np.array([0, 3.0]), 8, 8
+    )
+    assert effects.shares[1, 0] == 0.25
+
+
+@pytest.mark.parametrize("contrast", [0.0, -1.0])
+def test_a_value_that_the_model_does_not_favour_rests_on_none(contrast):
+    effects = live_effects([[0, 0], [1.0, 0]], [contrast] * 2)
+    assert effects.shares.tolist() == [[0, 0], [0, 0]]
+    assert effects.remainder_K.tolist() == [0, 0]
 
 
 SCORES = {

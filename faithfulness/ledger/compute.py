@@ -28,7 +28,8 @@ def compute_ledger(prompt: StatedPrompt, *, through_qk: bool = False) -> Ledger:
         rows.append((margin.name, margin.position, said, foil, value, cancellation))
     targets = pa.Table.from_pylist([dict(zip(TARGETS.names, row, strict=True)) for row in rows], TARGETS)
     credit = _credit(prompt, effects) if through_qk else None
-    return Ledger(table_of(prompt.names, cells), targets, credit)
+    token_KP = np.stack([each.token_CP[-1] for each in effects])
+    return Ledger(table_of(prompt.names, cells), targets, credit, token_KP)
 
 
 def _credit(prompt: StatedPrompt, frozen: list[LeafEffects]) -> pa.Table:

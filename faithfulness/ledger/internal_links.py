@@ -11,7 +11,7 @@ from .layout import CONTENT, HINT, QUESTION, ROUTED
 from .ledger import UNKNOWN, Ledger
 from .stated_links import StatedLink
 
-_INFORMATIVE = (*ROUTED, CONTENT.strip(), UNKNOWN)
+INFORMATIVE = (*ROUTED, CONTENT.strip(), UNKNOWN)  # sources that differ between transcripts
 
 
 @dataclass(frozen=True)
@@ -92,14 +92,19 @@ def find_internal_links(ledger: Ledger, transcript: Transcript, links: Sequence[
     return InternalLinks(names, content_KK, question_K, hint_K, unknown_K, cites_KK, *cites)
 
 
+def informative_size(ledger: Ledger, target: str) -> float:
+    """Return what the shares of a target's links are shares of: the sum of absolute effects of the informative sources."""
+    return sum(abs(row["effect"]) for row in ledger.cells(target).values() if row["source"] in INFORMATIVE)
+
+
 def _shares(ledger: Ledger, target: str) -> dict[str, float]:
     """Return the share of each informative source of a target, all routes together."""
     sizes: dict[str, float] = {}
     for row in ledger.cells(target).values():
-        if row["source"] in _INFORMATIVE:
+        if row["source"] in INFORMATIVE:
             key = f"{CONTENT}{row['statement']}" if row["source"] == CONTENT.strip() else row["source"]
             sizes[key] = sizes.get(key, 0.0) + abs(row["effect"])
-    total = sum(sizes.values())
+    total = informative_size(ledger, target)
     return {key: size / total for key, size in sizes.items()} if total > 0 else {}
 
 

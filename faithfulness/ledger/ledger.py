@@ -92,11 +92,13 @@ class Ledger:
             cancellation (the sum of gross over the absolute value; null for a value of zero).
         credit: a row for each target and source, beside the cells: the effect of its tokens and error nodes, and
             through_qk, what changes if attention scores respond too; None if it was not asked for.
+        token_KP: the effect of each token on each target, without cuts.
     """
 
     table: pa.Table
     targets: pa.Table
-    credit: pa.Table | None = None
+    credit: pa.Table | None
+    token_KP: np.ndarray
 
     def __repr__(self) -> str:
         return f"<Ledger: {self.table.num_rows} cells of {self.targets.num_rows} targets>"

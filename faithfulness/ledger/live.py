@@ -60,18 +60,23 @@ class LiveEffects:
     @property
     def remainder_K(self) -> np.ndarray:
         """The part of each target's change that contributions lack, over its contrast: the average's error."""
-        lacking_K = self.change_K - self.content_KK.sum(1) - self.own_K
-        return np.divide(lacking_K, self.contrast_K, out=np.zeros(len(lacking_K)), where=self.contrast_K > 0)
+        return _over(self._fall_K - self.content_KK.sum(1), self.contrast_K)
 
     @property
     def shares(self) -> np.ndarray:
         """The part of each target that rests on each earlier value, (K, K): strictly lower triangular, rows at most 1.
 
-        An absolute contribution over the contrast, or over the sum of absolute contributions where that is larger.
+        What a target loses at the means, over its contrast and between 0 and 1, is divided by absolute contributions. A value
+        that the model does not favour, with a contrast of 0 or less, rests on none.
         """
         size_KK = np.abs(self.content_KK)
-        whole_K = np.maximum(size_KK.sum(1), self.contrast_K)
-        return np.divide(size_KK, whole_K[:, None], out=np.zeros_like(size_KK), where=whole_K[:, None] > 0)
+        part_KK = size_KK / np.maximum(size_KK.sum(1), np.finfo(float).tiny)[:, None]
+        return part_KK * _over(self._fall_K, self.contrast_K).clip(0, 1)[:, None]
+
+    @property
+    def _fall_K(self) -> np.ndarray:
+        """What each target loses at the means of earlier values, its own first tokens apart."""
+        return self.change_K - self.own_K
 
     @property
     def table(self) -> pa.Table:
@@ -83,6 +88,11 @@ class LiveEffects:
             for j, source in enumerate(self.names[:k])
         ]
         return pa.Table.from_pylist([dict(zip(TABLE.names, row, strict=True)) for row in rows], TABLE)
+
+
+def _over(part_K: np.ndarray, whole_K: np.ndarray) -> np.ndarray:
+    """Return quotients; 0 where the whole is not positive."""
+    return np.divide(part_K, whole_K, out=np.zeros(len(whole_K)), where=whole_K > 0)
 
 
 @dataclass(frozen=True)

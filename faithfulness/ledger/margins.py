@@ -1,18 +1,20 @@
 """Stated values as targets: margins over one other value, and contrasts with the mean of all."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from cotrace.attribution.models.gemma3 import Gemma3
+from cotrace.attribution.models.tokenizer import PromptTokenizer
 from cotrace.attribution.tracing.targets import Target, with_direction
 from cotrace.common.errors import ArgumentError
 
 from ..transcripts import TokenizedTranscript
-from ..transcripts.tokenized import first_difference
+from ..transcripts.segment import as_content
+from ..transcripts.tokenized import NO_CONTEXT, first_difference, tokens_of_alternatives
 
 
 class StatedMargin(NamedTuple):
@@ -72,10 +74,29 @@ def choose_contrasts(tokens: TokenizedTranscript, names: Sequence[str]) -> list[
     return contrasts
 
 
+def foil_tokens(
+    foils: Mapping[str, str | Sequence[int]], tokens: TokenizedTranscript, tokenizer: PromptTokenizer
+) -> dict[str, list[int]]:
+    """Return the token ids of a user's foils, in the places of the values.
+
+    Raises ArgumentError for a segment that states no value, PromptError for a foil that shares a token with other text.
+    """
+    found = {}
+    for name, foil in foils.items():
+        content = as_content(foil, f"the foil of {name!r}")
+        tokens.value_ids(name)
+        (found[name],) = tokens_of_alternatives([content], tokens.contexts.get(name, NO_CONTEXT), tokenizer)
+    return found
+
+
 def choose_margins(
-    weights: Gemma3, tokens: TokenizedTranscript, names: Sequence[str], resid_PD: Tensor
+    weights: Gemma3,
+    tokens: TokenizedTranscript,
+    names: Sequence[str],
+    resid_PD: Tensor,
+    foils: Mapping[str, Sequence[int]] | None = None,
 ) -> list[StatedMargin]:
-    """Return the margin of each named segment's value over the likeliest other value.
+    """Return the margin of each named segment's value over the likeliest other value, or over a given one.
 
     The other values are the alternatives of the value, or those of the transcript; without any, all tokens. An alternative
     that the value begins with, or that begins with it, cannot be told apart at one token and is left out.
@@ -85,27 +106,32 @@ def choose_margins(
         tokens: the transcript.
         names: segments that state a value.
         resid_PD: final residual streams of the prompt.
+        foils: token ids of the other value, by segment.
 
     Raises:
-        ArgumentError: no alternative can be told apart from a value.
+        ArgumentError: no alternative, or not the foil, can be told apart from a value.
     """
-    return [_choose(weights, tokens, name, resid_PD) for name in names]
+    given = foils or {}
+    return [_choose(weights, tokens, name, resid_PD, given.get(name)) for name in names]
 
 
-def _choose(weights: Gemma3, tokens: TokenizedTranscript, name: str, resid_PD: Tensor) -> StatedMargin:
+def _choose(
+    weights: Gemma3, tokens: TokenizedTranscript, name: str, resid_PD: Tensor, foil: Sequence[int] | None
+) -> StatedMargin:
     said, read = tokens.value_ids(name), tokens.read_position(name)
-    if not tokens.alternatives_of.get(name, tokens.alternatives):
+    others = tokens.foils(name) if foil is None else [foil]
+    if not others and not tokens.alternatives_of.get(name, tokens.alternatives):
         logits_V = weights.logits(resid_PD[[read]])[0]
         logits_V[said[0]] = -torch.inf
         return StatedMargin(name, read, said[0], int(logits_V.argmax()))
-    pairs = sorted(set(_differences(said, tokens.foils(name))))
+    pairs = sorted(set(_differences(said, others)))
     if not pairs:
         raise ArgumentError(
-            f"no alternative differs from the value of {name!r} at one of its tokens: give the transcript `values=` that do"
+            f"no alternative differs from the value of {name!r} at one of its tokens: give other `alternatives=` or foil"
         )
     logits = {split: weights.logits(resid_PD[[read + split]])[0] for split in {split for split, _ in pairs}}
-    split, foil = max(pairs, key=lambda pair: float(logits[pair[0]][pair[1]] - logits[pair[0]][said[pair[0]]]))
-    return StatedMargin(name, read + split, said[split], foil)
+    split, token = max(pairs, key=lambda pair: float(logits[pair[0]][pair[1]] - logits[pair[0]][said[pair[0]]]))
+    return StatedMargin(name, read + split, said[split], token)
 
 
 def _differences(said: Sequence[int], others: Sequence[Sequence[int]]) -> Iterator[tuple[int, int]]:

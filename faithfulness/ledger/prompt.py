@@ -1,6 +1,6 @@
 """`StatedPrompt`: a transcript that went through a model once, with the values that it states as targets of effects."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -22,7 +22,7 @@ from ..model_like import TranscodedModel
 from ..transcripts import StatedTranscript, Transcript, tokenized
 from .layout import STATING_ROLES, TargetLayout, lay_out
 from .ledger import LeafEffects
-from .margins import StatedContrast, choose_contrasts, choose_margins
+from .margins import StatedContrast, choose_contrasts, choose_margins, foil_tokens
 
 RESPONDING = EffectsConfig(freeze="norms")
 
@@ -36,11 +36,12 @@ class StatedPrompt:
         model: a `cotrace.Model`.
         transcript: at least one step or answer states a value; `values` has the alternatives, or those of each value
             were found by `state_values`.
+        foils: the other value of a margin, as a text or token ids, by segment; otherwise the likeliest alternative.
         memory: limit in bytes for the memory of the process (on a GPU: of the device); None takes what is free.
         progress: as in `Model.trace`.
 
     Raises:
-        CotraceError: no step or answer states a value, no alternative can be told apart from one, or too little memory.
+        CotraceError: no step or answer states a value, no alternative or foil can be told apart from one, or too little memory.
 
     Attributes:
         transcript: the transcript.
@@ -58,6 +59,7 @@ class StatedPrompt:
         model: TranscodedModel,
         transcript: Transcript | StatedTranscript,
         *,
+        foils: Mapping[str, str | Sequence[int]] | None = None,
         memory: int | None = None,
         progress: bool | None = False,
     ):
@@ -72,7 +74,8 @@ class StatedPrompt:
         prefix = self.tokenizer.constant_prefix_length(self.ids_P.tolist())
         masked = MaskedPositions.choose(None, prefix, len(self.ids_P))
         activations = run_prompt(self.weights, model.transcoders, self.ids_P, masked, memory, bars)
-        self.margins = choose_margins(self.weights, self.tokens, names, activations.final_resid_PD)
+        given = foil_tokens(foils or {}, self.tokens, self.tokenizer)
+        self.margins = choose_margins(self.weights, self.tokens, names, activations.final_resid_PD, given)
         self._constant_prefix = masked.constant_prefix
         n_columns = sum(len(layout.cuts) for layout in self.layouts)
         allowed = allowed_memory(memory, self.weights.device)

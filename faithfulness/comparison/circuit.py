@@ -10,8 +10,8 @@ from cotrace.attribution.transcoders import Transcoders
 from cotrace.graphs import Graph
 from cotrace.graphs.nodes import Feature
 
-from .ledger.prompt import StatedPrompt
-from .model_like import TranscodedModel
+from ..ledger.prompt import StatedPrompt
+from ..model_like import TranscodedModel
 
 NAME_TOKENS = 2  # output tokens in the name of a feature
 NAMES_AT_ONCE = 256  # features whose logits are computed together
@@ -43,13 +43,9 @@ def trace_circuit(model: TracingModel, prompt: StatedPrompt, max_features: int, 
     for margin in prompt.margins:
         targets.setdefault(margin.position, []).append((margin.said, margin.foil))
     options = {"max_features": max_features, "select": "effect", "memory": memory, "progress": False}
-    graph = model.trace(prompt.ids_P.tolist(), targets, **options).prune()
-    graph.info["segments"] = {
-        name: list(range(first, min(stop, len(prompt.ids_P))))
-        for name, (first, stop) in prompt.tokens.spans.items()
-        if first < min(stop, len(prompt.ids_P))
-    }
-    columns = (graph.column(name)[graph.order.features].tolist() for name in ("layer", "feature"))
+    graph = model.trace(prompt.tokens.token_ids, targets, **options).prune()
+    graph.info["segments"] = {name: list(range(*span)) for name, span in prompt.tokens.spans.items()}
+    columns = (graph.column(name)[graph.order.features].astype(int).tolist() for name in ("layer", "feature"))
     features = sorted(set(zip(*columns, strict=True)))
     graph.info["feature_names"] = {
         str(Feature(*feature)): [model.tokenizer.decode_token(token) for token in tokens]

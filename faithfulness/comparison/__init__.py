@@ -1,0 +1,1 @@
+"""Compare stated with internal reasoning: from a transcript to a report."""

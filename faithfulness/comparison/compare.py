@@ -1,0 +1,163 @@
+"""Compare stated with internal reasoning: ledger, links, score, evidence and circuit of one transcript, as a report.
+
+The order is that of the report: one pass over the prompt chooses the targets; effects give the ledger and links; live effects
+the score; edits the evidence; rules the verdict; a trace within a budget of rows the circuit.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from cotrace.common.checks import as_index
+from cotrace.common.errors import ArgumentError
+from cotrace.common.progress import Progress
+
+from ..clear import CLEAR_HIGH, CLEAR_LOW
+from ..evidence.collect import collect_evidence
+from ..evidence.plan import check_level
+from ..evidence.token_kinds import kind_of
+from ..evidence.verdict import decide
+from ..ledger.compute import compute_ledger
+from ..ledger.internal_links import InternalLinks, find_internal_links, informative_size
+from ..ledger.layout import CONSTANT, CONTENT, OWN, ROUTED
+from ..ledger.ledger import Ledger
+from ..ledger.live import LiveScore, compute_live_score
+from ..ledger.prompt import StatedPrompt
+from ..ledger.stated_links import StatedLink, find_stated_links
+from ..report.report import Report
+from ..report.schemas import QUICK
+from ..transcripts import StatedTranscript, Transcript, state_values
+from .circuit import TracingModel, trace_circuit
+from .link_nulls import link_null
+from .tables import LINK_USED, links_table, segments_table, sources_table, steps_table
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """Options of `compare`.
+
+    Attributes:
+        evidence: "none", "quick" (at most 40 passes) or "full" (at most 240).
+        foil: the other value of the answer's margin; None takes the likeliest alternative.
+        alternatives: other values of stated values, as in `state_values`.
+        seed: draws the edits.
+        max_features: rows of the circuit.
+        memory: limit in bytes, as in `Model.trace`.
+    """
+
+    evidence: str = QUICK
+    foil: str | None = None
+    alternatives: Any = None
+    seed: int = 0
+    max_features: int = 256
+    memory: int | None = None
+
+
+def compare(
+    model: TracingModel, transcript: Transcript, config: CompareConfig | None = None, progress: bool | None = False
+) -> Report:
+    """Return the report of a transcript.
+
+    Args:
+        model: a `cotrace.Model`.
+        transcript: its answer states a value, by `state_values`.
+        config: options.
+        progress: as in `Model.trace`.
+
+    Raises:
+        CotraceError: invalid options, a transcript that cannot be analysed, or too little memory.
+    """
+    config, bars = config or CompareConfig(), Progress(progress)
+    check_level(config.evidence)
+    if as_index(config.max_features, "max_features") < 1:
+        raise ArgumentError(
+            f"max_features is {config.max_features}: the circuit needs the rows of at least one feature"
+        )
+    stated = state_values(transcript, model, config.alternatives)
+    answer = stated.transcript.answer
+    assert answer is not None
+    prompt = StatedPrompt(
+        model, stated, foils={} if config.foil is None else {answer.name: config.foil}, memory=config.memory
+    )
+    with bars.phase("computing the ledger"):
+        ledger = compute_ledger(prompt, through_qk=True)
+        links = find_stated_links(stated.transcript)
+        internal = find_internal_links(ledger, stated.transcript, links)
+    with bars.phase("computing the score"):
+        live = compute_live_score(prompt) if len(prompt.names) > 1 else None
+    live_scores = {} if live is None else live.steps
+    steps = [each.name for each in stated.transcript.steps if stated.tokens.spans[each.name][0] < len(prompt.ids_P)]
+    with bars.phase("collecting evidence"):
+        evidence = collect_evidence(model, stated, scores=live_scores, level=config.evidence, seed=config.seed)
+    cites_hint = bool((internal.cites_hint_K > 0).any())
+    verdicts = decide(evidence, steps, live_scores, None if live is None else live.value, cites_hint)
+    with bars.phase("tracing the circuit"):
+        graph = trace_circuit(model, prompt, config.max_features, config.memory)
+    texts = _texts(prompt, stated)
+    foils = [prompt.decode(margin.foil) for margin in prompt.margins]
+    return Report(
+        verdicts.score,
+        None if live is None else live.value,
+        verdicts.verdict,
+        verdicts.reason,
+        segments_table(stated, texts, prompt.margins, ledger, foils),
+        steps_table(stated, texts, ledger, answer.name, internal, _mirrors(live), live_scores, verdicts.steps),
+        sources_table(ledger, answer.name),
+        links_table(internal, links, _nulls(prompt, ledger, internal, links), stated.transcript.segments),
+        evidence.table,
+        _cost(prompt, live, evidence.passes, graph.info["traced"].get("rows", 0)),
+        _settings(config) | evidence.settings,
+        graph,
+    )
+
+
+def _mirrors(live: LiveScore | None) -> dict[str, float]:
+    return {} if live is None else live.mirrors
+
+
+def _texts(prompt: StatedPrompt, stated: StatedTranscript) -> dict[str, str]:
+    """Return the text of each segment; of one that is given as token ids, that of its tokens."""
+    spans, ids = stated.tokens.spans, stated.tokens.token_ids
+    return {
+        each.name: each.text
+        if isinstance(each.text, str)
+        else "".join(prompt.decode(token) for token in ids[slice(*spans[each.name])])
+        for each in stated.transcript.segments
+    }
+
+
+def _nulls(
+    prompt: StatedPrompt, ledger: Ledger, internal: InternalLinks, links: Sequence[StatedLink]
+) -> dict[tuple[str, str], float | None]:
+    """Return the null of each link between statements, and from question and hint."""
+    kinds = [kind_of(prompt.decode(token)) for token in prompt.ids_P.tolist()]
+    found: dict[tuple[str, str], float | None] = {}
+    for layout, size_P in zip(prompt.layouts, np.abs(ledger.token_KP), strict=True):
+        parts = {
+            name.removeprefix(CONTENT): np.flatnonzero(layout.source_P == number).tolist()
+            for number, name in enumerate(layout.sources)
+        }
+        cited = {link.source for link in links if link.statement == layout.name}
+        given = {each.role for each in prompt.transcript.segments if each.name in cited}
+        uncited = [p for name, part in parts.items() if name not in cited | given | {CONSTANT, OWN} for p in part]
+        total = informative_size(ledger, layout.name)
+        for source in [name for name in parts if name in {*internal.names, *ROUTED}]:
+            others = sorted(set(uncited) - set(parts[source]))
+            found[layout.name, source] = link_null(size_P, kinds, parts[source], others, total)
+    return found
+
+
+def _cost(prompt: StatedPrompt, live: LiveScore | None, evidence: float, rows: int) -> dict[str, float]:
+    """Return the passes of all parts, and the rows of the circuit."""
+    forward, backward = (1, 0) if live is None else (live.effects.forward_passes, live.effects.backward_passes)
+    # The ledger takes the time of one pass for each suffix of the statements, credit through QK that of one more.
+    backward += max(len(layout.cuts) for layout in prompt.layouts) + 1
+    return {"forward": float(forward), "backward": float(backward), "evidence": evidence, "circuit_rows": float(rows)}
+
+
+def _settings(config: CompareConfig) -> dict[str, Any]:
+    """Return the options and limits that a report keeps."""
+    kept = {name: value for name, value in asdict(config).items() if name not in ("alternatives", "memory")}
+    return kept | {"thresholds": {"low": CLEAR_LOW, "high": CLEAR_HIGH, "link_used": LINK_USED}}
