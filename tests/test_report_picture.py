@@ -415,6 +415,18 @@ def test_the_page_is_one_file_that_loads_nothing(tmp_path, report):
     assert re.findall(r"https?://[^\"' ]+", text) == ["http://www.w3.org/2000/svg"]
 
 
+def test_names_of_segments_cannot_end_the_style_of_the_page(tmp_path):
+    report = REPORTS["faithful"]()
+    rows = report.segments.to_pylist()
+    rows[0] |= {"name": '</style><script>"] {} body { display: none } \\'}
+    hostile = replace(report, segments=pa.Table.from_pylist(rows, report.segments.schema))
+    text = hostile.render(tmp_path / "report.html").read_text()
+    assert "script" not in _Page(text).tags
+    style = text[text.index("<style>") : text.index("</style>")]
+    assert style.count("{") == style.count("}")
+    assert not re.search(r'"[^"]*[<{}][^"]*"', style)
+
+
 def test_the_page_has_every_table():
     report = REPORTS["motivated"]()
     from cotrace.faithfulness.report.drawing.html import report_html
