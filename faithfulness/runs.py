@@ -251,13 +251,15 @@ class TranscriptRuns:
         """
         ids = self.tokens.token_ids
         stated = {first: tuple(ids[first:last]) for first, last in self.tokens.value_spans.values()}
-        by_length = sorted(self.values, key=len, reverse=True)
+        by_first: dict[int, list[Value]] = {}
+        for value in sorted(self.values, key=len, reverse=True):
+            by_first.setdefault(value[0], []).append(value)
         found, position = [], start
         while position < stop:
-            fits = (each for each in by_length if self._stands_alone(each, position, stop))
-            value = stated.get(position) or next(fits, None)
-            found += [] if value is None else [(position, value)]
-            position += 1 if value is None else len(value)
+            fits = (each for each in by_first.get(ids[position], ()) if self._stands_alone(each, position, stop))
+            here = stated.get(position) or next(fits, None)
+            found += [] if here is None else [(position, here)]
+            position += 1 if here is None else len(here)
         return found
 
     def _stands_alone(self, value: tuple[int, ...], start: int, stop: int) -> bool:

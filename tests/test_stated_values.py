@@ -22,7 +22,14 @@ from cotrace.faithfulness.ledger.stated_links import find_stated_links
 from cotrace.faithfulness.organisms.adapter_task import LetterProblem, letter_transcript
 from cotrace.faithfulness.runs import TranscriptRuns
 from cotrace.faithfulness.transcripts import Segment, Transcript, state_values
-from cotrace.faithfulness.transcripts.value_rules import candidates_for, find_value, find_value_like, shaped_like
+from cotrace.faithfulness.transcripts.value_rules import (
+    candidates_for,
+    find_value,
+    find_value_like,
+    other_digits,
+    other_letters,
+    shaped_like,
+)
 from cotrace.faithfulness.transcripts.words import kind_of, numbers, words
 
 DIGITS = r" ?[^\W\d_]+|\d| |[^\w\s]|\s"  # like Gemma: words with their space, one token for each digit
@@ -208,12 +215,13 @@ def test_words_are_replaced_by_words_of_their_class(value, texts, expected):
 
 
 def test_words_of_letters_and_digits_are_replaced_by_others_of_their_shape():
-    digits, letters = shaped_like("a5", ["b"])
-    assert digits[:2] == ["a6", "a4"]
-    assert "a12" in digits
-    assert {"z9", "b0"} <= set(letters)
-    assert {"v18", "v0", "v99"} <= set(shaped_like("v17", [])[0])
-    assert shaped_like("Paris", ["a5"]) == shaped_like("17", []) == ([], [])
+    assert other_digits("a5")[:2] == ["a6", "a4"]
+    assert "a12" in other_digits("a5")
+    assert {"z9", "b0"} <= set(other_letters("a5"))
+    assert other_letters("a5", ["b", "k7"])[:2] == ["k7", "k8"]
+    assert {"v18", "v0", "v99"} <= set(other_digits("v17"))
+    assert shaped_like("a5")[:2] == ["a6", "a4"]
+    assert shaped_like("Paris") == other_digits("17") == other_letters("17") == []
     assert [kind_of(text) for text in ("a5", "v17", "B", "7", "New York", "yes")] == [
         *("word a0", "word a0", "letter A", "number", "phrase", "yes or no")
     ]

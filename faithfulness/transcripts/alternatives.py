@@ -9,7 +9,7 @@ from cotrace.common.errors import ArgumentError
 from .segment import Content, as_content
 from .tokenized import NO_CONTEXT, Context, TokenizedTranscript, first_difference, in_place, tokens_of_alternatives
 from .transcript import Transcript
-from .value_rules import candidates_for, core_of, letters_of, shaped_like
+from .value_rules import candidates_for, core_of, letters_of, other_digits, other_letters
 from .words import is_unspaced, kind_of
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 GIVEN = "given"
 MAX_ALTERNATIVES = 64
+AT_ONCE = 128  # texts that are tokenized at once, until there are enough
 FEW_ALTERNATIVES = 8  # a word of letters and digits with fewer gets others with other letters
 
 Alternatives = Iterable[str | Sequence[int]] | Mapping[str, Iterable[str | Sequence[int]]]
@@ -85,13 +86,12 @@ class AlternativeFinder:
             return self._fitting(said, context, [text[:start] + each + text[stop:] for each in cores])
 
         found = fitting(candidates)
-        other_digits, other_letters = shaped_like(core, stated)
-        if other_digits:
-            found |= fitting(other_digits)
+        if digits := other_digits(core):
+            found |= fitting(digits)
             rule += ", and others of its shape"
             letters = {letters_of(value) for value in stated if kind_of(value) == kind_of(core)}
             if len(letters) > 1 or len(found) < FEW_ALTERNATIVES:
-                found |= fitting(other_letters)
+                found |= fitting(other_letters(core, stated))
         return _found(found, rule) if found else self._none(said)
 
     @cached_property
@@ -102,9 +102,13 @@ class AlternativeFinder:
     def _fitting(self, said: tuple[int, ...], context: Context, texts: Sequence[str]) -> dict[tuple[int, ...], str]:
         """Return the texts by their token ids that have as many tokens as a value, none of them unknown."""
         found: dict[tuple[int, ...], str] = {}
-        for text, ids in zip(texts, in_place(texts, context, self._tokenizer), strict=True):
-            if ids is not None and len(ids) == len(said) and ids != said and self._unknown not in ids:
-                found.setdefault(ids, text.strip())
+        for start in range(0, len(texts), AT_ONCE):
+            part = texts[start : start + AT_ONCE]
+            for text, ids in zip(part, in_place(part, context, self._tokenizer), strict=True):
+                if ids is not None and len(ids) == len(said) and ids != said and self._unknown not in ids:
+                    found.setdefault(ids, text.strip())
+            if len(found) >= MAX_ALTERNATIVES:
+                break
         return found
 
     def _without_text(self, said: tuple[int, ...]) -> FoundAlternatives:

@@ -4,8 +4,9 @@ A token's *visible* characters run from its first to its last one that is not wh
 token belongs, unless the token has nothing else: tokenizers glue spaces to the word that follows.
 """
 
-from bisect import bisect_right
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 from cotrace.common.errors import PromptError
@@ -47,15 +48,13 @@ def tokens_of_value(text: str, span: Span, offsets: Sequence[Span], what: str) -
     """
     first, last = visible(text, span)
     tokens = []
-    for token, covered in enumerate(offsets):
-        start, stop = visible(text, covered)
-        if start < last and stop > first:
-            tokens.append(token)
-            if start < first or stop > last:
-                raise PromptError(
-                    f"{what} shares the token {text[start:stop]!r} with other text: separate them, or give the value with all "
-                    "characters of its tokens"
-                )
+    for token, start, stop in _holding(text, (first, last), offsets):
+        tokens.append(token)
+        if start < first or stop > last:
+            raise PromptError(
+                f"{what} shares the token {text[start:stop]!r} with other text: separate them, or give the value with all "
+                "characters of its tokens"
+            )
     if not tokens:
         raise PromptError(f"{what} has no token: the tokenizer drops its characters")
     return tokens[0], tokens[-1] + 1
@@ -67,15 +66,20 @@ def grow_to_tokens(text: str, span: Span, offsets: Sequence[Span]) -> tuple[int,
     Without such a token, the span as it is, and no tokens.
     """
     first, last = visible(text, span)
-    held = []
-    for token, covered in enumerate(offsets):
-        start, stop = visible(text, covered)
-        if start < last and stop > first:
-            held.append((token, start, stop))
+    held = list(_holding(text, (first, last), offsets))
     if not held:
         return first, last, 0, 0
     low, high = min(start for _, start, _ in held), max(stop for _, _, stop in held)
     return min(first, low), max(last, high), held[0][0], held[-1][0] + 1
+
+
+def _holding(text: str, span: Span, offsets: Sequence[Span]) -> Iterator[tuple[int, int, int]]:
+    """Yield the tokens that hold characters of a span, with the start and stop of their visible ones."""
+    start_of, stop_of = itemgetter(0), itemgetter(1)
+    for token in range(bisect_right(offsets, span[0], key=stop_of), bisect_left(offsets, span[1], key=start_of)):
+        start, stop = visible(text, offsets[token])
+        if start < span[1] and stop > span[0]:
+            yield token, start, stop
 
 
 def owners(text: str, offsets: Sequence[Span], ends: Sequence[int]) -> list[int]:

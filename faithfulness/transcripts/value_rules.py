@@ -32,7 +32,7 @@ from .words import (
 )
 
 LAST_NUMBER, LAST_WORD, LAST_SYMBOL = "last number", "last word", "last symbol"
-NEAR, SPREAD, OTHER_LENGTHS = 24, 40, 200  # candidates for a number
+NEAR, SPREAD, OTHER_LENGTHS = 24, 40, 64  # candidates for a number
 MAX_SHAPED = 1000  # candidates for a word of letters and digits
 OPTION = re.compile(r"(?<!\w)\(?([A-Za-z])[).:](?!\w)")
 
@@ -126,21 +126,34 @@ def candidates_for(value: str, stated: Sequence[str], texts: Sequence[str]) -> C
     return _without(value, [*same, *seen], "words of the transcript")
 
 
-def shaped_like(word: str, others: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return words of the same letters with other digits, and words of the same shape with other letters.
+def shaped_like(word: str) -> list[str]:
+    """Return words of letters and digits with the same letters and other digits, then with other letters; none for others."""
+    return list(dict.fromkeys([*other_digits(word), *other_letters(word)]))
 
-    The latter have the letters of other words first. Both are empty for words that do not mix letters and digits.
-    """
-    if "0" not in (shape := shape_of(word)) or len(shape) < 2 or not word.isascii():
-        return [], []
+
+def other_digits(word: str) -> list[str]:
+    """Return words with the letters of a word of letters and digits, and other digits; none for other words."""
+    return list(_other_digits(_runs(word))) if _mixes(word) else []
+
+
+def other_letters(word: str, others: Sequence[str] = ()) -> list[str]:
+    """Return words of the same shape as a word of letters and digits; those with the letters of `others` first."""
+    if not _mixes(word):
+        return []
+    shape = shape_of(word)
     alike = {letters_of(other): other for other in others if shape_of(other) == shape and other.isascii()}
     known = [each for other in alike.values() for each in (other, *_other_digits(_runs(other)))]
-    return list(_other_digits(_runs(word))), [*known, *islice(_same_shape(_runs(word)), MAX_SHAPED)]
+    return [*known, *islice(_same_shape(_runs(word)), MAX_SHAPED)]
 
 
 def letters_of(word: str) -> str:
     """Return a word without its digits."""
     return "".join(character for character in word if not character.isdecimal())
+
+
+def _mixes(word: str) -> bool:
+    """Return whether a word has both letters and digits, of ASCII."""
+    return word.isascii() and "0" in (shape := shape_of(word)) and len(shape) > 1
 
 
 def _runs(word: str) -> list[str]:
@@ -181,8 +194,9 @@ def _numbers_like(number: str) -> list[str]:
     has_sign = number[0] in "+-−"  # "-0" is written by nobody
     written = [_rewritten(number, places, str(each).zfill(length)) for each in chosen if each or not has_sign]
     if number.isascii() and number.isdecimal() and not (length > 1 and has_zeros):
-        others = sorted(range(OTHER_LENGTHS), key=lambda other: (abs(other - value), other))
-        written += [str(other) for other in others if len(str(other)) != length]
+        others = range(max(0, value - OTHER_LENGTHS), value + OTHER_LENGTHS)
+        nearest = sorted(others, key=lambda other: (abs(other - value), other))[:OTHER_LENGTHS]
+        written += [str(other) for other in nearest if len(str(other)) != length]
     return written
 
 
