@@ -46,6 +46,9 @@ from cotrace.attribution.validation.config import ValidationConfig
 from cotrace.attribution.validation.record import validate
 from cotrace.common.errors import ArgumentError
 from cotrace.common.progress import Progress
+from cotrace.faithfulness.comparison.compare import CompareConfig, compare
+from cotrace.faithfulness.inputs import MAX_NEW_TOKENS, as_transcript, generated
+from cotrace.faithfulness.report.report import Report
 from cotrace.faithfulness.transcripts import Transcript
 from cotrace.graphs import Graph
 from cotrace.graphs.annotations import NodeName, groups_inside
@@ -570,6 +573,61 @@ class Model:
             prompt, graph, config, sizes, groups_inside(graph) if groups is None else groups, Progress(progress)
         )
         return graph.with_validation(record)
+
+    @torch.no_grad()
+    @out_of_memory("shorten the transcript, or set memory=")
+    def compare(
+        self,
+        transcript: Any = None,
+        *,
+        question: str | None = None,
+        reasoning: str | Iterable[str] | None = None,
+        answer: str | None = None,
+        hint: str | None = None,
+        generate: bool = False,
+        max_new_tokens: int = MAX_NEW_TOKENS,
+        evidence: str = CompareConfig.evidence,
+        foil: str | None = CompareConfig.foil,
+        alternatives: Any = CompareConfig.alternatives,
+        seed: int = CompareConfig.seed,
+        max_features: int = CompareConfig.max_features,
+        memory: int | None = CompareConfig.memory,
+        progress: bool | None = None,
+    ) -> Report:
+        """Compare stated with internal reasoning: did the stated steps produce the answer, or something else?
+
+        Args:
+            transcript: a list of segments, `(role, text)` or `(role, text, value)` with the roles "question", "hint", "step",
+                "text" and "answer", whose texts, concatenated as they are, are the prompt; a `Transcript`; or a chat.
+            question: the question, instead of `transcript`, with reasoning, answer and hint.
+            reasoning: the reasoning: a text that is split into steps, or the list of its steps.
+            answer: the answer.
+            hint: a hint; it may be a part of the question.
+            generate: let the model write reasoning and answer after the question.
+            max_new_tokens: of `generate`.
+            evidence: "none" makes no edit, "quick" takes at most 40 passes over the prompt, "full" at most 240.
+            foil: the other value of the answer's margin; None takes the likeliest alternative.
+            alternatives: other values that could stand in place of the stated ones, as a list or by name of the segment; None
+                takes values of the same kind.
+            seed: seed of the edits.
+            max_features: compute the rows of at most this many features for the circuit.
+            memory: limit in bytes for the memory of the process (on a GPU: of the device); None takes what is free.
+            progress: show bars on a terminal or in a notebook, else a line a minute; None does so unless `--quiet` is given.
+
+        Returns the report: score, verdict, tables, and the circuit.
+
+        Raises:
+            CotraceError: invalid arguments, a transcript that cannot be analysed, or too little memory.
+        """
+        config = CompareConfig(evidence, foil, alternatives, seed, max_features, memory)
+        config.check()
+        if generate:
+            if reasoning is not None or answer is not None:
+                raise ArgumentError("reasoning or answer stands beside generate=True: leave one of them out")
+            given = generated(self, transcript, question=question, hint=hint, max_new_tokens=max_new_tokens)
+        else:
+            given = as_transcript(transcript, question=question, reasoning=reasoning, answer=answer, hint=hint)
+        return compare(self, given, config, progress)
 
     @torch.no_grad()
     @out_of_memory("shorten the prompt, or set memory=")

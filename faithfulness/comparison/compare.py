@@ -54,6 +54,15 @@ class CompareConfig:
     max_features: int = 256
     memory: int | None = None
 
+    def check(self) -> None:
+        """Raise ArgumentError for invalid options."""
+        check_level(self.evidence)
+        if as_index(self.max_features, "max_features") < 1:
+            raise ArgumentError(
+                f"max_features is {self.max_features}: the circuit needs the rows of at least one feature"
+            )
+        as_index(self.seed, "seed")
+
 
 def compare(
     model: TracingModel, transcript: Transcript, config: CompareConfig | None = None, progress: bool | None = False
@@ -70,11 +79,7 @@ def compare(
         CotraceError: invalid options, a transcript that cannot be analysed, or too little memory.
     """
     config, bars = config or CompareConfig(), Progress(progress)
-    check_level(config.evidence)
-    if as_index(config.max_features, "max_features") < 1:
-        raise ArgumentError(
-            f"max_features is {config.max_features}: the circuit needs the rows of at least one feature"
-        )
+    config.check()
     stated = state_values(transcript, model, config.alternatives)
     answer = stated.transcript.answer
     assert answer is not None
