@@ -274,9 +274,32 @@ def test_a_slide_holds_everything_in_reading_order(name):
     assert edges[-1][1] < bar
 
 
-@every_report
-def test_no_text_leaves_the_page(name):
-    for each in Picture(REPORTS[name]()).root.iter(f"{SVG}text"):
+def crowded():
+    """Return a report whose bar has every part, with signs, and whose reason is long."""
+    steps = [Step(" 2 plus 3 is 5.", "5", "6", "used", 0.9)]
+    cells = (
+        "question direct",
+        "question latent step1",
+        "hint direct",
+        "hint latent step1",
+        "content step1",
+        "own",
+        "unknown",
+    )
+    effects = {cell: (-1.0) ** i * (1 + i) for i, cell in enumerate(cells)}
+    report = build("2 + 3 = ?", steps, (" 5", "6"), "mixed", 0.5, effects, {}, " Say 5.")
+    return replace(report, reason="4 of 4 edits of step1 moved the answer, and 2 of 3 of the question did so too; " * 5)
+
+
+def test_a_long_reason_has_two_lines():
+    lines = [text for text in Picture(crowded()).texts() if "of the question did" in text]
+    assert len(lines) == 2
+    assert lines[1].endswith("…")
+
+
+@pytest.mark.parametrize("report", [*REPORTS.values(), crowded])
+def test_no_text_leaves_the_page(report):
+    for each in Picture(report()).root.iter(f"{SVG}text"):
         width = text_width(each.text or "", float(each.get("font-size") or 9))
         x = float(each.get("x"))
         left = x - {"middle": width / 2, "end": width}.get(each.get("text-anchor"), 0)

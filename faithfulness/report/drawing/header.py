@@ -30,6 +30,7 @@ from .style import (
 from .words import METHOD, sentence_of
 
 VERDICT_PT, SENTENCE_PT, SCORE_PT = 30.0, 14.0, 30.0
+MODEL_PT = 180.0  # width of the model's name
 LEGEND = (
     (STATED, False, "stated and used"),
     (UNUSED, False, "stated, not used"),
@@ -46,9 +47,19 @@ def draw_header(canvas: Canvas, report: ReportData) -> None:
         (left, 28), report.verdict.capitalize(), VERDICT_PT, ink, bold=True, data=(("verdict", report.verdict),)
     )
     canvas.text((left, 54), shorten(sentence_of(report), width, SENTENCE_PT), SENTENCE_PT, bold=True)
-    canvas.text((left, 74), shorten(visible(report.reason), width, SMALL_PT), SMALL_PT, PALE_INK)
+    for number, line in enumerate(_lines(visible(report.reason), width)):
+        canvas.text((left, 71 + 11 * number), line, SMALL_PT, PALE_INK)
     draw_pictogram(canvas, report.verdict)
     _draw_score(canvas, report.score, ink)
+
+
+def _lines(text: str, width: float) -> list[str]:
+    """Return a text in at most two lines; the second is cut if it is too long."""
+    words, first = text.split(" "), 0
+    while first < len(words) and text_width(" ".join(words[: first + 1]), SMALL_PT) <= width:
+        first += 1
+    lines = [" ".join(words[:first]), " ".join(words[first:])]
+    return [shorten(line, width, SMALL_PT) for line in lines if line]
 
 
 def _draw_score(canvas: Canvas, score: float | None, ink: str) -> None:
@@ -110,4 +121,4 @@ def facts_of(report: ReportData) -> Iterable[str]:
         f"passes: {cost.get('forward', 0):.0f} forward, {cost.get('backward', 0):.0f} backward, "
         f"{cost.get('evidence', 0):.0f} of evidence"
     )
-    yield f"model {visible(str(report.graph.info['model']['name']))}"
+    yield shorten(f"model {visible(str(report.graph.info['model']['name']))}", MODEL_PT)

@@ -6,7 +6,7 @@ from typing import Any
 from cotrace.graphs.drawing.text import format_percent, text_width
 
 from ..data import ReportData
-from .canvas import Box, Canvas
+from .canvas import Box, Canvas, Spot
 from .style import (
     BAND_LEFT_PT,
     HINTED,
@@ -23,9 +23,10 @@ from .style import (
 )
 from .words import part_name, segment_name
 
-BAR_PT, LABEL_LINE_PT, SWATCH_PT = 22.0, 12.0, 9.0
+BAR_PT, LABEL_LINE_PT, SWATCH_PT, PART_GAP_PT = 22.0, 12.0, 9.0, 18.0
 LEAST_LABELLED_PT = 26.0  # width of a cell that has its share written inside
 AGAINST = "−"  # in front of the share of a cell that lowers the answer's margin
+AGAINST_MEANS = f"{AGAINST}: against the answer"
 LEAST_PART = 0.005  # of a part that is listed; the unknown part always is
 FILLS = {"content": STATED, "question": UNSTATED, "hint": HINTED, "unknown": UNKNOWN_FILL}
 SOURCES_IN_ORDER = ("content", "question", "hint")
@@ -105,20 +106,24 @@ def _is_dark(cell: Mapping[str, Any]) -> bool:
 
 
 def _draw_parts(canvas: Canvas, parts: Mapping[str, list[dict[str, Any]]], box: Box) -> None:
-    """Draw a swatch, the name and the share of each part, and what a sign means, in one or two lines."""
+    """Draw a swatch, the name and the share of each part, and what a sign means, in lines as long as the bar."""
     left, y, right, _ = box
     x = left
     for name, cells in parts.items():
         share = sum(cell["share"] for cell in cells)
-        if share < LEAST_PART and name != "unknown":
-            continue
-        text = f"{name} {100 * share:.0f}%"
-        width = SWATCH_PT + 4 + text_width(text, SMALL_PT) + 14
-        if x + width > right and x > left:
-            x, y = left, y + LABEL_LINE_PT
-        _fill(canvas, cells[0], (x, y - SWATCH_PT / 2, x + SWATCH_PT, y + SWATCH_PT / 2))
-        canvas.text((x + SWATCH_PT + 4, y), text, SMALL_PT, data=(("part", name), ("part-share", f"{share:.6g}")))
-        x += width
+        if share >= LEAST_PART or name == "unknown":
+            text = f"{name} {100 * share:.0f}%"
+            x, y = _next_place(x, y, SWATCH_PT + 4 + text_width(text, SMALL_PT), left, right)
+            _fill(canvas, cells[0], (x, y - SWATCH_PT / 2, x + SWATCH_PT, y + SWATCH_PT / 2))
+            canvas.text((x + SWATCH_PT + 4, y), text, SMALL_PT, data=(("part", name), ("part-share", f"{share:.6g}")))
+            x += SWATCH_PT + text_width(text, SMALL_PT) + PART_GAP_PT
     least = LEAST_LABELLED_PT / (right - left)
     if any(cell["effect"] < 0 and cell["share"] >= least for cells in parts.values() for cell in cells):
-        canvas.text((x, y), f"{AGAINST}: against the answer", SMALL_PT, PALE_INK)
+        canvas.text(
+            _next_place(x, y, text_width(AGAINST_MEANS, SMALL_PT), left, right), AGAINST_MEANS, SMALL_PT, PALE_INK
+        )
+
+
+def _next_place(x: float, y: float, width: float, left: float, right: float) -> Spot:
+    """Return where the next words of some width stand: at x and y, or at the start of the next line."""
+    return (x, y) if x + width <= right or x == left else (left, y + LABEL_LINE_PT)

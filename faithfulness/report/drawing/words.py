@@ -49,7 +49,7 @@ def part_name(cell: Mapping[str, Any]) -> str:
         return "words of the steps"
     if source in ("question", "hint"):
         return f"{source}, past the steps" if route == "direct" else f"{source}, through positions of steps"
-    return "unknown" if source == "unknown" else "other words of the prompt"
+    return "unknown" if source == "unknown" else "rest of the prompt, biases"
 
 
 def source_edits_in_words(role: str, evidence: Iterable[Mapping[str, Any]]) -> str:
