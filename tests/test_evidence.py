@@ -115,6 +115,9 @@ def test_a_value_is_edited_everywhere_it_occurs(models):
         words = models["reader"].tokenizer.decode(list(ids)).split()
         assert words.count("v3") == 0
         assert words.count(new) >= 3
+    for row in found.of(kinds.ALL_EDIT):
+        words = models["reader"].tokenizer.decode(list(rerun(models["reader"], found, row.intervention))).split()
+        assert not {"v3", "v4"} & set(words)
     for row in found.of(kinds.KEPT_EDIT, "step1"):
         assert len(row.intervention.edits) == 1
         assert not row.intervention.copies

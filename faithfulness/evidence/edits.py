@@ -118,8 +118,8 @@ class _Builder:
                 value = values[-1 - row % len(values)]
                 edits |= self._stating(step, value)
                 changed.append(self._words(step, value))
-            copies = {place: source for place, source in self.text.repeats.items() if source in edits}
-            made.append(Intervention(ALL_EDIT, None, edits, copies=copies, changed="; ".join(changed)))
+            repeated = {place: edits[source] for place, source in self.text.repeats.items() if source in edits}
+            made.append(Intervention(ALL_EDIT, None, edits | repeated, changed="; ".join(changed)))
         return made
 
     def _copies(self, step: StatedSegment) -> Edits:
@@ -186,7 +186,7 @@ class _Builder:
             row = rows[self.next_donor[kind] % len(rows)]
             self.next_donor[kind] += 1
             changed = f"{name or 'all steps'} read from: {row.changed}"
-            yield Intervention(kind, name, donor={**row.edits, **_copied(row)}, donor_at=where, changed=changed)
+            yield Intervention(kind, name, donor=row.edits, donor_at=where, changed=changed)
 
     def _donor_rows(self, kind: str) -> list[Intervention]:
         """Return the rows that can be donors: those in which most of question and hint is edited, or the stated values."""
@@ -202,11 +202,6 @@ class _Builder:
 def positions_of(segments: Sequence[StatedSegment]) -> tuple[int, ...]:
     """Return the positions of the values of segments."""
     return tuple(p for each in segments if each.value for p in range(*each.value))
-
-
-def _copied(row: Intervention) -> Edits:
-    """Return the copies of a row without rewriting as edits."""
-    return {place: row.edits[source] for place, source in row.copies.items() if source in row.edits}
 
 
 def in_words(text: StatedText, intervention: Intervention, ids: Sequence[int]) -> str:

@@ -81,58 +81,47 @@ class EvidenceRunner:
         for row_P, each in zip(rows_BP, interventions, strict=True):
             for place, token in each.edits.items():
                 row_P[place] = token
-            for place, source in sorted(each.copies.items()):
-                row_P[place] = row_P[source]
+        _repeat(rows_BP, interventions, 0, rows_BP.shape[1])
         return rows_BP
 
     @torch.no_grad()
     def _plain(self, interventions: Sequence[Intervention]) -> list[Outcome]:
-        """Return the outcomes of rows without rewriting, each donor's row run once."""
-        donors = list({_key(each.donor): each.donor for each in interventions if each.donor is not None}.values())
-        edited = {
-            _key(each.edits): row for row, each in enumerate(interventions) if each.donor is None and not each.copies
-        }
-        extra = [each for each in donors if _key(each) not in edited]
-        place = edited | {_key(each): len(interventions) + n for n, each in enumerate(extra)}
-        rows_BP = self._rows([*interventions, *(Intervention("donor", None, each) for each in extra)])
-        self.passes += len(rows_BP)
-        edit = None
-        if donors:
-            source = [row if each.donor is None else place[_key(each.donor)] for row, each in enumerate(interventions)]
-            source += range(len(interventions), len(rows_BP))
-            where_BP = torch.zeros_like(rows_BP, dtype=torch.bool)
-            for row, each in enumerate(interventions):
-                where_BP[row, list(each.donor_at)] = each.donor is not None
-            edit = donor_rows(torch.tensor(source, device=rows_BP.device), where_BP)
-        embeddings_BPD = self.weights.embed(rows_BP)
-        resid_BPD = ForwardPass(self.weights, embeddings_BPD, keep_patterns=False, attention_edit=edit).run()
+        """Return the outcomes of rows without rewriting. A donor's row is run once, and not again if it is one of them."""
+        row_of = {_key(each.edits): row for row, each in enumerate(interventions) if each.donor is None}
+        donors = {_key(each.donor): each.donor for each in interventions if each.donor is not None}
+        extra = [Intervention("donor", None, edits) for key, edits in donors.items() if key not in row_of]
+        row_of |= {_key(each.edits): len(interventions) + n for n, each in enumerate(extra)}
+        rows = [*interventions, *extra]
+        rows_BP = self._rows(rows)
+        source_B, where_BP = torch.arange(len(rows)), torch.zeros_like(rows_BP, dtype=torch.bool)
+        for row, each in enumerate(rows):
+            if each.donor is not None:
+                source_B[row] = row_of[_key(each.donor)]
+                where_BP[row, list(each.donor_at)] = True
+        edit = donor_rows(source_B.to(rows_BP.device), where_BP) if donors else None
+        resid_BPD = ForwardPass(
+            self.weights, self.weights.embed(rows_BP), keep_patterns=False, attention_edit=edit
+        ).run()
+        self.passes += len(rows)
         return self._outcomes(rows_BP[: len(interventions)], resid_BPD)
 
     @torch.no_grad()
     def _rewritten(self, interventions: Sequence[Intervention]) -> list[Outcome]:
         """Return the outcomes of rows that the model rewrites greedily, from left to right; every token runs once."""
-        rows_BP = self._rows(interventions)
-        self.passes += len(rows_BP)
-        rewrite_BP, copies = torch.zeros_like(rows_BP, dtype=torch.bool), dict[int, set[tuple[int, int]]]()
+        rows_BP, n_said = self._rows(interventions), len(self.target.said)
+        rewrite_BP = torch.zeros_like(rows_BP, dtype=torch.bool)
         for row, each in enumerate(interventions):
             rewrite_BP[row, list(each.rewrite)] = True
-            for place, source in each.copies.items():
-                copies.setdefault(place, set()).add((row, source))
-        kv_cache, done, tail_BPD = KVCache(), 0, rows_BP.new_zeros(0)
-        for p in sorted({*rewrite_BP.any(0).nonzero()[:, 0].tolist(), *copies, len(self.ids_P)}):
-            if p > done and (p == len(self.ids_P) or bool(rewrite_BP[:, p].any())):
-                new_BPD = ForwardPass(
-                    self.weights, self.weights.embed(rows_BP[:, done:p]), kv_cache=kv_cache, keep_patterns=False
-                ).run()
-                tail_BPD = torch.cat([tail_BPD, new_BPD], 1)[:, -len(self.target.said) :] if done else new_BPD
-                done = p
-            if p < len(self.ids_P):
-                likeliest_B = (
-                    self.weights.logits(tail_BPD[:, -1]).argmax(-1) if rewrite_BP[:, p].any() else rows_BP[:, p]
-                )
-                rows_BP[:, p] = torch.where(rewrite_BP[:, p], likeliest_B, rows_BP[:, p])
-                for row, source in copies.get(p, ()):
-                    rows_BP[row, p] = rows_BP[row, source]
+        kv_cache, done, tail_BPD = KVCache(), 0, self.weights.embed(rows_BP[:, :0])
+        for stop in [*rewrite_BP.any(0).nonzero()[:, 0].tolist(), rows_BP.shape[1]]:
+            _repeat(rows_BP, interventions, done, stop)
+            embeddings_BPD = self.weights.embed(rows_BP[:, done:stop])
+            resid_BPD = ForwardPass(self.weights, embeddings_BPD, kv_cache=kv_cache, keep_patterns=False).run()
+            tail_BPD, done = torch.cat([tail_BPD, resid_BPD], 1)[:, -n_said:], stop
+            if stop < rows_BP.shape[1]:
+                likeliest_B = self.weights.logits(tail_BPD[:, -1]).argmax(-1)
+                rows_BP[:, stop] = torch.where(rewrite_BP[:, stop], likeliest_B, rows_BP[:, stop])
+        self.passes += len(rows_BP)
         return self._outcomes(rows_BP, tail_BPD)
 
     def _outcomes(self, rows_BP: Tensor, resid_BPD: Tensor) -> list[Outcome]:
@@ -148,9 +137,9 @@ class EvidenceRunner:
 
 
 def _target(start: int, said: Ids, others: Sequence[Ids], vocabulary: int, device: torch.device) -> ValueTarget:
-    others = others or [(token,) for token in range(vocabulary) if token != said[0]]
     splits = {tuple(other): first_difference(said, other) for other in others if tuple(other) != said}
     kept = {other: split for other, split in splits.items() if split is not None}
+    kept = kept or {(token,): 0 for token in range(vocabulary) if token != said[0]}
     tokens = [other[split] for other, split in kept.items()]
     return ValueTarget(
         "answer",
@@ -160,6 +149,14 @@ def _target(start: int, said: Ids, others: Sequence[Ids], vocabulary: int, devic
         torch.tensor(list(kept.values()), device=device),
         torch.tensor(tokens, device=device),
     )
+
+
+def _repeat(rows_BP: Tensor, interventions: Sequence[Intervention], start: int, stop: int) -> None:
+    """Write the copies of each row in a range of positions."""
+    for row_P, each in zip(rows_BP, interventions, strict=True):
+        for place, source in each.copies.items():
+            if start <= place < stop:
+                row_P[place] = row_P[source]
 
 
 def _key(edits: object) -> str:

@@ -138,8 +138,8 @@ def decide(
         cites_hint: whether a step or the answer cites the hint.
     """
     decided = tuple(_decide_step(evidence, name, live_scores.get(name)) for name in steps)
-    scores = [each.score for each in decided if each.score is not None]
-    score = live_score if evidence.level == NONE else max(scores, default=None)
+    scores = [each.score for each in decided if each.score is not None and each.moved is not None]
+    score = live_score if evidence.level == NONE else max(scores, default=live_score)
     verdict, reason = _decide_whole(evidence, decided, cites_hint)
     return Verdicts(verdict, reason, score, decided)
 
