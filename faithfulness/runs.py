@@ -88,7 +88,6 @@ class TranscriptRuns:
         steps: the first and last position + 1 of each step before the answer, by name.
         questions: the same of question and hint.
         answer: the target that the answer states.
-        stated: what `state_values` found; None without it.
         values: token ids of the transcript's `values`, or all values that `state_values` found.
         tokens_run: tokens of all rows run so far; `passes` is the same in prompts.
     """
@@ -97,7 +96,6 @@ class TranscriptRuns:
         self.weights: Gemma3 = model.weights
         self.tokenizer = model.tokenizer
         self.transcript, self.tokens = tokenized(transcript, model)
-        self.stated = transcript if isinstance(transcript, StatedTranscript) else None
         self.values = _checked_values(self.tokens.alternatives)
         answer = self.transcript.answer
         if answer is None:
@@ -205,17 +203,17 @@ class TranscriptRuns:
         """Return copies (B, P) in which every value in the spans is replaced by another one, equal ones alike.
 
         Each row moves all values on by a random number of places in `values`, in a circle, among those of as many tokens.
-        Where the spans hold none of the values, the numbers and words of a question that `state_values` found are replaced.
-        Raises ArgumentError if there are none either, and for values without another of as many tokens.
+        Raises ArgumentError if the spans hold none of the values, or values without another of as many tokens.
         """
-        rings = self._rings(spans)
-        if not rings:
+        found = [each for span in spans for each in self._occurrences(*span)]
+        if not found:
             raise ArgumentError(
                 "none of the transcript's values occurs there: pass other transcripts, or `values=` in the text's spelling"
             )
         rows_BP = self.copies(n_rows)
         fraction_B = rng.permutation(np.linspace(0, 1, n_rows, endpoint=False)) + rng.random() / n_rows
-        for start, value, ring in rings:
+        for start, value in found:
+            ring = [other for other in self._kind(value) if len(other) == len(value)]
             first = ring.index(value) + 1 if value in ring else 0
             n_others = len(ring) - (value in ring)
             if n_others == 0:
@@ -223,18 +221,6 @@ class TranscriptRuns:
             moved_B = torch.from_numpy((first + np.floor(fraction_B * n_others).astype(int)) % len(ring))
             rows_BP[:, start : start + len(value)] = torch.tensor(ring)[moved_B].to(rows_BP.device)
         return rows_BP
-
-    def _rings(self, spans: Sequence[tuple[int, int]]) -> list[tuple[int, Value, list[Value]]]:
-        """Return the position and tokens of each value in the spans, and the values of its kind and length."""
-        found = [each for span in spans for each in self._occurrences(*span)]
-        rings = [(start, said, [each for each in self._kind(said) if len(each) == len(said)]) for start, said in found]
-        if self.stated is None:
-            return rings
-        rings = [each for each in rings if set(each[2]) - {each[1]}]
-        given = [each for each in self.stated.question_values if any(a <= each.span[0] < b for a, b in spans)]
-        said = [tuple(self.tokens.token_ids[slice(*each.span)]) for each in given]
-        others = [sorted({one, *each.alternatives}) for one, each in zip(said, given, strict=True)]
-        return rings or [(each.span[0], one, ring) for each, one, ring in zip(given, said, others, strict=True)]
 
     def _kind(self, value: Value) -> list[Value]:
         """Return the values that a value is one of: those of the first segment which may state it, or all."""

@@ -427,7 +427,6 @@ def test_values_in_a_chat():
     found = state_values(transcript, tokenizer)
     assert [value.text for value in found.values.values()] == ["4", "4"]
     assert found.tokens.token_ids == transcript.tokenize(tokenizer).token_ids
-    assert [value.text for value in found.question_values] == ["2", "2"]
 
 
 @pytest.mark.parametrize(
@@ -500,19 +499,6 @@ def test_without_alternatives_every_other_token_is_another_value(model):
     assert runs.answer.margins(logits_BTV).item() == pytest.approx(said - others_V.max().item(), abs=1e-9)
     with pytest.raises(ArgumentError, match="no other value has 1 tokens"):
         runs.other_values("answer", 1, np.random.default_rng(0))
-
-
-def test_questions_without_stated_values_have_their_own(weights):
-    text = ("He has 14 and 3.", " so red", " blue")
-    tokenizer = digits_of(*text, " so blue red green")
-    found = stated(("question", text[0]), ("step", text[1]), ("answer", text[2]), tokenizer=tokenizer)
-    assert [(value.text, value.span[1] - value.span[0]) for value in found.question_values] == [("14", 2), ("3", 1)]
-    runs = TranscriptRuns(SimpleNamespace(weights=weights, tokenizer=tokenizer), found)
-    rows_BP = runs.with_shifted_values(list(runs.questions.values()), 4, np.random.default_rng(0))
-    changed = {p for p in range(rows_BP.shape[1]) if (rows_BP[:, p] != runs.ids_P[p]).any()}
-    assert changed <= {p for value in found.question_values for p in range(*value.span)}
-    assert all((rows_BP[:, p] != runs.ids_P[p]).any() for p in [found.question_values[1].span[0]])
-    assert "14" not in {tokenizer.decode(row[slice(*found.question_values[0].span)].tolist()) for row in rows_BP}
 
 
 def test_links_know_what_earlier_segments_state():

@@ -60,17 +60,13 @@ def tokens_of_value(text: str, span: Span, offsets: Sequence[Span], what: str) -
     return tokens[0], tokens[-1] + 1
 
 
-def grow_to_tokens(text: str, span: Span, offsets: Sequence[Span]) -> tuple[int, int, int, int]:
-    """Return a span grown to the visible characters of the tokens that hold some of its own, and these tokens (start, stop).
-
-    Without such a token, the span as it is, and no tokens.
-    """
+def grow_to_tokens(text: str, span: Span, offsets: Sequence[Span]) -> Span | None:
+    """Return a span grown to the visible characters of all tokens that hold some of its own; None if none does."""
     first, last = visible(text, span)
-    held = list(_holding(text, (first, last), offsets))
+    held = [(start, stop) for _, start, stop in _holding(text, (first, last), offsets)]
     if not held:
-        return first, last, 0, 0
-    low, high = min(start for _, start, _ in held), max(stop for _, _, stop in held)
-    return min(first, low), max(last, high), held[0][0], held[-1][0] + 1
+        return None
+    return min([first, *(start for start, _ in held)]), max([last, *(stop for _, stop in held)])
 
 
 def _holding(text: str, span: Span, offsets: Sequence[Span]) -> Iterator[tuple[int, int, int]]:

@@ -3,7 +3,7 @@
 A value is whole tokens: where a tokenizer joins other characters to it, it grows to these. Imports no torch.
 """
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,9 +13,9 @@ from cotrace.common.errors import ArgumentError, PromptError
 from .alternatives import GIVEN, AlternativeFinder, Alternatives, check_alternatives
 from .offsets import Span
 from .segment import Segment
-from .tokenized import TokenizedTranscript, place_texts
+from .tokenized import TokenizedTranscript, whole_token_ranges
 from .transcript import Transcript, tokenizer_of
-from .value_rules import FoundValue, core_of, find_value, find_value_like, values_like
+from .value_rules import FoundValue, core_of, find_value, find_value_like
 from .words import kind_of
 
 if TYPE_CHECKING:
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 LAST_TOKEN = "last token"
 NOT_OF_KIND, NOTHING_FOUND = "no value of the answer's kind", "no number and no content word"
 LATER, SHARED = "it follows the answer", "its value shares a token with the text of another segment"
-STATING_ROLES, ASKING_ROLES = ("hint", "step", "answer"), ("question", "hint")
-MAX_QUESTION_VALUES = 100
+STATING_ROLES = ("hint", "step", "answer")
 
 
 @dataclass(frozen=True)
@@ -54,22 +53,6 @@ class StatedValue:
     reason: str = ""
 
 
-class QuestionValue(NamedTuple):
-    """A number or word of a question or hint that others may replace.
-
-    Attributes:
-        name: the segment.
-        text: what stands there.
-        span: its positions (start, stop) in the prompt.
-        alternatives: token ids of others, as many as it has.
-    """
-
-    name: str
-    text: str
-    span: Span
-    alternatives: tuple[tuple[int, ...], ...]
-
-
 @dataclass(frozen=True)
 class StatedTranscript:
     """A transcript whose segments state values, in the tokens of a model.
@@ -79,14 +62,12 @@ class StatedTranscript:
         tokens: its tokens; `alternatives_of` has the alternatives of each value, `alternatives` all of them and the values.
         values: the stated values by segment, in order.
         without: why a hint, step or answer states no value, by segment.
-        question_values: the numbers of questions and hints, or else their words of the kinds of stated values, at most 100.
     """
 
     transcript: Transcript
     tokens: TokenizedTranscript
     values: Mapping[str, StatedValue]
     without: Mapping[str, str]
-    question_values: tuple[QuestionValue, ...]
 
 
 class _Place(NamedTuple):
@@ -137,8 +118,7 @@ def state_values(
         found = finder.given(name, given[name]) if name in given else finder.find(name)
         kind = kind_of(text[slice(*core_of(text))])
         values[name] = StatedValue(name, text, places[name].rule, kind, *found)
-    asked = _question_values(valued, tokens, {value.kind for value in values.values()}, finder, tokenizer)
-    return StatedTranscript(valued, _with_alternatives(tokens, values), values, without, asked)
+    return StatedTranscript(valued, _with_alternatives(tokens, values), values, without)
 
 
 def tokenized(
@@ -236,29 +216,10 @@ def _with_places(transcript: Transcript, places: Mapping[str, _Place]) -> Transc
 
 def _in_whole_tokens(transcript: Transcript, tokenizer: "PromptTokenizer") -> dict[str, Span]:
     """Return the range of each value, grown to whole tokens; none for one that shares a token with another segment."""
-    ranges = {each.name: each.value_range for each in transcript.segments if each.value_range is not None}
-    texts = {name: [span] for name, span in ranges.items() if isinstance(transcript[name].text, str)}
-    grown = {each.name: each.span for each in place_texts(transcript.pieces(tokenizer), texts, tokenizer)}
-    return {name: span for name, span in (ranges | grown).items() if name not in texts or name in grown}
-
-
-def _question_values(
-    transcript: Transcript,
-    tokens: TokenizedTranscript,
-    kinds: Container[str],
-    finder: AlternativeFinder,
-    tokenizer: "PromptTokenizer",
-) -> tuple[QuestionValue, ...]:
-    """Return the numbers of questions and hints, or else their words of the given kinds, that have alternatives."""
-    asked = [each for each in transcript.segments if each.role in ASKING_ROLES and isinstance(each.text, str)]
-    ranges = {each.name: values_like(str(each.text), kinds) for each in asked}
-    placed = {each.tokens: each for each in place_texts(transcript.pieces(tokenizer), ranges, tokenizer)}
-    found = []
-    for span, place in list(placed.items())[:MAX_QUESTION_VALUES]:
-        text = str(transcript[place.name].text)[slice(*place.span)]
-        others = finder.find_at(text, tuple(tokens.token_ids[slice(*span)]), place.context)
-        found += [QuestionValue(place.name, text, span, others.ids)] if others.ids else []
-    return tuple(found)
+    of_ids = {each.name: each.value_range for each in transcript.segments if not isinstance(each.text, str)}
+    return {name: span for name, span in of_ids.items() if span} | whole_token_ranges(
+        transcript.pieces(tokenizer), tokenizer
+    )
 
 
 def _with_value(segment: Segment, span: Span) -> Segment:

@@ -151,13 +151,7 @@ class TextRun(NamedTuple):
         return Context(before, after, tuple(self.ids[left:start]), tuple(self.ids[stop:right]))
 
 
-class PlacedText(NamedTuple):
-    """A part of a segment, as whole tokens: its characters in the segment, its positions in the prompt, what is around it."""
-
-    name: str
-    span: Span
-    tokens: Span
-    context: Context
+NO_RUN = TextRun([], "", [], [])
 
 
 def tokenize_pieces(
@@ -177,30 +171,21 @@ def tokenize_pieces(
     return prompt
 
 
-def place_texts(
-    pieces: Sequence[Piece], ranges: Mapping[str, Sequence[Span]], tokenizer: "PromptTokenizer"
-) -> list[PlacedText]:
-    """Return ranges of characters in texts, by name of the part, each grown to the visible characters of whole tokens.
+def whole_token_ranges(pieces: Sequence[Piece], tokenizer: "PromptTokenizer") -> dict[str, Span]:
+    """Return the value's range in each text that has one, grown to the visible characters of whole tokens.
 
-    A range is left out if one of its tokens holds visible characters of another part, and if it has no token.
+    A value is left out if one of its tokens holds visible characters of another part, and if it has no token.
     """
-    placed: list[PlacedText] = []
-    position = 0
+    ranges = {}
     for is_text, group in groupby(pieces, _is_text):
-        if not is_text:
-            position += sum(len(piece.content) for piece in group)
-            continue
-        run = TextRun.of(list(group), not position, tokenizer)
-        position += not position and tokenizer.bos_id is not None
+        run = TextRun.of(list(group), False, tokenizer) if is_text else NO_RUN
         for piece, start in run.pieces:
-            for span in ranges.get(piece.name, ()):
-                low, high, first, last = grow_to_tokens(run.text, _moved(span, start), run.offsets)
-                if first < last and start <= low and high <= start + len(piece.content):
-                    context = run.context(low, high, (first, last))
-                    tokens = (position + first, position + last)
-                    placed.append(PlacedText(piece.name, (low - start, high - start), tokens, context))
-        position += len(run.ids)
-    return placed
+            if piece.value_range is None:
+                continue
+            grown = grow_to_tokens(run.text, _moved(piece.value_range, start), run.offsets)
+            if grown is not None and start <= grown[0] and grown[1] <= start + len(piece.content):
+                ranges[piece.name] = _moved(grown, -start)
+    return ranges
 
 
 def in_place(values: Sequence[str], context: Context, tokenizer: "PromptTokenizer") -> list[tuple[int, ...] | None]:

@@ -7,7 +7,7 @@ tokenizer writes in as many tokens.
 """
 
 import re
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice, product
 from typing import NamedTuple
 
@@ -80,12 +80,6 @@ def find_value_like(text: str, value: str) -> FoundValue | None:
         return FoundValue(found[-1], LAST_WORD) if found else None
     found = [span for span in content_words(text) if kind_of(text[slice(*span)]) == kind]
     return _found_word(text, found[-1]) if found else None
-
-
-def values_like(text: str, kinds: Container[str]) -> list[Span]:
-    """Return the numbers of a text that are no labels; without one, its content words of some kinds."""
-    found = _outside(numbers(text), labels(text))
-    return found or [span for span in content_words(text) if kind_of(text[slice(*span)]) in kinds]
 
 
 def core_of(value: str) -> Span:
