@@ -46,7 +46,8 @@ from cotrace.attribution.validation.config import ValidationConfig
 from cotrace.attribution.validation.record import validate
 from cotrace.common.errors import ArgumentError
 from cotrace.common.progress import Progress
-from cotrace.faithfulness.comparison.compare import CompareConfig, compare
+from cotrace.faithfulness.comparison.compare import compare
+from cotrace.faithfulness.comparison.config import CompareConfig
 from cotrace.faithfulness.inputs import MAX_NEW_TOKENS, as_transcript, generated
 from cotrace.faithfulness.report.report import Report
 from cotrace.faithfulness.transcripts import Transcript

@@ -12,6 +12,7 @@ from cotrace.attribution.models.memory import out_of_memory
 from cotrace.common.errors import ArgumentError, CotraceError, one_line
 from cotrace.common.progress import Progress
 from cotrace.defaults import DEFAULT_MODEL
+from cotrace.faithfulness.comparison.config import CompareConfig
 from cotrace.faithfulness.inputs import MAX_NEW_TOKENS
 from cotrace.faithfulness.report.files import with_report
 from cotrace.faithfulness.report.report import Report
@@ -56,10 +57,16 @@ class CompareOptions:
     def compare(self, model: Model, row: BatchTranscript, progress: bool | None) -> Report:
         """Return the report of one transcript, whose reasoning the model writes first if it should."""
         transcript = transcript_of(row.given, model, self.max_new_tokens)
-        rows = {} if self.max_features is None else {"max_features": self.max_features}
-        own = {"foil": row.foil, "alternatives": row.alternatives}
-        same = {"evidence": self.evidence, "seed": self.seed, "memory": self.memory, "progress": progress}
-        return model.compare(transcript, **own, **same, **rows)
+        return model.compare(
+            transcript,
+            evidence=self.evidence,
+            foil=row.foil,
+            alternatives=row.alternatives,
+            seed=self.seed,
+            max_features=CompareConfig.max_features if self.max_features is None else self.max_features,
+            memory=self.memory,
+            progress=progress,
+        )
 
 
 class CompareSummary(NamedTuple):

@@ -1,7 +1,7 @@
 """The circuit of a transcript: one graph over question, steps and answer, with segments and names of features."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 
@@ -20,8 +20,9 @@ NAMES_AT_ONCE = 256  # features whose logits are computed together
 class TracingModel(TranscodedModel, Protocol):
     """A model whose prompts can be traced: a `cotrace.Model`."""
 
-    def trace(self, prompt: Sequence[int], targets: Mapping[int, Sequence[Any]], **options: Any) -> Graph:
-        """Return the graph of a prompt's targets by position."""
+    @property
+    def trace(self) -> Callable[..., Graph]:
+        """Return a method that returns the graph of a prompt's targets by position."""
 
 
 def trace_circuit(model: TracingModel, prompt: StatedPrompt, max_features: int, memory: int | None = None) -> Graph:
@@ -42,8 +43,9 @@ def trace_circuit(model: TracingModel, prompt: StatedPrompt, max_features: int, 
     targets: dict[int, list[tuple[int, int]]] = {}
     for margin in prompt.margins:
         targets.setdefault(margin.position, []).append((margin.said, margin.foil))
-    options = {"max_features": max_features, "select": "effect", "memory": memory, "progress": False}
-    graph = model.trace(prompt.tokens.token_ids, targets, **options).prune()
+    graph = model.trace(
+        prompt.tokens.token_ids, targets, max_features=max_features, select="effect", memory=memory, progress=False
+    ).prune()
     graph.info["segments"] = {name: list(range(*span)) for name, span in prompt.tokens.spans.items()}
     columns = (graph.column(name)[graph.order.features].astype(int).tolist() for name in ("layer", "feature"))
     features = sorted(set(zip(*columns, strict=True)))

@@ -5,18 +5,15 @@ the score; edits the evidence; rules the verdict; a trace within a budget of row
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from cotrace.common.checks import as_index
-from cotrace.common.errors import ArgumentError
 from cotrace.common.progress import Progress
 
 from ..clear import CLEAR_HIGH, CLEAR_LOW
 from ..evidence.collect import collect_evidence
-from ..evidence.plan import check_level
 from ..evidence.token_kinds import kind_of
 from ..evidence.verdict import decide
 from ..ledger.compute import compute_ledger
@@ -27,41 +24,11 @@ from ..ledger.live import LiveScore, compute_live_score
 from ..ledger.prompt import StatedPrompt
 from ..ledger.stated_links import StatedLink, find_stated_links
 from ..report.report import Report
-from ..report.schemas import QUICK
 from ..transcripts import StatedTranscript, Transcript, state_values
 from .circuit import TracingModel, trace_circuit
+from .config import CompareConfig
 from .link_nulls import link_null
 from .tables import LINK_USED, links_table, segments_table, sources_table, steps_table
-
-
-@dataclass(frozen=True)
-class CompareConfig:
-    """Options of `compare`.
-
-    Attributes:
-        evidence: "none", "quick" (at most 40 passes) or "full" (at most 240).
-        foil: the other value of the answer's margin; None takes the likeliest alternative.
-        alternatives: other values of stated values, as in `state_values`.
-        seed: draws the edits.
-        max_features: rows of the circuit.
-        memory: limit in bytes, as in `Model.trace`.
-    """
-
-    evidence: str = QUICK
-    foil: str | None = None
-    alternatives: Any = None
-    seed: int = 0
-    max_features: int = 256
-    memory: int | None = None
-
-    def check(self) -> None:
-        """Raise ArgumentError for invalid options."""
-        check_level(self.evidence)
-        if as_index(self.max_features, "max_features") < 1:
-            raise ArgumentError(
-                f"max_features is {self.max_features}: the circuit needs the rows of at least one feature"
-            )
-        as_index(self.seed, "seed")
 
 
 def compare(

@@ -1,0 +1,40 @@
+"""Options of `compare`. Imports no torch."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from cotrace.common.checks import as_index
+from cotrace.common.errors import ArgumentError
+
+from ..evidence.plan import check_level
+from ..report.schemas import QUICK
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """Options of `compare`.
+
+    Attributes:
+        evidence: "none", "quick" (at most 40 passes) or "full" (at most 240).
+        foil: the other value of the answer's margin; None takes the likeliest alternative.
+        alternatives: other values of stated values, as in `state_values`.
+        seed: draws the edits.
+        max_features: rows of the circuit.
+        memory: limit in bytes, as in `Model.trace`.
+    """
+
+    evidence: str = QUICK
+    foil: str | None = None
+    alternatives: Any = None
+    seed: int = 0
+    max_features: int = 256
+    memory: int | None = None
+
+    def check(self) -> None:
+        """Raise ArgumentError for invalid options."""
+        check_level(self.evidence)
+        if as_index(self.max_features, "max_features") < 1:
+            raise ArgumentError(
+                f"max_features is {self.max_features}: the circuit needs the rows of at least one feature"
+            )
+        as_index(self.seed, "seed")
