@@ -376,6 +376,23 @@ def test_tokens_that_are_no_whole_characters_give_way_to_words():
     assert [piece.is_value for piece in pieces] == [False, False, True]
 
 
+@pytest.mark.parametrize(
+    ("text", "value", "pieces"),
+    [
+        (" It is 4.", "4", [" It", " is", "[ 4]", "."]),
+        (" 4 and 4", " 4", [" 4", " and", "[ 4]"]),
+        (" in New York, yes", "New York", [" in", "[ New]", "[ York]", ",", " yes"]),
+        (" none", "7", [" none"]),
+        ("7", "7", ["[7]"]),
+        ("", None, []),
+    ],
+)
+def test_words_have_the_value_apart_where_tokens_are_unknown(text, value, pieces):
+    segment = {"first": 5, "last": 9, "text": text, "value": value, "value_first": 8, "value_last": 8}
+    found = pieces_of(segment, ["a", "b"])
+    assert [f"[{piece.text}]" if piece.is_value else piece.text for piece in found] == pieces
+
+
 def test_several_segments_of_a_role_share_its_links():
     report = REPORTS["post_hoc"]()
     rows = report.segments.to_pylist()

@@ -48,7 +48,7 @@ def draw_header(canvas: Canvas, report: ReportData) -> None:
     )
     canvas.text((left, 54), shorten(sentence_of(report), width, SENTENCE_PT), SENTENCE_PT, bold=True)
     for number, line in enumerate(_lines(visible(report.reason), width)):
-        canvas.text((left, 71 + 11 * number), line, SMALL_PT, PALE_INK)
+        canvas.text((left, 68.5 + 10.5 * number), line, SMALL_PT, PALE_INK)
     draw_pictogram(canvas, report.verdict)
     _draw_score(canvas, report.score, ink)
 

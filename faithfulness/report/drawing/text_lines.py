@@ -109,10 +109,14 @@ def _piece(text: str, position: int | None = None, is_value: bool = False) -> Te
 
 
 def _words(text: str, value: str | None) -> list[TextPiece]:
-    """Return the words of a text; the last one that contains the value is marked."""
-    words = _WORD.findall(text)
-    holds = [i for i, word in enumerate(words) if value and value in word]
-    return [_piece(word, None, i == (holds[-1] if holds else -1)) for i, word in enumerate(words)]
+    """Return the words of a text, with its value, where it occurs last, apart."""
+    start = text.rfind(value.strip()) if value and value.strip() else -1
+    if start < 0 or not value:
+        return [_piece(word) for word in _WORD.findall(text)]
+    before, after = text[:start].rstrip(), text[start + len(value.strip()) :]
+    said = text[len(before) : len(text) - len(after)]
+    parts = ((before, False), (said, True), (after, False))
+    return [_piece(word, None, is_value) for part, is_value in parts for word in _WORD.findall(part)]
 
 
 def _wrap(pieces: Sequence[TextPiece], width_em: float) -> Lines:
