@@ -1,6 +1,7 @@
 """Evidence from models: edits of values and words, rewriting, repeats, donors, cost and replay."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,15 +14,16 @@ from helpers.chains import chain
 import cotrace
 from cotrace.common.errors import CotraceError
 from cotrace.faithfulness.evidence import rows as kinds
-from cotrace.faithfulness.evidence.collect import collect_evidence, replay
+from cotrace.faithfulness.evidence.collect import collect_evidence, name_answer, replay
 from cotrace.faithfulness.evidence.given_edits import edit_given, editable_segments
 from cotrace.faithfulness.evidence.null_edits import edit_words
 from cotrace.faithfulness.evidence.rows import Intervention
-from cotrace.faithfulness.evidence.runner import EvidenceRunner
+from cotrace.faithfulness.evidence.runner import EvidenceRunner, Outcome
 from cotrace.faithfulness.evidence.text import StatedText
 from cotrace.faithfulness.evidence.verdict import decide
 from cotrace.faithfulness.transcripts import Transcript
 
+CLEAN = Intervention("nothing", None)
 STEPS = ["step1", "step2", "step3"]
 LAYERS = {
     "reader": handmade.LAST_STEP_READER,
@@ -235,7 +237,7 @@ def test_rewritten_rows_are_what_the_model_would_write(random_model):
     leads |= {(a, b): final_TV[0, a] - final_TV[0, 5] for a, b in [(8, 9), (4, 9), (10, 6), (11, 12)]}
     assert outcome.margin == pytest.approx(-max(leads.values()).item(), abs=1e-9)
     best = max(leads, key=leads.__getitem__)
-    assert outcome.answer == (best if leads[best] > 0 else (5, 6))
+    assert outcome.answers == ((best,) if leads[best] > 0 else ((5, 6),))
 
 
 def logits(model, ids) -> torch.Tensor:
@@ -243,6 +245,19 @@ def logits(model, ids) -> torch.Tensor:
 
     with torch.no_grad():
         return model.weights.logits(ForwardPass(model.weights, model.weights.embed(torch.as_tensor(ids))).run())
+
+
+def test_a_value_is_likeliest_with_all_that_share_its_first_other_token(random_model):
+    model, text = random_model, text_of(random_model, two_token_values())
+    best = EvidenceRunner(model.weights, text.ids, text.said, text.answer.alternatives).clean()[0].answers
+    said = (9, 9) if best[0][0] != 9 else (10, 10)  # no other value begins with its first token
+    others = [(best[0][0], last) for last in (7, 8, 9)]
+    (outcome,) = EvidenceRunner(model.weights, (*text.ids[:-1], said[0]), said, others).run([CLEAN])
+    assert outcome.answers == (tuple(others) if outcome.margin < 0 else (said,))
+    implied = replace(CLEAN, implied=text.text_of(others[1]))
+    answers = Outcome((), tuple(others), -1.0)
+    assert name_answer(text.text_of, answers, implied) == implied.implied
+    assert name_answer(text.text_of, answers, CLEAN) == text.text_of(others[0])
 
 
 @pytest.mark.parametrize("tokens", [1, 2**14], ids=["one by one", "together"])
@@ -266,7 +281,7 @@ def test_donors_are_read_as_by_attention_edits(models):
     runner = EvidenceRunner(models["scratch"].weights, text.ids, text.said, others)
     outcomes = runner.run([edit, donor, donor])
     assert runner.passes == 3  # the donor's row is that of the edit
-    assert [text.text_of(each.answer) for each in outcomes] == ["v7", "v7", "v7"]
+    assert [text.text_of(each.answers[0]) for each in outcomes] == ["v7", "v7", "v7"]
     alone = EvidenceRunner(models["scratch"].weights, text.ids, text.said, others)
     assert alone.run([donor]) == outcomes[1:2]
     assert alone.passes == 2

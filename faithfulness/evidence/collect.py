@@ -1,6 +1,6 @@
 """Collect evidence: plan interventions, run them, and keep what came of them; run one of them again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cotrace.common.errors import ArgumentError, FileError
@@ -53,7 +53,7 @@ def collect_evidence(
         _row(text, each, outcome, references.get(each.reference, clean))
         for each, outcome in zip(interventions, outcomes, strict=True)
     ]
-    return _evidence(text, runner, level, seed, rows, clean.answer, clean.margin)
+    return _evidence(text, runner, level, seed, rows, clean.answers[0], clean.margin)
 
 
 def _evidence(
@@ -102,11 +102,17 @@ def _row(text: StatedText, intervention: Intervention, outcome: Outcome, referen
     return EvidenceRow(
         intervention,
         in_words(text, intervention, outcome.ids),
-        text.text_of(outcome.answer),
-        outcome.answer != reference.answer,
+        name_answer(text.text_of, outcome, intervention),
+        outcome.answers != reference.answers,
         reference.margin - outcome.margin,
         1.0,
     )
+
+
+def name_answer(text_of: Callable[[Ids], str], outcome: Outcome, intervention: Intervention) -> str:
+    """Return the likeliest value of the answer; of several, the one to which the edit points."""
+    texts = [text_of(value) for value in outcome.answers]
+    return intervention.implied if intervention.implied in texts else texts[0]
 
 
 def replay(model: ModelLike, settings: Mapping[str, Any], recipe: str) -> tuple[str, float]:
@@ -143,5 +149,8 @@ def replay(model: ModelLike, settings: Mapping[str, Any], recipe: str) -> tuple[
     reference = Intervention(REWRITING, None, rewrite=intervention.reference, copies=intervention.copies)
     (outcome,) = runner.run([intervention])
     (compared,) = runner.run([reference]) if reference.rewrite else [runner.clean()[0]]
-    answer = "".join(model.tokenizer.decode_token(token) for token in outcome.answer).strip()
-    return answer, compared.margin - outcome.margin
+
+    def text_of(value: Ids) -> str:
+        return "".join(map(model.tokenizer.decode_token, value)).strip()
+
+    return name_answer(text_of, outcome, intervention), compared.margin - outcome.margin

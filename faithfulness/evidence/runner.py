@@ -23,12 +23,12 @@ class Outcome:
 
     Attributes:
         ids: its token ids, rewritten ones included.
-        answer: the likeliest value of the answer.
+        answers: the likeliest values of the answer: several only if they share the first token that differs from the stated one.
         margin: the logit of the stated answer minus that of the best other value.
     """
 
     ids: Ids
-    answer: Ids
+    answers: tuple[Ids, ...]
     margin: float
 
 
@@ -128,11 +128,11 @@ class EvidenceRunner:
         """Return the outcomes of rows from their final residual streams; those of donors, which follow, are left out."""
         logits_BTV = self.weights.logits(resid_BPD[: len(rows_BP), -len(self.target.said) :])
         leads_BR = self.target.leads(logits_BTV)
-        best_B = leads_BR.argmax(-1).tolist()
         found = []
-        for ids, lead, best in zip(rows_BP.tolist(), leads_BR.amax(-1).tolist(), best_B, strict=True):
-            answer = self.target.others[best] if lead > 0 else self.target.said
-            found.append(Outcome(tuple(ids), answer, -lead))
+        for ids, lead_R in zip(rows_BP.tolist(), leads_BR, strict=True):
+            lead = lead_R.max()
+            best = [self.target.others[place] for place in (lead_R == lead).nonzero()[:, 0].tolist()]
+            found.append(Outcome(tuple(ids), tuple(best) if lead > 0 else (self.target.said,), -float(lead)))
         return found
 
 
