@@ -17,6 +17,7 @@ from helpers.reports import REPORTS, Step, build
 from cotrace.common.errors import ArgumentError
 from cotrace.faithfulness.evidence.rows import VALUE_EDIT
 from cotrace.faithfulness.report.drawing.features import MAX_FEATURES, FeatureRanking
+from cotrace.faithfulness.report.drawing.html import report_html
 from cotrace.faithfulness.report.drawing.layout import compute_rows
 from cotrace.faithfulness.report.drawing.links import links_of
 from cotrace.faithfulness.report.drawing.render import report_svg
@@ -469,13 +470,14 @@ def test_names_of_segments_cannot_end_the_style_of_the_page(tmp_path):
 
 def test_the_page_has_every_table():
     report = REPORTS["motivated"]()
-    from cotrace.faithfulness.report.drawing.html import report_html
-
+    report.settings["prompt"] = {"ids": list(range(9999))}
     page = report_html(report, "<svg></svg>")
     for name in ("Steps", "Sources", "Links", "Evidence", "Segments"):
         assert f">{name}</h2>" in page
     assert page.count(VALUE_EDIT) == 8
     assert "<td>hint latent step2</td>" in page
+    assert "recipe" not in page
+    assert len(page) < 30_000
 
 
 MAGIC = {"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF", "dot": b"// draw with", "html": b"<!DOCTYPE html>"}

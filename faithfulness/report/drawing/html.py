@@ -1,5 +1,6 @@
 """One self-contained HTML page of a report: the picture, and its tables below. It loads nothing."""
 
+import json
 from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
@@ -11,7 +12,7 @@ from cotrace.common.visible_text import printable, visible
 from ..data import ReportData
 from .words import sentence_of
 
-MAX_ROWS, LONG = 500, 24  # rows of a table, characters of a cell that wraps
+MAX_ROWS, LONG, MAX_NESTED = 500, 24, 300  # rows of a table; characters of a cell that wraps, of nested values
 FIRST_COLUMNS = ("name", "step", "text", "value", "stated_value", "verdict", "confirmed", "score", "reason")
 ONLY_IN_FILES = ("recipe",)
 STYLE = """
@@ -102,6 +103,14 @@ def _facts(report: ReportData) -> str:
     """Return cost and settings as lists of names and values."""
     parts = []
     for title, entries in (("Cost in passes", report.cost), ("Settings", report.settings)):
-        rows = [{"name": name, "value": value} for name, value in entries.items()]
+        rows = [{"name": name, "value": _flat(value)} for name, value in entries.items()]
         parts.append(f"<h2>{title}</h2>\n{_table(('name', 'value'), rows)}\n" if rows else "")
     return "".join(parts)
+
+
+def _flat(value: Any) -> Any:
+    """Return a value of a table's cell: nested ones as JSON, which is cut."""
+    if not isinstance(value, dict | list):
+        return value
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= MAX_NESTED else f"{text[:MAX_NESTED]}…"
