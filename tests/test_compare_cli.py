@@ -5,6 +5,7 @@ The model's own comparison is replaced by one that returns reports made by hand,
 
 import json
 import shutil
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.csv as csv
@@ -14,7 +15,9 @@ from helpers.interventions import load_with_tokenizer
 from helpers.reports import REPORTS
 
 import cotrace
+from cotrace.cli.report_compare import next_command, print_report
 from cotrace.common.errors import ArgumentError
+from cotrace.faithfulness.inputs import generated
 from cotrace.faithfulness.report.summary import row_of, summarize_reports
 from cotrace.model import Model
 
@@ -72,6 +75,11 @@ def refused(command, loaded, calls, tmp_path, monkeypatch):
         return line
 
     return call
+
+
+class Written(NamedTuple):
+    token_ids: list[int]
+    ended: bool
 
 
 def words_of(text):
@@ -215,6 +223,47 @@ def test_an_existing_file_is_kept(command, run, tmp_path):
     printed = run(*ONE, "faithful")  # a name that the program chose
     assert "was kept" in words_of(printed)
     assert len(list((tmp_path / "out").glob("*.arrow"))) == 2
+
+
+def test_the_model_writes_what_is_compared(run, loaded, monkeypatch):
+    seen = []
+
+    def compare(model, transcript, **options):
+        seen.append(transcript)
+        return REPORTS["mixed"]()
+
+    ids = loaded[0].tokenizer.encode(" cold hot")[1:]
+    monkeypatch.setattr(Model, "compare", compare, raising=False)
+    monkeypatch.setattr(Model, "generate", lambda *_, **given: Written(ids[: given["max_new_tokens"]], False))
+    run("--question", "The opposite of hot is", "--generate", "--max-new-tokens", "3", "--against", loaded[1][1])
+    written = generated(loaded[0], question="The opposite of hot is", max_new_tokens=3)
+    assert seen == [written, written]
+    assert written.answer.text == " cold hot"
+    found = cotrace.compare_many(
+        [{"question": "The opposite of hot is"}], "o", model=loaded[0], generate=True, max_new_tokens=3, progress=False
+    )
+    assert (found.compared, seen[2]) == (1, written)
+
+
+@pytest.mark.parametrize("width", [75, 80, 120])
+@pytest.mark.parametrize("made", REPORTS)
+def test_steps_have_a_line_each_on_usual_terminals(monkeypatch, capsys, made, width):
+    from rich.console import Console
+
+    report = REPORTS[made]()
+    monkeypatch.setattr("cotrace.cli.report.console", Console(width=width, color_system=None, force_terminal=True))
+    print_report(report)
+    lines = capsys.readouterr().out.splitlines()
+    marks = [line for line in lines if line.startswith((" ✓", " ✗", " ?"))]
+    assert [line.split()[1][:5] for line in marks] == [f"step{i + 1}" for i in range(report.steps.num_rows)]
+
+
+def test_next_commands_fit_the_report(tmp_path):
+    file = tmp_path / "a report.arrow"
+    assert "--evidence quick" in next_command(REPORTS["no_evidence"](), file)
+    assert "--evidence full" in next_command(REPORTS["undetermined"](), file)
+    assert f"--replay '{file}' --row N" in next_command(REPORTS["faithful"](), file)
+    assert "--evidence" not in next_command(REPORTS["no_steps"](), file)
 
 
 # --- many transcripts ---------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
@@ -49,7 +50,8 @@ STEP_WORDS = {
 }
 STYLES = {FAITHFUL: "green", USED: "green", UNDETERMINED: "yellow", MIXED: "yellow"}  # others are warnings
 CELLS_SHOWN, LINKS_SHOWN, QUESTIONS_SHOWN = 6, 8, 20
-NAME_LENGTH, TEXT_LENGTH = 24, 60
+LEAST_LENGTH, NAME_LENGTH, TEXT_LENGTH = 8, 24, 60
+STEP_COLUMNS_WIDTH = 64  # of the table of steps, without names, values and texts
 
 
 def print_report(report: Report, *, full: bool = False) -> None:
@@ -93,29 +95,40 @@ def _foil(row: Mapping[str, Any]) -> str:
 
 
 def _print_steps(report: Report, full: bool) -> None:
+    """Print a line for each step; the texts of steps give way on a narrow terminal, unless `full`."""
     rows = report.steps.to_pylist()
     if not rows:
         print_line("the transcript has no steps")
         return
+    taken = max(cell_len(_cut(row["step"]) + _value_of(row)) for row in rows)
+    room = min(TEXT_LENGTH, output.console.width - STEP_COLUMNS_WIDTH - taken)
+    shows_text = full or room >= LEAST_LENGTH
     table = Table(title="steps", title_justify="left", box=None)
-    for name in ("", "step", "states", "score", "verdict", "content", "latent", "moved", "null", "text"):
+    for name in ("", "step", "states", "score", "verdict", "content", "latent", "moved", "null"):
         is_number = name in ("score", "content", "latent", "moved", "null")
-        table.add_column(name, justify="right" if is_number else "left", no_wrap=name != "text", overflow="ellipsis")
+        table.add_column(name, justify="right" if is_number else "left", no_wrap=True)
+    if shows_text:
+        table.add_column("text", no_wrap=not full)
     for row in rows:
-        table.add_row(
-            Text(MARKS[row["confirmed"]], style=_style(row["verdict"])),
-            Text(_cut(row["step"])),
-            Text("" if row["stated_value"] is None else _cut(quoted(row["stated_value"]))),
-            number(row["score"]),
-            Text(row["verdict"], style=_style(row["verdict"])),
-            f"{row['content']:.0%}",
-            f"{row['latent']:.0%}",
-            _share_of(row["edit_effect"], row["edits"]),
-            _share_of(row["null"], row["nulls"]),
-            Text(quoted(row["text"]) if full else shortened(row["text"], TEXT_LENGTH)),
-        )
+        text = Text(quoted(row["text"]) if full else _cut(quoted(row["text"]), room))
+        table.add_row(*_step_cells(row), *([text] if shows_text else []))
     output.console.print(table)
     _print_reasons(rows, full)
+
+
+def _step_cells(row: Mapping[str, Any]) -> list[str | Text]:
+    """Return the cells of a step's line, without its text."""
+    return [
+        Text(MARKS[row["confirmed"]], style=_style(row["verdict"])),
+        Text(_cut(row["step"])),
+        Text(_value_of(row)),
+        number(row["score"]),
+        Text(row["verdict"], style=_style(row["verdict"])),
+        f"{row['content']:.0%}",
+        f"{row['latent']:.0%}",
+        _share_of(row["edit_effect"], row["edits"]),
+        _share_of(row["null"], row["nulls"]),
+    ]
 
 
 def _print_reasons(rows: Sequence[Mapping[str, Any]], full: bool) -> None:
@@ -167,8 +180,8 @@ def print_evidence(report: Report, full: bool) -> None:
     if not rows or not full:
         return
     table = Table(title="evidence", title_justify="left", box=None)
-    for name in ("row", "kind", "of", "changed", "answer", "logits", "passes"):
-        table.add_column(name, justify="right" if name in ("row", "logits", "passes") else "left", overflow="fold")
+    for name in ("row", "kind", "of", "changed", "answer", "margin", "passes"):
+        table.add_column(name, justify="right" if name in ("row", "margin", "passes") else "left", overflow="fold")
     for row in rows:
         table.add_row(
             str(row["number"]),
@@ -237,7 +250,7 @@ def _step_in_short(row: Mapping[str, Any] | None) -> str:
 def print_replayed(recorded: Mapping[str, Any], answer: str, effect: float) -> None:
     """Print an intervention with what it gave when the report was made, and what it gives now."""
     print_line(printable(f"row {recorded['number']}: {recorded['kind']}: {recorded['changed']}"))
-    table = Table("", "answer", "logits", box=None)
+    table = Table("", "answer", "margin", box=None)
     table.add_row("recorded", Text(quoted(recorded["answer"])), f"{-recorded['effect']:+.4f}")
     table.add_row("replayed", Text(quoted(answer)), f"{-effect:+.4f}")
     output.console.print(table)
@@ -297,7 +310,12 @@ def _share_of(share: float | None, count: int) -> str:
     return "" if share is None else f"{share * count:.0f}/{count}"
 
 
-def _cut(text: str) -> str:
+def _value_of(row: Mapping[str, Any]) -> str:
+    """Return the value that a step states, as it is shown."""
+    return "" if row["stated_value"] is None else _cut(quoted(row["stated_value"]))
+
+
+def _cut(text: str, length: int = NAME_LENGTH) -> str:
     """Return a short text in one line."""
     shown = printable(text)
-    return shown if len(shown) <= NAME_LENGTH else f"{shown[: NAME_LENGTH - 1]}…"
+    return shown if len(shown) <= length else f"{shown[: length - 1]}…"

@@ -339,14 +339,9 @@ def _evidence(steps: Sequence[Step], answer: tuple[str, str], hint: str | None) 
             moved = step.verdict == "used" or (step.verdict == "undetermined" and edit < 2)
             changed = f"step{number + 1}: {step.value} → {step.foil}; later values rewritten"
             add(f"step{number + 1}", VALUE_EDIT, False, changed, moved)
+    fragile = all(step.verdict == "undetermined" for step in steps)
     for edit in range(4):
-        add(
-            None,
-            WORD_EDIT,
-            True,
-            f"{edit + 1} words that state no value",
-            any(s.verdict == "undetermined" for s in steps),
-        )
+        add(None, WORD_EDIT, True, f"{edit + 1} words that state no value", fragile and edit < 2)
     add(None, HINT_EDIT if hint else QUESTION_EDIT, False, "other values; text kept", True)
     return rows
 
