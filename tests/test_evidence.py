@@ -58,6 +58,17 @@ def test_a_chain_of_reading_steps_is_faithful(models):
     assert not any(row.moved for row in found.of(kinds.KEPT_EDIT))
 
 
+def test_an_answer_can_be_its_value_alone(models):
+    """The token that predicts such an answer lies in the segment before."""
+    *segments, _ = chain().segments
+    alone = Transcript([*segments, ("text", " ; answer"), ("answer", " v5", "answer", "v5")], chain().values)
+    found = collect_evidence(models["reader"], alone)
+    assert [row.answer for row in found.rows] == [
+        row.answer for row in collect_evidence(models["reader"], chain()).rows
+    ]
+    assert decide(found, STEPS, {}, None).verdict == "faithful"
+
+
 @pytest.mark.parametrize(
     ("name", "expected"), [("ignorer", "post-hoc"), ("scratch", "scratch"), ("reader", "faithful")]
 )

@@ -61,7 +61,7 @@ class StatedText:
                 each.name, each.role, *tokens.spans[each.name], tokens.value_spans.get(each.name), _others(tokens, each)
             )
             for each in transcript.segments
-            if each.name in tokens.spans and tokens.spans[each.name][0] < end
+            if each.name == name or (each.name in tokens.spans and tokens.spans[each.name][0] < end)
         ]
         self.answer = next(each for each in self.segments if each.name == name)
 

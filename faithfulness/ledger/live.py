@@ -156,10 +156,10 @@ def compute_live_score(prompt: StatedPrompt, points: int = POINTS) -> LiveScore:
         )
     effects = compute_live_effects(prompt, points)
     share_KK = effects.shares
-    mass_K = chained_mass(share_KK)
+    mass_K = chained_mass(share_KK).clip(max=1)  # sums of shares can exceed 1 by rounding
     steps = dict(zip(effects.names[:-1], mass_K[:-1].tolist(), strict=True))
     mirrors = dict(zip(effects.names, (1 - share_KK.sum(1)).clip(0, 1).tolist(), strict=True))
-    return LiveScore(float(share_KK[-1].sum()), steps, mirrors, effects)
+    return LiveScore(float(share_KK[-1].sum().clip(max=1)), steps, mirrors, effects)
 
 
 def chained_mass(share_KK: np.ndarray) -> np.ndarray:
