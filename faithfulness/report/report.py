@@ -16,9 +16,13 @@ from .files import read_report, save_report
 from .schemas import TABLES
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Report(ReportData):
     """Stated against internal reasoning of one transcript; the attributes are those of `ReportData`."""
+
+    def __repr__(self) -> str:
+        score = "no score" if self.score is None else f"score {self.score:.2f}"
+        return f"<cotrace.Report: {self.verdict}, {score}, {self.steps.num_rows} steps>"
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the graph as texts, numbers, lists and dictionaries, which JSON can hold."""
