@@ -1,8 +1,11 @@
 """Verdicts from evidence: intervals against published numbers, plans within a budget, and what each mechanism gets."""
 
+from pathlib import Path
+
 import pytest
 
 from cotrace.common.errors import CotraceError
+from cotrace.faithfulness.evidence import rows as kinds
 from cotrace.faithfulness.evidence.intervals import Share, difference_interval, wilson
 from cotrace.faithfulness.evidence.plan import BUDGETS, QUOTAS, EditableParts, plan_evidence
 from cotrace.faithfulness.evidence.rows import (
@@ -230,3 +233,12 @@ def test_tables_have_a_row_for_each_intervention():
     table = evidence(edits(1, 0, 0), NULL, rows(TEXT_DONOR, None, 1, 1)).table
     assert table["number"].to_pylist() == list(range(1, 20))
     assert table["null"].to_pylist() == [False] * 12 + [True] * 6 + [False]
+
+
+def test_the_page_describes_every_kind_of_intervention():
+    page = (Path(__file__).parents[1] / "docs" / "evidence.md").read_text()
+    found = [value for name, value in vars(kinds).items() if name.isupper() and isinstance(value, str)]
+    assert len(found) == 10
+    assert [kind for kind in found if f"| {kind} |" not in page] == []
+    for level in ("quick", "full"):
+        assert f"`{level}` runs at most {BUDGETS[level]} rows" in page or f"`{level}` at most {BUDGETS[level]}" in page
