@@ -95,7 +95,8 @@ def test_one_transcript_prints_a_verdict_and_writes_report_and_picture(run, call
         ("answer", "mixed"),
     ]
     assert options == {
-        "foil": None, "alternatives": None, "evidence": "quick", "seed": 0, "memory": None, "progress": None,
+        "foil": None, "alternatives": None, "evidence": "quick", "seed": 0, "max_features": 256,
+        "memory": None, "progress": None,
     }  # fmt: skip
     assert "verdict mixed: the answer follows the steps in part" in printed
     assert "score 0.52 from 0 to 1" in printed
@@ -193,7 +194,7 @@ def test_show_and_render_read_the_report(run, command, tmp_path):
         (["--file", "a.jsonl", "--chat", "c.json"], "--chat and --file both name what to compare"),
         (["--chat", "c.json"], "cannot read c.json"),
         (["--transcript", "t.json"], "t.json"),
-        ([*ONE, "mixed", "--evidence", "some"], "invalid evidence 'some': expected none, quick, full"),
+        ([*ONE, "mixed", "--evidence", "some"], "--evidence some: expected one of 'none', 'quick', 'full'"),
         ([*ONE, "mixed", "--out", "report.json"], "--out report.json: expected a name that ends in .arrow, .arrow.zst"),
         ([*ONE, "mixed", "--picture", "p.jpg"], "--picture p.jpg: expected a name that ends in .svg, .html"),
         ([*ONE, "mixed", "--row", "1"], "--row can only be used with --replay FILE"),

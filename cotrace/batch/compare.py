@@ -3,20 +3,19 @@
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cotrace.attribution.models.dtypes import DtypeName
 from cotrace.attribution.models.memory import out_of_memory
-from cotrace.common.errors import ArgumentError, CotraceError, one_line
+from cotrace.common.errors import CotraceError, one_line
 from cotrace.common.progress import Progress
 from cotrace.defaults import DEFAULT_MODEL
 from cotrace.faithfulness.comparison.config import CompareConfig
 from cotrace.faithfulness.inputs import MAX_NEW_TOKENS
 from cotrace.faithfulness.report.files import with_report
 from cotrace.faithfulness.report.report import Report
-from cotrace.faithfulness.report.schemas import EVIDENCE_LEVELS, QUICK
 from cotrace.faithfulness.report.summary import ReportSummary, row_of, summarize_reports
 from cotrace.faithfulness.report.summary_plot import plot_summary
 from cotrace.model import Model
@@ -27,46 +26,32 @@ from .run import save_results
 from .transcripts import BatchTranscript, check_transcripts, read_transcripts, transcript_of
 from .worker import ModelSpec, failed_result, json_round_trip, loaded_settings, record_of, recorded_warnings
 
+# Options that change results by rounding only, and those of each transcript.
+NOT_SETTINGS = ("memory", "foil", "alternatives")
+
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """Options of `Model.compare` that are the same for all transcripts.
+    """Options that are the same for all transcripts of a batch.
 
     Attributes:
-        evidence: "none", "quick" or "full".
-        seed: of the draws of edits.
-        max_features: rows of the circuit; None for the default of `Model.compare`.
-        memory: as in `Model.compare`; changes results by rounding only.
+        config: of `Model.compare`; each transcript has its own foil and alternatives.
         max_new_tokens: tokens of a reasoning that the model writes; None if it is given.
     """
 
-    evidence: str = QUICK
-    seed: int = 0
-    max_features: int | None = None
-    memory: int | None = None
+    config: CompareConfig
     max_new_tokens: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.evidence not in EVIDENCE_LEVELS:
-            raise ArgumentError(f"invalid evidence {self.evidence!r}: expected {', '.join(EVIDENCE_LEVELS)}")
 
     def settings(self) -> dict[str, Any]:
         """Return the options that decide the results, as JSON reads them back."""
-        return json_round_trip({name: value for name, value in vars(self).items() if name != "memory"})
+        config = {name: value for name, value in vars(self.config).items() if name not in NOT_SETTINGS}
+        return json_round_trip({**config, "max_new_tokens": self.max_new_tokens})
 
     def compare(self, model: Model, row: BatchTranscript, progress: bool | None) -> Report:
         """Return the report of one transcript, whose reasoning the model writes first if it should."""
         transcript = transcript_of(row.given, model, self.max_new_tokens)
-        return model.compare(
-            transcript,
-            evidence=self.evidence,
-            foil=row.foil,
-            alternatives=row.alternatives,
-            seed=self.seed,
-            max_features=CompareConfig.max_features if self.max_features is None else self.max_features,
-            memory=self.memory,
-            progress=progress,
-        )
+        config = replace(self.config, foil=row.foil, alternatives=row.alternatives)
+        return model.compare(transcript, **vars(config), progress=progress)
 
 
 class CompareSummary(NamedTuple):
@@ -122,10 +107,10 @@ def compare_many(
     transcoders: str | os.PathLike[str] | None = None,
     device: str = "auto",
     dtype: DtypeName = "auto",
-    evidence: str = QUICK,
-    seed: int = 0,
-    max_features: int | None = None,
-    memory: int | None = None,
+    evidence: str = CompareConfig.evidence,
+    seed: int = CompareConfig.seed,
+    max_features: int = CompareConfig.max_features,
+    memory: int | None = CompareConfig.memory,
     generate: bool = False,
     max_new_tokens: int = MAX_NEW_TOKENS,
     progress: bool | None = None,
@@ -147,7 +132,7 @@ def compare_many(
         dtype: as in `cotrace.load`.
         evidence: as in `Model.compare`.
         seed: as in `Model.compare`.
-        max_features: as in `Model.compare`; None for its default.
+        max_features: as in `Model.compare`.
         memory: as in `Model.compare`.
         generate: let the model write reasoning and answer of rows that have a question only.
         max_new_tokens: of them, at most.
@@ -156,7 +141,9 @@ def compare_many(
     Raises:
         CotraceError: the file, the folder, the options or the model are not usable.
     """
-    options = CompareOptions(evidence, seed, max_features, memory, max_new_tokens if generate else None)
+    config = CompareConfig(evidence=evidence, seed=seed, max_features=max_features, memory=memory)
+    config.check()
+    options = CompareOptions(config, max_new_tokens if generate else None)
     source = transcripts if isinstance(transcripts, str | os.PathLike) else list(transcripts)  # it is read twice
     digests = check_transcripts(source)
     with open_folder(Path(out)) as store:

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from cotrace.defaults import DEFAULT_MODEL
-from cotrace.faithfulness.report.schemas import EVIDENCE_LEVELS, QUICK
+from cotrace.faithfulness.comparison.config import CompareConfig
+from cotrace.faithfulness.report.schemas import EVIDENCE_LEVELS
 from cotrace.target_syntax import parse_bytes
 
 from . import options
@@ -70,7 +71,7 @@ def compare(
             rich_help_panel=EVIDENCE_PANEL,
             help="The other answer of the margin. Default: the likeliest of the same kind.",
         ),
-    ] = None,
+    ] = CompareConfig.foil,
     alternatives: Annotated[
         list[str] | None,
         typer.Option(
@@ -87,8 +88,10 @@ def compare(
             rich_help_panel=EVIDENCE_PANEL,
             help="How many interventions decide the verdict: none, quick (at most 40 passes) or full (240).",
         ),
-    ] = QUICK,
-    seed: Annotated[int, typer.Option(rich_help_panel=EVIDENCE_PANEL, help="Seed of the interventions.", min=0)] = 0,
+    ] = CompareConfig.evidence,
+    seed: Annotated[
+        int, typer.Option(rich_help_panel=EVIDENCE_PANEL, help="Seed of the interventions.", min=0)
+    ] = CompareConfig.seed,
     replay: Annotated[
         Path | None,
         typer.Option(
@@ -116,11 +119,11 @@ def compare(
     ] = None,
     transcoders: options.TranscodersOption = None,
     max_features: Annotated[
-        int | None,
+        int,
         typer.Option(
-            rich_help_panel=options.BUDGET_PANEL, help="Compute at most this many rows of the circuit.", min=0
+            rich_help_panel=options.BUDGET_PANEL, help="Compute at most this many rows of the circuit.", min=1
         ),
-    ] = None,
+    ] = CompareConfig.max_features,
     memory: options.MemoryOption = None,
     device: options.DeviceOption = "auto",
     dtype: options.DtypeOption = "auto",
@@ -153,6 +156,8 @@ def compare(
     check_options({"--row": row}, "--replay FILE", replay is not None)
     check_options({"--max-new-tokens": max_new_tokens}, "--generate", generate)
     bytes_allowed = None if memory is None else parse_bytes("--memory", memory)
+    config = CompareConfig(evidence, foil, alternatives, seed, max_features, bytes_allowed)
+    config.check()
     loading: dict[str, Any] = {"transcoders": transcoders, "device": device, "dtype": dtype}
     files = Files(out, picture, force)
     given: dict[str, Any] = {}
@@ -171,7 +176,7 @@ def compare(
     from .compare_run import compare_file, compare_one, replay_row
 
     written = (max_new_tokens or MAX_NEW_TOKENS) if generate else None
-    asked = CompareOptions(evidence, seed, max_features, bytes_allowed, written)
+    asked = CompareOptions(config, written)
     if replay is not None:
         replay_row(replay, row, None if model == DEFAULT_MODEL else model, loading, json)
     elif file is not None:

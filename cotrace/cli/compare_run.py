@@ -88,7 +88,9 @@ def write(report: Report, files: Files, name: str) -> dict[Path, Path]:
 
 def compare_file(file: Path, out: Path, asked: CompareOptions, loading: Mapping[str, Any], json: bool) -> None:
     """Compare a file of transcripts, and print the summary; exit with status 1 if any failed."""
-    same: dict[str, Any] = {name: value for name, value in vars(asked).items() if name != "max_new_tokens"}
+    same: dict[str, Any] = {
+        name: getattr(asked.config, name) for name in ("evidence", "seed", "max_features", "memory")
+    }
     if asked.max_new_tokens is not None:
         same |= {"generate": True, "max_new_tokens": asked.max_new_tokens}
     found = cotrace.compare_many(file, out, **loading, **same)
