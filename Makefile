@@ -7,10 +7,17 @@ export PROMPT
 TRACE_OPTIONS ?=
 READY := $(VENV)/.ready
 
-.PHONY: trace test test-gpu fuzz kills check format typecheck docs bench bench-kernels bench-train bench-coverage bench-validate bench-contention bench-effects bench-faithfulness gpu-check clean
+.PHONY: trace compare test test-gpu fuzz kills check format typecheck docs bench bench-kernels bench-train bench-coverage bench-validate bench-contention bench-effects bench-faithfulness gpu-check clean
 
 trace: $(READY)
 	@$(BIN)/cotrace trace $(TRACE_OPTIONS) -- "$$PROMPT"
+
+# Stated against internal reasoning on Gemma 3 270M: a verdict, out/*.arrow and out/*.svg. COMPARE_OPTIONS="--evidence full"
+compare: $(READY)
+	@$(BIN)/cotrace compare \
+		--question "Anna has 3 apples. She buys 4 more and gives 2 to Ben. How many apples does Anna have now?" \
+		--reasoning "Anna starts with 3 apples and buys 4 more, so she has 7. She gives 2 to Ben, so she has 5." \
+		--answer "The answer is 5" $(COMPARE_OPTIONS)
 
 # One process per core, up to four, each with whole files: TEST_OPTIONS="-n 0 -x tests/test_cli.py" for one process.
 # Threads that wait for one another sleep, so that those of another process get the cores.
