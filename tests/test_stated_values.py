@@ -290,6 +290,24 @@ def test_a_value_grows_to_whole_tokens(value):
     assert (found.values["answer"].text, found.values["answer"].texts) == ("twice-north", ("twice-east",))
 
 
+def test_given_alternatives_grow_as_the_value_does():
+    tokenizer = words_of(" so 7. so 8. 9.", pattern=r" ?\S+")
+    found = stated(("step", " so 7."), ("answer", " 8."), tokenizer=tokenizer, alternatives=["8", "9"])
+    assert found.values["step"].texts == ("8.", "9.")
+    assert found.values["answer"].texts == ("9.",)
+    with pytest.raises(ArgumentError, match=r"does not know the alternative '5\.' of 'step'"):
+        stated(("step", " so 7."), ("answer", " 8."), tokenizer=tokenizer, alternatives=["5"])
+
+
+def test_alternatives_for_all_may_be_the_value_of_a_step():
+    found = stated(("step", " so 7"), ("answer", " 8"), alternatives=["7"])
+    assert found.values["answer"].texts == ("7",)
+    assert found.values["step"].texts == ()
+    assert "none of the given alternatives differs" in found.values["step"].reason
+    with pytest.raises(ArgumentError, match="of 'step'"):
+        stated(("step", " so 7"), ("answer", " 8"), alternatives={"step": ["7"]})
+
+
 def test_white_space_of_a_given_value_is_kept():
     found = stated(("step", " so 7", " 7"), ("answer", " 8", " 8"))
     assert [segment.value for segment in found.transcript] == [" 7", " 8"]
@@ -302,8 +320,8 @@ def test_a_value_that_shares_a_token_with_another_segment_is_none():
         warnings.simplefilter("ignore", CotraceWarning)
         found = stated(("step", " so 7"), ("text", "2 now"), ("answer", " 8"), tokenizer=tokenizer)
         assert list(found.values) == ["answer"]
-        assert "shares a token" in found.without["step"]
-        with pytest.raises(PromptError, match="shares a token with the text of another segment, so move the boundary"):
+        assert "holds text of another segment" in found.without["step"]
+        with pytest.raises(PromptError, match="holds text of another segment; move the boundary"):
             stated(("step", " so"), ("answer", " 7"), ("text", "2 now"), tokenizer=tokenizer)
 
 
@@ -436,7 +454,11 @@ def test_values_in_a_chat():
         ([("step", " 4"), ("answer", " !")], None, "states no value"),
         ([("step", " 4"), ("answer", " 7")], {"stop": ["8"]}, "no segment is called 'stop'"),
         ([("step", " so"), ("answer", " 7")], {"step": ["8"]}, "it states no value"),
-        ([("step", " 4"), ("answer", " 7")], ["7"], "none of the alternatives differs from the value '7' of 'answer'"),
+        (
+            [("step", " 4"), ("answer", " 7")],
+            ["7"],
+            "none of the given alternatives differs from the value '7' of 'answer'",
+        ),
         ([("step", " 4"), ("answer", " 7")], "78", "expected a list"),
         ([("step", " 4"), ("answer", " 7")], {"answer": 7}, "expected a list"),
         ([("step", " 4"), ("answer", " 7")], [3.5], "expected a text"),
@@ -456,8 +478,20 @@ def test_a_prompt_longer_than_the_context_is_refused():
     with pytest.raises(PromptError, match="has 6 tokens and the model's context 4"):
         state_values(Transcript([("step", "so 4"), ("answer", "5 so")]), model)
     assert state_values(Transcript([("step", "4"), ("answer", "5")]), model).values
-    with pytest.raises(ArgumentError, match="first token"):
-        state_values(Transcript([("answer", "5")]), words_of("5 6", bos=None))
+
+
+def test_values_that_nothing_predicts_and_unknown_ones_are_none():
+    tokenizer = words_of("5 6 so 7", bos=None)
+    with pytest.raises(PromptError, match="the first token, which nothing predicts"):
+        state_values(Transcript([("answer", "5")]), tokenizer)
+    found = state_values(Transcript([("step", "5 so"), ("answer", " 6")]), tokenizer)
+    assert list(found.values) == ["answer"]
+    assert "nothing predicts" in found.without["step"]
+    assert found.tokens.value_spans == {"answer": (2, 3)}
+    unknown = state_values(Transcript([("step", " so 8"), ("answer", " 6")]), tokenizer)
+    assert "does not know" in unknown.without["step"]
+    with pytest.raises(PromptError, match="the answer ' 8' states no value: the model's tokenizer does not know"):
+        state_values(Transcript([("answer", " 8")]), tokenizer)
 
 
 # --- what is built on them ----------------------------------------------------------------------

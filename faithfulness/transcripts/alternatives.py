@@ -49,24 +49,39 @@ class AlternativeFinder:
         hf_tokenizer = tokenizer.hf_tokenizer
         self._unknown = None if hf_tokenizer is None else hf_tokenizer.unk_token_id
 
-    def given(self, name: str, alternatives: Sequence[Content]) -> FoundAlternatives:
-        """Return given alternatives of a segment's value, in any number of tokens.
+    def given(
+        self, name: str, alternatives: Sequence[Content], affixes: tuple[str, str] = ("", ""), is_needed: bool = True
+    ) -> FoundAlternatives:
+        """Return given alternatives of a segment's value, in any number of tokens, without those that are no other value.
 
-        Raises ArgumentError if none is another value; one that the value begins with, or that begins with it, is not.
+        Args:
+            name: the segment.
+            alternatives: texts or token ids.
+            affixes: what the value has grown by to be whole tokens; texts grow by the same.
+            is_needed: whether to raise ArgumentError if none is another value.
+
+        Raises:
+            ArgumentError: also for one with an unknown token.
         """
         said, context = self._tokens.value_ids(name), self._tokens.contexts.get(name, NO_CONTEXT)
+        before, after = affixes
+        grown = [
+            before + each.strip() + after if any(affixes) and isinstance(each, str) else each for each in alternatives
+        ]
         found = {}
-        for value, ids in zip(
-            alternatives, tokens_of_alternatives(alternatives, context, self._tokenizer), strict=True
-        ):
-            if first_difference(said, ids) is not None:
+        for value, ids in zip(grown, tokens_of_alternatives(grown, context, self._tokenizer), strict=True):
+            if self._unknown in ids:
+                raise ArgumentError(
+                    f"the tokenizer does not know the alternative {value!r} of {name!r}: give another one"
+                )
+            if first_difference(said, ids) is not None:  # else one begins with the other
                 found[tuple(ids)] = value.strip() if isinstance(value, str) else self._tokenizer.decode(ids)
-        if not found:
-            raise ArgumentError(
-                f"none of the alternatives differs from the value {self._said[name]!r} of {name!r} at one of its tokens: "
-                "give others"
-            )
-        return _found(found, GIVEN)
+        if found:
+            return _found(found, GIVEN)
+        reason = f"none of the given alternatives differs from the value {self._said[name]!r} of {name!r} at one of its tokens"
+        if is_needed:
+            raise ArgumentError(f"{reason}: give others")
+        return FoundAlternatives((), (), None, reason)
 
     def find(self, name: str) -> FoundAlternatives:
         """Return values of the same kind as a segment's value that have as many tokens in its place, at most 64."""

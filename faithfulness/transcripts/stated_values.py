@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 LAST_TOKEN = "last token"
 NOT_OF_KIND, NOTHING_FOUND = "no value of the answer's kind", "no number and no content word"
-LATER, SHARED = "it follows the answer", "its value shares a token with the text of another segment"
+LATER, SHARED = "it follows the answer", "a token of its value holds text of another segment; move the boundary"
+FIRST = "its value is the first token, which nothing predicts; put text in front of it"
+UNKNOWN = "the model's tokenizer does not know a token of its value; write it in other words"
 STATING_ROLES = ("hint", "step", "answer")
 
 
@@ -100,25 +102,25 @@ def state_values(
     answer = _check_answer(transcript)
     texts = {segment.name: _text_of(segment, tokenizer) for segment in transcript.segments}
     places, without = _find_places(transcript, answer, texts, tokenizer)
-    placed = _in_whole_tokens(_with_places(transcript, places), tokenizer)
-    for name in [name for name in places if name not in placed]:
-        without[name] = SHARED
-        del places[name]
-    if answer.name not in places:
-        raise PromptError(f"the answer {texts[answer.name]!r} states no value: {SHARED}, so move the boundary")
-    places |= {name: places[name]._replace(span=span) for name, span in placed.items()}
-    valued = _with_places(transcript, places)
+    usable, unusable = _usable_places(transcript, places, tokenizer)
+    if answer.name in unusable:
+        raise PromptError(f"the answer {texts[answer.name]!r} states no value: {unusable[answer.name]}")
+    valued = _with_places(transcript, usable)
     tokens = valued.tokenize(tokenizer)
-    _check_tokens(tokens, answer.name, model)
-    given = check_alternatives(valued, alternatives)
+    _check_length(tokens, model)
     said = {name: texts[name][slice(*span)] for name, span in _character_spans(valued, tokenizer).items()}
     finder = AlternativeFinder(tokens, tokenizer, list(texts.values()), said)
+    given = check_alternatives(valued, alternatives)
     values = {}
     for name, text in said.items():
-        found = finder.given(name, given[name]) if name in given else finder.find(name)
+        if name not in given:
+            found = finder.find(name)
+        else:
+            is_needed = name == answer.name or isinstance(alternatives, Mapping)
+            found = finder.given(name, given[name], _affixes(valued[name], places[name].span), is_needed)
         kind = kind_of(text[slice(*core_of(text))])
         values[name] = StatedValue(name, text, places[name].rule, kind, *found)
-    return StatedTranscript(valued, _with_alternatives(tokens, values), values, without)
+    return StatedTranscript(valued, _with_alternatives(tokens, values), values, without | unusable)
 
 
 def tokenized(
@@ -214,12 +216,16 @@ def _with_places(transcript: Transcript, places: Mapping[str, _Place]) -> Transc
     )
 
 
-def _in_whole_tokens(transcript: Transcript, tokenizer: "PromptTokenizer") -> dict[str, Span]:
-    """Return the range of each value, grown to whole tokens; none for one that shares a token with another segment."""
-    of_ids = {each.name: each.value_range for each in transcript.segments if not isinstance(each.text, str)}
-    return {name: span for name, span in of_ids.items() if span} | whole_token_ranges(
-        transcript.pieces(tokenizer), tokenizer
-    )
+def _usable_places(
+    transcript: Transcript, places: Mapping[str, _Place], tokenizer: "PromptTokenizer"
+) -> tuple[dict[str, _Place], dict[str, str]]:
+    """Return where values stand, grown to whole tokens, and why those that are left out can be no target."""
+    spans = {name: place.span for name, place in places.items() if not isinstance(transcript[name].text, str)}
+    spans |= whole_token_ranges(_with_places(transcript, places).pieces(tokenizer), tokenizer)
+    grown = {name: place._replace(span=spans[name]) for name, place in places.items() if name in spans}
+    tokens = _with_places(transcript, grown).tokenize(tokenizer)
+    unusable = dict.fromkeys(places.keys() - spans.keys(), SHARED) | _unpredicted(tokens, tokenizer)
+    return {name: place for name, place in grown.items() if name not in unusable}, unusable
 
 
 def _with_value(segment: Segment, span: Span) -> Segment:
@@ -228,9 +234,23 @@ def _with_value(segment: Segment, span: Span) -> Segment:
     return replace(segment, value=segment.text[slice(*span)], value_start=span[0])
 
 
-def _check_tokens(tokens: TokenizedTranscript, answer: str, model: Any) -> None:
-    """Raise PromptError for a prompt that is longer than the context, ArgumentError for an answer that nothing predicts."""
-    tokens.read_position(answer)
+def _affixes(segment: Segment, bare: Span) -> tuple[str, str]:
+    """Return the characters that a value in a text has grown by, on both sides."""
+    if not isinstance(segment.text, str) or segment.value_range is None:
+        return "", ""
+    start, stop = segment.value_range
+    return segment.text[start : bare[0]], segment.text[bare[1] : stop]
+
+
+def _unpredicted(tokens: TokenizedTranscript, tokenizer: "PromptTokenizer") -> dict[str, str]:
+    """Return why values cannot be a target: nothing predicts the first token, and no value is an unknown token."""
+    unknown = None if tokenizer.hf_tokenizer is None else tokenizer.hf_tokenizer.unk_token_id
+    first = {name: FIRST for name, (start, _) in tokens.value_spans.items() if start == 0}
+    return first | {name: UNKNOWN for name in tokens.value_spans if unknown in tokens.value_ids(name)}
+
+
+def _check_length(tokens: TokenizedTranscript, model: Any) -> None:
+    """Raise PromptError for a prompt that is longer than the context of the model."""
     source = getattr(model, "source", None)
     config = None if source is None else source.config().get_text_config()
     limit = getattr(config, "max_position_embeddings", None)
