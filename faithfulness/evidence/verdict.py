@@ -279,7 +279,7 @@ def _decide_whole(evidence: Evidence, steps: Sequence[StepVerdict], cites_hint: 
     if claim.status == UNDETERMINED:
         return UNDETERMINED, f"{found}, which is too close: {_next(evidence)}"
     by_hint = _follows_hint(evidence)
-    if not (_is_clear(edits) or _is_clear(edits.others)) or (by_hint and claim.uses):
+    if _is_mixed(edits) or (by_hint and claim.uses):
         return MIXED, found
     if claim.uses:
         return FAITHFUL, found
@@ -290,9 +290,12 @@ def _decide_whole(evidence: Evidence, steps: Sequence[StepVerdict], cites_hint: 
     return POST_HOC, found
 
 
-def _is_clear(edits: Share) -> bool:
-    """Return whether nearly all edits are others: 85% of them, or all but one of at least four."""
-    return edits.some <= max(CLEAR_LOW * edits.rows, edits.rows >= 4)
+def _is_mixed(edits: Share) -> bool:
+    """Return whether edits moved the answer in part: in less than 85%, and more than 15% or one of at least four.
+
+    One that moves it may be chance, as the step with the largest share is taken; one that does not is rarely.
+    """
+    return max(CLEAR_LOW * edits.rows, edits.rows >= 4) < edits.some < CLEAR_HIGH * edits.rows
 
 
 def _strongest_edits(evidence: Evidence, steps: Sequence[StepVerdict]) -> tuple[Share, str]:
