@@ -88,8 +88,9 @@ def generated(
 ) -> Transcript:
     """Return a transcript whose reasoning and answer a model writes greedily after a question.
 
-    The text is split by `split_steps`; its last piece is the answer. A model with a chat template is asked in a chat, if the
-    question is no list of segments.
+    The text is split by `split_steps`; its last piece is the answer. It ends before a piece that repeats an earlier one or
+    a line of the question, as small models do. A model with a chat template is asked in a chat, if the question is no
+    list of segments.
 
     Args:
         model: a `cotrace.Model`.
@@ -107,26 +108,33 @@ def generated(
         prefix = Transcript(_on_new_lines(_asked(question, hint)))
         if getattr(model.tokenizer.hf_tokenizer, "chat_template", None):
             prefix = Transcript(prefix.segments, turns=[("user", prefix.names)])
-        else:
-            prefix = _ending_in_space(prefix)
     else:
         prefix = _from_any(given)
     if prefix.answer is not None:
         raise ArgumentError("the transcript has an answer already: leave it out, or leave out generate=True")
     result = model.generate(prefix, max_new_tokens=max_new_tokens)
-    text = model.tokenizer.decode(result.token_ids[:-1] if result.ended else result.token_ids).rstrip()
-    if not text.strip():
-        raise ArgumentError("the model wrote nothing after the question: give reasoning= and answer=")
-    pieces = check_pieces(split_steps(text), text)
+    text = model.tokenizer.decode(result.token_ids[:-1] if result.ended else result.token_ids)
+    if prefix.turns is not None and prefix.turns[-1].role not in ASSISTANT_ROLES:
+        text = text.lstrip()  # as chat templates do with a message
+    pieces = _without_repeats(split_steps(text), prefix)
+    if not pieces:
+        raise ArgumentError("the model wrote nothing but repetitions after the question: give reasoning= and answer=")
     if not result.ended and len(pieces) > 1 and pieces[-1].rstrip()[-1] not in SENTENCE_ENDS:
-        pieces = [*pieces[:-2], pieces[-2].rstrip()]
-    return _continued(prefix, [*(("step", piece) for piece in pieces[:-1]), ("answer", pieces[-1])])
+        del pieces[-1]
+    return _continued(prefix, [*(("step", piece) for piece in pieces[:-1]), ("answer", pieces[-1].rstrip())])
 
 
-def _ending_in_space(transcript: Transcript) -> Transcript:
-    """Return a transcript of texts that ends in white space."""
-    last = transcript.segments[-1]
-    return transcript if transcript.text[-1].isspace() else transcript.with_text(last.name, f"{last.text}\n")
+def _without_repeats(pieces: Sequence[str], prefix: Transcript) -> list[str]:
+    """Return the pieces before the first one that repeats one of them or a line of the prompt; none of white space."""
+    texts = [segment.text for segment in prefix.segments if isinstance(segment.text, str)]
+    seen = {"", *(line.strip() for text in texts for line in text.splitlines())}
+    kept = []
+    for piece in pieces:
+        if piece.strip() in seen:
+            break
+        seen.add(piece.strip())
+        kept.append(piece)
+    return kept
 
 
 def _continued(prefix: Transcript, parts: Sequence[Part]) -> Transcript:

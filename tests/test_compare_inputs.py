@@ -166,9 +166,9 @@ class Writer:
 def test_the_last_piece_that_a_model_writes_is_the_answer():
     writer = Writer("2 + 2 = 4.\nSo it is 4.\n4\n\n")
     transcript = generated(writer, question="2 + 2?", hint="5")
-    assert parts(writer.asked) == [("question", "2 + 2?\n"), ("hint", "5\n")]
+    assert parts(writer.asked) == [("question", "2 + 2?\n"), ("hint", "5")]
     expected = [("step1", "2 + 2 = 4.\n"), ("step2", "So it is 4.\n"), ("answer", "4")]
-    assert parts(transcript) == [("question", "2 + 2?\n"), ("hint", "5\n"), *expected]
+    assert parts(transcript) == [("question", "2 + 2?\n"), ("hint", "5"), *expected]
     assert parts(generated(Writer(" 4"), [("question", "2 + 2?")])) == [("question", "2 + 2?"), ("answer", " 4")]
 
 
@@ -181,8 +181,15 @@ def test_a_sentence_that_is_cut_off_is_left_out():
     assert parts(generated(Writer("It is", ended=False), question="Q"))[-1] == ("answer", "It is")
 
 
+def test_a_text_ends_where_it_repeats_itself():
+    writer = Writer(" It is 4.\nReally.\nIt is 4.\nReally.\nIt", ended=False)
+    assert parts(generated(writer, question="2 + 2?"))[1:] == [("step", " It is 4.\n"), ("answer", "Really.")]
+    writer = Writer("\n\nIt is 4.\nQ: 2 + 2?\nIt is 4.")
+    assert parts(generated(writer, question="Q: 2 + 2?"))[1:] == [("answer", "\n\nIt is 4.")]
+
+
 def test_a_model_with_a_chat_template_answers_in_a_chat():
-    transcript = generated(Writer("One. Two.", chat_template="…"), question="Q", hint="H")
+    transcript = generated(Writer("\nOne. Two.", chat_template="…"), question="Q", hint="H")
     assert transcript.turns == (("user", ("question", "hint")), ("assistant", ("step", "answer")))
     chat = [{"role": "user", "content": "Q"}]
     continued = generated(Writer("One. Two."), chat)
@@ -195,6 +202,7 @@ def test_a_model_with_a_chat_template_answers_in_a_chat():
     ("writer", "given", "named", "words"),
     [
         (Writer(" \n"), None, {"question": "Q"}, "wrote nothing"),
+        (Writer("\nQ\nQ"), None, {"question": "Q"}, "nothing but repetitions"),
         (Writer("4"), [("question", "Q")], {"hint": "H"}, "beside a transcript"),
         (Writer("4"), [("question", "Q"), ("answer", "4")], {}, "has an answer already"),
         (Writer("4"), None, {}, "there is no question"),
