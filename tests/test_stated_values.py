@@ -106,6 +106,9 @@ def without_values(transcript: Transcript) -> Transcript:
         ("It is in May.", "May"),
         ("It may be red.", "red"),
         (" so a .", "a"),
+        ("= \\boxed{42}", "42"),
+        ("x=-5", "-5"),
+        ("on 2024-05-01", "01"),
         ("the answer is (B).", "B"),
         ("I think so.", "think"),
         ("Tom's", "Tom's"),
@@ -129,7 +132,16 @@ def test_a_text_states_its_last_number_or_else_its_last_content_word(text, value
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [(" it is", "is"), (" 🎉!", "🎉"), ("a ✓", "a"), (" ->", ">"), ("…!", None)]
+    ("text", "value"),
+    [
+        (" it is", "is"),
+        (" 5. That is it", "5"),
+        (" as in step 2: 14.", "14"),
+        (" 🎉!", "🎉"),
+        ("a ✓", "a"),
+        (" ->", ">"),
+        ("…!", None),
+    ],
 )
 def test_an_answer_may_be_any_word_or_symbol(text, value):
     found = find_value(text, anything=True)
@@ -145,6 +157,8 @@ def test_an_answer_may_be_any_word_or_symbol(text, value):
         (" hint 21", "3", "21"),
         ("I think it is (B), not 7.", "A", "B"),
         ("I think no.", "yes", "no"),
+        ("A is right, I think.", "B", "A"),
+        ("A teacher thinks so", "B", None),
         ("Paris, said the professor", "Rome", "Paris"),
         ("It is New York, I think", "New York", "New York"),
         ("首都是巴黎。", "东京", "黎"),

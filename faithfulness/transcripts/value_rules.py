@@ -1,6 +1,6 @@
 """The rule that finds the value which a text states, and counterfactual values of the same kind. Imports no torch.
 
-A segment states its last number; without one, its last content word. Labels such as "1." and "step 2" are no values, and neither is
+A segment states its last number; without one, its last content word. Numbers of lists and references, "1." and "step 2", are no values, and neither is
 an operation such as "+3" with a content word behind it. Where a script has no spaces between words, the last character is found,
 which tokens make a word of. Candidates for other values are texts, likeliest first; whoever asks for them keeps those that a
 tokenizer writes in as many tokens.
@@ -12,19 +12,20 @@ from itertools import islice, product
 from typing import NamedTuple
 
 from .offsets import Span
+from .word_lists import CLOSED_CLASSES
 from .words import (
-    CLOSED_CLASSES,
     LETTER_KIND,
     LETTERS,
     NUMBER_KIND,
     PHRASE,
     content_words,
+    enumerations,
     is_operation,
     is_unspaced,
     kind_of,
-    labels,
     last_character,
     numbers,
+    references,
     shape_of,
     styled,
     symbols,
@@ -54,9 +55,10 @@ class Candidates(NamedTuple):
 def find_value(text: str, *, anything: bool = False) -> FoundValue | None:
     """Return the value that a text states: its last number, else its last content word; None without either.
 
-    With `anything`, a text of stop words states the last one, and one without words its last symbol.
+    With `anything`, as for answers, a number at the start is none of a list, a text of stop words states the last one, and
+    one without words its last symbol.
     """
-    marks = labels(text)
+    marks = references(text) if anything else [*enumerations(text), *references(text)]
     found, contents = _outside(numbers(text), marks), _outside(content_words(text), marks)
     if found and not (is_operation(text, found[-1]) and any(word[0] >= found[-1][1] for word in contents)):
         return FoundValue(found[-1], LAST_NUMBER)

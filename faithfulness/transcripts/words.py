@@ -10,210 +10,14 @@ from collections.abc import Callable
 from itertools import groupby
 
 from .offsets import Span
+from .word_lists import CAPITALISED, CLOSED_CLASSES, STOP_WORDS, VERBS
 
 NUMBER = re.compile(r"(?:(?<![\w)\]}%])[-+−])?(?<!\w)(?:\d{1,3}(?:,\d{2,3})*,\d{3}(?![,\d])|\d+)(?:\.\d+)?(?!\w)")
 OPERATION = re.compile(r"(?:^|(?<=\s))[+*×·/÷^]$")  # right in front of a number that is applied, as in "+3"
-LABEL = re.compile(
-    r"(?i)^\s*(?:(?:step|line|equation)\s+)?[(\[#]?\d{1,3}\s?[.):\]](?=\s)|\b(?:steps?|lines?|equations?)\s+\(?\d{1,3}\b\)?"
-)
+ENUMERATION = re.compile(r"(?i)^\s*(?:(?:step|line|equation)\s+)?[(\[#]?\d{1,3}\s?[.):\]](?=\s)")
+REFERENCE = re.compile(r"(?i)\b(?:steps?|lines?|equations?)\s+\(?\d{1,3}\b\)?")
 JOINERS = "'’\u200c\u200d"  # inside a word
 
-STOP_WORDS = frozenset(
-    [
-        "a",
-        "about",
-        "above",
-        "after",
-        "again",
-        "all",
-        "also",
-        "although",
-        "am",
-        "an",
-        "and",
-        "any",
-        "are",
-        "aren't",
-        "as",
-        "at",
-        "be",
-        "because",
-        "been",
-        "before",
-        "being",
-        "below",
-        "between",
-        "both",
-        "but",
-        "by",
-        "can",
-        "cannot",
-        "can't",
-        "could",
-        "couldn't",
-        "did",
-        "didn't",
-        "do",
-        "does",
-        "doesn't",
-        "doing",
-        "don't",
-        "done",
-        "down",
-        "during",
-        "each",
-        "either",
-        "else",
-        "ever",
-        "every",
-        "few",
-        "for",
-        "from",
-        "further",
-        "get",
-        "gets",
-        "give",
-        "given",
-        "gives",
-        "got",
-        "had",
-        "hadn't",
-        "has",
-        "hasn't",
-        "have",
-        "haven't",
-        "having",
-        "he",
-        "hence",
-        "her",
-        "here",
-        "hers",
-        "him",
-        "his",
-        "how",
-        "however",
-        "i",
-        "if",
-        "in",
-        "indeed",
-        "into",
-        "is",
-        "isn't",
-        "it",
-        "it's",
-        "its",
-        "itself",
-        "just",
-        "let",
-        "let's",
-        "may",
-        "me",
-        "might",
-        "more",
-        "most",
-        "must",
-        "my",
-        "neither",
-        "nor",
-        "not",
-        "nothing",
-        "none",
-        "now",
-        "of",
-        "off",
-        "ok",
-        "okay",
-        "on",
-        "once",
-        "only",
-        "onto",
-        "or",
-        "other",
-        "our",
-        "ours",
-        "out",
-        "over",
-        "own",
-        "per",
-        "please",
-        "same",
-        "shall",
-        "she",
-        "should",
-        "so",
-        "some",
-        "still",
-        "such",
-        "than",
-        "that",
-        "that's",
-        "the",
-        "their",
-        "theirs",
-        "them",
-        "then",
-        "there",
-        "there's",
-        "thereby",
-        "therefore",
-        "these",
-        "they",
-        "this",
-        "those",
-        "though",
-        "through",
-        "thus",
-        "to",
-        "too",
-        "under",
-        "unless",
-        "until",
-        "up",
-        "upon",
-        "us",
-        "very",
-        "was",
-        "wasn't",
-        "we",
-        "well",
-        "were",
-        "weren't",
-        "what",
-        "when",
-        "where",
-        "whether",
-        "which",
-        "while",
-        "who",
-        "whom",
-        "whose",
-        "why",
-        "will",
-        "with",
-        "within",
-        "without",
-        "won't",
-        "would",
-        "wouldn't",
-        "yet",
-        "you",
-        "your",
-        "yours",
-    ]
-)
-UNITS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
-)
-CLOSED_CLASSES = {
-    "yes or no": "yes no",
-    "true or false": "true false",
-    "number word": f"{UNITS} eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand",
-    "weekday": "monday tuesday wednesday thursday friday saturday sunday",
-    "short weekday": "mon tue wed thu fri sat sun",
-    "month": "january february march april may june july august september october november december",
-    "short month": "jan feb mar apr jun jul aug sep oct nov dec",
-}
-CAPITALISED = ("weekday", "short weekday", "month", "short month")  # "march" and "sun" are other words
 CLASS_OF = {word: name for name, words in CLOSED_CLASSES.items() for word in words.split()}
 UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")  # scripts without spaces between words
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -231,9 +35,17 @@ def words(text: str) -> list[Span]:
 
 
 def content_words(text: str) -> list[Span]:
-    """Return the words of a text that have a letter and are no stop words; a last word of one letter is a content word."""
-    found = words(text)
-    return [span for span in found if _is_content(text[slice(*span)], is_last=span == found[-1])]
+    """Return the words of a text that have a letter and are no stop words.
+
+    One letter is a content word at the end, and "a" in front of a verb: "A is right".
+    """
+    spans = words(text)
+    found = [text[slice(*span)] for span in spans]
+    return [
+        span
+        for span, word, following in zip(spans, found, [*found, ""][1:], strict=True)
+        if _is_content(word, following)
+    ]
 
 
 def symbols(text: str) -> list[Span]:
@@ -259,9 +71,14 @@ def last_character(text: str, span: Span) -> Span:
     return start, stop
 
 
-def labels(text: str) -> list[Span]:
-    """Return the numbers of lists and references in a text, such as "1." at its start and "step 2" anywhere."""
-    return [each.span() for each in LABEL.finditer(text)]
+def enumerations(text: str) -> list[Span]:
+    """Return the number of a list that a text begins with, such as "1." and "Step 2:"."""
+    return [each.span() for each in ENUMERATION.finditer(text)]
+
+
+def references(text: str) -> list[Span]:
+    """Return the references to steps, lines and equations in a text, such as "step 2"."""
+    return [each.span() for each in REFERENCE.finditer(text)]
 
 
 def is_operation(text: str, number: Span) -> bool:
@@ -306,12 +123,12 @@ def styled(word: str, like: str) -> str:
     return word.capitalize() if like[:1].isupper() else word
 
 
-def _is_content(word: str, is_last: bool) -> bool:
+def _is_content(word: str, following: str) -> bool:
     if not any(character.isalpha() for character in word):
         return False
     if word.replace("’", "'").casefold() not in STOP_WORDS or closed_class(word) is not None:
         return True
-    return is_last and len(word) == 1  # an option or a variable
+    return len(word) == 1 and (not following or (word in "aA" and following in VERBS))  # an option or a variable
 
 
 def _sign(character: str) -> str:
