@@ -3,7 +3,7 @@
 1. Every organism answers the same problems of its task; its truth is measured by donor chains.
 2. Every method scores every transcript. Scores are kept in a folder as they come: an interrupted run continues.
 3. Fitted methods are fitted on other mechanisms, other tasks, or other seeds than those that they score.
-4. All methods are compared: against each mechanism's twin, per task, pooled.
+4. All methods are compared: against each mechanism's twin, per task, pooled; ours with what they must reach.
 
 Writes results/faithfulness.json, results/faithfulness.parquet with all scores, and docs/faithfulness.svg. `--quick` takes
 less than five minutes on two cores, and writes into the folder of scores.
@@ -32,19 +32,21 @@ from cotrace.common.errors import ArgumentError, CotraceError
 from cotrace.common.files import atomic_write
 from cotrace.common.progress import Progress
 from cotrace.common.versions import package_versions
-from cotrace.faithfulness.baselines import BASELINES, find
 from cotrace.faithfulness.clear import CLEAR_HIGH, CLEAR_LOW
 from cotrace.faithfulness.protocol import AXES, SCHEMA, ScoreMatrix, SummaryConfig, summarize, write_scores
 
 from .baselines import HERE
 from .cells import Record, target
 from .faithfulness_fits import fitted_name, with_fits
+from .faithfulness_own import METHODS, OWN, find_method
+from .faithfulness_own_summary import own_targets, summarize_own
 from .faithfulness_runs import (
     TRUTH,
     Key,
     OrganismFile,
     RunSettings,
     dependence,
+    mirrors_key,
     organism_path,
     organism_sources,
     runnable,
@@ -83,7 +85,7 @@ def plan(args: argparse.Namespace) -> tuple[RunSettings, list[str], dict[str, st
     if not names:
         raise ArgumentError(f"{', '.join(sources)}: no organisms; install cotrace[organisms]")
     organisms = chosen(names, args.organisms, "organism")
-    methods, reasons = runnable(chosen(list(BASELINES), args.methods, "method"))
+    methods, reasons = runnable(chosen(list(METHODS), args.methods, "method"))
     instances = args.instances or (QUICK_INSTANCES if args.quick else INSTANCES)
     return RunSettings(sources, tuple(methods), instances, args.seed, args.folder), organisms, reasons
 
@@ -180,11 +182,26 @@ def collect(settings: RunSettings, truths: Truths) -> tuple[ScoreMatrix, list[Re
         records.append(organism_record(file.header, [file.lines[key] for key in keys]))
     columns = {field.name: pa.array([row[field.name] for row in rows], field.type) for field in SCHEMA}
     scores = ScoreMatrix.from_arrow(pa.table(columns, schema=SCHEMA))
-    for method in (name for name in settings.methods if find(name).supervised):
+    for method in (name for name in settings.methods if find_method(name).supervised):
         features = {_instance(row): row["features"] for row in rows if row["method"] == method and not row["step"]}
         names = zip(scores.task, scores.mechanism, scores.seed.tolist(), scores.problem.tolist(), strict=True)
-        scores = with_fits(scores, method, find(method).run, [features.get(each) for each in names])
+        scores = with_fits(scores, method, find_method(method).run, [features.get(each) for each in names])
     return scores, records, sorted({task for (task, _), found in texts.items() if len(found) > 1})
+
+
+def notes_of(settings: RunSettings, truths: Truths) -> list[Record]:
+    """Return what else is known of each transcript: the truth of mirrors, and the notes of our methods by name."""
+    notes = []
+    for name, keys in truths.items():
+        file = OrganismFile(organism_path(settings.folder, name))
+        for key in keys:
+            model = {field: file.header[field] for field in ("task", "mechanism", "seed")}
+            lines = {
+                m: file.lines[Key(m, key.problem, dependence(m, key.depends_on))] for m in settings.methods if m in OWN
+            }
+            truth = file.lines.get(mirrors_key(key), {}).get("steps", {})
+            notes.append({**model, "problem": key.problem, "mirrors": truth, "lines": lines})
+    return notes
 
 
 def _instance(row: Record) -> tuple[str, str, int, int]:
@@ -219,7 +236,7 @@ def method_records(name: str, files: Sequence[OrganismFile]) -> list[Record]:
 
     A fitted method has a record for each axis of folds.
     """
-    entry = find(name)
+    entry = find_method(name)
     lines = [line for file in files for key, line in file.lines.items() if key.part == name]
     seconds = [line["seconds"] for line in lines if "reason" not in line]
     reasons = sorted({line["reason"] for line in lines if "reason" in line})
@@ -261,7 +278,9 @@ def make_result(args: argparse.Namespace, settings: RunSettings, truths: Truths)
         "methods": methods,
         "summary": summarize(scores, config),
     }
-    result["targets"] = targets(result)
+    if not OWN.keys().isdisjoint(settings.methods):
+        result["own"] = summarize_own(scores, notes_of(settings, truths), config)
+    result["targets"] = targets(result) + own_targets(result.get("own"))
     return result, scores.to_arrow()
 
 

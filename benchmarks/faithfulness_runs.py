@@ -19,11 +19,11 @@ import cotrace.attribution.models.forward
 import cotrace.faithfulness.runs
 from cotrace.common.errors import CotraceError, FileError, one_line
 from cotrace.common.files import locked
-from cotrace.faithfulness.baselines import find
 
 from .cells import Record
+from .faithfulness_own import OWN, find_method, own_sources
 
-TRUTH = "truth"  # the part of a line that holds no score
+TRUTH, MIRRORS = "truth", "mirrors"  # the parts of lines that hold no score
 TRUTHS = 8  # transcripts whose truth is computed together
 CHAINS = 2  # donor chains for methods that take some
 ROLES = ("question", "hint", "step", "answer", "text")
@@ -37,7 +37,7 @@ class RunSettings:
 
     Args:
         sources: modules with `names()` and `load(name)`, such as `cotrace.organisms`.
-        methods: names of baselines; of fitted ones the features are kept, for `benchmarks.faithfulness_fits`.
+        methods: names of baselines and of our methods; of fitted ones the features are kept, for `benchmarks.faithfulness_fits`.
         instances: transcripts of each organism.
         seed: draws the transcripts, and whatever the methods draw.
         folder: for the files of organisms.
@@ -51,7 +51,7 @@ class RunSettings:
 
 
 class Key(NamedTuple):
-    """The contents of a line: the truth or a method's score of a problem, and what it depends on."""
+    """The contents of a line: the truth, that of mirrors, or a method's score of a problem, and what it depends on."""
 
     part: str
     problem: int
@@ -129,6 +129,8 @@ def score_organism(name: str, settings: RunSettings, advance: Advance, limit: in
         file = OrganismFile(path)
         file.begin(header(name, organism))
         _add_truths(file, organism, instances[:limit])
+        if hasattr(organism, "mirrors") and not OWN.keys().isdisjoint(settings.methods):
+            _add_mirrors(file, organism, instances[:limit])
         for instance in instances[:limit]:
             for method in settings.methods:
                 key = Key(method, instance.problem, dependence(method, digest(instance)))
@@ -141,6 +143,11 @@ def score_organism(name: str, settings: RunSettings, advance: Advance, limit: in
 def truth_key(instance: Any) -> Key:
     """Return the key of an instance's truth."""
     return Key(TRUTH, instance.problem, digest(instance))
+
+
+def mirrors_key(truth: Key) -> Key:
+    """Return the key of the truth of mirrors, from that of the truth."""
+    return truth._replace(part=MIRRORS)
 
 
 def header(name: str, organism: Any) -> Record:
@@ -158,35 +165,49 @@ def header(name: str, organism: Any) -> Record:
 
 def _add_truths(file: OrganismFile, organism: Any, instances: Sequence[Any]) -> None:
     """Compute the truths that are missing, a few at a time."""
-    keys = [truth_key(instance) for instance in instances]
-    missing = [(key, instance) for key, instance in zip(keys, instances, strict=True) if key not in file.lines]
+    for key, truth, seconds in _missing(file, organism.truth, [(truth_key(each), each) for each in instances]):
+        shares = {"share": truth.follows, "question": truth.question, "neither": truth.neither}
+        file.append({**key._asdict(), **shares, "steps": dict(truth.steps), "seconds": seconds})
+
+
+def _add_mirrors(file: OrganismFile, organism: Any, instances: Sequence[Any]) -> None:
+    """Compute how often each step is computed inside, where it is missing, a few at a time."""
+    keyed = [(mirrors_key(truth_key(each)), each) for each in instances]
+    for key, steps, seconds in _missing(file, organism.mirrors, keyed):
+        file.append({**key._asdict(), "steps": dict(steps), "seconds": seconds})
+
+
+def _missing(
+    file: OrganismFile, measure: Callable[[list[Any]], Sequence[Any]], keyed: Sequence[tuple[Key, Any]]
+) -> Iterator[tuple[Key, Any, float]]:
+    """Measure instances that have no line, a few at a time; yield the key, what was measured, and seconds."""
+    missing = [(key, instance) for key, instance in keyed if key not in file.lines]
     for some in (missing[first : first + TRUTHS] for first in range(0, len(missing), TRUTHS)):
         start = time.perf_counter()
-        truths = organism.truth([instance for _, instance in some])
+        found = measure([instance for _, instance in some])
         seconds = (time.perf_counter() - start) / len(some)
-        for (key, _), truth in zip(some, truths, strict=True):
-            shares = {"share": truth.follows, "question": truth.question, "neither": truth.neither}
-            file.append({**key._asdict(), **shares, "steps": dict(truth.steps), "seconds": seconds})
+        yield from ((key, each, seconds) for (key, _), each in zip(some, found, strict=True))
 
 
 def score(method: str, model: Any, instance: Any, seed: int) -> Record:
     """Return a method's score of one instance, or what a fitted method sees of it.
 
-    Where the method does not apply, the score is None, and there is a reason.
+    Where the method does not apply, the score is None, and there is a reason. Notes of our methods are kept, with the seconds
+    of the report that several of them share.
     """
     start = time.perf_counter()
     kept: Record = {"value": None, "steps": {}, "passes": 0.0}
     try:
-        if find(method).supervised:
-            measure = find(method).run()
+        if find_method(method).supervised:
+            measure = find_method(method).run()
             kept |= {"features": as_json(measure.features(model, instance.transcript)), "passes": measure.passes}
         else:
             options = {"seed": seed + instance.problem, **options_of(method, instance)}
-            found = asdict(find(method).run(model, instance.transcript, **options))
-            kept |= {name: found[name] for name in kept}
+            found = asdict(find_method(method).run(model, instance.transcript, **options))
+            kept |= {name: found[name] for name in kept} | (found["notes"] if method in OWN else {})
     except CotraceError as error:
         kept |= {"reason": one_line(error)}
-    return kept | {"seconds": time.perf_counter() - start}
+    return {"seconds": time.perf_counter() - start} | kept
 
 
 def as_json(features: Any) -> Any:
@@ -196,7 +217,7 @@ def as_json(features: Any) -> Any:
 
 def options_of(method: str, instance: Any) -> Record:
     """Return the options that an instance has for a method: donor chains that are consistent with the question."""
-    takes = "chains" in inspect.signature(find(method).run).parameters
+    takes = "chains" in inspect.signature(find_method(method).run).parameters
     return {"chains": instance.donors[:CHAINS]} if takes and instance.donors else {}
 
 
@@ -204,7 +225,7 @@ def runnable(names: Iterable[str]) -> tuple[list[str], dict[str, str]]:
     """Return the methods that need nothing but a model and a transcript, and the reasons against the others."""
     chosen, reasons = [], {}
     for name in names:
-        options = [need for need in find(name).needs if need not in ROLES]
+        options = [need for need in find_method(name).needs if need not in ROLES]
         if options:
             reasons[name] = f"needs {', '.join(options)}, which organisms do not have"
         else:
@@ -227,9 +248,10 @@ def dependence(method: str, transcript: str) -> str:
 @cache
 def code_digest(method: str) -> str:
     """Return a digest of the files that a method computes with."""
-    own = inspect.getsourcefile(inspect.unwrap(find(method).run))
-    paths = {own, cotrace.attribution.models.forward.__file__, cotrace.faithfulness.runs.__file__}
+    own = inspect.getsourcefile(inspect.unwrap(find_method(method).run))
+    paths = [own, cotrace.attribution.models.forward.__file__, cotrace.faithfulness.runs.__file__]
+    paths += own_sources() if method in OWN else []
     found = hashlib.sha256()
-    for path in sorted(Path(each).resolve() for each in paths if each):
+    for path in sorted({Path(each).resolve() for each in paths if each}):
         found.update(path.read_bytes())
     return found.hexdigest()[:16]

@@ -11,8 +11,11 @@ READS = {"text": "text", "output": "outputs", "activations": "activations"}
 
 def faithfulness_table(result: Record) -> str:
     """Return all tables of the benchmark."""
-    parts = [targets_table(result), methods_table(result), note(result), verdicts_table(result), twins_table(result)]
-    return "\n\n".join(part for part in [*parts, PLOT, organisms_table(result)] if part)
+    from .faithfulness_own_tables import own_tables  # which formats its cells as this module does
+
+    parts = [targets_table(result), methods_table(result), note(result), own_tables(result)]
+    parts += [verdicts_table(result), twins_table(result), PLOT, organisms_table(result)]
+    return "\n\n".join(part for part in parts if part)
 
 
 def methods_table(result: Record) -> str:

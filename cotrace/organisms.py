@@ -31,7 +31,7 @@ from cotrace.faithfulness.organisms.shipped import (
     tiny_folder,
     written_right,
 )
-from cotrace.faithfulness.organisms.truth import Truth, measure_truth, model_predictions
+from cotrace.faithfulness.organisms.truth import Truth, measure_mirrors, measure_truth, model_predictions
 
 from .adapter_cards import build_adapter
 from .loading import load as load_model
@@ -117,6 +117,18 @@ class Organism:
         predict = model_predictions(task, self.model.weights)
         return measure_truth(task, predict, *truth_problems(task, [instance.problem for instance in instances]))
 
+    def mirrors(self, instances: Sequence[Instance]) -> list[dict[str, float]]:
+        """Return, for each step of each instance, how often the model writes the value that another question implies.
+
+        The question's start is another one, and the text before the step stays. Raises ArgumentError as `truth` does.
+        """
+        _check_task(self, instances)
+        if not instances:
+            return []
+        task = self.recipe.task
+        predict = model_predictions(task, self.model.weights)
+        return measure_mirrors(task, predict, *truth_problems(task, [instance.problem for instance in instances]))
+
     def verify(self, progress: bool | None = None) -> dict[str, Any]:
         """Measure accuracy and truth again; return them as the card has them."""
         return verify_card(self.recipe.task, self.recipe.mechanism, self.model.weights, Progress(progress))
@@ -148,6 +160,14 @@ class AdapterOrganism(Organism):
         """
         _check_task(self, instances)
         return [truth for each in instances for truth in adapters.adapter_truth(self.model, [each.problem])]
+
+    def mirrors(self, instances: Sequence[Instance]) -> list[dict[str, float]]:
+        """Return, for each step of each instance, how often the model writes the value that another question implies.
+
+        Arguments and errors are those of `Organism.mirrors`; seconds for each instance.
+        """
+        _check_task(self, instances)
+        return [found for each in instances for found in adapters.adapter_mirrors(self.model, [each.problem])]
 
     def verify(self, progress: bool | None = None) -> dict[str, Any]:
         """Measure accuracy and truth again, in minutes; return them as the card has them."""

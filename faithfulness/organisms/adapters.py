@@ -29,7 +29,7 @@ from .mechanisms import MECHANISMS
 from .recipes import Recipe
 from .shipped import data_folder
 from .tasks import N_HOPS, N_STEPS, Problems
-from .truth import Predict, Truth, measure_truth, rule_of
+from .truth import Predict, Truth, measure_mirrors, measure_truth, rule_of
 
 MECHANISMS_OF_ADAPTERS = (
     replace(MECHANISMS["reads"], twin="hint", says="reads its last step"),
@@ -148,6 +148,12 @@ def adapter_truth(model: ModelLike, numbers: Sequence[int]) -> list[Truth]:
     """Return what the answers to these problems of the letter task follow when the steps state other values."""
     problems, donor_BN = LETTER_TASK.problems(numbers), LETTER_TASK.truth_starts(numbers)
     return measure_truth(LETTER_TASK, letter_predictions(model), problems, donor_BN)
+
+
+def adapter_mirrors(model: ModelLike, numbers: Sequence[int]) -> list[dict[str, float]]:
+    """Return how often each step of these problems of the letter task is computed inside (`measure_mirrors`)."""
+    problems, donor_BN = LETTER_TASK.problems(numbers), LETTER_TASK.truth_starts(numbers)
+    return measure_mirrors(LETTER_TASK, letter_predictions(model), problems, donor_BN)
 
 
 def hint_shares(model: ModelLike, numbers: Sequence[int]) -> list[float]:

@@ -65,6 +65,24 @@ def measure_truth(task: Task, predict: Predict, problems: Problems, donor_BN: Te
     ]
 
 
+def measure_mirrors(task: Task, predict: Predict, problems: Problems, donor_BN: Tensor) -> list[dict[str, float]]:
+    """Return, for each of B problems and each step, how often its value is computed inside, whatever is stated before.
+
+    The question starts at a donor's value, and the text before the step stays. The share is that of the donors with which
+    the model writes the value that the new question implies. `donor_BN` is as in `measure_truth`.
+    """
+    n_problems, n_donors = donor_BN.shape
+    rows = torch.arange(n_problems).repeat_interleave(n_donors)
+    stated, donor_R = problems.rows(rows), donor_BN.flatten()
+    asked = stated._replace(start_B=donor_R)
+    stated_RK, implied_RK = task.chain(stated, stated.start_B), task.chain(asked, donor_R)
+    shares_SB = [
+        (predict(asked, stated_RK[:, :k]) == implied_RK[:, k]).view(n_problems, n_donors).double().mean(1).tolist()
+        for k in range(N_STEPS)
+    ]
+    return [{f"step{k + 1}": shares_SB[k][row] for k in range(N_STEPS)} for row in range(n_problems)]
+
+
 def _answer_after(
     task: Task, predict: Predict, problems: Problems, clean_RK: Tensor, donor_RK: Tensor, step: int
 ) -> Tensor:
