@@ -88,6 +88,7 @@ HOSTILE = {
     "unknown source": (("links", 0, "source", "step9"), "its links name 'step9', which is no segment"),
     "name twice": (("segments", 1, "name", "step1"), "its segments name 'step1' twice"),
     "number twice": (("evidence", 1, "number", 0), "its evidence name 0 twice"),
+    "half an interval": (("steps", 0, "high", None), "an interval of its steps lacks an end"),
     "cost": (("cost", "forward", "8"), "its cost is not in numbers"),
 }
 

@@ -129,6 +129,8 @@ def _wrong_number(entries: dict[str, Any]) -> str | None:
         return f"its {wrong[0]} is not between 0 and 1"
     if not all(type(passes) in NUMBER for passes in entries["cost"].values()):
         return "its cost is not in numbers"
+    if any((row.get("low") is None) != (row.get("high") is None) for row in entries["steps"]):
+        return "an interval of its steps lacks an end"
     try:
         for name, schema in TABLES.items():
             pa.Table.from_pylist(entries[name], schema)

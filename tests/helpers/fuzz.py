@@ -4,6 +4,7 @@ python -m helpers.fuzz [--mutations N] [--seed N] [READER ...]      # in tests/;
 """
 
 import argparse
+import io
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -36,10 +37,14 @@ from cotrace.attribution.transcoders import load_transcoders
 from cotrace.batch.file_layout import RECORDS
 from cotrace.batch.prompts import check_prompts
 from cotrace.batch.result_store import open_folder
+from cotrace.batch.transcripts import check_transcripts, read_transcripts, transcript_of
 from cotrace.cli.edit_syntax import read_direction
+from cotrace.cli.report_compare import print_report
 from cotrace.common.errors import CotraceError, FileError
 from cotrace.common.progress import Progress
+from cotrace.faithfulness.report.drawing.html import report_html
 from cotrace.faithfulness.report.files import take_report
+from cotrace.faithfulness.report.summary import row_of
 from cotrace.graphs.json_metadata import decode_entries
 from cotrace.training import checkpoints, data
 from cotrace.training.dictionary import Normalization
@@ -120,7 +125,10 @@ def read_report_entries(folder: Path) -> None:
     except ValueError as error:  # as of a file's metadata
         raise FileError("damaged") from error
     entries, graph = take_report(cotrace.Graph(graph.nodes, graph.info | {"report": entries}), folder)
-    cotrace.Report.from_dict(entries, graph).to_dict()
+    report = cotrace.Report.from_dict(entries, graph)
+    report.to_dict(), row_of(report), report_html(report, report._repr_svg_())
+    with redirect_stdout(io.StringIO()):
+        print_report(report, full=True)
 
 
 def write_transcoders(kind: str) -> Callable[[Path], object]:
@@ -163,6 +171,15 @@ PROMPTS = [
 ]
 
 
+MESSAGES = [{"role": "user", "content": "hot?"}, {"role": "assistant", "content": "<think>It is.</think>hot"}]
+TRANSCRIPTS = [
+    {"question": "2 + 3?", "hint": "2", "reasoning": "It is 5.", "answer": "5", "id": "a", "foil": "6"},
+    {"segments": [["question", "2 + 3?"], ["step", " 5", "5"], ["answer", [4, 5]]], "question_id": 1},
+    {"chat": MESSAGES, "alternatives": ["cold", "warm"]},
+    {"transcript": json.loads(cotrace.Transcript([("question", "2?"), ("answer", " 2")]).to_json())},
+]
+
+
 def write_transcripts(folder: Path) -> None:
     turns = [("user", ["question"]), ("assistant", ["step", "answer"])]
     segments = [("question", "2 + 3?"), ("step", " It is 5.", "", "5"), ("answer", " 5")]
@@ -170,7 +187,7 @@ def write_transcripts(folder: Path) -> None:
     cotrace.Transcript([("question", [2, 3]), ("answer", [4, 5], "", [5])], [[6], [7]]).save(folder / "ids.json")
 
 
-def read_transcripts(folder: Path) -> None:
+def read_saved_transcripts(folder: Path) -> None:
     for path in sorted(folder.iterdir()):
         opened = cotrace.Transcript.open(path)
         assert cotrace.Transcript.from_json(opened.to_json()) == opened
@@ -190,6 +207,14 @@ def read_prompts(folder: Path) -> None:
 
 def read_text(folder: Path) -> None:
     list(read_files(folder, 0))
+
+
+def read_transcript_rows(folder: Path) -> None:
+    """Read rows, and the transcript of each; one that is wrong fails alone."""
+    path = next(folder.iterdir())
+    check_transcripts(path)
+    for row in read_transcripts(path):
+        transcript_of(row.given)
 
 
 def write_vectors(folder: Path) -> None:
@@ -274,7 +299,8 @@ READERS = {
     "prompts-parquet": Reader(write_parquet([{"prompt": "a", "id": "a"}, {"prompt": "b", "id": "b"}]), read_prompts),
     "text-jsonl": Reader(write_json_lines([{"text": "a"}, {"text": "b"}]), read_text),
     "text-parquet": Reader(write_parquet([{"text": "a"}, {"text": "b"}]), read_text),
-    "transcripts": Reader(write_transcripts, read_transcripts),
+    "transcripts": Reader(write_transcripts, read_saved_transcripts),
+    "transcripts-jsonl": Reader(write_json_lines(TRANSCRIPTS), read_transcript_rows),
     "directions": Reader(write_vectors, read_vectors),
     "results": Reader(write_results, read_results),
     "training-run": Reader(write_run, read_run),
