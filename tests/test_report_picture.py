@@ -200,6 +200,16 @@ def test_evidence_beside_each_step_counts_edits_of_its_value_and_of_the_null():
     assert "1 of 1 edits moved the answer, steps kept" in shown
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"), [("google/gemma-3-270m", "google/gemma-3-270m"), ("/home/someone/models/mine", "mine")]
+)
+def test_a_model_in_a_folder_is_named_by_the_folder_alone(name, shown):
+    report = REPORTS["faithful"]()
+    report.graph.info["model"]["name"] = name
+    assert any(text.endswith(f"model {shown}") for text in Picture(report).texts())
+    assert "someone" not in report_svg(report)
+
+
 # --- features -------------------------------------------------------------------------------
 
 

@@ -1,8 +1,10 @@
 """Header and footer of the picture: verdict and score on top, legend and facts at the bottom."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from cotrace.common.visible_text import visible
+from cotrace.graphs.drawing.style import LABEL_PT
 from cotrace.graphs.drawing.text import shorten, text_width, wrap
 
 from ..data import ReportData
@@ -93,7 +95,8 @@ def draw_footer(canvas: Canvas, report: ReportData) -> None:
         canvas.text((x + 34, y), text, SMALL_PT)
         x += 34 + text_width(text, SMALL_PT) + 18
     canvas.text((x, y), "✓ confirmed   ✗ refuted   ? undetermined", SMALL_PT)
-    line = wrap(list(facts_of(report)), PAGE_PT[0] - 2 * MARGIN_PT)[0]
+    width = (PAGE_PT[0] - 2 * MARGIN_PT) * LABEL_PT / TINY_PT  # `wrap` measures labels
+    line = wrap(list(facts_of(report)), width)[0]
     canvas.text((MARGIN_PT, canvas.scene.height - 12.0), line, TINY_PT, PALE_INK)
 
 
@@ -121,4 +124,5 @@ def facts_of(report: ReportData) -> Iterable[str]:
         f"passes: {cost.get('forward', 0):.0f} forward, {cost.get('backward', 0):.0f} backward, "
         f"{cost.get('evidence', 0):.0f} of evidence"
     )
-    yield shorten(f"model {visible(str(report.graph.info['model']['name']))}", MODEL_PT)
+    name = report.graph.info["model"]["name"]
+    yield shorten(f"model {visible(Path(name).name if Path(name).is_absolute() else name)}", MODEL_PT)
