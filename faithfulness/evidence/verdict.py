@@ -302,13 +302,12 @@ def _strongest_edits(evidence: Evidence, steps: Sequence[StepVerdict]) -> tuple[
     """Return the edits of values that moved the answer most often, and what they edited.
 
     A text mediates at least as much as any of its steps. Edits of all values together, which contradict one another, count
-    only if they confirm the use of the text.
+    if only they confirm the use of the text.
     """
     best = max(steps, key=lambda step: step.moved or 0.0)
     edits, together = moved(evidence.of(VALUE_EDIT, best.name)), moved(evidence.of(ALL_EDIT))
-    if (together.value or 0.0) > (edits.value or 0.0) and weigh(evidence, together, []).status == CONFIRMED:
-        return together, "all stated values"
-    return edits, best.name
+    alone, all_values = (weigh(evidence, each, []).status == CONFIRMED for each in (edits, together))
+    return (together, "all stated values") if all_values and not alone else (edits, best.name)
 
 
 def _follows_hint(evidence: Evidence) -> bool:
