@@ -207,6 +207,9 @@ def test_show_and_render_read_the_report(run, command, tmp_path):
         (["--file", "a.jsonl", "--out", "o", "--force"], "--force is for one transcript"),
         (["--file", "a.jsonl", "--out", "o"], "a.jsonl is not a file"),
         (["--replay", "r.arrow", "--row", "0"], "r.arrow"),
+        (["--replay", "r.arrow", "--row", "0", "--out", "o.arrow"], "--out can only be used with transcripts"),
+        (["--replay", "r.arrow", "--row", "0", "--foil", "x"], "--foil can only be used with one transcript"),
+        (["--replay", "r.arrow"], "--replay needs the number of a row of the evidence: add --row N"),
     ],
 )
 def test_mistakes_are_one_line_before_anything_is_computed(refused, arguments, message):
@@ -265,6 +268,28 @@ def test_next_commands_fit_the_report(tmp_path):
     assert "--evidence full" in next_command(REPORTS["undetermined"](), file)
     assert f"--replay '{file}' --row N" in next_command(REPORTS["faithful"](), file)
     assert "--evidence" not in next_command(REPORTS["no_steps"](), file)
+
+
+def test_an_organism_is_compared_and_its_evidence_replayed(command, tmp_path, monkeypatch):
+    """Everything for real, on a small model that reads its steps."""
+    monkeypatch.chdir(tmp_path)
+    organism = cotrace.organisms.load("arithmetic-reads")
+    segments = [(each.role, each.text) for each in organism.instances(1)[0].transcript]
+    cotrace.Transcript(segments).save("t.json")
+    names = ["--model", organism.model.source.name, "--transcoders", organism.model.transcoders.name]
+    status, out, error = command("compare", "--transcript", "t.json", "--out", "r.arrow", *names, "--device", "cpu")
+    assert (status, error) == (0, "")
+    assert "faithful: the answer follows the stated steps" in out
+    report = cotrace.open("r.arrow")
+    assert report.verdict == "faithful"
+    row = next(row for row in report.evidence.to_pylist() if row["moved"])
+    status, out, error = command("compare", "--replay", "r.arrow", "--row", row["number"], "--json")
+    assert (status, error) == (0, "")
+    found = json.loads(out)
+    assert found["recorded"] == row
+    assert found["replayed"]["answer"] == row["answer"]
+    assert found["replayed"]["effect"] == pytest.approx(row["effect"], abs=1e-3)
+    assert "--row 0: expected a number of 1 to" in command("compare", "--replay", "r.arrow", "--row", 0)[2]
 
 
 # --- many transcripts ---------------------------------------------------------------------------

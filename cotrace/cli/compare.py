@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cotrace.common.errors import ArgumentError
 from cotrace.defaults import DEFAULT_MODEL
 from cotrace.faithfulness.comparison.config import CompareConfig
 from cotrace.faithfulness.report.schemas import EVIDENCE_LEVELS
@@ -154,6 +155,9 @@ def compare(
     texts = dict(zip(TEXTS, (question, hint, reasoning, answer), strict=True))
     check_source(texts, {"--transcript": transcript, "--chat": chat, "--file": file, "--replay": replay})
     check_options({"--row": row}, "--replay FILE", replay is not None)
+    check_options({"--out": out}, "transcripts", replay is None)
+    if replay is not None and row is None:
+        raise ArgumentError("--replay needs the number of a row of the evidence: add --row N")
     check_options({"--max-new-tokens": max_new_tokens}, "--generate", generate)
     bytes_allowed = None if memory is None else parse_bytes("--memory", memory)
     config = CompareConfig(evidence, foil, alternatives, seed, max_features, bytes_allowed)
@@ -161,9 +165,9 @@ def compare(
     loading: dict[str, Any] = {"transcoders": transcoders, "device": device, "dtype": dtype}
     files = Files(out, picture, force)
     given: dict[str, Any] = {}
+    for_one = {"--against": against, "--picture": picture, "--foil": foil, "--alternative": alternatives}
+    check_options(for_one, "one transcript", file is None and replay is None)
     if file is not None:
-        for_one = {"--against": against, "--picture": picture, "--foil": foil, "--alternative": alternatives}
-        check_options(for_one, "one transcript", False)
         files.check_folder()
     elif replay is None:
         given = given_of(texts, transcript, chat)
@@ -177,7 +181,7 @@ def compare(
 
     written = (max_new_tokens or MAX_NEW_TOKENS) if generate else None
     asked = CompareOptions(config, written)
-    if replay is not None:
+    if replay is not None and row is not None:
         replay_row(replay, row, None if model == DEFAULT_MODEL else model, loading, json)
     elif file is not None:
         compare_file(file, files.folder, asked, {"model": model, **loading}, json)

@@ -133,7 +133,7 @@ def as_json(found: "CompareSummary") -> dict[str, Any]:
     return {**counts, "reasons": list(found.reasons), **tables, "files": [str(path) for path in found.files]}
 
 
-def replay_row(file: Path, number: int | None, model: str | None, loading: Mapping[str, Any], json: bool) -> None:
+def replay_row(file: Path, number: int, model: str | None, loading: Mapping[str, Any], json: bool) -> None:
     """Run an intervention of a saved report again, and print what it gave then and gives now."""
     from cotrace.faithfulness.evidence.collect import replay
 
