@@ -136,7 +136,7 @@ OWN = {
     each.name: each
     for each in (
         _own(
-            compare_none, "Do live effects lead from the answer down to stated values?", "nothing", "8 + 2 (8 + n + 2)"
+            compare_none, "Do live effects lead from the answer down to stated values?", "nothing", "4 + 2 (4 + n + 2)"
         ),
         _own(compare_quick, "The same, and edits?", "stated values, words, question, hint", "40 more"),
         _own(frozen_links, "Do links of the frozen ledger lead there?", "nothing", "1 + 2 (n + 1)"),
