@@ -199,13 +199,30 @@ def test_what_is_found_stands_in_the_text_and_is_visible(text):
     ],
 )
 def test_numbers_are_replaced_by_numbers_of_the_same_form(value, some, none):
-    texts, rule = candidates_for(value, [], [])
-    assert rule == "numbers"
+    texts, rule, is_open = candidates_for(value, [], [])
+    assert (rule, is_open) == ("numbers", False)
     assert set(some) <= set(texts)
     assert not {*none, value} & set(texts)
     assert texts == candidates_for(value, [], []).texts  # the same in every run
     seen = candidates_for("17", ["44"], ["he has 3 and +12 and 99"]).texts
     assert seen[:3] == ["44", "3", "99"]  # those of the transcript first, without operations
+
+
+@pytest.mark.parametrize(
+    ("value", "is_open"),
+    [("7", False), ("yes", False), ("B", False), ("Paris", True), ("New York", True), ("a5", True)],
+)
+def test_words_of_a_transcript_are_only_some_of_their_kind(value, is_open):
+    assert candidates_for(value, [], []).is_open == is_open
+
+
+def test_words_of_letters_and_digits_are_all_known_if_they_are_few():
+    few = stated(("step", " so a3 ."), ("answer", " a1"), tokenizer=words_of(" so . a1 a2 a3 b1 b2", pattern=r" ?\S+"))
+    assert not few.values["answer"].is_open
+    names = " so . " + " ".join(f"a{number}" for number in range(99))
+    many = stated(("step", " so a3 ."), ("answer", " a1"), tokenizer=words_of(names, pattern=r" ?\S+"))
+    assert many.values["answer"].is_open
+    assert len(many.values["answer"].alternatives) == 64
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def collect_evidence(
     """
     level = check_level(level)
     text = StatedText(*tokenized(transcript, model), model.tokenizer)
-    runner = EvidenceRunner(model.weights, text.ids, text.said, text.answer.alternatives)
+    runner = EvidenceRunner(model.weights, text.ids, text.said, _other_answers(text, transcript))
     if level == NONE:
         return _evidence(text, runner, level, seed, [], text.said, 0.0)
     clean, drifts = _run_clean(text, runner)
@@ -56,6 +56,15 @@ def collect_evidence(
     return _evidence(text, runner, level, seed, rows, clean.answers[0], clean.margin)
 
 
+def _other_answers(text: StatedText, transcript: Transcript | StatedTranscript) -> tuple[Ids, ...]:
+    """Return the answers that are told apart; none, which means every token, if other values than the alternatives exist.
+
+    Words of a transcript need not contain what edited steps imply. Among them, the stated answer could stay the likeliest.
+    """
+    is_open = isinstance(transcript, StatedTranscript) and transcript.values[text.answer.name].is_open
+    return () if is_open and len(text.said) == 1 else text.answer.alternatives
+
+
 def _evidence(
     text: StatedText,
     runner: EvidenceRunner,
@@ -65,7 +74,7 @@ def _evidence(
     answer: Ids,
     margin: float,
 ) -> Evidence:
-    prompt = {"token_ids": list(text.ids), "said": list(text.said), "others": list(map(list, text.answer.alternatives))}
+    prompt = {"token_ids": list(text.ids), "said": list(text.said), "others": list(map(list, runner.others))}
     answers = text.text_of(answer), text.text_of(text.said)
     return Evidence(level, seed, tuple(rows), *answers, margin, float(runner.passes), prompt, _reasons(text))
 

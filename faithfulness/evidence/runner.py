@@ -43,11 +43,12 @@ class EvidenceRunner:
             other tokens in the place of the first one are values.
 
     Attributes:
+        others: the other values, as given.
         passes: rows run so far; each is one pass.
     """
 
     def __init__(self, weights: Gemma3, ids: Ids, said: Ids, others: Sequence[Ids]):
-        self.weights, self.passes = weights, 0
+        self.weights, self.others, self.passes = weights, tuple(others), 0
         self.ids_P = torch.tensor(ids, device=weights.device)
         self.target = _target(len(ids) - len(said) + 1, said, others, weights.architecture.vocab_size, weights.device)
 

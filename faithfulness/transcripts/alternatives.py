@@ -24,12 +24,21 @@ Alternatives = Iterable[str | Sequence[int]] | Mapping[str, Iterable[str | Seque
 
 
 class FoundAlternatives(NamedTuple):
-    """The alternatives of a value: token ids, the same as texts, the rule that found them, and why there is none."""
+    """The alternatives of a value.
+
+    Attributes:
+        ids: their token ids.
+        texts: the same as texts.
+        rule: how they were found; None if there is none.
+        reason: why there is none.
+        is_open: whether other values of the kind exist, such as words that the transcript does not contain.
+    """
 
     ids: tuple[tuple[int, ...], ...]
     texts: tuple[str, ...]
     rule: str | None
     reason: str
+    is_open: bool = False
 
 
 class AlternativeFinder:
@@ -95,7 +104,9 @@ class AlternativeFinder:
         start, stop = core_of(text)
         core = text[start:stop]
         stated = [value[slice(*core_of(value))] for value in self._said.values()]
-        candidates, rule = candidates_for(core, stated, self._token_texts if is_unspaced(core) else self._texts)
+        candidates, rule, is_open = candidates_for(
+            core, stated, self._token_texts if is_unspaced(core) else self._texts
+        )
 
         def fitting(cores: Sequence[str]) -> dict[tuple[int, ...], str]:
             return self._fitting(said, context, [text[:start] + each + text[stop:] for each in cores])
@@ -107,7 +118,8 @@ class AlternativeFinder:
             letters = {letters_of(value) for value in stated if kind_of(value) == kind_of(core)}
             if len(letters) > 1 or len(found) < FEW_ALTERNATIVES:
                 found |= fitting(other_letters(core, stated))
-        return _found(found, rule) if found else self._none(said)
+            is_open = False
+        return _found(found, rule, is_open or len(found) >= MAX_ALTERNATIVES) if found else self._none(said)
 
     @cached_property
     def _token_texts(self) -> list[str]:
@@ -157,6 +169,6 @@ def _checked(alternatives: Any, what: str) -> list[Content]:
     return [as_content(each, f"one of the {what}") for each in alternatives]
 
 
-def _found(texts: Mapping[tuple[int, ...], str], rule: str) -> FoundAlternatives:
+def _found(texts: Mapping[tuple[int, ...], str], rule: str, is_open: bool = False) -> FoundAlternatives:
     kept = list(texts.items())[: None if rule == GIVEN else MAX_ALTERNATIVES]
-    return FoundAlternatives(tuple(ids for ids, _ in kept), tuple(text for _, text in kept), rule, "")
+    return FoundAlternatives(tuple(ids for ids, _ in kept), tuple(text for _, text in kept), rule, "", is_open)

@@ -43,6 +43,7 @@ class StatedValue:
         texts: the same as texts.
         alternatives_rule: where they come from; None if there is none.
         reason: why there is no alternative; empty if there is one.
+        is_open: whether other values of the kind may exist, such as words that the transcript does not contain.
     """
 
     name: str
@@ -53,6 +54,7 @@ class StatedValue:
     texts: tuple[str, ...] = ()
     alternatives_rule: str | None = None
     reason: str = ""
+    is_open: bool = False
 
 
 @dataclass(frozen=True)

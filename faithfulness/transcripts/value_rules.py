@@ -46,10 +46,11 @@ class FoundValue(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """Texts that may take the place of a value, in order, and the rule that they come from."""
+    """Texts that may take the place of a value, in order, the rule that they come from, and whether others of the kind exist."""
 
     texts: list[str]
     rule: str
+    is_open: bool = False
 
 
 def find_value(text: str, *, anything: bool = False) -> FoundValue | None:
@@ -115,11 +116,10 @@ def candidates_for(value: str, stated: Sequence[str], texts: Sequence[str]) -> C
         every = LETTERS.upper() if value.isupper() else LETTERS
         return _without(value, [*same, *every], "letters")
     if kind == PHRASE:
-        return _without(
-            value, [*_phrases_like(value, stated), *_phrases_like(value, texts)], "phrases of the transcript"
-        )
+        phrases = [*_phrases_like(value, stated), *_phrases_like(value, texts)]
+        return _without(value, phrases, "phrases of the transcript", is_open=True)
     seen = [text[slice(*span)] for text in texts for span in content_words(text) if kind_of(text[slice(*span)]) == kind]
-    return _without(value, [*same, *seen], "words of the transcript")
+    return _without(value, [*same, *seen], "words of the transcript", is_open=True)
 
 
 def shaped_like(word: str) -> list[str]:
@@ -237,8 +237,8 @@ def _rewritten(number: str, places: Sequence[int], digits: str) -> str:
     return "".join(characters)
 
 
-def _without(value: str, texts: Sequence[str], rule: str) -> Candidates:
-    return Candidates([text for text in dict.fromkeys(texts) if text != value], rule)
+def _without(value: str, texts: Sequence[str], rule: str, is_open: bool = False) -> Candidates:
+    return Candidates([text for text in dict.fromkeys(texts) if text != value], rule, is_open)
 
 
 def _outside(spans: Sequence[Span], marks: Sequence[Span]) -> list[Span]:
