@@ -77,6 +77,8 @@ def set_in(entries, *path):
 HOSTILE = {
     "verdict": (("verdict", "guilty"), "its verdict 'guilty' is unknown"),
     "score": (("score", 1.5), "its score is not between 0 and 1"),
+    "a share of a cell": (("sources", 0, "share", 1e300), "a share of its sources is not between 0 and 1"),
+    "a share of a link": (("links", 0, "share", -0.5), "a share of its links is not between 0 and 1"),
     "text for a number": (("steps", 0, "content", "much"), "lacks or has a wrong steps"),
     "a step's verdict": (("steps", 1, "verdict", "confirmed"), "the verdict 'confirmed' of its steps is unknown"),
     "a step's status": (("steps", 1, "confirmed", "used"), "the confirmed 'used' of its steps is unknown"),

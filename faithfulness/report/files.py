@@ -16,6 +16,7 @@ from cotrace.graphs.metadata import metadata_of
 
 from .schemas import STATUSES, STEP_VERDICTS, TABLES, UNDETERMINED, VERDICTS
 
+ROUNDING = 1e-6  # by which a share may be above 1
 KEY = "report"  # in the graph's metadata
 AGAIN = "run `cotrace compare` again"
 ELSEWHERE = ("question", "hint", "unknown")  # sources of links that no segment may be called by
@@ -127,6 +128,9 @@ def _wrong_number(entries: dict[str, Any]) -> str | None:
     wrong = [name for name in ("score", "live_score") if entries[name] is not None and not 0 <= entries[name] <= 1]
     if wrong:
         return f"its {wrong[0]} is not between 0 and 1"
+    for table in ("sources", "links"):
+        if not all(0 <= row["share"] <= 1 + ROUNDING for row in entries[table]):
+            return f"a share of its {table} is not between 0 and 1"
     if not all(type(passes) in NUMBER for passes in entries["cost"].values()):
         return "its cost is not in numbers"
     if any((row.get("low") is None) != (row.get("high") is None) for row in entries["steps"]):
