@@ -430,3 +430,16 @@ def test_live_scores_refuse_what_they_cannot_do(prompts):
     alone = Transcript([("question", " start q5"), ("answer", " ; answer v5", "answer", "v5")], ALTERNATIVES)
     with pytest.raises(ArgumentError, match="only 'answer' states a value"):
         compute_live_score(prompts("reader", alone))
+
+
+def test_routes_of_some_targets_leave_the_rest_as_it_is(model_of, numbered):
+    whole = compute_ledger(StatedPrompt(model_of(KIND), numbered))
+    some = compute_ledger(StatedPrompt(model_of(KIND), numbered, routed=["answer"]))
+    found, expected = some.cells("answer"), whole.cells("answer")
+    assert list(found) == list(expected)
+    for cell, row in found.items():
+        assert row["effect"] == pytest.approx(expected[cell]["effect"], abs=1e-12)
+    assert not any("latent" in cell or "direct" in cell for cell in some.cells("third"))
+    links = [find_internal_links(each, numbered, find_stated_links(numbered)) for each in (whole, some)]
+    for name in ("content_KK", "question_K", "hint_K", "unknown_K"):
+        np.testing.assert_allclose(getattr(links[0], name), getattr(links[1], name), atol=1e-12)

@@ -51,7 +51,11 @@ def compare(
     answer = stated.transcript.answer
     assert answer is not None
     prompt = StatedPrompt(
-        model, stated, foils={} if config.foil is None else {answer.name: config.foil}, memory=config.memory
+        model,
+        stated,
+        routed=[answer.name],
+        foils={} if config.foil is None else {answer.name: config.foil},
+        memory=config.memory,
     )
     with bars.phase("computing the ledger"):
         ledger = compute_ledger(prompt, through_qk=True)

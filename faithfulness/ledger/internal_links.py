@@ -72,7 +72,8 @@ class InternalLinks:
 def find_internal_links(ledger: Ledger, transcript: Transcript, links: Sequence[StatedLink]) -> InternalLinks:
     """Return the links between statements, with those that the text states.
 
-    A share is the absolute effect of a cell over the sum of absolute effects of question, hint, contents and unknown. Own
+    A share is the absolute effect of a source, all routes together, over the sum of those of question, hint, contents and
+    unknown. Own
     tokens, template and constants, which are the same whatever is stated, are left out, so that rows add up to 1; a target
     without any effect has a row of zeros.
 
@@ -94,18 +95,23 @@ def find_internal_links(ledger: Ledger, transcript: Transcript, links: Sequence[
 
 def informative_size(ledger: Ledger, target: str) -> float:
     """Return what the shares of a target's links are shares of: the sum of absolute effects of the informative sources."""
-    return sum(abs(row["effect"]) for row in ledger.cells(target).values() if row["source"] in INFORMATIVE)
+    return sum(map(abs, _effects(ledger, target).values()))
 
 
 def _shares(ledger: Ledger, target: str) -> dict[str, float]:
-    """Return the share of each informative source of a target, all routes together."""
-    sizes: dict[str, float] = {}
+    """Return the share of each informative source of a target."""
+    effects, total = _effects(ledger, target), informative_size(ledger, target)
+    return {key: abs(effect) / total for key, effect in effects.items()} if total > 0 else {}
+
+
+def _effects(ledger: Ledger, target: str) -> dict[str, float]:
+    """Return the effect of each informative source of a target, all routes together."""
+    effects: dict[str, float] = {}
     for row in ledger.cells(target).values():
         if row["source"] in INFORMATIVE:
             key = f"{CONTENT}{row['statement']}" if row["source"] == CONTENT.strip() else row["source"]
-            sizes[key] = sizes.get(key, 0.0) + abs(row["effect"])
-    total = informative_size(ledger, target)
-    return {key: size / total for key, size in sizes.items()} if total > 0 else {}
+            effects[key] = effects.get(key, 0.0) + row["effect"]
+    return effects
 
 
 def _solve(share_KK: np.ndarray, given_K: np.ndarray) -> np.ndarray:

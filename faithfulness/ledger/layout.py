@@ -29,6 +29,7 @@ class TargetLayout:
         statements: the earlier statements in order, with their positions.
         sources: the names of the sources.
         source_P: the number of the source of each position's token.
+        routed: whether the routes of question and hint are told apart.
     """
 
     name: str
@@ -36,11 +37,12 @@ class TargetLayout:
     statements: Mapping[str, tuple[int, ...]]
     sources: tuple[str, ...]
     source_P: np.ndarray
+    routed: bool = True
 
     @property
     def cuts(self) -> list[tuple[int, ...]]:
-        """The positions of each cut: all statements, all but the first, …, the last one, none."""
-        spans = list(self.statements.values())
+        """The positions of each cut: all statements, all but the first, …, the last one, none; only none without routes."""
+        spans = list(self.statements.values()) if self.routed else []
         return [tuple(p for span in spans[first:] for p in span) for first in range(len(spans) + 1)]
 
 
@@ -51,6 +53,7 @@ def lay_out(
     position: int,
     constant_prefix: int,
     n_positions: int,
+    routed: bool = True,
 ) -> TargetLayout:
     """Return the layout of a target.
 
@@ -65,6 +68,7 @@ def lay_out(
         position: where the target is read.
         constant_prefix: length of the opening, such as BOS.
         n_positions: length of the prompt.
+        routed: whether to tell the routes of question and hint apart.
     """
     first = tokens.spans[name][0]
     source = np.full(n_positions, TEMPLATE, dtype=object)
@@ -82,7 +86,7 @@ def lay_out(
     source[position] = OWN
     source[:constant_prefix] = CONSTANT
     names = _in_order(set(source), list(statements))
-    return TargetLayout(name, position, statements, names, np.array([names.index(each) for each in source]))
+    return TargetLayout(name, position, statements, names, np.array([names.index(each) for each in source]), routed)
 
 
 def _in_order(found: set[str], statements: Sequence[str]) -> tuple[str, ...]:

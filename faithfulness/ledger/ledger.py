@@ -63,7 +63,7 @@ class Cell(NamedTuple):
 
     Attributes:
         source: "question", "hint", "content", "own", "template", "constant" or "unknown".
-        route: "direct" or "latent" of question and hint; None of others.
+        route: "direct" or "latent" of question and hint, if routes are told apart; None of others.
         statement: the statement that a latent route last visits, or whose content it is.
         effect: the signed sum of its nodes' effects, in logits.
         gross: the sum of their absolute effects: how much cancels inside the cell.
@@ -120,7 +120,7 @@ def cells_of(layout: TargetLayout, effects: LeafEffects) -> list[Cell]:
     cells = []
     for number, source in enumerate(layout.sources):
         token_Cp = effects.token_CP[:, layout.source_P == number]
-        if source in ROUTED:
+        if source in ROUTED and layout.routed:
             cells += _routed(source, layout, token_Cp)
         elif source != CONSTANT:
             name, _, statement = source.partition(" ")

@@ -1,6 +1,6 @@
 """`StatedPrompt`: a transcript that went through a model once, with the values that it states as targets of effects."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -36,6 +36,7 @@ class StatedPrompt:
         model: a `cotrace.Model`.
         transcript: at least one step or answer states a value; `values` has the alternatives, or those of each value
             were found by `state_values`.
+        routed: the segments whose ledger tells routes apart, at one column more for each statement before; None for all.
         foils: the other value of a margin, as a text or token ids, by segment; otherwise the likeliest alternative.
         memory: limit in bytes for the memory of the process (on a GPU: of the device); None takes what is free.
         progress: as in `Model.trace`.
@@ -60,6 +61,7 @@ class StatedPrompt:
         transcript: Transcript | StatedTranscript,
         *,
         foils: Mapping[str, str | Sequence[int]] | None = None,
+        routed: Collection[str] | None = None,
         memory: int | None = None,
         progress: bool | None = False,
     ):
@@ -77,6 +79,7 @@ class StatedPrompt:
         given = foil_tokens(foils or {}, self.tokens, self.tokenizer)
         self.margins = choose_margins(self.weights, self.tokens, names, activations.final_resid_PD, given)
         self._constant_prefix = masked.constant_prefix
+        self._routed = {margin.name for margin in self.margins} if routed is None else set(routed)
         n_columns = sum(len(layout.cuts) for layout in self.layouts)
         allowed = allowed_memory(memory, self.weights.device)
         plan = plan_effects(activations, n_columns, RESPONDING, allowed, passes=2)
@@ -119,6 +122,7 @@ class StatedPrompt:
                 margin.position,
                 self._constant_prefix,
                 len(self.ids_P),
+                margin.name in self._routed,
             )
             for margin in self.margins
         ]
