@@ -159,4 +159,4 @@ def _entries(number: int, row: EvidenceRow) -> dict[str, Any]:
     intervention = row.intervention
     own = {name: getattr(row, name) for name in ("changed", "answer", "moved", "effect", "passes")}
     parts = {name: getattr(intervention, name) for name in ("segment", "kind", "null", "recipe")}
-    return {"number": number, **own, **parts}
+    return {"number": number, **own, **parts, "command": f"cotrace compare --replay REPORT --row {number}"}

@@ -99,7 +99,8 @@ EVIDENCE = pa.schema(  # a row for each intervention
         _field("moved", pa.bool_()),  # whether it is another value than the stated one
         _field("effect", pa.float64()),  # by how much the margin fell, in logits
         _field("passes", pa.float64()),  # cost
-        _field("recipe", pa.string()),  # JSON that `replay` runs again
+        _field("command", pa.string()),  # runs it again, with the report's file in place of REPORT
+        _field("recipe", pa.string()),  # the same as JSON, for `replay`
     ]
 )
 TABLES = {"segments": SEGMENTS, "steps": STEPS, "sources": SOURCES, "links": LINKS, "evidence": EVIDENCE}

@@ -333,6 +333,7 @@ def _evidence(steps: Sequence[Step], answer: tuple[str, str], hint: str | None) 
         row = {"number": len(rows), "segment": segment, "kind": kind, "null": null, "changed": changed, "answer": said}
         recipe = '{"edits": []}'
         rows.append(row | {"moved": moved, "effect": 4.0 if moved else 0.1, "passes": 1.0, "recipe": recipe})
+        rows[-1]["command"] = f"cotrace compare --replay REPORT --row {rows[-1]['number']}"
 
     for number, step in enumerate(steps):
         for edit in range(step.edits if step.value else 0):

@@ -14,7 +14,7 @@ from .words import sentence_of
 
 MAX_ROWS, LONG, MAX_NESTED = 500, 24, 300  # rows of a table; characters of a cell that wraps, of nested values
 FIRST_COLUMNS = ("name", "step", "text", "value", "stated_value", "verdict", "confirmed", "score", "reason")
-ONLY_IN_FILES = ("recipe",)
+ONLY_IN_FILES = ("command", "recipe")
 STYLE = """
 body { font: 15px/1.5 Helvetica, Arial, sans-serif; color: #1f2933; background: #fff; max-width: 1280px; margin: 1em auto;
   padding: 0 1em }
