@@ -273,6 +273,7 @@ def test_a_type_checker_sees_the_types_of_the_installed_wheel(wheel, tmp_path):
         "import cotrace\n"
         "reveal_type(cotrace.load)\n"
         'graph = cotrace.open("circuit.arrow")\n'
+        "assert isinstance(graph, cotrace.Graph)\n"
         "reveal_type(graph)\n"
         "graph.save(3)\n"
     )
