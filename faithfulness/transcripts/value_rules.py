@@ -33,7 +33,7 @@ from .words import (
 )
 
 LAST_NUMBER, LAST_WORD, LAST_SYMBOL = "last number", "last word", "last symbol"
-NEAR, SPREAD, OTHER_LENGTHS = 24, 40, 64  # candidates for a number
+NEAR, SPREAD, OTHER_LENGTHS = 24, 40, 100  # candidates for a number
 MAX_SHAPED = 1000  # candidates for a word of letters and digits
 OPTION = re.compile(r"(?<!\w)\(?([A-Za-z])[).:](?!\w)")
 
