@@ -351,3 +351,38 @@ def test_transcripts_that_cannot_be_tested(models):
     assert "give `alternatives=`" in verdicts.steps[0].reason
     found = collect_evidence(model, chain().without("step1", "step2", "step3"))
     assert decide(found, [], {}, None).verdict == "undetermined"
+
+
+def many_steps(n: int) -> list[tuple]:
+    return [("step", f" ; so v{i % 10}", f"step{i + 1}", f"v{i % 10}") for i in range(n)]
+
+
+ANSWER = ("answer", " ; answer v5", "answer", "v5")
+ODD = {
+    "no question": [*many_steps(2), ANSWER],
+    "only an answer": [ANSWER],
+    "a question without words": [("question", " ;"), *many_steps(1), ANSWER],
+    "a hint in the question": [("question", " start q5"), ("hint", " hint v5", "hint", "v5"), ("question", " q3"), *many_steps(2), ANSWER],
+    "many steps": [("question", " start q5"), *many_steps(45), ANSWER],
+    "steps without values": [("question", " start q5"), ("step", " ; so", "a"), ("step", " so", "b"), ANSWER],
+    "text between": [("question", " start q5"), *many_steps(1), ("text", " ; v0 so"), ANSWER],
+    "text behind": [("question", " start q5"), *many_steps(1), ("answer", " ; answer v5 so v0 ;", "answer", "v5"), ("step", " so v3", "last", "v3")],
+    "an answer that the steps state": [("question", " start q5 v5"), ("step", " so v5", "a", "v5"), ("step", " v5 so v5", "b", "v5"), ANSWER],
+    "steps of values alone": [("question", " start q5"), ("step", " v5", "a", "v5"), ("step", " v5", "b", "v5"), ANSWER],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_transcripts_keep_the_budget(models, name):
+    transcript = Transcript(ODD[name], [f"v{i}" for i in range(10)])
+    found = collect_evidence(models["reader"], transcript)
+    assert found.passes <= 40
+    steps = [each.name for each in transcript.steps]
+    verdicts = decide(found, steps, {}, None)
+    assert [step.name for step in verdicts.steps] == steps
+    assert all(0 <= place < len(found.prompt["token_ids"]) for row in found.rows for place in row.intervention.edits)
+    if name == "many steps":  # which the model would not write: every edit has a row of its own to compare with
+        assert sum(step.edits > 0 for step in verdicts.steps) >= 14
+    if name in ("only an answer", "steps without values"):
+        assert (verdicts.verdict, verdicts.score) == ("undetermined", None)
+        assert found.rows == ()
