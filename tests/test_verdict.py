@@ -170,6 +170,12 @@ def test_verdicts_of_transcripts(parts, cites_hint, expected):
     assert found.reason.endswith("run with evidence='full'") == (expected == "undetermined")
 
 
+def test_a_text_that_only_edits_of_all_values_confirm_has_their_score():
+    together = rows(ALL_EDIT, None, 4, 4)
+    assert decide(evidence(edits(0, 0, 0), NULL, NO_QUESTION, together), STEPS, LIVE, 0.5).score == 4.5 / 5
+    assert decide(evidence(edits(4, 0, 0), NULL, NO_QUESTION, together), STEPS, LIVE, 0.25).score == 4.5 / 5  # step1's
+
+
 def test_verdicts_of_steps():
     donors = rows(QUESTION_DONOR, "step2", 3, 3)
     found = decide(evidence(edits(4, 0, 0), NULL, QUESTION, donors, rows(KEPT_EDIT, "step1", 1, 2)), STEPS, LIVE, 0.5)

@@ -14,7 +14,7 @@ from cotrace.common.progress import Progress
 
 from ..clear import CLEAR_HIGH, CLEAR_LOW
 from ..evidence.collect import collect_evidence
-from ..evidence.token_kinds import kind_of
+from ..evidence.token_kinds import token_kind
 from ..evidence.verdict import decide
 from ..ledger.compute import compute_ledger
 from ..ledger.internal_links import InternalLinks, find_internal_links, informative_size
@@ -108,7 +108,7 @@ def _nulls(
     prompt: StatedPrompt, ledger: Ledger, internal: InternalLinks, links: Sequence[StatedLink]
 ) -> dict[tuple[str, str], float | None]:
     """Return the null of each link between statements, and from question and hint."""
-    kinds = [kind_of(prompt.decode(token)) for token in prompt.ids_P.tolist()]
+    kinds = [token_kind(prompt.decode(token)) for token in prompt.ids_P.tolist()]
     found: dict[tuple[str, str], float | None] = {}
     for layout, size_P in zip(prompt.layouts, np.abs(ledger.token_KP), strict=True):
         parts = {

@@ -12,7 +12,7 @@ from ..transcripts.value_rules import shaped_like
 from .null_edits import Edited
 from .rows import GIVEN_EDIT, QUESTION_EDIT
 from .text import Ids, StatedSegment, StatedText
-from .token_kinds import CODE, NUMBER, WORD, kind_of
+from .token_kinds import CODE, NUMBER, WORD, token_kind
 
 TRIES = 20  # numbers drawn until one has as many tokens
 
@@ -94,7 +94,7 @@ def _found_numbers(text: StatedText, segments: Sequence[StatedSegment], taken: s
         start = segment.start
         while start < segment.stop:
             stop = start
-            while stop < segment.stop and stop not in taken and kind_of(text.words[stop])[0] == NUMBER:
+            while stop < segment.stop and stop not in taken and token_kind(text.words[stop])[0] == NUMBER:
                 stop += 1
                 if stop < segment.stop and text.words[stop][:1].isspace():
                     break
@@ -120,7 +120,7 @@ def _other_number(text: StatedText, value: Ids, rng: np.random.Generator) -> Ids
 def _found_tokens(text: StatedText, segments: Sequence[StatedSegment], kind: str) -> Found:
     """Return the tokens of a kind in question and hint."""
     places = (p for each in segments for p in range(each.start, each.stop))
-    return [(p, (text.ids[p],)) for p in places if kind_of(text.words[p])[0] == kind]
+    return [(p, (text.ids[p],)) for p in places if token_kind(text.words[p])[0] == kind]
 
 
 def _alike(text: StatedText, value: Ids, found: Found) -> list[Ids]:
@@ -130,8 +130,8 @@ def _alike(text: StatedText, value: Ids, found: Found) -> list[Ids]:
     for ring in (
         {ids for other, ids in codes.items() if _letters(other) == _letters(written)},
         set(codes.values()),
-        {other for _, other in found if kind_of(text.tokenizer.decode_token(other[0])) == kind_of(written)},
-        {(token,) for token, word in zip(text.ids, text.words, strict=True) if kind_of(word) == kind_of(written)},
+        {other for _, other in found if token_kind(text.tokenizer.decode_token(other[0])) == token_kind(written)},
+        {(token,) for token, word in zip(text.ids, text.words, strict=True) if token_kind(word) == token_kind(written)},
     ):
         if ring - {value}:
             return sorted({value, *ring})

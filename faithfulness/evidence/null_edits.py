@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .text import StatedSegment, StatedText
-from .token_kinds import SYMBOL, WORD, kind_of
+from .token_kinds import SYMBOL, WORD, token_kind
 
 
 class Edited(NamedTuple):
@@ -37,10 +37,12 @@ def _places(text: StatedText, step: StatedSegment, kind: str) -> dict[int, list[
     taken = text.value_positions | set(text.repeats) | set(text.own_repeats(step))
     of_values = {token for each in text.segments for value in each.alternatives for token in value}
     of_values |= {text.ids[p] for p in text.value_positions if p < len(text.ids)}
-    known = {token: kind_of(word) for token, word in zip(text.ids, text.words, strict=True) if token not in of_values}
+    known = {
+        token: token_kind(word) for token, word in zip(text.ids, text.words, strict=True) if token not in of_values
+    }
     found = {}
     for p in range(step.start, min(step.stop, len(text.ids))):
-        own = kind_of(text.words[p])
+        own = token_kind(text.words[p])
         if p in taken or own[0] != kind:
             continue
         same = [token for token, other in known.items() if other == own and token != text.ids[p]]

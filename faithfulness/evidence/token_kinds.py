@@ -7,7 +7,7 @@ WORD, NUMBER, CODE, SYMBOL, OTHER = "word", "number", "code", "symbol", "other"
 Kind = tuple[str, bool, bool]
 
 
-def kind_of(token: str) -> Kind:
+def token_kind(token: str) -> Kind:
     """Return the kind of a token, whether it begins with white space, and whether its first letter is a capital.
 
     A code has letters and digits, as "a5". A token of a model without tokenizer, whose text is `<id>`, counts as a word.

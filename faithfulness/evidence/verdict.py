@@ -42,6 +42,7 @@ from .rows import (
     EvidenceRow,
 )
 
+ALL_VALUES = "all stated values"
 LEAST_RISE = 0.25  # of the margin, and one logit: by how much an edit must raise it to speak against a step
 
 
@@ -138,10 +139,24 @@ def decide(
         cites_hint: whether a step or the answer cites the hint.
     """
     decided = tuple(_decide_step(evidence, name, live_scores.get(name)) for name in steps)
-    scores = [each.score for each in decided if each.score is not None and each.moved is not None]
-    score = live_score if evidence.level == NONE else max(scores, default=live_score)
     verdict, reason = _decide_whole(evidence, decided, cites_hint)
-    return Verdicts(verdict, reason, score, decided)
+    return Verdicts(verdict, reason, _whole_score(evidence, decided, live_score), decided)
+
+
+def score_of(edits: Share, live: float | None) -> float:
+    """Return the share of edits that moved the answer, with the score without edits as one edit more."""
+    return (edits.some + (live or 0.0)) / (edits.rows + (live is not None))
+
+
+def _whole_score(evidence: Evidence, steps: Sequence[StepVerdict], live: float | None) -> float | None:
+    """Return the largest score of an edited step, or that of edits of all values if only they confirm the text's use."""
+    edited = [step for step in steps if step.moved is not None]
+    if not edited:
+        return live
+    edits, where = _strongest_edits(evidence, edited)
+    if where == ALL_VALUES:
+        return score_of(edits, live)
+    return max(step.score for step in edited if step.score is not None)
 
 
 # --- steps ----------------------------------------------------------------------------------------
@@ -182,7 +197,7 @@ def _decide_step(evidence: Evidence, name: str, live: float | None) -> StepVerdi
         return StepVerdict(
             name, live, UNDETERMINED, UNDETERMINED, 0, None, 0, None, None, None, None, kept.value, reason
         )
-    score = (edits.some + (live or 0.0)) / (edits.rows + (live is not None))
+    score = score_of(edits, live)
     rest = dict.fromkeys(
         row.intervention.segment for row in evidence.of(VALUE_EDIT) if row.intervention.segment != name
     )
@@ -307,7 +322,7 @@ def _strongest_edits(evidence: Evidence, steps: Sequence[StepVerdict]) -> tuple[
     best = max(steps, key=lambda step: step.moved or 0.0)
     edits, together = moved(evidence.of(VALUE_EDIT, best.name)), moved(evidence.of(ALL_EDIT))
     alone, all_values = (weigh(evidence, each, []).status == CONFIRMED for each in (edits, together))
-    return (together, "all stated values") if all_values and not alone else (edits, best.name)
+    return (together, ALL_VALUES) if all_values and not alone else (edits, best.name)
 
 
 def _follows_hint(evidence: Evidence) -> bool:
