@@ -242,7 +242,7 @@ def test_the_model_writes_what_is_compared(run, loaded, monkeypatch):
     run("--question", "The opposite of hot is", "--generate", "--max-new-tokens", "3", "--against", loaded[1][1])
     written = generated(loaded[0], question="The opposite of hot is", max_new_tokens=3)
     assert seen == [written, written]
-    assert written.answer.text == " cold hot"
+    assert written.answer.text.strip() == "cold hot"
     found = cotrace.compare_many(
         [{"question": "The opposite of hot is"}], "o", model=loaded[0], generate=True, max_new_tokens=3, progress=False
     )
