@@ -182,7 +182,8 @@ def _best(pair: ScoreMatrix, method: str, weight_BN: Weights, edits: bool = True
 def _rivals(pair: ScoreMatrix, method: str, edits: bool) -> list[str]:
     """Return the baselines that are not fitted and cost at most as much, or of these those that make no edit."""
     free = [name for name in pair.methods if name in BASELINES and not BASELINES[name].supervised]
-    cheap = [name for name in free if np.nanmean(pair.passes[name]) <= np.nanmean(pair.passes[method])]
+    scored = [name for name in free if np.isfinite(pair.passes[name]).any()]
+    cheap = [name for name in scored if np.nanmean(pair.passes[name]) <= np.nanmean(pair.passes[method])]
     return [name for name in cheap if edits or BASELINES[name].edits.startswith("nothing")]
 
 

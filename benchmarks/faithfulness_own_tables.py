@@ -34,21 +34,36 @@ def groups_table(own: Record) -> str:
 
 
 def pairs_table(own: Record) -> str:
-    """Return each mechanism against its twin, beside the best baseline of at most equal cost."""
-    grid = [["task", "mechanism / twin", "of", "method", "AUROC", "best baseline", "ours − best"]]
-    grid[0] += ["best without edits", "ours − best without edits", "holds"]
+    """Return each mechanism against its twin, beside the best baselines of at most equal cost."""
+    grid = [["task", "mechanism / twin", "of"]]
+    for name in (NONE, QUICK):
+        grid[0] += [f"`{name}`", "best baseline", "ours − best"]
+    grid[0] += ["best without edits", f"`{NONE}` − best without edits", "holds, both"]
+    rows: dict[tuple[str, ...], dict[str, Record]] = {}
     for pair in own["pairs"]:
-        row = [pair["task"], f"{pair['mechanism']} / {pair['twin']}", pair["part"], f"`{pair['method']}`"]
-        row.append(plain(pair))
-        for key in ("best", "best_without_edits"):
-            best = pair[key]
-            row += ["", ""] if best is None else [_named(best), with_interval(best["difference"])]
-        grid.append([*row, "yes" if holds(pair) else "no, as expected" if is_expected(pair) else "**no**"])
+        key = pair["task"], f"{pair['mechanism']} / {pair['twin']}", pair["part"]
+        rows.setdefault(key, {})[pair["method"]] = pair
+    for key, pairs in rows.items():
+        cells = [cell for name in (NONE, QUICK) for cell in _against(pairs.get(name), "best")]
+        without = _against(pairs.get(NONE), "best_without_edits")[1:]
+        grid.append([*key, *cells, *without, ", ".join(_holds(pairs[name]) for name in (NONE, QUICK) if name in pairs)])
     title = (
         "Each mechanism against its twin, beside the best baseline that is not fitted and costs at most as many passes. It *holds* "
         "if the lower end of the paired difference is above 0, or above −0.01 where the baseline reaches 0.98:"
     )
-    return f"{title}\n\n{markdown(grid)}" if len(grid) > 1 else ""
+    return f"{title}\n\n{markdown(grid)}" if rows else ""
+
+
+def _against(pair: Record | None, key: str) -> list[str]:
+    """Return our AUROC, the best baseline, and the difference."""
+    if pair is None:
+        return ["", "", ""]
+    best = pair[key]
+    return [plain(pair), *(["", ""] if best is None else [_named(best), with_interval(best["difference"])])]
+
+
+def _holds(pair: Record) -> str:
+    return "yes" if holds(pair) else "no, as expected" if is_expected(pair) else "**no**"
 
 
 def _named(best: Record) -> str:
