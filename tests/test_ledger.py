@@ -13,6 +13,7 @@ from cotrace.attribution.effects.config import EffectsConfig
 from cotrace.attribution.effects.integrate import end_points, integrate_inputs, path_points
 from cotrace.attribution.transcoders import load_transcoders
 from cotrace.common.errors import ArgumentError
+from cotrace.faithfulness.ledger import live
 from cotrace.faithfulness.ledger.compute import compute_ledger
 from cotrace.faithfulness.ledger.internal_links import InternalLinks, find_internal_links
 from cotrace.faithfulness.ledger.layout import TargetLayout
@@ -443,3 +444,21 @@ def test_routes_of_some_targets_leave_the_rest_as_it_is(model_of, numbered):
     links = [find_internal_links(each, numbered, find_stated_links(numbered)) for each in (whole, some)]
     for name in ("content_KK", "question_K", "hint_K", "unknown_K"):
         np.testing.assert_allclose(getattr(links[0], name), getattr(links[1], name), atol=1e-12)
+
+
+def test_credit_of_some_targets_is_theirs_in_the_credit_of_all(model_of, numbered):
+    prompt = StatedPrompt(model_of(KIND), numbered)
+    every, some = (compute_ledger(prompt, through_qk=each).credit.to_pylist() for each in (True, ["answer"]))
+    expected = [row for row in every if row["target"] == "answer"]
+    assert [row["source"] for row in some] == [row["source"] for row in expected]
+    for row, other in zip(some, expected, strict=True):
+        assert row["through_qk"] == pytest.approx(other["through_qk"], abs=1e-12)
+
+
+def test_groups_of_targets_have_the_same_live_effects(model_of, numbered, monkeypatch):
+    prompt = StatedPrompt(model_of(KIND), numbered)
+    together = compute_live_effects(prompt)
+    monkeypatch.setattr(live, "LONG_PROMPT", 1)
+    apart = compute_live_effects(prompt)
+    assert live._columns_at_once(prompt) == 1
+    np.testing.assert_allclose(apart.content_KK, together.content_KK, atol=1e-12)

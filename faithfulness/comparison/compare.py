@@ -58,7 +58,7 @@ def compare(
         memory=config.memory,
     )
     with bars.phase("computing the ledger"):
-        ledger = compute_ledger(prompt, through_qk=True)
+        ledger = compute_ledger(prompt, through_qk=[answer.name])
         links = find_stated_links(stated.transcript)
         internal = find_internal_links(ledger, stated.transcript, links)
     with bars.phase("computing the score"):

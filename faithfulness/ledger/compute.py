@@ -1,5 +1,7 @@
 """Compute the ledger of a transcript's stated values."""
 
+from collections.abc import Collection
+
 import numpy as np
 import pyarrow as pa
 
@@ -8,12 +10,13 @@ from .ledger import CREDIT, TARGETS, LeafEffects, Ledger, cells_of, table_of
 from .prompt import StatedPrompt
 
 
-def compute_ledger(prompt: StatedPrompt, *, through_qk: bool = False) -> Ledger:
+def compute_ledger(prompt: StatedPrompt, *, through_qk: bool | Collection[str] = False) -> Ledger:
     """Return where the value of each stated value comes from; all targets and cuts go down the layers together.
 
     Args:
         prompt: the transcript in a model.
-        through_qk: also compute the credit through attention scores of each source, with one more backward pass.
+        through_qk: also compute the credit through attention scores of each source, with one more backward pass: for all
+            targets, or for those that are named.
 
     Raises:
         ResourceError: too little memory.
@@ -27,15 +30,20 @@ def compute_ledger(prompt: StatedPrompt, *, through_qk: bool = False) -> Ledger:
         cancellation = gross / abs(value) if value else None
         rows.append((margin.name, margin.position, said, foil, value, cancellation))
     targets = pa.Table.from_pylist([dict(zip(TARGETS.names, row, strict=True)) for row in rows], TARGETS)
-    credit = _credit(prompt, effects) if through_qk else None
+    credited = (
+        prompt.names if through_qk is True else [name for name in prompt.names if through_qk and name in through_qk]
+    )
+    credit = _credit(prompt, effects, credited) if credited else None
     token_KP = np.stack([each.token_CP[-1] for each in effects])
     return Ledger(table_of(prompt.names, cells), targets, credit, token_KP)
 
 
-def _credit(prompt: StatedPrompt, frozen: list[LeafEffects]) -> pa.Table:
-    """Return the credit through attention scores of the tokens and error nodes of each source."""
+def _credit(prompt: StatedPrompt, frozen: list[LeafEffects], names: list[str]) -> pa.Table:
+    """Return the credit through attention scores of the tokens and error nodes of each source, for the named targets."""
     rows = []
-    for layout, before, after in zip(prompt.layouts, frozen, prompt.responding_effects(), strict=True):
+    frozen_of = dict(zip(prompt.names, zip(prompt.layouts, frozen, strict=True), strict=True))
+    for name, after in zip(names, prompt.responding_effects(names), strict=True):
+        layout, before = frozen_of[name]
         for source, effect, responding in zip(
             layout.sources, _by_source(layout, before), _by_source(layout, after), strict=True
         ):

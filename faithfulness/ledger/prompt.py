@@ -147,15 +147,11 @@ class StatedPrompt:
 
     @torch.no_grad()
     @out_of_memory("shorten the prompt, or set memory=")
-    def responding_effects(self) -> list[LeafEffects]:
-        """Return the effects of leaves on each target if attention scores respond too; biases are not computed."""
-        found = self.source.node_effects(self.targets, RESPONDING, None, self.columns_at_once)
+    def responding_effects(self, names: Sequence[str]) -> list[LeafEffects]:
+        """Return the effects of leaves on each named target if attention scores respond too; biases are not computed."""
+        targets = [self.targets[self.names.index(name)] for name in names]
+        found = self.source.node_effects(targets, RESPONDING, None, self.columns_at_once)
         return [LeafEffects(self._tokens(row[None]), self._errors(row), 0.0) for row in found.effect_KM]
-
-    def positions_of(self, role: str) -> list[int]:
-        """Return the positions of all segments with a role, without the prompt's constant opening."""
-        spans = [self.tokens.spans.get(each.name, (0, 0)) for each in self.transcript.segments if each.role == role]
-        return [p for span in spans for p in range(*span) if self._constant_prefix <= p < len(self.ids_P)]
 
     def decode(self, token: int) -> str:
         """Return the text of a token."""
