@@ -73,7 +73,13 @@ def test_a_misspelt_option_gets_the_likely_ones(command):
     assert " -- " not in error
 
 
-FLAGS = {"max_features": "--max-features", "memory": "--memory", "freeze": "--freeze", "set_to": "--set"}
+FLAGS = {
+    "max_features": "--max-features",
+    "memory": "--memory",
+    "freeze": "--freeze",
+    "set_to": "--set",
+    "generate": "--generate",
+}
 
 
 @pytest.mark.parametrize(
@@ -88,6 +94,7 @@ FLAGS = {"max_features": "--max-features", "memory": "--memory", "freeze": "--fr
         ("memory is 0: too little memory is free", "--memory is 0: too little memory is free"),
         ("lower max_features; set_to edits", "lower --max-features; --set edits"),
         ("the column 'max_features' is unknown", "the column 'max_features' is unknown"),
+        ("let the model write it with generate=True", "let the model write it with --generate"),
         ("prompt is odd; x_memory=3", "prompt is odd; x_memory=3"),
     ],
 )

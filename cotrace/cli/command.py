@@ -77,13 +77,13 @@ def name_options(message: str, flags: Mapping[Any, str]) -> str:
     """Return a message in which the names of parameters, as Python writes them, are those of a command's options.
 
     `flags` are the options by the names of their parameters. A parameter is recognized before a `=`, by an underscore in
-    its name, and before `is` at the start of the message.
+    its name, and before `is` at the start of the message. `=True` is left out: a flag of the command line takes no value.
     """
     names = "|".join(sorted(map(re.escape, flags), key=len, reverse=True))
     if not flags:
         return message
-    given = re.compile(rf"""(?<![\w'"-])({names})=(?:["']([^"']*)["']|([-\w\[(]?))""")
-    message = given.sub(lambda found: f"{flags[found[1]]} {found[2] or found[3]}".rstrip(), message)
+    given = re.compile(rf"""(?<![\w'"-])({names})=(?:True\b|["']([^"']*)["']|([-\w\[(]?))""")
+    message = given.sub(lambda found: f"{flags[found[1]]} {found[2] or found[3] or ''}".rstrip(), message)
     with_underscore = "|".join(name for name in flags if "_" in name) or r"(?!)"
     spelt = re.compile(rf"""(?<![\w'"-])(?:({with_underscore})(?![\w'"=])|\A({names})(?= is ))""")
     return spelt.sub(lambda found: flags[found[1] or found[2]], message)
