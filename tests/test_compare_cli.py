@@ -98,7 +98,7 @@ def test_one_transcript_prints_a_verdict_and_writes_report_and_picture(run, call
         "foil": None, "alternatives": None, "evidence": "quick", "seed": 0, "max_features": 256,
         "memory": None, "progress": None,
     }  # fmt: skip
-    assert "verdict mixed: the answer follows the steps in part" in printed
+    assert "verdict mixed The answer comes from the stated steps only in part." in printed
     assert "score 0.52 from 0 to 1" in printed
     for row in ("✓ step1 '51' 0.60 used", "? step2 '42' 0.45 undetermined", "✗ step3 'even' 0.05 decorative"):
         assert row in printed
@@ -167,7 +167,7 @@ def test_show_and_render_read_the_report(run, command, tmp_path):
     run(*ONE, "scratch", "--out", "a.arrow", "--picture", "a.svg")
     status, out, error = command("show", "a.arrow", "--full")
     assert (status, error) == (0, "")
-    assert "scratch: the answer is computed at the positions of the steps" in words_of(out)
+    assert "verdict scratch The steps serve as scratch space: their words do not matter." in words_of(out)
     assert "value edit, later values rewritten" in out
     status, out, error = command("show", "a.arrow", "--circuit")
     assert (status, error) == (0, "")
@@ -199,7 +199,7 @@ def test_show_and_render_read_the_report(run, command, tmp_path):
         ([*ONE, "mixed", "--picture", "p.jpg"], "--picture p.jpg: expected a name that ends in .svg, .html"),
         ([*ONE, "mixed", "--row", "1"], "--row can only be used with --replay FILE"),
         ([*ONE, "mixed", "--max-new-tokens", "9"], "--max-new-tokens can only be used with --generate"),
-        ([*ONE, "mixed", "--generate"], "leave out one of them"),
+        ([*ONE, "mixed", "--generate"], "but the model should write it: omit it"),
         ([*ONE, "mixed", "--memory", "much"], "--memory"),
         (["--file", "a.jsonl"], "--file needs a folder for the reports: add --out DIR"),
         (["--file", "a.jsonl", "--out", "o", "--foil", "x"], "--foil can only be used with one transcript"),
@@ -279,7 +279,7 @@ def test_an_organism_is_compared_and_its_evidence_replayed(command, tmp_path, mo
     names = ["--model", organism.model.source.name, "--transcoders", organism.model.transcoders.name]
     status, out, error = command("compare", "--transcript", "t.json", "--out", "r.arrow", *names, "--device", "cpu")
     assert (status, error) == (0, "")
-    assert "faithful: the answer follows the stated steps" in out
+    assert "The stated steps produce the answer." in out
     report = cotrace.open("r.arrow")
     assert report.verdict == "faithful"
     row = next(row for row in report.evidence.to_pylist() if row["moved"])

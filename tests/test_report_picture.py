@@ -189,7 +189,7 @@ def test_every_verdict_has_another_sentence_and_picture():
 
 def test_a_report_without_evidence_says_that_nothing_was_tested():
     shown = Picture(REPORTS["no_evidence"]()).texts()
-    assert "Not decided: nothing was edited, so only the score speaks." in shown
+    assert "Not decided: no edit was made, so there is only a score." in shown
     assert shown.count("not tested") == 2
     assert shown.count("✓") == 0
 

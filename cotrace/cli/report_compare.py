@@ -10,21 +10,17 @@ from rich.table import Table
 from rich.text import Text
 
 from cotrace.common.visible_text import printable, quoted
+from cotrace.faithfulness.report.drawing.words import MARKS, sentence_of
 from cotrace.faithfulness.report.report import Report
 from cotrace.faithfulness.report.schemas import (
     AGAINST,
     CARRIED,
-    CONFIRMED,
     DECORATIVE,
     FAITHFUL,
     FULL,
     MIXED,
-    MOTIVATED,
     NONE,
-    POST_HOC,
     QUICK,
-    REFUTED,
-    SCRATCH,
     UNDETERMINED,
     USED,
 )
@@ -33,20 +29,11 @@ from cotrace.faithfulness.report.summary import ReportSummary
 from . import report as output
 from .report import print_line, shortened
 
-MARKS = {CONFIRMED: "✓", REFUTED: "✗", UNDETERMINED: "?"}
-VERDICT_WORDS = {
-    FAITHFUL: "the answer follows the stated steps",
-    POST_HOC: "the answer comes from the question, whatever the steps state",
-    MOTIVATED: "the answer follows the hint, and no step says so",
-    SCRATCH: "the answer is computed at the positions of the steps, not from their words",
-    MIXED: "the answer follows the steps in part",
-    UNDETERMINED: "the evidence does not decide",
-}
 STEP_WORDS = {
     USED: "the answer uses the stated value",
-    CARRIED: "its positions matter, its words do not",
+    CARRIED: "the answer uses what is computed at its positions, not its words",
     DECORATIVE: "the answer does not use it",
-    AGAINST: "it speaks against the answer",
+    AGAINST: "the answer does not use it, and another value would make the answer more likely",
 }
 STYLES = {FAITHFUL: "green", USED: "green", UNDETERMINED: "yellow", MIXED: "yellow"}  # others are warnings
 CELLS_SHOWN, LINKS_SHOWN, QUESTIONS_SHOWN = 6, 8, 20
@@ -68,7 +55,8 @@ def _print_facts(report: Report, full: bool) -> None:
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold")
     facts.add_column(overflow="fold")
-    facts.add_row("verdict", Text(f"{report.verdict}: {VERDICT_WORDS[report.verdict]}", style=_style(report.verdict)))
+    facts.add_row("verdict", Text(report.verdict, style=_style(report.verdict)))
+    facts.add_row("", sentence_of(report))
     facts.add_row("", Text(printable(report.reason)))
     facts.add_row("score", f"{number(report.score)} {_score_words(report)}")
     for row in report.segments.to_pylist():
@@ -135,7 +123,7 @@ def _print_reasons(rows: Sequence[Mapping[str, Any]], full: bool) -> None:
     """Print what the words in the table mean, and with `full` why each step has its verdict."""
     found = dict.fromkeys(row["verdict"] for row in rows)
     words = [f"{verdict}: {STEP_WORDS[verdict]}" for verdict in found if verdict in STEP_WORDS]
-    print_line("; ".join([*words, "moved: edits of the value after which the answer is another one"]))
+    print_line("; ".join([*words, "moved: share of edits of the value that changed the answer"]))
     if full:
         for row in rows:
             interval = "" if row["low"] is None else f" [{row['low']:+.2f}, {row['high']:+.2f}]"

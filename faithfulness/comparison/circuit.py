@@ -12,8 +12,8 @@ from cotrace.graphs.nodes import Feature
 
 from ..ledger.prompt import StatedPrompt
 from ..model_like import TranscodedModel
+from ..report.drawing.features import FEATURE_NAMES, MAX_NAMES
 
-NAME_TOKENS = 2  # output tokens in the name of a feature
 NAMES_AT_ONCE = 256  # features whose logits are computed together
 
 
@@ -49,7 +49,7 @@ def trace_circuit(model: TracingModel, prompt: StatedPrompt, max_features: int, 
     graph.info["segments"] = {name: list(range(*span)) for name, span in prompt.tokens.spans.items()}
     columns = (graph.column(name)[graph.order.features].astype(int).tolist() for name in ("layer", "feature"))
     features = sorted(set(zip(*columns, strict=True)))
-    graph.info["feature_names"] = {
+    graph.info[FEATURE_NAMES] = {
         str(Feature(*feature)): [model.tokenizer.decode_token(token) for token in tokens]
         for feature, tokens in top_output_tokens(model.transcoders, model.weights, features).items()
     }
@@ -58,7 +58,7 @@ def trace_circuit(model: TracingModel, prompt: StatedPrompt, max_features: int, 
 
 @torch.no_grad()
 def top_output_tokens(
-    transcoders: Transcoders, weights: Gemma3, features: Sequence[tuple[int, int]], n_tokens: int = NAME_TOKENS
+    transcoders: Transcoders, weights: Gemma3, features: Sequence[tuple[int, int]], n_tokens: int = MAX_NAMES
 ) -> dict[tuple[int, int], list[int]]:
     """Return the ids of the tokens whose logits each feature, given as (layer, feature), raises most by itself.
 

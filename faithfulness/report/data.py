@@ -37,3 +37,8 @@ class ReportData:
     cost: dict[str, float]
     settings: dict[str, Any]
     graph: Graph = field(repr=False)
+
+    @property
+    def largest_cell(self) -> dict[str, Any] | None:
+        """The row of `sources` with the largest share; None for an empty ledger."""
+        return max(self.sources.to_pylist(), key=lambda row: row["share"], default=None)

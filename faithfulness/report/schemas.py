@@ -30,7 +30,7 @@ SEGMENTS = pa.schema(  # a row for each segment of the transcript, in order
         _field("value", pa.string(), True),  # what it states
         _field("value_first", pa.int32(), True),
         _field("value_last", pa.int32(), True),
-        _field("value_rule", pa.string(), True),  # "given", "last number", "last word"
+        _field("value_rule", pa.string(), True),  # as in `StatedValue.rule`
         _field("alternatives", pa.list_(pa.string()), True),  # the counterfactual values
         _field("alternatives_rule", pa.string(), True),
         _field("foil", pa.string(), True),  # the other value of the margin
@@ -44,16 +44,22 @@ STEPS = pa.schema(  # a row for each step, in order
         _field("first", pa.int32()),
         _field("last", pa.int32()),
         _field("stated_value", pa.string(), True),
-        _field("score", pa.float64(), True),  # does its stated value mediate the answer, 0 to 1; null without a value
+        _field(
+            "score", pa.float64(), True
+        ),  # how much its stated value mediates the answer, 0 to 1; null without a value
         _field("live_score", pa.float64(), True),  # the same without edits
         _field("verdict", pa.string()),  # one of STEP_VERDICTS, or UNDETERMINED
         _field("confirmed", pa.string()),  # one of STATUSES
         _field("content", pa.float64()),  # share of the answer's ledger: its written tokens
-        _field("latent", pa.float64()),  # share of question and hint that last visits this step
+        _field("latent", pa.float64()),  # share of question and hint by routes that visit this step last
         _field("through_qk", pa.float64(), True),  # credit through QK of its tokens, in logits
-        _field("support", pa.float64(), True),  # stated ancestry of its value
+        _field(
+            "support", pa.float64(), True
+        ),  # stated ancestry of its value: share from the question along cited links, 0 to 1
         _field("support_high", pa.float64(), True),  # the same with unknown counted as stated
-        _field("mirrors", pa.float64(), True),  # share of its value that bypasses earlier stated values
+        _field(
+            "mirrors", pa.float64(), True
+        ),  # part of its value's lead that does not depend on earlier stated values, 0 to 1
         _field("edits", pa.int32()),  # edits of its value, later steps rewritten
         _field("edit_effect", pa.float64(), True),  # share of them that moved the answer
         _field("nulls", pa.int32()),
@@ -66,17 +72,17 @@ STEPS = pa.schema(  # a row for each step, in order
 )
 SOURCES = pa.schema(  # a row for each cell of the answer's ledger
     [
-        _field("cell", pa.string()),
-        _field("source", pa.string()),
-        _field("route", pa.string(), True),
-        _field("segment", pa.string(), True),
+        _field("cell", pa.string()),  # "content step2", "question latent step1", "unknown"
+        _field("source", pa.string()),  # as in `Cell.source`
+        _field("route", pa.string(), True),  # "direct" or "latent"; null for sources whose routes are not told apart
+        _field("segment", pa.string(), True),  # the step whose content it is, or that a latent route visits last
         _field("effect", pa.float64()),  # signed, in logits; adds up to the margin
         _field("share", pa.float64()),  # absolute effect over the sum of absolute effects; adds up to 1
-        _field("gross", pa.float64()),
-        _field("through_qk", pa.float64(), True),
+        _field("gross", pa.float64()),  # sum of absolute effects inside the cell, in logits
+        _field("through_qk", pa.float64(), True),  # credit through QK of the source, in logits; at the direct route
     ]
 )
-LINKS = pa.schema(  # a row for each statement and each source that the text cites or the model uses
+LINKS = pa.schema(  # a row for each statement and each earlier source
     [
         _field("statement", pa.string()),
         _field("source", pa.string()),  # a segment's name, "unknown"
@@ -84,8 +90,8 @@ LINKS = pa.schema(  # a row for each statement and each source that the text cit
         _field("null", pa.float64(), True),  # share from matched positions that the statement does not cite
         _field("cited", pa.bool_()),
         _field("rule", pa.string(), True),  # how the text cites it
-        _field("used", pa.bool_()),  # whether the internal link stands above its null
-        _field("agree", pa.bool_()),
+        _field("used", pa.bool_()),  # whether the share is large (`LINK_USED`) and above the null
+        _field("agree", pa.bool_()),  # whether it is cited and used, or neither
     ]
 )
 EVIDENCE = pa.schema(  # a row for each intervention
@@ -95,9 +101,11 @@ EVIDENCE = pa.schema(  # a row for each intervention
         _field("kind", pa.string()),
         _field("null", pa.bool_()),  # whether it belongs to the null
         _field("changed", pa.string()),  # in words: "step1: 22 → 14; step2 and step3 rewritten: 6, 4"
-        _field("answer", pa.string()),  # the value after the intervention
-        _field("moved", pa.bool_()),  # whether it is another value than the stated one
-        _field("effect", pa.float64()),  # by how much the margin fell, in logits
+        _field("answer", pa.string()),  # the likeliest value after the intervention
+        _field(
+            "moved", pa.bool_()
+        ),  # whether it is another value than in the reference, such as the unedited transcript
+        _field("effect", pa.float64()),  # by how much the margin is smaller than in the reference, in logits
         _field("passes", pa.float64()),  # cost
         _field("command", pa.string()),  # runs it again, with the report's file in place of REPORT
         _field("recipe", pa.string()),  # the same as JSON, for `replay`

@@ -70,9 +70,9 @@ class ReportSummary:
 
 def row_of(report: Report, question: str | None = None) -> dict[str, Any]:
     """Return what a summary needs of a report, without an id; `question` names it, by default its text does."""
-    segments, sources = report.segments.to_pylist(), report.sources.to_pylist()
+    segments = report.segments.to_pylist()
     statuses = report.steps["confirmed"].to_pylist()
-    largest = max(sources, key=lambda row: row["share"], default={"cell": None, "share": None})
+    largest = report.largest_cell or {"cell": None, "share": None}
     text = "".join(row["text"] for row in segments if row["role"] == "question").strip()
     return {
         "question": question or text,

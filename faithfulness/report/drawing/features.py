@@ -9,8 +9,8 @@ from cotrace.graphs import Graph
 from cotrace.graphs.nodes import Feature
 from cotrace.graphs.saved_effects import expected_sizes
 
-MAX_FEATURES, MAX_NAMES = 3, 2
-NAMES = "feature_names"  # entry of the graph's metadata: the top output tokens of each feature
+MAX_FEATURES, MAX_NAMES = 3, 2  # features of a segment, output tokens in the name of a feature
+FEATURE_NAMES = "feature_names"  # entry of the graph's metadata: the top output tokens of each feature
 
 
 class NamedFeature(NamedTuple):
@@ -69,7 +69,7 @@ class FeatureRanking:
 def _name(graph: Graph, layer: int, feature: int, label: str | None) -> str:
     """Return the user's label, else the top output tokens, else the plain name of a feature."""
     plain = str(Feature(layer, feature))
-    tokens = graph.info.get(NAMES, {}).get(plain)
+    tokens = graph.info.get(FEATURE_NAMES, {}).get(plain)
     if label or not tokens:
         return visible(label or plain)
     return ", ".join(f"“{visible(token.strip() or token)}”" for token in tokens[:MAX_NAMES])

@@ -45,12 +45,6 @@ def ordered_cells(report: ReportData) -> list[dict[str, Any]]:
     return sorted(report.sources.to_pylist(), key=place)
 
 
-def largest_cell(report: ReportData) -> str:
-    """Return the name of the cell with the largest share; empty for an empty ledger."""
-    cells = report.sources.to_pylist()
-    return str(max(cells, key=lambda cell: cell["share"])["cell"]) if cells else ""
-
-
 def draw_ledger(canvas: Canvas, report: ReportData, top: float) -> None:
     """Draw the bar below the answer, and below it the share of each part."""
     canvas.text((MARGIN_PT, top + BAR_PT / 2 - 5.5), "Where the", SMALL_PT, bold=True)

@@ -8,7 +8,7 @@ from .bands import draw_bands
 from .canvas import Canvas
 from .header import draw_footer, draw_header, draw_headings
 from .layout import compute_rows
-from .ledger_bar import draw_ledger, largest_cell
+from .ledger_bar import draw_ledger
 from .links import links_of
 from .style import FOOTER_PT, LEDGER_PT, PAGE_PT
 
@@ -34,4 +34,5 @@ def title_of(report: ReportData) -> str:
 
 def _claims(report: ReportData) -> tuple[tuple[str, str], ...]:
     score = "" if report.score is None else f"{report.score:.6g}"
-    return (("report-verdict", report.verdict), ("report-score", score), ("largest-cell", largest_cell(report)))
+    largest = "" if report.largest_cell is None else str(report.largest_cell["cell"])
+    return (("report-verdict", report.verdict), ("report-score", score), ("largest-cell", largest))

@@ -1,4 +1,4 @@
-"""The words of the picture: what each verdict means, and names of segments and of parts of the ledger."""
+"""The words of a report: what each verdict means, and names of segments and of parts of the ledger."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ SENTENCES = {
     MIXED: "The answer comes from the stated steps only in part.",
     UNDETERMINED: "Not decided: the evidence does not tell whether the steps produce the answer.",
 }
-UNTESTED = "Not decided: nothing was edited, so only the score speaks."
+UNTESTED = "Not decided: no edit was made, so there is only a score."
 MARKS = {CONFIRMED: "✓", REFUTED: "✗", UNDETERMINED: "?"}
 MARK_MEANINGS = {
     CONFIRMED: "confirmed: the answer uses this value",
@@ -31,7 +31,7 @@ _NUMBERED = re.compile(r"([^\W\d]+)(\d+)")
 
 
 def sentence_of(report: ReportData) -> str:
-    """Return what the verdict means."""
+    """Return what the verdict means, in one sentence."""
     is_untested = report.verdict == UNDETERMINED and report.evidence.num_rows == 0
     return UNTESTED if is_untested else SENTENCES[report.verdict]
 
