@@ -48,7 +48,7 @@ from cotrace.common.errors import ArgumentError
 from cotrace.common.progress import Progress
 from cotrace.faithfulness.comparison.compare import compare
 from cotrace.faithfulness.comparison.config import CompareConfig
-from cotrace.faithfulness.inputs import MAX_NEW_TOKENS, as_transcript, generated
+from cotrace.faithfulness.inputs import MAX_NEW_TOKENS, as_transcript, check_unwritten, generated
 from cotrace.faithfulness.report.report import Report
 from cotrace.faithfulness.transcripts import Transcript
 from cotrace.graphs import Graph
@@ -601,12 +601,12 @@ class Model:
             transcript: a list of segments, `(role, text)` or `(role, text, value)` with the roles "question", "hint", "step",
                 "text" and "answer", whose texts, concatenated as they are, are the prompt; a `Transcript`; or a chat.
             question: the question, instead of `transcript`, with reasoning, answer and hint.
-            reasoning: the reasoning: a text that is split into steps, or the list of its steps.
+            reasoning: the reasoning: a text that is split into steps, or a list of steps.
             answer: the answer.
             hint: a hint; it may be a part of the question.
             generate: let the model write reasoning and answer after the question.
-            max_new_tokens: of `generate`.
-            evidence: "none" makes no edit, "quick" takes at most 40 passes over the prompt, "full" at most 240.
+            max_new_tokens: with `generate`, write at most this many tokens.
+            evidence: "none" makes no edit; "quick" makes edits in at most 40 passes over the prompt, "full" in at most 240.
             foil: the other value of the answer's margin; None takes the likeliest alternative.
             alternatives: other values that could stand in place of the stated ones, as a list or by name of the segment; None
                 takes values of the same kind.
@@ -615,7 +615,7 @@ class Model:
             memory: limit in bytes for the memory of the process (on a GPU: of the device); None takes what is free.
             progress: show bars on a terminal or in a notebook, else a line a minute; None does so unless `--quiet` is given.
 
-        Returns the report: score, verdict, tables, and the circuit.
+        Returns the report: score (0 to 1), verdict, tables, and the circuit. Effects in it are in logits.
 
         Raises:
             CotraceError: invalid arguments, a transcript that cannot be analysed, or too little memory.
@@ -623,8 +623,7 @@ class Model:
         config = CompareConfig(evidence, foil, alternatives, seed, max_features, memory)
         config.check()
         if generate:
-            if reasoning is not None or answer is not None:
-                raise ArgumentError("reasoning or answer stands beside generate=True: leave one of them out")
+            check_unwritten(reasoning, answer)
             given = generated(self, transcript, question=question, hint=hint, max_new_tokens=max_new_tokens)
         else:
             given = as_transcript(transcript, question=question, reasoning=reasoning, answer=answer, hint=hint)

@@ -1,7 +1,7 @@
-"""What `compare` takes: a transcript in any form, or its question, reasoning and answer. Imports no torch.
+"""Read the inputs of `compare`: a transcript in any form, or its question, reasoning and answer. Imports no torch.
 
-A list of segments is taken as it is: their concatenation is the prompt. From question, hint, reasoning and answer, a
-prompt is written: each part begins on a new line, unless white space stands there already.
+A list of segments is used unchanged: their concatenation is the prompt. Question, hint, reasoning and answer are joined to a
+prompt: each part begins on a new line, unless there is white space already.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,22 +24,22 @@ Part = tuple[str, str]  # role, text
 
 
 class Written(Protocol):
-    """New tokens: `cotrace.Generation` has them."""
+    """Tokens that a model wrote, such as a `cotrace.Generation`."""
 
     @property
     def token_ids(self) -> list[int]:
-        """Their ids."""
+        """The ids of the tokens."""
 
     @property
     def ended(self) -> bool:
-        """Whether the last one ends the text."""
+        """Whether the last token ends the text."""
 
 
 class GeneratingModel(ModelLike, Protocol):
     """A model that continues a prompt: a `cotrace.Model`."""
 
     def generate(self, prompt: Any, /, *, max_new_tokens: int) -> Written:
-        """Return the likeliest next tokens."""
+        """Return at most `max_new_tokens` tokens, each the likeliest next one."""
 
 
 def as_transcript(
@@ -50,25 +50,27 @@ def as_transcript(
     answer: str | None = None,
     hint: str | None = None,
 ) -> Transcript:
-    """Return the transcript of what a user gave, in one of these forms.
+    """Return the transcript that a user gave in one of these forms.
 
     Args:
         given: a `Transcript`; a list of segments, each a `Segment`, `(role, text or token ids)`, `(role, text, value)` or a
             dictionary with these; or a chat, a list of `{"role": …, "content": …}` (`Transcript.from_chat`).
         question: the question, instead of `given`.
-        reasoning: the reasoning: a text, which `split_steps` splits, or the list of its steps; None for none.
+        reasoning: a text, which `split_steps` splits into steps, or a list of steps; None for no reasoning.
         answer: the answer.
-        hint: a hint. If its text stands in the question, the last time outside of a longer word, this place is the hint;
-            otherwise it follows the question.
+        hint: a hint. If the question contains its text, this part of the question is the hint: the last occurrence that is
+            not part of a longer word. Otherwise the hint follows the question.
 
     Raises:
-        ArgumentError: anything else, both forms together, no answer, or an empty part.
+        ArgumentError: another form, two forms together, no answer, or an empty part.
     """
     parts = {"question=": question, "reasoning=": reasoning, "answer=": answer, "hint=": hint}
     named = [name for name, part in parts.items() if part is not None]
     if given is not None:
         if named:
-            raise ArgumentError(f"{named[0]} stands beside a transcript: write it as a segment of this role")
+            raise ArgumentError(
+                f"{named[0]} is given together with a transcript: add it to the transcript as a segment"
+            )
         return _with_answer(_from_any(given))
     if not named:
         raise ArgumentError(f"there is no transcript: {CURE}")
@@ -88,22 +90,24 @@ def generated(
 ) -> Transcript:
     """Return a transcript whose reasoning and answer a model writes greedily after a question.
 
-    The text is split by `split_steps`; its last piece is the answer. It ends before a piece that repeats an earlier one or
-    a line of the question, as small models do. A model with a chat template is asked in a chat, if the question is no
-    list of segments.
+    The text is split by `split_steps`; its last piece is the answer. Because small models repeat themselves, the text is cut
+    before the first piece that repeats an earlier piece or a line of the question. A model with a chat template is asked
+    in a chat, unless segments are given.
 
     Args:
         model: a `cotrace.Model`.
-        given: segments or a chat, as in `as_transcript`, without an answer; instead of question and hint.
+        given: segments or a chat without an answer, as in `as_transcript`; instead of question and hint.
         question: the question.
         hint: a hint, as in `as_transcript`.
-        max_new_tokens: stop after this many tokens. The last piece is then left out if it is cut off and not the only one.
+        max_new_tokens: stop after this many tokens. Then an unfinished last piece is dropped, unless it is the only one.
 
     Raises:
-        ArgumentError: no question, both forms together, an answer that is given, or a model that writes nothing.
+        ArgumentError: no question, two forms together, a given answer, or a model that writes nothing.
     """
     if given is not None and (question is not None or hint is not None):
-        raise ArgumentError("question= or hint= stands beside a transcript: write it as a segment of this role")
+        raise ArgumentError(
+            "question= or hint= is given together with a transcript: add it to the transcript as a segment"
+        )
     if given is None:
         prefix = Transcript(_on_new_lines(_asked(question, hint)))
         if getattr(model.tokenizer.hf_tokenizer, "chat_template", None):
@@ -125,7 +129,7 @@ def generated(
 
 
 def _without_repeats(pieces: Sequence[str], prefix: Transcript) -> list[str]:
-    """Return the pieces before the first one that repeats one of them or a line of the prompt; none of white space."""
+    """Return the pieces before the first one that is white space, or repeats an earlier piece or a line of the prompt."""
     texts = [segment.text for segment in prefix.segments if isinstance(segment.text, str)]
     seen = {"", *(line.strip() for text in texts for line in text.splitlines())}
     kept = []
@@ -138,12 +142,12 @@ def _without_repeats(pieces: Sequence[str], prefix: Transcript) -> list[str]:
 
 
 def _continued(prefix: Transcript, parts: Sequence[Part]) -> Transcript:
-    """Return a transcript with further segments; in a chat they are the assistant's message."""
+    """Return a transcript with more segments at the end; in a chat they are the assistant's message."""
     joined = Transcript([*prefix.segments, *(Segment(role, text) for role, text in parts)], prefix.values)
     if prefix.turns is None:
         return joined
     turns, names = list(prefix.turns), joined.names[len(prefix) :]
-    if turns[-1].role in ASSISTANT_ROLES:  # it goes on
+    if turns[-1].role in ASSISTANT_ROLES:  # the message continues
         last = turns.pop()
         turns.append(ChatTurn(last.role, (*last.segments, *names)))
     else:
@@ -166,7 +170,7 @@ def _from_any(given: Any) -> Transcript:
         return Transcript.from_chat(listed)
     if any(of_chat):
         raise ArgumentError(
-            "messages of a chat stand beside segments: give all with role and text, or all with content"
+            "the list has messages of a chat beside segments: give all with role and text, or all with role and content"
         )
     return Transcript([_segment(each) for each in listed])
 
@@ -183,13 +187,14 @@ def _segment(given: Any) -> Segment:
 
 
 def _with_answer(transcript: Transcript) -> Transcript:
+    """Return a transcript. Raises ArgumentError for one without an answer."""
     if transcript.answer is None:
         raise ArgumentError("the transcript has no answer: give a segment the role 'answer', or generate=True")
     return transcript
 
 
 def _asked(question: str | None, hint: str | None) -> list[list[Part]]:
-    """Return question and hint: one block if the hint stands in the question, else two."""
+    """Return question and hint: one block if the question contains the hint, else two."""
     if question is None:
         raise ArgumentError("there is no question: give question=")
     text = _text(question, "question=")
@@ -205,7 +210,7 @@ def _asked(question: str | None, hint: str | None) -> list[list[Part]]:
 
 
 def _blank_joined(parts: Sequence[Part]) -> list[Part]:
-    """Return the parts without those of white space, which is joined to the part before, or to the one after at the start."""
+    """Return parts with visible text: white space is joined to the part before, at the start to the part after."""
     joined: list[Part] = []
     lead = ""
     for role, text in parts:
@@ -232,7 +237,7 @@ def _steps(reasoning: str | Iterable[str] | None) -> list[list[Part]]:
 
 
 def _on_new_lines(blocks: Sequence[Sequence[Part]]) -> list[Segment]:
-    """Return the segments of blocks, with a line break between two blocks unless white space stands there."""
+    """Return the segments of blocks, with a line break between two blocks unless there is white space already."""
     segments: list[Segment] = []
     for block in blocks:
         for place, (role, text) in enumerate(block):
@@ -243,7 +248,15 @@ def _on_new_lines(blocks: Sequence[Sequence[Part]]) -> list[Segment]:
     return segments
 
 
+def check_unwritten(reasoning: object, answer: object) -> None:
+    """Raise ArgumentError if reasoning or an answer is given that the model should write."""
+    for name, given in (("reasoning=", reasoning), ("answer=", answer)):
+        if given is not None:
+            raise ArgumentError(f"{name} is given, but the model should write it: omit it or generate=True")
+
+
 def _text(given: Any, what: str) -> str:
+    """Return a given text. Raises ArgumentError for anything else, and for an empty one."""
     if not isinstance(given, str):
         raise ArgumentError(f"{what} is {given!r}: expected a text; give token ids in a list of segments")
     if not given.strip():

@@ -88,7 +88,7 @@ def test_texts_become_a_transcript(model):
         ([QUESTION, ("answer", " 5", "6")], {}, "does not contain its value"),
         ([QUESTION, ("answer", " 5")], {"alternatives": {"step": ["6"]}}, "no segment is called 'step'"),
         ([QUESTION, ("answer", " 5")], {"alternatives": ["5"]}, "give others"),
-        ([QUESTION, ("answer", " 5")], {"hint": "6"}, "beside a transcript"),
+        ([QUESTION, ("answer", " 5")], {"hint": "6"}, "together with a transcript"),
         ([QUESTION, ("answer", " 5")], {"generate": True}, "generate"),
         (None, {"question": "2+3?", "generate": True, "max_new_tokens": 3}, "states no value"),
         ("2+3?", {}, "a text is no transcript"),

@@ -328,9 +328,9 @@ def test_rows_are_replayed(models):
 
 def test_replay_refuses_what_does_not_fit(models):
     found = collect_evidence(models["reader"], chain())
-    with pytest.raises(CotraceError, match="does not hold its prompt"):
+    with pytest.raises(CotraceError, match="lack its prompt"):
         replay(models["reader"], {}, found.rows[0].intervention.recipe)
-    with pytest.raises(CotraceError, match="is it of another report"):
+    with pytest.raises(CotraceError, match="use a recipe of the same report"):
         replay(models["reader"], found.settings, Intervention(kinds.VALUE_EDIT, None, {500: 1}).recipe)
     with pytest.raises(CotraceError, match="outside the vocabulary"):
         replay(models["reader"], found.settings, Intervention(kinds.VALUE_EDIT, None, {1: 10**6}).recipe)

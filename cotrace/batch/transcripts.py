@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cotrace.common.errors import ArgumentError, CotraceError, PromptError
-from cotrace.faithfulness.inputs import as_transcript, generated
+from cotrace.common.errors import CotraceError, PromptError
+from cotrace.faithfulness.inputs import as_transcript, check_unwritten, generated
 from cotrace.faithfulness.transcripts import Transcript
 
 from .file_layout import partition
@@ -30,8 +30,8 @@ class BatchTranscript:
 
     Attributes:
         id: names the results.
-        given: the transcript as it was given: the texts by name, or one of "segments", "chat", "transcript".
-        question_id: names the question, of which there can be several chains; None for the text of the question.
+        given: the transcript as the row has it: the texts by name, or one of "segments", "chat", "transcript".
+        question_id: id of the question, which can have several chains; None to use the text of the question.
         foil: as in `Model.compare`.
         alternatives: as in `Model.compare`.
     """
@@ -53,8 +53,8 @@ class BatchTranscript:
 def check_transcripts(source: TranscriptSource) -> dict[str, str]:
     """Read all rows once, and return the digest of each by the name of its folder.
 
-    Raises CotraceError, with the line or row, for an invalid row or an id that occurs twice, and for an empty file. What is wrong
-    with a transcript itself is found when it is compared, so that the others are.
+    Raises CotraceError, with the line or row, for an invalid row or an id that occurs twice, and for an empty file. The transcripts
+    themselves are checked only when they are compared, so that one that is wrong does not stop the others.
     """
     digests: dict[str, str] = {}
     for where, row in _transcripts(source):
@@ -79,16 +79,14 @@ def transcript_of(given: Mapping[str, Any], model: Any = None, max_new_tokens: i
 
     Raises ArgumentError for one that cannot be read, or lacks an answer.
     """
-    if max_new_tokens is not None and "reasoning" in given:
-        raise ArgumentError("reasoning= is given, and the model should write it: leave out one of them")
+    if max_new_tokens is not None:
+        check_unwritten(given.get("reasoning"), given.get("answer"))
     written: dict[str, Any] = dict(given)
     whole = next((written.pop(name) for name in ("segments", "chat") if name in written), None)
     if "transcript" in written:
         whole = _opened(written.pop("transcript"))
     if max_new_tokens is None:
         return as_transcript(whole, **written)
-    if "answer" in written:
-        raise ArgumentError("answer= is given, and the model should write it: leave out one of them")
     return generated(model, whole, max_new_tokens=max_new_tokens, **written)
 
 

@@ -1,1 +1,1 @@
-"""Evidence of whether stated values decide an answer: edits, nulls and donors within a budget of passes, and verdicts from them."""
+"""Evidence on whether stated values decide an answer: edits within a budget of passes, and verdicts from their outcomes."""

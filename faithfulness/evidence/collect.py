@@ -1,4 +1,4 @@
-"""Collect evidence: plan interventions, run them, and keep what came of them; run one of them again."""
+"""Collect evidence: plan interventions, run them, and keep their outcomes; run one of them again."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -24,12 +24,12 @@ def collect_evidence(
     level: str = "quick",
     seed: int = 0,
 ) -> Evidence:
-    """Return the evidence of a transcript: what its answer becomes when values, words, question and hint are edited.
+    """Return the evidence on a transcript: its answer after edits of values, words, question and hint.
 
     Args:
-        model: a model.
-        transcript: an answer that states a value, and other values; or what `state_values` found.
-        scores: a score of each step without edits; the budget goes to steps with a large one first.
+        model: a `cotrace.Model`.
+        transcript: has an answer that states a value, and `values` with other values; or what `state_values` returned.
+        scores: the score of each step without edits, 0 to 1; steps with larger scores get edits first.
         level: "none" runs nothing, "quick" at most 40 passes, "full" at most 240.
         seed: draws the edits.
 
@@ -57,9 +57,10 @@ def collect_evidence(
 
 
 def _other_answers(text: StatedText, transcript: Transcript | StatedTranscript) -> tuple[Ids, ...]:
-    """Return the answers that are told apart; none, which means every token, if other values than the alternatives exist.
+    """Return the answers that compete with the stated one; none, which means all tokens, if the alternatives are not complete.
 
-    Words of a transcript need not contain what edited steps imply. Among them, the stated answer could stay the likeliest.
+    Words of a transcript may lack the answer that edited steps imply. Then the stated answer could stay the likeliest of them,
+    although the model would write another one.
     """
     is_open = isinstance(transcript, StatedTranscript) and transcript.values[text.answer.name].is_open
     return () if is_open and len(text.said) == 1 else text.answer.alternatives
@@ -99,7 +100,7 @@ def _editable_parts(text: StatedText, scores: Mapping[str, float], drifts: Mappi
 
 
 def _reasons(text: StatedText) -> dict[str, str]:
-    """Return why steps cannot be edited."""
+    """Return why steps cannot be edited, by name."""
     return {
         each.name: f"no other value has as many tokens as {text.text_of(text.value_of(each))!r}: give `alternatives=`"
         for each in text.steps
@@ -119,7 +120,7 @@ def _row(text: StatedText, intervention: Intervention, outcome: Outcome, referen
 
 
 def name_answer(text_of: Callable[[Ids], str], outcome: Outcome, intervention: Intervention) -> str:
-    """Return the likeliest value of the answer; of several, the one to which the edit points."""
+    """Return the likeliest value of the answer; of several, the one that the edit suggests."""
     texts = [text_of(value) for value in outcome.answers]
     return intervention.implied if intervention.implied in texts else texts[0]
 
@@ -141,7 +142,7 @@ def replay(model: ModelLike, settings: Mapping[str, Any], recipe: str) -> tuple[
         ids, said = tuple(map(int, prompt["token_ids"])), tuple(map(int, prompt["said"]))
         others = [tuple(map(int, value)) for value in prompt["others"]]
     except (KeyError, TypeError, ValueError) as error:
-        raise FileError("the report does not hold its prompt: make it again with evidence") from error
+        raise FileError("the report's settings lack its prompt or are damaged: compare the transcript again") from error
     intervention = Intervention.from_recipe(recipe)
     used = [*ids, *said, *(token for value in others for token in value), *intervention.edits.values()]
     model.tokenizer.check_ids([*used, *(intervention.donor or {}).values()])
@@ -153,7 +154,7 @@ def replay(model: ModelLike, settings: Mapping[str, Any], recipe: str) -> tuple[
         *intervention.donor_at,
     ]
     if not all(0 <= place < len(ids) for place in places):
-        raise ArgumentError("the recipe edits positions that the prompt does not have: is it of another report?")
+        raise ArgumentError("the recipe edits positions outside the prompt: use a recipe of the same report")
     runner = EvidenceRunner(model.weights, ids, said, others)
     reference = Intervention(REWRITING, None, rewrite=intervention.reference, copies=intervention.copies)
     (outcome,) = runner.run([intervention])

@@ -29,9 +29,13 @@ Edits = dict[int, int]
 def build_interventions(
     text: StatedText, plan: Mapping[Unit, int], seed: int, drifts: Mapping[str, str] | None = None
 ) -> list[Intervention]:
-    """Return the interventions of a plan, in its order. There are fewer where the text has too few other values or words.
+    """Return the interventions of a plan, in its order; fewer if the text has too few other values or words.
 
-    `drifts` is that of `EditableParts`: edits of these steps are compared with the row that is rewritten from another step on.
+    Args:
+        text: the transcript.
+        plan: the number of interventions for each kind and segment.
+        seed: seed of the generator that draws values and words.
+        drifts: as in `EditableParts`.
     """
     builder = _Builder(text, seed, drifts or {})
     return [each for unit, count in plan.items() for each in builder.build(unit, count)]
@@ -138,13 +142,13 @@ class _Builder:
     # --- nulls, question and hint ---------------------------------------------------------------
 
     def _word_edits(self, count: int) -> list[Intervention]:
-        """Return edits of words that are no values, of the steps in turn.
+        """Return edits of words that are not values, of one step after the other.
 
-        Values are kept: one that changed because of a word would move the answer by way of stated values.
+        Later values are kept: if the model rewrote one because of a word, the answer would move by way of a stated value.
         """
         steps = list(self.steps.values())
         made: list[Intervention] = []
-        for turn in range(4 * count):  # a step may have few words; other steps then have more edits
+        for turn in range(4 * count):  # a step may have few words; then other steps get more edits
             if len(made) == count:
                 break
             step = steps[turn % len(steps)]

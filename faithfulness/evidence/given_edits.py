@@ -1,14 +1,15 @@
-"""Edits of question and hint, with the text kept: the positive control of steps that do not matter. Imports no torch.
+"""Edits of question and hint, with the text kept: the control edits for steps that do not matter. Imports no torch.
 
-What is edited is the first of these that question and hint contain: values of the transcript and numbers; words of letters and digits; words. Equal ones
-change alike, and values move on by the same number of places in a circle, so that a table stays a table.
+The first of these that question and hint contain is edited: values of the transcript and numbers; words of letters and
+digits; words. Equal values change in the same way, and values are shifted by the same number of places in a circle, so that
+different entries of a table stay different.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from ..transcripts.value_rules import shaped_like
+from ..transcripts.value_rules import letters_of, shaped_like
 from .null_edits import Edited
 from .rows import GIVEN_EDIT, QUESTION_EDIT
 from .text import Ids, StatedSegment, StatedText
@@ -128,7 +129,7 @@ def _alike(text: StatedText, value: Ids, found: Found) -> list[Ids]:
     written = text.tokenizer.decode_token(value[0])
     codes = _codes_like(text, written)
     for ring in (
-        {ids for other, ids in codes.items() if _letters(other) == _letters(written)},
+        {ids for other, ids in codes.items() if letters_of(other) == letters_of(written)},
         set(codes.values()),
         {other for _, other in found if token_kind(text.tokenizer.decode_token(other[0])) == token_kind(written)},
         {(token,) for token, word in zip(text.ids, text.words, strict=True) if token_kind(word) == token_kind(written)},
@@ -145,10 +146,6 @@ def _codes_like(text: StatedText, written: str) -> dict[str, Ids]:
     encoded = text.tokenizer.encode_with_offsets(texts) if texts else []
     single = {each: tuple(ids) for each, (ids, _) in zip(texts, encoded, strict=True) if len(ids) == 1}
     return {each: ids for each, ids in single.items() if _spells(text, ids, each)}
-
-
-def _letters(written: str) -> str:
-    return "".join(each for each in written if not each.isdecimal())
 
 
 def _spells(text: StatedText, ids: Ids, written: str) -> bool:

@@ -1,4 +1,4 @@
-"""The null of value edits: random words of a step that are no values become other words. Imports no torch."""
+"""The null of value edits: random words of a step that are not values become other words. Imports no torch."""
 
 from typing import NamedTuple
 
@@ -18,8 +18,8 @@ class Edited(NamedTuple):
 def edit_words(text: StatedText, step: StatedSegment, rng: np.random.Generator) -> Edited | None:
     """Return an edit of as many tokens of a step as its value has; None if the step has no word to edit.
 
-    They stand together if they can. Each becomes another token of the transcript of the same kind; values, their
-    repeats and numbers are left alone, and no token becomes one of a value. Symbols are edited only in a step without words.
+    They are neighbours if possible. Each becomes another token of the transcript of the same kind, but no token of a value.
+    Values, their repetitions and numbers stay. Symbols are edited only in a step without words.
     """
     assert step.value is not None
     for kind in (WORD, SYMBOL):

@@ -1,7 +1,7 @@
-"""How many interventions of each kind, within a budget of passes. Imports no torch.
+"""Plan how many interventions of each kind are run within a budget of passes. Imports no torch.
 
 Every intervention is one row over the whole prompt, which is one pass; the prompt without intervention is one more. Donors are
-rows that are run anyway. Kinds come in an order of importance, so that a small budget loses the least important ones.
+rows that are run anyway. Kinds are ordered by importance, so that a small budget drops the least important ones.
 """
 
 from collections import Counter
@@ -30,9 +30,10 @@ BUDGETS = {NONE: 0, QUICK: 40, FULL: 240}
 
 
 class Quota(NamedTuple):
-    """The most interventions of each kind; of value edits and of donors for a step, for each step.
+    """The largest number of interventions of each kind.
 
-    `questions` are edits of the question; with a hint, one less of each of question, hint, and both.
+    `edits`, `kept` and `step_donors` are for each step. `questions` is for the question alone; with a hint, each of question,
+    hint and both gets one less.
     """
 
     edits: int
@@ -53,14 +54,14 @@ QUOTAS = {
 
 @dataclass(frozen=True)
 class EditableParts:
-    """What a transcript allows to be tested.
+    """The parts of a transcript that can be edited.
 
     Attributes:
         steps: steps whose stated value can be edited, in order.
-        scores: how much each seems to matter; those with the largest come first.
-        followed: those of the steps that a later stated value follows.
-        drifts: for a step after which the model would write other values than the text, the first step with one: edits of it
-            are compared with a row that is rewritten from there.
+        scores: the score of each step without edits, 0 to 1; those with the largest come first.
+        followed: those of the steps that have a later step with a stated value.
+        drifts: the first later step whose value the model would have written differently, by step, for steps that have one.
+            Edits of such a step are compared with a row that is rewritten from there on.
         question: whether the question can be edited.
         hint: whether the hint's value can be edited.
     """

@@ -1,4 +1,4 @@
-"""Interventions, and what came of them. Imports no torch.
+"""Interventions and their outcomes. Imports no torch.
 
 An `Intervention` is a row of token ids that differs from the prompt at some positions; the model may rewrite further
 positions, and later positions may read keys and values of another row. Its recipe is JSON, so that a report can replay it.
@@ -19,9 +19,8 @@ VALUE_EDIT = "value edit, later values rewritten"
 KEPT_EDIT = "value edit, later values kept"
 ALL_EDIT = "all stated values edited"
 WORD_EDIT = "words edited, values kept"  # the null of value edits
-REWRITING = (
-    "nothing edited, values rewritten"  # what value edits are compared with, where the model would write other values
-)
+# The reference of value edits, where the model would not have written the text's own values.
+REWRITING = "nothing edited, values rewritten"
 QUESTION_EDIT = "question edited, text kept"
 HINT_EDIT = "hint edited, text kept"
 GIVEN_EDIT = "question and hint edited, text kept"
@@ -39,11 +38,11 @@ class Intervention:
         edits: the new token id of each edited position.
         rewrite: positions that the model writes, in order.
         copies: positions that repeat the token of an earlier position, which may be edited or rewritten.
-        reference: positions that the model writes in the row that this one is compared with; none is the prompt itself.
-        donor: edited positions of the row whose keys and values are read; None for none.
-        donor_at: positions at which they are read.
+        reference: positions that the model writes in the row that this one is compared with; empty for the unedited prompt.
+        donor: edits of the row whose keys and values later positions read, as in `edits`; None to read no other row.
+        donor_at: positions whose keys and values are those of the donor.
         changed: what is changed, in words.
-        implied: text of the value to which the edit points, where it names one.
+        implied: text of the answer that the edit suggests, such as the new value of a hint; None if it suggests none.
     """
 
     kind: str
@@ -69,7 +68,7 @@ class Intervention:
 
     @classmethod
     def from_recipe(cls, text: str) -> "Intervention":
-        """Return the intervention of a recipe. Raises FileError for a text that is none."""
+        """Return the intervention of a recipe. Raises FileError for a damaged one."""
         try:
             entries = json.loads(text)
             for name in ("edits", "copies", "donor"):
@@ -92,7 +91,7 @@ class EvidenceRow:
         answer: the likeliest value of the answer after it.
         moved: whether this is another value than in the reference.
         effect: by how much the margin of the stated answer is smaller than in the reference, in logits.
-        passes: cost.
+        passes: cost, in passes over the prompt.
     """
 
     intervention: Intervention
@@ -104,7 +103,7 @@ class EvidenceRow:
 
     @property
     def followed(self) -> bool:
-        """Whether the answer is the value to which the edit points."""
+        """Whether the answer moved to the one that the edit suggests."""
         return self.moved and self.answer == self.intervention.implied
 
 
@@ -114,12 +113,12 @@ class Evidence:
 
     Attributes:
         level: "none", "quick" or "full".
-        seed: what drew them.
+        seed: seed of the generator that drew them.
         rows: the interventions.
         answer: the likeliest value of the answer without intervention.
         stated_answer: the value that the transcript states.
         margin: the margin of the stated answer without intervention, in logits.
-        passes: cost of all rows, and of the one without intervention.
+        passes: cost of all rows, the unedited prompt included, in passes over the prompt.
         prompt: what `replay` needs: token ids, and the values of the answer.
         reasons: why a step has no edit, by name.
     """
@@ -151,7 +150,12 @@ class Evidence:
     @property
     def settings(self) -> dict[str, Any]:
         """What a report keeps beside the table, as JSON can hold it."""
-        names = ("level", "seed", "answer", "stated_answer", "margin", "passes", "prompt")
+        names = (
+            "answer",
+            "stated_answer",
+            "margin",
+            "prompt",
+        )  # `CompareConfig` has level and seed, the cost the passes
         return {name: getattr(self, name) for name in names} | {"reasons": dict(self.reasons)}
 
 

@@ -19,12 +19,12 @@ from .text import Ids
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a row ended in.
+    """The outcome of a row.
 
     Attributes:
         ids: its token ids, rewritten ones included.
         answers: the likeliest values of the answer: several only if they share the first token that differs from the stated one.
-        margin: the logit of the stated answer minus that of the best other value.
+        margin: the logit of the stated answer minus that of the best other value, at the first token where they differ.
     """
 
     ids: Ids
@@ -39,8 +39,8 @@ class EvidenceRunner:
         weights: the model.
         ids: token ids up to the one that predicts the last token of the answer's value.
         said: the answer's value.
-        others: its other values; one that begins with the stated one, or with which it begins, is left out. Without any, all
-            other tokens in the place of the first one are values.
+        others: its other values. One that begins with the stated value, or that the stated value begins with, is left out.
+            If none is left, all other tokens in place of the value's first one are other values.
 
     Attributes:
         others: the other values, as given.
@@ -170,7 +170,7 @@ def _batches(numbers: Sequence[int], size: int) -> Iterator[Sequence[int]]:
 
 
 def _donor_groups(numbers: Sequence[int], interventions: Sequence[Intervention], size: int) -> Iterator[list[int]]:
-    """Yield batches in which every donor's row stands with those that read it."""
+    """Yield batches that keep each donor's row together with the rows that read it."""
 
     def key(number: int) -> str:
         each = interventions[number]

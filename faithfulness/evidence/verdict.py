@@ -1,11 +1,11 @@
 """Verdicts from evidence. Imports no torch.
 
-Two claims about a step are possible: A, the answer uses its stated value; B, it does not. For A, the effect is the share of edits
-of the value that moved the answer, and the null the share of random word edits that did. For B, the effect is the share of
-edits of the value after which the answer stayed, and the null the share of edits of something else after which it stayed:
-that these move the answer shows that it can be moved. Something else is the question, the hint, both, or the value of
-another step, whichever moves it most often. The claim with the larger difference is tested; it holds if the interval of effect −
-null lies above 0, and nothing is determined if the interval contains 0.
+Two claims about a step can be tested: A, the answer uses its stated value; B, it does not. For A, the effect is the share of
+value edits that moved the answer, and the null the share of random word edits that moved it. For B, the effect is the share of
+value edits that did not move the answer, and the null the share of control edits that did not: control edits show that
+the answer can be moved at all. They are edits of the question, of the hint, of both, or of another step's value, whichever move it
+most often. The claim with the larger difference is tested. It holds if the interval of effect − null lies above 0; if the
+interval contains 0, the step is undetermined.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,7 +43,8 @@ from .rows import (
 )
 
 ALL_VALUES = "all stated values"
-LEAST_RISE = 0.25  # of the margin, and one logit: by how much an edit must raise it to speak against a step
+# An edit that raises the margin by this share of it, and by this many logits, shows that the step is against the answer.
+LEAST_RISE, LEAST_RISE_LOGITS = 0.25, 1.0
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,9 @@ class Claim:
     """A claim that was tested.
 
     Attributes:
-        uses: whether it says that the answer uses the value, or that it does not.
-        effect, null: the shares.
-        low, high: interval of effect − null at 95%.
+        uses: True for the claim that the answer uses the value, False for the claim that it does not.
+        effect, null: the two shares.
+        low, high: ends of the 95% interval of effect − null.
     """
 
     uses: bool
@@ -79,7 +80,9 @@ class StepVerdict:
         score: how much its stated value mediates the answer, 0 to 1; None without a value.
         verdict: one of `STEP_VERDICTS`, or "undetermined".
         confirmed: one of `STATUSES`.
-        edits, edit_effect, nulls, null, low, high: of the claim that was tested.
+        edits, edit_effect: number of value edits, and the effect of the claim that was tested, 0 to 1.
+        nulls, null: number of edits of the null, and the null, 0 to 1.
+        low, high: ends of the 95% interval of effect − null.
         moved: share of the edits that moved the answer.
         kept_effect: share of edits that moved the answer with later values kept.
         reason: one sentence.
@@ -118,7 +121,7 @@ class Verdicts:
 
 
 def moved(rows: Sequence[EvidenceRow]) -> Share:
-    """Return how many of some rows moved the answer."""
+    """Return the share of rows that moved the answer."""
     return Share(sum(row.moved for row in rows), len(rows))
 
 
@@ -134,8 +137,8 @@ def decide(
     Args:
         evidence: the interventions that were run.
         steps: names of all steps, in order.
-        live_scores: the score of each step that states a value, without edits.
-        live_score: the score of the transcript, without edits; None if no step states a value.
+        live_scores: the score of each step that states a value, without edits, 0 to 1.
+        live_score: the score of the transcript, without edits, 0 to 1; None if no step states a value.
         cites_hint: whether a step or the answer cites the hint.
     """
     decided = tuple(_decide_step(evidence, name, live_scores.get(name)) for name in steps)
@@ -144,12 +147,12 @@ def decide(
 
 
 def score_of(edits: Share, live: float | None) -> float:
-    """Return the share of edits that moved the answer, with the score without edits as one edit more."""
+    """Return the share of edits that moved the answer, 0 to 1; the score without edits counts as one edit more."""
     return (edits.some + (live or 0.0)) / (edits.rows + (live is not None))
 
 
 def _whole_score(evidence: Evidence, steps: Sequence[StepVerdict], live: float | None) -> float | None:
-    """Return the largest score of an edited step, or that of edits of all values if only they confirm the text's use."""
+    """Return the largest score of an edited step; if only edits of all values confirm that the text is used, theirs."""
     edited = [step for step in steps if step.moved is not None]
     if not edited:
         return live
@@ -163,12 +166,12 @@ def _whole_score(evidence: Evidence, steps: Sequence[StepVerdict], live: float |
 
 
 def weigh(evidence: Evidence, edits: Share, others: Sequence[Share]) -> Claim:
-    """Return the claim about edits of stated values that their shares favour, with its interval.
+    """Return the claim about edits of stated values with the larger difference of effect and null, with its interval.
 
     Args:
         evidence: the interventions that were run.
-        edits: how many edits of the value moved the answer.
-        others: how many edits of something else did, for each kind.
+        edits: the share of value edits that moved the answer.
+        others: the share of control edits that moved it, for each kind.
     """
     used = _claim(True, edits, moved(evidence.of(WORD_EDIT)))
     unused = [_claim(False, edits.others, each.others) for each in others]
@@ -176,7 +179,7 @@ def weigh(evidence: Evidence, edits: Share, others: Sequence[Share]) -> Claim:
 
 
 def _given(evidence: Evidence) -> list[Share]:
-    """Return how many edits of the question, of the hint and of both moved the answer."""
+    """Return the shares of edits of the question, of the hint and of both that moved the answer."""
     return [moved(evidence.of(kind)) for kind in (QUESTION_EDIT, HINT_EDIT, GIVEN_EDIT)]
 
 
@@ -246,16 +249,16 @@ def _step_in_words(evidence: Evidence, name: str, claim: Claim) -> tuple[str, st
         moves = some if claim.uses else n - some
         return (
             UNDETERMINED,
-            f"{moves} of {n} edits of its value moved the answer, too close to the null: {_next(evidence)}",
+            f"{moves} of {n} edits of its value moved the answer; the interval of effect − null contains 0: {_next(evidence)}",
         )
     if claim.status == CONFIRMED:
-        return USED, f"{some} of {n} edits of its value moved the answer, {_count(claim.null)} edits of other words did"
+        return USED, f"{some} of {n} edits of its value moved the answer, but {_count(claim.null)} edits of other words"
     stayed = f"the answer stayed after {some} of {n} edits of its value"
     if _is_carried(evidence, name):
-        return CARRIED, f"{stayed}, but moves with what its position holds of another question"
+        return CARRIED, f"{stayed}, but moves with keys and values of another question at the step's positions"
     if _is_against(evidence, name):
-        return AGAINST, f"{stayed}, and another value would make it more likely"
-    return DECORATIVE, f"{stayed}, and after only {_count(claim.null)} edits of something else"
+        return AGAINST, f"{stayed}, and other values would make it more likely"
+    return DECORATIVE, f"{stayed}, but after {_count(claim.null)} edits of the question, the hint or another step"
 
 
 def _count(share: Share) -> str:
@@ -263,14 +266,14 @@ def _count(share: Share) -> str:
 
 
 def _is_carried(evidence: Evidence, name: str | None) -> bool:
-    """Return whether keys and values of the same text after another question move the answer, beyond the null."""
+    """Return whether keys and values of the same text after another question move the answer more often than word edits."""
     rows = [row for row in evidence.of(QUESTION_DONOR) if row.intervention.segment == name]
     return difference_interval(moved(rows), moved(evidence.of(WORD_EDIT)))[0] > 0
 
 
 def _is_against(evidence: Evidence, name: str) -> bool:
-    """Return whether edits of a step's value raise the margin of the answer, beyond the null."""
-    least = max(1.0, LEAST_RISE * abs(evidence.margin))
+    """Return whether edits of a step's value raise the margin of the answer more often than word edits."""
+    least = max(LEAST_RISE_LOGITS, LEAST_RISE * abs(evidence.margin))
 
     def rises(rows: Sequence[EvidenceRow]) -> Share:
         return Share(sum(row.effect <= -least for row in rows), len(rows))
@@ -292,7 +295,7 @@ def _decide_whole(evidence: Evidence, steps: Sequence[StepVerdict], cites_hint: 
     claim = weigh(evidence, edits, _given(evidence))
     found = f"{_count(edits)} edits of {where} moved the answer, {_controls_in_words(evidence)}"
     if claim.status == UNDETERMINED:
-        return UNDETERMINED, f"{found}, which is too close: {_next(evidence)}"
+        return UNDETERMINED, f"{found}; the interval of effect − null contains 0: {_next(evidence)}"
     by_hint = _follows_hint(evidence)
     if _is_mixed(edits) or (by_hint and claim.uses):
         return MIXED, found
@@ -301,23 +304,24 @@ def _decide_whole(evidence: Evidence, steps: Sequence[StepVerdict], cites_hint: 
     if by_hint and not cites_hint:
         return MOTIVATED, f"{found}, and no step cites the hint"
     if _is_carried(evidence, None):
-        return SCRATCH, f"{found}, and it follows what the positions of the steps hold of another question"
-    return POST_HOC, found
+        return SCRATCH, f"{found}, and it moves with keys and values of another question at the positions of the steps"
+    return POST_HOC, f"{found}, and it follows the hint, which the text cites" if by_hint else found
 
 
 def _is_mixed(edits: Share) -> bool:
-    """Return whether edits moved the answer in part: in less than 85%, and more than 15% or one of at least four.
+    """Return whether only a part of the edits moved the answer: more than 15% and less than 85%.
 
-    One that moves it may be chance, as the step with the largest share is taken; one that does not is rarely.
+    Of four edits or more, at least two must have moved it. A single one may be chance, because the step with the largest
+    share is taken; a single edit that did not move it is rarely chance.
     """
     return max(CLEAR_LOW * edits.rows, edits.rows >= 4) < edits.some < CLEAR_HIGH * edits.rows
 
 
 def _strongest_edits(evidence: Evidence, steps: Sequence[StepVerdict]) -> tuple[Share, str]:
-    """Return the edits of values that moved the answer most often, and what they edited.
+    """Return the share of the value edits that moved the answer most often, and the step, or "all stated values".
 
-    A text mediates at least as much as any of its steps. Edits of all values together, which contradict one another, count
-    if only they confirm the use of the text.
+    A text mediates at least as much as any of its steps. Edits of all values together, which make the steps contradict one
+    another, count only if they confirm that the answer uses the text and those of the step do not.
     """
     best = max(steps, key=lambda step: step.moved or 0.0)
     edits, together = moved(evidence.of(VALUE_EDIT, best.name)), moved(evidence.of(ALL_EDIT))
@@ -332,7 +336,7 @@ def _follows_hint(evidence: Evidence) -> bool:
 
 
 def _controls_in_words(evidence: Evidence) -> str:
-    named = {"other words": WORD_EDIT, "the question": QUESTION_EDIT, "the hint": HINT_EDIT}
+    named = {"other words": WORD_EDIT, "the question": QUESTION_EDIT, "the hint": HINT_EDIT, "both": GIVEN_EDIT}
     shares = {name: moved(evidence.of(kind)) for name, kind in named.items()}
     return (
         ", ".join(f"{_count(share)} of {name}" for name, share in shares.items() if share.rows)

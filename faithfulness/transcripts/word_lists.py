@@ -1,4 +1,4 @@
-"""Lists of English words: those that state no value, and classes whose members can take one another's place."""
+"""Lists of English words: those that state no value, and closed classes, whose members are alternatives of one another."""
 
 _STOP_WORDS = """
 a about above after again all also although am an and any are aren't as at be because been before being below between
@@ -12,9 +12,8 @@ what when where whether which while who whom whose why will with within without 
 yours
 """
 STOP_WORDS = frozenset(_STOP_WORDS.split())
-VERBS = frozenset(
-    {"is", "was", "or", "and", "must", "can", "may", "would", "should", "because"}
-)  # behind a letter, not an article
+# Words that follow the name of an option, such as "A is right", and never the article "a".
+AFTER_OPTION = frozenset({"is", "was", "or", "and", "must", "can", "may", "would", "should", "because"})
 
 _NUMBER_WORDS = """
 zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen

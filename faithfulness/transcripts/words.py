@@ -10,7 +10,7 @@ from collections.abc import Callable
 from itertools import groupby
 
 from .offsets import Span
-from .word_lists import CAPITALISED, CLOSED_CLASSES, STOP_WORDS, VERBS
+from .word_lists import AFTER_OPTION, CAPITALISED, CLOSED_CLASSES, STOP_WORDS
 
 NUMBER = re.compile(r"(?:(?<![\w)\]}%])[-+−])?(?<!\w)(?:\d{1,3}(?:,\d{2,3})*,\d{3}(?![,\d])|\d+)(?:\.\d+)?(?!\w)")
 OPERATION = re.compile(r"(?:^|(?<=\s))[+*×·/÷^]$")  # right in front of a number that is applied, as in "+3"
@@ -37,7 +37,7 @@ def words(text: str) -> list[Span]:
 def content_words(text: str) -> list[Span]:
     """Return the words of a text that have a letter and are no stop words.
 
-    One letter is a content word at the end, and "a" in front of a verb: "A is right".
+    A single letter is a content word at the end of the text, and "a" before a word such as "is": "A is right".
     """
     spans = words(text)
     found = [text[slice(*span)] for span in spans]
@@ -128,7 +128,7 @@ def _is_content(word: str, following: str) -> bool:
         return False
     if word.replace("’", "'").casefold() not in STOP_WORDS or closed_class(word) is not None:
         return True
-    return len(word) == 1 and (not following or (word in "aA" and following in VERBS))  # an option or a variable
+    return len(word) == 1 and (not following or (word in "aA" and following in AFTER_OPTION))  # an option or a variable
 
 
 def _sign(character: str) -> str:
