@@ -13,7 +13,6 @@ from cotrace.attribution.effects.config import EffectsConfig
 from cotrace.attribution.effects.integrate import end_points, integrate_inputs, path_points
 from cotrace.attribution.transcoders import load_transcoders
 from cotrace.common.errors import ArgumentError
-from cotrace.faithfulness.ledger import live
 from cotrace.faithfulness.ledger.compute import compute_ledger
 from cotrace.faithfulness.ledger.internal_links import InternalLinks, find_internal_links
 from cotrace.faithfulness.ledger.layout import TargetLayout
@@ -453,12 +452,3 @@ def test_credit_of_some_targets_is_theirs_in_the_credit_of_all(model_of, numbere
     assert [row["source"] for row in some] == [row["source"] for row in expected]
     for row, other in zip(some, expected, strict=True):
         assert row["through_qk"] == pytest.approx(other["through_qk"], abs=1e-12)
-
-
-def test_groups_of_targets_have_the_same_live_effects(model_of, numbered, monkeypatch):
-    prompt = StatedPrompt(model_of(KIND), numbered)
-    together = compute_live_effects(prompt)
-    monkeypatch.setattr(live, "LONG_PROMPT", 1)
-    apart = compute_live_effects(prompt)
-    assert live._columns_at_once(prompt) == 1
-    np.testing.assert_allclose(apart.content_KK, together.content_KK, atol=1e-12)

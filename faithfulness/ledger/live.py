@@ -21,8 +21,6 @@ from cotrace.common.errors import ArgumentError
 from .prompt import StatedPrompt
 
 POINTS = 4  # with 8, the agreement with truth on organisms was the same
-LONG_PROMPT = 256  # tokens from which on shorter passes save more than their number costs
-GROUPS = 4
 TABLE = pa.schema(
     [
         pa.field("target", pa.string(), nullable=False),
@@ -137,7 +135,7 @@ def compute_live_effects(prompt: StatedPrompt, points: int = POINTS) -> LiveEffe
         targets,
         LIVE,
         mean_embeddings(prompt),
-        columns_at_once=_columns_at_once(prompt),
+        columns_at_once=prompt.columns_at_once,
         points=end_points(points),
     )
     spans = [slice(*prompt.tokens.value_spans[name]) for name in prompt.names]
@@ -145,13 +143,6 @@ def compute_live_effects(prompt: StatedPrompt, points: int = POINTS) -> LiveEffe
     content_KK, own_K = np.tril(written_KK, -1), np.diagonal(written_KK)
     contrast_K = prompt.values_of(targets)
     return LiveEffects(prompt.names, content_KK, own_K, contrast_K, found.value_K, points, points)
-
-
-def _columns_at_once(prompt: StatedPrompt) -> int:
-    """Return the targets in one backward pass. Those of a long prompt go in groups, each of which ends at its last target."""
-    if len(prompt.ids_P) < LONG_PROMPT:
-        return prompt.columns_at_once
-    return min(prompt.columns_at_once, -(-len(prompt.names) // GROUPS))
 
 
 def compute_live_score(prompt: StatedPrompt, points: int = POINTS) -> LiveScore:
