@@ -257,4 +257,6 @@ def test_replaying_a_damaged_recipe_is_refused(reader):
     with pytest.raises(CotraceError, match="damaged"):
         replay(reader, report.settings, "{")
     with pytest.raises(ArgumentError, match="outside the prompt"):
-        replay(reader, report.settings, report.evidence.to_pylist()[0]["recipe"].replace("[", "[9999, ", 1))
+        replay(
+            reader, report.settings, report.evidence["recipe"][0].as_py().replace('"rewrite": []', '"rewrite": [9999]')
+        )

@@ -60,9 +60,9 @@ def trace_circuit(model: TracingModel, prompt: StatedPrompt, max_features: int, 
 def top_output_tokens(
     transcoders: Transcoders, weights: Gemma3, features: Sequence[tuple[int, int]], n_tokens: int = MAX_NAMES
 ) -> dict[tuple[int, int], list[int]]:
-    """Return the ids of the tokens whose logits each feature, given as (layer, feature), raises most by itself.
+    """Return the ids of the `n_tokens` tokens whose logits each feature raises most by itself, by (layer, feature).
 
-    These are the logits of its decoders, summed over the layers that it writes to, through the final norm.
+    A feature's logits are those of its decoder vectors, summed over the layers that it writes to, after the final norm.
     """
     found: dict[tuple[int, int], list[int]] = {}
     for layer in sorted({layer for layer, _ in features}):

@@ -1,7 +1,7 @@
 """Compare stated with internal reasoning: ledger, links, score, evidence and circuit of one transcript, as a report.
 
-The order is that of the report: one pass over the prompt chooses the targets; effects give the ledger and links; live effects
-the score; edits the evidence; rules the verdict; a trace within a budget of rows the circuit.
+The steps, in order: one pass over the prompt chooses the targets; effects give the ledger and the links; live effects give
+the score; edits give the evidence, and rules the verdict; a trace within a budget of rows gives the circuit.
 """
 
 from collections.abc import Sequence
@@ -38,8 +38,8 @@ def compare(
 
     Args:
         model: a `cotrace.Model`.
-        transcript: its answer states a value, by `state_values`.
-        config: options.
+        transcript: has an answer that states a value, which `state_values` finds.
+        config: options; None takes the defaults.
         progress: as in `Model.trace`.
 
     Raises:
@@ -50,13 +50,8 @@ def compare(
     stated = state_values(transcript, model, config.alternatives)
     answer = stated.transcript.answer
     assert answer is not None
-    prompt = StatedPrompt(
-        model,
-        stated,
-        routed=[answer.name],
-        foils={} if config.foil is None else {answer.name: config.foil},
-        memory=config.memory,
-    )
+    foils = {} if config.foil is None else {answer.name: config.foil}
+    prompt = StatedPrompt(model, stated, routed=[answer.name], foils=foils, memory=config.memory)
     with bars.phase("computing the ledger"):
         ledger = compute_ledger(prompt, through_qk=[answer.name])
         links = find_stated_links(stated.transcript)
@@ -72,13 +67,12 @@ def compare(
     with bars.phase("tracing the circuit"):
         graph = trace_circuit(model, prompt, config.max_features, config.memory)
     texts = _texts(prompt, stated)
-    foils = [prompt.decode(margin.foil) for margin in prompt.margins]
     return Report(
         verdicts.score,
         None if live is None else live.value,
         verdicts.verdict,
         verdicts.reason,
-        segments_table(stated, texts, prompt.margins, ledger, foils),
+        segments_table(stated, texts, prompt.margins, ledger, prompt.decode),
         steps_table(stated, texts, ledger, answer.name, internal, _mirrors(live), live_scores, verdicts.steps),
         sources_table(ledger, answer.name),
         links_table(internal, links, _nulls(prompt, ledger, internal, links), stated.transcript.segments),

@@ -1,6 +1,6 @@
 """The tables of a report, from ledger, links, scores and verdicts. Imports no torch."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,9 @@ from ..ledger.stated_links import StatedLink
 from ..report.schemas import LINKS, SEGMENTS, SOURCES, STEPS
 from ..transcripts import Segment, StatedTranscript
 
-LINK_USED = 0.1  # share of a statement's value from which on a link counts as used, if it also stands above its null
+LINK_USED = (
+    0.1  # the smallest share of a statement's value for which a link counts as used; it must also exceed its null
+)
 
 
 def segments_table(
@@ -23,10 +25,11 @@ def segments_table(
     texts: Mapping[str, str],
     margins: Sequence[StatedMargin],
     ledger: Ledger,
-    foils: Sequence[str],
+    decode: Callable[[int], str],
 ) -> pa.Table:
-    """Return a row for each segment. `texts` has the text of each, and `foils` that of each margin's foil."""
-    by_name = {margin.name: (foil, value) for margin, foil, value in zip(margins, foils, _values(ledger), strict=True)}
+    """Return a row for each segment. `texts` has the text of each by name; `decode` returns the text of a token."""
+    values = ledger.targets["value"].to_pylist()
+    by_name = {each.name: (decode(each.foil), value) for each, value in zip(margins, values, strict=True)}
     tokens, rows = stated.tokens, []
     for segment in stated.transcript.segments:
         name = segment.name
@@ -48,12 +51,8 @@ def segments_table(
     return pa.Table.from_pylist(rows, SEGMENTS)
 
 
-def _values(ledger: Ledger) -> list[float]:
-    return ledger.targets["value"].to_pylist()
-
-
 def sources_table(ledger: Ledger, answer: str) -> pa.Table:
-    """Return the cells of the answer's ledger; the credit through QK of question and hint stands at their direct cells."""
+    """Return a row for each cell of the answer's ledger; credit through QK of question and hint is in their direct cells."""
     credit = _credit(ledger, answer)
     rows = []
     for cell in ledger.cells(answer).values():
@@ -65,7 +64,7 @@ def sources_table(ledger: Ledger, answer: str) -> pa.Table:
 
 
 def _credit(ledger: Ledger, target: str) -> dict[str, float]:
-    """Return the credit through QK of each source of a target."""
+    """Return the credit through QK of each source of a target, in logits."""
     rows = [] if ledger.credit is None else ledger.credit.to_pylist()
     return {row["source"]: row["through_qk"] for row in rows if row["target"] == target}
 
@@ -76,9 +75,10 @@ def links_table(
     nulls: Mapping[tuple[str, str], float | None],
     segments: Sequence[Segment],
 ) -> pa.Table:
-    """Return a row for each statement and earlier source, question and hint by role. `nulls` is by statement and source.
+    """Return a row for each statement and each earlier source. Question and hint are named by their role.
 
-    A link is used if its share is at least `LINK_USED` and above its null. Unknown is never used nor cited.
+    `nulls` is by statement and source. A link is used if its share is at least `LINK_USED` and above its null; the source
+    "unknown" is never used or cited.
     """
     roles = {segment.name: segment.role for segment in segments}
     rules = {

@@ -73,9 +73,8 @@ def find_internal_links(ledger: Ledger, transcript: Transcript, links: Sequence[
     """Return the links between statements, with those that the text states.
 
     A share is the absolute effect of a source, all routes together, over the sum of those of question, hint, contents and
-    unknown. Own
-    tokens, template and constants, which are the same whatever is stated, are left out, so that rows add up to 1; a target
-    without any effect has a row of zeros.
+    unknown. Own tokens, template and constants, which are the same whatever is stated, are left out. So rows add up to 1; a
+    target without any effect has a row of zeros.
 
     Args:
         ledger: the ledger of the transcript.
@@ -94,7 +93,7 @@ def find_internal_links(ledger: Ledger, transcript: Transcript, links: Sequence[
 
 
 def informative_size(ledger: Ledger, target: str) -> float:
-    """Return what the shares of a target's links are shares of: the sum of absolute effects of the informative sources."""
+    """Return the sum of absolute effects of a target's informative sources, in logits: the whole of which shares are taken."""
     return sum(map(abs, _effects(ledger, target).values()))
 
 

@@ -1,8 +1,9 @@
-"""A score of a transcript that makes no edit: how far each stated value rests on what earlier values say.
+"""Score a transcript without edits: how much each stated value depends on earlier ones.
 
 The embeddings of stated values move together from the mean of their kind to the real ones; question and words stay, and
 everything responds. `LiveEffects` has what each value contributes to each later one on the way. The score follows these
-contributions down from the answer: a unit of mass starts there, and every statement hands on what its value rests on.
+contributions down from the answer: a mass of 1 starts there, and every statement passes on the part of its mass that depends
+on earlier values.
 """
 
 from dataclasses import dataclass
@@ -39,9 +40,9 @@ class LiveEffects:
     Attributes:
         names: the K segments that state a value, in order.
         content_KK: contributions of the tokens of value j to target k, [k, j]; zero unless j is earlier.
-        own_K: contributions of a value's own first tokens, where the target is read at a later one; no part of shares.
-        contrast_K: the targets at the prompt: the logit of each value minus the mean of its alternatives.
-        change_K: by how much each target is larger at the prompt than at the means.
+        own_K: contributions of a value's own first tokens, if the target is read at a later token; not included in shares.
+        contrast_K: the targets at the prompt: the logit of each value minus the mean logit of its alternatives.
+        change_K: by how much each target is larger at the prompt than at the means, in logits, as all of the above.
         forward_passes: forward passes over the prompt, the one of the prompt itself included.
         backward_passes: backward passes, each of all targets together.
     """
@@ -59,15 +60,15 @@ class LiveEffects:
 
     @property
     def remainder_K(self) -> np.ndarray:
-        """The part of each target's change that contributions lack, over its contrast: the average's error."""
+        """The part of each target's change that contributions miss, over its contrast, (K,): the error of the integration."""
         return _over(self._fall_K - self.content_KK.sum(1), self.contrast_K)
 
     @property
     def shares(self) -> np.ndarray:
-        """The part of each target that rests on each earlier value, (K, K): strictly lower triangular, rows at most 1.
+        """The part of each target that depends on each earlier value, (K, K): strictly lower triangular, row sums at most 1.
 
-        What a target loses at the means, over its contrast and between 0 and 1, is divided by absolute contributions. A value
-        that the model does not favour, with a contrast of 0 or less, rests on none.
+        The part of its contrast that a target loses at the means, from 0 to 1, is divided among earlier values in proportion to
+        their absolute contributions. A value that the model does not prefer, with a contrast of 0 or less, has a row of zeros.
         """
         size_KK = np.abs(self.content_KK)
         part_KK = size_KK / np.maximum(size_KK.sum(1), np.finfo(float).tiny)[:, None]
@@ -75,7 +76,7 @@ class LiveEffects:
 
     @property
     def _fall_K(self) -> np.ndarray:
-        """What each target loses at the means of earlier values, its own first tokens apart."""
+        """What each target loses at the means of earlier values, without the part of its own first tokens, (K,) in logits."""
         return self.change_K - self.own_K
 
     @property
@@ -100,9 +101,10 @@ class LiveScore:
     """How much the stated steps mediate the last stated value, without edits.
 
     Attributes:
-        value: the part of the last stated value that rests on earlier ones, 0 to 1.
-        steps: for each of these, the mass that passes through it, 0 to 1.
-        mirrors: for each stated value, the part that rests on no earlier one: it is computed inside in any case.
+        value: the part of the last stated value that depends on earlier ones, 0 to 1.
+        steps: for each earlier one, the mass that passes through it, 0 to 1.
+        mirrors: for each stated value, the part that depends on no earlier one, 0 to 1; 1 for a value that the model does
+            not prefer to its alternatives.
         effects: the contributions.
     """
 
@@ -124,7 +126,7 @@ def compute_live_effects(prompt: StatedPrompt, points: int = POINTS) -> LiveEffe
         points: points of the integration, both ends included; at least 2.
 
     Raises:
-        ArgumentError: fewer points.
+        ArgumentError: less than 2 points.
         ResourceError: too little memory.
     """
     if as_index(points, "points") < 2:
