@@ -58,33 +58,33 @@ def compare(
         internal = find_internal_links(ledger, stated.transcript, links)
     with bars.phase("computing the score"):
         live = compute_live_score(prompt) if len(prompt.names) > 1 else None
-    live_scores = {} if live is None else live.steps
-    steps = [each.name for each in stated.transcript.steps if stated.tokens.spans[each.name][0] < len(prompt.ids_P)]
+    live_value, live_scores, mirrors = (None, {}, {}) if live is None else (live.value, live.steps, live.mirrors)
     with bars.phase("collecting evidence"):
         evidence = collect_evidence(model, stated, scores=live_scores, level=config.evidence, seed=config.seed)
     cites_hint = bool((internal.cites_hint_K > 0).any())
-    verdicts = decide(evidence, steps, live_scores, None if live is None else live.value, cites_hint)
+    verdicts = decide(evidence, _steps_before_answer(prompt, stated), live_scores, live_value, cites_hint)
     with bars.phase("tracing the circuit"):
         graph = trace_circuit(model, prompt, config.max_features, config.memory)
-    texts = _texts(prompt, stated)
+    texts, rows = _texts(prompt, stated), graph.info["traced"].get("rows", 0)
     return Report(
         verdicts.score,
-        None if live is None else live.value,
+        live_value,
         verdicts.verdict,
         verdicts.reason,
         segments_table(stated, texts, prompt.margins, ledger, prompt.decode),
-        steps_table(stated, texts, ledger, answer.name, internal, _mirrors(live), live_scores, verdicts.steps),
+        steps_table(stated, texts, ledger, answer.name, internal, mirrors, live_scores, verdicts.steps),
         sources_table(ledger, answer.name),
         links_table(internal, links, _nulls(prompt, ledger, internal, links), stated.transcript.segments),
         evidence.table,
-        _cost(prompt, live, evidence.passes, graph.info["traced"].get("rows", 0)),
+        _cost(prompt, live, evidence.passes, rows),
         _settings(config) | evidence.settings,
         graph,
     )
 
 
-def _mirrors(live: LiveScore | None) -> dict[str, float]:
-    return {} if live is None else live.mirrors
+def _steps_before_answer(prompt: StatedPrompt, stated: StatedTranscript) -> list[str]:
+    """Return the names of the steps that begin before the answer's value is read."""
+    return [each.name for each in stated.transcript.steps if stated.tokens.spans[each.name][0] < len(prompt.ids_P)]
 
 
 def _texts(prompt: StatedPrompt, stated: StatedTranscript) -> dict[str, str]:
