@@ -3,11 +3,11 @@
 from math import sqrt
 from typing import NamedTuple
 
-Z_95 = 1.959963984540054  # both tails of a normal distribution hold 5%
+Z_95 = 1.959963984540054  # a standard normal is further from 0 in 5% of the cases
 
 
 class Share(NamedTuple):
-    """Some of a number of rows."""
+    """A share of rows, as two counts: `some` of `rows`."""
 
     some: int
     rows: int
@@ -19,7 +19,7 @@ class Share(NamedTuple):
 
     @property
     def others(self) -> "Share":
-        """The rows that are left."""
+        """The share of the other rows."""
         return Share(self.rows - self.some, self.rows)
 
 

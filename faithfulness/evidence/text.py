@@ -1,4 +1,4 @@
-"""A transcript as token ids: its segments, values and words, and where values are repeated. Imports no torch."""
+"""`StatedText`: a transcript as token ids, with its segments, values, words and repetitions of values. Imports no torch."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ GIVEN_ROLES = ("question", "hint")
 
 @dataclass(frozen=True)
 class StatedSegment:
-    """A segment before or around the answer's value.
+    """A segment that begins before the answer's value is complete.
 
     Attributes:
         name, role: of the segment.
-        start, stop: its positions.
+        start, stop: its positions, `start` included and `stop` not.
         value: positions (start, stop) of its value; None without one.
         alternatives: other values, as token ids.
     """
@@ -40,7 +40,8 @@ class StatedText:
         tokens: its tokens.
         tokenizer: decodes tokens, and encodes numbers.
 
-    Raises ArgumentError for a transcript without an answer or without a value of it.
+    Raises:
+        ArgumentError: no answer, or an answer without a value.
 
     Attributes:
         ids: token ids up to the one that predicts the last token of the answer's value.
@@ -107,7 +108,7 @@ class StatedText:
         return [each for each in self.steps if each.start >= segment.stop]
 
     def ring_of(self, value: Ids) -> list[Ids]:
-        """Return the values that a value is one of: a segment's value and its alternatives; only itself if there is none."""
+        """Return the first segment's value and alternatives that contain a value, sorted; only the value if there is none."""
         for segment in self.segments:
             if segment.value and value in (ring := {self.value_of(segment), *segment.alternatives}):
                 return sorted(each for each in ring if len(each) == len(value))
@@ -119,7 +120,7 @@ class StatedText:
         return {p for each in self.segments if each.value for p in range(*each.value)}
 
     def stands_alone(self, start: int, stop: int) -> bool:
-        """Return whether letters and digits end where a range of tokens does, so that it is no part of a longer word."""
+        """Return whether a range of tokens is not a part of a longer word or number."""
         inside = "".join(self.words[start:stop])
         before = self.words[start - 1] if start else ""
         after = self.words[stop] if stop < len(self.ids) else ""
@@ -138,7 +139,7 @@ class StatedText:
 
     @cached_property
     def repeats(self) -> dict[int, int]:
-        """Positions outside of stated values that repeat the value of an earlier step, and the position that they repeat.
+        """Positions outside of stated values that repeat the value of an earlier step, each with the position that it repeats.
 
         A repeated value is that of the last earlier step that states it.
         """
@@ -151,13 +152,13 @@ class StatedText:
         return found
 
     def own_repeats(self, segment: StatedSegment) -> list[int]:
-        """Return where a step repeats its own value before stating it, unless an earlier segment contains the value."""
+        """Return where a step writes its own value before it states it; nothing if an earlier segment contains the value."""
         assert segment.value is not None
         value = self.value_of(segment)
         if next(self.occurrences(value, 0, segment.start), None) is not None:
             return []
-        earlier = (each for each in self.segments if each.stop <= segment.start and each.value)
-        if any(self.ids[slice(*each.value)] == value for each in earlier):  # type: ignore[misc]
+        earlier = [each.value for each in self.segments if each.stop <= segment.start and each.value]
+        if any(self.ids[start:stop] == value for start, stop in earlier):
             return []
         return list(self.occurrences(value, segment.start, segment.value[0]))
 

@@ -1,4 +1,4 @@
-"""Kinds of tokens by their text, so that an edit replaces a word by a word. Imports no torch."""
+"""Classify tokens by their text, so that an edit replaces a word by a word. Imports no torch."""
 
 import re
 

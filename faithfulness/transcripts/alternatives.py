@@ -1,4 +1,4 @@
-"""Alternatives of stated values: other values that take as many tokens in their place. Imports no torch."""
+"""Find alternatives of stated values: other values that have as many tokens in their place. Imports no torch."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 GIVEN = "given"
 MAX_ALTERNATIVES = 64
-AT_ONCE = 128  # texts that are tokenized at once, until there are enough
+AT_ONCE = 128  # texts that are tokenized together, until there are enough alternatives
 FEW_ALTERNATIVES = 8  # a word of letters and digits with fewer gets others with other letters
 
 Alternatives = Iterable[str | Sequence[int]] | Mapping[str, Iterable[str | Sequence[int]]]
@@ -28,9 +28,9 @@ class FoundAlternatives(NamedTuple):
 
     Attributes:
         ids: their token ids.
-        texts: the same as texts.
+        texts: their texts, in the same order.
         rule: how they were found; None if there is none.
-        reason: why there is none.
+        reason: why there is none; empty if there is one.
         is_open: whether other values of the kind exist, such as words that the transcript does not contain.
     """
 
@@ -42,7 +42,7 @@ class FoundAlternatives(NamedTuple):
 
 
 class AlternativeFinder:
-    """Finds alternatives of the values of a transcript.
+    """Find alternatives of the values of a transcript.
 
     Args:
         tokens: the transcript with its values.
@@ -61,16 +61,17 @@ class AlternativeFinder:
     def given(
         self, name: str, alternatives: Sequence[Content], affixes: tuple[str, str] = ("", ""), is_needed: bool = True
     ) -> FoundAlternatives:
-        """Return given alternatives of a segment's value, in any number of tokens, without those that are no other value.
+        """Return the given alternatives of a segment's value that differ from it, in any number of tokens.
 
         Args:
             name: the segment.
             alternatives: texts or token ids.
-            affixes: what the value has grown by to be whole tokens; texts grow by the same.
-            is_needed: whether to raise ArgumentError if none is another value.
+            affixes: the characters before and after the value by which it was extended to whole tokens; texts are extended
+                by the same.
+            is_needed: whether to raise ArgumentError if none differs from the value.
 
         Raises:
-            ArgumentError: also for one with an unknown token.
+            ArgumentError: an alternative with an unknown token, or none that differs although one is needed.
         """
         said, context = self._tokens.value_ids(name), self._tokens.contexts.get(name, NO_CONTEXT)
         before, after = affixes
@@ -100,7 +101,7 @@ class AlternativeFinder:
         return self.find_at(self._said[name], said, self._tokens.contexts.get(name, NO_CONTEXT))
 
     def find_at(self, text: str, said: tuple[int, ...], context: Context) -> FoundAlternatives:
-        """Return the same for any text in the prompt: its tokens, and what is around it."""
+        """Return the alternatives of any text in the prompt, whose token ids are `said`, in its context."""
         start, stop = core_of(text)
         core = text[start:stop]
         stated = [value[slice(*core_of(value))] for value in self._said.values()]
@@ -164,6 +165,7 @@ def check_alternatives(transcript: Transcript, alternatives: Alternatives | None
 
 
 def _checked(alternatives: Any, what: str) -> list[Content]:
+    """Return alternatives as a list. Raises ArgumentError for anything but texts or token ids in a list."""
     if isinstance(alternatives, str | bytes) or not isinstance(alternatives, Iterable):
         raise ArgumentError(f"{what} are {alternatives!r}: expected a list of texts or of token ids")
     return [as_content(each, f"one of the {what}") for each in alternatives]

@@ -1,6 +1,6 @@
-"""Stated values of a transcript: where each segment states one, by which rule, and which other values may take its place.
+"""Find the values that the segments of a transcript state, and alternatives: other values that may take their place.
 
-A value is whole tokens: where a tokenizer joins other characters to it, it grows to these. Imports no torch.
+A value consists of whole tokens: if a tokenizer joins other characters to it, it is extended by them. Imports no torch.
 """
 
 from collections.abc import Mapping
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from cotrace.faithfulness.model_like import ModelLike
 
 LAST_TOKEN = "last token"
+# Why a segment states no value.
 NOT_OF_KIND, NOTHING_FOUND = "no value of the answer's kind", "no number and no content word"
-LATER, SHARED = "it follows the answer", "a token of its value holds text of another segment; move the boundary"
+LATER = "it follows the answer"
+SHARED = "a token of its value also has text of another segment; move the boundary of the segments"
 FIRST = "its value is the first token, which nothing predicts; put text in front of it"
 UNKNOWN = "the model's tokenizer does not know a token of its value; write it in other words"
 STATING_ROLES = ("hint", "step", "answer")
@@ -35,13 +37,13 @@ class StatedValue:
     """A value that a segment states, and its alternatives.
 
     Attributes:
-        name: the segment.
+        name: name of the segment.
         text: the value.
-        rule: how it was found: "given", "last number", "last word", "last symbol" or "last token".
+        rule: the rule that found it: "given", "last number", "last word", "last symbol" or "last token".
         kind: "number", "letter A", "word Aa", the name of a closed class, "phrase" and so on.
         alternatives: token ids of the values that may take its place, each different from it at some token.
-        texts: the same as texts.
-        alternatives_rule: where they come from; None if there is none.
+        texts: the texts of the alternatives, in the same order.
+        alternatives_rule: the rule that found them; None if there is none.
         reason: why there is no alternative; empty if there is one.
         is_open: whether other values of the kind may exist, such as words that the transcript does not contain.
     """
@@ -62,8 +64,9 @@ class StatedTranscript:
     """A transcript whose segments state values, in the tokens of a model.
 
     Attributes:
-        transcript: with the value of each segment that states one.
-        tokens: its tokens; `alternatives_of` has the alternatives of each value, `alternatives` all of them and the values.
+        transcript: the transcript, whose segments have the values that they state.
+        tokens: its tokens. `tokens.alternatives_of` has the alternatives of each value, `tokens.alternatives` all of them together
+            with the values.
         values: the stated values by segment, in order.
         without: why a hint, step or answer states no value, by segment.
     """
@@ -86,19 +89,21 @@ def state_values(
 ) -> StatedTranscript:
     """Return a transcript with the values that its hints, steps and answers state, and alternatives of each.
 
-    A value that a segment has is kept. Else a step or answer states its last number, else its last content word; a hint states
-    the last value of the answer's kind. Alternatives are `alternatives`, else the transcript's `values`, else others of the
-    value's kind that have as many tokens in its place.
+    A given value is kept. Otherwise a step or answer states its last number, or without one its last content word; a hint states
+    its last value of the answer's kind. Alternatives are those given in `alternatives`, or without them the transcript's
+    `values`, or without these other values of the same kind that have as many tokens in this place.
 
     Args:
         transcript: has an answer that states a value.
         model: a model, or its tokenizer.
         alternatives: other values, as texts or token ids: a list for all segments, or a mapping from names of segments
-            to lists. Segments that a mapping leaves out get alternatives as if there was none.
+            to lists. For segments that the mapping lacks, alternatives are found as if none were given.
 
     Raises:
-        ArgumentError: no answer, an answer without value, or alternatives that name no segment, or are no other values.
-        PromptError: a prompt that is longer than the model's context, or a value that cannot be told apart from other text.
+        ArgumentError: no answer, an answer without a value, alternatives of an unknown segment, or alternatives of which none
+            differs from the value.
+        PromptError: a prompt that is longer than the model's context, or an answer whose value cannot be measured, for example
+            because it shares a token with another segment.
     """
     tokenizer = tokenizer_of(model)
     answer = _check_answer(transcript)
@@ -128,7 +133,7 @@ def state_values(
 def tokenized(
     transcript: Transcript | StatedTranscript, model: "ModelLike | PromptTokenizer"
 ) -> tuple[Transcript, TokenizedTranscript]:
-    """Return a transcript and its tokens, with the alternatives of each value if `state_values` found them."""
+    """Return a transcript and its tokens; the tokens have the alternatives of each value if `state_values` found them."""
     if isinstance(transcript, StatedTranscript):
         return transcript.transcript, transcript.tokens
     return transcript, transcript.tokenize(model)
@@ -138,6 +143,7 @@ def tokenized(
 
 
 def _check_answer(transcript: Transcript) -> Segment:
+    """Return the answer. Raises ArgumentError for a transcript without one."""
     if transcript.answer is None:
         raise ArgumentError("the transcript has no answer: give its last segment the role 'answer'")
     return transcript.answer
@@ -156,7 +162,7 @@ def _find_places(
     without: dict[str, str] = {}
     found = _find_place(answer, find_value(texts[answer.name], anything=True), tokenizer)
     if found is None:
-        raise ArgumentError(f"the answer {texts[answer.name]!r} states no value: give it one, as it stands in its text")
+        raise ArgumentError(f"the answer {texts[answer.name]!r} states no value: give it one that its text contains")
     start, stop = _in_characters(answer, found.span, tokenizer)
     said = texts[answer.name][start:stop].strip()
     like, is_later = said[slice(*core_of(said))], False
@@ -206,6 +212,7 @@ def _in_characters(segment: Segment, span: Span, tokenizer: "PromptTokenizer") -
 
 
 def _token_offsets(ids: tuple[int, ...], tokenizer: "PromptTokenizer") -> list[Span]:
+    """Return the characters that each token covers in the text of all."""
     ends = list(accumulate(len(tokenizer.decode_token(token)) for token in ids))
     return list(zip([0, *ends], ends, strict=False))
 
@@ -221,7 +228,7 @@ def _with_places(transcript: Transcript, places: Mapping[str, _Place]) -> Transc
 def _usable_places(
     transcript: Transcript, places: Mapping[str, _Place], tokenizer: "PromptTokenizer"
 ) -> tuple[dict[str, _Place], dict[str, str]]:
-    """Return where values stand, grown to whole tokens, and why those that are left out can be no target."""
+    """Return where values stand, extended to whole tokens, and why the others cannot be targets, by segment."""
     spans = {name: place.span for name, place in places.items() if not isinstance(transcript[name].text, str)}
     spans |= whole_token_ranges(_with_places(transcript, places).pieces(tokenizer), tokenizer)
     grown = {name: place._replace(span=spans[name]) for name, place in places.items() if name in spans}
@@ -237,7 +244,7 @@ def _with_value(segment: Segment, span: Span) -> Segment:
 
 
 def _affixes(segment: Segment, bare: Span) -> tuple[str, str]:
-    """Return the characters that a value in a text has grown by, on both sides."""
+    """Return the characters by which a value in a text was extended, before and after it."""
     if not isinstance(segment.text, str) or segment.value_range is None:
         return "", ""
     start, stop = segment.value_range
@@ -245,7 +252,7 @@ def _affixes(segment: Segment, bare: Span) -> tuple[str, str]:
 
 
 def _unpredicted(tokens: TokenizedTranscript, tokenizer: "PromptTokenizer") -> dict[str, str]:
-    """Return why values cannot be a target: nothing predicts the first token, and no value is an unknown token."""
+    """Return why values cannot be targets: they are the first token, which nothing predicts, or have an unknown token."""
     unknown = None if tokenizer.hf_tokenizer is None else tokenizer.hf_tokenizer.unk_token_id
     first = {name: FIRST for name, (start, _) in tokens.value_spans.items() if start == 0}
     return first | {name: UNKNOWN for name in tokens.value_spans if unknown in tokens.value_ids(name)}

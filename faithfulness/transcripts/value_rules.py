@@ -1,9 +1,9 @@
-"""The rule that finds the value which a text states, and counterfactual values of the same kind. Imports no torch.
+"""Find the value that a text states, and candidates for other values of the same kind. Imports no torch.
 
-A segment states its last number; without one, its last content word. Numbers of lists and references, "1." and "step 2", are no values, and neither is
-an operation such as "+3" with a content word behind it. Where a script has no spaces between words, the last character is found,
-which tokens make a word of. Candidates for other values are texts, likeliest first; whoever asks for them keeps those that a
-tokenizer writes in as many tokens.
+A segment states its last number; without one, its last content word. The numbers of list items and references, "1." and "step
+2", do not count, nor does an operation such as "+3" that a content word follows. In a script without spaces between words, the
+last character is found; `stated_values` extends it to whole tokens. Candidates are texts, the most plausible first; the caller
+keeps those that have as many tokens as the value.
 """
 
 import re
@@ -46,7 +46,7 @@ class FoundValue(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """Texts that may take the place of a value, in order, the rule that they come from, and whether others of the kind exist."""
+    """Texts that may take the place of a value, in order, the rule that found them, and whether others of the kind exist."""
 
     texts: list[str]
     rule: str
@@ -56,8 +56,8 @@ class Candidates(NamedTuple):
 def find_value(text: str, *, anything: bool = False) -> FoundValue | None:
     """Return the value that a text states: its last number, else its last content word; None without either.
 
-    With `anything`, as for answers, a number at the start is none of a list, a text of stop words states the last one, and
-    one without words its last symbol.
+    With `anything`, as for answers, a number at the start counts; a text of stop words states its last word, and one
+    without words its last symbol.
     """
     marks = references(text) if anything else [*enumerations(text), *references(text)]
     found, contents = _outside(numbers(text), marks), _outside(content_words(text), marks)
@@ -94,7 +94,7 @@ def core_of(value: str) -> Span:
 
 
 def candidates_for(value: str, stated: Sequence[str], texts: Sequence[str]) -> Candidates:
-    """Return texts of the same kind as a value, without itself.
+    """Return texts of the same kind as a value, without the value.
 
     Args:
         value: the value.

@@ -1,7 +1,7 @@
-"""Numbers, words and kinds of values in a text. Imports no torch.
+"""Find numbers and words in a text, and the kinds of values. Imports no torch.
 
 A word is a run of letters, digits and combining marks, with apostrophes inside it; a number is a run of decimal digits that
-is no part of a word. Everything here is by characters; `stated_values` makes whole tokens of it.
+is not part of a word. All spans here are of characters; `stated_values` extends them to whole tokens.
 """
 
 import re
@@ -13,7 +13,7 @@ from .offsets import Span
 from .word_lists import AFTER_OPTION, CAPITALISED, CLOSED_CLASSES, STOP_WORDS
 
 NUMBER = re.compile(r"(?:(?<![\w)\]}%])[-+−])?(?<!\w)(?:\d{1,3}(?:,\d{2,3})*,\d{3}(?![,\d])|\d+)(?:\.\d+)?(?!\w)")
-OPERATION = re.compile(r"(?:^|(?<=\s))[+*×·/÷^]$")  # right in front of a number that is applied, as in "+3"
+OPERATION = re.compile(r"(?:^|(?<=\s))[+*×·/÷^]$")  # directly before a number, as in "+3"
 ENUMERATION = re.compile(r"(?i)^\s*(?:(?:step|line|equation)\s+)?[(\[#]?\d{1,3}\s?[.):\]](?=\s)")
 REFERENCE = re.compile(r"(?i)\b(?:steps?|lines?|equations?)\s+\(?\d{1,3}\b\)?")
 JOINERS = "'’\u200c\u200d"  # inside a word
@@ -25,17 +25,17 @@ NUMBER_KIND, LETTER_KIND, PHRASE = "number", "letter", "phrase"
 
 
 def numbers(text: str) -> list[Span]:
-    """Return the numbers of a text that are no part of a word, with their signs."""
+    """Return the spans of the numbers of a text that are not part of a word, with their signs."""
     return [each.span() for each in NUMBER.finditer(text) if not _is_mark(text[each.end() : each.end() + 1])]
 
 
 def words(text: str) -> list[Span]:
-    """Return the words of a text."""
+    """Return the spans of the words of a text."""
     return _runs(text, lambda place: _in_word(text, place), lambda run: any(sign.isalnum() for sign in run))
 
 
 def content_words(text: str) -> list[Span]:
-    """Return the words of a text that have a letter and are no stop words.
+    """Return the spans of the words of a text that have a letter and are not stop words.
 
     A single letter is a content word at the end of the text, and "a" before a word such as "is": "A is right".
     """
@@ -49,7 +49,7 @@ def content_words(text: str) -> list[Span]:
 
 
 def symbols(text: str) -> list[Span]:
-    """Return the runs of symbols in a text, such as emoji, signs of mathematics and currencies; punctuation is none."""
+    """Return the spans of symbols in a text: emoji, mathematical signs and currencies, but not punctuation."""
     return _runs(text, lambda place: _is_symbol(text[place]), lambda run: not all(map(_is_mark, run)))
 
 
@@ -60,7 +60,7 @@ def is_unspaced(word: str) -> bool:
 
 
 def last_character(text: str, span: Span) -> Span:
-    """Return the last character of a span, with the marks that combine with it; of Japanese, one that is no ending."""
+    """Return the span of the last character, with its combining marks; in Japanese, without an ending in Hiragana."""
     stop = span[1]
     if any(not _is_hiragana(character) for character in text[slice(*span)]):
         while _is_hiragana(text[stop - 1]):
@@ -72,17 +72,17 @@ def last_character(text: str, span: Span) -> Span:
 
 
 def enumerations(text: str) -> list[Span]:
-    """Return the number of a list that a text begins with, such as "1." and "Step 2:"."""
+    """Return the span of a list number at the start of a text, such as "1." and "Step 2:"."""
     return [each.span() for each in ENUMERATION.finditer(text)]
 
 
 def references(text: str) -> list[Span]:
-    """Return the references to steps, lines and equations in a text, such as "step 2"."""
+    """Return the spans of references to steps, lines and equations in a text, such as "step 2"."""
     return [each.span() for each in REFERENCE.finditer(text)]
 
 
 def is_operation(text: str, number: Span) -> bool:
-    """Return whether a number is an operation, as in "+3" and "*2" behind white space; a minus is a sign."""
+    """Return whether a number is an operation, as in "+3" and "*2" after white space; a minus counts as a sign."""
     start = number[0] + (text[number[0]] == "+")
     return OPERATION.search(text[:start]) is not None
 
@@ -159,7 +159,7 @@ def _is_symbol(character: str) -> bool:
 
 
 def _runs(text: str, inside: Callable[[int], bool], keep: Callable[[str], bool]) -> list[Span]:
-    """Return the runs of places that are inside of something and whose text is to be kept."""
+    """Return the spans of the longest runs of places that are `inside`, if `keep` accepts their text."""
     runs, start = [], 0
     for is_inside, group in groupby(range(len(text)), inside):
         stop = start + len(list(group))
