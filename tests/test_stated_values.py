@@ -351,8 +351,8 @@ def test_a_value_that_shares_a_token_with_another_segment_is_none():
         warnings.simplefilter("ignore", CotraceWarning)
         found = stated(("step", " so 7"), ("text", "2 now"), ("answer", " 8"), tokenizer=tokenizer)
         assert list(found.values) == ["answer"]
-        assert "holds text of another segment" in found.without["step"]
-        with pytest.raises(PromptError, match="holds text of another segment; move the boundary"):
+        assert "has text of another segment too" in found.without["step"]
+        with pytest.raises(PromptError, match="has text of another segment too; move the boundary"):
             stated(("step", " so"), ("answer", " 7"), ("text", "2 now"), tokenizer=tokenizer)
 
 

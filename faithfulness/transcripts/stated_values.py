@@ -26,7 +26,7 @@ LAST_TOKEN = "last token"
 # Why a segment states no value.
 NOT_OF_KIND, NOTHING_FOUND = "no value of the answer's kind", "no number and no content word"
 LATER = "it follows the answer"
-SHARED = "a token of its value also has text of another segment; move the boundary of the segments"
+SHARED = "a token of its value has text of another segment too; move the boundary of the segments"
 FIRST = "its value is the first token, which nothing predicts; put text in front of it"
 UNKNOWN = "the model's tokenizer does not know a token of its value; write it in other words"
 STATING_ROLES = ("hint", "step", "answer")
