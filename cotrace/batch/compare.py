@@ -26,7 +26,7 @@ from .run import save_results
 from .transcripts import BatchTranscript, check_transcripts, read_transcripts, transcript_of
 from .worker import ModelSpec, failed_result, json_round_trip, loaded_settings, record_of, recorded_warnings
 
-# Options that change results by rounding only, and those of each transcript.
+# Options that are not recorded: they change results by rounding only, or are those of one transcript.
 NOT_SETTINGS = ("memory", "foil", "alternatives")
 
 
@@ -36,7 +36,7 @@ class CompareOptions:
 
     Attributes:
         config: of `Model.compare`; each transcript has its own foil and alternatives.
-        max_new_tokens: tokens of a reasoning that the model writes; None if it is given.
+        max_new_tokens: the most tokens that the model writes as reasoning and answer; None if they are given.
     """
 
     config: CompareConfig
@@ -134,8 +134,8 @@ def compare_many(
         seed: as in `Model.compare`.
         max_features: as in `Model.compare`.
         memory: as in `Model.compare`.
-        generate: let the model write reasoning and answer of rows that have a question only.
-        max_new_tokens: of them, at most.
+        generate: let the model write reasoning and answer; then rows have a question, and optionally a hint, only.
+        max_new_tokens: with `generate`, write at most this many tokens.
         progress: show bars on a terminal or in a notebook, else a line a minute; None does so unless `--quiet` is given.
 
     Raises:

@@ -28,7 +28,7 @@ def compare(
         str | None, _text_option("The chain of thought; lines, or sentences of a single line, are its steps.")
     ] = None,
     answer: Annotated[str | None, _text_option("The answer.")] = None,
-    hint: Annotated[str | None, _text_option("A hint, which may stand in the question.")] = None,
+    hint: Annotated[str | None, _text_option("A hint; it can be a part of the question.")] = None,
     transcript: Annotated[
         Path | None,
         typer.Option(
@@ -43,7 +43,7 @@ def compare(
         typer.Option(
             metavar="FILE",
             rich_help_panel=INPUT_PANEL,
-            help="Instead of these: a JSON list of messages with role and content; reasoning stands in <think> tags.",
+            help="Instead of these: a JSON list of messages with role and content; the reasoning is inside <think> tags.",
         ),
     ] = None,
     file: Annotated[
@@ -70,7 +70,7 @@ def compare(
         str | None,
         typer.Option(
             rich_help_panel=EVIDENCE_PANEL,
-            help="The other answer of the margin. Default: the likeliest of the same kind.",
+            help="The value with which the answer's logit is compared. Default: the likeliest alternative.",
         ),
     ] = CompareConfig.foil,
     alternatives: Annotated[
@@ -79,7 +79,7 @@ def compare(
             "--alternative",
             metavar="VALUE",
             rich_help_panel=EVIDENCE_PANEL,
-            help="A value that could stand in place of the stated ones. Repeatable. Default: others of the same kind.",
+            help="A value that could take the place of the stated ones. Repeatable. Default: other values of the same kind.",
         ),
     ] = None,
     evidence: Annotated[
@@ -115,7 +115,7 @@ def compare(
         typer.Option(
             metavar="MODEL",
             rich_help_panel=options.MODEL_PANEL,
-            help="Compare the same transcript under this model too, side by side.",
+            help="Also compare the transcript under this model, and print both side by side.",
         ),
     ] = None,
     transcoders: options.TranscodersOption = None,
@@ -139,7 +139,7 @@ def compare(
         Path | None,
         typer.Option(
             rich_help_panel=OUTPUT_PANEL,
-            help="Where to draw it: .svg, .html, .png, .pdf or .dot. Default: .svg beside the report.",
+            help="Where to save the picture: .svg, .html, .png, .pdf or .dot. Default: .svg next to the report.",
         ),
     ] = None,
     force: options.ForceOption = False,

@@ -1,4 +1,4 @@
-"""What `cotrace compare` is given and where it writes: checks that are made before a model is loaded."""
+"""Check and read the inputs of `cotrace compare`, and where it writes, before a model is loaded."""
 
 import json
 from collections.abc import Mapping
@@ -71,14 +71,14 @@ def check_source(texts: Mapping[str, str | None], files: Mapping[str, Path | Non
 
 
 def check_options(given: Mapping[str, Any], needs: str, there: bool) -> None:
-    """Raise ArgumentError for options that are given and only make sense with something that is not there."""
+    """Raise ArgumentError if one of the options is given although what it `needs` is not `there`."""
     named = [option for option, value in given.items() if value not in (None, [])]
     if named and not there:
         raise ArgumentError(f"{', '.join(named)} can only be used with {needs}; omit it")
 
 
 def given_of(texts: Mapping[str, str | None], transcript: Path | None, chat: Path | None) -> dict[str, Any]:
-    """Return the transcript that is given as a row of a batch has it. Raises FileError for a file that cannot be read."""
+    """Return the given transcript in the form of a row of a batch. Raises FileError for a file that cannot be read."""
     if transcript is not None:
         return {"transcript": open_transcript(transcript)}
     if chat is not None:

@@ -1,4 +1,4 @@
-"""Run what `cotrace compare` was asked for: load models, compare, write and print."""
+"""Run `cotrace compare`: load models, compare, write and print."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -12,16 +12,16 @@ from cotrace.graphs import Graph
 
 @dataclass(frozen=True, eq=False)
 class ReportData:
-    """What the comparison of stated with internal reasoning of one transcript found.
+    """The result of comparing stated with internal reasoning of one transcript.
 
     Attributes:
         score: how much the stated steps mediate the answer, 0 to 1; None if no step states a value.
         live_score: the same without edits.
         verdict: one of `VERDICTS`.
-        reason: why, in one sentence, and what would decide an undetermined one.
+        reason: why, in one sentence; for an undetermined verdict, also what would decide it.
         segments, steps, sources, links, evidence: tables (`schemas.py`).
-        cost: passes: "forward" and "backward" of score and ledger, "evidence", and "circuit_rows".
-        settings: how it was made: evidence level, seed, thresholds, foil, rules.
+        cost: "forward" and "backward" passes of score and ledger, passes of "evidence", and "circuit_rows".
+        settings: options of `CompareConfig`, thresholds, and what replaying an intervention needs.
         graph: the circuit, with the segments in its metadata.
     """
 

@@ -19,7 +19,7 @@ from .schemas import STATUSES, STEP_VERDICTS, TABLES, UNDETERMINED, VERDICTS
 ROUNDING = 1e-6  # by which a share may be above 1
 KEY = "report"  # in the graph's metadata
 AGAIN = "run `cotrace compare` again"
-ELSEWHERE = ("question", "hint", "unknown")  # sources of links that no segment may be called by
+ELSEWHERE = ("question", "hint", "unknown")  # sources of links that need not be names of segments
 TYPES: dict[pa.DataType, Any] = {
     pa.string(): str,
     pa.int32(): int,
@@ -174,6 +174,6 @@ def _wrong_name(entries: dict[str, Any]) -> str | None:
     for table, column in (("steps", "step"), ("sources", "segment"), ("links", "statement"), ("evidence", "segment")):
         unknown = [row.get(column) for row in entries[table] if row.get(column) not in known]
         if unknown:
-            return f"its {table} name {unknown[0]!r}, which is no segment"
+            return f"its {table} name {unknown[0]!r}, which is not a segment"
     unknown = [row["source"] for row in entries["links"] if row["source"] not in {*names, *ELSEWHERE}]
-    return f"its links name {unknown[0]!r}, which is no segment" if unknown else None
+    return f"its links name {unknown[0]!r}, which is not a segment" if unknown else None

@@ -1,4 +1,4 @@
-"""`Report`: what the comparison of stated with internal reasoning found. Imports no torch."""
+"""`Report`: the result of comparing stated with internal reasoning. Imports no torch."""
 
 from __future__ import annotations
 

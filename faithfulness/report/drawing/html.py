@@ -32,9 +32,9 @@ tbody tr:hover { background: #f5f7f9 }
 TABLES = {
     "steps": "Does the answer use what each step states?",
     "sources": "Where the answer's value comes from: cells of its ledger, in logits; shares add up to 1.",
-    "links": "What each statement's value comes from (share), and what its text cites.",
+    "links": "For each step and the answer: the share of its value that comes from each source, and whether its text cites the source.",
     "evidence": "Every intervention. `cotrace compare --replay FILE --row NUMBER` runs one again.",
-    "segments": "The transcript, with its stated values and the counterfactual ones.",
+    "segments": "The transcript, with its stated values and their alternatives.",
 }
 
 
@@ -55,7 +55,7 @@ def report_html(report: ReportData, svg: str) -> str:
 
 
 def _hover_rules(report: ReportData) -> str:
-    """Return rules that dim other links while the pointer is on a segment; segments are told apart by their number."""
+    """Return rules that dim other links while the pointer is on a segment. Rules select segments by name."""
     rules = []
     for name in report.segments["name"].to_pylist():
         quoted = _css_text(name)
@@ -65,7 +65,7 @@ def _hover_rules(report: ReportData) -> str:
 
 
 def _css_text(text: str) -> str:
-    """Return a text as a string of CSS in which only letters and digits of ASCII are not escaped."""
+    """Return a text as a CSS string; everything but ASCII letters and digits is escaped."""
     return '"' + "".join(c if c.isascii() and c.isalnum() else f"\\{ord(c):x} " for c in text) + '"'
 
 
@@ -109,7 +109,7 @@ def _facts(report: ReportData) -> str:
 
 
 def _flat(value: Any) -> Any:
-    """Return a value of a table's cell: nested ones as JSON, which is cut."""
+    """Return the value of a cell: nested ones as JSON, shortened if it is long."""
     if not isinstance(value, dict | list):
         return value
     text = json.dumps(value, ensure_ascii=False)

@@ -1,11 +1,11 @@
-"""The links that the picture shows, and by which side and line."""
+"""Choose the links that the picture shows, and the side and line of each."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from ..data import ReportData
 
-LEAST_SHARE = 0.03  # of the target's value, of a route that is drawn apart
+LEAST_SHARE = 0.03  # the smallest share of the target's value for which a route is drawn
 STATED, UNSTATED, UNUSED = "stated", "unstated", "unused"
 
 
@@ -31,8 +31,8 @@ class Link(NamedTuple):
 def links_of(report: ReportData) -> list[Link]:
     """Return the links that the model uses or the text states, in the order of the report.
 
-    Question and hint reach the answer directly, or through a step's position without its words. The ledger tells both apart,
-    so that such a link is divided into its routes, in proportion to the sizes of their cells.
+    Question and hint reach the answer directly, or through a step's position without its words. Such a link is divided into its
+    routes, in proportion to the sizes of their cells in the ledger.
     """
     segments = {row["name"]: row["role"] for row in report.segments.to_pylist()}
     by_role = {role: name for name, role in reversed(segments.items())}

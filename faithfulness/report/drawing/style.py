@@ -23,7 +23,8 @@ LINK_WIDTHS_PT = (1.2, 11.0)  # of a link without share, and of one that is all 
 DASHED_WIDTH_PT = 1.6
 LABEL_SHARE = 0.1  # of links that are labelled
 
-# Stated is blue and left, unstated vermilion and right: told apart in grey too. So are content (full) and latent (hollow).
+# Stated links are blue and on the left, unstated ones vermilion and on the right, so that they differ in greyscale too. So do
+# lines of content (full) and of latent routes (hollow).
 STATED, UNSTATED, HINTED, UNUSED = POSITIVE, NEGATIVE, "#882255", "#7b8794"
 OTHER_FILL, UNKNOWN_FILL = "#cfd6dd", "#ffffff"
 

@@ -17,10 +17,10 @@ _RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-
 
 
 class TextPiece(NamedTuple):
-    """A token, or a word where tokens are no whole characters.
+    """A token, or a word if tokens are not whole characters.
 
     Attributes:
-        text: with its space in front.
+        text: the token or word, with the space before it.
         position: in the prompt; None for a word and for an ellipsis.
         is_value: whether it belongs to the stated value.
         em: its width as a multiple of the font size.
