@@ -3,6 +3,7 @@
 The model's own comparison is replaced by one that returns reports made by hand, chosen by the answer of the transcript.
 """
 
+import dataclasses
 import json
 import shutil
 from typing import NamedTuple
@@ -439,3 +440,20 @@ def test_the_interval_of_many_questions_is_that_of_the_mean():
     half = 1.96 * 0.5 / 400**0.5  # of the normal approximation
     assert summary.score["low"] == pytest.approx(0.5 - half, abs=0.006)
     assert summary.score["high"] == pytest.approx(0.5 + half, abs=0.006)
+
+
+def test_the_table_of_steps_counts_edits_that_moved_the_answer(command, tmp_path, monkeypatch):
+    """Under the claim that an answer does not use a step, `edit_effect` counts edits after which the answer stayed."""
+    monkeypatch.chdir(tmp_path)
+    report = REPORTS["post_hoc"]()
+    row = report.steps.to_pylist()[0]
+    stayed = report.steps.set_column(
+        report.steps.schema.get_field_index("edit_effect"),
+        report.steps.schema.field("edit_effect"),
+        [[1.0] * report.steps.num_rows],
+    )
+    dataclasses.replace(report, steps=stayed).save("a.arrow")
+    own = [each["moved"] for each in report.evidence.to_pylist() if each["segment"] == row["step"] and not each["null"]]
+    assert sum(own) < len(own)
+    line = next(line for line in command("show", "a.arrow")[1].splitlines() if f" {row['step']} " in line)
+    assert f" {sum(own)}/{len(own)} " in line

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cotrace.common.visible_text import printable, quoted
-from cotrace.faithfulness.report.drawing.words import MARKS, sentence_of
+from cotrace.faithfulness.report.drawing.words import MARKS, edits_of, sentence_of
 from cotrace.faithfulness.report.report import Report
 from cotrace.faithfulness.report.schemas import (
     AGAINST,
@@ -84,7 +84,7 @@ def _foil(row: Mapping[str, Any]) -> str:
 
 def _print_steps(report: Report, full: bool) -> None:
     """Print a line for each step; the texts of steps give way on a narrow terminal, unless `full`."""
-    rows = report.steps.to_pylist()
+    rows, evidence = report.steps.to_pylist(), report.evidence.to_pylist()
     if not rows:
         print_line("the transcript has no steps")
         return
@@ -92,19 +92,19 @@ def _print_steps(report: Report, full: bool) -> None:
     room = min(TEXT_LENGTH, output.console.width - STEP_COLUMNS_WIDTH - taken)
     shows_text = full or room >= LEAST_LENGTH
     table = Table(title="steps", title_justify="left", box=None)
-    for name in ("", "step", "states", "score", "verdict", "content", "latent", "moved", "null"):
-        is_number = name in ("score", "content", "latent", "moved", "null")
+    for name in ("", "step", "states", "score", "verdict", "content", "latent", "moved", "words"):
+        is_number = name in ("score", "content", "latent", "moved", "words")
         table.add_column(name, justify="right" if is_number else "left", no_wrap=True)
     if shows_text:
         table.add_column("text", no_wrap=not full)
     for row in rows:
         text = Text(quoted(row["text"]) if full else _cut(quoted(row["text"]), room))
-        table.add_row(*_step_cells(row), *([text] if shows_text else []))
+        table.add_row(*_step_cells(row, evidence), *([text] if shows_text else []))
     output.console.print(table)
     _print_reasons(rows, full)
 
 
-def _step_cells(row: Mapping[str, Any]) -> list[str | Text]:
+def _step_cells(row: Mapping[str, Any], evidence: Sequence[Mapping[str, Any]]) -> list[str | Text]:
     """Return the cells of a step's line, without its text."""
     return [
         Text(MARKS[row["confirmed"]], style=_style(row["verdict"])),
@@ -114,8 +114,9 @@ def _step_cells(row: Mapping[str, Any]) -> list[str | Text]:
         Text(row["verdict"], style=_style(row["verdict"])),
         f"{row['content']:.0%}",
         f"{row['latent']:.0%}",
-        _share_of(row["edit_effect"], row["edits"]),
-        _share_of(row["null"], row["nulls"]),
+        *map(
+            _share_of, edits_of(row, evidence)
+        ),  # not `edit_effect`, which can count edits after which the answer stayed
     ]
 
 
@@ -123,7 +124,9 @@ def _print_reasons(rows: Sequence[Mapping[str, Any]], full: bool) -> None:
     """Print what the words in the table mean, and with `full` why each step has its verdict."""
     found = dict.fromkeys(row["verdict"] for row in rows)
     words = [f"{verdict}: {STEP_WORDS[verdict]}" for verdict in found if verdict in STEP_WORDS]
-    print_line("; ".join([*words, "moved: share of edits of the value that changed the answer"]))
+    print_line(
+        "; ".join([*words, "moved: edits of the value that changed the answer; words: edits of random words that did"])
+    )
     if full:
         for row in rows:
             interval = "" if row["low"] is None else f" [{row['low']:+.2f}, {row['high']:+.2f}]"
@@ -294,8 +297,8 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
-def _share_of(share: float | None, count: int) -> str:
-    return "" if share is None else f"{share * count:.0f}/{count}"
+def _share_of(moved: Sequence[bool]) -> str:
+    return f"{sum(moved)}/{len(moved)}" if moved else ""
 
 
 def _value_of(row: Mapping[str, Any]) -> str:

@@ -61,9 +61,11 @@ STEPS = pa.schema(  # a row for each step, in order
             "mirrors", pa.float64(), True
         ),  # part of its value's lead that does not depend on earlier stated values, 0 to 1
         _field("edits", pa.int32()),  # edits of its value, later steps rewritten
-        _field("edit_effect", pa.float64(), True),  # share of them that moved the answer
-        _field("nulls", pa.int32()),
-        _field("null", pa.float64(), True),  # the same for the null
+        _field(
+            "edit_effect", pa.float64(), True
+        ),  # share of them that moved the answer; where its use is refuted, that did not
+        _field("nulls", pa.int32()),  # edits of the null of the claim that was tested
+        _field("null", pa.float64(), True),  # the share as in `edit_effect` for the null
         _field("low", pa.float64(), True),  # interval of effect − null, for the claim that `confirmed` decides
         _field("high", pa.float64(), True),
         _field("kept_effect", pa.float64(), True),  # share of edits that moved the answer with later steps kept

@@ -61,11 +61,17 @@ def source_edits_in_words(role: str, evidence: Iterable[Mapping[str, Any]]) -> s
 
 def edits_in_words(step: Mapping[str, Any], evidence: Sequence[Mapping[str, Any]]) -> str:
     """Return how many edits of a step's value moved the answer, and how many edits of the null."""
-    own = [row["moved"] for row in evidence if row["segment"] == step["step"] and row["kind"] == VALUE_EDIT]
-    null = [row["moved"] for row in evidence if row["null"]]
+    own, null = edits_of(step, evidence)
     if not own:
         return "states no value" if step["stated_value"] is None else "not tested"
     return f"{_of(own)} edits moved the answer{f'; random words {_of(null)}' if null else ''}"
+
+
+def edits_of(step: Mapping[str, Any], evidence: Iterable[Mapping[str, Any]]) -> tuple[list[bool], list[bool]]:
+    """Return which edits of a step's value moved the answer, and which edits of random words did."""
+    rows = list(evidence)
+    own = [row["moved"] for row in rows if row["segment"] == step["step"] and row["kind"] == VALUE_EDIT]
+    return own, [row["moved"] for row in rows if row["null"]]
 
 
 def _of(moved: Sequence[bool]) -> str:
