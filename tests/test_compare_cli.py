@@ -16,6 +16,7 @@ from helpers.interventions import load_with_tokenizer
 from helpers.reports import REPORTS
 
 import cotrace
+from cotrace.cli.compare_inputs import Files
 from cotrace.cli.report_compare import next_command, print_report
 from cotrace.common.errors import ArgumentError
 from cotrace.faithfulness.inputs import generated
@@ -193,8 +194,12 @@ def test_show_and_render_read_the_report(run, command, tmp_path):
         (["--question", "hot?"], "there is no answer"),
         ([*ONE, "mixed", "--chat", "c.json"], "--chat and --question both name what to compare"),
         (["--file", "a.jsonl", "--chat", "c.json"], "--chat and --file both name what to compare"),
-        (["--chat", "c.json"], "cannot read c.json"),
+        (["--chat", "c.json"], "cannot read c.json (No such file or directory); name a text file with --chat"),
         (["--transcript", "t.json"], "t.json"),
+        (
+            ["--transcript", "t.txt"],
+            "cannot read t.txt (No such file or directory); name a text file with --transcript",
+        ),
         ([*ONE, "mixed", "--evidence", "some"], "--evidence some: expected one of 'none', 'quick', 'full'"),
         ([*ONE, "mixed", "--out", "report.json"], "--out report.json: expected a name that ends in .arrow, .arrow.zst"),
         ([*ONE, "mixed", "--picture", "p.jpg"], "--picture p.jpg: expected a name that ends in .svg, .html"),
@@ -291,6 +296,38 @@ def test_an_organism_is_compared_and_its_evidence_replayed(command, tmp_path, mo
     assert found["replayed"]["answer"] == row["answer"]
     assert found["replayed"]["effect"] == pytest.approx(row["effect"], abs=1e-3)
     assert "--row 0: expected a number of 1 to" in command("compare", "--replay", "r.arrow", "--row", 0)[2]
+
+
+def test_a_foil_that_the_tokenizer_does_not_know_is_refused(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    organism = cotrace.organisms.load("arithmetic-reads")
+    organism.instances(1)[0].transcript.save("t.json")
+    given = ["--transcript", "t.json", "--out", "r.arrow", "--model", organism.model.source.name, "--device", "cpu"]
+    status, _, error = command("compare", *given, "--foil", "zzz", "--evidence", "none")
+    assert (status, error) == (2, "error: the tokenizer does not know the foil 'zzz' of 'answer': give another one\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["t.json"]
+
+
+def test_reasons_name_options(capsys):
+    report = REPORTS["mixed"]()
+    object.__setattr__(report, "reason", "run with evidence='quick', or give more `alternatives=`")
+    print_report(report)
+    assert "run with --evidence quick, or give more `--alternative`" in words_of(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("messages", [[], {"messages": []}, {"messages": "x"}])
+def test_a_chat_without_messages_is_refused(refused, tmp_path_factory, messages):
+    file = tmp_path_factory.mktemp("chat") / "c.json"
+    file.write_text(json.dumps(messages))
+    assert "has no list of messages; write [" in refused("--chat", file)
+
+
+def test_results_of_a_further_model_are_named_after_its_folder(tmp_path):
+    folder = tmp_path / ("long-" * 20) / "hint"
+    folder.mkdir(parents=True)
+    files = Files(tmp_path / "a.arrow", None, False)
+    assert files.of_further_model(str(folder)).out == tmp_path / "a-hint.arrow"
+    assert files.of_further_model("google/gemma-3-1b-it").out == tmp_path / "a-google-gemma-3-1b-it.arrow"
 
 
 # --- many transcripts ---------------------------------------------------------------------------

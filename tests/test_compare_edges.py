@@ -92,6 +92,8 @@ def test_texts_become_a_transcript(model):
         ([QUESTION, ("answer", " 5")], {"generate": True}, "generate"),
         (None, {"question": "2+3?", "generate": True, "max_new_tokens": 3}, "states no value"),
         ("2+3?", {}, "a text is no transcript"),
+        ([QUESTION, ("answer", " 5")], {"seed": -1, "evidence": "none"}, "seed is -1: give 0 or more"),
+        ([QUESTION, ("answer", "")], {}, "the text of an answer is empty"),
     ],
 )
 def test_other_transcripts_are_refused_in_one_line(model, given, options, words):

@@ -25,7 +25,7 @@ class Files(NamedTuple):
 
     def of_further_model(self, name: str) -> "Files":
         """Return where the results under a further model are written: beside these, with the model's name."""
-        ending = f"-{words(name)}"
+        ending = f"-{words(Path(name).resolve().name if Path(name).exists() else name)}"
         out, picture = (None if path is None else with_ending(path, ending) for path in (self.out, self.picture))
         return Files(out, picture, self.force)
 
@@ -91,7 +91,7 @@ def open_transcript(path: Path) -> Transcript:
     if path.suffix == ".json":
         return Transcript.open(path)
     try:
-        return Transcript.from_marked(read_prompt(None, path))
+        return Transcript.from_marked(read_prompt(None, path, "--transcript"))
     except ArgumentError as error:
         raise FileError(f"cannot read {path}: {error}") from error
 
@@ -99,12 +99,12 @@ def open_transcript(path: Path) -> Transcript:
 def open_chat(path: Path) -> list[Any]:
     """Return the messages in a JSON file, a list or an object with the list as `messages`."""
     try:
-        found = json.loads(read_prompt(None, path))
+        found = json.loads(read_prompt(None, path, "--chat"))
     except CotraceError:
         raise
     except (ValueError, RecursionError) as error:
         raise FileError(f"{path} is not JSON ({one_line(error)}); write a list of messages") from error
     messages = found.get("messages") if isinstance(found, dict) else found
-    if not isinstance(messages, list):
+    if not isinstance(messages, list) or not messages:
         raise FileError(f'{path} has no list of messages; write [{{"role": "user", "content": "…"}}, …]')
     return messages

@@ -9,10 +9,10 @@ from cotrace.common.errors import ArgumentError, FileError, PromptError
 STANDARD_INPUT = "-"
 
 
-def read_prompt(prompt: str | None, file: Path | None) -> str:
+def read_prompt(prompt: str | None, file: Path | None, option: str = "--prompt-file") -> str:
     """Return the text of PROMPT or of --prompt-file; `-` in place of either is standard input.
 
-    One line break at the end of a file or of standard input is left out, since editors and `echo` add it.
+    `option` names the file in messages. One line break at the end of a file or of standard input is left out, since editors and `echo` add it.
 
     Raises:
         ArgumentError: both are given, or neither.
@@ -30,7 +30,7 @@ def read_prompt(prompt: str | None, file: Path | None) -> str:
     try:
         return _text(file.read_bytes(), str(file))
     except OSError as error:
-        raise FileError(f"cannot read {file} ({error.strerror}); name a text file with --prompt-file") from error
+        raise FileError(f"cannot read {file} ({error.strerror}); name a text file with {option}") from error
 
 
 def _text(content: bytes, where: str) -> str:

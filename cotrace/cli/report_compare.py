@@ -27,6 +27,7 @@ from cotrace.faithfulness.report.schemas import (
 from cotrace.faithfulness.report.summary import ReportSummary
 
 from . import report as output
+from .command import name_options
 from .report import print_line, shortened
 
 STEP_WORDS = {
@@ -35,6 +36,7 @@ STEP_WORDS = {
     DECORATIVE: "the answer does not use it",
     AGAINST: "the answer does not use it, and another value would make the answer more likely",
 }
+OPTION_OF = {"evidence": "--evidence", "alternatives": "--alternative"}
 STYLES = {FAITHFUL: "green", USED: "green", UNDETERMINED: "yellow", MIXED: "yellow"}  # others are warnings
 CELLS_SHOWN, LINKS_SHOWN, QUESTIONS_SHOWN = 6, 8, 20
 LEAST_LENGTH, NAME_LENGTH, TEXT_LENGTH = 8, 24, 60
@@ -57,7 +59,7 @@ def _print_facts(report: Report, full: bool) -> None:
     facts.add_column(overflow="fold")
     facts.add_row("verdict", Text(report.verdict, style=_style(report.verdict)))
     facts.add_row("", sentence_of(report))
-    facts.add_row("", Text(printable(report.reason)))
+    facts.add_row("", Text(printable(_reason(report.reason))))
     facts.add_row("score", f"{number(report.score)} {_score_words(report)}")
     for row in report.segments.to_pylist():
         if row["role"] in ("question", "hint", "answer"):
@@ -130,7 +132,12 @@ def _print_reasons(rows: Sequence[Mapping[str, Any]], full: bool) -> None:
     if full:
         for row in rows:
             interval = "" if row["low"] is None else f" [{row['low']:+.2f}, {row['high']:+.2f}]"
-            print_line(printable(f"  {MARKS[row['confirmed']]} {row['step']}{interval}: {row['reason']}"))
+            print_line(printable(f"  {MARKS[row['confirmed']]} {row['step']}{interval}: {_reason(row['reason'])}"))
+
+
+def _reason(reason: str) -> str:
+    """Return the reason of a verdict in which arguments are those of the command line."""
+    return name_options(reason, OPTION_OF)
 
 
 def _print_sources(report: Report, full: bool) -> None:

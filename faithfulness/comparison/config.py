@@ -37,4 +37,5 @@ class CompareConfig:
             raise ArgumentError(
                 f"max_features is {self.max_features}: the circuit needs the rows of at least one feature"
             )
-        as_index(self.seed, "seed")
+        if as_index(self.seed, "seed") < 0:
+            raise ArgumentError(f"seed is {self.seed}: give 0 or more")

@@ -79,13 +79,17 @@ def foil_tokens(
 ) -> dict[str, list[int]]:
     """Return the token ids of a user's foils, in the places of the values.
 
-    Raises ArgumentError for a segment that states no value, PromptError for a foil that shares a token with other text.
+    Raises ArgumentError for a segment that states no value and for a foil with an unknown token, PromptError for a foil that
+    shares a token with other text.
     """
+    unknown = None if tokenizer.hf_tokenizer is None else tokenizer.hf_tokenizer.unk_token_id
     found = {}
     for name, foil in foils.items():
         content = as_content(foil, f"the foil of {name!r}")
         tokens.value_ids(name)
         (found[name],) = tokens_of_alternatives([content], tokens.contexts.get(name, NO_CONTEXT), tokenizer)
+        if unknown in found[name]:
+            raise ArgumentError(f"the tokenizer does not know the foil {foil!r} of {name!r}: give another one")
     return found
 
 

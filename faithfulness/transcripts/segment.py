@@ -42,7 +42,7 @@ class Segment:
             raise ArgumentError(f"invalid role {self.role!r}: expected {', '.join(ROLES)}")
         if self.name != "":
             check_name(self.name)
-        object.__setattr__(self, "text", as_content(self.text, f"the text of a {self.role}"))
+        object.__setattr__(self, "text", as_content(self.text, f"the text of {self.title}"))
         if self.value is not None:
             object.__setattr__(self, "value", as_content(self.value, f"the value of {self.title}"))
             self._check_value()
@@ -52,7 +52,9 @@ class Segment:
     @property
     def title(self) -> str:
         """The name in quotes, or the role where there is none yet, for messages."""
-        return repr(self.name) if self.name else f"a {self.role}"
+        if self.name:
+            return repr(self.name)
+        return f"an {self.role}" if self.role == "answer" else f"a {self.role}"
 
     @property
     def value_range(self) -> tuple[int, int] | None:
