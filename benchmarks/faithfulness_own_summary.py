@@ -1,6 +1,6 @@
 """Compare our methods with what they must reach: groups of mechanisms, each mechanism against its twin, verdicts, mirrors.
 
-The score was chosen on the task arithmetic; lookup and walk are held out. Letters: N rows, B replicates.
+Score and rules were chosen on the task arithmetic; lookup and walk are held out. Letters: N rows, B replicates.
 """
 
 from collections import Counter

@@ -29,7 +29,7 @@ def groups_table(own: Record) -> str:
         for group in dict.fromkeys(one["group"] for one in own["groups"])
         for part in PARTS
     ]
-    title = "Our methods, AUROC. The score was chosen on the task `arithmetic`; `lookup` and `walk` are held out:"
+    title = "Our methods, AUROC. Score and rules were chosen on the task `arithmetic`; `lookup` and `walk` are held out, but for one choice (below):"
     return f"{title}\n\n{markdown(grid)}"
 
 
