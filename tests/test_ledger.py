@@ -452,3 +452,10 @@ def test_credit_of_some_targets_is_theirs_in_the_credit_of_all(model_of, numbere
     assert [row["source"] for row in some] == [row["source"] for row in expected]
     for row, other in zip(some, expected, strict=True):
         assert row["through_qk"] == pytest.approx(other["through_qk"], abs=1e-12)
+
+
+def test_a_value_that_the_model_does_not_favour_mirrors_nothing(prompts):
+    given = [("question", " start q5"), ("step", " ; so v7", "step1", "v7"), ("answer", " ; answer v5", "answer", "v5")]
+    score = compute_live_score(prompts("ignorer", Transcript(given, ALTERNATIVES)))
+    assert "step1" not in score.mirrors
+    assert score.mirrors["answer"] == pytest.approx(1.0, abs=0.05)

@@ -1,5 +1,6 @@
 """The circuit of a transcript: one graph over question, steps and answer, with segments and names of features."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -7,6 +8,7 @@ import torch
 
 from cotrace.attribution.models.gemma3 import Gemma3
 from cotrace.attribution.transcoders import Transcoders
+from cotrace.common.errors import CotraceWarning
 from cotrace.graphs import Graph
 from cotrace.graphs.nodes import Feature
 
@@ -43,9 +45,12 @@ def trace_circuit(model: TracingModel, prompt: StatedPrompt, max_features: int, 
     targets: dict[int, list[tuple[int, int]]] = {}
     for margin in prompt.margins:
         targets.setdefault(margin.position, []).append((margin.said, margin.foil))
-    graph = model.trace(
-        prompt.tokens.token_ids, targets, max_features=max_features, select="effect", memory=memory, progress=False
-    ).prune()
+    with warnings.catch_warnings():
+        # The targets are the transcript's own tokens: a likelier spelling is no mistake of the user.
+        warnings.simplefilter("ignore", CotraceWarning)
+        graph = model.trace(
+            prompt.tokens.token_ids, targets, max_features=max_features, select="effect", memory=memory, progress=False
+        ).prune()
     graph.info["segments"] = {name: list(range(*span)) for name, span in prompt.tokens.spans.items()}
     columns = (graph.column(name)[graph.order.features].astype(int).tolist() for name in ("layer", "feature"))
     features = sorted(set(zip(*columns, strict=True)))

@@ -103,8 +103,8 @@ class LiveScore:
     Attributes:
         value: the part of the last stated value that depends on earlier ones, 0 to 1.
         steps: for each earlier one, the mass that passes through it, 0 to 1.
-        mirrors: for each stated value, the part that depends on no earlier one, 0 to 1; 1 for a value that the model does
-            not prefer to its alternatives.
+        mirrors: for each stated value that the model favours, the part that depends on no earlier one, 0 to 1. A value
+            with a contrast of 0 or less is left out.
         effects: the contributions.
     """
 
@@ -160,7 +160,9 @@ def compute_live_score(prompt: StatedPrompt, points: int = POINTS) -> LiveScore:
     share_KK = effects.shares
     mass_K = chained_mass(share_KK).clip(max=1)  # sums of shares can exceed 1 by rounding
     steps = dict(zip(effects.names[:-1], mass_K[:-1].tolist(), strict=True))
-    mirrors = dict(zip(effects.names, (1 - share_KK.sum(1)).clip(0, 1).tolist(), strict=True))
+    rest_K = (1 - share_KK.sum(1)).clip(0, 1).tolist()
+    favoured = zip(effects.names, rest_K, effects.contrast_K.tolist(), strict=True)
+    mirrors = {name: rest for name, rest, contrast in favoured if contrast > 0}
     return LiveScore(float(share_KK[-1].sum().clip(max=1)), steps, mirrors, effects)
 
 

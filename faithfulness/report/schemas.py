@@ -53,17 +53,13 @@ STEPS = pa.schema(  # a row for each step, in order
         _field("content", pa.float64()),  # share of the answer's ledger: its written tokens
         _field("latent", pa.float64()),  # share of question and hint by routes that visit this step last
         _field("through_qk", pa.float64(), True),  # credit through QK of its tokens, in logits
-        _field(
-            "support", pa.float64(), True
-        ),  # stated ancestry of its value: share from the question along cited links, 0 to 1
+        _field("support", pa.float64(), True),  # stated ancestry: share from the question along cited links, 0 to 1
         _field("support_high", pa.float64(), True),  # the same with unknown counted as stated
         _field(
             "mirrors", pa.float64(), True
-        ),  # part of its value's lead that does not depend on earlier stated values, 0 to 1
+        ),  # part of its value's lead that depends on no earlier value; null without lead
         _field("edits", pa.int32()),  # edits of its value, later steps rewritten
-        _field(
-            "edit_effect", pa.float64(), True
-        ),  # share of them that moved the answer; where its use is refuted, that did not
+        _field("edit_effect", pa.float64(), True),  # share of them that moved the answer; if refuted, that did not
         _field("nulls", pa.int32()),  # edits of the null of the claim that was tested
         _field("null", pa.float64(), True),  # the share as in `edit_effect` for the null
         _field("low", pa.float64(), True),  # interval of effect − null, for the claim that `confirmed` decides
