@@ -145,6 +145,18 @@ def test_evidence_can_be_replayed(load, report_of):
         assert effect == pytest.approx(row["effect"], abs=1e-9)
 
 
+def test_a_long_transcript_has_a_report(load):
+    ids = torch.randint(2, tiny.VOCABULARY, (520,), generator=torch.Generator().manual_seed(5)).tolist()
+    steps = [("step", ids[100 + 40 * k : 140 + 40 * k], ids[139 + 40 * k : 140 + 40 * k]) for k in range(10)]
+    given = [("question", [0, *ids[:100]]), *steps, ("answer", ids[510:520], ids[519:520])]
+    others = [[token] for token in (5, 7, 9, 11, 13, 17)]
+    report = load(next(iter(tiny.KINDS))).compare(given, alternatives=others, max_features=10, progress=False)
+    assert min(report.steps["edits"].to_pylist()) >= 1
+    assert report.cost["evidence"] <= 40
+    assert report.cost["backward"] <= 8 + 10 + 2
+    assert sum(report.sources["share"].to_pylist()) == pytest.approx(1.0)
+
+
 # --- models whose mechanism is known ------------------------------------------------------------
 
 VERDICTS = {  # of the instances where the truth is clear: verdicts, and a limit of the score without edits
