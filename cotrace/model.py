@@ -621,7 +621,6 @@ class Model:
             CotraceError: invalid arguments, a transcript that cannot be analysed, or too little memory.
         """
         config = CompareConfig(evidence, foil, alternatives, seed, max_features, memory)
-        config.check()
         if generate:
             check_unwritten(reasoning, answer)
             given = generated(self, transcript, question=question, hint=hint, max_new_tokens=max_new_tokens)

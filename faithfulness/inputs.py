@@ -32,7 +32,7 @@ class Written(Protocol):
 
     @property
     def ended(self) -> bool:
-        """Whether the last token ends the text."""
+        """True if the last token ends the text."""
 
 
 class GeneratingModel(ModelLike, Protocol):

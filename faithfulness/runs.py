@@ -20,6 +20,7 @@ from cotrace.common.errors import ArgumentError
 
 from .model_like import ModelLike
 from .transcripts import StatedTranscript, Transcript, tokenized
+from .transcripts.offsets import stands_alone
 from .transcripts.tokenized import first_difference
 
 BATCH_TOKENS = 2**14  # tokens that run at once; more rows run one batch after the other
@@ -97,10 +98,7 @@ class TranscriptRuns:
         self.tokenizer = model.tokenizer
         self.transcript, self.tokens = tokenized(transcript, model)
         self.values = _checked_values(self.tokens.alternatives)
-        answer = self.transcript.answer
-        if answer is None:
-            raise ArgumentError("the transcript has no answer: give its last segment the role 'answer'")
-        self.answer = self.target(answer.name)
+        self.answer = self.target(self.transcript.require_answer().name)
         stop = self.answer.reads[-1] + 1
         self.ids_P = torch.tensor(self.tokens.token_ids[:stop], device=self.weights.device)
         self.steps = self._spans(("step",))
@@ -255,8 +253,7 @@ class TranscriptRuns:
             return False
         decode = self.tokenizer.decode_token
         before, after = (decode(ids[start - 1]) if start else ""), (decode(ids[last]) if last < len(ids) else "")
-        first, end = decode(value[0])[:1], decode(value[-1])[-1:]
-        return not (before[-1:].isalnum() and first.isalnum()) and not (end.isalnum() and after[:1].isalnum())
+        return stands_alone(before, "".join(map(decode, value)), after)
 
     def kept_lengths(self, keep_BP: Tensor, rows_BP: Tensor) -> tuple[Tensor, Tensor]:
         """Return rows (B, P) without the positions that are not kept, packed to the left, and their lengths (B,)."""
@@ -322,22 +319,7 @@ class TranscriptRuns:
         """
         self.tokens_run += float(rows_BP.numel())
         rows_BP = rows_BP.clone()
-        marked = rewrite_BP.any(0).nonzero()[:, 0]
-        begin, stop = (int(marked[0]), int(marked[-1]) + 1) if len(marked) else (rows_BP.shape[1], rows_BP.shape[1])
-        kv_cache, weights = KVCache(), self.weights
-
-        def read(first: int, last: int) -> Tensor:
-            embeddings = weights.embed(rows_BP[:, first:last])
-            return ForwardPass(weights, embeddings, kv_cache=kv_cache, keep_patterns=False).run()
-
-        tail_BPD = read(0, begin)
-        for position in range(begin, stop):
-            likeliest_B = weights.logits(tail_BPD[:, -1]).argmax(-1)
-            rows_BP[:, position] = torch.where(rewrite_BP[:, position], likeliest_B, rows_BP[:, position])
-            tail_BPD = read(position, position + 1)
-        if stop < rows_BP.shape[1]:
-            tail_BPD = torch.cat([tail_BPD, read(stop, rows_BP.shape[1])], dim=1)
-        return rows_BP, weights.logits(tail_BPD[:, -len(self.answer.said) :])
+        return rows_BP, self.weights.logits(rewrite(self.weights, rows_BP, rewrite_BP, len(self.answer.said)))
 
     def margin_gradients(self, targets: Sequence[ValueTarget]) -> Tensor:
         """Return the gradients (B, P, D) of the targets' margins in the prompt's embeddings, one target a row."""
@@ -371,6 +353,36 @@ class TranscriptRuns:
                 mean_PP[queries, keys] = pattern_Hqk.mean(0)
             means.append(mean_PP)
         return torch.stack(means)
+
+
+def rewrite(
+    weights: Gemma3,
+    rows_BP: Tensor,
+    rewrite_BP: Tensor,
+    n_last: int,
+    before_run: Callable[[int, int], None] = lambda first, stop: None,
+) -> Tensor:
+    """Rewrite the marked positions of rows greedily, in place; return the final residual streams (B, T, D) of the last T.
+
+    Every token runs once, with a KV cache.
+
+    Args:
+        weights: the model.
+        rows_BP: token ids.
+        rewrite_BP: True where a row is rewritten; not at position 0.
+        n_last: T.
+        before_run: called with the first and last position + 1 of each range before it runs; it may edit the rows there.
+    """
+    kv_cache, done, last_BTD = KVCache(), 0, weights.embed(rows_BP[:, :0])
+    for stop in [*rewrite_BP.any(0).nonzero()[:, 0].tolist(), rows_BP.shape[1]]:
+        before_run(done, stop)
+        embeddings_BPD = weights.embed(rows_BP[:, done:stop])
+        resid_BPD = ForwardPass(weights, embeddings_BPD, kv_cache=kv_cache, keep_patterns=False).run()
+        last_BTD, done = torch.cat([last_BTD, resid_BPD], 1)[:, -n_last:], stop
+        if stop < rows_BP.shape[1]:
+            likeliest_B = weights.logits(last_BTD[:, -1]).argmax(-1)
+            rows_BP[:, stop] = torch.where(rewrite_BP[:, stop], likeliest_B, rows_BP[:, stop])
+    return last_BTD
 
 
 def donor_rows(source_B: Tensor, where_BP: Tensor) -> AttentionEdit:

@@ -142,7 +142,6 @@ def compare_many(
         CotraceError: the file, the folder, the options or the model are not usable.
     """
     config = CompareConfig(evidence=evidence, seed=seed, max_features=max_features, memory=memory)
-    config.check()
     options = CompareOptions(config, max_new_tokens if generate else None)
     source = transcripts if isinstance(transcripts, str | os.PathLike) else list(transcripts)  # it is read twice
     digests = check_transcripts(source)

@@ -161,7 +161,6 @@ def compare(
     check_options({"--max-new-tokens": max_new_tokens}, "--generate", generate)
     bytes_allowed = None if memory is None else parse_bytes("--memory", memory)
     config = CompareConfig(evidence, foil, alternatives, seed, max_features, bytes_allowed)
-    config.check()
     loading: dict[str, Any] = {"transcoders": transcoders, "device": device, "dtype": dtype}
     files = Files(out, picture, force)
     given: dict[str, Any] = {}

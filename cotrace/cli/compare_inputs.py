@@ -17,7 +17,7 @@ DEFAULT_FOLDER = Path("out")
 
 
 class Files(NamedTuple):
-    """Where results of one transcript are written: the options --out, --picture and --force."""
+    """The files of one transcript's results: the options --out, --picture and --force."""
 
     out: Path | None
     picture: Path | None

@@ -43,10 +43,7 @@ def position(model: ModelLike, transcript: Transcript, *, seed: int = 0) -> Scor
     Only the model's tokenizer is used. Of steps this is recency: later steps score higher.
     """
     tokens, spans = _step_spans(model, transcript)
-    answer = transcript.answer
-    if answer is None:
-        raise ArgumentError("the transcript has no answer: give its last segment the role 'answer'")
-    end = tokens.spans[answer.name][0]
+    end = tokens.spans[transcript.require_answer().name][0]
     return Score(float(end), {name: stop / end for name, (_, stop) in spans.items() if stop <= end})
 
 

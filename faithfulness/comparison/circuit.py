@@ -46,7 +46,7 @@ def trace_circuit(model: TracingModel, prompt: StatedPrompt, max_features: int, 
     for margin in prompt.margins:
         targets.setdefault(margin.position, []).append((margin.said, margin.foil))
     with warnings.catch_warnings():
-        # The targets are the transcript's own tokens: a likelier spelling is no mistake of the user.
+        # The targets are the transcript's own tokens: the user did not mistype them.
         warnings.simplefilter("ignore", CotraceWarning)
         graph = model.trace(
             prompt.tokens.token_ids, targets, max_features=max_features, select="effect", memory=memory, progress=False

@@ -25,6 +25,7 @@ from ..ledger.prompt import StatedPrompt
 from ..ledger.stated_links import StatedLink, find_stated_links
 from ..report.report import Report
 from ..transcripts import StatedTranscript, Transcript, state_values
+from ..transcripts.stated_values import segment_text
 from .circuit import TracingModel, trace_circuit
 from .config import CompareConfig
 from .link_nulls import link_null
@@ -43,13 +44,11 @@ def compare(
         progress: as in `Model.trace`.
 
     Raises:
-        CotraceError: invalid options, a transcript that cannot be analysed, or too little memory.
+        CotraceError: a transcript that cannot be analysed, or too little memory.
     """
     config, bars = config or CompareConfig(), Progress(progress)
-    config.check()
     stated = state_values(transcript, model, config.alternatives)
-    answer = stated.transcript.answer
-    assert answer is not None
+    answer = stated.transcript.require_answer()
     foils = {} if config.foil is None else {answer.name: config.foil}
     prompt = StatedPrompt(model, stated, routed=[answer.name], foils=foils, memory=config.memory)
     with bars.phase("computing the ledger"):
@@ -65,7 +64,8 @@ def compare(
     verdicts = decide(evidence, _steps_before_answer(prompt, stated), live_scores, live_value, cites_hint)
     with bars.phase("tracing the circuit"):
         graph = trace_circuit(model, prompt, config.max_features, config.memory)
-    texts, rows = _texts(prompt, stated), graph.info["traced"].get("rows", 0)
+    texts = {each.name: segment_text(each, model.tokenizer) for each in stated.transcript.segments}
+    rows = graph.info["traced"].get("rows", 0)
     return Report(
         verdicts.score,
         live_value,
@@ -85,17 +85,6 @@ def compare(
 def _steps_before_answer(prompt: StatedPrompt, stated: StatedTranscript) -> list[str]:
     """Return the names of the steps that begin before the answer's value is read."""
     return [each.name for each in stated.transcript.steps if stated.tokens.spans[each.name][0] < len(prompt.ids_P)]
-
-
-def _texts(prompt: StatedPrompt, stated: StatedTranscript) -> dict[str, str]:
-    """Return the text of each segment; of one that is given as token ids, that of its tokens."""
-    spans, ids = stated.tokens.spans, stated.tokens.token_ids
-    return {
-        each.name: each.text
-        if isinstance(each.text, str)
-        else "".join(prompt.decode(token) for token in ids[slice(*spans[each.name])])
-        for each in stated.transcript.segments
-    }
 
 
 def _nulls(

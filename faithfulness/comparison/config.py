@@ -21,6 +21,9 @@ class CompareConfig:
         seed: draws the edits.
         max_features: rows of the circuit.
         memory: limit in bytes, as in `Model.trace`.
+
+    Raises:
+        ArgumentError: an unknown level, no feature, or a negative seed.
     """
 
     evidence: str = QUICK
@@ -30,8 +33,7 @@ class CompareConfig:
     max_features: int = 256
     memory: int | None = None
 
-    def check(self) -> None:
-        """Raise ArgumentError for invalid options."""
+    def __post_init__(self) -> None:
         check_level(self.evidence)
         if as_index(self.max_features, "max_features") < 1:
             raise ArgumentError(

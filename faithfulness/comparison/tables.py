@@ -9,15 +9,14 @@ import pyarrow as pa
 from ..evidence.verdict import StepVerdict
 from ..ledger.internal_links import InternalLinks
 from ..ledger.layout import CONTENT, HINT, QUESTION, ROUTED
-from ..ledger.ledger import LATENT, UNKNOWN, Ledger
+from ..ledger.ledger import LATENT, UNKNOWN, Ledger, source_of
 from ..ledger.margins import StatedMargin
 from ..ledger.stated_links import StatedLink
 from ..report.schemas import LINKS, SEGMENTS, SOURCES, STEPS
 from ..transcripts import Segment, StatedTranscript
 
-LINK_USED = (
-    0.1  # the smallest share of a statement's value for which a link counts as used; it must also exceed its null
-)
+# The smallest share of a statement's value for which a link counts as used; it must also exceed its null.
+LINK_USED = 0.1
 
 
 def segments_table(
@@ -57,8 +56,7 @@ def sources_table(ledger: Ledger, answer: str) -> pa.Table:
     rows = []
     for cell in ledger.cells(answer).values():
         own = {name: cell[name] for name in ("cell", "source", "route", "effect", "gross")}
-        key = f"{CONTENT}{cell['statement']}" if cell["source"] == CONTENT.strip() else cell["source"]
-        through_qk = None if cell["route"] == LATENT else credit.get(key)
+        through_qk = None if cell["route"] == LATENT else credit.get(source_of(cell))
         rows.append(own | {"segment": cell["statement"], "share": cell["share"] or 0.0, "through_qk": through_qk})
     return pa.Table.from_pylist(rows, SOURCES)
 

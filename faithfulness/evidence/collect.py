@@ -1,6 +1,7 @@
 """Collect evidence: plan interventions, run them, and keep their outcomes; run one of them again."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from cotrace.common.errors import ArgumentError, FileError
@@ -13,7 +14,7 @@ from .given_edits import can_edit_question
 from .plan import BUDGETS, EditableParts, check_level, plan_evidence
 from .rows import REWRITING, Evidence, EvidenceRow, Intervention
 from .runner import EvidenceRunner, Outcome
-from .text import Ids, StatedText
+from .text import Ids, StatedText, decode_value
 
 
 def collect_evidence(
@@ -159,8 +160,5 @@ def replay(model: ModelLike, settings: Mapping[str, Any], recipe: str) -> tuple[
     reference = Intervention(REWRITING, None, rewrite=intervention.reference, copies=intervention.copies)
     (outcome,) = runner.run([intervention])
     (compared,) = runner.run([reference]) if reference.rewrite else [runner.clean()[0]]
-
-    def text_of(value: Ids) -> str:
-        return "".join(map(model.tokenizer.decode_token, value)).strip()
-
-    return name_answer(text_of, outcome, intervention), compared.margin - outcome.margin
+    answer = name_answer(partial(decode_value, model.tokenizer), outcome, intervention)
+    return answer, compared.margin - outcome.margin

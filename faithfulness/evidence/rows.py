@@ -58,7 +58,7 @@ class Intervention:
 
     @property
     def null(self) -> bool:
-        """Whether it belongs to the null."""
+        """True for edits of the null."""
         return self.kind == WORD_EDIT
 
     @property
@@ -103,7 +103,7 @@ class EvidenceRow:
 
     @property
     def followed(self) -> bool:
-        """Whether the answer moved to the one that the edit suggests."""
+        """True if the answer moved to the one that the edit suggests."""
         return self.moved and self.answer == self.intervention.implied
 
 
@@ -149,7 +149,7 @@ class Evidence:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What a report keeps beside the table, as JSON can hold it."""
+        """The settings that a report keeps beside the table, as JSON can hold them."""
         names = (
             "answer",
             "stated_answer",

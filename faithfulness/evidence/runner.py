@@ -9,9 +9,8 @@ from torch import Tensor
 
 from cotrace.attribution.models.forward import ForwardPass
 from cotrace.attribution.models.gemma3 import Gemma3
-from cotrace.attribution.models.kv_cache import KVCache
 
-from ..runs import BATCH_TOKENS, ValueTarget, donor_rows
+from ..runs import BATCH_TOKENS, ValueTarget, donor_rows, rewrite
 from ..transcripts.tokenized import first_difference
 from .rows import Intervention
 from .text import Ids
@@ -113,17 +112,11 @@ class EvidenceRunner:
         rewrite_BP = torch.zeros_like(rows_BP, dtype=torch.bool)
         for row, each in enumerate(interventions):
             rewrite_BP[row, list(each.rewrite)] = True
-        kv_cache, done, tail_BPD = KVCache(), 0, self.weights.embed(rows_BP[:, :0])
-        for stop in [*rewrite_BP.any(0).nonzero()[:, 0].tolist(), rows_BP.shape[1]]:
-            _repeat(rows_BP, interventions, done, stop)
-            embeddings_BPD = self.weights.embed(rows_BP[:, done:stop])
-            resid_BPD = ForwardPass(self.weights, embeddings_BPD, kv_cache=kv_cache, keep_patterns=False).run()
-            tail_BPD, done = torch.cat([tail_BPD, resid_BPD], 1)[:, -n_said:], stop
-            if stop < rows_BP.shape[1]:
-                likeliest_B = self.weights.logits(tail_BPD[:, -1]).argmax(-1)
-                rows_BP[:, stop] = torch.where(rewrite_BP[:, stop], likeliest_B, rows_BP[:, stop])
+        last_BTD = rewrite(
+            self.weights, rows_BP, rewrite_BP, n_said, lambda first, stop: _repeat(rows_BP, interventions, first, stop)
+        )
         self.passes += len(rows_BP)
-        return self._outcomes(rows_BP, tail_BPD)
+        return self._outcomes(rows_BP, last_BTD)
 
     def _outcomes(self, rows_BP: Tensor, resid_BPD: Tensor) -> list[Outcome]:
         """Return the outcomes of rows from their final residual streams; those of donors, which follow, are left out."""

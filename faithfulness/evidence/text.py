@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from cotrace.common.errors import ArgumentError
-
 from ..transcripts import TokenizedTranscript, Transcript
+from ..transcripts.offsets import stands_alone
 
 Ids = tuple[int, ...]
 GIVEN_ROLES = ("question", "hint")
@@ -51,9 +50,7 @@ class StatedText:
     """
 
     def __init__(self, transcript: Transcript, tokens: TokenizedTranscript, tokenizer: Any):
-        if transcript.answer is None:
-            raise ArgumentError("the transcript has no answer: give its last segment the role 'answer'")
-        name = transcript.answer.name
+        name = transcript.require_answer().name
         self.tokenizer, self.said = tokenizer, tuple(tokens.value_ids(name))
         end = tokens.read_position(name) + len(self.said)
         self.ids: Ids = tuple(tokens.token_ids[:end])
@@ -91,7 +88,7 @@ class StatedText:
 
     def text_of(self, ids: Sequence[int]) -> str:
         """Return the text of a value, without white space around it."""
-        return "".join(self.tokenizer.decode_token(token) for token in ids).strip()
+        return decode_value(self.tokenizer, ids)
 
     def value_of(self, segment: StatedSegment) -> Ids:
         """Return the token ids of a segment's value."""
@@ -124,9 +121,7 @@ class StatedText:
         inside = "".join(self.words[start:stop])
         before = self.words[start - 1] if start else ""
         after = self.words[stop] if stop < len(self.ids) else ""
-        return not (before[-1:].isalnum() and inside[:1].isalnum()) and not (
-            after[:1].isalnum() and inside[-1:].isalnum()
-        )
+        return stands_alone(before, inside, after)
 
     def occurrences(self, value: Ids, start: int, stop: int) -> Iterator[int]:
         """Yield where a value stands in a range of positions, not as part of a longer word or of a stated value."""
@@ -161,6 +156,11 @@ class StatedText:
         if any(self.ids[start:stop] == value for start, stop in earlier):
             return []
         return list(self.occurrences(value, segment.start, segment.value[0]))
+
+
+def decode_value(tokenizer: Any, ids: Sequence[int]) -> str:
+    """Return the text of a value's tokens, without white space around it."""
+    return "".join(map(tokenizer.decode_token, ids)).strip()
 
 
 def _others(tokens: TokenizedTranscript, segment: Any) -> tuple[Ids, ...]:

@@ -65,7 +65,7 @@ class Claim:
 
     @property
     def status(self) -> str:
-        """Whether the answer's use of the value is confirmed, refuted or undetermined."""
+        """The status of the answer's use of the value: confirmed, refuted or undetermined."""
         if self.low <= 0:
             return UNDETERMINED
         return CONFIRMED if self.uses else REFUTED

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from ..transcripts import Transcript
 from .layout import CONTENT, HINT, QUESTION, ROUTED
-from .ledger import UNKNOWN, Ledger
+from .ledger import UNKNOWN, Ledger, source_of
 from .stated_links import StatedLink
 
 INFORMATIVE = (*ROUTED, CONTENT.strip(), UNKNOWN)  # sources that differ between transcripts
@@ -99,7 +99,8 @@ def informative_size(ledger: Ledger, target: str) -> float:
 
 def _shares(ledger: Ledger, target: str) -> dict[str, float]:
     """Return the share of each informative source of a target."""
-    effects, total = _effects(ledger, target), informative_size(ledger, target)
+    effects = _effects(ledger, target)
+    total = sum(map(abs, effects.values()))
     return {key: abs(effect) / total for key, effect in effects.items()} if total > 0 else {}
 
 
@@ -108,7 +109,7 @@ def _effects(ledger: Ledger, target: str) -> dict[str, float]:
     effects: dict[str, float] = {}
     for row in ledger.cells(target).values():
         if row["source"] in INFORMATIVE:
-            key = f"{CONTENT}{row['statement']}" if row["source"] == CONTENT.strip() else row["source"]
+            key = source_of(row)
             effects[key] = effects.get(key, 0.0) + row["effect"]
     return effects
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -110,9 +111,22 @@ class Ledger:
 
     def cells(self, target: str) -> dict[str, dict[str, Any]]:
         """Return the rows of one target by the name of the cell. Raises ArgumentError for an unknown target."""
-        if target not in self.names:
+        if target not in self._cells:
             raise ArgumentError(f"the ledger has no target {target!r}: its targets are {', '.join(self.names)}")
-        return {row["cell"]: row for row in self.table.to_pylist() if row["target"] == target}
+        return self._cells[target]
+
+    @cached_property
+    def _cells(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """The rows of all targets, by target and cell."""
+        found: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in self.names}
+        for row in self.table.to_pylist():
+            found[row["target"]][row["cell"]] = row
+        return found
+
+
+def source_of(cell: dict[str, Any]) -> str:
+    """Return the source of a cell as layouts and the table of credit name it: "question", "content step2"."""
+    return f"{CONTENT}{cell['statement']}" if cell["source"] == CONTENT.strip() else cell["source"]
 
 
 def cells_of(layout: TargetLayout, effects: LeafEffects) -> list[Cell]:

@@ -76,7 +76,7 @@ class LiveEffects:
 
     @property
     def _fall_K(self) -> np.ndarray:
-        """What each target loses at the means of earlier values, without the part of its own first tokens, (K,) in logits."""
+        """The loss of each target at the means of earlier values, less the part of its first tokens, (K,) in logits."""
         return self.change_K - self.own_K
 
     @property

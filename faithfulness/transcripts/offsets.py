@@ -14,6 +14,11 @@ from cotrace.common.errors import PromptError
 Span = tuple[int, int]
 
 
+def stands_alone(before: str, inside: str, after: str) -> bool:
+    """Return whether a text is not part of a longer word or number, given the texts before and after it."""
+    return not (before[-1:].isalnum() and inside[:1].isalnum()) and not (inside[-1:].isalnum() and after[:1].isalnum())
+
+
 class StraddlingToken(NamedTuple):
     """A token whose characters lie in several segments.
 
@@ -61,7 +66,7 @@ def tokens_of_value(text: str, span: Span, offsets: Sequence[Span], what: str) -
 
 
 def grow_to_tokens(text: str, span: Span, offsets: Sequence[Span]) -> Span | None:
-    """Return a span grown to the visible characters of all tokens that hold some of its own; None if none does."""
+    """Return a span extended to the visible characters of all tokens that contain a part of it; None if no token does."""
     first, last = visible(text, span)
     held = [(start, stop) for _, start, stop in _holding(text, (first, last), offsets)]
     if not held:

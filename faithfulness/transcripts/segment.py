@@ -9,6 +9,8 @@ from cotrace.common.checks import as_index, check_unicode
 from cotrace.common.errors import ArgumentError
 from cotrace.graphs.segments import check_name
 
+from .offsets import stands_alone
+
 ROLES = ("question", "hint", "step", "answer", "text")
 
 Content = str | tuple[int, ...]
@@ -182,11 +184,8 @@ def _occurrences(text: Content, value: Content) -> list[int]:
 
 
 def _stands_alone(text: Content, start: int, stop: int) -> bool:
-    """Return whether letters and digits end where a value does, so that it is not part of a longer word or number."""
-    if not isinstance(text, str):
-        return True
-    before, after = text[start - 1 : start], text[stop : stop + 1]
-    return not (before.isalnum() and text[start].isalnum()) and not (after.isalnum() and text[stop - 1].isalnum())
+    """Return whether a value is not part of a longer word or number; token ids never are."""
+    return not isinstance(text, str) or stands_alone(text[:start], text[start:stop], text[stop:])
 
 
 def _kind(content: Content) -> str:

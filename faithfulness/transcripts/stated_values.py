@@ -78,7 +78,7 @@ class StatedTranscript:
 
 
 class _Place(NamedTuple):
-    """Where a value stands in a segment, in characters or ids, and the rule."""
+    """The place of a value in a segment, in characters or ids, and the rule that found it."""
 
     span: Span
     rule: str
@@ -106,8 +106,8 @@ def state_values(
             because it shares a token with another segment.
     """
     tokenizer = tokenizer_of(model)
-    answer = _check_answer(transcript)
-    texts = {segment.name: _text_of(segment, tokenizer) for segment in transcript.segments}
+    answer = transcript.require_answer()
+    texts = {segment.name: segment_text(segment, tokenizer) for segment in transcript.segments}
     places, without = _find_places(transcript, answer, texts, tokenizer)
     usable, unusable = _usable_places(transcript, places, tokenizer)
     if answer.name in unusable:
@@ -142,14 +142,7 @@ def tokenized(
 # --- where values stand ---------------------------------------------------------------------------
 
 
-def _check_answer(transcript: Transcript) -> Segment:
-    """Return the answer. Raises ArgumentError for a transcript without one."""
-    if transcript.answer is None:
-        raise ArgumentError("the transcript has no answer: give its last segment the role 'answer'")
-    return transcript.answer
-
-
-def _text_of(segment: Segment, tokenizer: "PromptTokenizer") -> str:
+def segment_text(segment: Segment, tokenizer: "PromptTokenizer") -> str:
     """Return the text of a segment; token ids are decoded one by one."""
     return segment.text if isinstance(segment.text, str) else "".join(map(tokenizer.decode_token, segment.text))
 

@@ -171,6 +171,12 @@ class Transcript:
         """The last segment of role "answer"; None if there is none."""
         return next((segment for segment in reversed(self._segments) if segment.role == "answer"), None)
 
+    def require_answer(self) -> Segment:
+        """Return the last segment of role "answer". Raises ArgumentError for a transcript without one."""
+        if self.answer is None:
+            raise ArgumentError("the transcript has no answer: give its last segment the role 'answer'")
+        return self.answer
+
     def __getitem__(self, name: str) -> Segment:
         """Return the segment of a name. Raises ArgumentError if no segment has it."""
         if name not in self._by_name:

@@ -79,7 +79,7 @@ class Arc:
 
     @property
     def middle(self) -> Spot:
-        """Where its share is written."""
+        """The point where its share is written."""
         return self.edge + self.side * (self.reach + self.head_length / 8), (self.start + self.end) / 2
 
 
