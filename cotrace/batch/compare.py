@@ -147,7 +147,7 @@ def compare_many(
     digests = check_transcripts(source)
     with open_folder(Path(out)) as store:
         store.check_settings(options.settings())
-        todo = {name for name, digest in digests.items() if not store.is_done(name, digest)}
+        todo = store.unfinished(digests)
         waiting = (row for row in read_transcripts(source) if partition(row.id) in todo)
         spec = ModelSpec(model, transcoders, device, dtype)
         comparer = Comparer(model if isinstance(model, Model) else spec.load(progress), options)

@@ -57,6 +57,10 @@ class ResultStore:
             )
         return True
 
+    def unfinished(self, digests: Mapping[str, str]) -> set[str]:
+        """Return the folder names, of the given digests by folder name, that have no finished result."""
+        return {name for name, digest in digests.items() if not self.is_done(name, digest)}
+
     def check_settings(self, settings: Mapping[str, Any]) -> None:
         """Raise ArgumentError if the folder has results of other settings."""
         if not self._done:

@@ -128,7 +128,7 @@ def trace_many(
     digests = check_prompts(source)
     with open_folder(Path(out)) as store:
         store.check_settings(config.settings())
-        todo = {name for name, digest in digests.items() if not store.is_done(name, digest)}
+        todo = store.unfinished(digests)
         waiting = (prompt for prompt in read_prompts(source) if partition(prompt.id) in todo)
         spec = ModelSpec(model, transcoders, device, dtype, row_cache_bytes)
         with _start_workers(spec, config, workers, ray, progress) as tracer:

@@ -1,6 +1,5 @@
 """The transcripts of a batch, from JSON lines, Parquet or a list, read one at a time."""
 
-import difflib
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cotrace.common.errors import CotraceError, PromptError
+from cotrace.common.errors import PromptError
 from cotrace.faithfulness.inputs import as_transcript, check_unwritten, generated
 from cotrace.faithfulness.transcripts import Transcript
 
-from .file_layout import partition
-from .prompts import parse_id, read_file_rows, to_json
+from .prompts import to_json
+from .rows import check_columns, digests_of, parse_id, parse_rows, read_file_rows
 
 TEXTS = ("question", "hint", "reasoning", "answer")
 WHOLE = ("segments", "chat", "transcript")  # each in place of the texts
@@ -56,17 +55,7 @@ def check_transcripts(source: TranscriptSource) -> dict[str, str]:
     Raises CotraceError, with the line or row, for an invalid row or an id that occurs twice, and for an empty file. The transcripts
     themselves are checked only when they are compared, so that one that is wrong does not stop the others.
     """
-    digests: dict[str, str] = {}
-    for where, row in _transcripts(source):
-        name = partition(row.id)
-        if name in digests:
-            raise PromptError(f"{where}: the id {row.id!r} occurs twice; give each transcript a different one")
-        digests[name] = row.digest
-    if not digests:
-        raise PromptError(
-            f"{source if isinstance(source, str | os.PathLike) else 'the list'} has no transcripts; add some"
-        )
-    return digests
+    return digests_of(_transcripts(source), source, "transcript")
 
 
 def read_transcripts(source: TranscriptSource) -> Iterator[BatchTranscript]:
@@ -98,12 +87,8 @@ def _opened(given: Any) -> Transcript:
 
 
 def _transcripts(source: TranscriptSource) -> Iterator[tuple[str, BatchTranscript]]:
-    """Yield each transcript after its line or row, for messages."""
-    for number, (where, row) in enumerate(_rows(source)):
-        try:
-            yield where, _parsed(row, number)
-        except CotraceError as error:
-            raise PromptError(f"{where}: {error}") from error
+    """Return each transcript after its line or row, for messages."""
+    return parse_rows(_rows(source), _parsed)
 
 
 def _rows(source: TranscriptSource) -> Iterator[tuple[str, Any]]:
@@ -118,15 +103,7 @@ def _rows(source: TranscriptSource) -> Iterator[tuple[str, Any]]:
 def _parsed(row: Any, number: int) -> BatchTranscript:
     if not isinstance(row, Mapping):
         raise PromptError(f"it is not an object; {EXPECTED}")
-    unknown = [name for name in row if name not in COLUMNS]
-    if unknown:
-        close = difflib.get_close_matches(str(unknown[0]).strip().lower(), COLUMNS, n=1)
-        cure = (
-            f"rename it to {close[0]!r}"
-            if close and close[0] not in row
-            else f"remove it: known are {', '.join(COLUMNS)}"
-        )
-        raise PromptError(f"the column {unknown[0]!r} is unknown; {cure}")
+    check_columns(row, COLUMNS)
     given = {name: row[name] for name in (*TEXTS, *WHOLE) if row.get(name) is not None}
     whole = [name for name in WHOLE if name in given]
     if not given:
