@@ -22,6 +22,7 @@ ALLOWED: dict[str, set[str]] = {  # room: the rooms that it may import, besides 
     "attribution": set(),  # only its __init__: the code is in the sub-rooms
     "attribution.models": BELOW_ATTRIBUTION,
     "attribution.transcoders": BELOW_ATTRIBUTION | {"attribution.models"},
+    "attribution.dictionaries": BELOW_ATTRIBUTION | {"attribution.models", "attribution.transcoders"},
     "attribution.tracing": BELOW_ATTRIBUTION | {"attribution.models", "attribution.transcoders"},
     "attribution.effects": BELOW_ATTRIBUTION | {"attribution.models", "attribution.transcoders", "attribution.tracing"},
     "attribution.interventions": BELOW_ATTRIBUTION | {"attribution.models", "attribution.transcoders"},
@@ -29,17 +30,22 @@ ALLOWED: dict[str, set[str]] = {  # room: the rooms that it may import, besides 
     | {"attribution.models", "attribution.transcoders", "attribution.tracing", "attribution.effects"}
     | {"attribution.interventions"},
     "training": BELOW_ATTRIBUTION | {"attribution.models", "attribution.transcoders"},
+    "features": set(),  # only its __init__: the code is in the sub-rooms
+    "features.store": {"common", "graphs"},
+    "features.build": BELOW_ATTRIBUTION
+    | {"features.store", "training", "attribution.models", "attribution.transcoders", "attribution.dictionaries"},
     "faithfulness": BELOW_ATTRIBUTION
+    | {"features.store"}
     | {"training", "attribution.models", "attribution.transcoders", "attribution.tracing"}
     | {"attribution.effects", "attribution.interventions", "attribution.validation"},
     "cotrace": BELOW_ATTRIBUTION
-    | {"faithfulness"}
+    | {"faithfulness", "features.store", "features.build", "attribution.dictionaries"}
     | {"training", "attribution.models", "attribution.transcoders", "attribution.tracing"}
     | {"attribution.effects", "attribution.interventions", "attribution.validation"},
 }
 FOLDERS = tuple(room for room in ALLOWED if "." not in room)
 HEAVY = {"torch", "triton", "transformers"}
-FORBIDDEN_LIBRARIES = {"common": HEAVY, "graphs": HEAVY}
+FORBIDDEN_LIBRARIES = {"common": HEAVY, "graphs": HEAVY, "features.store": HEAVY}
 OUTSIDE = {"recipes", "benchmarks", "tests", "helpers"}  # folders of the repository that the package may not import
 
 

@@ -1,0 +1,1 @@
+"""Stores of features as files: schema, reading, cards, labels, search. No torch."""

@@ -1,0 +1,108 @@
+"""Files of a feature store, and the columns of each.
+
+A store is a folder:
+
+    store.json               metadata: `STORE_INFO`
+    features-{layer}.parquet one row per feature of a layer, in the order of the features
+    examples-{layer}.parquet the examples of the layer's features, sorted by feature, kind and rank
+    tokens.parquet           the text of every token id that occurs in the other files
+
+"Layer" is the layer whose encoder the feature has. A crosscoder has one encoder: its features are in layer 0. Token texts are those that
+the tokenizer decodes from single ids, so that cards need no tokenizer.
+"""
+
+from typing import Any
+
+import pyarrow as pa
+
+FORMAT_VERSION = 1
+STORE_FILE, TOKENS_FILE = "store.json", "tokens.parquet"
+HISTOGRAM_BINS = 64
+"""Bins of activations: bin b counts those in [HISTOGRAM_LOWEST * 2**(b / 2), HISTOGRAM_LOWEST * 2**((b + 1) / 2)), the ends included outside."""
+HISTOGRAM_LOWEST = 2.0**-12
+TOP, QUANTILE = "top", "quantile"
+EXAMPLE_KINDS = (TOP, QUANTILE)
+
+# The expected shape of store.json, as in `graphs.json_metadata`.
+STORE_INFO: dict[str, Any] = {
+    "format_version": int,
+    "model": {"name": str, "n_layers": int},
+    "dictionary": {
+        "name": str,
+        "kind": str,
+        "site": str,
+        "sha256": (str, None),
+    },  # kind: clt, per-layer, neurons, sae, crosscoder
+    "layers": [int],
+    "widths": [int],  # number of features of each of `layers`
+    "data": [{"source": str, "tokens": int, "licence?": str, "about?": str}],
+    "tokens": int,  # unmasked tokens that were counted
+    "markup_tokens": int,  # unmasked tokens of chat markup, counted apart
+    "context": int,
+    "seed": int,
+    "settings": {},
+    "versions": {},
+}
+
+
+def file_of(part: str, layer: int) -> str:
+    """Return the file name of a layer's features or examples: `part` is "features" or "examples"."""
+    return f"{part}-{layer}.parquet"
+
+
+def _list(kind: pa.DataType) -> pa.DataType:
+    return pa.list_(pa.field("item", kind, nullable=False))
+
+
+def _field(name: str, kind: pa.DataType, nullable: bool = False) -> pa.Field:
+    return pa.field(name, kind, nullable=nullable)
+
+
+TOKEN_COUNT = pa.struct([_field("token", pa.int32()), _field("count", pa.int64())])
+TOKEN_WEIGHT = pa.struct([_field("token", pa.int32()), _field("logit", pa.float32())])
+NEIGHBOUR = pa.struct([_field("layer", pa.int16()), _field("feature", pa.int32()), _field("cosine", pa.float32())])
+WRITTEN = pa.struct(  # output tokens at one written layer; layer -1 is all written layers together
+    [
+        _field("layer", pa.int16()),
+        _field("norm", pa.float32()),  # of the decoder vector
+        _field("top", _list(TOKEN_WEIGHT)),  # logits minus their mean over the vocabulary, largest first
+        _field("bottom", _list(TOKEN_WEIGHT)),  # smallest first
+    ]
+)
+
+FEATURES = pa.schema(
+    [
+        _field("layer", pa.int16()),
+        _field("feature", pa.int32()),
+        _field("count", pa.int64()),  # tokens at which it is active, exact
+        _field("markup_count", pa.int64()),  # the same among tokens of chat markup
+        _field("total", pa.float64()),  # sum of its activations over `count` tokens
+        _field("max", pa.float32()),
+        _field("histogram", pa.list_(pa.field("item", pa.int64(), nullable=False), HISTOGRAM_BINS)),
+        _field("fires_on", _list(TOKEN_COUNT)),  # the tokens it is active at most often, most often first
+        _field("written", _list(WRITTEN)),
+        _field("near_encoder", _list(NEIGHBOUR)),  # largest cosine first
+        _field("near_decoder", _list(NEIGHBOUR)),
+        _field("label", pa.string()),  # "" without one
+        _field("label_source", pa.string()),  # "" without a label; else as in a graph's column `label_source`
+        _field("label_score", pa.float32(), nullable=True),
+        _field("label_null", pa.float32(), nullable=True),  # 95th percentile of the scores of other features' labels
+    ]
+)
+
+EXAMPLES = pa.schema(
+    [
+        _field("feature", pa.int32()),
+        _field("kind", pa.dictionary(pa.int8(), pa.string())),  # EXAMPLE_KINDS
+        _field("rank", pa.int16()),  # top: 0 is the largest activation; quantile: ascending activation
+        _field("activation", pa.float32()),  # at the marked token
+        _field("pre_activation", pa.float32()),
+        _field("sequence", pa.int32()),  # row of the token sequences of the build
+        _field("position", pa.int32()),  # of the marked token in its sequence
+        _field("mark", pa.int16()),  # index of the marked token in `token_ids`
+        _field("token_ids", _list(pa.int32())),  # context around the marked token, at most some tokens after it
+    ]
+)
+
+TOKENS = pa.schema([_field("token", pa.int32()), _field("text", pa.string()), _field("count", pa.int64())])
+"""`count`: how often the token occurs among the tokens of the build; 0 for tokens that occur as output tokens only."""
