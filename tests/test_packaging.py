@@ -94,7 +94,7 @@ def test_every_room_is_linked_into_the_package_by_a_relative_link_that_git_track
     links = {line.partition("\t")[2] for line in listed if line.startswith("120000")}
     assert links == {f"cotrace/{name}" for name in LINKS}
     assert all(os.readlink(ROOT / "cotrace" / name) == f"../{name}" for name in LINKS)
-    assert {"common", "kernels", "graphs", "attribution", "training", "faithfulness"} <= set(LINKS)
+    assert {"common", "kernels", "graphs", "attribution", "training", "features", "faithfulness"} <= set(LINKS)
 
 
 def test_the_package_is_typed():
