@@ -17,11 +17,15 @@ CHECKOUT_DATA = Path(__file__).resolve().parents[2] / "data"
 
 @dataclass(frozen=True)
 class ShippedSet:
-    """A set of transcoders in data packages: its name, its model, the packages, and the extra that installs them."""
+    """A set of transcoders in data packages: its name, its model, the packages, and the extra that installs them.
+
+    `features` is the package that holds the feature store of the set.
+    """
 
     name: str
     model: str
     packages: tuple[str, ...]
+    features: str
     extra: str
 
 
@@ -32,6 +36,7 @@ SHIPPED_SETS = {
             name="gemma-3-270m-clt",
             model="gemma-3-270m",
             packages=("cotrace_gemma_3_270m_clt_1", "cotrace_gemma_3_270m_clt_2"),
+            features="cotrace_gemma_3_270m_features",
             extra="gemma",
         ),
     )
@@ -50,6 +55,12 @@ def package_folder(package: str) -> Path | None:
         return in_checkout
     spec = find_spec(package)
     return Path(spec.origin).parent if spec is not None and spec.origin is not None else None
+
+
+def shipped_feature_store(name: str) -> Path | None:
+    """Return the folder of the feature store that ships for transcoders of this name; None where there is none."""
+    shipped = SHIPPED_SETS.get(name)
+    return package_folder(shipped.features) if shipped is not None else None
 
 
 def open_shipped(name: str) -> tuple[Path, TranscoderSet]:
