@@ -4,11 +4,13 @@ A store is a folder:
 
     store.json               metadata: `STORE_INFO`
     features-{layer}.parquet one row per feature of a layer, in the order of the features
-    examples-{layer}.parquet the examples of the layer's features, sorted by feature, kind and rank
+    examples-{layer}.parquet the examples of the layer's features, sorted by feature, kind (top first) and rank
+    sequences.parquet        the token sequences that examples are in; `contexts.context_of` cuts an example's context out of one
     tokens.parquet           the text of every token id that occurs in the other files
 
 "Layer" is the layer whose encoder the feature has. A crosscoder has one encoder: its features are in layer 0. Token texts are those that
-the tokenizer decodes from single ids, so that cards need no tokenizer.
+the tokenizer decodes from single ids, so that cards need no tokenizer. Examples name a sequence and a position: contexts
+overlap, and would be ten times as large. Neurons have signed activations, which are ranked and binned by magnitude.
 """
 
 from typing import Any
@@ -16,9 +18,11 @@ from typing import Any
 import pyarrow as pa
 
 FORMAT_VERSION = 1
-STORE_FILE, TOKENS_FILE = "store.json", "tokens.parquet"
+STORE_FILE, TOKENS_FILE, SEQUENCES_FILE = "store.json", "tokens.parquet", "sequences.parquet"
 HISTOGRAM_BINS = 64
-"""Bins of activations: bin b counts those in [HISTOGRAM_LOWEST * 2**(b / 2), HISTOGRAM_LOWEST * 2**((b + 1) / 2)), the ends included outside."""
+"""Bins of activations: bin b counts those whose magnitude is in [HISTOGRAM_LOWEST * 2**(b / 2), HISTOGRAM_LOWEST * 2**((b + 1) / 2)).
+
+The first and the last bin count everything below and above too."""
 HISTOGRAM_LOWEST = 2.0**-12
 TOP, QUANTILE = "top", "quantile"
 EXAMPLE_KINDS = (TOP, QUANTILE)
@@ -38,9 +42,10 @@ STORE_INFO: dict[str, Any] = {
     "data": [{"source": str, "tokens": int, "licence?": str, "about?": str}],
     "tokens": int,  # unmasked tokens that were counted
     "markup_tokens": int,  # unmasked tokens of chat markup, counted apart
-    "context": int,
+    "context": {"before": int, "after": int, "bos": (int, None)},  # tokens around the marked one; none beyond a BOS
+    "sequence_length": int,
     "seed": int,
-    "settings": {},
+    "settings": {},  # of the build: `features.build.config.BuildConfig`, and what it chose
     "versions": {},
 }
 
@@ -77,7 +82,7 @@ FEATURES = pa.schema(
         _field("count", pa.int64()),  # tokens at which it is active, exact
         _field("markup_count", pa.int64()),  # the same among tokens of chat markup
         _field("total", pa.float64()),  # sum of its activations over `count` tokens
-        _field("max", pa.float32()),
+        _field("max", pa.float32()),  # activation of the largest magnitude; 0 if it was never active
         _field("histogram", pa.list_(pa.field("item", pa.int64(), nullable=False), HISTOGRAM_BINS)),
         _field("fires_on", _list(TOKEN_COUNT)),  # the tokens it is active at most often, most often first
         _field("written", _list(WRITTEN)),
@@ -94,14 +99,15 @@ EXAMPLES = pa.schema(
     [
         _field("feature", pa.int32()),
         _field("kind", pa.dictionary(pa.int8(), pa.string())),  # EXAMPLE_KINDS
-        _field("rank", pa.int16()),  # top: 0 is the largest activation; quantile: ascending activation
+        _field("rank", pa.int16()),  # from 0; top: largest activation first; quantile: smallest first
         _field("activation", pa.float32()),  # at the marked token
-        _field("pre_activation", pa.float32()),
-        _field("sequence", pa.int32()),  # row of the token sequences of the build
+        _field("sequence", pa.int32()),  # of SEQUENCES
         _field("position", pa.int32()),  # of the marked token in its sequence
-        _field("mark", pa.int16()),  # index of the marked token in `token_ids`
-        _field("token_ids", _list(pa.int32())),  # context around the marked token, at most some tokens after it
     ]
+)
+
+SEQUENCES = pa.schema(  # those with an example, ascending
+    [_field("sequence", pa.int32()), _field("token_ids", _list(pa.int32()))]
 )
 
 TOKENS = pa.schema([_field("token", pa.int32()), _field("text", pa.string()), _field("count", pa.int64())])
