@@ -15,6 +15,7 @@ from .convert import convert
 from .doctor import doctor
 from .effects import effects
 from .evaluate import evaluate
+from .features import app as features
 from .heads import heads
 from .organisms import app as organisms
 from .prune import prune
@@ -53,6 +54,7 @@ app = typer.Typer(
 )
 for command in COMMANDS:
     app.command(cls=Command)(with_output_options(command))
+app.add_typer(features, name="features")
 app.add_typer(organisms, name="organisms")
 
 

@@ -1,0 +1,16 @@
+"""`cotrace features`: build feature stores, and read them."""
+
+from collections.abc import Callable
+
+import typer
+
+from .command import Command, with_output_options
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="What features respond to and promote: build a feature store, show, search and compare.",
+)
+
+COMMANDS: dict[str, Callable[..., None]] = {}
+for command, function in COMMANDS.items():
+    app.command(command, cls=Command)(with_output_options(function))
