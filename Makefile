@@ -7,7 +7,7 @@ export PROMPT
 TRACE_OPTIONS ?=
 READY := $(VENV)/.ready
 
-.PHONY: trace compare test test-gpu fuzz kills check format typecheck docs bench bench-kernels bench-train bench-coverage bench-validate bench-contention bench-effects bench-faithfulness gpu-check clean
+.PHONY: trace compare test test-gpu fuzz kills check format typecheck docs bench bench-kernels bench-train bench-coverage bench-validate bench-contention bench-effects bench-graphs bench-faithfulness gpu-check clean
 
 trace: $(READY)
 	@$(BIN)/cotrace trace $(TRACE_OPTIONS) -- "$$PROMPT"
@@ -94,6 +94,11 @@ bench-contention: $(READY)
 # Effects beside rows, circuit-tracer and plain autograd, and of a long transcript: EFFECTS_OPTIONS="--peer-python PYTHON"
 bench-effects: $(READY)
 	@$(BIN)/python -m benchmarks.effects $(EFFECTS_OPTIONS)
+	@$(BIN)/python -m benchmarks.tables
+
+# Queries, groups and differences of a synthetic graph of 1,000,000 edges: GRAPHS_OPTIONS="--only paths"
+bench-graphs: $(READY)
+	@$(BIN)/python -m benchmarks.graphs $(GRAPHS_OPTIONS)
 	@$(BIN)/python -m benchmarks.tables
 
 # Measures of faithfulness on model organisms whose truth is known: FAITHFULNESS_OPTIONS="--quick"

@@ -18,6 +18,7 @@ from .effects import effects_table
 from .estimates import estimates_table
 from .faithfulness_tables import faithfulness_table
 from .gpu_tables import NOTHING, gpu_table
+from .graphs import graphs_table
 from .kernel_tables import kernels_table
 from .measure import DONE
 from .trace_tables import trace_table
@@ -221,6 +222,7 @@ TABLES: dict[str, Callable[[Any], str]] = {
     "faithfulness": faithfulness_table,
     "validation": validation_table,
     "hops": hops_table,
+    "graphs": graphs_table,
     "kernels": kernels_table,
     "kernels-cuda": kernels_table,
     "gpu": gpu_table,
