@@ -228,7 +228,7 @@ def _written(rule: Rule, layer: int) -> list[dict[str, Any]]:
     return [{"layer": at, "norm": 1.0, "top": top, "bottom": bottom} for at in (-1, layer)]
 
 
-def _examples(rows: np.ndarray, number: int, places: list[tuple[int, int]], values: np.ndarray) -> list[dict[str, Any]]:
+def _examples(number: int, places: list[tuple[int, int]], values: np.ndarray) -> list[dict[str, Any]]:
     strongest = np.argsort(-values, kind="stable")[:TOP]
     spread = np.random.default_rng(7 + number).permutation(len(values))[:QUANTILES]
     spread = spread[np.argsort(values[spread], kind="stable")]
