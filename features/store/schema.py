@@ -8,7 +8,7 @@ A store is a folder:
     sequences.parquet        the token sequences that examples are in; `contexts.context_of` cuts an example's context out of one
     tokens.parquet           the text of every token id that occurs in the other files
 
-"Layer" is the layer whose encoder the feature has. A crosscoder has one encoder: its features are in layer 0. Token texts are those that
+"Layer" is the layer whose encoder the feature has: crosscoders of Gemma Scope 2 have one for each of their layers. Token texts are those that
 the tokenizer decodes from single ids, so that cards need no tokenizer. Examples name a sequence and a position: contexts
 overlap, and would be ten times as large. Neurons have signed activations, which are ranked and binned by magnitude.
 """
