@@ -29,6 +29,7 @@ from cotrace.common.errors import (
 )
 from cotrace.faithfulness.report.files import has_report, take_report
 from cotrace.faithfulness.report.report import Report
+from cotrace.features.store import FeatureCard, FeatureLabel, FeatureStore
 from cotrace.graphs import AttentionScore, Effects, Graph, open_graph
 from cotrace.graphs.head_loadings import HeadLoadings
 from cotrace.graphs.nodes import ErrorNode, Feature, Token
@@ -72,6 +73,9 @@ __all__ = [  # without `open`: `from cotrace import *` must not replace the buil
     "Effects",
     "ErrorNode",
     "Feature",
+    "FeatureCard",
+    "FeatureLabel",
+    "FeatureStore",
     "FileError",
     "Generation",
     "Graph",

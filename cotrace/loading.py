@@ -10,6 +10,7 @@ from cotrace.attribution.models.memory import out_of_memory
 from cotrace.attribution.tracing.row_cache import RowCache
 from cotrace.attribution.transcoders import default_transcoders, find_transcoders, load_transcoders
 from cotrace.common.progress import Progress
+from cotrace.features.store.store import FeatureStore
 
 from .defaults import DEFAULT_MODEL
 from .model import Model
@@ -23,6 +24,7 @@ def load(
     device: str = "auto",
     dtype: DtypeName = "auto",
     row_cache_bytes: int = 0,
+    features: str | os.PathLike[str] | FeatureStore | None = None,
     progress: bool | None = None,
 ) -> Model:
     """Load a Gemma 3 model and its transcoders.
@@ -39,19 +41,22 @@ def load(
         row_cache_bytes: size of a cache, in temporary files, for the rows of traced prompts. A prompt that starts like
             an earlier one reuses its rows, which equal recomputed ones up to rounding. `model.row_cache.clear()`
             empties it. 0 turns it off.
+        features: a feature store of the transcoders, or its folder, as `cotrace features build` writes it. None takes the
+            store that comes with cotrace for these transcoders, if it is installed.
         progress: show bars on a terminal or in a notebook, else a line a minute; None does so unless `--quiet` is given.
 
     Raises:
-        CotraceError: the model or the transcoders are missing, damaged, do not belong together, or do not fit into
-            memory.
+        CotraceError: the model, the transcoders or the feature store are missing, damaged, do not belong together, or do
+            not fit into memory.
     """
     row_cache = RowCache(row_cache_bytes) if row_cache_bytes else None
     transcoders = default_transcoders(model) if transcoders is None else transcoders
     parse_dtype(dtype), parse_device(device)
     find_transcoders(transcoders)  # a misspelt name is reported before anything is loaded
+    store = features if isinstance(features, FeatureStore | None) else FeatureStore.open(features)
     bars = Progress(progress)
     source = find_source(model, bars)
     with quiet_transformers(), bars.phase(f"opening transcoders {transcoders}"):
         opened = load_transcoders(transcoders, read_architecture(source.config()))
     language_model = load_language_model(source, device=device, dtype=dtype, progress=progress)
-    return Model(language_model, opened, row_cache)
+    return Model(language_model, opened, row_cache, store)

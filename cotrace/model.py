@@ -51,12 +51,14 @@ from cotrace.faithfulness.comparison.config import CompareConfig
 from cotrace.faithfulness.inputs import MAX_NEW_TOKENS, as_transcript, check_unwritten, generated
 from cotrace.faithfulness.report.report import Report
 from cotrace.faithfulness.transcripts import Transcript
+from cotrace.features.store.store import FeatureStore
 from cotrace.graphs import Graph
 from cotrace.graphs.annotations import NodeName, groups_inside
 from cotrace.graphs.attention_scores import AttentionScore
 from cotrace.graphs.effect_table import Effects
 from cotrace.graphs.head_loadings import HeadLoadings
 
+from .feature_stores import store_of
 from .metadata import check_same_model, describe_model, describe_prompt, describe_trace
 from .pairing import EditedPrompt, SpanOptions, pair, require_single
 from .types import PromptLike, TargetLike, TargetsLike
@@ -69,12 +71,35 @@ class Model:
         language_model: the model without transcoders; `source`, `weights` and `tokenizer` are its parts.
         transcoders: the transcoders, of every layer.
         row_cache: rows of traced prompts, for prompts that start alike; None if `cotrace.load` was not asked for it.
+        feature_store: what the features respond to and promote, and their labels; None if there is no store of them.
+
+    Raises ArgumentError for a feature store of other transcoders.
     """
 
-    def __init__(self, language_model: LanguageModel, transcoders: Transcoders, row_cache: RowCache | None = None):
+    def __init__(
+        self,
+        language_model: LanguageModel,
+        transcoders: Transcoders,
+        row_cache: RowCache | None = None,
+        feature_store: FeatureStore | None = None,
+    ):
         self.language_model, self.transcoders, self.row_cache = language_model, transcoders, row_cache
         self.source, self.weights = language_model.source, language_model.weights
         self.tokenizer = language_model.tokenizer
+        self.feature_store = store_of(transcoders, self.weights, feature_store)
+
+    @property
+    def features(self) -> FeatureStore:
+        """The feature store: `model.features["L17#264"]` is the card of a feature.
+
+        Raises ArgumentError if there is no store of the transcoders.
+        """
+        if self.feature_store is None:
+            raise ArgumentError(
+                f"there is no feature store of {self.transcoders.name}: write one with `cotrace features build`, and "
+                "load the model with features=FOLDER"
+            )
+        return self.feature_store
 
     @property
     def architecture(self) -> Architecture:

@@ -5,12 +5,15 @@ from collections.abc import Callable
 import typer
 
 from .command import Command, with_output_options
+from .features_read import show_features
 
 app = typer.Typer(
     no_args_is_help=True,
     help="What features respond to and promote: build a feature store, show, search and compare.",
 )
 
-COMMANDS: dict[str, Callable[..., None]] = {}
+COMMANDS: dict[str, Callable[..., None]] = {
+    "show": show_features,
+}
 for command, function in COMMANDS.items():
     app.command(command, cls=Command)(with_output_options(function))

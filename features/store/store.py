@@ -14,6 +14,7 @@ from cotrace.common.checks import as_index
 from cotrace.common.errors import ArgumentError, FileError
 from cotrace.graphs.nodes import Feature
 
+from .card import FeatureCard, read_card
 from .files import CURE, read_info, read_part
 from .label import LABEL_COLUMNS, StoreLabels
 from .schema import EXAMPLES, FEATURES, SEQUENCES, SEQUENCES_FILE, TOKENS, TOKENS_FILE, file_of
@@ -110,6 +111,25 @@ class FeatureStore:
                 f"#0 … #{self.widths[layer] - 1}"
             )
         return layer, feature
+
+    def __getitem__(self, key: FeatureKey) -> FeatureCard:
+        """Return the card of a feature. Raises ArgumentError as `parse`, FileError for damaged files."""
+        return read_card(self, *self.parse(key))
+
+    def summary(self) -> dict[str, Any]:
+        """Return the metadata of the store; `layers` has counts of each layer: features, active, labelled, out_of_format."""
+        return dict(self.info) | {"layers": [self._layer_summary(layer) for layer in self.widths]}
+
+    def _layer_summary(self, layer: int) -> dict[str, int]:
+        table = self.features(layer, ("count", "markup_count", "label"))
+        text, markup = (table[name].to_numpy() for name in ("count", "markup_count"))
+        return {
+            "layer": layer,
+            "features": self.widths[layer],
+            "active": int(((text > 0) | (markup > 0)).sum()),
+            "labelled": sum(map(bool, table["label"].to_pylist())),
+            "out_of_format": int((markup > text).sum()),
+        }
 
     def _check_layer(self, layer: int) -> None:
         if layer not in self.widths:
