@@ -108,8 +108,12 @@ class _Arrangement:
 
     def _column_width(self, position: int) -> float:
         lines = [line for row in self.lines.values() for line in row.get(position, [])]
-        tokens = [node.width() for node in self.tokens if node.position == position]
-        return max([MIN_COLUMN_PT, *tokens, *(line_width(line, self.label_beside) for line in lines)])
+        tokens = line_width(self._tokens_at(position), True) - NODE_GAP_PT
+        return max([MIN_COLUMN_PT, tokens, *(line_width(line, self.label_beside) for line in lines)])
+
+    def _tokens_at(self, position: int) -> list[PictureNode]:
+        """Return the tokens of a column: several in the picture of two prompts."""
+        return [token for token in self.tokens if token.position == position]
 
     def _line_heights(self, layer: int) -> list[float]:
         lines = itertools.zip_longest(*self.lines[layer].values(), fillvalue=[])
@@ -140,8 +144,8 @@ class _Arrangement:
         spare_width, spare_height = self.spare(page)
         self._place_columns(layout, spare_width)
         self._place_layers(layout, spare_height)
-        for token in self.tokens:
-            token.x, token.y = sum(layout.columns[token.position]) / 2, layout.bottom - TOKEN_HEIGHT_PT / 2
+        for position in self.widths:
+            self._place_tokens(layout, self._tokens_at(position))
         for index, line in enumerate(reversed(target_lines)):
             self._place_targets(layout, line, top + (index + 0.5) * TARGET_LINE_PT)
         untangle([*self.tokens, *self.targets], self.all_lines(), edges, layout.columns, self.label_beside)
@@ -170,6 +174,12 @@ class _Arrangement:
                     node.y = bottom + (height + gap) / 2
                 bottom += height + gap
             layout.layers[layer] = (start, bottom)
+
+    def _place_tokens(self, layout: PageLayout, line: list[PictureNode]) -> None:
+        x = sum(layout.columns[line[0].position]) / 2 - (line_width(line, True) - NODE_GAP_PT) / 2 if line else 0.0
+        for token in line:
+            token.x, token.y = x + token.width() / 2, layout.bottom - TOKEN_HEIGHT_PT / 2
+            x += token.width() + NODE_GAP_PT
 
     def _place_targets(self, layout: PageLayout, line: list[PictureNode], y: float) -> None:
         wanted = [sum(layout.columns[node.position]) / 2 for node in line]

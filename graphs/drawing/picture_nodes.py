@@ -13,7 +13,7 @@ from cotrace.graphs.nodes import ErrorNode, Feature
 from cotrace.graphs.saved_effects import has_effects, saved_effects
 
 from .select import PictureSubject, node_positions
-from .style import DIAMETERS_PT, LABEL_PT, LABEL_WIDTHS_PT, TARGET_HEIGHT_PT, TOKEN_HEIGHT_PT
+from .style import DIAMETERS_PT, LABEL_PT, LABEL_WIDTHS_PT, TARGET_HEIGHT_PT, TOKEN_HEIGHT_PT, ShapeStyle
 from .text import format_percent, shorten, text_width
 
 COLUMNS = ["kind", "text", "layer", "position", "feature", "activation"]
@@ -43,6 +43,8 @@ class PictureNode:
     """Full name in tooltips, with layer and position: "feature L17#264@5", "token ␣hot@4"."""
     tooltip: str = ""
     is_target: bool = False
+    style: ShapeStyle | None = None
+    """Form and colours; None for those of its kind."""
     x: float = 0.0
     """Centre of the shape and its label together."""
     y: float = 0.0

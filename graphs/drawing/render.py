@@ -1,7 +1,7 @@
 """Pictures of a graph in files and notebooks."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cotrace.common.errors import ArgumentError
@@ -56,9 +56,17 @@ def render(
         ArgumentError: another suffix, limits that are too small, or an unknown target.
         DependencyError: Graphviz is not installed, and PNG or PDF was asked for.
     """
+    return write_picture(path, lambda: build_scene(graph, DrawingConfig(max_nodes, max_edges, target)))
+
+
+def write_picture(path: str | os.PathLike, build: Callable[[], Scene]) -> Path:
+    """Write the picture that `build` returns as SVG, PNG, PDF or DOT, by the suffix of `path`, and return the path.
+
+    Raises ArgumentError for another suffix, before the picture is built, and DependencyError as `picture_file` does.
+    """
     path = Path(path)
     suffix = checked_suffix(path)
-    scene = build_scene(graph, DrawingConfig(max_nodes, max_edges, target))
+    scene = build()
     with atomic_write(path) as temporary:
         temporary.write_bytes(picture_file(scene, suffix))
     return path

@@ -1,6 +1,7 @@
 """The picture of a graph as shapes, curves and lines of text."""
 
 import itertools
+from collections.abc import Mapping
 
 from cotrace.graphs.data import GraphData
 from cotrace.graphs.head_loadings import strongest_heads
@@ -33,10 +34,21 @@ from .style import (
     TARGET_FEATURE_STYLE,
     TITLE_PT,
     TOKEN_HEIGHT_PT,
+    ShapeStyle,
 )
 from .text import format_percent, shorten, text_width
 
 HEADS_SHOWN = 3
+LEGEND_SYMBOLS: dict[str, ShapeStyle | str] = {
+    **STYLES,
+    "target feature": TARGET_FEATURE_STYLE,
+    "positive": POSITIVE,
+    "negative": NEGATIVE,
+}
+LINE_SYMBOLS = {  # start, height, end and width of the lines of a symbol
+    "width": ((0, 5, 22, 0.8), (0, 0, 22, 2.5), (0, -5, 22, 5.0)),
+    "dashed": ((0, 0, 5, 2.5), (9, 0, 14, 2.5)),
+}
 
 
 def build_scene(graph: GraphData, config: DrawingConfig) -> Scene:
@@ -49,16 +61,16 @@ def build_scene(graph: GraphData, config: DrawingConfig) -> Scene:
     text = picture_text(subject, nodes, len(edges), len(candidates))
     layout = compute_layout(nodes, edges, text.footer)
     scene = Scene(layout.width, layout.height, text.title)
-    _add_axes(scene, layout)
+    add_axes(scene, layout)
     # Small nodes come first: where Graphviz draws the edges, those of influential nodes end up on top.
-    scene.shapes += [_node_shape(node, layout) for node in sorted(nodes, key=lambda node: node.diameter)]
+    scene.shapes += [node_shape(node, layout) for node in sorted(nodes, key=lambda node: node.diameter)]
     _add_edges(scene, layout, {node.row: node for node in nodes}, edges, graph)
-    _add_title(scene, text)
-    _add_caption(scene, text)
+    add_title(scene, text)
+    add_caption(scene, text, LEGEND_SYMBOLS)
     return scene
 
 
-def _add_axes(scene: Scene, layout: PageLayout) -> None:
+def add_axes(scene: Scene, layout: PageLayout) -> None:
     """Add column bands, layer lines and layer names, and dots where positions are left out."""
     columns = list(layout.columns.items())
     left, right = columns[0][1][0], columns[-1][1][1]
@@ -73,16 +85,18 @@ def _add_axes(scene: Scene, layout: PageLayout) -> None:
             scene.texts.append(SceneText(f"gap {position}", x, y, "⋯", anchor="middle"))
 
 
-def _node_shape(node: PictureNode, layout: PageLayout) -> SceneShape:
+def node_shape(node: PictureNode, layout: PageLayout) -> SceneShape:
+    """Return the shape of a node with its label."""
     x, y, half = node.shape(layout.label_beside)
     is_target_feature = node.is_target and not node.is_box
-    style = TARGET_FEATURE_STYLE if is_target_feature else STYLES[node.kind]
+    style = node.style or (TARGET_FEATURE_STYLE if is_target_feature else STYLES[node.kind])
     width = node.width() if node.is_box else 2 * half
     texts = tuple(text for text in _node_texts(node, layout, x, y, half) if text.text)
-    return SceneShape(_node_name(node.row), x, y, width, 2 * half, style, texts, node.tooltip, _data(node.row))
+    return SceneShape(node_name(node.row), x, y, width, 2 * half, style, texts, node.tooltip, _data(node.row))
 
 
-def _node_name(row: int) -> str:
+def node_name(row: int) -> str:
+    """Return the name by which edges refer to the shape of a node."""
     return f"node {row}"
 
 
@@ -91,7 +105,7 @@ def _data(row: int) -> Data:
 
 
 def _node_texts(node: PictureNode, layout: PageLayout, x: float, y: float, half: float) -> list[SceneText]:
-    name = f"{_node_name(node.row)} label"
+    name = f"{node_name(node.row)} label"
     if node.kind == "logit":
         return [
             SceneText(name, x, y + 6, node.label, anchor="middle", bold=True),
@@ -112,9 +126,9 @@ def _add_edges(
     for source, target, weight, share, influence in zip(*(column.tolist() for column in columns), strict=True):
         below, above = nodes[source], nodes[target]
         edge = SceneEdge(
-            _node_name(source),
-            _node_name(target),
-            _curve(below.shape(layout.label_beside), above.shape(layout.label_beside)),
+            node_name(source),
+            node_name(target),
+            curve(below.shape(layout.label_beside), above.shape(layout.label_beside)),
             color=POSITIVE if weight > 0 else NEGATIVE,
             opacity=EDGE_OPACITIES[0] + (EDGE_OPACITIES[1] - EDGE_OPACITIES[0]) * (influence / largest) ** 0.5,
             width=EDGE_WIDTHS_PT[0] + (EDGE_WIDTHS_PT[1] - EDGE_WIDTHS_PT[0]) * share,
@@ -131,14 +145,16 @@ def _heads(graph: GraphData, source: int, target: int) -> str:
     return f", heads {', '.join(strongest)}" if strongest else ""
 
 
-def _curve(below: tuple[float, float, float], above: tuple[float, float, float]) -> tuple[Point, Point, Point, Point]:
+def curve(below: tuple[float, float, float], above: tuple[float, float, float]) -> tuple[Point, Point, Point, Point]:
+    """Return an edge between two shapes, each given as centre x, centre y and half the height."""
     (x0, y0, up), (x1, y1, down) = below, above
     y0, y1 = y0 + up, y1 - down
     bend = EDGE_BEND * (y1 - y0)
     return (x0, y0), (x0, y0 + bend), (x1, y1 - bend), (x1, y1)
 
 
-def _add_title(scene: Scene, text: PictureText) -> None:
+def add_title(scene: Scene, text: PictureText) -> None:
+    """Add the title, the subtitle and the note that the picture is cut."""
     width, y = scene.width - 2 * MARGIN_PT, scene.height - 22
     note_width = text_width(text.cut_note, NOTE_PT) * 1.1
     title = shorten(text.title, width - note_width - 20, TITLE_PT, keep_end=0.6)
@@ -149,8 +165,8 @@ def _add_title(scene: Scene, text: PictureText) -> None:
         scene.texts.append(SceneText("cut", scene.width - MARGIN_PT, y, text.cut_note, NOTE_PT, anchor="end"))
 
 
-def _add_caption(scene: Scene, text: PictureText) -> None:
-    """Add the legend and, below it, the caption."""
+def add_caption(scene: Scene, text: PictureText, symbols: Mapping[str, ShapeStyle | str]) -> None:
+    """Add the legend and, below it, the caption. `symbols` are the styles of shapes and the colours of lines by name."""
     lines = text.caption_lines(scene.width)
     for index, line in enumerate(reversed(lines)):
         y = MARGIN_PT * 0.8 + CAPTION_LINE_PT * index
@@ -158,23 +174,21 @@ def _add_caption(scene: Scene, text: PictureText) -> None:
     base = MARGIN_PT + CAPTION_LINE_PT * len(lines) + 6
     for index, entries in enumerate(reversed(text.legend_lines(scene.width))):
         for entry in entries:
-            _add_legend_entry(scene, entry, base + LEGEND_LINE_PT * index)
+            _add_legend_entry(scene, entry, symbols.get(entry.symbol), base + LEGEND_LINE_PT * index)
 
 
-def _add_legend_entry(scene: Scene, entry: LegendEntry, y: float) -> None:
-    symbol, x = entry.symbol, entry.x
-    scene.texts.append(SceneText(f"legend {symbol} text", x + entry.symbol_width, y, entry.text))
-    if symbol in ("positive", "negative"):
-        color = POSITIVE if symbol == "positive" else NEGATIVE
-        scene.lines.append(SceneLine((x, y), (x + 17, y), color, 2.5))
-    elif symbol == "width":
-        for height, width in ((5, 0.8), (0, 2.5), (-5, 5.0)):
-            scene.lines.append(SceneLine((x, y + height), (x + 22, y + height), GREY_LINE, width))
-    elif symbol == "size":
+def _add_legend_entry(scene: Scene, entry: LegendEntry, symbol: ShapeStyle | str | None, y: float) -> None:
+    name, x = f"legend {entry.symbol}", entry.x
+    scene.texts.append(SceneText(f"{name} text", x + entry.symbol_width, y, entry.text))
+    if isinstance(symbol, ShapeStyle):
+        width, height = (17, 11) if symbol.form == "box" else (13, 13)
+        scene.shapes.append(SceneShape(name, x + 9, y, width, height, symbol))
+    elif symbol is not None:
+        scene.lines.append(SceneLine((x, y), (x + 17, y), symbol, 2.5))
+    elif entry.symbol == "size":
         for index, size in enumerate((6.0, 10.0, 15.0)):
-            name = f"legend size {index}"
-            scene.shapes.append(SceneShape(name, x + 4 + 13 * index, y, size, size, STYLES["feature"]))
+            scene.shapes.append(SceneShape(f"{name} {index}", x + 4 + 13 * index, y, size, size, STYLES["feature"]))
     else:
-        style = TARGET_FEATURE_STYLE if symbol == "target feature" else STYLES[symbol]
-        width, height = (17, 11) if style.form == "box" else (13, 13)
-        scene.shapes.append(SceneShape(f"legend {symbol}", x + 9, y, width, height, style))
+        scene.lines += [
+            SceneLine((x + a, y + b), (x + c, y + b), GREY_LINE, w) for a, b, c, w in LINE_SYMBOLS[entry.symbol]
+        ]

@@ -52,3 +52,8 @@ STYLES = {
     "logit": ShapeStyle("box", "#fff3c4", "#b8860b"),
 }
 TARGET_FEATURE_STYLE = replace(STYLES["feature"], stroke="#b8860b", stroke_width=3.0)
+
+# Pictures of two graphs: Okabe and Ito's green and Tol's purple, so that no side looks like a sign.
+SIDE_COLORS = {"a": "#009e73", "b": "#aa4499"}
+SIDE_FORMS = {"a": "left", "b": "right"}
+CHANGED_STROKE_PT = 3.0  # of the ring around a node of both graphs that matters more in one
