@@ -5,14 +5,14 @@ from html import escape
 
 from cotrace.common.visible_text import printable, visible
 
-from .card import ALL_LAYERS, Example, FeatureCard, NearFeature, OutputToken
+from .card_data import ALL_LAYERS, CardData, FeatureExample, NearFeature, OutputToken
 from .card_text import label_text
 
 MARK_COLOUR = "#ffd54f"
 CELL = "padding:1px 8px 1px 0;text-align:left;vertical-align:top"
 
 
-def card_html(card: FeatureCard) -> str:
+def card_html(card: CardData) -> str:
     """Return the card of a feature as HTML."""
     label = escape(label_text(card.label)) if card.label else "no label"
     rows = "".join(
@@ -24,7 +24,7 @@ def card_html(card: FeatureCard) -> str:
     )
 
 
-def _rows(card: FeatureCard) -> Iterator[tuple[str, str]]:
+def _rows(card: CardData) -> Iterator[tuple[str, str]]:
     yield "of", escape(printable(card.dictionary))
     note = f" — {card.out_of_format}" if card.out_of_format else ""
     yield (
@@ -56,7 +56,7 @@ def _near(near: NearFeature) -> str:
     return f"{near.feature} {near.cosine:.2f} {escape(printable(near.label))}".rstrip()
 
 
-def _examples(card: FeatureCard, kind: str, heading: str) -> str:
+def _examples(card: CardData, kind: str, heading: str) -> str:
     rows = "".join(
         f'<tr><td style="{CELL}">{each.activation:.3g}</td><td style="{CELL}">{_context(each)}</td></tr>'
         for each in card.examples
@@ -65,11 +65,11 @@ def _examples(card: FeatureCard, kind: str, heading: str) -> str:
     return f"<details open><summary>{heading}</summary><table>{rows}</table></details>" if rows else ""
 
 
-def _context(example: Example) -> str:
+def _context(example: FeatureExample) -> str:
     before, after = (escape(printable("".join(part))) for part in _around(example))
     token = escape(visible(example.tokens[example.mark]))
     return f'{before}<mark style="background:{MARK_COLOUR}">{token}</mark>{after}'
 
 
-def _around(example: Example) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _around(example: FeatureExample) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return example.tokens[: example.mark], example.tokens[example.mark + 1 :]

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from cotrace.common.visible_text import printable, quoted
 
-from .card import ALL_LAYERS, Example, FeatureCard, LayerOutput, NearFeature, OutputToken
+from .card_data import ALL_LAYERS, CardData, FeatureExample, LayerOutput, NearFeature, OutputToken
 from .label import FeatureLabel
 from .schema import HISTOGRAM_LOWEST
 
@@ -15,12 +15,12 @@ MARKS = "«»"
 BARS = "▁▂▃▄▅▆▇█"
 
 
-def card_text(card: FeatureCard) -> str:
+def card_text(card: CardData) -> str:
     """Return the card of a feature as lines of text; the token at which it is active is «marked»."""
     return "\n".join([title(card), *(f"  {line}" for line in _lines(card))])
 
 
-def title(card: FeatureCard) -> str:
+def title(card: CardData) -> str:
     """Return the name of a feature, its label and where the label comes from."""
     return f"{card.feature}  {label_text(card.label)}" if card.label else f"{card.feature}  (no label)"
 
@@ -32,7 +32,7 @@ def label_text(label: FeatureLabel) -> str:
     return f"{printable(label.text)}  (from {label.source}: score {label.score:.2f}, chance {label.null:.2f})"
 
 
-def _lines(card: FeatureCard) -> Iterator[str]:
+def _lines(card: CardData) -> Iterator[str]:
     yield f"of {printable(card.dictionary)}"
     yield from _activity(card)
     if card.fires_on:
@@ -55,7 +55,7 @@ def _lines(card: FeatureCard) -> Iterator[str]:
             yield from (f"  {each.activation:8.3g}  {context_text(each)}" for each in examples)
 
 
-def _activity(card: FeatureCard) -> Iterator[str]:
+def _activity(card: CardData) -> Iterator[str]:
     if not card.count and not card.markup_count:
         yield "never active in the text of the store"
         return
@@ -93,14 +93,14 @@ def _near(near: NearFeature) -> str:
     return f"{near.feature} {near.cosine:.2f}{label}"
 
 
-def _spread(examples: list[Example], shown: int, kind: str) -> list[Example]:
+def _spread(examples: list[FeatureExample], shown: int, kind: str) -> list[FeatureExample]:
     """Return the first examples, or of `quantile` ones some from strongest to weakest."""
     if kind == "top" or len(examples) <= shown:
         return examples[:shown]
     return [examples[round(index * (len(examples) - 1) / (shown - 1))] for index in range(shown)]
 
 
-def context_text(example: Example) -> str:
+def context_text(example: FeatureExample) -> str:
     """Return the end of the text before the marked token, the token in «», and the start of the text after it."""
     before = printable("".join(example.tokens[: example.mark]))
     after = printable("".join(example.tokens[example.mark + 1 :]))

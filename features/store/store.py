@@ -14,7 +14,8 @@ from cotrace.common.checks import as_index
 from cotrace.common.errors import ArgumentError, FileError
 from cotrace.graphs.nodes import Feature
 
-from .card import FeatureCard, read_card
+from .card import FeatureCard
+from .card_reading import read_card
 from .files import CURE, read_info, read_part
 from .label import LABEL_COLUMNS, StoreLabels
 from .schema import EXAMPLES, FEATURES, SEQUENCES, SEQUENCES_FILE, TOKENS, TOKENS_FILE, file_of
