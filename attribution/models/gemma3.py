@@ -11,6 +11,7 @@ from transformers.activations import ACT2FN
 from .architecture import Architecture, read_architecture
 
 MEAN_CHUNK_ROWS = 2**10  # few enough to be added up in float32; the sums of chunks are added in float64
+MAX_ROTATIONS = 4  # kept: two kinds of layers, and a prompt beside its continuation
 UNEMBEDDING_CHUNK_ROWS = 2**15  # converted at once, so that the whole matrix never exists in two dtypes
 
 
@@ -57,6 +58,7 @@ class Gemma3:
         self.dtype = compute_dtype
         self._norm_dtype = torch.promote_types(compute_dtype, torch.float32)
         self._mean_unembedding_D: Tensor | None = None
+        self._rotations: dict[tuple[str, int, int, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     @property
     def stored_dtype(self) -> torch.dtype:
@@ -72,7 +74,7 @@ class Gemma3:
         """Return the same weights with computation in another dtype; nothing is copied."""
         other = copy.copy(self)
         other.dtype, other._norm_dtype = dtype, torch.promote_types(dtype, torch.float32)
-        other._mean_unembedding_D = None
+        other._mean_unembedding_D, other._rotations = None, {}
         return other
 
     def layer(self, index: int) -> LayerWeights:
@@ -190,7 +192,14 @@ class Gemma3:
 
     def _rotation(self, layer: int, like: Tensor, first: int) -> tuple[Tensor, Tensor]:
         """Return the cosines and sines (1, P, d) of the rotary position embedding, for positions from `first` on."""
-        return self._rotation_at(layer, like, torch.arange(first, first + like.shape[-2], device=like.device))
+        key = self.architecture.layer_types[layer], like.shape[-2], first, like.dtype
+        found = self._rotations.get(key)  # most layers of a pass have the same
+        if found is None:
+            if len(self._rotations) >= MAX_ROTATIONS:
+                self._rotations.clear()
+            positions = torch.arange(first, first + like.shape[-2], device=like.device)
+            found = self._rotations[key] = self._rotation_at(layer, like, positions)
+        return found
 
     def _rotation_at(self, layer: int, like: Tensor, position_P: Tensor) -> tuple[Tensor, Tensor]:
         cos, sin = self._text.rotary_emb(like, position_P[None], self.architecture.layer_types[layer])
