@@ -4,7 +4,8 @@ This room knows nothing about models. It imports only `common`, and never torch,
 and drawn on a machine that could not trace it.
 
 - `Graph`: one prompt's graph; `Model.trace` returns it and `open_graph` reads it.
-- `data`, `csr`, `order`, `nodes`: arrays of a graph, and names of its nodes.
+- `data`, `csr`, `order`, `nodes`, `labels`: arrays of a graph, and names of its nodes.
+- `annotations`, `label_columns`: names, groups, notes and labels that a graph is given.
 - `schema`, `metadata`, `migrations`, `checksums`, `packed`, `store`, `reader`, `checks`: graph files.
 - `influence`, `scores`, `prune`, `pruning_bounds`, `paths`, `effects`: computations on graphs.
 - `saved_effects`: the effects on targets that a trace saves with the nodes.
@@ -18,8 +19,9 @@ from .attention_scores import AttentionScore
 from .csr import CSR
 from .effect_table import Effects
 from .graph import Graph
+from .labels import Label, node_label, short_label
 from .order import NodeKind, NodeOrder
-from .paths import Path, describe_path, node_label, strongest_paths
+from .paths import Path, describe_path, strongest_paths
 from .prune import PruneConfig
 from .reader import open_graph
 from .rows import RowWriter
@@ -34,6 +36,7 @@ __all__ = [
     "Graph",
     "GraphScores",
     "GraphSummary",
+    "Label",
     "NodeKind",
     "NodeOrder",
     "Path",
@@ -44,6 +47,7 @@ __all__ = [
     "describe_path",
     "node_label",
     "open_graph",
+    "short_label",
     "strongest_paths",
     "summarize",
 ]

@@ -1,7 +1,6 @@
-"""Labels, groups and notes that users write on a graph, and the nodes that a name refers to.
+"""Groups and notes that users write on a graph, and the nodes that a name refers to.
 
-The label of a feature or error node is its entry in the column `text`, so that it stays with the node in every smaller
-graph, file and data set. Groups are in the metadata, as names of nodes, which do not change when nodes are renumbered.
+Groups are in the metadata, as names of nodes, which do not change when nodes are renumbered.
 """
 
 import ast
@@ -10,7 +9,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from cotrace.common.checks import check_unicode
 from cotrace.common.errors import ArgumentError
@@ -67,7 +65,7 @@ def _find(graph: GraphData, name: Any) -> list[int]:
     if isinstance(name, str):
         return _find_text(graph, name)
     if isinstance(name, Feature | ErrorNode | Token):
-        return _require(_nodes_at(graph, name), f"{name} is not in this graph: it was pruned or never active there")
+        return _require(nodes_at(graph, name), f"{name} is not in this graph: it was pruned or never active there")
     if isinstance(name, bool) or not isinstance(name, int | np.integer):
         raise ArgumentError(f"invalid node {name!r}: expected a node number, Feature, ErrorNode, Token or text")
     last = graph.order.n_nodes - 1
@@ -92,7 +90,7 @@ def _require(found: list[int], message: str) -> list[int]:
     return found
 
 
-def _nodes_at(graph: GraphData, node: Feature | ErrorNode | Token) -> list[int]:
+def nodes_at(graph: GraphData, node: Feature | ErrorNode | Token) -> list[int]:
     """Return the numbers of a node's rows, one for each of its positions that the graph has."""
     order = graph.order
     part = {Feature: order.features, ErrorNode: order.errors, Token: order.tokens}[type(node)]
@@ -119,7 +117,7 @@ def _members(graph: GraphData, name: str) -> list[int]:
 
 def _labelled(graph: GraphData, label: str) -> list[int]:
     editable = graph.order.errors.stop
-    return np.flatnonzero(graph.column("text")[:editable] == label).tolist() if label else []
+    return np.flatnonzero(graph.column("label")[:editable] == label).tolist() if label else []
 
 
 def _targets(graph: GraphData, text: str, position: int | None = None) -> list[int]:
@@ -168,30 +166,7 @@ def node_names(graph: GraphData, numbers: Iterable[int]) -> list[Feature | Error
     return found
 
 
-# --- labels ---------------------------------------------------------------------------------
-
-
-def node_labels(graph: GraphData) -> dict[Feature | ErrorNode | Token, str]:
-    """Return the labels of features and error nodes, in the order of the nodes."""
-    texts = graph.column("text")[: graph.order.errors.stop]
-    labelled = [number for number, text in enumerate(texts) if text]
-    return {node: texts[number] for node, number in zip(node_names(graph, labelled), labelled, strict=True)}
-
-
-def with_labels(graph: GraphData, numbers: Iterable[int], label: str) -> pa.Table:
-    """Return the node table with a label on features and error nodes; an empty one removes theirs.
-
-    Raises ArgumentError for other nodes, and for a label that is not valid Unicode or reads as a node.
-    """
-    numbers = list(numbers)
-    if any(number >= graph.order.errors.stop for number in numbers):
-        raise ArgumentError("tokens and targets have a text of their own; label features and error nodes")
-    _check_name(label, "label")
-    texts = graph.nodes["text"].to_pylist()
-    for number in numbers:
-        texts[number] = label
-    index = graph.nodes.schema.get_field_index("text")
-    return graph.nodes.set_column(index, graph.nodes.schema.field(index), pa.array(texts, pa.string()))
+# --- texts ------------------------------------------------------------------------------------
 
 
 def as_text(what: str, value: Any) -> str:
@@ -200,6 +175,20 @@ def as_text(what: str, value: Any) -> str:
         raise ArgumentError(f"invalid {what} {value!r}: expected a text")
     check_unicode(value, f"write the {what} again")
     return value
+
+
+def check_name(name: Any, what: str) -> None:
+    """Raise ArgumentError for a name that a file cannot hold, or that `find_nodes` would read as a node."""
+    if as_text(what, name).strip().isdecimal() or _is_node(name):
+        raise ArgumentError(f"the {what} {name!r} would be read as a node; choose another")
+
+
+def _is_node(text: str) -> bool:
+    try:
+        parse_node(text)
+    except ArgumentError:
+        return False
+    return True
 
 
 # --- groups ---------------------------------------------------------------------------------
@@ -213,7 +202,7 @@ def node_groups(graph: GraphData) -> dict[str, list[Feature | ErrorNode | Token]
 def groups_inside(graph: GraphData) -> dict[str, list[int]]:
     """Return the numbers of the nodes of every group that has some in this graph, by name."""
     found = {
-        name: [number for node in nodes for number in _nodes_at(graph, node)]
+        name: [number for node in nodes for number in nodes_at(graph, node)]
         for name, nodes in node_groups(graph).items()
     }
     return {name: numbers for name, numbers in found.items() if numbers}
@@ -224,26 +213,12 @@ def with_group(graph: GraphData, name: str, numbers: Iterable[int]) -> list[dict
 
     Raises ArgumentError for targets that are not features, and for a name that reads as a node.
     """
-    _check_name(name, "name of a group")
+    check_name(name, "name of a group")
     if not name.strip():
         raise ArgumentError("the name of a group is empty; write some text")
     nodes = [str(node) for node in node_names(graph, numbers)]
     others = [group for group in graph.info.get("groups", []) if group["name"] != name]
     return [*others, {"name": name, "nodes": nodes}] if nodes else others
-
-
-def _check_name(name: Any, what: str) -> None:
-    """Raise ArgumentError for a name that a file cannot hold, or that `find_nodes` would read as a node."""
-    if as_text(what, name).strip().isdecimal() or _is_node(name):
-        raise ArgumentError(f"the {what} {name!r} would be read as a node; choose another")
-
-
-def _is_node(text: str) -> bool:
-    try:
-        parse_node(text)
-    except ArgumentError:
-        return False
-    return True
 
 
 def groups_of_nodes(graph: GraphData) -> dict[int, list[str]]:

@@ -8,9 +8,10 @@ from cotrace.common.errors import ArgumentError, FileError
 
 from .annotations import node_groups
 from .data import GraphData, csr_of
+from .labels import RANKS
 from .order import KINDS, NodeKind
 from .saved_heads import check_heads
-from .schema import EFFECTS, HEADS, NULLABLE_VALUES, VALUES, schema
+from .schema import EFFECTS, HEADS, LABELS, NULLABLE_VALUES, VALUES, schema
 
 
 def check_table(table: pa.Table) -> None:
@@ -46,6 +47,7 @@ def check_nodes(graph: GraphData, nodes: pa.Table) -> None:
     """Raise FileError unless the nodes of a graph, whose table is `nodes`, and its metadata fit together."""
     _check_order(graph, nodes)
     _check_sites(graph, nodes)
+    _check_labels(graph)
     _check_info(graph)
     _check_effects(graph, nodes)
 
@@ -92,6 +94,16 @@ def _check_sites(graph: GraphData, nodes: pa.Table) -> None:
         first = np.take_along_axis(steps, (steps != 0).argmax(axis=0)[None], axis=0)
         if (first <= 0).any():
             raise FileError("its nodes are not sorted by layer, position and feature; trace the prompt again")
+
+
+def _check_labels(graph: GraphData) -> None:
+    """Raise FileError unless only features and error nodes have labels, in place of texts, and each a known source."""
+    label_M, source_M, text_M = (graph.column(name) for name in (*LABELS, "text"))
+    labelled = graph.order.has_kind(NodeKind.FEATURE, NodeKind.ERROR)
+    if label_M[~labelled].any() or text_M[labelled].any():
+        raise FileError("a token or target has a label, or a feature a text; trace the prompt again")
+    if not np.array_equal(label_M != "", source_M != "") or not np.isin(source_M, list(RANKS)).all():
+        raise FileError("a label has no source or an unknown one, or a source no label; trace the prompt again")
 
 
 def _check_effects(graph: GraphData, nodes: pa.Table) -> None:

@@ -4,8 +4,8 @@ from cotrace.common.errors import ArgumentError
 
 from .annotations import NodeName, find_one, node_names
 from .data import GraphData
+from .labels import node_label
 from .nodes import ErrorNode, Feature, Token
-from .paths import node_label
 
 
 def find_ends(graph: GraphData, source: NodeName, target: NodeName) -> tuple[int, int]:

@@ -36,7 +36,8 @@ class EffectData:
     Attributes:
         targets: K rows with the keys target (number of the target), label, kind, position, probability, token_ids, avoiding
             (the cut, "" for none) and value (centred logit, difference, dot product or pre-activation).
-        nodes: M rows: kind ("feature", "error", "token"), layer, position, feature, token (id) and text.
+        nodes: M rows: kind ("feature", "error", "token"), layer, position, feature, token (id) and text, of a
+            token, or the label of a feature or error node.
         effect_KM: signed effects, in units of the targets.
         bias_K: effects of all constants and biases together.
         info: model, transcoders, prompt, tokens, token_ids, masked_positions and settings.

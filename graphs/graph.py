@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from cotrace.common.errors import ArgumentError, FileError
 
-from .annotations import NodeName, as_text, find_nodes, node_groups, node_labels, with_group, with_labels
+from .annotations import NodeName, as_text, find_nodes, node_groups, with_group
 from .checks import check_graph, check_table
 from .csr import CSR, indptr_of
 from .data import GraphData
@@ -24,6 +24,8 @@ from .edge_ends import find_ends
 from .effect_table import Effects
 from .graph_effects import effects_of_graph
 from .head_loadings import HeadLoadings
+from .label_columns import node_labels, with_labels, with_more_labels
+from .labels import Label, LabelSource
 from .metadata import check_entries, metadata_of
 from .nodes import ErrorNode, Feature, Token
 from .prune import (
@@ -94,19 +96,37 @@ class Graph(GraphData):
 
     @property
     def labels(self) -> dict[Feature | ErrorNode | Token, str]:
-        """The labels of features and error nodes; a copy. `label` changes them."""
+        """The labels of features and error nodes; a copy. `label` and `add_labels` change them."""
         return node_labels(self)
 
     def label(self, nodes: NodeName | Iterable[NodeName], text: str) -> None:
-        """Label features or error nodes; an empty text removes their labels.
+        """Label features or error nodes as the user; an empty text removes their labels.
 
-        Labels are the entries of these nodes in the column `text`. They are kept in smaller graphs and in files, shown
-        by `cotrace show` and pictures, and are names for `find`: `graph.label("L17#264@5", "not cold")`.
+        Labels are in the column `label`, who says so in `label_source`. They are kept in smaller graphs and in files, shown by
+        `cotrace show` and pictures, and are names for `find`: `graph.label("L17#264@5", "not cold")`.
 
         Raises ArgumentError for a node that is not in the graph or is not a feature or error node, and for a text that
         is invalid or reads as a node.
         """
         self._table = with_labels(self, self.find(nodes), text)
+
+    def add_labels(self, labels: Mapping[Any, str | Label], source: LabelSource = "file") -> int:
+        """Label many features and error nodes; return the number of nodes that got a label.
+
+        A label replaces one of the same source, or of a weaker one: "user" is the strongest, then "file", "neuronpedia",
+        and both automatic ones, "examples" and "outputs". Features that are not in the graph, and empty texts, are passed over.
+
+        Args:
+            labels: texts, or a `Label` with its own source, by node: `{"L17#264": "not cold"}`. A key is a `Feature` or
+                `ErrorNode`, its text form, or the layer and number of a feature. In a mapping that is no dict, such as the
+                labels of a feature store, only the graph's features are looked up, by layer and number.
+            source: who says so.
+
+        Raises ArgumentError for an unknown source, a key that is not a feature or error node, a label that is not a text,
+        and one of the user that reads as a node.
+        """
+        self._table, changed = with_more_labels(self, labels, source)
+        return changed
 
     @property
     def groups(self) -> Mapping[str, list[Feature | ErrorNode | Token]]:

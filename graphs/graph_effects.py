@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from cotrace.common.errors import ArgumentError
 
@@ -26,10 +27,12 @@ def effects_of_graph(
     nodes = _target_nodes(graph, targets)
     effect_KM = total_effects(graph, nodes)
     settings = {"freeze": "all", "segments": {name: list(positions) for name, positions in parsed.items()}}
-    editable = graph.nodes.slice(0, graph.order.n_editable).replace_schema_metadata(None)
+    columns = ("kind", "layer", "position", "feature", "token")
+    text_M = np.where(graph.column("text") != "", graph.column("text"), graph.column("label"))
+    table = graph.nodes.select(columns).append_column("text", pa.array(text_M, pa.string()))
     return Effects(
         targets=[_record(graph, number, node) for number, node in enumerate(nodes)],
-        nodes=editable.select(["kind", "layer", "position", "feature", "token", "text"]),
+        nodes=table.slice(0, graph.order.n_editable).replace_schema_metadata(None),
         effect_KM=effect_KM[:, : graph.order.n_editable],
         bias_K=_bias_effects(graph, nodes, effect_KM),
         info={**{name: graph.info[name] for name in PROMPT_ENTRIES}, "settings": settings},

@@ -9,7 +9,7 @@ from .checksums import CHECKSUMS_KEY, metadata_is_intact
 from .json_metadata import NUMBER, decode_entries, encode_entries, require_exact, wrong_entries
 from .migrations import FIRST_VERSION_WITH_CHECKSUMS, OLDEST_VERSION, migrate
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 VERSION_KEY = b"cotrace.format_version"
 INFO_KEY = b"cotrace.graph"
 EFFECTS_KEY = b"cotrace.effects"  # of files of effects, which are no graphs
@@ -83,7 +83,6 @@ INFO: dict[str, Any] = {
     "notes?": str,
     "heads?": {"per_layer": int},
     "groups?": [{"name": str, "nodes": [str]}],
-    "feature_names?": {"*": [str]},  # top output tokens by feature, such as L17#264
     "report?": {
         "verdict": str,
         "reason": str,
@@ -138,7 +137,7 @@ def decode_info(metadata: dict[bytes, bytes] | None, verify: bool = True) -> dic
         raise FileError("it is a file of effects; open it with cotrace.Effects.open, or `cotrace effects FILE`")
     if not metadata or VERSION_KEY not in metadata or INFO_KEY not in metadata:
         raise FileError("it is an Arrow file, but not a cotrace graph; trace a prompt to make one")
-    version = _version(metadata[VERSION_KEY])
+    version = format_version(metadata)
     if version > FORMAT_VERSION:
         raise FileError(
             f"it has format version {version} and this cotrace reads up to {FORMAT_VERSION}; upgrade cotrace to open it"
@@ -153,8 +152,9 @@ def decode_info(metadata: dict[bytes, bytes] | None, verify: bool = True) -> dic
     return info
 
 
-def _version(text: bytes) -> int:
-    version = text.decode(errors="replace")
+def format_version(metadata: dict[bytes, bytes]) -> int:
+    """Return the format version in the metadata of a graph file. Raises FileError for a damaged one."""
+    version = metadata[VERSION_KEY].decode(errors="replace")
     if version.isdecimal() and len(version) <= MAX_VERSION_DIGITS and int(version) >= OLDEST_VERSION:
         return int(version)
     raise FileError("its metadata is damaged; trace the prompt again")

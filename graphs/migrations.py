@@ -1,7 +1,7 @@
 """Migrations: the metadata of older format versions in the shape of the current one.
 
 To change the format, raise `metadata.FORMAT_VERSION`, add a function here, and keep a file that the old code wrote
-under `tests/data/`. Columns have only been added, as optional ones.
+under `tests/data/`. Columns have only been added: up to version 4 as optional ones, in version 5 those of labels.
 """
 
 from collections.abc import Callable
@@ -29,11 +29,17 @@ def _allow_columns(info: dict[str, Any]) -> dict[str, Any]:
     return info
 
 
+def _keep_names(info: dict[str, Any]) -> dict[str, Any]:
+    """Return the metadata as it is: version 5 added the columns of labels, which `label_migration` fills."""
+    return info
+
+
 # Each function turns the metadata of its version into that of the next one.
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: _move_facts_to_traced,
     2: _add_checksums,
     3: _allow_columns,
+    4: _keep_names,
 }
 FIRST_VERSION_WITH_CHECKSUMS = 3
 OLDEST_VERSION = min(MIGRATIONS)

@@ -6,11 +6,10 @@ from typing import NamedTuple
 import numpy as np
 
 from cotrace.common.errors import ArgumentError
-from cotrace.common.visible_text import quoted
 
 from .annotations import NodeName, numbers_of
 from .data import GraphData
-from .nodes import describe_node
+from .labels import node_label
 
 
 class Path(NamedTuple):
@@ -102,15 +101,3 @@ def _best_completions(graph: GraphData, through_errors: bool, min_length: int) -
 def describe_path(graph: GraphData, path: Path) -> str:
     """Return a path in one line: ' hot'@4 → L3#812@4 → … → ' cold'."""
     return " → ".join(node_label(graph, node) for node in path.nodes)
-
-
-def node_label(graph: GraphData, node: int) -> str:
-    """Return the short name of a node: 'token'@position, L3#812@4, L3#error@4, or a target's label.
-
-    Features and error nodes have their text form (`graphs/nodes.py`), followed by their text if they have any.
-    """
-    row = {name: graph.nodes[name][node].as_py() for name in ("kind", "layer", "position", "feature", "text")}
-    if row["kind"] == "logit":
-        several = len({target.get("position") for target in graph.info["targets"]}) > 1
-        return f"{quoted(row['text'])}@{row['position']}" if several else quoted(row["text"])
-    return describe_node(**row)

@@ -14,7 +14,8 @@ from .checks import check_edges, check_nodes, check_table, check_types
 from .checksums import CHECKSUMS_KEY, damaged_columns
 from .data import GraphData
 from .graph import Graph
-from .metadata import decode_info, metadata_of
+from .label_migration import FIRST_VERSION_WITH_LABELS, with_label_columns
+from .metadata import decode_info, format_version, metadata_of
 from .schema import HEADS
 from .store import read_table
 
@@ -73,19 +74,23 @@ def _naming(path: Path) -> Iterator[None]:
 
 def _read(path: Path, verify: bool) -> tuple[Graph, int]:
     """Return the graph of a file, and the number of its columns that are compared with checksums."""
-    table = read_table(path)
-    info = decode_info(table.schema.metadata, verify)
+    stored = read_table(path)
+    metadata = stored.schema.metadata
+    info = decode_info(metadata, verify)
+    old = format_version(metadata) < FIRST_VERSION_WITH_LABELS
+    table = with_label_columns(stored, info) if old else stored
     check_types(table.schema)
     table.validate()
-    verify = verify and CHECKSUMS_KEY in table.schema.metadata
+    verify = verify and CHECKSUMS_KEY in metadata
     if verify:
-        _check_sums(table, [name for name in table.column_names if name not in EDGE_COLUMNS])
+        _check_sums(stored, [name for name in stored.column_names if name not in EDGE_COLUMNS])
     check_table(table)
-    graph = Graph(table.replace_schema_metadata(metadata_of(info)), info, partial(_check_edges_of, path, table, verify))
+    table = table.replace_schema_metadata(metadata_of(info))
+    graph = Graph(table, info, partial(_check_edges_of, path, stored, verify))
     check_nodes(graph, table)
     if table.nbytes <= LAZY_BYTES:
         graph.check_edges()
-    return graph, len(table.column_names) if verify else 0
+    return graph, len(stored.column_names) if verify else 0
 
 
 def _check_edges_of(path: Path, table: pa.Table, verify: bool, graph: GraphData) -> None:

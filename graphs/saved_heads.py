@@ -14,7 +14,7 @@ from cotrace.common.errors import ArgumentError, FileError
 from .csr import CSR
 from .data import GraphData, csr_of
 from .head_loadings import HeadLoadings
-from .paths import node_label
+from .labels import node_label
 from .schema import HEADS
 
 

@@ -12,6 +12,7 @@ from .order import KINDS, NodeOrder
 KIND_TYPE = pa.dictionary(pa.int8(), pa.string())
 INTEGERS = ("layer", "position", "feature", "token")
 NULLABLE_VALUES = ("activation", "pre_activation", "bias", "probability")
+LABELS = ("label", "label_source")  # of features and error nodes; "" without one
 VALUES = ("influence", "influence_bound", "dropped")
 EFFECTS = ("effect", "expected_effect")  # optional: a list with an entry for each target, null for logits
 HEADS = "heads"  # optional: the parts of a row's edges by attention head (graphs/saved_heads.py)
@@ -38,6 +39,7 @@ def schema(
             pa.field("kind", KIND_TYPE, nullable=False),
             *(pa.field(name, pa.int32()) for name in INTEGERS),
             pa.field("text", pa.string(), nullable=False),
+            *(pa.field(name, pa.string(), nullable=False) for name in LABELS),
             *(pa.field(name, value) for name in NULLABLE_VALUES),
             *(pa.field(name, value, nullable=False) for name in VALUES),
             pa.field("computed", pa.bool_(), nullable=False),
@@ -55,8 +57,8 @@ def build_table(order: NodeOrder, columns: dict[str, Any], csr: CSR, info: dict[
     Args:
         order: counts of the nodes of each kind.
         columns: arrays of length M for every column but `node`, `kind`, `sources` and `weights`; a masked array's
-            masked entries become nulls. Effects, if there are any, are Arrow lists, or arrays (K, M') of the M' nodes
-            before the logits.
+            masked entries become nulls. Without those of labels, no node has one. Effects, if there are any, are Arrow
+            lists, or arrays (K, M') of the M' nodes before the logits.
         csr: the edges, with int32 indices and float32 or float64 weights; they are not copied.
         info: the metadata.
     """
@@ -69,6 +71,7 @@ def build_table(order: NodeOrder, columns: dict[str, Any], csr: CSR, info: dict[
         "kind": pa.DictionaryArray.from_arrays(pa.array(order.kind_codes()), pa.array(KINDS)),
         "sources": lists.from_arrays(offsets, pa.array(csr.indices), type=target.field("sources").type),
         "weights": lists.from_arrays(offsets, pa.array(csr.weights), type=target.field("weights").type),
+        **dict.fromkeys(LABELS, pa.repeat("", order.n_nodes)),
         **columns,
     }
     for name in EFFECTS:

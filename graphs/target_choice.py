@@ -37,9 +37,9 @@ def choose_targets(graph: GraphData, target: int | str | None = None) -> list[di
 
 def _with_labels(graph: GraphData) -> list[dict[str, Any]]:
     """Return the targets; those that are features and have a label, with the label in place of their name."""
-    text, n_features = graph.column("text"), graph.order.n_features
+    label, n_features = graph.column("label"), graph.order.n_features
     return [
-        {**target, "label": text[target["node"]] or target["label"]} if target["node"] < n_features else target
+        {**target, "label": label[target["node"]] or target["label"]} if target["node"] < n_features else target
         for target in graph.info["targets"]
     ]
 

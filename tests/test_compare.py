@@ -1,5 +1,7 @@
 """`Model.compare`: identities of its report on tiny models, verdicts on models whose mechanism is known, odd transcripts."""
 
+import re
+
 import numpy as np
 import pytest
 import tiny
@@ -124,9 +126,8 @@ def test_the_circuit_holds_all_stated_values_and_segments(report_of):
     spans = {row["name"]: [row["first"], row["last"]] for row in report.segments.to_pylist()}
     assert {name: [places[0], places[-1]] for name, places in report.graph.info["segments"].items()} == spans
     features = report.graph.order.features
-    layer, feature = (report.graph.column(name)[features].astype(int) for name in ("layer", "feature"))
-    names = {str(cotrace.Feature(int(a), int(b))) for a, b in zip(layer, feature, strict=True)}
-    assert set(report.graph.info["feature_names"]) == names
+    assert set(report.graph.column("label_source")[features]) == {"outputs"}
+    assert all(re.fullmatch('says ".+", ".+"', label) for label in report.graph.column("label")[features])
 
 
 def test_a_report_is_the_same_after_saving(report_of, tmp_path):

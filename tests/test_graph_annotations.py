@@ -1,6 +1,7 @@
 """Labels, groups and notes: how they are kept and shown, and the names that find nodes. Edits of metadata."""
 
 import json
+from types import MappingProxyType
 
 import pyarrow as pa
 import pyarrow.dataset
@@ -10,10 +11,11 @@ from helpers.random_graphs import random_graph
 import cotrace
 from cotrace.cli.edit_syntax import parse_edits
 from cotrace.cli.validate import parse_groups
-from cotrace.common.errors import ArgumentError
-from cotrace.graphs import Graph, node_label, strongest_paths
+from cotrace.common.errors import ArgumentError, FileError
+from cotrace.graphs import Graph, Label, node_label, short_label, strongest_paths
 from cotrace.graphs.drawing.render import svg_text
 from cotrace.graphs.effects import ablation_effects
+from cotrace.graphs.store import save_table
 
 
 @pytest.fixture
@@ -73,7 +75,7 @@ def test_a_data_set_of_many_graphs_has_the_labels(graph, tmp_path):
     for name, each in (("id=1", graph), ("id=2", other)):
         each.save(tmp_path / name / "circuit.arrow")
     table = pyarrow.dataset.dataset(tmp_path, format="arrow", partitioning="hive").to_table()
-    rows = {(row["id"], row["node"]): row["text"] for row in table.select(["id", "node", "text"]).to_pylist()}
+    rows = {(row["id"], row["node"]): row["label"] for row in table.select(["id", "node", "label"]).to_pylist()}
     assert (rows[1, 3], rows[2, 0]) == ("not cold", "of the other")
 
 
@@ -161,6 +163,122 @@ def test_pictures_and_show_have_them(graph, command, tmp_path):
         assert text in output
     pruned = graph.prune(0.1, 0.1)
     assert "not in this graph" in command("show", pruned.save(tmp_path / "b.arrow"))[1]
+
+
+# --- labels of several sources --------------------------------------------------------------
+
+
+def labels_and_sources(graph):
+    texts, sources = graph.column("label"), graph.column("label_source")
+    return {node: (texts[node], sources[node]) for node in range(graph.order.n_nodes) if texts[node] or sources[node]}
+
+
+def test_labels_name_features_error_nodes_and_positions():
+    graph = random_graph(7, n_features=10, n_errors=5, density=1)
+    feature, error = names(graph, [3])[0], names(graph, [11])[0]
+    everywhere = feature.partition("@")[0]
+    nodes = graph.find(everywhere)
+    parsed = cotrace.Feature.parse(everywhere)
+    keys = (everywhere, parsed, (parsed.layer, parsed.feature), f"{parsed.layer}_{parsed.feature}")
+    for number, key in enumerate(keys):
+        assert graph.add_labels({key: f"by key {number}"}) == len(nodes)
+        assert labels_and_sources(graph) == dict.fromkeys(nodes, (f"by key {number}", "file"))
+    assert (
+        graph.add_labels({feature: "here", cotrace.nodes_of(graph, 11)[0]: "lost", "L0#999": "absent", "L1#1": " "})
+        == 2
+    )
+    assert (graph.labels[cotrace.Feature.parse(feature)], graph.column("label")[11]) == ("here", "lost")
+    assert error in map(str, graph.labels)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_label_replaces_those_of_its_source_and_weaker_ones(graph, lazy):
+    ranked = [("examples", "outputs"), ("neuronpedia",), ("file",), ("user",)]
+    site = (2, 0)
+    nodes = graph.find("L2#0")
+    graph.label(range(15), "")
+    for rank, sources in enumerate(ranked):
+        for source in (*sources, sources[0]):
+            labels = {site: Label(f"from {source}", source)}
+            if not lazy:
+                labels = {site: f"from {source}"}
+            assert graph.add_labels(MappingProxyType(labels) if lazy else labels, source) == len(nodes)
+            assert labels_and_sources(graph) == dict.fromkeys(nodes, (f"from {source}", source))
+        for weaker in (name for names in ranked[:rank] for name in names):
+            assert graph.add_labels({site: "weaker"}, weaker) == 0
+    assert labels_and_sources(graph) == dict.fromkeys(nodes, ("from user", "user"))
+    graph.label("L2#0", "")
+    assert graph.add_labels({site: "again"}, "outputs") == len(nodes)
+
+
+def test_invalid_labels_change_nothing(graph):
+    before = labels_and_sources(graph)
+    for labels, source, message in (
+        ({"L2#0": "a"}, "someone", "invalid source 'someone'"),
+        ({"L2#0": "a", "warm": "b"}, "file", "invalid node 'warm'"),
+        ({"L2#0": "a", "token@1": "b"}, "file", "cannot label 'token@1'"),
+        ({"L2#0": "a", 3: "b"}, "file", "cannot label 3"),
+        ({"L2#0": "a", (1, 2, 3, 4): "b"}, "file", "cannot label"),
+        ({"L2#0": "a", ("2", 0): "b"}, "file", "layer"),
+        ({"L2#0": "a", "L1#0": 5}, "file", "expected a text"),
+        ({"L2#0": "a", "L1#0": "\ud800"}, "file", "not valid Unicode"),
+        ({"L2#0": "a", "L1#0": Label("a", "me")}, "file", "invalid source 'me'"),
+        ({"L2#0": "a", "L1#0": "12"}, "user", "read as a node"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            graph.add_labels(labels, source)
+        assert labels_and_sources(graph) == before
+
+
+def test_a_label_that_reads_as_a_number_is_found_in_quotes(graph):
+    nodes = graph.find("L2#0")
+    graph.label(nodes, "")
+    graph.add_labels({"L2#0": "12"}, "examples")
+    assert graph.find("'12'") == nodes
+    assert graph.find("12") == [12]
+
+
+@pytest.mark.parametrize(
+    ("column", "row", "value"),
+    [
+        ("label", 20, "of a target"),
+        ("label", 16, "of a token"),
+        ("label", 0, "without a source"),
+        ("label_source", 0, "user"),
+        ("label_source", 3, "someone"),
+        ("label_source", 3, ""),
+        ("text", 3, "of a feature"),
+        ("text", 11, "of an error node"),
+    ],
+)
+def test_labels_in_the_wrong_place_are_refused(graph, tmp_path, column, row, value):
+    values = graph.column(column)
+    values[row] = value
+    index = graph.nodes.schema.get_field_index(column)
+    table = graph.nodes.set_column(index, graph.nodes.schema.field(index), pa.array(values, pa.string()))
+    save_table(table, tmp_path / "a.arrow")
+    with pytest.raises(FileError, match=r"has a label|has no source"):
+        cotrace.open(tmp_path / "a.arrow")
+
+
+@pytest.mark.parametrize(
+    ("label", "short"),
+    [
+        ("not cold", "not cold"),
+        ("", ""),
+        ("cold, warm, mild", "cold, warm…"),
+        ('says "Tuesday"', 'says "Tuesday"'),
+        ('says "in the end", "Wed"', 'says "in the end"…'),
+        ("references to the days of the week", "days…"),
+        ("words related to cold weather and winter", "cold weather…"),
+        ("the", "the"),
+        ("of the", "of the"),
+        ("  tabs\tand  spaces ", "tabs…"),
+        ("寒い天気", "寒い天気"),
+    ],
+)
+def test_short_labels(label, short):
+    assert short_label(label) == short
 
 
 # --- edits of metadata and tables -----------------------------------------------------------

@@ -50,6 +50,7 @@ def test_metadata_of_an_old_file(name):
     moved = {name: info.pop(name) for name in ("scores", "coverage", "bound") if name in info}
     assert bool(moved) == name.startswith("version_1_")
     opened = cotrace.open(old_file(name))
+    assert bool(info.pop("feature_names", None)) == name.startswith("version_4_")
     assert opened.info == {**info, "traced": {**info["traced"], **moved}}
     assert ("validation" in opened.info) == name.endswith("validated")
 
@@ -57,11 +58,41 @@ def test_metadata_of_an_old_file(name):
 @every_file
 def test_nodes_and_edges_of_an_old_file(name):
     opened, table, then = cotrace.open(old_file(name)), read_table(old_file(name)), recorded_results(name)
-    assert opened.nodes.equals(table)  # the columns, bit by bit; metadata apart
+    labels, others = ["text", "label", "label_source"], [name for name in table.column_names if name != "text"]
+    assert opened.nodes.column_names == [*table.column_names[:6], *labels, *table.column_names[7:]]
+    assert opened.nodes.select(others).equals(table.select(others))  # bit by bit; metadata apart
     assert list(opened.order.counts) == then["counts"]
     assert opened.n_edges == then["edges"]
     if name.endswith("pruned"):
-        assert opened.nodes.to_pydict() == then["nodes"]
+        assert opened.nodes.select(others).to_pydict() == {key: then["nodes"][key] for key in others}
+
+
+@every_file
+def test_labels_of_an_old_file(name):
+    opened, table = cotrace.open(old_file(name)), read_table(old_file(name))
+    columns = {column: opened.column(column).tolist() for column in ("text", "label", "label_source")}
+    assert columns["text"][opened.order.tokens.start :] == table["text"].to_pylist()[opened.order.tokens.start :]
+    assert set(columns["text"][: opened.order.tokens.start]) == {""}
+    labels = {str(node): label for node, label in opened.labels.items()}
+    sources = {str(node): columns["label_source"][opened.find(node)[0]] for node in opened.labels}
+    if not name.startswith("version_4_"):
+        assert labels == {}
+        return
+    said = 'says "hot", "t⏎1"'
+    named = {node for node in labels if node.partition("@")[0] in recorded_results(name)["info"]["feature_names"]}
+    assert len(named) >= 3
+    assert labels == dict.fromkeys(named, said) | {"L0#113@3": "not cold", "L0#error@1": "lost"}
+    assert sources == dict.fromkeys(named, "outputs") | {"L0#113@3": "user", "L0#error@1": "user"}
+
+
+@pytest.mark.parametrize("names", [["7"], {"L1#5": "7"}, {"L1#5": [7]}, "7"])
+def test_damaged_names_of_features_in_an_old_file_are_refused(names, tmp_path):
+    table = read_table(old_file("version_4_pruned"))
+    info = {**json.loads(table.schema.metadata[INFO_KEY]), "feature_names": names}
+    path = tmp_path / "graph.arrow"
+    save_table(table.replace_schema_metadata({VERSION_KEY: b"4", INFO_KEY: json.dumps(info)}), path)
+    with pytest.raises(FileError, match="feature_names"):
+        cotrace.open(path)
 
 
 @every_file

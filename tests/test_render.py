@@ -314,15 +314,8 @@ def test_tooltips_have_each_fact_once():
 
 def test_tooltips_name_the_labels_of_features_at_both_ends():
     graph = make_graph(n_features=40)
-    texts = graph.nodes["text"].to_pylist()
     node = int(np.argmax(graph.column("influence")[graph.order.features]))
-    texts[node] = "not cold"
-    graph = Graph(
-        graph.nodes.set_column(
-            graph.nodes.schema.get_field_index("text"), graph.nodes.schema.field("text"), pa.array(texts)
-        ),
-        graph.info,
-    )
+    graph.label(node, "not cold")
     nodes, edges = tooltips_of(graph, target="all")
     assert nodes[node].count("not cold") == 1
     touching = [text for ends, text in edges.items() if node in ends]

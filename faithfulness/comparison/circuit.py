@@ -1,4 +1,4 @@
-"""The circuit of a transcript: one graph over question, steps and answer, with segments and names of features."""
+"""The circuit of a transcript: one graph over question, steps and answer, with segments and labels of features."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -10,12 +10,12 @@ from cotrace.attribution.models.gemma3 import Gemma3
 from cotrace.attribution.transcoders import Transcoders
 from cotrace.common.errors import CotraceWarning
 from cotrace.graphs import Graph
-from cotrace.graphs.nodes import Feature
+from cotrace.graphs.labels import output_label
 
 from ..ledger.prompt import StatedPrompt
 from ..model_like import TranscodedModel
-from ..report.drawing.features import FEATURE_NAMES, MAX_NAMES
 
+TOKENS_SAID = 2  # output tokens in the label of a feature
 NAMES_AT_ONCE = 256  # features whose logits are computed together
 
 
@@ -30,8 +30,8 @@ class TracingModel(TranscodedModel, Protocol):
 def trace_circuit(model: TracingModel, prompt: StatedPrompt, max_features: int, memory: int | None = None) -> Graph:
     """Return the pruned graph of all stated values, each as the margin over its foil.
 
-    The graph's metadata has `segments`, the positions of each by name, and `feature_names`, the top output tokens of each
-    feature (`top_output_tokens`).
+    The graph's metadata has `segments`, the positions of each by name. Features that `Model.trace` does not label are labelled by
+    their top output tokens (`top_output_tokens`).
 
     Args:
         model: the model of the prompt.
@@ -52,18 +52,17 @@ def trace_circuit(model: TracingModel, prompt: StatedPrompt, max_features: int, 
             prompt.tokens.token_ids, targets, max_features=max_features, select="effect", memory=memory, progress=False
         ).prune()
     graph.info["segments"] = {name: list(range(*span)) for name, span in prompt.tokens.spans.items()}
-    columns = (graph.column(name)[graph.order.features].astype(int).tolist() for name in ("layer", "feature"))
-    features = sorted(set(zip(*columns, strict=True)))
-    graph.info[FEATURE_NAMES] = {
-        str(Feature(*feature)): [model.tokenizer.decode_token(token) for token in tokens]
-        for feature, tokens in top_output_tokens(model.transcoders, model.weights, features).items()
-    }
+    columns = (graph.column(name)[graph.order.features].tolist() for name in ("layer", "feature", "label"))
+    features = sorted({(int(layer), int(feature)) for layer, feature, label in zip(*columns, strict=True) if not label})
+    said = top_output_tokens(model.transcoders, model.weights, features)
+    texts = {feature: [model.tokenizer.decode_token(token) for token in tokens] for feature, tokens in said.items()}
+    graph.add_labels({feature: output_label(tokens) for feature, tokens in texts.items()}, "outputs")
     return graph
 
 
 @torch.no_grad()
 def top_output_tokens(
-    transcoders: Transcoders, weights: Gemma3, features: Sequence[tuple[int, int]], n_tokens: int = MAX_NAMES
+    transcoders: Transcoders, weights: Gemma3, features: Sequence[tuple[int, int]], n_tokens: int = TOKENS_SAID
 ) -> dict[tuple[int, int], list[int]]:
     """Return the ids of the `n_tokens` tokens whose logits each feature raises most by itself, by (layer, feature).
 

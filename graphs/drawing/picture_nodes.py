@@ -9,6 +9,7 @@ import numpy as np
 from cotrace.common.visible_text import visible
 from cotrace.graphs.annotations import groups_of_nodes
 from cotrace.graphs.effects import total_effects
+from cotrace.graphs.labels import short_label
 from cotrace.graphs.nodes import ErrorNode, Feature
 from cotrace.graphs.saved_effects import has_effects, saved_effects
 
@@ -16,7 +17,7 @@ from .select import PictureSubject, node_positions
 from .style import DIAMETERS_PT, LABEL_PT, LABEL_WIDTHS_PT, TARGET_HEIGHT_PT, TOKEN_HEIGHT_PT, ShapeStyle
 from .text import format_percent, shorten, text_width
 
-COLUMNS = ["kind", "text", "layer", "position", "feature", "activation"]
+COLUMNS = ["kind", "text", "label", "layer", "position", "feature", "activation"]
 KIND_NAMES = {"feature": "feature", "error": "error node", "token": "token", "logit": "target"}
 
 
@@ -127,7 +128,7 @@ def _node(row: int, values: dict[str, Any], target: dict[str, Any] | None, group
 
 
 def _label(values: dict[str, Any], target: dict[str, Any] | None, groups: list[str]) -> str:
-    named = values["text"] or ", ".join(groups)
+    named = short_label(values["label"]) or ", ".join(groups)
     if values["kind"] == "error":
         return named
     if values["kind"] == "feature":  # layer and position can be read off the axes
@@ -135,14 +136,13 @@ def _label(values: dict[str, Any], target: dict[str, Any] | None, groups: list[s
     return (target["label"] if target else "") or values["text"]
 
 
-def _full_name(values: dict[str, Any], label: str) -> str:
-    if values["kind"] == "feature":
-        name = str(Feature(values["layer"], values["feature"], values["position"]))
-        return f"{name} {label}" if values["text"] else name
-    if values["kind"] == "error":
-        name = str(ErrorNode(values["layer"], values["position"]))
-        return f"{name} {label}" if values["text"] else name
-    return f"{label}@{values['position']}"
+def _full_name(values: dict[str, Any], shown: str) -> str:
+    """Return the name of a node with its whole label, or what the picture shows of a token's or target's text."""
+    if values["kind"] not in ("feature", "error"):
+        return f"{shown}@{values['position']}"
+    site, label = (values["layer"], values["position"]), values["label"]
+    name = ErrorNode(*site) if values["kind"] == "error" else Feature(site[0], values["feature"], site[1])
+    return f"{name} {visible(label)}" if label else str(name)
 
 
 def _facts(values: dict[str, Any], node: PictureNode, target: dict[str, Any] | None) -> list[str]:

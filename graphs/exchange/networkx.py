@@ -19,8 +19,8 @@ def to_networkx(graph: GraphData) -> nx.DiGraph:
     """Return a DiGraph whose edges run from source to target with attribute `weight`.
 
     Nodes are node numbers with the columns of the node table as attributes, which are texts, numbers and booleans; nulls
-    are left out. Effects on several targets are `effect_0`, `effect_1`, … in the order of `info["targets"]`. `.graph` has the texts `prompt`, `model` and `transcoders`, and all of the graph's metadata as JSON in
-    `info`. In texts, characters that XML cannot hold are replaced by �.
+    are left out. The column `label` is the attribute `node_label`, since GML and GEXF take `label` for the node's name. Effects on several targets are `effect_0`, `effect_1`, … in the order of `info["targets"]`. `.graph` has the texts
+    `prompt`, `model` and `transcoders`, and all of the graph's metadata as JSON in `info`. In texts, characters that XML cannot hold are replaced by �.
     """
     info = graph.info
     result: nx.DiGraph = nx.DiGraph(
@@ -45,7 +45,7 @@ def _scalars(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         if isinstance(value, list):
             yield from ((f"{name}_{k}", each) for k, each in enumerate(value))
         else:
-            yield name, value
+            yield "node_label" if name == "label" else name, value
 
 
 def _storable(value: Any) -> Any:

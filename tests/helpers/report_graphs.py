@@ -6,6 +6,7 @@ import numpy as np
 
 from cotrace.graphs import CSR, Graph, NodeKind, NodeOrder
 from cotrace.graphs.csr import indptr_of
+from cotrace.graphs.labels import output_label
 from cotrace.graphs.nodes import Feature
 from cotrace.graphs.schema import EFFECTS, build_table
 
@@ -38,11 +39,11 @@ def report_graph(tokens: Sequence[str], segments: Sequence[Mapping], links: Mapp
     rows += [{}] * (order.n_errors + order.n_tokens)
     rows.append({order.n_features - 1: float(answer["margin"])})
     info = _info(tokens, segments, answer, read, order)
-    info["feature_names"] = {
-        str(Feature(layer, feature)): [tokens[position].strip() or "space", f"about {tokens[position].strip()}"]
-        for layer, position, feature in features
-    }
-    return Graph(_table(order, features, anchor, rows, info, answer), info)
+    graph = Graph(_table(order, features, anchor, rows, info, answer), info)
+    said = {site: [tokens[site[1]].strip() or "space", f"about {tokens[site[1]].strip()}"] for site in features}
+    labels = {Feature(layer, feature, at): output_label(said[layer, at, feature]) for layer, at, feature in features}
+    graph.add_labels(labels, "outputs")
+    return graph
 
 
 def _table(order: NodeOrder, features, anchor, rows, info, answer):

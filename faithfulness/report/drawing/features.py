@@ -9,12 +9,11 @@ from cotrace.graphs import Graph
 from cotrace.graphs.nodes import Feature
 from cotrace.graphs.saved_effects import expected_sizes
 
-MAX_FEATURES, MAX_NAMES = 3, 2  # features of a segment, output tokens in the name of a feature
-FEATURE_NAMES = "feature_names"  # entry of the graph's metadata: the top output tokens of each feature
+MAX_FEATURES = 3  # of a segment
 
 
 class NamedFeature(NamedTuple):
-    """A feature of a segment: its layer and number, its most important position, its name, and how much it matters."""
+    """A feature of a segment: its layer and number, its most important position, its label or name, and how much it matters."""
 
     feature: Feature
     name: str
@@ -55,21 +54,12 @@ class FeatureRanking:
         inside = (self.positions >= first) & (self.positions <= last) & (self.sizes > 0)
         found: dict[tuple[int, int], NamedFeature] = {}
         for node in self.order[inside[self.order]].tolist():
-            row = self.graph.nodes.slice(node, 1).select(["layer", "feature", "text"]).to_pylist()[0]
+            row = self.graph.nodes.slice(node, 1).select(["layer", "feature", "label"]).to_pylist()[0]
             key = row["layer"], row["feature"]
             if key not in found:
-                name = _name(self.graph, *key, row["text"])
+                name = visible(row["label"] or str(Feature(*key)))
                 feature = Feature(*key, int(self.positions[node]))
                 found[key] = NamedFeature(feature, name, float(self.sizes[node]), self.measure)
             if len(found) == MAX_FEATURES:
                 break
         return list(found.values())
-
-
-def _name(graph: Graph, layer: int, feature: int, label: str | None) -> str:
-    """Return the user's label, else the top output tokens, else the plain name of a feature."""
-    plain = str(Feature(layer, feature))
-    tokens = graph.info.get(FEATURE_NAMES, {}).get(plain)
-    if label or not tokens:
-        return visible(label or plain)
-    return ", ".join(f"“{visible(token.strip() or token)}”" for token in tokens[:MAX_NAMES])

@@ -1,0 +1,120 @@
+"""Labels of a graph's nodes: read them, and add to them.
+
+The label of a feature or error node and its source are in columns of the node table, so that they stay with the node in every
+smaller graph, file and data set.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from cotrace.common.errors import ArgumentError
+
+from .annotations import as_text, check_name, node_names, nodes_at
+from .data import GraphData
+from .labels import LABEL_SOURCES, RANKS, Label, LabelSource
+from .nodes import ErrorNode, Feature, Token, parse_node
+from .schema import LABELS
+
+
+def node_labels(graph: GraphData) -> dict[Feature | ErrorNode | Token, str]:
+    """Return the labels of features and error nodes, in the order of the nodes."""
+    labels = graph.column("label")[: graph.order.errors.stop]
+    labelled = np.flatnonzero(labels).tolist()
+    return {node: labels[number] for node, number in zip(node_names(graph, labelled), labelled, strict=True)}
+
+
+def with_labels(graph: GraphData, numbers: Iterable[int], label: str) -> pa.Table:
+    """Return the node table with the user's label on features and error nodes; an empty one removes theirs.
+
+    Raises ArgumentError for other nodes, and for a label that is not valid Unicode or reads as a node.
+    """
+    numbers = list(numbers)
+    if any(number >= graph.order.errors.stop for number in numbers):
+        raise ArgumentError("tokens and targets have a text of their own; label features and error nodes")
+    check_name(label, "label")
+    columns = [graph.column(name) for name in LABELS]
+    for column, value in zip(columns, (label, "user" if label else ""), strict=True):
+        column[numbers] = value
+    return _with_columns(graph, columns)
+
+
+def with_more_labels(graph: GraphData, labels: Mapping[Any, str | Label], source: LabelSource) -> tuple[pa.Table, int]:
+    """Return the node table with more labels, and the number of nodes that got one; see `Graph.add_labels`.
+
+    Raises ArgumentError for a source, key or text that is invalid.
+    """
+    _check_label("", source)
+    found = _of_features(graph, labels) if not isinstance(labels, dict) else labels
+    nodes = _NodeLookup(graph)
+    label_M, source_M = (graph.column(name) for name in LABELS)
+    changed: set[int] = set()
+    for key, value in found.items():
+        text, origin = value if isinstance(value, Label) else (value, source)
+        _check_label(text, origin)
+        if not text.strip():
+            continue
+        for node in nodes.of(key):
+            if RANKS[origin] >= RANKS[source_M[node]]:
+                label_M[node], source_M[node] = text, origin
+                changed.add(node)
+    return _with_columns(graph, [label_M, source_M]), len(changed)
+
+
+def _check_label(text: Any, source: Any) -> None:
+    """Raise ArgumentError for an unknown source, and for a text that a graph cannot have as a label of it."""
+    if source not in LABEL_SOURCES:
+        raise ArgumentError(f"invalid source {source!r}: expected one of {', '.join(LABEL_SOURCES)}")
+    as_text("label", text)
+    if source == "user":
+        check_name(text, "label")
+
+
+def _of_features(graph: GraphData, labels: Mapping[Any, str | Label]) -> dict[tuple[int, int], str | Label]:
+    """Return the entries of the graph's features in a mapping by layer and number, which may be too large to read."""
+    part = graph.order.features
+    sites = np.stack([graph.column(name, -1)[part] for name in ("layer", "feature")], axis=1)
+    keys: list[tuple[int, int]] = [(layer, feature) for layer, feature in np.unique(sites, axis=0).tolist()]
+    return {key: labels[key] for key in keys if key in labels}
+
+
+class _NodeLookup:
+    """The nodes of many features and error nodes."""
+
+    def __init__(self, graph: GraphData):
+        self.graph = graph
+        table = graph.nodes.slice(0, graph.order.errors.stop)
+        sites = zip(*(table[name].to_pylist() for name in ("layer", "feature")), strict=True)
+        self.nodes: dict[tuple[int, int | None], list[int]] = {}
+        for node, site in enumerate(sites):
+            self.nodes.setdefault(site, []).append(node)
+
+    def of(self, key: Any) -> list[int]:
+        """Return the nodes of a feature or error node that are in the graph. Raises ArgumentError for another key."""
+        node = _as_node(key)
+        if node.position == "all":
+            return self.nodes.get((node.layer, node.feature if isinstance(node, Feature) else None), [])
+        try:
+            return nodes_at(self.graph, node)
+        except ArgumentError:  # a position outside this prompt
+            return []
+
+
+def _as_node(key: Any) -> Feature | ErrorNode:
+    node = parse_node(key) if isinstance(key, str) else key
+    if isinstance(key, tuple) and len(key) == 2:
+        node = Feature(*key)
+    if not isinstance(node, Feature | ErrorNode):
+        raise ArgumentError(f"cannot label {key!r}: expected a feature or error node, such as L17#264")
+    return node
+
+
+def _with_columns(graph: GraphData, columns: Sequence[np.ndarray]) -> pa.Table:
+    """Return the node table with other labels and sources."""
+    table = graph.nodes
+    for name, column in zip(LABELS, columns, strict=True):
+        index = table.schema.get_field_index(name)
+        table = table.set_column(index, table.schema.field(index), pa.array(column, pa.string()))
+    return table

@@ -1,0 +1,126 @@
+"""Labels of features and error nodes: their sources, their short form, and the one name of a node in text."""
+
+import re
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, get_args
+
+from cotrace.common.visible_text import quoted, visible
+
+from .data import GraphData
+from .nodes import describe_node
+
+LabelSource = Literal["user", "file", "neuronpedia", "examples", "outputs"]
+"""Who says what a label says: a person, a file of labels, Neuronpedia, or cotrace, from the text on which a feature is
+active ("examples") or from the output tokens that it promotes ("outputs")."""
+LABEL_SOURCES: tuple[LabelSource, ...] = get_args(LabelSource)
+RANKS = {"": 0, "examples": 1, "outputs": 1, "neuronpedia": 2, "file": 3, "user": 4}
+"""A label replaces those of the same rank and of lower ranks."""
+
+SHORT_WORDS = 2
+_WORD = re.compile(r"\"[^\"]*\"\S*|\S+")
+_END = " ,;:.–—-"
+# Words with which explanations begin, and words that say nothing at the end of a short label.
+_OPENING = frozenset(
+    [
+        "a",
+        "an",
+        "the",
+        "this",
+        "these",
+        "words",
+        "word",
+        "terms",
+        "term",
+        "tokens",
+        "token",
+        "phrases",
+        "phrase",
+        "mentions",
+        "mention",
+        "references",
+        "reference",
+        "related",
+        "relating",
+        "instances",
+        "occurrences",
+        "expressions",
+        "concepts",
+        "concept",
+        "text",
+        "texts",
+        "to",
+        "of",
+        "in",
+        "about",
+        "for",
+        "and",
+        "or",
+        "specific",
+        "various",
+    ]
+)
+_LINKING = frozenset(
+    [
+        "a",
+        "an",
+        "the",
+        "to",
+        "of",
+        "in",
+        "on",
+        "at",
+        "by",
+        "for",
+        "with",
+        "and",
+        "or",
+        "from",
+        "as",
+        "is",
+        "are",
+        "that",
+        "which",
+    ]
+)
+
+
+class Label(NamedTuple):
+    """A label and its source."""
+
+    text: str
+    source: LabelSource
+
+
+def short_label(text: str) -> str:
+    """Return at most two words of a label, for pictures, with an ellipsis where words are left out.
+
+    Words in double quotes count as one. Articles and what explanations begin with ("references to", "words related to the")
+    are left out first, and words such as "of" at the end: "references to the days of the week" is "days…".
+    """
+    words = _WORD.findall(text)
+    first = next((i for i, word in enumerate(words) if word.lower().strip(_END) not in _OPENING), 0)
+    kept = words[first : first + SHORT_WORDS]
+    if first + len(kept) == len(words):
+        return " ".join(kept)
+    while len(kept) > 1 and kept[-1].lower() in _LINKING:
+        kept.pop()
+    return " ".join(kept).rstrip(_END) + "…"
+
+
+def output_label(tokens: Sequence[str]) -> str:
+    """Return the label of a feature that promotes some output tokens: `says "Tuesday", "Wed"`."""
+    return "says " + ", ".join(f'"{visible(token.strip() or token)}"' for token in tokens)
+
+
+def node_label(graph: GraphData, node: int) -> str:
+    """Return the short name of a node: 'token'@position, L3#812@4, L3#error@4, or a target's text.
+
+    Features and error nodes have their text form (`graphs/nodes.py`), followed by their label if they have one.
+    """
+    names = ("kind", "layer", "position", "feature", "text", "label")
+    row = {name: graph.nodes[name][node].as_py() for name in names}
+    label = row.pop("label")
+    if row["kind"] == "logit":
+        several = len({target.get("position") for target in graph.info["targets"]}) > 1
+        return f"{quoted(row['text'])}@{row['position']}" if several else quoted(row["text"])
+    return describe_node(**{**row, "text": row["text"] or label})
