@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from cotrace.attribution.interventions.span_edits import Donor, Swap
     from cotrace.attribution.tracing.plan import TracePlan
     from cotrace.batch import BatchSummary, CompareSummary, compare_many, trace_many
+    from cotrace.dictionary import FeatureDictionary, load_dictionary
     from cotrace.evaluation import evaluate_transcoders
     from cotrace.faithfulness.transcripts import Segment, Transcript
     from cotrace.loading import load
@@ -74,6 +75,7 @@ __all__ = [  # without `open`: `from cotrace import *` must not replace the buil
     "ErrorNode",
     "Feature",
     "FeatureCard",
+    "FeatureDictionary",
     "FeatureLabel",
     "FeatureStore",
     "FileError",
@@ -100,6 +102,7 @@ __all__ = [  # without `open`: `from cotrace import *` must not replace the buil
     "compare_many",
     "evaluate_transcoders",
     "load",
+    "load_dictionary",
     "multiply",
     "nodes_of",
     "replace_with",
@@ -113,6 +116,7 @@ LAZY_MODULES = {"faithfulness": "cotrace.faithfulness", "organisms": "cotrace.or
 LAZY_IMPORTS = {  # name: the module that defines it; most import torch
     "BatchSummary": "cotrace.batch",
     "CompareSummary": "cotrace.batch",
+    "FeatureDictionary": "cotrace.dictionary",
     "Generation": "cotrace.attribution.interventions.generate",
     "InterventionResult": "cotrace.attribution.interventions.result",
     "Model": "cotrace.model",
@@ -123,6 +127,7 @@ LAZY_IMPORTS = {  # name: the module that defines it; most import torch
     "compare_many": "cotrace.batch",
     "evaluate_transcoders": "cotrace.evaluation",
     "load": "cotrace.loading",
+    "load_dictionary": "cotrace.dictionary",
     "trace_many": "cotrace.batch",
     **dict.fromkeys(("Direction", "Edit", "Supernode", "TokenReplacement"), EDITS),
     **dict.fromkeys(("Donor", "Swap"), SPAN_EDITS),

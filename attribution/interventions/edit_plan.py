@@ -8,6 +8,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from cotrace.attribution.models.architecture import Architecture
+from cotrace.attribution.models.sites import Site, site_width
 from cotrace.attribution.transcoders.base import check_layer
 from cotrace.common.errors import ArgumentError
 from cotrace.graphs.nodes import ErrorNode, Feature, Token, resolve_position
@@ -20,6 +22,8 @@ from .span_plan import ResolvedDonor, ResolvedSwap, resolve_donor, resolve_swap
 
 EditedPositions = dict[tuple[int, int, int], set[int]]
 """Positions where activations were changed, by (row, layer, feature)."""
+
+SITE_VALUES: dict[Site, str] = {"resid_post": "residual", "mlp_out": "MLP output", "attn_out": "head outputs"}
 
 N = TypeVar("N", bound=Node)
 
@@ -110,6 +114,10 @@ class EditPlan:
         spans = f"{len(self.swaps)} swaps, {len(self.donors)} donors"
         return f"<EditPlan of {counts}, {len(self.tokens)} tokens, {spans} in a prompt of {self.n_prompt} tokens>"
 
+    def edits_site(self, site: Site) -> bool:
+        """Return whether a direction at a site is edited, in any layer."""
+        return any(resolved.node.site == site for edits in self.directions.values() for resolved in edits)
+
     @property
     def token_ids(self) -> list[int]:
         """The prompt's token ids after swaps."""
@@ -136,8 +144,9 @@ def _edited_value(node: Node) -> tuple[str, int | None]:
     """Return the name and the layer of the value that an edit of a node changes."""
     if isinstance(node, Token):
         return "token", None
-    names = {Feature: f"feature {getattr(node, 'feature', None)}", ErrorNode: "error node", Direction: "residual"}
-    return names[type(node)], node.layer
+    if isinstance(node, Direction):
+        return SITE_VALUES[node.site], node.layer
+    return f"feature {node.feature}" if isinstance(node, Feature) else "error node", node.layer
 
 
 def resolve(node: N, edit: Edit | TokenReplacement, context: PromptContext) -> ResolvedEdit[N]:
@@ -149,7 +158,7 @@ def resolve(node: N, edit: Edit | TokenReplacement, context: PromptContext) -> R
     _require_in_model(node, context)
     if isinstance(edit, TokenReplacement):
         edit = _replacement_edit(node, edit, context)
-    _require_shapes(node, edit, context.weights.architecture.d_model)
+    _require_shapes(node, edit, context.weights.architecture)
     return ResolvedEdit(node, *_resolve_positions(node, context), edit)
 
 
@@ -189,7 +198,8 @@ def _require_in_model(node: Node, context: PromptContext) -> None:
         check_layer(node, context.n_layers)
 
 
-def _require_shapes(node: Node, edit: Edit, d_model: int) -> None:
+def _require_shapes(node: Node, edit: Edit, arch: Architecture) -> None:
+    d_model = arch.d_model
     shift = tuple(edit.shift.shape) if isinstance(edit.shift, Tensor) else ()
     if isinstance(node, ErrorNode | Token):
         if edit.shift != 0 if shift == () else shift != (d_model,):
@@ -200,8 +210,8 @@ def _require_shapes(node: Node, edit: Edit, d_model: int) -> None:
             )
     elif shift != ():
         raise ArgumentError(f"the edit of {node} has shape {shift}, but its activation is one number")
-    if isinstance(node, Direction) and node.vector.shape != (d_model,):
-        raise ArgumentError(f"{node} has shape {tuple(node.vector.shape)} and the model's width is ({d_model},)")
+    if isinstance(node, Direction) and len(node.vector) != (width := site_width(arch, node.site)):
+        raise ArgumentError(f"{node} has shape {tuple(node.vector.shape)} and the model's width is ({width},)")
 
 
 def _position(position: int, node: Node, context: PromptContext) -> int:

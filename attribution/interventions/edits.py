@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cotrace.attribution.models.sites import Site, check_site
 from cotrace.common.checks import as_index
 from cotrace.common.errors import ArgumentError
 from cotrace.graphs import Graph
@@ -163,30 +164,35 @@ def _token_id(value: Any) -> int:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Direction:
-    """A direction in the residual stream after a layer; its activation is the component of the stream along it.
+    """A direction at a site of a layer; its activation is the component of the site's vector along it.
 
     Args:
-        layer: the layer after which the stream is edited.
+        layer: the layer whose site is edited.
         vector: floats (D,) of any length except zero; stored in float64, scaled to length 1.
         position: as in `Feature`, except that masked positions can be named too.
         name: shown in messages.
+        site: "resid_post", the residual stream after the layer; "mlp_out", what its MLP adds to the stream; or "attn_out",
+            the outputs of its heads side by side before their projection, where vectors have the width of all heads.
 
     Raises:
-        ArgumentError: a vector that is zero, not finite, or not (D,) floats; an invalid layer or position.
+        ArgumentError: a vector that is zero, not finite, or not (D,) floats; an invalid layer, position or site.
     """
 
     layer: int
     vector: Any
     position: Any = "all"
     name: str = field(default="direction", kw_only=True)
+    site: Site = field(default="resid_post", kw_only=True)
 
     def __post_init__(self) -> None:
+        check_site(self.site)
         object.__setattr__(self, "layer", as_index(self.layer, "a layer"))
         object.__setattr__(self, "position", normalized_position(self.position))
         object.__setattr__(self, "vector", _unit_vector(self.vector))
 
     def __str__(self) -> str:
-        return f"L{self.layer} {self.name}{format_position(self.position)}"
+        site = "" if self.site == "resid_post" else f" {self.site}"
+        return f"L{self.layer}{site} {self.name}{format_position(self.position)}"
 
     def __repr__(self) -> str:
         return f"<Direction {self} ({len(self.vector)},)>"

@@ -11,6 +11,7 @@ from cotrace.attribution.models.attention_pattern import NO_PATTERN
 from cotrace.attribution.models.forward import ForwardPass, FrozenLayer, LayerCache, model_mlp
 from cotrace.attribution.models.gemma3 import Gemma3, LayerWeights
 from cotrace.attribution.models.kv_cache import KVCache
+from cotrace.attribution.models.sites import Site
 from cotrace.attribution.transcoders import DecodedOutputs, Transcoders
 from cotrace.common.errors import ArgumentError
 from cotrace.kernels.active import (
@@ -170,9 +171,10 @@ class _EditedPass:
             frozen=[self._frozen(layer, mode) for layer, mode in enumerate(modes)],
             mlp=self._mlp,
             attention_edit=self.runner.donors.attention_edit(self.first),
+            heads_edit=self._edit_heads if any(plan.edits_site("attn_out") for plan in self.runner.plans) else None,
         )
         for layer_cache in forward_pass:
-            self._edit_directions(layer_cache.layer, forward_pass.resid_PD)
+            self._edit_directions("resid_post", layer_cache.layer, forward_pass.resid_PD)
             self.runner.donors.replace_residual(layer_cache.layer, forward_pass.resid_PD, self.first)
             # norms square the stream
             if self.runner.plans and not forward_pass.resid_PD.square().mean(-1).isfinite().all():
@@ -217,6 +219,9 @@ class _EditedPass:
         )
         flat = self.model_mlp(flat, w) if mode.mlp == MODEL else self._reference_mlp(flat)
         flat = self._edit_errors(*self._edit_features(mode, flat, w))
+        if any(plan.edits_site("mlp_out") for plan in self.runner.plans):
+            flat = flat._replace(mlp_out_PD=flat.mlp_out_PD.clone())
+            self._edit_directions("mlp_out", flat.layer, flat.mlp_out_PD.unflatten(0, shape))
         self.output.layer_caches.append(flat)
         return flat._replace(
             mlp_out_PD=flat.mlp_out_PD.unflatten(0, shape), rms_mlp_out_P=flat.rms_mlp_out_P.unflatten(0, shape)
@@ -321,14 +326,20 @@ class _EditedPass:
                 out_PD = out_PD.index_add(0, edit.position_n, change_nD)
         return flat._replace(mlp_out_PD=out_PD)
 
-    def _edit_directions(self, layer: int, resid_BPD: Tensor) -> None:
-        """Apply the layer's edits of directions, in place: the stream is a fresh sum that nothing else has saved."""
+    def _edit_heads(self, layer: int, mixed_BPE: Tensor) -> Tensor:
+        """Return the heads' outputs (B, P, H * d) with the layer's edits of their directions."""
+        edited_BPE = mixed_BPE.clone()
+        self._edit_directions("attn_out", layer, edited_BPE)
+        return edited_BPE
+
+    def _edit_directions(self, site: Site, layer: int, x_BPX: Tensor) -> None:
+        """Apply the edits of directions at a layer's site, in place: nothing else may have saved its values."""
         for row, plan in enumerate(self.runner.plans):
             for resolved in plan.directions.get(layer, ()):
                 positions = [p - self.first for p in resolved.positions_in(self.first, self.stop, plan.n_prompt)]
-                if positions:
-                    unit_D = resolved.node.vector.to(resid_BPD)
-                    old_p = resid_BPD[row, positions] @ unit_D
+                if positions and resolved.node.site == site:
+                    unit_X = resolved.node.vector.to(x_BPX)
+                    old_p = x_BPX[row, positions] @ unit_X
                     change_p = resolved.edit.scale * old_p + resolved.edit.shift - old_p
                     if change_p.any():
-                        resid_BPD[row, positions] += change_p[:, None] * unit_D
+                        x_BPX[row, positions] += change_p[:, None] * unit_X

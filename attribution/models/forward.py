@@ -78,6 +78,9 @@ class QueriesKeysValues(NamedTuple):
 # Takes a layer and its queries, keys and values; returns those to use instead, in other tensors where they differ.
 AttentionEdit = Callable[[int, QueriesKeysValues], QueriesKeysValues]
 
+# Takes a layer and its heads' outputs side by side (…, P, H * d), before their projection; returns those to use instead.
+HeadsEdit = Callable[[int, Tensor], Tensor]
+
 # Takes the layer up to its MLP (`mlp_out_PD` and `rms_mlp_out_P` are empty) and its weights; returns it with both set.
 MLPFunction = Callable[[LayerCache, LayerWeights], LayerCache]
 
@@ -98,6 +101,7 @@ class ForwardPass:
             some. Each query needs a key that is left to it. Frozen patterns are used as they are.
         attention_edit: called with each layer's queries, keys and values of the new positions, before they are cached;
             returns those to use instead.
+        heads_edit: called with each layer's heads' outputs before their projection; returns those to use instead.
 
     Example::
 
@@ -119,12 +123,13 @@ class ForwardPass:
         first_layer: int = 0,
         blocked: Tensor | Mapping[int, Tensor] | None = None,
         attention_edit: AttentionEdit | None = None,
+        heads_edit: HeadsEdit | None = None,
     ):
         self.weights, self.resid_PD, self.kv_cache = weights, resid_PD, kv_cache
         self.frozen = frozen or [FrozenLayer()] * weights.architecture.n_layers
         self.mlp = mlp or model_mlp(weights)
         self.keep_patterns, self.first_layer = keep_patterns, first_layer
-        self.blocked, self.attention_edit = blocked, attention_edit
+        self.blocked, self.attention_edit, self.heads_edit = blocked, attention_edit, heads_edit
 
     def __iter__(self) -> Iterator[LayerCache]:
         """Run the layers; `resid_PD` holds the residual stream after the layer yielded last, and may be replaced."""
@@ -160,6 +165,8 @@ class ForwardPass:
         weights, frozen = self.weights, self.frozen[layer]
         normed_PD, rms_in_P = weights.rms_norm(resid_PD, w.norm_attn_in_D, frozen.rms_attn_in_P)
         mixed_PE, pattern = self.mix_values(layer, w, normed_PD)
+        if self.heads_edit is not None:
+            mixed_PE = self.heads_edit(layer, mixed_PE)
         out_PD, rms_out_P = weights.rms_norm(mixed_PE @ w.w_o.T, w.norm_attn_out_D, frozen.rms_attn_out_P)
         return AttentionOutput(out_PD, pattern, rms_in_P, rms_out_P)
 

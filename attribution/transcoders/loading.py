@@ -1,19 +1,18 @@
 """Find and open transcoders by name, path or Hub id, and check that they fit the model."""
 
-import json
 import os
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
 from cotrace.attribution.models.architecture import Architecture
 from cotrace.attribution.models.hub import HubName, download, list_repo_files
+from cotrace.attribution.models.sites import CROSSCODER, HookPoint, folder_of_dictionaries
 from cotrace.common.checks import check_unicode
 from cotrace.common.errors import ArgumentError, FileError
 
 from .base import Transcoders
+from .configs import CONFIG_NAMES, UNSTATED, read_activation, read_config
 from .files import FileTranscoders
 from .foreign import describe_file, describe_json_files, describe_others
 from .formats import Activation, TranscoderSet, find_sets
@@ -25,14 +24,11 @@ FILE_NAMES = (
     "params_layer_0.safetensors, packed_layer_0.safetensors, layer_0_…/params.safetensors, W_enc_0.safetensors "
     "or layer_0.safetensors"
 )
-UNSTATED = Activation()
-CONFIG_NAMES = ("config.json", "config.yaml")
-ACTIVATION_KEYS = ("architecture", "activation", "activation_function")  # Gemma Scope 2, circuit-tracer, older ones
 # Endings of the hook points of an MLP's input and output, in circuit-tracer and Gemma Scope 2.
 READS = ("mlp.hook_in", "pre_feedforward_layernorm.output")
 WRITES = ("hook_mlp_out", "post_feedforward_layernorm.output")
-# Folders of Gemma Scope 2 with dictionaries that do not replace MLPs.
-OTHER_SITES = ("resid_post", "mlp_out", "attn_out", "crosscoder")
+# What can be done with dictionaries that do not replace MLPs.
+INSPECT = "inspect it with `cotrace evaluate`, `cotrace features build`, `cotrace steer --dictionary` or cotrace.load_dictionary"
 
 
 def default_transcoders(model: str | os.PathLike) -> str:
@@ -110,7 +106,7 @@ def _from_hub(text: str, hub: HubName, arch: Architecture) -> FileTranscoders:
 def _listed_in(folder: Path) -> ListedSet | None:
     """Return the files that a folder's config lists, or None."""
     for path in (folder / name for name in CONFIG_NAMES):
-        if path.is_file() and (listed := read_list(path, _read_config(path))):
+        if path.is_file() and (listed := read_list(path, read_config(path))):
             return listed
     return None
 
@@ -159,9 +155,9 @@ def _local(text: str) -> tuple[Path | None, str]:
 def _choose(text: str, sets: dict[str, TranscoderSet], selection: str) -> TranscoderSet:
     """Return the set that a path selects. Raises FileError if there is none, ArgumentError if there are several."""
     selected = {name: found for name, found in sets.items() if _is_in(name, selection)}
-    candidates = {name: found for name, found in selected.items() if not _other_site(name)} or selected
+    candidates = {name: found for name, found in selected.items() if not folder_of_dictionaries(name)} or selected
     if not candidates:
-        usable = sorted(name for name in sets if not _other_site(name))
+        usable = sorted(name for name in sets if not folder_of_dictionaries(name))
         hint = f"; the sets there are {', '.join(usable)}" if usable else ""
         raise FileError(f"{text} holds no transcoders: none of {FILE_NAMES}{hint}")
     if selection in candidates:
@@ -179,9 +175,12 @@ def _is_in(name: str, selection: str) -> bool:
 
 def _check_set(text: str, path: str, chosen: TranscoderSet, arch: Architecture) -> None:
     """Raise FileError if file names show another site than the MLP, missing layers, or too many layers."""
-    site = _other_site(path)
-    if site and chosen.format.name.startswith("Gemma Scope 2"):
-        raise FileError(f"{text} is a dictionary of {site}, not of MLPs; tracing needs clt or transcoder_all")
+    folder = folder_of_dictionaries(path)
+    if folder and chosen.format.name.startswith("Gemma Scope 2"):
+        raise FileError(
+            f"{text} is {'a crosscoder' if folder == CROSSCODER else f'an SAE of {folder}'}, not of MLPs, and cannot be "
+            f"traced; trace with clt or transcoder_all, and {INSPECT}"
+        )
     missing = chosen.missing(arch.n_layers)
     if missing:
         raise FileError(f"{text} lacks files for some of the model's {arch.n_layers} layers: {', '.join(missing)}")
@@ -189,12 +188,6 @@ def _check_set(text: str, path: str, chosen: TranscoderSet, arch: Architecture) 
         raise FileError(
             f"{text} has {max(chosen.files) + 1} layers and the model has {arch.n_layers}; choose transcoders made for it"
         )
-
-
-def _other_site(path: str) -> str | None:
-    """Return the site if a path contains a Gemma Scope 2 folder of other dictionaries than transcoders."""
-    parts = Path(path).parts
-    return next((site for site in OTHER_SITES if site in parts or f"{site}_all" in parts), None)
 
 
 def _open(
@@ -220,7 +213,7 @@ def _check_configs(text: str, folders: set[Path]) -> Activation:
     named = {}
     for path in sorted(folder / name for folder in folders for name in CONFIG_NAMES):
         if path.is_file():
-            named[_check_config(text, path, _read_config(path))] = path
+            named[_check_config(text, path, read_config(path))] = path
     if len(named) > 1:
         raise FileError(
             f"{text} mixes activations: {', '.join(map(str, named.values()))} differ; use one for all layers"
@@ -232,35 +225,13 @@ def _check_config(text: str, path: Path, config: dict[str, Any]) -> Activation:
     """Return the activation that a config names; raise FileError for another site or an unknown activation."""
     _check_site(text, path, config.get("hf_hook_point_in", config.get("feature_input_hook")), READS)
     _check_site(text, path, config.get("hf_hook_point_out", config.get("feature_output_hook")), WRITES)
-    return _activation(path, config)
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text()) if path.suffix == ".json" else yaml.safe_load(path.read_text())
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise FileError(
-            f"{path} is not valid {path.suffix[1:].upper()}; download the file again or remove it"
-        ) from error
-    return config if isinstance(config, dict) else {}
+    return read_activation(path, config)
 
 
 def _check_site(text: str, path: Path, hook: Any, allowed: tuple[str, ...]) -> None:
     if hook is not None and not str(hook).endswith(allowed):
+        point = HookPoint.parse(str(hook))
         raise FileError(
             f"{text} was trained at {hook!r} ({path.name}); tracing needs transcoders that read "
-            f"{READS[1]} and write {WRITES[1]}"
+            f"{READS[1]} and write {WRITES[1]}{f'; {INSPECT}' if point and point.site else ''}"
         )
-
-
-def _activation(path: Path, config: dict[str, Any]) -> Activation:
-    value = next((config[key] for key in ACTIVATION_KEYS if config.get(key) is not None), None)
-    name = str(value or "").lower().replace("_", "")
-    k = config.get("k")
-    if name == "topk":
-        if not isinstance(k, int) or k < 1:
-            raise FileError(f"{path} names TopK with k={k!r}: expected the number of features for each position")
-        return Activation(name, k)
-    if name not in ("", "jumprelu", "relu"):
-        raise FileError(f"{path} names the activation {value!r}; JumpReLU, ReLU and TopK can be traced")
-    return Activation(name)
