@@ -22,6 +22,16 @@ class TokenTexts:
             raise FileError("tokens.parquet lists a token twice; build the store again with `cotrace features build`")
         self._texts, self._counts = table["text"], table["count"].to_numpy()
 
+    @property
+    def all_texts(self) -> list[str]:
+        """Texts of all tokens, by row."""
+        return self._texts.to_pylist()
+
+    @property
+    def all_counts(self) -> np.ndarray:
+        """Counts of all tokens, by row."""
+        return self._counts
+
     def rows(self, ids: Iterable[int]) -> np.ndarray:
         """Return the rows of some token ids. Raises FileError for an id that the store does not have."""
         wanted = np.asarray(ids if isinstance(ids, np.ndarray) else list(ids), np.int64)

@@ -1,0 +1,167 @@
+"""Find what the examples of a feature have in common: the best label of each relation, for many features at once."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .relations import CLASS_RELATIONS, MAX_KEYS, N_CLASSES, NONE, WORD_RELATIONS, LabelText, Relation
+
+MIN_SUPPORT = 2
+"""A word must be in this many of the examples that labels are made from."""
+MIN_GAIN = 0.08
+"""By how much a further word of a label must raise its gain."""
+NEAR_SUPPORT, NEAR_WORDS = 3, 2
+NEAR_SAMPLE = 8192  # positions
+BONUS = {
+    Relation.AT: 0.05,
+    Relation.SAYS: 0.1,
+    Relation.AFTER: 0.02,
+    Relation.PHRASE: 0.06,
+    Relation.AFTER_PHRASE: 0.03,
+    Relation.NEAR: -0.05,
+}
+"""Added to the gains of relations when they are compared: the simpler and the more telling label wins a near tie."""
+
+
+class Candidates(NamedTuple):
+    """The best label of each of F features: its relation, keys (F, MAX_KEYS) and gain; NONE where there is no key."""
+
+    relation: np.ndarray
+    keys: np.ndarray
+    gain: np.ndarray
+    """Share of the examples that the label fits, minus the share of all text that it fits."""
+
+
+class Rates:
+    """How often labels fit positions of the text, exactly; those of words near a position from a sample of positions."""
+
+    def __init__(self, text: LabelText, seed: int):
+        self._words: dict[Relation, tuple[np.ndarray, np.ndarray]] = {}
+        total = max(len(text.open), 1)
+        for relation in WORD_RELATIONS:
+            keys, counts = np.unique(text.keys(relation, text.open), return_counts=True)
+            self._words[relation] = keys, counts / total
+        self._words[Relation.SAYS] = self._words[Relation.BEFORE]
+        self._classes = {relation: text.members(relation, text.open).mean(axis=0) for relation in CLASS_RELATIONS}
+        sample = np.sort(np.random.default_rng([seed, 1]).choice(text.open, min(NEAR_SAMPLE, total), replace=False))
+        self.near_sample = text.near(sample)
+        place, word = np.unique(_pairs(self.near_sample), axis=0).T
+        self._near = np.unique(word[place >= 0], return_counts=True)
+        self._sampled = max(len(sample), 1)
+
+    def of(self, relation: Relation, keys: np.ndarray) -> np.ndarray:
+        """Return the share of the text that has each key of a relation; 0 for NONE."""
+        if relation in CLASS_RELATIONS:
+            return np.where(keys == NONE, 0.0, self._classes[relation][keys])
+        known, share = (
+            self._words[relation] if relation != Relation.NEAR else (self._near[0], self._near[1] / self._sampled)
+        )
+        place = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+        return np.where((known[place] == keys) & (keys != NONE), share[place], 0.0)
+
+    def of_label(self, relation: Relation, keys: np.ndarray) -> float:
+        """Return the share of the text that a label fits."""
+        if relation == Relation.NEAR:
+            return float(np.isin(self.near_sample, keys[keys != NONE]).any(axis=-1).mean())
+        return float(self.of(relation, keys).sum())
+
+
+def _pairs(words: np.ndarray) -> np.ndarray:
+    """Return (row, word) of every word of every row."""
+    rows = np.broadcast_to(np.arange(len(words))[:, None], words.shape)
+    found = words != NONE
+    return np.stack([rows[found], words[found]], axis=1)
+
+
+def find_candidates(text: LabelText, rates: Rates, examples: np.ndarray, promoted: np.ndarray) -> Candidates:
+    """Return the best candidate of each feature.
+
+    Args:
+        examples: positions of the examples that labels are made from, (F, n); NONE where a feature has fewer.
+        promoted: words that each feature promotes, (F, m); NONE where there are fewer.
+    """
+    counts = np.maximum((examples != NONE).sum(axis=1), 1)
+    best = Candidates(
+        np.full(len(examples), NONE), np.full((len(examples), MAX_KEYS), NONE), np.full(len(examples), -np.inf)
+    )
+    for relation in Relation:
+        if relation in CLASS_RELATIONS:
+            keys, gain = _best_class(text, rates, relation, examples, counts)
+        elif relation == Relation.NEAR:
+            keys, gain = _best_near(text, rates, examples, counts)
+        else:
+            found = text.keys(relation, examples)
+            if relation == Relation.SAYS:
+                said = (found[:, :, None] == promoted[:, None, :]).any(axis=2)
+                found = np.where(said, found, NONE)
+            keys, gain = _best_words(rates, relation, found, counts)
+        gain = np.where(keys[:, 0] == NONE, -np.inf, gain)
+        better = gain + BONUS.get(relation, 0.0) > best.gain
+        best.relation[better], best.keys[better] = relation, keys[better]
+        best.gain[better] = gain[better] + BONUS.get(relation, 0.0)
+    return best
+
+
+def _best_words(
+    rates: Rates, relation: Relation, found: np.ndarray, counts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the keys that are much more frequent in examples than in the text, best first, and the sum of their gains."""
+    features, n = found.shape
+    rows = np.repeat(np.arange(features), n)
+    pairs, support = np.unique(
+        np.stack([rows, found.ravel()], axis=1)[found.ravel() != NONE], axis=0, return_counts=True
+    )
+    keys, gain = np.full((features, MAX_KEYS), NONE), np.zeros(features)
+    if not len(pairs):
+        return keys, gain
+    row, key = pairs.T
+    gains = support / counts[row] - rates.of(relation, key)
+    fit = (support >= MIN_SUPPORT) & (gains >= MIN_GAIN)
+    row, key, gains = row[fit], key[fit], gains[fit]
+    order = np.lexsort((key, -gains, row))
+    row, key, gains = row[order], key[order], gains[order]
+    rank = np.arange(len(row)) - np.searchsorted(row, row)
+    kept = rank < MAX_KEYS
+    keys[row[kept], rank[kept]] = key[kept]
+    np.add.at(gain, row[kept], gains[kept])
+    return keys, gain
+
+
+def _best_class(
+    text: LabelText, rates: Rates, relation: Relation, examples: np.ndarray, counts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the class with the largest gain, as the first key."""
+    support = text.members(relation, examples).sum(axis=1)
+    gains = support / counts[:, None] - rates.of(relation, np.arange(N_CLASSES))
+    gains[support < MIN_SUPPORT] = -np.inf
+    best = gains.argmax(axis=1)
+    gain = gains[np.arange(len(best)), best]
+    keys = np.full((len(best), MAX_KEYS), NONE)
+    keys[:, 0] = np.where(gain >= MIN_GAIN, best, NONE)
+    return keys, gain
+
+
+def _best_near(
+    text: LabelText, rates: Rates, examples: np.ndarray, counts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return words that are near several examples and rarely near other positions, and how much more often they are."""
+    features, n = examples.shape
+    near = text.near(examples)
+    keys, gain = np.full((features, MAX_KEYS), NONE), np.zeros(features)
+    for place in range(NEAR_WORDS):
+        flat = near.reshape(features * n, -1)
+        pairs = np.unique(_pairs(flat), axis=0)
+        rows, support = np.unique(np.stack([pairs[:, 0] // n, pairs[:, 1]], axis=1), axis=0, return_counts=True)
+        if not len(rows):
+            break
+        row, key = rows.T
+        gains = support / counts[row] - rates.of(Relation.NEAR, key)
+        gains[support < NEAR_SUPPORT] = -np.inf
+        order = np.lexsort((key, -gains, row))
+        first = order[np.flatnonzero(np.diff(row[order], prepend=-1))]
+        first = first[gains[first] >= MIN_GAIN]
+        keys[row[first], place] = key[first]
+        gain[row[first]] += gains[first]
+        taken = (near == keys[:, place][:, None, None]).any(axis=2) & (keys[:, place] != NONE)[:, None]
+        near[taken] = NONE
+    return keys, gain

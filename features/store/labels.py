@@ -1,0 +1,258 @@
+"""Automatic labels: short texts that say what a feature is active on or promotes, made without a language model.
+
+A label is made from the examples of even rank and scored on the strongest examples of odd rank: the area under the ROC
+curve between these and all positions of the text. It fits a position or not, so that the area is
+(1 + share of examples that it fits - share of the text that it fits) / 2. On the same examples the labels of other
+features are scored; a label is kept if it beats the 95th percentile of those.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cotrace.common.progress import Progress
+
+from .candidates import Candidates, Rates, find_candidates
+from .files import write_part
+from .label import AUTOMATIC_SOURCES
+from .label_text import label_text
+from .relations import CLASS_RELATIONS, NONE, LabelText, Relation
+from .schema import FEATURES, TOP, file_of
+from .store import FeatureStore
+from .words import Words
+
+BLOCK = 4096  # features that are labelled together
+MIN_HELD_OUT = 4
+"""A label needs this many strongest examples of odd rank."""
+NULL_LABELS, MIN_NULL_LABELS = 256, 20
+"""How many labels of other features a label is compared with, and how many there must be."""
+NULL_PERCENTILE = 95
+
+
+class LayerExamples(NamedTuple):
+    """Positions of examples of the F features of a layer, each row filled up with NONE."""
+
+    made_from: np.ndarray
+    held_out: np.ndarray
+    promoted: np.ndarray
+    """Words that each feature promotes, the most promoted first, filled up with NONE."""
+
+
+class ScoredLabels(NamedTuple):
+    """Labels of the features of a layer, with their scores and the 95th percentile of other features' labels on the same examples."""
+
+    candidates: Candidates
+    score: np.ndarray
+    null: np.ndarray
+
+    @property
+    def kept(self) -> np.ndarray:
+        """Return whether each label beats those of other features."""
+        return self.score > self.null
+
+
+def write_labels(folder: Path, progress: Progress | None = None) -> int:
+    """Label the features of a store, and write the labels to its files; return the number of features with a label.
+
+    Labels that are not automatic stay. Raises FileError for a damaged store, ResourceError if the disk is full.
+    """
+    store = FeatureStore.open(folder)
+    text, labels = automatic_labels(store, progress)
+    for layer, scored in labels.items():
+        table = store.features(layer)
+        columns = _columns(text, table, scored)
+        for name, values in columns.items():
+            index = FEATURES.get_field_index(name)
+            table = table.set_column(index, FEATURES.field(name), pa.array(values, FEATURES.field(name).type))
+        write_part(folder / file_of("features", layer), table)
+    return len(FeatureStore.open(folder).labels)
+
+
+def _columns(text: LabelText, table: pa.Table, scored: ScoredLabels) -> dict[str, list]:
+    """Return the label columns of a layer: automatic labels where there is no other one."""
+    rows = table.select(["label", "label_source", "label_score", "label_null"]).to_pylist()
+    for feature, row in enumerate(rows):
+        if row["label"] and row["label_source"] not in AUTOMATIC_SOURCES:
+            continue
+        row.update(dict.fromkeys(("label", "label_source"), ""), label_score=None, label_null=None)
+        if scored.kept[feature]:
+            relation = Relation(scored.candidates.relation[feature])
+            row["label"] = label_text(text, relation, scored.candidates.keys[feature].tolist())
+            row["label_source"] = "outputs" if relation == Relation.SAYS else "examples"
+            row["label_score"], row["label_null"] = float(scored.score[feature]), float(scored.null[feature])
+    return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
+
+
+def automatic_labels(
+    store: FeatureStore, progress: Progress | None = None
+) -> tuple[LabelText, dict[int, ScoredLabels]]:
+    """Return the text of a store as words, and the labels of each layer, scored."""
+    bars = progress or Progress(False)
+    tokens = store.tokens
+    words = Words(tokens.all_texts, tokens.all_counts)
+    sequences = store.sequences
+    text = LabelText(sequences, tokens.rows(sequences.ids), words)
+    seed = int(store.info["seed"])
+    rates = Rates(text, seed)
+    examples, found = {}, {}
+    with bars.phase("labelling features"):
+        for layer in store.layers:
+            examples[layer] = layer_examples(store, layer, words)
+            found[layer] = _candidates(text, rates, examples[layer])
+        scored = {}
+        for layer in store.layers:
+            pool = _pool(found, layer, seed)
+            scored[layer] = _score(text, rates, examples[layer], found[layer], pool)
+    return text, scored
+
+
+def layer_examples(store: FeatureStore, layer: int, words: Words) -> LayerExamples:
+    """Return the examples of a layer's features as positions in the text, and the words that each promotes."""
+    table = store.examples(layer)
+    at = store.sequences.flat_positions(table["sequence"].to_numpy(), table["position"].to_numpy())
+    feature, rank = table["feature"].to_numpy(), table["rank"].to_numpy()
+    is_top = pc.equal(table["kind"].cast(pa.string()), TOP).to_numpy()
+    width = store.widths[layer]
+    even = rank % 2 == 0
+    return LayerExamples(
+        _grid(feature[even], at[even], width),
+        _grid(feature[is_top & ~even], at[is_top & ~even], width),
+        _promoted(store, layer, words),
+    )
+
+
+def _grid(row: np.ndarray, value: np.ndarray, rows: int) -> np.ndarray:
+    """Return values by row, (rows, most values of a row), filled up with NONE; `row` is ascending."""
+    column = np.arange(len(row)) - np.searchsorted(row, row)
+    grid = np.full((rows, int(column.max(initial=-1)) + 1), NONE, np.int64)
+    grid[row, column] = value
+    return grid
+
+
+def _promoted(store: FeatureStore, layer: int, words: Words) -> np.ndarray:
+    """Return the words of the tokens that each feature promotes over all layers together."""
+    written = store.features(layer, ("written",))["written"].combine_chunks()
+    of_feature = pc.list_parent_indices(written).to_numpy()
+    outputs = written.flatten()
+    everywhere = outputs.field("layer").to_numpy() == -1
+    top = outputs.field("top")
+    row = of_feature[pc.list_parent_indices(top).to_numpy()]
+    token = top.flatten().field("token").to_numpy()
+    chosen = everywhere[pc.list_parent_indices(top).to_numpy()]
+    word = words.of_token[store.tokens.rows(token[chosen])]
+    return _grid(row[chosen], word, store.widths[layer])
+
+
+def _candidates(text: LabelText, rates: Rates, examples: LayerExamples) -> Candidates:
+    parts = [
+        find_candidates(
+            text, rates, examples.made_from[start : start + BLOCK], examples.promoted[start : start + BLOCK]
+        )
+        for start in range(0, max(len(examples.made_from), 1), BLOCK)
+    ]
+    return Candidates(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+class _Label(NamedTuple):
+    """A label of another feature, to compare with."""
+
+    layer: int
+    feature: int
+    relation: Relation
+    keys: np.ndarray
+
+
+def _pool(found: dict[int, Candidates], layer: int, seed: int) -> list[_Label]:
+    """Return labels to compare a layer's with: of features of the layer, and of others where it has too few."""
+    own = [(layer, feature) for feature in np.flatnonzero(found[layer].relation != NONE)]
+    draw = np.random.default_rng([seed, layer])
+    chosen = [own[index] for index in draw.permutation(len(own))[:NULL_LABELS]]
+    if len(chosen) < NULL_LABELS:
+        other = [
+            (each, feature)
+            for each in found
+            if each != layer
+            for feature in np.flatnonzero(found[each].relation != NONE)
+        ]
+        chosen += [other[index] for index in draw.permutation(len(other))[: NULL_LABELS - len(chosen)]]
+    return [
+        _Label(each, int(feature), Relation(found[each].relation[feature]), found[each].keys[feature])
+        for each, feature in chosen
+    ]
+
+
+def _score(
+    text: LabelText, rates: Rates, examples: LayerExamples, found: Candidates, pool: Sequence[_Label]
+) -> ScoredLabels:
+    """Return the labels of a layer with their scores; a label without enough examples scores below its null."""
+    n = len(found.relation)
+    score, null = np.zeros(n), np.ones(n)
+    if len(pool) <= MIN_NULL_LABELS:
+        return ScoredLabels(found, score, null)
+    for start in range(0, n, BLOCK):
+        block = slice(start, start + BLOCK)
+        held_out = examples.held_out[block]
+        enough = ((held_out != NONE).sum(axis=1) >= MIN_HELD_OUT) & (found.relation[block] != NONE)
+        score[block] = np.where(enough, _own_scores(text, rates, held_out, found.relation[block], found.keys[block]), 0)
+        null[block] = _null(text, rates, held_out, pool, start)
+    return ScoredLabels(found, score, null)
+
+
+def _own_scores(
+    text: LabelText, rates: Rates, held_out: np.ndarray, relation: np.ndarray, keys: np.ndarray
+) -> np.ndarray:
+    """Return the score of each feature's own label."""
+    share = np.zeros(len(held_out))
+    everywhere = np.zeros(len(held_out))
+    for each in Relation:
+        rows = np.flatnonzero(relation == each)
+        if not len(rows):
+            continue
+        share[rows] = _fits(text, each, held_out[rows], keys[rows])
+        everywhere[rows] = [rates.of_label(each, keys[row]) for row in rows]
+    return _area(share, everywhere)
+
+
+def _null(text: LabelText, rates: Rates, held_out: np.ndarray, pool: Sequence[_Label], layer_start: int) -> np.ndarray:
+    scores = np.empty((len(held_out), len(pool)), np.float32)
+    cache: dict[Relation, np.ndarray] = {}
+    for column, label in enumerate(pool):
+        keys = np.broadcast_to(label.keys, (len(held_out), len(label.keys)))
+        share = _fits(text, label.relation, held_out, keys, cache)
+        scores[:, column] = _area(share, rates.of_label(label.relation, label.keys))
+    return np.percentile(scores, NULL_PERCENTILE, axis=1)
+
+
+def _fits(
+    text: LabelText,
+    relation: Relation,
+    at: np.ndarray,
+    keys: np.ndarray,
+    cache: dict[Relation, np.ndarray] | None = None,
+) -> np.ndarray:
+    """Return the share of each row of positions that the row's label fits; `keys` are (rows, MAX_KEYS)."""
+    cache = {} if cache is None else cache
+    if relation not in cache:
+        cache[relation] = _looked_up(text, relation, at)
+    found = cache[relation]
+    if relation in CLASS_RELATIONS:
+        fits = np.take_along_axis(found, keys[:, None, :1], axis=2)[..., 0]
+    else:
+        wanted = np.where(keys == NONE, NONE - 1, keys)
+        wanted = wanted[:, None, :] if relation != Relation.NEAR else wanted[:, None, None, :]
+        fits = (found[..., None] == wanted).any(axis=tuple(range(2, found.ndim + 1)))
+    return (fits & (at != NONE)).sum(axis=1) / np.maximum((at != NONE).sum(axis=1), 1)
+
+
+def _looked_up(text: LabelText, relation: Relation, at: np.ndarray) -> np.ndarray:
+    if relation in CLASS_RELATIONS:
+        return text.members(relation, at)
+    return text.near(at) if relation == Relation.NEAR else text.keys(relation, at)
+
+
+def _area(share: np.ndarray, everywhere: np.ndarray | float) -> np.ndarray:
+    return (1 + share - everywhere) / 2
