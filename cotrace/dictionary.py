@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from cotrace.attribution.dictionaries.capture import SitePass
+from cotrace.attribution.dictionaries.capture import site_values
 from cotrace.attribution.dictionaries.dictionary import SparseDictionary
 from cotrace.attribution.dictionaries.evaluation import DictionaryEvaluation, evaluate_dictionary
 from cotrace.attribution.dictionaries.loading import find_dictionary, open_dictionary
@@ -119,7 +119,7 @@ class FeatureDictionary:
         )
         open_p = masked.open_positions(len(ids_P), ids_P.device)
         active = {}
-        for layer, x_PX in SitePass(self.weights, self.weights.embed(ids_P), self.site, self.layers):
+        for layer, x_PX in site_values(self.weights, self.weights.embed(ids_P), self.site, self.layers):
             features = self.files.encode(layer, x_PX[open_p])
             active[layer] = features._replace(position_n=open_p[features.position_n])
         return _table(active)

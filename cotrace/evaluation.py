@@ -1,15 +1,22 @@
-"""Evaluate transcoders: reconstruction and predictions on held-out text, and scores of graphs traced with them."""
+"""Evaluate transcoders, SAEs and crosscoders on held-out text; of transcoders the predictions and traced graphs too."""
 
 import os
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+import torch
+
+from cotrace.attribution.dictionaries import SparseDictionary, find_dictionary, names_dictionary, open_dictionary
+from cotrace.attribution.dictionaries.evaluation import DictionaryEvaluation, DictionaryMeasurement
 from cotrace.attribution.models.architecture import read_architecture
-from cotrace.attribution.models.language_model import find_source, load_language_model
+from cotrace.attribution.models.language_model import LanguageModel, find_source, load_language_model
 from cotrace.attribution.transcoders import load_transcoders
 from cotrace.attribution.validation.graph_scores import EVERYDAY_PROMPTS, mean_graph_scores
 from cotrace.common.errors import ArgumentError
 from cotrace.common.progress import Progress
+from cotrace.common.versions import package_versions
 from cotrace.graphs import Graph
+from cotrace.training.activations import BATCH_TOKENS, DEFAULT_BATCH_TOKENS, to_device, unmasked_positions
 from cotrace.training.evaluate import EvaluationText, evaluate
 from cotrace.training.replacement_metrics import TranscoderEvaluation
 
@@ -74,3 +81,68 @@ def _trace_prompts(model: Model, prompts: Sequence[str], bars: Progress) -> Iter
         for prompt in prompts:
             yield model.trace(prompt, progress=False)
             advance()
+
+
+def evaluate_dictionaries(
+    dictionaries: Sequence[str | os.PathLike],
+    *,
+    model: str | os.PathLike = DEFAULT_MODEL,
+    data: Sequence[str] = EvaluationText.data,
+    run: str | os.PathLike | None = EvaluationText.run,
+    tokens: int = EvaluationText.tokens,
+    context: int = EvaluationText.context,
+    seed: int = EvaluationText.seed,
+    device: str = "auto",
+    progress: bool | None = None,
+) -> list[DictionaryEvaluation]:
+    """Measure the reconstruction of SAEs and crosscoders on the same text.
+
+    Args:
+        dictionaries: folders or Hub ids, as `cotrace.load_dictionary` takes them.
+        model: the model they were trained on.
+        data: text sources, as in `TrainingConfig.data`; or
+        run: the folder of a training run, whose held-out text is used.
+        tokens: number of tokens to measure on.
+        context: tokens per sequence, with `data`.
+        seed: seed of the choice of text, with `data`.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        progress: show bars on a terminal or in a notebook, else a line a minute; None does so unless `--quiet` is given.
+
+    Raises:
+        ArgumentError: no dictionaries, or no text.
+        CotraceError: the model, dictionaries or text cannot be loaded, or there is too little text.
+    """
+    if not dictionaries:
+        raise ArgumentError("no dictionaries to evaluate: name a folder or Hub id")
+    text = EvaluationText(tuple(data), run, tokens, 0, context, seed)
+    found = [find_dictionary(spec) for spec in dictionaries]
+    bars = Progress(progress)
+    source = find_source(model, bars)
+    opened = [open_dictionary(each, read_architecture(source.config())) for each in found]
+    language_model = load_language_model(source, device=device, progress=progress)
+    sequences_SP, _ = text.load(language_model, bars, fit=False)
+    results = [_measure(dictionary, language_model, sequences_SP, bars) for dictionary in opened]
+    for result in results:
+        result.settings = {"model": language_model.source.name, **text.settings, "versions": package_versions()}
+    return results
+
+
+def only_dictionaries(specs: Sequence[str | os.PathLike]) -> bool:
+    """Return whether all specs name SAEs or crosscoders, False if none does. Raises ArgumentError for some of both."""
+    are_dictionaries = [names_dictionary(spec) for spec in specs]
+    if any(are_dictionaries) and not all(are_dictionaries):
+        raise ArgumentError("SAEs and transcoders have different measurements: evaluate them in separate commands")
+    return any(are_dictionaries)
+
+
+def _measure(
+    dictionary: SparseDictionary, model: LanguageModel, sequences_SP: np.ndarray, bars: Progress
+) -> DictionaryEvaluation:
+    measurement = DictionaryMeasurement(dictionary, model.weights)
+    batch_tokens = BATCH_TOKENS.get(model.weights.device.type, DEFAULT_BATCH_TOKENS)
+    size = max(1, batch_tokens // max(1, sequences_SP.shape[1]))
+    with bars.phase(f"evaluating {dictionary.name}", len(sequences_SP)) as advance, torch.no_grad():
+        for ids_BP in to_device(model, sequences_SP).split(size):
+            measurement.add(ids_BP, unmasked_positions(model, ids_BP))
+            advance(len(ids_BP))
+    return measurement.result()

@@ -18,6 +18,7 @@ from helpers.dictionaries import (
     write_files,
     write_sae,
 )
+from tiny_checkpoints import WORDS, write_tokenizer
 from transformers import AutoModelForCausalLM
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
 
@@ -336,3 +337,66 @@ def test_names_of_dictionaries(scope):
     assert HookPoint.parse("model.layers.{all}.output") == ("output", None)
     assert HookPoint.parse("model.language_model.layers.{5, 9}.output") == ("output", (5, 9))
     assert HookPoint.parse("blocks.5.hook_resid_post") is None
+
+
+@pytest.fixture(scope="module")
+def worded(tmp_path_factory):
+    """Return a tiny model with a tokenizer, and text that it has words for."""
+    root = tmp_path_factory.mktemp("worded")
+    (root / "text.txt").write_text(" ".join(WORDS) * 60)
+    return write_tokenizer(tiny.write_model(root / "model")), root / "text.txt"
+
+
+def test_the_commands_take_dictionaries(scope, worded, command, tmp_path):
+    folder, text = worded
+    sae = scope / "attn_out_all/width_16k_l0_small"
+    options = ("--model", folder, "--device", "cpu")
+    measured = ("--data", text, "--tokens", 40, "--context", 8, "--json", "--out", tmp_path / "out.json")
+    status, out, error = command("evaluate", sae, scope / "crosscoder", *options, *measured)
+    assert status == 0, error
+    one, crosscoder = json.loads(out)
+    assert [one["site"], [layer["layer"] for layer in one["layers"]], crosscoder["kind"]] == [
+        "attn_out",
+        [0, 1, 2],
+        "crosscoder",
+    ]
+    assert one["settings"]["data"] == [str(text)]
+    assert json.loads((tmp_path / "out.json").read_text())[0]["mse"] == one["mse"]
+    status, out, _ = command("evaluate", sae, *options, *measured[:-3])
+    assert status == 0
+    assert "explained variance" in out
+    steering = (
+        "steer",
+        " ".join(WORDS[:3]),
+        "--transcoders",
+        "neurons",
+        *options,
+        "--max-new-tokens",
+        2,
+        "--out",
+        tmp_path / "s.json",
+    )
+    status, out, error = command(*steering, "--dictionary", sae, "--add", "dictionary:L1#5@generated=90")
+    assert status == 0, error
+    steered = json.loads((tmp_path / "s.json").read_text())
+    assert steered["dictionary"]["site"] == "attn_out"
+
+
+def test_mistakes_with_dictionaries_on_the_command_line(scope, worded, command):
+    options = ("--model", worded[0], "--device", "cpu")
+    mixed = command("evaluate", scope / "mlp_out", "neurons", "--data", worded[1], *options)
+    assert (mixed[0], "separate commands" in mixed[2]) == (2, True)
+    steer = ("steer", WORDS[0], "--transcoders", "neurons", *options)
+    for arguments, problem in {
+        ("--add", "dictionary:L1#5=4"): "name that with --dictionary",
+        ("--add", "L1#5=4", "--dictionary", scope / "mlp_out"): "--dictionary is used by no edit",
+        ("--add", "dictionary:L1#error=4", "--dictionary", scope / "mlp_out"): "is not a feature",
+        ("--add", "dictionary:L1#5 + L1#6=4", "--dictionary", scope / "mlp_out"): "cannot be joined",
+        ("--add", "dictionary:L1#99=4", "--dictionary", scope / "mlp_out"): "32 features",
+        ("--ablate", "dictionary:L1#9", "--dictionary", scope / "nothing"): "does not exist",
+    }.items():
+        status, _, error = command(*steer, *arguments)
+        assert (status, problem in error) == (2, True), error
+    status, _, error = command("trace", WORDS[0], "--model", worded[0], "--transcoders", scope / "crosscoder")
+    assert status == 2
+    assert "a crosscoder, not of MLPs, and cannot be traced" in error

@@ -17,38 +17,33 @@ class SiteValues(NamedTuple):
     x_PX: Tensor
 
 
-class SitePass:
-    """A forward pass that yields the values of a site at some layers. Iterate it once.
+def site_values(weights: Gemma3, resid_PD: Tensor, site: Site, layers: Collection[int]) -> Iterator[SiteValues]:
+    """Run a model, and yield the values of a site at some layers; those after the last of them are not run.
 
     Args:
         weights: the model.
         resid_PD: embeddings (P, D), or (B, P, D) in a batch.
         site: the site.
-        layers: the layers whose values are wanted; layers after the last of them are not run.
+        layers: the layers whose values are wanted.
     """
+    last = max(layers, default=-1)
+    for values in recorded(ForwardPass(weights, resid_PD, keep_patterns=False), site):
+        if values.layer in layers:
+            yield values
+        if values.layer >= last:
+            return
 
-    def __init__(self, weights: Gemma3, resid_PD: Tensor, site: Site, layers: Collection[int]):
-        self.site, self.layers = site, layers
-        self._heads: Tensor | None = None
-        keep = self._keep_heads if site == "attn_out" else None
-        self.forward_pass = ForwardPass(weights, resid_PD, keep_patterns=False, heads_edit=keep)
 
-    def __iter__(self) -> Iterator[SiteValues]:
-        """Run the layers; yield the values of each wanted one."""
-        last = max(self.layers, default=-1)
-        for layer_cache in self.forward_pass:
-            if layer_cache.layer in self.layers:
-                values = {
-                    "resid_post": self.forward_pass.resid_PD,
-                    "mlp_out": layer_cache.mlp_out_PD,
-                    "attn_out": self._heads,
-                }
-                x_PX = values[self.site]
-                assert x_PX is not None
-                yield SiteValues(layer_cache.layer, x_PX)
-            if layer_cache.layer >= last:
-                return
+def recorded(forward_pass: ForwardPass, site: Site) -> Iterator[SiteValues]:
+    """Run a forward pass that edits no heads, and yield the values of a site at every layer."""
+    heads: list[Tensor] = []
 
-    def _keep_heads(self, layer: int, mixed_PE: Tensor) -> Tensor:
-        self._heads = mixed_PE
+    def keep_heads(_layer: int, mixed_PE: Tensor) -> Tensor:
+        heads[:] = [mixed_PE]
         return mixed_PE
+
+    if site == "attn_out":
+        forward_pass.heads_edit = keep_heads
+    for layer_cache in forward_pass:
+        outputs = {"resid_post": forward_pass.resid_PD, "mlp_out": layer_cache.mlp_out_PD}
+        yield SiteValues(layer_cache.layer, heads[0] if site == "attn_out" else outputs[site])

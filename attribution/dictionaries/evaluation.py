@@ -11,7 +11,7 @@ from cotrace.attribution.models.gemma3 import Gemma3
 from cotrace.common.errors import ArgumentError
 from cotrace.kernels.active import Active
 
-from .capture import SitePass
+from .capture import site_values
 from .dictionary import SparseDictionary
 
 DENSE_RATE = 0.1  # share of tokens above which a feature counts as dense
@@ -124,10 +124,9 @@ class DictionaryMeasurement:
     def add(self, ids_BP: Tensor, kept_BP: Tensor) -> None:
         """Measure at the kept positions, (B, P) bool, of rows of token ids."""
         dictionary, n = self.dictionary, int(kept_BP.sum())
-        site_pass = SitePass(self.weights, self.weights.embed(ids_BP), dictionary.site, dictionary.layers)
         values: dict[int, Tensor] = {}
         active: dict[int, Active] = {}
-        for layer, x_BPX in site_pass:
+        for layer, x_BPX in site_values(self.weights, self.weights.embed(ids_BP), dictionary.site, dictionary.layers):
             x_NX = x_BPX[kept_BP].float()
             values[layer], active[layer] = x_NX, dictionary.encode(layer, x_NX)
             self._count(layer, active[layer])

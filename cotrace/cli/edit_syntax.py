@@ -4,6 +4,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from cotrace.attribution.interventions.edits import (
     set_to,
 )
 from cotrace.common.errors import ArgumentError, CotraceError, FileError
+from cotrace.dictionary import FeatureDictionary
 from cotrace.graphs import Graph
 from cotrace.graphs.annotations import node_names
 from cotrace.graphs.nodes import ErrorNode, Feature, Token, parse_node, parse_position
@@ -32,10 +34,21 @@ EDITS_WITH_NUMBER: dict[str, Callable[[float], Edit]] = {"set": set_to, "add": a
 DIRECTION = re.compile(
     r"L(?P<layer>[0-9]{1,6})\s*:\s*(?P<file>.+\.(?:npy|safetensors))\s*(?:@(?P<position>.+))?", re.DOTALL
 )
+OF_DICTIONARY = re.compile(r"\s*dictionary\s*:(.+)", re.DOTALL)
 NEXT_MEMBER = re.compile(r"\s*\+\s*(?=L[0-9]|token\s*(?:[@+]|\Z))")
 OF_TOKEN = re.compile(r"\s*token\s*(?:[@+=]|\Z)")
 TIMES_USUAL = re.compile(r"\s*([+-]?[0-9.]+)\s*[x×]\s*")
 OTHER_POSITION = re.compile(r"\s*token\s*@")
+
+
+@dataclass(frozen=True)
+class DictionaryFeature:
+    """A feature of the SAE or crosscoder that --dictionary names: `dictionary:L9#123@4`."""
+
+    feature: Feature
+
+    def __str__(self) -> str:
+        return f"dictionary:{self.feature}"
 
 
 def parse_edits(given: Mapping[str, Sequence[str]], graph: Graph | None = None) -> dict[Any, Edit | TokenReplacement]:
@@ -59,6 +72,30 @@ def parse_edits(given: Mapping[str, Sequence[str]], graph: Graph | None = None) 
     if not edits:
         raise ArgumentError("nothing to edit; name a node with --ablate, --set, --add or --multiply")
     return edits
+
+
+def check_dictionary(edits: Mapping[Any, Any], dictionary: str | None) -> None:
+    """Raise ArgumentError for edits of a dictionary's features without a dictionary, or for one without such edits."""
+    named = [node for node in edits if isinstance(node, DictionaryFeature)]
+    if named and dictionary is None:
+        raise ArgumentError(f"{named[0]} is a feature of an SAE or crosscoder: name that with --dictionary")
+    if dictionary is not None and not named:
+        raise ArgumentError("--dictionary is used by no edit: name a feature of it, such as --add dictionary:L9#123=40")
+
+
+def with_directions(edits: Mapping[Any, Any], dictionary: FeatureDictionary | None) -> dict[Any, Any]:
+    """Return edits with those of a dictionary's features as edits of its directions.
+
+    Raises ArgumentError for a feature that the dictionary does not have.
+    """
+    expanded: dict[Any, Any] = {}
+    for node, edit in edits.items():
+        if isinstance(node, DictionaryFeature):
+            assert dictionary is not None, "check_dictionary comes first"
+            expanded |= dictionary.edit(node.feature, edit)
+        else:
+            expanded[node] = edit
+    return expanded
 
 
 def _require_new(node: Any, members: set[Any]) -> None:
@@ -131,8 +168,10 @@ def _number(text: str) -> float:
     return number
 
 
-def parse_edited_node(text: str, graph: Graph | None = None) -> Feature | ErrorNode | Token | Direction | Supernode:
+def parse_edited_node(text: str, graph: Graph | None = None) -> Any:
     """Return the node that a text names: `L5#123@4`, `L5#error@4`, `token@4`, `L12:FILE.npy`, or several joined with `+`.
+
+    `dictionary:L9#123@4` is a `DictionaryFeature`.
 
     With a graph, a label, group or node number names its nodes too. Raises ArgumentError for anything else, and FileError
     for a file that does not hold one direction.
@@ -143,12 +182,14 @@ def parse_edited_node(text: str, graph: Graph | None = None) -> Feature | ErrorN
     if len(nodes) == 1:
         return nodes[0]
     members = [node for node in nodes if not isinstance(node, Direction)]
-    if len(members) < len(nodes):
+    if len(members) < len(nodes) or any(isinstance(node, DictionaryFeature) for node in nodes):
         raise ArgumentError("a direction cannot be joined to other nodes with +; give it a separate option")
     return Supernode(members)
 
 
-def _single(text: str, graph: Graph | None) -> Sequence[Feature | ErrorNode | Token | Direction]:
+def _single(text: str, graph: Graph | None) -> Sequence[Any]:
+    if match := OF_DICTIONARY.fullmatch(text):
+        return [DictionaryFeature(Feature.parse(match[1]))]
     match = DIRECTION.fullmatch(text)
     if match is None:
         return (graph is not None and _named(text, graph)) or [parse_node(text)]

@@ -50,6 +50,14 @@ def steer(
         Path | None,
         typer.Option(metavar="FILE", help="A graph file whose labels, groups and node numbers NODE can be, too."),
     ] = None,
+    dictionary: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPEC",
+            help="An SAE or crosscoder of Gemma Scope 2, a folder or a Hub id: NODE can be dictionary:L9#123@generated, its "
+            "feature's direction. --add dictionary:L9#123=40 adds what the feature writes with an activation of 40.",
+        ),
+    ] = None,
     model: options.ModelOption = DEFAULT_MODEL,
     transcoders: options.TranscodersOption = None,
     freeze: options.FreezeOption = InterventionConfig.freeze,
@@ -88,10 +96,11 @@ def steer(
         raise ArgumentError("--layers says where --freeze applies; add --freeze attention or --freeze all")
     given = {"ablate": ablate or [], "set": set_to or [], "add": add or [], "multiply": multiply or []}
 
-    from .edit_syntax import parse_edits
+    from .edit_syntax import check_dictionary, parse_edits, with_directions
 
     names = None if graph is None else open_graph(graph)
     edits = parse_edits(given, names)
+    check_dictionary(edits, dictionary)
     freezing: dict[str, Any] = {"freeze": freeze, "layers": options.positions("--layers", layers), "errors": errors}
     sampling: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
     masked: dict[str, Any] = {"masked_positions": options.positions("--masked-positions", masked_positions)}
@@ -103,17 +112,24 @@ def steer(
     text = read_prompt(prompt, prompt_file)
 
     import cotrace
+    from cotrace.attribution.dictionaries import find_dictionary
 
     from .report import print_written
 
     loading: dict[str, Any] = {"device": device, "dtype": dtype}
+    if dictionary is not None:
+        find_dictionary(dictionary)  # a misspelt name is reported before a model is loaded
     loaded = cotrace.load(model, transcoders, **loading)
+    opened = None if dictionary is None else cotrace.load_dictionary(dictionary, loaded)
+    edits = with_directions(edits, opened)
     content = [{"role": "user", "content": text}] if chat else text
     edited = loaded.generate(content, edits, **freezing, **sampling, **masked, progress=None)
     comparison = compare(loaded.generate(content, **sampling, progress=None), edited)
     if out is not None:  # before anything is printed: a reader of the output may stop reading
         settings = {**freezing, **sampling, **masked, "dtype": str(loaded.weights.dtype).removeprefix("torch.")}
         request = {"prompt": text, "chat": chat, "edits": given, "settings": settings}
+        if opened is not None:
+            request["dictionary"] = opened.describe()
         write(loaded.describe() | request | as_json(comparison), out)
     print_comparison(comparison)
     if out is not None:
