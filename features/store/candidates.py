@@ -23,7 +23,7 @@ BONUS = {
 """Added to the gains of relations when they are compared: the simpler and the more telling label wins a near tie."""
 
 
-class Candidates(NamedTuple):
+class LabelCandidates(NamedTuple):
     """The best label of each of F features: its relation, keys (F, MAX_KEYS) and gain; NONE where there is no key."""
 
     relation: np.ndarray
@@ -73,7 +73,7 @@ def _pairs(words: np.ndarray) -> np.ndarray:
     return np.stack([rows[found], words[found]], axis=1)
 
 
-def find_candidates(text: LabelText, rates: Rates, examples: np.ndarray, promoted: np.ndarray) -> Candidates:
+def find_candidates(text: LabelText, rates: Rates, examples: np.ndarray, promoted: np.ndarray) -> LabelCandidates:
     """Return the best candidate of each feature.
 
     Args:
@@ -81,7 +81,7 @@ def find_candidates(text: LabelText, rates: Rates, examples: np.ndarray, promote
         promoted: words that each feature promotes, (F, m); NONE where there are fewer.
     """
     counts = np.maximum((examples != NONE).sum(axis=1), 1)
-    best = Candidates(
+    best = LabelCandidates(
         np.full(len(examples), NONE), np.full((len(examples), MAX_KEYS), NONE), np.full(len(examples), -np.inf)
     )
     for relation in Relation:

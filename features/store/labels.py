@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from cotrace.common.progress import Progress
 
-from .candidates import Candidates, Rates, find_candidates
+from .candidates import LabelCandidates, Rates, find_candidates
 from .files import write_part
 from .label import AUTOMATIC_SOURCES
 from .label_text import label_text
@@ -45,7 +45,7 @@ class LayerExamples(NamedTuple):
 class ScoredLabels(NamedTuple):
     """Labels of the features of a layer, with their scores and the 95th percentile of other features' labels on the same examples."""
 
-    candidates: Candidates
+    candidates: LabelCandidates
     score: np.ndarray
     null: np.ndarray
 
@@ -147,14 +147,14 @@ def _promoted(store: FeatureStore, layer: int, words: Words) -> np.ndarray:
     return _grid(row[chosen], word, store.widths[layer])
 
 
-def _candidates(text: LabelText, rates: Rates, examples: LayerExamples) -> Candidates:
+def _candidates(text: LabelText, rates: Rates, examples: LayerExamples) -> LabelCandidates:
     parts = [
         find_candidates(
             text, rates, examples.made_from[start : start + BLOCK], examples.promoted[start : start + BLOCK]
         )
         for start in range(0, max(len(examples.made_from), 1), BLOCK)
     ]
-    return Candidates(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    return LabelCandidates(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
 class _Label(NamedTuple):
@@ -166,7 +166,7 @@ class _Label(NamedTuple):
     keys: np.ndarray
 
 
-def _pool(found: dict[int, Candidates], layer: int, seed: int) -> list[_Label]:
+def _pool(found: dict[int, LabelCandidates], layer: int, seed: int) -> list[_Label]:
     """Return labels to compare a layer's with: of features of the layer, and of others where it has too few."""
     own = [(layer, feature) for feature in np.flatnonzero(found[layer].relation != NONE)]
     draw = np.random.default_rng([seed, layer])
@@ -186,7 +186,7 @@ def _pool(found: dict[int, Candidates], layer: int, seed: int) -> list[_Label]:
 
 
 def _score(
-    text: LabelText, rates: Rates, examples: LayerExamples, found: Candidates, pool: Sequence[_Label]
+    text: LabelText, rates: Rates, examples: LayerExamples, found: LabelCandidates, pool: Sequence[_Label]
 ) -> ScoredLabels:
     """Return the labels of a layer with their scores; a label without enough examples scores below its null."""
     n = len(found.relation)
