@@ -94,17 +94,16 @@ class Label(NamedTuple):
 def short_label(text: str) -> str:
     """Return at most two words of a label, for pictures, with an ellipsis where words are left out.
 
-    Words in double quotes count as one. Articles and what explanations begin with ("references to", "words related to the")
-    are left out first, and words such as "of" at the end: "references to the days of the week" is "days…".
+    Words in double quotes count as one. Articles and what explanations begin with ("references to", "words related to the") are
+    left out, and words such as "of" do not count: "references to the days of the week" is "days…week".
     """
     words = _WORD.findall(text)
     first = next((i for i, word in enumerate(words) if word.lower().strip(_END) not in _OPENING), 0)
-    kept = words[first : first + SHORT_WORDS]
-    if first + len(kept) == len(words):
-        return " ".join(kept)
-    while len(kept) > 1 and kept[-1].lower() in _LINKING:
-        kept.pop()
-    return " ".join(kept).rstrip(_END) + "…"
+    telling = [i for i in range(first, len(words)) if i == first or words[i].lower() not in _LINKING]
+    kept = telling[:SHORT_WORDS]
+    last = kept[-1] if kept else -1
+    short = ("…" if len(kept) == SHORT_WORDS and last > first + 1 else " ").join(words[i] for i in kept)
+    return short if last == len(words) - 1 else short.rstrip(_END) + "…"
 
 
 def output_label(tokens: Sequence[str]) -> str:
