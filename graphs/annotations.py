@@ -4,9 +4,11 @@ Groups are in the metadata, as names of nodes, which do not change when nodes ar
 """
 
 import ast
+import difflib
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -14,6 +16,7 @@ from cotrace.common.checks import check_unicode
 from cotrace.common.errors import ArgumentError
 
 from .data import GraphData
+from .labels import GIVEN_SOURCES, node_label
 from .nodes import ErrorNode, Feature, Token, parse_node, resolve_position
 
 NodeName = int | str | Feature | ErrorNode | Token
@@ -28,8 +31,8 @@ def find_nodes(graph: GraphData, names: NodeName | Iterable[NodeName]) -> list[i
     """Return the numbers of the nodes that one name or several refer to, each once, in the order of the names.
 
     A feature or error node without a position refers to all its nodes. Texts are tried in this order: a number, a
-    feature or error node such as `L17#264@5`, a group, a label, the text of a target, and a token as `cotrace show`
-    prints it, such as `' hot'@4`.
+    feature or error node such as `L17#264@5`, a group, a label of the user or of a file, the text of a target, another label,
+    and a token as `cotrace show` prints it, such as `' hot'@4`.
 
     Raises ArgumentError for a name that no node of the graph has.
     """
@@ -43,9 +46,16 @@ def find_one(graph: GraphData, name: NodeName) -> int:
     """Return the number of the one node that a name refers to. Raises ArgumentError if it refers to none, or several."""
     found = find_nodes(graph, name)
     if len(found) != 1:
-        listed = ", ".join(map(str, found[:NODES_LISTED])) + (", …" if len(found) > NODES_LISTED else "")
-        raise ArgumentError(f"{name!r} names {len(found)} nodes; name one, such as by its number: {listed}")
+        raise ArgumentError(
+            f"{name!r} names {len(found)} nodes; name one, such as by its number: {_listed(graph, found)}"
+        )
     return found[0]
+
+
+def _listed(graph: GraphData, numbers: Sequence[int]) -> str:
+    """Return the numbers and names of some nodes in words."""
+    named = [f"{number} ({node_label(graph, number)})" for number in numbers[:NODES_LISTED]]
+    return ", ".join([*named, "…"] if len(numbers) > NODES_LISTED else named)
 
 
 def numbers_of(graph: GraphData, nodes: NodeName | Iterable[NodeName]) -> list[Any]:
@@ -65,7 +75,7 @@ def _find(graph: GraphData, name: Any) -> list[int]:
     if isinstance(name, str):
         return _find_text(graph, name)
     if isinstance(name, Feature | ErrorNode | Token):
-        return _require(nodes_at(graph, name), f"{name} is not in this graph: it was pruned or never active there")
+        return nodes_at(graph, name) or _refuse_absent(graph, name)
     if isinstance(name, bool) or not isinstance(name, int | np.integer):
         raise ArgumentError(f"invalid node {name!r}: expected a node number, Feature, ErrorNode, Token or text")
     last = graph.order.n_nodes - 1
@@ -78,10 +88,31 @@ def _find_text(graph: GraphData, text: str) -> list[int]:
     try:
         node = parse_node(text)
     except ArgumentError:
-        found = _members(graph, text) or _labelled(graph, text) or _targets(graph, text) or _quoted(graph, text)
-        cure = "use a node number, a name that `cotrace show` prints, a label or a group"
-        return _require(found, f"no node of this graph is called {text!r}; {cure}")
+        found = _members(graph, text) or _labelled_or_target(graph, text) or _quoted(graph, text)
+        return found or _refuse_unknown(graph, text)
     return _find(graph, node)
+
+
+def _refuse_absent(graph: GraphData, node: Feature | ErrorNode | Token) -> NoReturn:
+    """Raise ArgumentError for a node that is not in the graph; it names those at other positions."""
+    elsewhere = [] if node.position == "all" else nodes_at(graph, replace(node, position="all"))
+    cure = f"; it is in the graph as {_listed(graph, elsewhere)}" if elsewhere else ""
+    raise ArgumentError(f"{node} is not in this graph: it was pruned or never active there{cure}")
+
+
+def _refuse_unknown(graph: GraphData, text: str) -> NoReturn:
+    """Raise ArgumentError for a text that names no node; it suggests one that is spelt alike."""
+    labels = graph.column("label")
+    names = [
+        *node_groups(graph),
+        *np.unique(labels[labels != ""]),
+        *(target["label"] for target in graph.info["targets"]),
+    ]
+    alike = difflib.get_close_matches(text, names, n=1)
+    cure = f"did you mean {alike[0]!r}? Or " if alike else ""
+    raise ArgumentError(
+        f"no node of this graph is called {text!r}; {cure}use a node number, a name that `cotrace show` prints, a label or a group"
+    )
 
 
 def _require(found: list[int], message: str) -> list[int]:
@@ -115,9 +146,13 @@ def _members(graph: GraphData, name: str) -> list[int]:
     return _require(found, f"no node of the group {name!r} is in this graph; use a graph that is pruned less")
 
 
-def _labelled(graph: GraphData, label: str) -> list[int]:
-    editable = graph.order.errors.stop
-    return np.flatnonzero(graph.column("label")[:editable] == label).tolist() if label else []
+def _labelled_or_target(graph: GraphData, text: str) -> list[int]:
+    """Return the nodes with a label that people gave, else targets with this text, else nodes with another label."""
+    if not text:
+        return []
+    labelled = np.flatnonzero(graph.column("label") == text)
+    given = labelled[np.isin(graph.column("label_source")[labelled], GIVEN_SOURCES)]
+    return given.tolist() or _targets(graph, text) or labelled.tolist()
 
 
 def _targets(graph: GraphData, text: str, position: int | None = None) -> list[int]:
@@ -139,7 +174,7 @@ def _quoted(graph: GraphData, name: str) -> list[int]:
     if match is None or text is None:
         return []
     if match["position"] is None:
-        return _labelled(graph, text) or _targets(graph, text)
+        return _labelled_or_target(graph, text)
     position, tokens = int(match["position"]), graph.info["tokens"]
     at_token = [graph.order.tokens.start + position] if position < len(tokens) and tokens[position] == text else []
     return at_token or _targets(graph, text, position)

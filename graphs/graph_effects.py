@@ -12,6 +12,7 @@ from .annotations import NodeName, find_nodes, node_names
 from .data import GraphData
 from .effect_table import Effects
 from .effects import total_effects
+from .labels import node_label
 from .segments import parse_segments
 
 PROMPT_ENTRIES = ("model", "transcoders", "prompt", "tokens", "token_ids", "masked_positions")
@@ -49,10 +50,11 @@ def _target_nodes(graph: GraphData, targets: NodeName | Iterable[NodeName] | Non
     order = graph.order
     for node in nodes:
         if order.n_features <= node < order.n_editable:
-            (name,) = node_names(graph, [node])
-            raise ArgumentError(f"{name} is no target: name a feature, or a target of the graph")
+            raise ArgumentError(f"{node_label(graph, node)} is no target: name a feature, or a target of the graph")
         if not graph.computed[node]:
-            raise ArgumentError(f"the row of node {node} was not computed: trace the prompt with coverage 1")
+            raise ArgumentError(
+                f"the row of {node_label(graph, node)} was not computed: trace the prompt with coverage 1"
+            )
     return nodes
 
 

@@ -16,6 +16,9 @@ LABEL_SOURCES: tuple[LabelSource, ...] = get_args(LabelSource)
 RANKS = {"": 0, "examples": 1, "outputs": 1, "neuronpedia": 2, "file": 3, "user": 4}
 """A label replaces those of the same rank and of lower ranks."""
 
+GIVEN_SOURCES: tuple[LabelSource, ...] = ("user", "file")
+"""Sources of labels that people chose for these features: as names of nodes they go before texts of targets."""
+
 SHORT_WORDS = 2
 _WORD = re.compile(r"\"[^\"]*\"\S*|\S+")
 _END = " ,;:.–—-"

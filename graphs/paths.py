@@ -51,7 +51,8 @@ def strongest_paths(
     if target is not None:
         named = set(numbers_of(graph, target)).intersection(targets)
         if not named:
-            raise ArgumentError(f"node {target} is not a target of this graph; its targets are the nodes {targets}")
+            names = ", ".join(f"{node} ({node_label(graph, node)})" for node in targets)
+            raise ArgumentError(f"{target!r} is not a target of this graph; its targets are the nodes {names}")
         targets = sorted(named)
     best_LM = _best_completions(graph, through_errors, min_length)
     heap: list[tuple[float, int, tuple[int, ...], float, int]] = []

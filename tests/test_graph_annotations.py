@@ -104,6 +104,9 @@ def test_names_find_nodes(graph):
         ("L2#1@generated", "not in this graph"),
         ("L2#1@9", "outside the prompt"),
         ("warm", "called 'warm'"),
+        ("not colt", "did you mean 'not cold'"),
+        ("colds", "did you mean 'cold'"),
+        ("L2#0@3", r"not in this graph.*it is in the graph as 3 \(L2#0@0 'not cold'\)"),
         ("'\\x'", "called"),
         ("", "called ''"),
         (22, "nodes are 0 … 21"),
@@ -228,6 +231,28 @@ def test_invalid_labels_change_nothing(graph):
         with pytest.raises(ArgumentError, match=message):
             graph.add_labels(labels, source)
         assert labels_and_sources(graph) == before
+
+
+def test_a_name_of_several_nodes_lists_them_with_labels(graph):
+    graph.label(4, "not cold")
+    with pytest.raises(ArgumentError, match=r"names 2 nodes; name one.*: 3 \(L2#0@0 'not cold'\), 4 \(L.*'not cold'\)"):
+        graph.heads("not cold", 20)
+    with pytest.raises(ArgumentError, match=r"'not cold' is not a target.* 19 \('"):
+        strongest_paths(graph, "not cold")
+
+
+@pytest.mark.parametrize(
+    ("source", "goes_first"), [("user", True), ("file", True), ("neuronpedia", False), ("outputs", False)]
+)
+def test_only_labels_that_people_gave_go_before_targets(graph, source, goes_first):
+    target = next(each for each in graph.info["targets"] if each["node"] > 10)
+    assert graph.find(target["label"]) == [target["node"]]
+    graph.label(range(15), "")
+    graph.add_labels({"L2#0": target["label"], "L0#2": "only a label"}, source)
+    labelled = graph.find("L2#0")
+    for name in (target["label"], repr(target["label"])):
+        assert graph.find(name) == (labelled if goes_first else [target["node"]])
+    assert graph.find("only a label") == graph.find("L0#2")
 
 
 def test_a_label_that_reads_as_a_number_is_found_in_quotes(graph):
