@@ -2,6 +2,10 @@
 
 import functools
 import json
+import os
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -18,6 +22,7 @@ from helpers.dictionaries import (
     write_files,
     write_sae,
 )
+from loopback_hub import LoopbackHub, commit_of
 from tiny_checkpoints import WORDS, write_tokenizer
 from transformers import AutoModelForCausalLM
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
@@ -223,7 +228,7 @@ def test_several_dictionaries_need_a_choice(scope, model):
     assert whole.layers == (0, 1, 2)
 
 
-def refused(spec, model, *words: str) -> None:
+def not_opened(spec, model, *words: str) -> None:
     with pytest.raises(cotrace.CotraceError) as caught:
         cotrace.load_dictionary(spec, model)
     message = str(caught.value)
@@ -232,28 +237,28 @@ def refused(spec, model, *words: str) -> None:
 
 
 def test_what_is_no_dictionary_of_the_model_is_refused_in_one_line(tmp_path, model):
-    refused(tmp_path / "gone", model, "does not exist")
-    refused(tmp_path, model, "no SAEs and no crosscoder", "layer_9_…/params.safetensors")
-    refused("neurons", model, "neither an existing file", "Hub id")
+    not_opened(tmp_path / "gone", model, "does not exist")
+    not_opened(tmp_path, model, "no SAEs and no crosscoder", "layer_9_…/params.safetensors")
+    not_opened("neurons", model, "neither an existing file", "Hub id")
     tiny.write_layers(tmp_path / "transcoders", "scope-per-layer", tiny.random_layers())
     tiny.write_layers(tmp_path / "transcoders", "scope-clt", tiny.random_layers())
     for spec in ("transcoders", "transcoders/clt", "transcoders/transcoder_all"):
-        refused(tmp_path / spec, model, "transcoders, which can be traced")
+        not_opened(tmp_path / spec, model, "transcoders, which can be traced")
     late = write_sae(tmp_path / "late", "resid_post", 5)
-    refused(late, model, "layer 5", "the model has 3")
+    not_opened(late, model, "layer 5", "the model has 3")
     wide = write_sae(tmp_path / "wide", "resid_post", 0, **random_tensors(0, 24, (24,)))
-    refused(wide, model, "w_enc", "(24, 32)", "(20, 32)", "made for it")
+    not_opened(wide, model, "w_enc", "(24, 32)", "(20, 32)", "made for it")
     damaged = write_sae(tmp_path / "nan", "mlp_out", 0, b_enc=torch.full((FEATURES,), float("nan")))
-    refused(damaged, model, "b_enc", "NaN", "download the file again")
+    not_opened(damaged, model, "b_enc", "NaN", "download the file again")
     (damaged / "params.safetensors").write_bytes(b"truncated")
-    refused(damaged, model, "params.safetensors")
+    not_opened(damaged, model, "params.safetensors")
     affine = write_sae(tmp_path / "affine", "mlp_out", 0, affine_skip_connection=torch.zeros(20, 20))
-    refused(affine, model, "affine skip", "transcoder")
+    not_opened(affine, model, "affine skip", "transcoder")
     short = write_sae(tmp_path / "short", "mlp_out", 0)
     tensors = read_layer(short / "params.safetensors")
     del tensors["threshold"]
     write_files(short, {"params.safetensors": tensors}, json.loads((short / "config.json").read_text()))
-    refused(short, model, "has no tensor threshold")
+    not_opened(short, model, "has no tensor threshold")
 
 
 def edit_config(place: Path, **entries) -> None:
@@ -263,25 +268,25 @@ def edit_config(place: Path, **entries) -> None:
 
 def test_configs_and_folders_must_agree(tmp_path, model):
     moved = write_sae(tmp_path, "resid_post", 0, folder="attn_out")
-    refused(moved, model, "differ in their site")
+    not_opened(moved, model, "differ in their site")
     layer = write_sae(tmp_path / "layer", "resid_post", 1)
     edit_config(layer, hf_hook_point_in="model.layers.2.output", hf_hook_point_out="model.layers.2.output")
-    refused(layer, model, "folder of layer 1", "config.json")
+    not_opened(layer, model, "folder of layer 1", "config.json")
     elsewhere = write_sae(tmp_path / "elsewhere", "resid_post", 1)
     edit_config(elsewhere, hf_hook_point_in="model.layers.1.mlp.output")
-    refused(elsewhere, model, "model.layers.1.mlp.output", "resid_post, mlp_out or attn_out")
+    not_opened(elsewhere, model, "model.layers.1.mlp.output", "resid_post, mlp_out or attn_out")
     transcoder = write_sae(tmp_path / "transcoder", "mlp_out", 1)
     edit_config(transcoder, type="transcoder")
-    refused(transcoder, model, "which can be traced")
+    not_opened(transcoder, model, "which can be traced")
     unknown = write_sae(tmp_path / "unknown", "resid_post", 1)
     edit_config(unknown, architecture="batch_topk")
-    refused(unknown, model, "batch_topk")
+    not_opened(unknown, model, "batch_topk")
     crosscoder = write_crosscoder(tmp_path)
     edit_config(crosscoder, hf_hook_point_in="model.layers.{0,1}.output", hf_hook_point_out="model.layers.{0,1}.output")
-    refused(crosscoder, model, "different layers")
+    not_opened(crosscoder, model, "different layers")
     lacking = write_crosscoder(tmp_path / "lacking")
     (lacking / "params_layer_1.safetensors").unlink()
-    refused(lacking, model, "lacks params_layer_1.safetensors")
+    not_opened(lacking, model, "lacks params_layer_1.safetensors")
 
 
 def test_a_config_or_a_folder_alone_names_the_site(tmp_path, model):
@@ -323,6 +328,21 @@ def test_directions_of_other_sites_are_checked(model):
     twice = {cotrace.Direction(1, along + i * torch.eye(20)[0], site="mlp_out"): cotrace.ablate() for i in range(2)}
     with pytest.raises(cotrace.ArgumentError, match="orthogonal"):
         model.intervene(IDS, twice)
+
+
+def test_dictionaries_are_refused_where_transcoders_are_traced(scope, tmp_path, refused):
+    one = "layer_1_width_65k_l0_medium"
+    refused(
+        scope / "resid_post" / one,
+        "an SAE of resid_post",
+        "cannot be traced",
+        "cotrace.load_dictionary",
+        "transcoder_all",
+    )
+    refused(scope / "attn_out_all", "an SAE of attn_out", "cannot be traced")
+    refused(scope / "crosscoder/layer_0_2_width_65k_l0_medium", "a crosscoder", "cannot be traced")
+    renamed = write_sae(tmp_path, "mlp_out", 1, folder="mine")
+    refused(renamed, "an SAE of mlp_out", "cotrace.load_dictionary")
 
 
 def test_names_of_dictionaries(scope):
@@ -400,3 +420,80 @@ def test_mistakes_with_dictionaries_on_the_command_line(scope, worded, command):
     status, _, error = command("trace", WORDS[0], "--model", worded[0], "--transcoders", scope / "crosscoder")
     assert status == 2
     assert "a crosscoder, not of MLPs, and cannot be traced" in error
+
+
+HUB_SCRIPT = """
+    import json, sys
+    import cotrace
+
+    model, ids, specs = json.loads(sys.stdin.read())
+    loaded = cotrace.load(model, "neurons", device="cpu", dtype="float64")
+    for name, spec in specs.items():
+        try:
+            dictionary = cotrace.load_dictionary(spec, loaded)
+            found = [dictionary.files.revision, dictionary.describe()["sha256"], dictionary.activations(ids).to_pydict()]
+        except ValueError as error:
+            found = str(error)
+        print("result", json.dumps([name, found]))
+    try:
+        cotrace.load(model, specs["sae"], device="cpu")
+    except ValueError as error:
+        print("result", json.dumps(["trace", str(error)]))
+"""
+HUB_REPO = "google/gemma-scope-2-tiny-pt"
+HUB_SPECS = {
+    "sae": f"{HUB_REPO}/attn_out/layer_1_width_65k_l0_medium",
+    "set": f"{HUB_REPO}/resid_post_all/width_16k_l0_small@main",
+    "crosscoder": f"{HUB_REPO}/crosscoder",
+    "several": HUB_REPO,
+    "gone": f"{HUB_REPO}/resid_post/layer_7_width_16k_l0_small",
+    "late": f"{HUB_REPO}/late/resid_post",
+}
+
+
+@pytest.fixture(scope="module")
+def from_hub(scope, model_folder, tmp_path_factory):
+    """Return what a fresh process gets from a loopback Hub that serves the folder, and the files it downloaded."""
+    home = tmp_path_factory.mktemp("home")
+    write_sae(scope / "late", "resid_post", 9)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
+    with LoopbackHub({HUB_REPO: {"main": scope}}) as hub:
+        settings = {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": "hf_of_nobody"}
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(HUB_SCRIPT)],
+            input=json.dumps([str(model_folder), IDS, HUB_SPECS]),
+            env={**kept, **settings},
+            cwd=home,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = [line.partition(" ")[2] for line in done.stdout.splitlines() if line.startswith("result ")]
+    return dict(json.loads(line) for line in lines), {path for _, path in hub.downloaded}
+
+
+@pytest.mark.parametrize(
+    ("name", "below"),
+    {
+        "sae": "attn_out/layer_1_width_65k_l0_medium",
+        "set": "resid_post_all/width_16k_l0_small",
+        "crosscoder": "crosscoder/layer_0_2_width_65k_l0_medium",
+    }.items(),
+)
+def test_dictionaries_from_the_hub_are_those_of_local_files(name, below, from_hub, scope, model):
+    revision, sha256, activations = from_hub[0][name]
+    local = cotrace.load_dictionary(scope / below, model)
+    assert (revision, sha256) == (commit_of(HUB_REPO, "main"), local.describe()["sha256"])
+    assert activations == local.activations(IDS).to_pydict()
+
+
+def test_the_hub_sends_what_is_needed_only(from_hub):
+    results, downloaded = from_hub
+    assert not [path for path in downloaded if "mlp_out" in path or "attn_out_all" in path]
+    assert "late/resid_post/layer_9_width_16k_l0_small/config.json" in downloaded
+    assert not [path for path in downloaded if path.startswith("late") and path.endswith("safetensors")]
+    assert "reads layer 9 and the model has 3" in results["late"]
+    assert "several dictionaries" in results["several"]
+    assert "no SAEs and no crosscoder" in results["gone"]
+    assert "an SAE of attn_out, not of MLPs, and cannot be traced" in results["trace"]

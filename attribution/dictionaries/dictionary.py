@@ -57,11 +57,7 @@ class SparseDictionary:
         self._written: dict[int, tuple[int, ...]] = {}
 
     def check(self, arch: Architecture) -> None:
-        """Raise FileError unless the model has all layers, and all files have finite small tensors of shapes that fit."""
-        if self.layers[-1] >= arch.n_layers:
-            raise FileError(
-                f"{self.name} reads layer {self.layers[-1]} and the model has {arch.n_layers}; choose a dictionary made for it"
-            )
+        """Raise FileError unless all files have finite small tensors, and all tensors have shapes that fit the model."""
         width, n_written = site_width(arch, self.site), len(self.layers) if self.kind == "crosscoder" else 0
         self.widths = tuple(file.check(width, n_written, self._has_threshold) for file in self._files.values())
 

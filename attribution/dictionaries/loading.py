@@ -103,15 +103,23 @@ def open_dictionary(found: FoundDictionary, arch: Architecture) -> SparseDiction
     if found.hub is not None:
         folders = {str(PurePosixPath(path).parent) for path in found.paths}
         configs = [f"{folder}/{name}" for folder in folders for name in CONFIG_NAMES]
-        _read_stated(found, download(found.hub, configs))
+        _check_layers(found.name, _read_stated(found, download(found.hub, configs)).layers, arch)
         root = download(found.hub, [*found.paths, *configs])
         revision = root.name
     assert root is not None
     stated = _read_stated(found, root)
+    _check_layers(found.name, stated.layers, arch)
     files = [DictionaryFile(layer, root / path) for layer, path in zip(stated.layers, found.paths, strict=True)]
     dictionary = SparseDictionary(found.name, stated.kind, stated.site, files, stated.activation, revision=revision)
     dictionary.check(arch)
     return dictionary
+
+
+def _check_layers(name: str, layers: Sequence[int], arch: Architecture) -> None:
+    if max(layers) >= arch.n_layers:
+        raise FileError(
+            f"{name} reads layer {max(layers)} and the model has {arch.n_layers}; choose a dictionary made for it"
+        )
 
 
 def _local(text: str) -> tuple[Path, str] | None:

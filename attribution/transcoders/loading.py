@@ -78,6 +78,8 @@ def find_transcoders(spec: str | os.PathLike) -> NeuronTranscoders | HubName | L
     if not sets:
         if listed := _listed_in(root):
             return listed
+        for path in _configs_in({root}):
+            _check_sites(text, path, read_config(path))
         _refuse_others(text, describe_others(paths) or describe_json_files(root))
     return root, _choose(text, sets, selection)
 
@@ -157,6 +159,8 @@ def _choose(text: str, sets: dict[str, TranscoderSet], selection: str) -> Transc
     selected = {name: found for name, found in sets.items() if _is_in(name, selection)}
     candidates = {name: found for name, found in selected.items() if not folder_of_dictionaries(name)} or selected
     if not candidates:
+        if folder := folder_of_dictionaries(text.partition("@")[0]):
+            raise _not_traceable(text, folder)
         usable = sorted(name for name in sets if not folder_of_dictionaries(name))
         hint = f"; the sets there are {', '.join(usable)}" if usable else ""
         raise FileError(f"{text} holds no transcoders: none of {FILE_NAMES}{hint}")
@@ -177,10 +181,7 @@ def _check_set(text: str, path: str, chosen: TranscoderSet, arch: Architecture) 
     """Raise FileError if file names show another site than the MLP, missing layers, or too many layers."""
     folder = folder_of_dictionaries(path)
     if folder and chosen.format.name.startswith("Gemma Scope 2"):
-        raise FileError(
-            f"{text} is {'a crosscoder' if folder == CROSSCODER else f'an SAE of {folder}'}, not of MLPs, and cannot be "
-            f"traced; trace with clt or transcoder_all, and {INSPECT}"
-        )
+        raise _not_traceable(text, folder)
     missing = chosen.missing(arch.n_layers)
     if missing:
         raise FileError(f"{text} lacks files for some of the model's {arch.n_layers} layers: {', '.join(missing)}")
@@ -188,6 +189,13 @@ def _check_set(text: str, path: str, chosen: TranscoderSet, arch: Architecture) 
         raise FileError(
             f"{text} has {max(chosen.files) + 1} layers and the model has {arch.n_layers}; choose transcoders made for it"
         )
+
+
+def _not_traceable(text: str, folder: str) -> FileError:
+    what = "a crosscoder" if folder == CROSSCODER else f"an SAE of {folder}"
+    return FileError(
+        f"{text} is {what}, not of MLPs, and cannot be traced; trace with clt or transcoder_all, and {INSPECT}"
+    )
 
 
 def _open(
@@ -211,9 +219,8 @@ def _open(
 def _check_configs(text: str, folders: set[Path]) -> Activation:
     """Return the activation that the configs name; raise FileError for another site or unknown activations."""
     named = {}
-    for path in sorted(folder / name for folder in folders for name in CONFIG_NAMES):
-        if path.is_file():
-            named[_check_config(text, path, read_config(path))] = path
+    for path in _configs_in(folders):
+        named[_check_config(text, path, read_config(path))] = path
     if len(named) > 1:
         raise FileError(
             f"{text} mixes activations: {', '.join(map(str, named.values()))} differ; use one for all layers"
@@ -221,17 +228,29 @@ def _check_configs(text: str, folders: set[Path]) -> Activation:
     return next(iter(named), UNSTATED)
 
 
+def _configs_in(folders: set[Path]) -> list[Path]:
+    paths = (folder / name for folder in folders for name in CONFIG_NAMES)
+    return sorted(path for path in paths if path.is_file())
+
+
 def _check_config(text: str, path: Path, config: dict[str, Any]) -> Activation:
     """Return the activation that a config names; raise FileError for another site or an unknown activation."""
+    _check_sites(text, path, config)
+    return read_activation(path, config)
+
+
+def _check_sites(text: str, path: Path, config: dict[str, Any]) -> None:
+    """Raise FileError if a config names other hook points than the MLP's input and output."""
     _check_site(text, path, config.get("hf_hook_point_in", config.get("feature_input_hook")), READS)
     _check_site(text, path, config.get("hf_hook_point_out", config.get("feature_output_hook")), WRITES)
-    return read_activation(path, config)
 
 
 def _check_site(text: str, path: Path, hook: Any, allowed: tuple[str, ...]) -> None:
     if hook is not None and not str(hook).endswith(allowed):
         point = HookPoint.parse(str(hook))
+        if point is not None and point.site is not None:
+            raise _not_traceable(text, point.site if point.layers and len(point.layers) == 1 else CROSSCODER)
         raise FileError(
             f"{text} was trained at {hook!r} ({path.name}); tracing needs transcoders that read "
-            f"{READS[1]} and write {WRITES[1]}{f'; {INSPECT}' if point and point.site else ''}"
+            f"{READS[1]} and write {WRITES[1]}"
         )
