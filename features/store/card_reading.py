@@ -1,8 +1,6 @@
 """Read the card of a feature from the files of a store."""
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -12,37 +10,9 @@ from cotrace.graphs.nodes import Feature
 from .card import FeatureCard
 from .card_data import FeatureExample, FiredToken, LayerOutput, NearFeature, OutputToken
 from .files import CURE, read_part
-from .label import LABEL_COLUMNS, FeatureLabel, StoreLabels
+from .label import LABEL_COLUMNS, FeatureLabel
+from .parts import StoreParts
 from .schema import EXAMPLE_KINDS, EXAMPLES, FEATURES, file_of
-from .sequences import TokenSequences
-from .tokens import TokenTexts
-
-
-class StoreParts(Protocol):
-    """What a card needs of an open store."""
-
-    path: Path
-    labels: StoreLabels
-
-    @property
-    def info(self) -> Mapping[str, Any]:
-        """Metadata of the store."""
-        ...
-
-    @property
-    def name(self) -> str:
-        """Name of the dictionary."""
-        ...
-
-    @property
-    def tokens(self) -> TokenTexts:
-        """Texts of tokens."""
-        ...
-
-    @property
-    def sequences(self) -> TokenSequences:
-        """Sequences that examples are in."""
-        ...
 
 
 def read_card(store: StoreParts, layer: int, feature: int) -> FeatureCard:

@@ -5,26 +5,25 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-AUTOMATIC_SOURCES = ("examples", "outputs")
+from cotrace.graphs.labels import Label, LabelSource
+
+AUTOMATIC_SOURCES: tuple[LabelSource, ...] = ("examples", "outputs")
 """Sources of automatic labels: what a feature is active on, and what it promotes."""
-SOURCES = ("user", "file", "neuronpedia", *AUTOMATIC_SOURCES)
-"""Sources of labels, as in the column `label_source` of a graph; an earlier one wins, and automatic ones are equal."""
 LABEL_COLUMNS = ("label", "label_source", "label_score", "label_null")
 
 
 class FeatureLabel(NamedTuple):
-    """The label of a feature."""
+    """The label of a feature, with its score where it is automatic."""
 
     text: str
-    source: str
-    """One of `SOURCES`."""
+    source: LabelSource
     score: float | None = None
     """How well an automatic label separates held-out examples from random text: the area under the ROC curve, 0 to 1."""
     null: float | None = None
     """95th percentile of the scores of other features' labels on the same examples; a label that is kept beats it."""
 
 
-class StoreLabels(Mapping[tuple[int, int], FeatureLabel]):
+class StoreLabels(Mapping[tuple[int, int], Label]):
     """Labels by (layer, feature). Features without a label are not in it.
 
     Looking up a label reads the labels of one layer, once; iterating reads all layers.
@@ -32,26 +31,26 @@ class StoreLabels(Mapping[tuple[int, int], FeatureLabel]):
 
     def __init__(self, widths: dict[int, int], read: Callable[[int], pa.Table]):
         self._widths, self._read = widths, read
-        self._layers: dict[int, pa.Table] = {}
+        self._layers: dict[int, tuple[pa.ChunkedArray, pa.ChunkedArray]] = {}
 
-    def _layer(self, layer: int) -> pa.Table:
+    def _layer(self, layer: int) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
         if layer not in self._layers:
-            self._layers[layer] = self._read(layer)
+            table = self._read(layer)
+            self._layers[layer] = table["label"].combine_chunks(), table["label_source"].combine_chunks()
         return self._layers[layer]
 
-    def __getitem__(self, key: tuple[int, int]) -> FeatureLabel:
+    def __getitem__(self, key: tuple[int, int]) -> Label:
         layer, feature = key
         if not 0 <= feature < self._widths.get(layer, 0):
             raise KeyError(key)
-        table = self._layer(layer)
-        values = [table[name][feature].as_py() for name in LABEL_COLUMNS]
-        if not values[0]:
+        text, source = (column[feature].as_py() for column in self._layer(layer))
+        if not text:
             raise KeyError(key)
-        return FeatureLabel(*values)
+        return Label(text, source)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         for layer in self._widths:
-            texts = self._layer(layer)["label"].to_pylist()
+            texts = self._layer(layer)[0].to_pylist()
             yield from ((layer, feature) for feature, text in enumerate(texts) if text)
 
     def __len__(self) -> int:
@@ -59,3 +58,7 @@ class StoreLabels(Mapping[tuple[int, int], FeatureLabel]):
 
     def __repr__(self) -> str:
         return f"<labels of features in layers {', '.join(map(str, self._widths))}>"
+
+    def forget(self) -> None:
+        """Read labels again when they are next asked for, because the files have changed."""
+        self._layers.clear()

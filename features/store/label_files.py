@@ -21,9 +21,8 @@ from typing import Any
 
 from cotrace.common.checks import check_unicode
 from cotrace.common.errors import ArgumentError, FileError, one_line
+from cotrace.graphs.labels import Label
 from cotrace.graphs.nodes import Feature
-
-from .label import FeatureLabel
 
 TEXT_KEYS = ("label", "description", "explanation", "text", "clerp")
 FEATURE_KEYS = ("feature", "node", "name", "node_id")
@@ -38,7 +37,7 @@ _LAYER = re.compile(r"\s*(?:[Ll]|layer[ _]?)?([0-9]{1,6})(?:-.*)?\s*")  # 17, L1
 _NODE_ID = re.compile(r"([0-9]{1,6})_([0-9]{1,9})_[0-9]{1,6}")
 
 
-def read_label_file(path: str | Path) -> dict[tuple[int, int], FeatureLabel]:
+def read_label_file(path: str | Path) -> dict[tuple[int, int], Label]:
     """Return the labels in a file by (layer, feature); their source is "neuronpedia" or "file".
 
     Of several explanations of a feature by Neuronpedia, the first one is taken. Records without a label are skipped, and of a
@@ -47,7 +46,7 @@ def read_label_file(path: str | Path) -> dict[tuple[int, int], FeatureLabel]:
     Raises FileError if the file cannot be read, is not of a known layout, has no labels, or labels a feature twice.
     """
     file = Path(path)
-    labels: dict[tuple[int, int], FeatureLabel] = {}
+    labels: dict[tuple[int, int], Label] = {}
     for number, record in enumerate(_records(file), 1):
         try:
             found = _label_of(record)
@@ -67,7 +66,7 @@ def read_label_file(path: str | Path) -> dict[tuple[int, int], FeatureLabel]:
     return labels
 
 
-def _label_of(record: Any) -> tuple[tuple[int, int], FeatureLabel] | None:
+def _label_of(record: Any) -> tuple[tuple[int, int], Label] | None:
     """Return the feature and the label of a record, None if it has no label. Raises ArgumentError for another record."""
     if not isinstance(record, Mapping):
         raise ArgumentError(f"{str(record)[:40]!r} is not a record; {CURE}")
@@ -75,7 +74,7 @@ def _label_of(record: Any) -> tuple[tuple[int, int], FeatureLabel] | None:
     key = _feature_of(record)
     if key is None or not text:
         return None
-    return key, FeatureLabel(text, "neuronpedia" if any(name in record for name in NEURONPEDIA_KEYS) else "file")
+    return key, Label(text, "neuronpedia" if any(name in record for name in NEURONPEDIA_KEYS) else "file")
 
 
 def _text_of(record: Mapping[str, Any]) -> str:

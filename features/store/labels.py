@@ -15,13 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cotrace.common.progress import Progress
+from cotrace.graphs.labels import LabelSource
 
 from .candidates import LabelCandidates, Rates, find_candidates
-from .files import write_part
-from .label import AUTOMATIC_SOURCES
+from .label import AUTOMATIC_SOURCES, LABEL_COLUMNS, FeatureLabel
 from .label_text import label_text
+from .label_writing import as_row, write_label_columns
+from .outputs import promoted_tokens
 from .relations import CLASS_RELATIONS, NONE, LabelText, Relation
-from .schema import FEATURES, TOP, file_of
+from .schema import TOP
 from .store import FeatureStore
 from .words import Words
 
@@ -54,6 +56,15 @@ class ScoredLabels(NamedTuple):
         """Return whether each label beats those of other features."""
         return self.score > self.null
 
+    def label(self, text: LabelText, feature: int) -> FeatureLabel | None:
+        """Return the label of a feature, None if it has none that is kept."""
+        if not self.kept[feature]:
+            return None
+        relation = Relation(self.candidates.relation[feature])
+        words = label_text(text, relation, self.candidates.keys[feature].tolist())
+        source: LabelSource = "outputs" if relation == Relation.SAYS else "examples"
+        return FeatureLabel(words, source, float(self.score[feature]), float(self.null[feature]))
+
 
 def write_labels(folder: Path, progress: Progress | None = None) -> int:
     """Label the features of a store, and write the labels to its files; return the number of features with a label.
@@ -63,28 +74,12 @@ def write_labels(folder: Path, progress: Progress | None = None) -> int:
     store = FeatureStore.open(folder)
     text, labels = automatic_labels(store, progress)
     for layer, scored in labels.items():
-        table = store.features(layer)
-        columns = _columns(text, table, scored)
-        for name, values in columns.items():
-            index = FEATURES.get_field_index(name)
-            table = table.set_column(index, FEATURES.field(name), pa.array(values, FEATURES.field(name).type))
-        write_part(folder / file_of("features", layer), table)
+        rows = store.features(layer, LABEL_COLUMNS).to_pylist()
+        for feature, row in enumerate(rows):
+            if not row["label"] or row["label_source"] in AUTOMATIC_SOURCES:
+                rows[feature] = as_row(scored.label(text, feature))
+        write_label_columns(store, layer, rows)
     return len(FeatureStore.open(folder).labels)
-
-
-def _columns(text: LabelText, table: pa.Table, scored: ScoredLabels) -> dict[str, list]:
-    """Return the label columns of a layer: automatic labels where there is no other one."""
-    rows = table.select(["label", "label_source", "label_score", "label_null"]).to_pylist()
-    for feature, row in enumerate(rows):
-        if row["label"] and row["label_source"] not in AUTOMATIC_SOURCES:
-            continue
-        row.update(dict.fromkeys(("label", "label_source"), ""), label_score=None, label_null=None)
-        if scored.kept[feature]:
-            relation = Relation(scored.candidates.relation[feature])
-            row["label"] = label_text(text, relation, scored.candidates.keys[feature].tolist())
-            row["label_source"] = "outputs" if relation == Relation.SAYS else "examples"
-            row["label_score"], row["label_null"] = float(scored.score[feature]), float(scored.null[feature])
-    return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
 
 
 def automatic_labels(
@@ -135,16 +130,8 @@ def _grid(row: np.ndarray, value: np.ndarray, rows: int) -> np.ndarray:
 
 def _promoted(store: FeatureStore, layer: int, words: Words) -> np.ndarray:
     """Return the words of the tokens that each feature promotes over all layers together."""
-    written = store.features(layer, ("written",))["written"].combine_chunks()
-    of_feature = pc.list_parent_indices(written).to_numpy()
-    outputs = written.flatten()
-    everywhere = outputs.field("layer").to_numpy() == -1
-    top = outputs.field("top")
-    row = of_feature[pc.list_parent_indices(top).to_numpy()]
-    token = top.flatten().field("token").to_numpy()
-    chosen = everywhere[pc.list_parent_indices(top).to_numpy()]
-    word = words.of_token[store.tokens.rows(token[chosen])]
-    return _grid(row[chosen], word, store.widths[layer])
+    listed = promoted_tokens(store.features(layer, ("written",))["written"])
+    return _grid(listed.feature, words.of_token[store.tokens.rows(listed.token)], store.widths[layer])
 
 
 def _candidates(text: LabelText, rates: Rates, examples: LayerExamples) -> LabelCandidates:

@@ -1,7 +1,7 @@
 """`FeatureStore`: what features respond to, what they promote, and their labels, read from a folder."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -12,13 +12,17 @@ import pyarrow as pa
 
 from cotrace.common.checks import as_index
 from cotrace.common.errors import ArgumentError, FileError
+from cotrace.graphs.labels import Label, LabelSource
 from cotrace.graphs.nodes import Feature
 
 from .card import FeatureCard
 from .card_reading import read_card
+from .diff import StoreDiff, diff_stores
 from .files import CURE, read_info, read_part
-from .label import LABEL_COLUMNS, StoreLabels
+from .label import StoreLabels
+from .label_writing import add_labels
 from .schema import EXAMPLES, FEATURES, SEQUENCES, SEQUENCES_FILE, TOKENS, TOKENS_FILE, file_of
+from .search import SearchHit, search
 from .sequences import TokenSequences
 from .tokens import TokenTexts
 
@@ -42,7 +46,7 @@ class FeatureStore:
     def __init__(self, path: Path, info: dict[str, Any]):
         self.path, self.info = path, MappingProxyType(info)
         self.widths: dict[int, int] = dict(zip(info["layers"], info["widths"], strict=True))
-        self.labels = StoreLabels(self.widths, lambda layer: self.features(layer, LABEL_COLUMNS))
+        self.labels = StoreLabels(self.widths, lambda layer: self.features(layer, ("label", "label_source")))
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "FeatureStore":
@@ -116,6 +120,34 @@ class FeatureStore:
     def __getitem__(self, key: FeatureKey) -> FeatureCard:
         """Return the card of a feature. Raises ArgumentError as `parse`, FileError for damaged files."""
         return read_card(self, *self.parse(key))
+
+    def search(self, word: str, *, layer: int | None = None, n: int = 20) -> list[SearchHit]:
+        """Return at most n features with a word in their label, among the tokens they are active on, or that they promote.
+
+        Raises ArgumentError for an empty word, and for a layer that the store does not have.
+        """
+        return search(self, word, layer=layer, n=n)
+
+    def add_labels(self, labels: Mapping[Any, str | Label], source: LabelSource = "user") -> int:
+        """Write labels to the files of the store; return how many features got one.
+
+        `labels` are texts, or `Label`s with a source of their own, by feature. The label of a stronger source stays: user, file,
+        neuronpedia, then automatic ones. An empty text removes the label of a feature, if its source is not stronger.
+
+        Raises ArgumentError for a feature that the store does not have, and for an invalid source or text; FileError where
+        the files cannot be written.
+        """
+        changed = add_labels(self, {self.parse(key): label for key, label in labels.items()}, source)
+        self.labels.forget()
+        return changed
+
+    def diff(self, other: "FeatureStore", match: str | None = None) -> StoreDiff:
+        """Return the difference between this store and another one, as `diff_stores` does.
+
+        `match` is "number" (same layer and number), "profile" (most similar), or None: by number if both have the same layers
+        and widths. Raises ArgumentError for stores that cannot be matched in this way.
+        """
+        return diff_stores(self, other, match)
 
     def summary(self) -> dict[str, Any]:
         """Return the metadata of the store; `layers` has counts of each layer: features, active, labelled, out_of_format."""

@@ -11,14 +11,15 @@ from cotrace.common.errors import FileError
 class TokenTexts:
     """Texts and counts of the tokens of a store, from its file `tokens.parquet`.
 
-    Raises FileError if a token is listed twice.
+    `ids` are the token ids, by row. Raises FileError if a token is listed twice.
     """
 
     def __init__(self, table: pa.Table):
         ids = table["token"].to_numpy()
+        self.ids = ids
         order = np.argsort(ids, kind="stable")
-        self._ids, self._rows = ids[order], order
-        if (np.diff(self._ids) <= 0).any():
+        self._sorted, self._rows = ids[order], order
+        if (np.diff(self._sorted) <= 0).any():
             raise FileError("tokens.parquet lists a token twice; build the store again with `cotrace features build`")
         self._texts, self._counts = table["text"], table["count"].to_numpy()
 
@@ -35,10 +36,10 @@ class TokenTexts:
     def rows(self, ids: Iterable[int]) -> np.ndarray:
         """Return the rows of some token ids. Raises FileError for an id that the store does not have."""
         wanted = np.asarray(ids if isinstance(ids, np.ndarray) else list(ids), np.int64)
-        if not len(self._ids) and len(wanted):
+        if not len(self._sorted) and len(wanted):
             raise _unknown(wanted[0])
-        places = np.minimum(np.searchsorted(self._ids, wanted), max(len(self._ids) - 1, 0))
-        wrong = self._ids[places] != wanted if len(wanted) else np.zeros(0, bool)
+        places = np.minimum(np.searchsorted(self._sorted, wanted), max(len(self._sorted) - 1, 0))
+        wrong = self._sorted[places] != wanted if len(wanted) else np.zeros(0, bool)
         if wrong.any():
             raise _unknown(wanted[wrong][0])
         return self._rows[places]
