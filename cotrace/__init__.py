@@ -31,6 +31,7 @@ from cotrace.faithfulness.report.files import has_report, take_report
 from cotrace.faithfulness.report.report import Report
 from cotrace.features.store import FeatureCard, FeatureLabel, FeatureStore
 from cotrace.graphs import AttentionScore, Effects, Graph, open_graph
+from cotrace.graphs.diff.diff import GraphDiff
 from cotrace.graphs.head_loadings import HeadLoadings
 from cotrace.graphs.nodes import ErrorNode, Feature, Token
 
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from cotrace.faithfulness.transcripts import Segment, Transcript
     from cotrace.loading import load
     from cotrace.model import Model
+    from cotrace.transcoder_comparison import TranscoderComparison, compare_transcoders
 
 __version__ = "0.1.0"
 __all__ = [  # without `open`: `from cotrace import *` must not replace the built-in
@@ -81,6 +83,7 @@ __all__ = [  # without `open`: `from cotrace import *` must not replace the buil
     "FileError",
     "Generation",
     "Graph",
+    "GraphDiff",
     "HeadLoadings",
     "HubError",
     "InterventionResult",
@@ -95,11 +98,13 @@ __all__ = [  # without `open`: `from cotrace import *` must not replace the buil
     "Token",
     "TokenReplacement",
     "TracePlan",
+    "TranscoderComparison",
     "Transcript",
     "__version__",
     "ablate",
     "add",
     "compare_many",
+    "compare_transcoders",
     "evaluate_transcoders",
     "load",
     "load_dictionary",
@@ -123,8 +128,10 @@ LAZY_IMPORTS = {  # name: the module that defines it; most import torch
     "PatchResult": "cotrace.attribution.interventions.patch",
     "Segment": "cotrace.faithfulness.transcripts",
     "TracePlan": "cotrace.attribution.tracing.plan",
+    "TranscoderComparison": "cotrace.transcoder_comparison",
     "Transcript": "cotrace.faithfulness.transcripts",
     "compare_many": "cotrace.batch",
+    "compare_transcoders": "cotrace.transcoder_comparison",
     "evaluate_transcoders": "cotrace.evaluation",
     "load": "cotrace.loading",
     "load_dictionary": "cotrace.dictionary",

@@ -19,6 +19,9 @@ from .annotations import NodeName, as_text, find_nodes, node_groups, with_group
 from .checks import check_graph, check_table
 from .csr import CSR, indptr_of
 from .data import GraphData
+from .diff.align import Align
+from .diff.diff import MIN_CHANGE, DiffTarget, GraphDiff
+from .diff.matching import Match
 from .drawing.config import DrawingConfig
 from .edge_ends import find_ends
 from .effect_table import Effects
@@ -236,6 +239,36 @@ class Graph(GraphData):
         """Return the same graph with the record of `Model.validate` in its metadata."""
         info = {**copy.deepcopy(self.info), "validation": validation}
         return Graph(self.nodes.replace_schema_metadata(metadata_of(info)), info)
+
+    # --- two graphs -------------------------------------------------------------------------
+
+    def diff(
+        self,
+        other: GraphData,
+        *,
+        align: Align = "tokens",
+        match: Match | None = None,
+        target: DiffTarget = None,
+        min_change: float = MIN_CHANGE,
+    ) -> GraphDiff:
+        """Return this graph (A) and another one (B) side by side: nodes and edges in both, in one alone, and changed.
+
+        Args:
+            other: a graph of the same prompt or another one, with the same or another model or transcoders.
+            align: which positions correspond: "tokens" for the fewest insertions, deletions and replacements of tokens, "start"
+                or "end" for equal positions counted from there, or pairs of positions, such as {4: 5}.
+            match: which features correspond, at positions that do: "feature", those with the same layer and number; "label",
+                those with the same label; "group", the nodes of groups with the same name; "site", all features of a layer
+                together. None takes "feature" for two graphs with the same transcoders, or else "label".
+            target: the target whose influence is compared, named as in `choose_targets`, or a pair of one of A and one of B,
+                which then correspond. None takes the target that weighs more than all others together if both graphs have
+                one, or else all.
+            min_change: relative change of influence from which a node or edge in both graphs is "changed": with 0.5, where one
+                influence is at least twice the other. Edges whose effects have different signs are changed too.
+
+        Raises ArgumentError for an unknown word, target or position, and for a `min_change` outside [0, 1].
+        """
+        return GraphDiff(self, other, align_by=align, match=match, target=target, min_change=min_change)
 
     # --- effects ----------------------------------------------------------------------------
 

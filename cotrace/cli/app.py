@@ -12,6 +12,7 @@ from .attention import attention
 from .command import Command, with_output_options
 from .compare import compare
 from .convert import convert
+from .diff import diff
 from .doctor import doctor
 from .effects import effects
 from .evaluate import evaluate
@@ -33,6 +34,7 @@ BROKEN_PIPE_STATUS = 1  # as Typer
 COMMANDS = (
     trace,
     show,
+    diff,
     compare,
     effects,
     heads,
