@@ -26,6 +26,7 @@ from .synthetic_graphs import GraphSize, synthetic_graph
 RESULT = Path(__file__).parent / "results" / "graphs.json"
 CHANGED = 0.2  # share of the second graph's features that the first one lacks
 QUERY_SECONDS = 0.1
+GROUP_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,11 @@ def _(graph: Graph, _other: Graph) -> Any:
 
 
 # --- groups ---------------------------------------------------------------------------------
+
+
+@case("groups of features, suggested", GROUP_SECONDS)
+def _(graph: Graph, _other: Graph) -> Any:
+    return graph.suggest_groups()
 
 
 # --- differences ----------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
@@ -42,6 +43,7 @@ from cotrace.attribution.tracing.row_cache import RowCache
 from cotrace.attribution.tracing.targets import TargetRequest
 from cotrace.attribution.tracing.trace import trace
 from cotrace.attribution.transcoders import Transcoders
+from cotrace.attribution.transcoders.directions import decoder_directions
 from cotrace.attribution.validation.config import ValidationConfig
 from cotrace.attribution.validation.record import validate
 from cotrace.common.errors import ArgumentError
@@ -56,6 +58,9 @@ from cotrace.graphs import Graph
 from cotrace.graphs.annotations import NodeName, groups_inside
 from cotrace.graphs.attention_scores import AttentionScore
 from cotrace.graphs.effect_table import Effects
+from cotrace.graphs.grouping.config import GroupConfig
+from cotrace.graphs.grouping.groups import Groups
+from cotrace.graphs.grouping.suggest import suggest_groups
 from cotrace.graphs.head_loadings import HeadLoadings
 
 from .feature_stores import store_of
@@ -599,6 +604,32 @@ class Model:
             prompt, graph, config, sizes, groups_inside(graph) if groups is None else groups, Progress(progress)
         )
         return graph.with_validation(record)
+
+    @torch.no_grad()
+    @out_of_memory()
+    def suggest_groups(
+        self,
+        graph: Graph,
+        target: int | str | None = GroupConfig.target,
+        *,
+        similarity: float = GroupConfig.similarity,
+        max_size: int = GroupConfig.max_size,
+        max_features: int = GroupConfig.max_features,
+    ) -> Groups:
+        """Suggest groups of features of a graph as `Graph.suggest_groups` does, and compare their decoder vectors too.
+
+        Arguments and errors are those of `Graph.suggest_groups`. A CLT feature's vectors are added up over the layers that it
+        writes to. Raises CotraceError also for a graph of another model or other transcoders.
+        """
+        check_same_model(graph, self.language_model, self.transcoders)
+        config = GroupConfig(target, similarity, max_size, max_features)
+
+        def directions(nodes: np.ndarray) -> np.ndarray:
+            layer_n, feature_n = (graph.column(name, -1)[nodes].astype(np.int64) for name in ("layer", "feature"))
+            sign_n1 = np.sign(graph.column("activation")[nodes])[:, None]  # a neuron's activation can be negative
+            return decoder_directions(self.transcoders, self.weights, layer_n, feature_n) * sign_n1
+
+        return suggest_groups(graph, config, directions)
 
     @torch.no_grad()
     @out_of_memory("shorten the transcript, or set memory=")

@@ -12,6 +12,7 @@ and drawn on a machine that could not trace it.
 - `attention_scores`, `top_pairs`: why a head attends where it does.
 - `target_choice`, `summary`, `usual`, `verdicts`: the answer that `cotrace show` prints.
 - `rows`: writes the rows of a trace to disk.
+- `grouping/`: groups of features that do the same.
 - `drawing/`, `exchange/`: pictures, and formats of other tools.
 """
 

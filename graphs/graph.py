@@ -26,6 +26,9 @@ from .drawing.config import DrawingConfig
 from .edge_ends import find_ends
 from .effect_table import Effects
 from .graph_effects import effects_of_graph
+from .grouping.config import GroupConfig
+from .grouping.groups import Groups
+from .grouping.stored import with_suggestions
 from .head_loadings import HeadLoadings
 from .label_columns import node_labels, with_labels, with_more_labels
 from .labels import Label, LabelSource
@@ -146,6 +149,41 @@ class Graph(GraphData):
         as a node.
         """
         self.info["groups"] = with_group(self, name, self.find(nodes))
+
+    def suggest_groups(
+        self,
+        target: int | str | None = GroupConfig.target,
+        *,
+        similarity: float = GroupConfig.similarity,
+        max_size: int = GroupConfig.max_size,
+        max_features: int = GroupConfig.max_features,
+        directions: np.ndarray | None = None,
+    ) -> Groups:
+        """Suggest groups of features that do the same, across positions and layers; `apply()` of the result writes them.
+
+        Features are compared by their effects on the targets, their signed edges out and in, and their directions if these
+        are given, and joined by average linkage. The features of a group have effects of one sign on the target. Features
+        in a group of yours are left alone. The same graph always gives the same groups. docs/groups.md has the mathematics.
+
+        Args:
+            target: text, label or node number of the target; by default the one target that dominates, or all: then the sign
+                is that of the effect on the heaviest.
+            similarity: the least mean similarity of two parts that are joined; less makes fewer and larger groups.
+            max_size: the most features of a group.
+            max_features: the most features that are compared, the most influential ones.
+            directions: a vector for each feature of the graph, (N, D), such as its decoder vector, which
+                `Model.suggest_groups` takes from the transcoders.
+
+        Raises:
+            ArgumentError: an unknown target, an option outside its range, or directions of another shape.
+        """
+        from .grouping.suggest import suggest_groups
+
+        return suggest_groups(self, GroupConfig(target, similarity, max_size, max_features), directions)
+
+    def remove_suggested_groups(self) -> None:
+        """Remove the groups that `suggest_groups` suggested; yours stay as they are."""
+        self.info["groups"] = with_suggestions(self.info.get("groups", []), [])
 
     @property
     def notes(self) -> str:

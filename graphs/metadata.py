@@ -82,7 +82,7 @@ INFO: dict[str, Any] = {
     "validation?": VALIDATION,
     "notes?": str,
     "heads?": {"per_layer": int},
-    "groups?": [{"name": str, "nodes": [str]}],
+    "groups?": [{"name": str, "nodes": [str], **dict.fromkeys(("source?", "reason?", "label?"), str)}],
     "report?": {
         "verdict": str,
         "reason": str,

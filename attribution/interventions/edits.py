@@ -239,6 +239,17 @@ class Supernode:
     def __str__(self) -> str:
         return self.name or " + ".join(map(str, self.members))
 
+    @classmethod
+    def from_group(cls, graph: Graph, name: str) -> "Supernode":
+        """Return the supernode of a group of a graph: the members that are in the graph.
+
+        Raises ArgumentError for a name that no group has, and for a group none of whose nodes is in the graph.
+        """
+        if name not in graph.groups:
+            groups = ", ".join(map(repr, graph.groups)) or "none"
+            raise ArgumentError(f"the graph has no group {name!r}; its groups are: {groups}")
+        return cls(nodes_of(graph, name), name)
+
 
 Node = Feature | ErrorNode | Token | Direction
 # Keys are nodes or supernodes. Any, since the key type of a Mapping is invariant: a dict[Feature, Edit] would not fit.

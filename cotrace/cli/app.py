@@ -17,6 +17,7 @@ from .doctor import doctor
 from .effects import effects
 from .evaluate import evaluate
 from .features import app as features
+from .group import group
 from .heads import heads
 from .organisms import app as organisms
 from .prune import prune
@@ -42,6 +43,7 @@ COMMANDS = (
     steer,
     validate,
     prune,
+    group,
     render,
     train,
     evaluate,
