@@ -98,6 +98,19 @@ def tokenize_sources(
 
     Raises CotraceError if the data has too few tokens, FileError if a source cannot be read.
     """
+    return tokenize_by_source(data, model, context, n, seed, bars, samples)[0]
+
+
+def tokenize_by_source(
+    data: Sequence[str],
+    model: LanguageModel,
+    context: int,
+    n: int,
+    seed: int,
+    bars: Progress,
+    samples: Path | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `tokenize_sources` returns, and the source (n,) of each sequence, an index of `data`."""
     parts = []
     with bars.phase("reading text", len(data)) as advance:
         for source in data:
@@ -109,7 +122,8 @@ def tokenize_sources(
             f"the data has {len(packed):,} sequences of {context} tokens, but {n:,} are needed: "
             "add data, or ask for fewer tokens"
         )
-    return packed[np.random.default_rng(seed).permutation(len(packed))[:n]]
+    chosen = np.random.default_rng(seed).permutation(len(packed))[:n]
+    return packed[chosen], np.repeat(np.arange(len(parts)), [len(part) for part in parts])[chosen]
 
 
 def n_sequences(config: TrainingConfig) -> int:

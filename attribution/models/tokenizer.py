@@ -1,7 +1,7 @@
 """Convert prompts to token ids, and token ids to text."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -14,8 +14,9 @@ from .chat import REPLACE_SURROGATES, Chat, chat_parts
 # All sizes of Gemma 3 share one tokenizer. Some versions of transformers convert it wrongly: it splits
 # words elsewhere, and every graph would be of another prompt.
 KNOWN_SEGMENTATIONS = {" capital": [5279], "The opposite of hot is": [818, 11688, 529, 3425, 563]}
-TURN_END = "<end_of_turn>"
-CHAT_PREFIX = ("<start_of_turn>", "user", "\n")
+TURN_START, TURN_END = "<start_of_turn>", "<end_of_turn>"
+USER, MODEL, LINE_END = "user", "model", "\n"
+CHAT_PREFIX = (TURN_START, USER, LINE_END)
 
 
 def check_segmentation(tokenizer: Any) -> None:
@@ -27,6 +28,16 @@ def check_segmentation(tokenizer: Any) -> None:
                 f"the tokenizer splits {text!r} into {found} instead of {expected}: this version of transformers "
                 "builds it wrongly; install 5.18 or newer: `pip install -U transformers`"
             )
+
+
+class ChatTokens(NamedTuple):
+    """The tokens of a chat's markup: a turn is `start`, a role, `line_end`, text, `end`, `line_end`."""
+
+    start: int
+    end: int
+    line_end: int
+    user: int
+    model: int
 
 
 class TokenizedPrompt(Protocol):
@@ -168,6 +179,15 @@ class PromptTokenizer:
         # Without this token in the vocabulary, the id is None or that of the unknown token.
         known = turn is not None and self.hf_tokenizer.convert_ids_to_tokens(turn) == TURN_END
         return {self.hf_tokenizer.eos_token_id, turn if known else None} - {None}
+
+    def chat_tokens(self) -> ChatTokens | None:
+        """Return the tokens of a chat's markup, None where the vocabulary lacks one."""
+        texts = [TURN_START, TURN_END, LINE_END, USER, MODEL]
+        if self.hf_tokenizer is None:
+            return None
+        ids = self.hf_tokenizer.convert_tokens_to_ids(texts)
+        # Without a token in the vocabulary, its id is None or that of the unknown token.
+        return ChatTokens(*ids) if self.hf_tokenizer.convert_ids_to_tokens(ids) == texts else None
 
     def constant_prefix_length(self, ids: list[int]) -> int:
         """Return how many leading tokens are the same for all prompts of this kind: 4 in a chat, else 1.

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import typer
 
 from .command import Command, with_output_options
+from .features_build import build_feature_store
 from .features_read import show_features
 
 app = typer.Typer(
@@ -13,6 +14,7 @@ app = typer.Typer(
 )
 
 COMMANDS: dict[str, Callable[..., None]] = {
+    "build": build_feature_store,
     "show": show_features,
 }
 for command, function in COMMANDS.items():

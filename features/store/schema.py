@@ -66,7 +66,8 @@ def _field(name: str, kind: pa.DataType, nullable: bool = False) -> pa.Field:
 TOKEN_COUNT = pa.struct([_field("token", pa.int32()), _field("count", pa.int64())])
 TOKEN_WEIGHT = pa.struct([_field("token", pa.int32()), _field("logit", pa.float32())])
 NEIGHBOUR = pa.struct([_field("layer", pa.int16()), _field("feature", pa.int32()), _field("cosine", pa.float32())])
-WRITTEN = pa.struct(  # output tokens at one written layer; layer -1 is all written layers together
+# Output tokens at one written layer. Layer -1, the first, is all written layers together, and the only one if there is only one.
+WRITTEN = pa.struct(
     [
         _field("layer", pa.int16()),
         _field("norm", pa.float32()),  # of the decoder vector

@@ -1,0 +1,1 @@
+"""From text to a feature store: forward passes, exact counts, examples, output tokens, neighbours."""
