@@ -79,7 +79,8 @@ def tally_entries(entries: Entries, tokens: Tokens, layer: int, n_features: int,
     count_F = np.bincount(entries.feature_n, minlength=n_features)
     start_F = np.concatenate([[0], np.cumsum(count_F)])
     tally = _empty(count_F + np.minimum(count_F, HISTOGRAM_BINS), count_F, count_F, rules)
-    _tally(start_F, _sorted_by_feature(entries, start_F[:-1].copy()), tokens, layer, rules, tally)
+    columns = _sorted_by_feature(*entries, start_F[:-1].copy())
+    _tally(start_F, columns, tuple(tokens), layer, tuple(rules), _plain(tally))
     return _trimmed(tally)
 
 
@@ -90,9 +91,9 @@ def merge(tallies: Sequence[Tally], rules: TallyRules) -> Tally:
     examples = [_joined(side) for side in sides]
     n_counts_F, n_top_F, n_drawn_F = (np.diff(starts).sum(0) for starts in (starts_RF, examples[0][0], examples[1][0]))
     result = _empty(n_counts_F, n_top_F, n_drawn_F, rules)
-    _add_up(starts_RF, key_n, count_n, rules, result)
+    _add_up(starts_RF, key_n, count_n, rules.vocab_size, *result[2:5])
     for into, joined, room in zip((result.top, result.drawn), examples, (rules.top, rules.drawn), strict=True):
-        _select(joined[0], KeptExamples(joined[0][0], *joined[1:]), room, into)
+        _select(joined[0], tuple(joined[1:]), room, tuple(into))
     extremes_RF = np.stack([tally.extreme_F for tally in tallies])
     result.extreme_F[:] = np.take_along_axis(extremes_RF, np.abs(extremes_RF).argmax(0)[None], 0)[0]
     result.total_F[:] = np.sum([tally.total_F for tally in tallies], axis=0)
@@ -102,7 +103,7 @@ def merge(tallies: Sequence[Tally], rules: TallyRules) -> Tally:
 def select_smallest(examples: KeptExamples, room: int) -> KeptExamples:
     """Return the examples of each feature with the smallest keys, at most `room`."""
     into = _empty_examples(len(examples.start_F) - 1, int(np.minimum(np.diff(examples.start_F), room).sum()))
-    _select(examples.start_F[None], examples, room, into)
+    _select(examples.start_F[None], tuple(examples[1:]), room, tuple(into))
     return into
 
 
@@ -157,80 +158,89 @@ def _joined(parts: Sequence[tuple[np.ndarray, ...]]) -> list[np.ndarray]:
     return [starts_RF, *map(np.concatenate, list(zip(*parts, strict=True))[1:])]
 
 
+def _plain(tally: Tally) -> tuple:
+    """Return a tally as plain tuples: numba's cache of a function cannot be read after a class in its arguments is renamed."""
+    return (*tally[:5], *(tuple(side) for side in tally[5:]))
+
+
 @compiled
-def _sorted_by_feature(entries, next_F):
-    """Return entries sorted by feature, those of each feature in the order they have."""
-    token_n, activation_n = np.empty_like(entries.token_n), np.empty_like(entries.activation_n)
+def _sorted_by_feature(feature_n, token_n, activation_n, next_F):
+    """Return tokens and activations of entries sorted by feature, those of each feature in the order they have."""
+    sorted_token_n, sorted_activation_n = np.empty_like(token_n), np.empty_like(activation_n)
     for n in range(len(token_n)):
-        feature = entries.feature_n[n]
+        feature = feature_n[n]
         at = next_F[feature]
         next_F[feature] = at + 1
-        token_n[at], activation_n[at] = entries.token_n[n], entries.activation_n[n]
-    return token_n, activation_n
+        sorted_token_n[at], sorted_activation_n[at] = token_n[n], activation_n[n]
+    return sorted_token_n, sorted_activation_n
 
 
 @compiled
 def _tally(start_F, columns, tokens, layer, rules, tally):
     """Fill a tally from entries that are sorted by feature."""
     token_n, activation_n = columns
-    n_keys = rules.vocab_size + HISTOGRAM_BINS + 1
+    id_T, place_T, markup_T = tokens
+    vocab_size, length, n_top, n_drawn, seed = rules
+    total_F, extreme_F, counts_start_F, key_n, count_n, top_side, drawn_side = tally
+    top_start_F, tops, drawn_start_F, draws = top_side[0], top_side[1:], drawn_side[0], drawn_side[1:]
+    n_keys = vocab_size + HISTOGRAM_BINS + 1
     seen, used = np.zeros(n_keys, np.int64), np.empty(n_keys, np.int32)
     for feature in range(len(start_F) - 1):
-        n_used, top, drawn = 0, tally.top.start_F[feature], tally.drawn.start_F[feature]
+        n_used, top, drawn = 0, top_start_F[feature], drawn_start_F[feature]
         first_top, first_drawn = top, drawn
-        salt = _hash(np.uint64(rules.seed), np.uint64(layer * 2**32 + feature))
+        salt = _hash(np.uint64(seed), np.uint64(layer * 2**32 + feature))
         sequence, best_key, best = np.int64(-1), WORST_KEY, 0
         for entry in range(start_F[feature], start_F[feature + 1]):
             token, activation = token_n[entry], activation_n[entry]
-            if tokens.markup_T[token]:
+            if markup_T[token]:
                 n_used = _count(seen, used, n_used, n_keys - 1, 1)
                 continue
-            place, size = tokens.place_T[token], abs(activation)
-            tally.total_F[feature] += activation
-            if size > abs(tally.extreme_F[feature]):
-                tally.extreme_F[feature] = activation
-            n_used = _count(seen, used, n_used, tokens.id_T[token], 1)
-            n_used = _count(seen, used, n_used, rules.vocab_size + _bin(size), 1)
+            place, size = place_T[token], abs(activation)
+            total_F[feature] += activation
+            if size > abs(extreme_F[feature]):
+                extreme_F[feature] = activation
+            n_used = _count(seen, used, n_used, id_T[token], 1)
+            n_used = _count(seen, used, n_used, vocab_size + _bin(size), 1)
             key = _hash(salt, np.uint64(place))
-            drawn = _insert(tally.drawn, first_drawn, drawn, rules.drawn, key, activation, place)
-            if place // rules.length != sequence:  # of each sequence only the largest is an example
+            drawn = _insert(draws, first_drawn, drawn, n_drawn, key, activation, place)
+            if place // length != sequence:  # of each sequence only the largest is an example
                 if best_key != WORST_KEY:
-                    of_best = (activation_n[best], tokens.place_T[token_n[best]])
-                    top = _insert(tally.top, first_top, top, rules.top, best_key, *of_best)
-                sequence, best_key = place // rules.length, WORST_KEY
+                    of_best = (activation_n[best], place_T[token_n[best]])
+                    top = _insert(tops, first_top, top, n_top, best_key, *of_best)
+                sequence, best_key = place // length, WORST_KEY
             key = _top_key(size, place)
             if key < best_key:
                 best_key, best = key, entry
         if best_key != WORST_KEY:
-            of_best = (activation_n[best], tokens.place_T[token_n[best]])
-            top = _insert(tally.top, first_top, top, rules.top, best_key, *of_best)
-        tally.top.start_F[feature + 1], tally.drawn.start_F[feature + 1] = top, drawn
-        tally.start_F[feature + 1] = _write(seen, used, n_used, tally.start_F[feature], tally)
+            of_best = (activation_n[best], place_T[token_n[best]])
+            top = _insert(tops, first_top, top, n_top, best_key, *of_best)
+        top_start_F[feature + 1], drawn_start_F[feature + 1] = top, drawn
+        counts_start_F[feature + 1] = _write(seen, used, n_used, counts_start_F[feature], key_n, count_n)
 
 
 @compiled
-def _add_up(starts_RF, key_n, count_n, rules, tally):
+def _add_up(starts_RF, key_n, count_n, vocab_size, into_start_F, into_key_n, into_count_n):
     """Add up the counts of every feature over R tallies."""
-    n_keys = rules.vocab_size + HISTOGRAM_BINS + 1
+    n_keys = vocab_size + HISTOGRAM_BINS + 1
     seen, used = np.zeros(n_keys, np.int64), np.empty(n_keys, np.int32)
     for feature in range(starts_RF.shape[1] - 1):
         n_used = 0
         for run in range(len(starts_RF)):
             for n in range(starts_RF[run, feature], starts_RF[run, feature + 1]):
                 n_used = _count(seen, used, n_used, key_n[n], count_n[n])
-        tally.start_F[feature + 1] = _write(seen, used, n_used, tally.start_F[feature], tally)
+        into_start_F[feature + 1] = _write(seen, used, n_used, into_start_F[feature], into_key_n, into_count_n)
 
 
 @compiled
 def _select(starts_RF, examples, room, into):
     """Keep the examples of every feature with the smallest keys over R tallies."""
+    (key_n, activation_n, place_n), into_start_F, kept = examples, into[0], into[1:]
     for feature in range(starts_RF.shape[1] - 1):
-        first = last = into.start_F[feature]
+        first = last = into_start_F[feature]
         for run in range(len(starts_RF)):
             for n in range(starts_RF[run, feature], starts_RF[run, feature + 1]):
-                example = (examples.key_n[n], examples.activation_n[n], examples.place_n[n])
-                last = _insert(into, first, last, room, *example)
-        into.start_F[feature + 1] = last
+                last = _insert(kept, first, last, room, key_n[n], activation_n[n], place_n[n])
+        into_start_F[feature + 1] = last
 
 
 @compiled
@@ -244,11 +254,11 @@ def _count(seen, used, n_used, key, count):
 
 
 @compiled
-def _write(seen, used, n_used, first, tally):
-    """Move all counts to the rows of a tally from the first on, ascending by key; return the row behind them."""
+def _write(seen, used, n_used, first, key_n, count_n):
+    """Move all counts to the rows from the first on, ascending by key; return the row behind them."""
     keys = np.sort(used[:n_used])
     for n in range(n_used):
-        tally.key_n[first + n], tally.count_n[first + n] = keys[n], seen[keys[n]]
+        key_n[first + n], count_n[first + n] = keys[n], seen[keys[n]]
         seen[keys[n]] = 0
     return first + n_used
 
@@ -256,16 +266,16 @@ def _write(seen, used, n_used, first, tally):
 @compiled
 def _insert(examples, first, last, room, key, activation, place):
     """Insert an example into the sorted rows from first to last, of which `room` are kept; return their new end."""
+    key_n, activation_n, place_n = examples
     if last - first == room:
-        if room == 0 or key >= examples.key_n[last - 1]:
+        if room == 0 or key >= key_n[last - 1]:
             return last
         last -= 1
     at = last
-    while at > first and examples.key_n[at - 1] > key:
-        examples.key_n[at], examples.activation_n[at] = examples.key_n[at - 1], examples.activation_n[at - 1]
-        examples.place_n[at] = examples.place_n[at - 1]
+    while at > first and key_n[at - 1] > key:
+        key_n[at], activation_n[at], place_n[at] = key_n[at - 1], activation_n[at - 1], place_n[at - 1]
         at -= 1
-    examples.key_n[at], examples.activation_n[at], examples.place_n[at] = key, activation, place
+    key_n[at], activation_n[at], place_n[at] = key, activation, place
     return last + 1
 
 
