@@ -62,6 +62,31 @@ def _(graph: Graph, _other: Graph) -> Any:
     return strongest_paths(graph, count=10)
 
 
+@case("the 10 strongest paths from a span to one of 50 features")
+def _(graph: Graph, _other: Graph) -> Any:
+    return graph.paths("@2:8", range(9_000, 9_050), 10)
+
+
+@case("the 1,000 strongest paths through two features or more")
+def _(graph: Graph, _other: Graph) -> Any:
+    return graph.paths(n=1_000, min_length=3)
+
+
+@case("ancestors of a target")
+def _(graph: Graph, _other: Graph) -> Any:
+    return graph.ancestors(graph.order.logits.start)
+
+
+@case("descendants of a token")
+def _(graph: Graph, _other: Graph) -> Any:
+    return graph.descendants("token@1")
+
+
+@case("flow between 25 spans and 10 targets")
+def _(graph: Graph, _other: Graph) -> Any:
+    return graph.flow({f"span {p}": [p] for p in range(graph.order.n_tokens)})
+
+
 # --- groups ---------------------------------------------------------------------------------
 
 

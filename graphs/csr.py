@@ -41,6 +41,10 @@ class CSR(NamedTuple):
         """Return the sum of absolute weights of every row, (M,) float64."""
         return _row_totals(self.indptr, self.weights)
 
+    def row_sums(self) -> np.ndarray:
+        """Return the signed sum of the weights of every row, (M,) float64."""
+        return _row_sums(self.indptr, self.weights)
+
     def row(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """Return views of the sources and weights of one row."""
         edges = slice(int(self.indptr[row]), int(self.indptr[row + 1]))
@@ -80,6 +84,15 @@ def _row_totals(indptr, weights):
     for row in range(len(totals)):
         totals[row] = absolute_sum(weights[indptr[row] : indptr[row + 1]])
     return totals
+
+
+@compiled
+def _row_sums(indptr, weights):
+    sums = np.zeros(len(indptr) - 1, np.float64)
+    for row in range(len(sums)):
+        for edge in range(indptr[row], indptr[row + 1]):
+            sums[row] += weights[edge]
+    return sums
 
 
 @compiled_for_sums

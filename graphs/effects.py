@@ -33,12 +33,11 @@ def ablation_effects(
         ArgumentError: a node is a target that is not a feature, or is not in the graph.
     """
     sets = [_changeable(graph, nodes) for nodes in removed]
-    activation_M = np.nan_to_num(graph.column("activation"), nan=0.0).astype(np.float64)
     change_MK = np.zeros((graph.order.n_nodes, len(sets)))
     fixed_MK = np.zeros(change_MK.shape, np.bool_)
     for k, nodes in enumerate(sets):
         fixed_MK[nodes, k] = True
-    _propagate_changes(*graph.csr, activation_M, graph.order.n_features, fixed_MK, others_respond, change_MK)
+    _propagate_changes(*graph.csr, activations(graph), graph.order.n_features, fixed_MK, others_respond, change_MK)
     return change_MK.T
 
 
@@ -53,11 +52,21 @@ def total_effects(graph: GraphData, targets: Sequence[int]) -> np.ndarray:
         graph: the graph.
         targets: node numbers of T targets: logits or features.
     """
-    activation_M = np.nan_to_num(graph.column("activation"), nan=0.0).astype(np.float64)
-    effects_TM = np.zeros((len(targets), graph.order.n_nodes))
-    for target, effect_M in zip(targets, effects_TM, strict=True):
-        _collect_effects(*graph.csr, activation_M, graph.order.n_features, target, effect_M)
-    return effects_TM
+    ends_TM = np.zeros((len(targets), graph.order.n_nodes))
+    ends_TM[np.arange(len(targets)), targets] = 1.0
+    return np.array([weighted_effects(graph, ends_M) for ends_M in ends_TM]).reshape(ends_TM.shape)
+
+
+def weighted_effects(graph: GraphData, weights: np.ndarray) -> np.ndarray:
+    """Return the sum of the total effects of every node on weighted targets, (M,) float64; `weights` is (M,)."""
+    effect_M = np.zeros(graph.order.n_nodes)
+    _collect_effects(*graph.csr, activations(graph), graph.order.n_features, weights, effect_M)
+    return effect_M
+
+
+def activations(graph: GraphData) -> np.ndarray:
+    """Return the activation of every feature, (M,) float64, 0 for other nodes."""
+    return np.nan_to_num(graph.column("activation"), nan=0.0).astype(np.float64)
 
 
 def pair_influence(graph: GraphData, sources: Iterable[NodeName]) -> np.ndarray:
@@ -90,12 +99,12 @@ def _changeable(graph: GraphData, nodes: Iterable[NodeName]) -> np.ndarray:
 
 
 @compiled
-def _collect_effects(indptr, indices, weights, activation, n_features, target, effect):
-    """Go through the rows from the target back; `gain` is the target's change per relative change of a node's input."""
-    for row in range(target, -1, -1):
-        gain = 1.0 if row == target else 0.0
-        if row != target and row < n_features and activation[row] != 0.0:
-            gain = effect[row] / activation[row]
+def _collect_effects(indptr, indices, weights, activation, n_features, ends, effect):
+    """Go through the rows backwards; `gain` is the change of the ends, the weighted targets, per change of a node's input."""
+    for row in range(len(ends) - 1, -1, -1):
+        gain = ends[row]
+        if row < n_features and activation[row] != 0.0:
+            gain += effect[row] / activation[row]
         if gain != 0.0:
             for edge in range(indptr[row], indptr[row + 1]):
                 effect[indices[edge]] += weights[edge] * gain

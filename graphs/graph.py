@@ -25,6 +25,7 @@ from .diff.matching import Match
 from .drawing.config import DrawingConfig
 from .edge_ends import find_ends
 from .effect_table import Effects
+from .flow import Flow, flow
 from .graph_effects import effects_of_graph
 from .grouping.config import GroupConfig
 from .grouping.groups import Groups
@@ -33,7 +34,10 @@ from .head_loadings import HeadLoadings
 from .label_columns import node_labels, with_labels, with_more_labels
 from .labels import Label, LabelSource
 from .metadata import check_entries, metadata_of
+from .node_sets import NodeSet
 from .nodes import ErrorNode, Feature, Token
+from .paths import Path as NodePath
+from .paths import find_paths
 from .prune import (
     GraphSelection,
     PruneConfig,
@@ -45,6 +49,7 @@ from .prune import (
     within,
 )
 from .pruning_bounds import PruningBounds, certainty
+from .query import ancestors, descendants
 from .saved_effects import SavedEffect, has_effects, saved_effects
 from .saved_heads import has_heads, head_shares, heads_column, saved_loadings, selected_heads
 from .schema import HEADS, build_table
@@ -307,6 +312,75 @@ class Graph(GraphData):
         Raises ArgumentError for an unknown word, target or position, and for a `min_change` outside [0, 1].
         """
         return GraphDiff(self, other, align_by=align, match=match, target=target, min_change=min_change)
+
+    # --- queries ----------------------------------------------------------------------------
+
+    def paths(
+        self,
+        sources: NodeSet | None = None,
+        targets: NodeSet | None = None,
+        n: int = 5,
+        *,
+        min_length: int = 1,
+        through_errors: bool = False,
+    ) -> list[NodePath]:
+        """Return the `n` strongest paths from any of some nodes to any of others, strongest first.
+
+        A path is a chain of edges, whose inner nodes may be sources or targets too. Its strength is the share of the
+        targets' influence along exactly this chain: the product of its normalised weights, times the weight of its target.
+        Targets of the graph have their weights, other nodes their influence, scaled so that they sum to 1; a single node weighs 1.
+
+        Args:
+            sources: names as in `find`, or spans of the prompt: `"@2:6"` and `slice(2, 6)` are all features, error nodes and
+                tokens at positions 2 to 5. None for all tokens.
+            targets: the same; None for the targets of the graph.
+            n: number of paths.
+            min_length: number of edges that a path has at least.
+            through_errors: without `sources`, let paths start at error nodes too.
+
+        Raises ArgumentError for a name that no node has, a span outside the prompt, and `min_length` below 1.
+        """
+        return find_paths(self, sources, targets, n, min_length=min_length, through_errors=through_errors)
+
+    def ancestors(self, nodes: NodeSet, min_share: float = 0.0) -> pa.Table:
+        """Return the nodes from which paths lead to a node, or to any of several, largest share first.
+
+        Args:
+            nodes: names and spans, as in `paths`.
+            min_share: leave out ancestors with a smaller share; 0 keeps every node from which edges lead to these.
+
+        Returns:
+            A table of the nodes: the columns that identify them; `share`, the share of the input of `nodes` that passes
+            through the ancestor or starts there, by the absolute weights of all paths; and `effect`, its signed effect on
+            the node over all paths, in units of what the node reads, null if several nodes are named. Several nodes weigh as in
+            `paths`.
+
+        Raises ArgumentError for a name that no node has, a span outside the prompt, and a share outside [0, 1].
+        """
+        return ancestors(self, nodes, min_share)
+
+    def descendants(self, nodes: NodeSet, min_share: float = 0.0) -> pa.Table:
+        """Return the nodes to which paths lead from a node, or from any of several, largest share first.
+
+        Arguments and errors are those of `ancestors`. `share` is the share of a descendant's input, by the absolute weights of
+        all paths, that visits any of the nodes. `effect` is what all these nodes together contribute to the descendant's value;
+        it is null for descendants that are named themselves.
+        """
+        return descendants(self, nodes, min_share)
+
+    def flow(self, spans: Mapping[str, Any], targets: NodeSet | None = None) -> Flow:
+        """Return the influence and the effects that edges carry from span to span of the prompt, and into the targets.
+
+        What starts in a span and what enters it equals what leaves it; what enters the targets is all influence, 1.
+
+        Args:
+            spans: spans by name: `(start, stop)`, a slice, a range or a list of positions, which do not overlap. The other
+                positions are the span "other".
+            targets: targets of the graph, or features in it, as in `paths`; None for all targets of the graph.
+
+        Raises ArgumentError for invalid spans, a name that no node has, and targets that are all tokens or error nodes.
+        """
+        return flow(self, spans, targets)
 
     # --- effects ----------------------------------------------------------------------------
 

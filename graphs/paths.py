@@ -1,26 +1,49 @@
-"""The strongest paths through a graph, and their names."""
+"""The strongest paths through a graph, between its tokens and targets or any nodes, and their names."""
 
+import functools
 import heapq
+import itertools
 from typing import NamedTuple
 
 import numpy as np
 
+from cotrace.common.compiled import compiled
 from cotrace.common.errors import ArgumentError
 
 from .annotations import NodeName, numbers_of
 from .data import GraphData
 from .labels import node_label
+from .node_sets import NodeSet, end_weights, find_set
 
 
 class Path(NamedTuple):
-    """A path from a token or error node to a target."""
+    """A chain of edges: from a token or error node to a target, or between any nodes."""
 
     nodes: tuple[int, ...]
     """Node numbers, the target last."""
     strength: float
-    """Share of all influence along exactly this path: its normalised weights times the target's weight."""
+    """Share of the influence along exactly this path: its normalised weights times the weight of the target."""
     sign: int
     """1 or -1, the product of the signs of its edges."""
+
+
+def find_paths(
+    graph: GraphData,
+    sources: NodeSet | None = None,
+    targets: NodeSet | None = None,
+    n: int = 5,
+    *,
+    min_length: int = 1,
+    through_errors: bool = False,
+) -> list[Path]:
+    """Return the `n` strongest paths from some nodes to others; arguments and errors as `Graph.paths`."""
+    starts_M = np.zeros(graph.order.n_nodes, np.bool_)
+    if sources is None:
+        starts_M[graph.order.tokens] = True
+        starts_M[graph.order.errors] = through_errors
+    else:
+        starts_M[find_set(graph, sources)] = True
+    return _search(graph, starts_M, end_weights(graph, targets), n, min_length)
 
 
 def strongest_paths(
@@ -32,8 +55,7 @@ def strongest_paths(
 ) -> list[Path]:
     """Return the `count` strongest complete paths that end in one target, or in any, strongest first.
 
-    Best-first search from the targets backwards: strengths only fall along a path, so the first complete paths found
-    are the strongest.
+    `find_paths` is for paths between any nodes. Strengths are shares of the influence on all targets.
 
     Args:
         graph: the graph.
@@ -45,58 +67,107 @@ def strongest_paths(
     Raises:
         ArgumentError: `target` is not a target of the graph, or `min_length` is below 1.
     """
-    if min_length < 1:
-        raise ArgumentError(f"invalid min_length {min_length}: a path has at least one edge")
-    targets = [t["node"] for t in graph.info["targets"]]
+    weights_M = graph.target_weights
     if target is not None:
+        targets = [t["node"] for t in graph.info["targets"]]
         named = set(numbers_of(graph, target)).intersection(targets)
         if not named:
             names = ", ".join(f"{node} ({node_label(graph, node)})" for node in targets)
             raise ArgumentError(f"{target!r} is not a target of this graph; its targets are the nodes {names}")
-        targets = sorted(named)
-    best_LM = _best_completions(graph, through_errors, min_length)
-    heap: list[tuple[float, int, tuple[int, ...], float, int]] = []
-    for node in targets:
-        weight = float(graph.target_weights[node])
-        heapq.heappush(heap, (-weight * best_LM[-1, node], 0, (node,), weight, 1))
-    found: list[Path] = []
-    totals, ticket = graph.csr.row_totals(), 1
+        weights_M = np.where(np.isin(np.arange(graph.order.n_nodes), list(named)), weights_M, 0.0)
+    starts_M = np.zeros(graph.order.n_nodes, np.bool_)
+    starts_M[graph.order.tokens] = True
+    starts_M[graph.order.errors] = through_errors
+    return _search(graph, starts_M, weights_M, count, min_length)
+
+
+class _Choices(NamedTuple):
+    """The edges into a node along which paths from a start can come, the best first."""
+
+    sources: list[int]
+    shares: list[float]
+    """Normalised weights."""
+    signs: list[int]
+    bounds: list[float]
+    """Largest strength of a path from a start over this edge, if the node has strength 1."""
+
+
+def _search(graph: GraphData, starts_M: np.ndarray, ends_M: np.ndarray, count: int, min_length: int) -> list[Path]:
+    """Return the strongest paths from the nodes of a mask to nodes of positive weight.
+
+    Best-first search from the ends backwards: strengths only fall along a path, so the first complete paths found are
+    the strongest. An entry of the heap is the end of a path, and the rank of the edge by which it grows next; None if it
+    is complete.
+    """
+    if min_length < 1:
+        raise ArgumentError(f"invalid min_length {min_length}: a path has at least one edge")
+    if count < 0:
+        raise ArgumentError(f"invalid number of paths {count}: expected 0 or more")
+    best_ML = _best_completions(graph, starts_M, min_length)
+    rank_edges = functools.lru_cache(None)(lambda node, missing: _choices(graph, node, best_ML[:, missing]))
+    heap: list[tuple[float, int, Path, int | None]] = []
+    tickets, found = itertools.count(), list[Path]()
+
+    def push(bound: float, path: Path, rank: int | None) -> None:
+        if bound > 0:
+            heapq.heappush(heap, (-bound, next(tickets), path, rank))
+
+    for node in np.flatnonzero(ends_M).tolist():
+        push(ends_M[node] * best_ML[node, -1], Path((node,), float(ends_M[node]), 1), 0)
     while heap and len(found) < count:
-        bound, _, nodes, strength, sign = heapq.heappop(heap)
-        if bound == 0.0:
-            break
-        head = nodes[0]
-        sources, weights = graph.csr.row(head)
-        if not len(sources):
-            found.append(Path(nodes, strength, sign))
+        _, _, path, rank = heapq.heappop(heap)
+        if rank is None:
+            found.append(path)
             continue
-        shares = np.abs(weights) / totals[head] * strength
-        bounds = shares * best_LM[max(0, min_length - len(nodes)), sources]
-        for edge in np.argsort(-bounds, kind="stable")[:count]:  # no more of them can be among the best
-            edge_sign = 1 if weights[edge] > 0 else -1
-            entry = (-float(bounds[edge]), ticket, (int(sources[edge]), *nodes), float(shares[edge]), sign * edge_sign)
-            heapq.heappush(heap, entry)
-            ticket += 1
+        missing = max(0, min_length - len(path.nodes))  # edges, after one more
+        choices = rank_edges(path.nodes[0], missing)
+        if rank + 1 < len(choices.sources):
+            push(path.strength * choices.bounds[rank + 1], path, rank + 1)
+        source, strength = choices.sources[rank], path.strength * choices.shares[rank]
+        longer = Path((source, *path.nodes), strength, path.sign * choices.signs[rank])
+        if starts_M[source] and not missing:
+            push(strength, longer, None)
+        push(strength * best_ML[source, max(missing, 1)], longer, 0)
     return found
 
 
-def _best_completions(graph: GraphData, through_errors: bool, min_length: int) -> np.ndarray:
-    """Return the largest product of normalised weights from each node down to a start of paths, (min_length + 1, M).
+def _choices(graph: GraphData, node: int, best_M: np.ndarray) -> _Choices:
+    """Return the edges into a node, ranked; `best_M` are the best completions from each node, (M,)."""
+    sources, weights = graph.csr.row(node)
+    shares = graph.csr.row_shares(node)
+    bounds = shares * best_M[sources]
+    order = np.argsort(-bounds, kind="stable")[: np.count_nonzero(bounds)]
+    signs = np.where(weights > 0, 1, -1)
+    return _Choices(*(values[order].tolist() for values in (sources, shares, signs, bounds)))
 
-    Row n is the largest over paths of at least n edges.
+
+def _best_completions(graph: GraphData, starts_M: np.ndarray, min_length: int) -> np.ndarray:
+    """Return the largest product of normalised weights from each node down to a start of paths, (M, min_length + 1).
+
+    Column n is the largest over paths of at least n edges; column 0 has ones at the starts.
     """
-    best_LM = np.zeros((min_length + 1, graph.order.n_nodes))
-    best_LM[0, graph.order.tokens] = 1.0
-    if through_errors:
-        best_LM[0, graph.order.errors] = 1.0
-    left = np.maximum(np.arange(min_length + 1) - 1, 0)  # edges that are still missing below
-    totals = graph.csr.row_totals()
-    rows = [*range(graph.order.n_features), *range(graph.order.logits.start, graph.order.logits.stop)]
-    for node in rows:
-        if totals[node] > 0:
-            sources, weights = graph.csr.row(node)
-            best_LM[:, node] = (np.abs(weights) * best_LM[:, sources]).max(axis=1)[left] / totals[node]
-    return best_LM
+    best_ML = np.zeros((graph.order.n_nodes, min_length + 1))
+    best_ML[starts_M, 0] = 1.0
+    _complete(*graph.csr, graph.csr.row_totals(), best_ML)
+    return best_ML
+
+
+@compiled
+def _complete(indptr, indices, weights, totals, best):
+    """Go through the rows, sources first."""
+    left = best.shape[1] - 1
+    largest = np.zeros(left + 1)
+    for row in range(len(totals)):
+        if totals[row] == 0.0:
+            continue
+        largest[:] = 0.0
+        for edge in range(indptr[row], indptr[row + 1]):
+            size, source = abs(weights[edge]), indices[edge]
+            for n in range(left + 1):
+                largest[n] = max(largest[n], size * best[source, n])
+        best[row, 0] = max(best[row, 0], largest[0] / totals[row])
+        for n in range(1, left + 1):
+            best[row, n] = largest[n - 1] / totals[row]
 
 
 def describe_path(graph: GraphData, path: Path) -> str:

@@ -1,0 +1,277 @@
+"""Paths between any nodes, ancestors, descendants, flow and subgraphs, against enumeration and dense linear algebra."""
+
+import networkx as nx
+import numpy as np
+import pytest
+from helpers.dense_influence import normalised
+from helpers.random_graphs import dense, graphs, random_graph
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cotrace.common.errors import ArgumentError
+from cotrace.graphs import strongest_paths
+from cotrace.graphs.effects import total_effects, weighted_effects
+from cotrace.graphs.node_sets import end_weights, find_set
+
+SMALL = graphs(n_features=8, n_errors=3)
+
+
+def some_nodes(graph, data, last=None):
+    """Draw one to three node numbers."""
+    numbers = st.integers(0, (graph.order.n_nodes if last is None else last) - 1)
+    return data.draw(st.lists(numbers, min_size=1, max_size=3, unique=True))
+
+
+def chains(graph, sources, weights, min_length=1):
+    """Return every path of positive strength from sources to ends with these weights: nodes -> (strength, sign)."""
+    matrix = dense(graph)
+    shares, found = normalised(matrix), {}
+
+    def extend(nodes, strength, sign):
+        if nodes[0] in sources and len(nodes) > min_length:
+            found[nodes] = strength, sign
+        for source in np.flatnonzero(matrix[nodes[0]]).tolist():
+            extend((source, *nodes), strength * shares[nodes[0], source], sign * int(np.sign(matrix[nodes[0], source])))
+
+    for node in np.flatnonzero(weights).tolist():
+        extend((node,), weights[node], 1)
+    return found
+
+
+# --- sets of nodes --------------------------------------------------------------------------
+
+
+def test_spans_are_all_features_errors_and_tokens_at_positions():
+    graph = random_graph(1, n_positions=5)
+    position = graph.column("position")[: graph.order.n_editable]
+    expected = np.flatnonzero((position == 1) | (position == 2)).tolist()
+    for span in ("@1:3", " @ 1,2 ", slice(1, 3), ["@1", "@-3"], [slice(1, 2), slice(-3, -2)]):
+        assert find_set(graph, span).tolist() == expected
+    graph.group("pair", [0, 3])
+    assert find_set(graph, ["pair", 0, "token@4"]).tolist() == [0, 3, graph.order.tokens.start + 4]
+
+
+@pytest.mark.parametrize("names", ["@9", "@2:2", "@x", slice(0, 99), [], "L1#99999", 1.5])
+def test_sets_that_name_no_nodes_are_refused(names):
+    graph = random_graph(1)
+    for query in (graph.ancestors, graph.descendants, graph.paths):
+        with pytest.raises(ArgumentError):
+            query(names)
+
+
+def test_ends_weigh_what_they_carry():
+    graph = random_graph(2, feature_targets=1)
+    first, second = np.flatnonzero(graph.influence()[graph.order.features])[:2]
+    assert end_weights(graph, None) is graph.target_weights
+    assert end_weights(graph, int(first))[first] == 1
+    carried = graph.influence() + graph.target_weights
+    pair = end_weights(graph, [int(first), int(second)])
+    assert pair[first] / pair[second] == pytest.approx(carried[first] / carried[second])
+    assert pair.sum() == pytest.approx(1)
+    logits = range(graph.order.logits.start, graph.order.logits.stop)
+    np.testing.assert_allclose(
+        end_weights(graph, logits)[logits], graph.target_weights[logits] / graph.target_weights[logits].sum()
+    )
+
+
+# --- paths ----------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(SMALL, st.integers(0, 12), st.integers(1, 3), st.data())
+def test_the_strongest_paths_between_any_nodes(graph, n, min_length, data):
+    sources, targets = some_nodes(graph, data), some_nodes(graph, data)
+    expected = chains(graph, sources, end_weights(graph, targets), min_length)
+    found = graph.paths(sources, targets, n, min_length=min_length)
+    strongest = sorted((strength for strength, _ in expected.values()), reverse=True)[:n]
+    assert [path.strength for path in found] == pytest.approx(strongest, rel=1e-9)
+    assert len({path.nodes for path in found}) == len(found)
+    for path in found:
+        assert (path.strength, path.sign) == (pytest.approx(expected[path.nodes][0]), expected[path.nodes][1])
+
+
+@settings(max_examples=30, deadline=None)
+@given(SMALL, st.booleans(), st.integers(1, 3))
+def test_without_names_paths_lead_from_tokens_to_the_targets(graph, through_errors, min_length):
+    expected = strongest_paths(graph, None, 8, through_errors, min_length)
+    assert graph.paths(n=8, min_length=min_length, through_errors=through_errors) == expected
+
+
+@settings(max_examples=40, deadline=None)
+@given(SMALL, st.data())
+def test_paths_to_a_node_add_up_to_its_ancestors_shares(graph, data):
+    (target,) = some_nodes(graph, data)[:1]
+    table = graph.ancestors(target)
+    for node, share in zip(table["node"].to_pylist(), table["share"].to_pylist(), strict=True):
+        paths = graph.paths(node, target, 10**6)
+        assert sum(path.strength for path in paths) == pytest.approx(share, rel=1e-9, abs=1e-15)
+
+
+def test_paths_take_names_of_all_kinds():
+    graph = random_graph(6, n_features=30, density=1)
+    graph.group("early", [0, 1])
+    target = graph.info["targets"][0]
+    paths = graph.paths("early", target["label"], 3)
+    assert {path.nodes[0] for path in paths} <= {0, 1}
+    assert {path.nodes[-1] for path in paths} == {target["node"]}
+    spans = graph.paths("@0", "@-1", 50)
+    position = graph.column("position")
+    assert spans
+    assert all((position[path.nodes[0]], position[path.nodes[-1]]) == (0, 3) for path in spans)
+    assert graph.paths(0, "token@1") == []  # nothing leads to a token
+
+
+@pytest.mark.parametrize("options", [{"n": -1}, {"min_length": 0}])
+def test_impossible_paths_are_refused(options):
+    with pytest.raises(ArgumentError, match="invalid"):
+        random_graph(1).paths(**options)
+
+
+# --- ancestors and descendants --------------------------------------------------------------
+
+
+@settings(max_examples=25, deadline=None)
+@given(graphs(), st.data())
+def test_reach_is_that_of_networkx(graph, data):
+    nodes, other = some_nodes(graph, data), graph.to_networkx()
+    assert set(graph.ancestors(nodes)["node"].to_pylist()) == set().union(*(nx.ancestors(other, n) for n in nodes))
+    assert set(graph.descendants(nodes)["node"].to_pylist()) == set().union(*(nx.descendants(other, n) for n in nodes))
+
+
+@settings(max_examples=25, deadline=None)
+@given(graphs(), st.data())
+def test_shares_and_effects_of_all_pairs(graph, data):
+    (node,) = some_nodes(graph, data)[:1]
+    size = graph.order.n_nodes
+    paths_MM = np.linalg.inv(np.eye(size) - normalised(dense(graph)))  # row: descendant, column: ancestor
+    effect_M = total_effects(graph, [node])[0]
+    up, down = graph.ancestors(node), graph.descendants(node)
+    np.testing.assert_allclose(up["share"], paths_MM[node, up["node"].to_numpy()], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(down["share"], paths_MM[down["node"].to_numpy(), node], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(up["effect"], effect_M[up["node"].to_numpy()], rtol=1e-12)
+    for other, effect in zip(down["node"].to_pylist(), down["effect"].to_pylist(), strict=True):
+        if other >= graph.order.logits.start or graph.column("activation")[other] != 0:
+            assert effect == pytest.approx(total_effects(graph, [other])[0, node], rel=1e-6, abs=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(SMALL, st.data())
+def test_the_share_of_several_nodes_is_that_of_paths_that_visit_any(graph, data):
+    nodes = some_nodes(graph, data)
+    tokens_and_errors = range(graph.order.n_features, graph.order.n_editable)
+    table = graph.descendants(nodes)
+    for node, share in zip(table["node"].to_pylist(), table["share"].to_pylist(), strict=True):
+        weights = np.zeros(graph.order.n_nodes)
+        weights[node] = 1
+        # every path back from the node, as far as it goes; those that end at a feature without input count as well
+        ends = {*tokens_and_errors, *np.flatnonzero(graph.csr.row_totals() == 0).tolist()}
+        every = chains(graph, ends, weights)
+        visits = sum(strength for path, (strength, _) in every.items() if set(path[:-1]) & set(nodes))
+        assert share == pytest.approx(visits, rel=1e-9, abs=1e-15)
+        assert 0 <= share <= 1 + 1e-9
+
+
+def test_small_shares_are_left_out_and_the_largest_come_first():
+    graph = random_graph(6, n_features=40, n_layers=6)
+    every = graph.ancestors(graph.order.logits.start)
+    some = graph.ancestors(graph.order.logits.start, 0.1)
+    assert 0 < len(some) < len(every)
+    assert some.equals(every.slice(0, len(some)))
+    assert (np.diff(every["share"].to_numpy()) <= 0).all()
+    assert min(some["share"].to_pylist()) >= 0.1 > every["share"][len(some)].as_py()
+    for share in (-0.1, 1.5, float("nan")):
+        with pytest.raises(ArgumentError, match="must lie between 0 and 1"):
+            graph.descendants(0, share)
+
+
+# --- flow -----------------------------------------------------------------------------------
+
+
+def partition(graph, data):
+    """Draw spans that cover some of the positions."""
+    number_P = data.draw(st.lists(st.integers(0, 2), min_size=graph.order.n_tokens, max_size=graph.order.n_tokens))
+    spans = {name: [p for p, each in enumerate(number_P) if each == k] for k, name in enumerate("ab")}
+    return {name: positions for name, positions in spans.items() if positions}
+
+
+@settings(max_examples=25, deadline=None)
+@given(graphs(dtype=np.float64), st.data())
+def test_flow_is_conserved_and_adds_up_to_the_total(graph, data):
+    targets = data.draw(st.sampled_from([None, graph.info["targets"][0]["node"]]))
+    found = graph.flow(partition(graph, data), targets)
+    n_spans, weights = len(found.spans), end_weights(graph, targets)
+    for between, starts in ((found.share_SC, found.share_start_SK), (found.effect_SC, found.effect_start_SK)):
+        entering, leaving = between[:, :n_spans].sum(0) + starts.sum(1), between.sum(1)
+        np.testing.assert_allclose(entering, leaving, rtol=1e-7, atol=1e-9 * max(1, np.abs(between).max(initial=0)))
+    has_input = graph.csr.row_totals() > 0
+    assert found.share_SC[:, n_spans:].sum() == pytest.approx(weights @ has_input)
+    influence = graph.influence() if targets is None else None
+    if influence is not None:
+        assert found.share_start_SK[:, 0].sum() == pytest.approx(influence[graph.order.tokens].sum())
+        assert found.share_start_SK[:, 1].sum() == pytest.approx(influence[graph.order.errors].sum())
+    effect = weighted_effects(graph, weights)
+    assert found.effect_start_SK[:, 0].sum() == pytest.approx(effect[graph.order.tokens].sum())
+    assert found.effect_SC[:, n_spans:].sum() == pytest.approx(weights @ dense(graph).sum(1))
+
+
+@settings(max_examples=30, deadline=None)
+@given(graphs(dtype=np.float64), st.data())
+def test_flow_of_joined_spans_is_the_sum(graph, data):
+    positions = range(graph.order.n_tokens)
+    fine = graph.flow({f"t{p}": [p] for p in positions})
+    joined = graph.flow(partition(graph, data) or {"a": positions})
+    member_SP = np.array([[p in where for p in positions] for where in joined.spans.values()], float)
+    n_fine, n_joined = len(fine.spans), len(joined.spans)
+    for name in ("share", "effect"):
+        one, other = getattr(fine, f"{name}_SC"), getattr(joined, f"{name}_SC")
+        scale = 1e-9 * max(1, np.abs(one).max(initial=0))
+        np.testing.assert_allclose(other[:, :n_joined], member_SP @ one[:, :n_fine] @ member_SP.T, atol=scale)
+        np.testing.assert_allclose(other[:, n_joined:], member_SP @ one[:, n_fine:], atol=scale)
+        starts = [getattr(each, f"{name}_start_SK") for each in (fine, joined)]
+        np.testing.assert_allclose(starts[1], member_SP @ starts[0], atol=scale)
+
+
+@settings(max_examples=40, deadline=None)
+@given(SMALL, st.integers(0, 4))
+def test_flow_between_spans_in_a_row_is_the_share_of_paths_that_go_from_one_to_the_other(graph, border):
+    n_tokens = graph.order.n_tokens
+    border = min(border, n_tokens - 1)
+    spans = {"a": (0, border), "b": (border, n_tokens)} if border else {"b": (0, n_tokens)}
+    found = graph.flow(spans)
+    starts = np.flatnonzero(graph.csr.row_totals() == 0)
+    second = graph.column("position") >= border
+    crossing, direct = 0.0, 0.0
+    for nodes, (strength, _) in chains(graph, {*starts.tolist()}, graph.target_weights).items():
+        inner = second[list(nodes[:-1])]
+        crossing += strength * (inner[-1] and not inner[0])
+        direct += strength * (not inner[-1])
+    if border:
+        assert found.share_SC[0, 1] == pytest.approx(crossing, rel=1e-9, abs=1e-15)
+        assert found.share_SC[0, 2:].sum() == pytest.approx(direct, rel=1e-9, abs=1e-15)
+        assert not found.share_SC[1, 0]  # no edge runs to an earlier position
+
+
+def test_flow_has_names_and_tables():
+    graph = random_graph(5, n_positions=6, n_features=40, feature_targets=1)
+    found = graph.flow({"question": (1, 4), "step": [4]})
+    assert found.spans == {"question": (1, 2, 3), "step": (4,), "other": (0, 5)}
+    assert found.columns == (*found.spans, *found.targets)
+    assert len(found.targets) == len(graph.info["targets"])
+    table = found.table()
+    assert table["share"].to_numpy().sum() == pytest.approx(found.share_SC.sum())
+    assert set(table["source"].to_pylist()) <= set(found.spans)
+    inside = np.array([not each for each in table["is_target"].to_pylist()])
+    assert table["share"].to_numpy()[~inside].sum() == pytest.approx(1)
+    assert found.starts()["span"].to_pylist() == list(found.spans)
+    assert "question" in repr(found)
+    whole = graph.flow({"all": (0, 6)})
+    assert list(whole.spans) == ["all"]
+
+
+@pytest.mark.parametrize(
+    ("spans", "targets"),
+    [({"a": (0, 9)}, None), ({"a": (0, 2), "b": (1, 3)}, None), ({"a": (0, 2)}, "token@1"), ({"a": (0, 2)}, "no such")],
+)
+def test_impossible_flows_are_refused(spans, targets):
+    with pytest.raises(ArgumentError):
+        random_graph(1).flow(spans, targets)
