@@ -6,7 +6,7 @@ import typer
 
 from .command import Command, with_output_options
 from .features_build import build_feature_store
-from .features_read import show_features
+from .features_read import diff_features, label_features, search_features, show_features
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -16,6 +16,9 @@ app = typer.Typer(
 COMMANDS: dict[str, Callable[..., None]] = {
     "build": build_feature_store,
     "show": show_features,
+    "search": search_features,
+    "diff": diff_features,
+    "label": label_features,
 }
 for command, function in COMMANDS.items():
     app.command(command, cls=Command)(with_output_options(function))

@@ -1,11 +1,13 @@
 """`cotrace features show`, `search`, `diff` and `label`: read feature stores, and label their features."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cotrace.common.errors import DependencyError
+from cotrace.common.errors import ArgumentError, DependencyError
+from cotrace.common.progress import Progress
 
 from . import options
 
@@ -13,6 +15,14 @@ if TYPE_CHECKING:
     from cotrace.features.store.store import FeatureStore
 
 DEFAULT_TRANSCODERS = "gemma-3-270m-clt"
+
+
+class MatchBy(StrEnum):
+    """How features of two stores are matched."""
+
+    NUMBER = "number"
+    PROFILE = "profile"
+
 
 StoreOption = Annotated[
     Path | None,
@@ -50,6 +60,107 @@ def show_features(
         return
     cards = [opened[name] for name in features]
     print_json([card.to_dict() for card in cards]) if json else report_features.print_cards(cards)
+
+
+def search_features(
+    word: Annotated[str, typer.Argument(metavar="WORD", help="A word, or a part of a label.")],
+    store: StoreOption = None,
+    layer: Annotated[int | None, typer.Option(help="Search this layer only.", min=0)] = None,
+    top: Annotated[int, typer.Option(help="Number of features to list.", min=1)] = 20,
+    json: options.JsonOption = False,
+) -> None:
+    """Search for features by a word: in labels, in the tokens that they are active on most often, and in those they promote.
+
+    Upper and lower case do not matter. The value is the score of an automatic label, the share of the feature's activity that is
+    on the word, or the change of the word's logit at activation 1.
+    """
+    from .console import print_json
+    from .report_features import print_hits
+
+    hits = open_store(store).search(word, layer=layer, n=top)
+    if json:
+        print_json([{**hit._asdict(), "feature": str(hit.feature)} for hit in hits])
+        return
+    print_hits(hits, word)
+
+
+def diff_features(
+    first: Annotated[Path, typer.Argument(metavar="A", help="A feature store.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another feature store.")],
+    match: Annotated[
+        MatchBy | None,
+        typer.Option(
+            help="Compare features of the same layer and number, or each feature of A with the most similar one of B. Default: "
+            "number, if both stores have the same layers and widths."
+        ),
+    ] = None,
+    top: Annotated[int, typer.Option(help="Number of features to list, the least similar first.", min=0)] = 20,
+    json: options.JsonOption = False,
+) -> None:
+    """Compare two feature stores: features that changed, and those that are active in one store only.
+
+    The similarity of two features is the mean of two cosines: of the tokens that they are active on most often, weighted by how often, and
+    of the tokens that they promote, weighted by their logits. 1 is the same.
+    """
+    from .console import print_json
+    from .report_features import print_diff
+
+    found = open_store(first).diff(open_store(second), match)
+    print_json(found.to_dict()) if json else print_diff(found, top)
+
+
+def label_features(
+    feature: Annotated[str | None, typer.Argument(metavar="FEATURE", help="A feature, such as L17#264.")] = None,
+    text: Annotated[
+        str | None, typer.Argument(metavar="TEXT", help="Its label; an empty one removes the label.")
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option("--features", metavar="STORE", help="The feature store to write to.")
+    ] = None,
+    labels: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--labels",
+            metavar="FILE",
+            help="A file of labels (.json, .jsonl, .csv, .tsv), or one that Neuronpedia exported. Repeatable.",
+        ),
+    ] = None,
+    automatic: Annotated[
+        bool, typer.Option("--automatic", help="Make the automatic labels again, from the examples in the store.")
+    ] = False,
+) -> None:
+    """Label features in a feature store: one by hand, many from files, or all automatically.
+
+    A label of a stronger source stays: by hand, from a file, from Neuronpedia, automatic.
+    """
+    from cotrace.features.store.label_files import read_label_file
+    from cotrace.features.store.labels import write_labels
+
+    from .report import print_line
+
+    if store is None:
+        raise ArgumentError("no store to write to; give --features with a folder that `cotrace features build` wrote")
+    if (feature is None) != (text is None) or not (feature or labels or automatic):
+        raise ArgumentError("nothing to label; give a feature and its label, --labels FILE or --automatic")
+    opened = open_store(store)
+    if feature is not None and text is not None:
+        opened.parse(feature)
+    read = {key: label for path in reversed(labels or []) for key, label in read_label_file(path).items()}
+    known = {key: label for key, label in read.items() if key in opened}
+    if read and not known:
+        raise ArgumentError(
+            f"none of the {len(read):,} labels is of a feature of {opened.name}; give labels of its features"
+        )
+    changed = opened.add_labels(known, "file") if known else 0
+    if feature is not None and text is not None:
+        changed += opened.add_labels({feature: text})
+    if read or feature:
+        print_line(f"labelled {changed:,} features of {opened.name}")
+    if len(known) < len(read):
+        print_line(f"{len(read) - len(known):,} labels are of features that {opened.name} does not have")
+    if automatic:
+        count = write_labels(store, Progress(None))
+        print_line(f"{count:,} of {len(opened):,} features have a label")
 
 
 def open_store(path: Path | None) -> "FeatureStore":

@@ -6,11 +6,16 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from cotrace.common.visible_text import printable
+from cotrace.common.visible_text import printable, quoted
 from cotrace.features.store.card import FeatureCard
 from cotrace.features.store.card_text import MARKS, card_text
+from cotrace.features.store.diff import StoreDiff
+from cotrace.features.store.search import SearchHit
+from cotrace.graphs.nodes import Feature
 
 from . import report
+
+FEATURES_LISTED = 8
 
 
 def print_cards(cards: Sequence[FeatureCard]) -> None:
@@ -42,3 +47,47 @@ def print_store(summary: dict[str, Any]) -> None:
         counts = (row["features"], row["active"], row["labelled"], row["out_of_format"])
         table.add_row(str(row["layer"]), *(f"{count:,}" for count in counts))
     report.console.print(table)
+
+
+def print_hits(hits: Sequence[SearchHit], word: str) -> None:
+    """Print a line for each feature that a search found."""
+    if not hits:
+        report.console.print(Text(f"no feature has {quoted(word)} in its label or tokens"))
+        return
+    table = Table("feature", "where", box=None)
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("label", overflow="fold")
+    for hit in hits:
+        value = f"{hit.value:.0%}" if hit.where == "fires on" else f"{hit.value:.2f}"
+        table.add_row(str(hit.feature), hit.where, value, Text(printable(hit.label)))
+    report.console.print(table)
+
+
+def print_diff(diff: StoreDiff, top: int) -> None:
+    """Print how similar the features of two stores are, and the least similar ones."""
+    how = "by layer and number" if diff.match == "number" else "with the most similar one"
+    report.print_line(
+        f"{len(diff.changes):,} features are active in both, compared {how}: mean similarity {diff.mean_similarity:.3f}"
+        if diff.changes
+        else "no feature is active in both"
+    )
+    report.print_line(f"only in the first: {_listed(diff.only_first)}")
+    report.print_line(f"only in the second: {_listed(diff.only_second)}")
+    report.print_line("labels: " + ", ".join(f"{name} {count:,}" for name, count in diff.labels().items()))
+    if not diff.changes or not top:
+        return
+    table = Table("first", "second", box=None)
+    for name in ("similarity", "active", "active in second"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("label", "label in second"):
+        table.add_column(name, overflow="fold")
+    for each in diff.changes[:top]:
+        shares = (f"{each.similarity:.3f}", f"{each.density:.2%}", f"{each.other_density:.2%}")
+        names = (Text(printable(each.label)), Text(printable(each.other_label)))
+        table.add_row(str(each.feature), str(each.other), *shares, *names)
+    report.console.print(table)
+
+
+def _listed(features: Sequence[Feature]) -> str:
+    shown = ", ".join(map(str, features[:FEATURES_LISTED])) + ", …" * (len(features) > FEATURES_LISTED)
+    return f"{len(features):,}" + (f" ({shown})" if features else "")

@@ -1,7 +1,8 @@
 """Compare two stores: which features respond to and promote the same, and which have no counterpart.
 
 The profile of a feature is made of the tokens that it is active on most often and of those that it promotes, by their texts,
-each part with norm 1. The similarity of two features is the mean of the cosines of the two parts, 0 to 1.
+each part with norm 1. The similarity of two features is the mean of the cosines of the two parts, 0 to 1. A part that a store does not
+have at all is left out.
 """
 
 from collections import Counter
@@ -114,7 +115,10 @@ def diff_stores(first: StoreParts, second: StoreParts, match: str | None = None)
     a, b = _read(first), _read(second)
     vocabulary: dict[str, int] = {}
     profiles = [_profile(first, a, vocabulary), _profile(second, b, vocabulary)]
-    mine, theirs = (tuple(_resized(part, len(vocabulary)) for part in parts) for parts in profiles)
+    both_have = [part for part in range(2) if all(profile[part].nnz for profile in profiles)]
+    mine, theirs = ([_resized(profile[part], len(vocabulary)) for part in both_have] for profile in profiles)
+    if not both_have:
+        raise ArgumentError(f"{first.name} and {second.name} have no tokens to compare: build them with output tokens")
     if match == NUMBER:
         partner, similarity = np.arange(len(a.features)), _rowwise(mine, theirs)
     else:
@@ -186,12 +190,12 @@ def _resized(part: sp.csr_array, columns: int) -> sp.csr_array:
     return sp.csr_array((part.data, part.indices, part.indptr), (part.shape[0], columns))
 
 
-def _rowwise(first: tuple[sp.csr_array, ...], second: tuple[sp.csr_array, ...]) -> np.ndarray:
+def _rowwise(first: list[sp.csr_array], second: list[sp.csr_array]) -> np.ndarray:
     return np.mean([a.multiply(b).sum(axis=1) for a, b in zip(first, second, strict=True)], axis=0)
 
 
 def _nearest(
-    first: tuple[sp.csr_array, ...], second: tuple[sp.csr_array, ...], active: np.ndarray
+    first: list[sp.csr_array], second: list[sp.csr_array], active: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return for each feature of the first store the most similar active one of the second, and the similarity."""
     n = first[0].shape[0]
