@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from cotrace.dictionary import FeatureDictionary, load_dictionary
     from cotrace.evaluation import evaluate_transcoders
     from cotrace.faithfulness.transcripts import Segment, Transcript
+    from cotrace.graphs.exchange.from_networkx import from_networkx
+    from cotrace.graphs.exchange.importing import import_graph
     from cotrace.loading import load
     from cotrace.model import Model
     from cotrace.transcoder_comparison import TranscoderComparison, compare_transcoders
@@ -106,6 +108,8 @@ __all__ = [  # without `open`: `from cotrace import *` must not replace the buil
     "compare_many",
     "compare_transcoders",
     "evaluate_transcoders",
+    "from_networkx",
+    "import_graph",
     "load",
     "load_dictionary",
     "multiply",
@@ -133,6 +137,8 @@ LAZY_IMPORTS = {  # name: the module that defines it; most import torch
     "compare_many": "cotrace.batch",
     "compare_transcoders": "cotrace.transcoder_comparison",
     "evaluate_transcoders": "cotrace.evaluation",
+    "from_networkx": "cotrace.graphs.exchange.from_networkx",
+    "import_graph": "cotrace.graphs.exchange.importing",
     "load": "cotrace.loading",
     "load_dictionary": "cotrace.dictionary",
     "trace_many": "cotrace.batch",

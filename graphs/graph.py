@@ -60,6 +60,9 @@ from .usual import usual_activation
 if TYPE_CHECKING:
     import networkx
 
+    from .exchange.formats import Exported
+    from .exchange.tables import Tables
+
 
 HTML_MAX_NODES = 2_000_000  # above, searching for the nodes to draw takes seconds
 
@@ -510,10 +513,50 @@ class Graph(GraphData):
         return saved_effects(self, choose_targets(self, "all" if target is None else target)[:1], kind)[0]
 
     def to_networkx(self) -> networkx.DiGraph:
-        """Return a NetworkX DiGraph with edges from source to target; see `graphs.exchange.networkx`."""
+        """Return a NetworkX DiGraph with edges from source to target; `cotrace.from_networkx` is the way back.
+
+        Nodes are node numbers, with the columns of `nodes` as attributes; see `graphs.exchange.networkx`.
+        """
         from .exchange.networkx import to_networkx
 
         return to_networkx(self)
+
+    def to_polars(self) -> Tables:
+        """Return two polars data frames: nodes, with a column `name`, and edges, with source, target and weight.
+
+        Raises DependencyError without polars.
+        """
+        from .exchange.tables import to_polars
+
+        return to_polars(self)
+
+    def to_pandas(self) -> Tables:
+        """Return two pandas data frames: nodes, with a column `name`, and edges, with source, target and weight.
+
+        Raises DependencyError without pandas.
+        """
+        from .exchange.tables import to_pandas
+
+        return to_pandas(self)
+
+    def export(self, path: str | os.PathLike, to: str | None = None, **options: str) -> Exported:
+        """Write the graph for another tool; return the paths of the files, and what of the graph they do not hold.
+
+        Args:
+            path: where to write. CSV and Parquet are two files, whose names end in `.nodes.csv` and `.edges.csv`.
+            to: neuronpedia, graphml, gexf, csv, parquet or dot; by default what the suffix of `path` says, where .json is
+                neuronpedia.
+            options: for neuronpedia: `slug`, the graph's name there; `scan`, the model's id there; `source_set`, the set
+                that has dashboards of these features.
+
+        Raises:
+            ArgumentError: an unknown format, or options of another one.
+            FileError: a file cannot be written.
+            ResourceError: the disk is full.
+        """
+        from .exchange.formats import export
+
+        return export(self, Path(path), to, **options)
 
 
 def _renumbered(csr: CSR, selection: GraphSelection, new_number: np.ndarray) -> CSR:

@@ -70,8 +70,14 @@ def _record(graph: GraphData, number: int, node: int) -> dict[str, Any]:
         "probability": known.get("probability"),
         "token_ids": list(known.get("token_ids", [])),
         "avoiding": "",
-        "value": float(graph.column("pre_activation")[node]),
+        "value": _value(graph, node),
     }
+
+
+def _value(graph: GraphData, node: int) -> float:
+    """Return the value of a target; in a graph of another tool, which does not know it, the sum of its incoming edges."""
+    value = float(graph.column("pre_activation")[node])
+    return float(graph.csr.row(node)[1].sum(dtype=np.float64)) if np.isnan(value) else value
 
 
 def _bias_effects(graph: GraphData, nodes: list[int], effect_KM: np.ndarray) -> np.ndarray:

@@ -83,6 +83,16 @@ INFO: dict[str, Any] = {
     "notes?": str,
     "heads?": {"per_layer": int},
     "groups?": [{"name": str, "nodes": [str], **dict.fromkeys(("source?", "reason?", "label?"), str)}],
+    "imported?": {  # of a graph that another tool traced: what its file had beside the graph
+        "format": str,
+        "metadata": {},
+        "qParams": {},
+        "influence": {"*": NUMBER},
+        "ids": {"*": str},
+        "half_layers": bool,
+        "nodes": {},
+        "tables": {},
+    },
     "report?": {
         "verdict": str,
         "reason": str,

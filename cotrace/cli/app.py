@@ -16,9 +16,11 @@ from .diff import diff
 from .doctor import doctor
 from .effects import effects
 from .evaluate import evaluate
+from .export import export
 from .features import app as features
 from .group import group
 from .heads import heads
+from .import_file import import_file
 from .organisms import app as organisms
 from .prune import prune
 from .render import render
@@ -45,6 +47,8 @@ COMMANDS = (
     prune,
     group,
     render,
+    export,
+    import_file,
     train,
     evaluate,
     convert,
@@ -57,7 +61,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in COMMANDS:
-    app.command(cls=Command)(with_output_options(command))
+    app.command("import" if command is import_file else None, cls=Command)(with_output_options(command))
 app.add_typer(features, name="features")
 app.add_typer(organisms, name="organisms")
 
