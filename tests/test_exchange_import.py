@@ -43,9 +43,7 @@ def found_edges(graph):
     for row in graph.nodes.drop_columns(["sources", "weights"]).to_pylist():
         name = site(row["kind"], row["layer"], row["position"], row["feature"])
         names.append(name + ((row["text"],) if row["kind"] == "logit" else ()))
-    return names, {
-        (names[edge["source"]], names[edge["target"]]): edge["weight"] for edge in graph.edges().to_pylist()
-    }
+    return names, {(names[edge["source"]], names[edge["target"]]): edge["weight"] for edge in graph.edges().to_pylist()}
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -93,7 +91,9 @@ def test_numbers_of_the_file_are_kept_beside_ours(imported):
     kept = graph.info["imported"]
     assert kept["metadata"] == content["metadata"]
     shares = {node["node_id"]: node["influence"] for node in content["nodes"] if node["feature_type"] == "embedding"}
-    assert [kept["influence"][f"token@{i}"] for i in range(4)] == [shares[f"E_{t}_{i}"] for i, t in enumerate(files.TOKEN_IDS)]
+    assert [kept["influence"][f"token@{i}"] for i in range(4)] == [
+        shares[f"E_{t}_{i}"] for i, t in enumerate(files.TOKEN_IDS)
+    ]
     order = np.argsort(-graph.influence()[: graph.order.n_editable], kind="stable")
     names = [str(node) for node in cotrace.graphs.annotations.node_names(graph, order.tolist())]
     shares_in_order = [kept["influence"][name] for name in names]
@@ -119,7 +119,13 @@ def test_labels_groups_and_placeholders(imported):
     for node, label in zip(features, labels, strict=False):
         node["clerp"] = label
     ids = [node["node_id"] for node in features]
-    content["qParams"]["supernodes"] = [["sky", *ids[:2]], ["sky", ids[2], "99_1_1"], ["", ids[3]], ["7", ids[4]], ["none"]]
+    content["qParams"]["supernodes"] = [
+        ["sky", *ids[:2]],
+        ["sky", ids[2], "99_1_1"],
+        ["", ids[3]],
+        ["7", ids[4]],
+        ["none"],
+    ]
     graph = imported(content)
     assert sorted(graph.labels.values()) == sorted(["sky colours", '"1945"', '"3_17_2"', 'say "Austin"'])
     assert set(graph.nodes["label_source"].to_pylist()) == {"", "neuronpedia"}

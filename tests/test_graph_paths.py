@@ -136,6 +136,7 @@ def test_networkx_has_the_attributes():
     converted = graph.to_networkx()
     for row in graph.nodes.drop_columns(["sources", "weights"]).to_pylist():
         expected = {name: value for name, value in row.items() if value is not None}
+        expected["node_label"] = expected.pop("label")  # GML and GEXF take `label` for the node's name
         for name in ("effect", "expected_effect"):  # lists, which not every writer of NetworkX can write
             expected |= {f"{name}_{t}": value for t, value in enumerate(expected.pop(name, []))}
         assert converted.nodes[row["node"]] == expected

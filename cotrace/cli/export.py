@@ -1,6 +1,7 @@
 """`cotrace export`: a graph file in the formats of other tools."""
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -44,7 +45,9 @@ def export(
     ] = None,
     source_set: Annotated[
         str | None,
-        typer.Option(rich_help_panel=NEURONPEDIA_PANEL, help="Set there that has dashboards of these features, if any."),
+        typer.Option(
+            rich_help_panel=NEURONPEDIA_PANEL, help="Set there that has dashboards of these features, if any."
+        ),
     ] = None,
 ) -> None:
     """Write a graph for other tools, and say what their format cannot hold.
@@ -72,12 +75,13 @@ def export(
     graph = open_graph(file)
     for path, write in files.items():
         with Progress().phase("writing"):
-            saved = save_result(
-                path, lambda draft, write=write: write(graph, draft, **given), force=force, option="--out" if out else ""
-            )
+            writer = partial(write, graph, **given)
+            saved = save_result(path, writer, force=force, option="--out" if out else "")
         print_written(saved, path)
         if name == ExportName.NEURONPEDIA and saved.stat().st_size > UPLOAD_BYTES:
-            print_line(f"Neuronpedia accepts files up to {UPLOAD_BYTES >> 20} MiB: prune the graph before you upload it")
+            print_line(
+                f"Neuronpedia accepts files up to {UPLOAD_BYTES >> 20} MiB: prune the graph before you upload it"
+            )
     left_out = FORMATS[name].left_out(graph)
     if left_out:
         print_line(f"{name} has no place for: {'; '.join(left_out)}. {file} keeps them")

@@ -44,7 +44,9 @@ def notes_of(info: dict[str, Any]) -> list[str]:
     imported = info.get("imported", {})
     notes = []
     if imported.get("half_layers"):
-        notes.append("the graph has attention features: layers are counted in halves, 2 L is attention of layer L, 2 L + 1 its MLP")
+        notes.append(
+            "the graph has attention features: layers are counted in halves, 2 L is attention of layer L, 2 L + 1 its MLP"
+        )
     if -1 in info["token_ids"]:
         notes.append("the file has no ids of some tokens; their texts are kept")
     if imported.get("nodes") or imported.get("tables"):

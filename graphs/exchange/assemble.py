@@ -1,7 +1,6 @@
 """A graph from the nodes and edges of another tool, in any order: sorted, checked, with influence computed from its edges."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,45 +16,7 @@ from ..metadata import check_entries
 from ..order import KINDS, NodeKind, NodeOrder
 from ..schema import EFFECTS, INTEGERS, NULLABLE_VALUES, VALUES, build_table
 from ..scores import graph_scores
-
-NONE = -1
-"""Stands for a missing layer, position, feature or token."""
-LISTED = 5
-LARGEST_INTEGER = 2**31 - 1
-TEXTS = ("text", "label", "label_source")
-
-
-@dataclass
-class ForeignNodes:
-    """Nodes in the order of a file: a value for each in every list, and the name that the file has for it."""
-
-    names: list[str] = field(default_factory=list)
-    kinds: list[NodeKind] = field(default_factory=list)
-    integers: dict[str, list[int]] = field(default_factory=lambda: {name: [] for name in INTEGERS})
-    """`NONE` where there is none."""
-    texts: dict[str, list[str]] = field(default_factory=lambda: {name: [] for name in TEXTS})
-    values: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in (*NULLABLE_VALUES, "dropped")})
-    """NaN where there is none."""
-
-    def add(self, name: str, kind: NodeKind, **entries: Any) -> None:
-        """Add a node; what is not given is missing."""
-        self.names.append(name)
-        self.kinds.append(kind)
-        for group, missing in ((self.integers, NONE), (self.texts, ""), (self.values, np.nan)):
-            for column, entry in group.items():  # type: ignore[attr-defined]
-                entry.append(entries.get(column, missing))
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-
-@dataclass
-class ForeignEdges:
-    """Edges between nodes by their place in a file: three arrays (E,), int64, int64 and float64."""
-
-    source: np.ndarray
-    target: np.ndarray
-    weight: np.ndarray
+from .foreign_nodes import LARGEST_INTEGER, NONE, ForeignEdges, ForeignNodes, listed
 
 
 def assemble(
@@ -100,12 +61,6 @@ def checked_graph(order: NodeOrder, columns: dict[str, Any], csr: CSR, info: dic
         reason = str(error).partition(";")[0]
         raise FileError(f"its contents are not those of a graph ({reason}); export it again") from error
     return graph
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return the first names of several, and how many more there are."""
-    more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
-    return ", ".join(map(repr, names[:LISTED])) + more
 
 
 def _sorted_places(nodes: ForeignNodes) -> np.ndarray:

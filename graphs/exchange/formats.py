@@ -14,7 +14,7 @@ from ..data import GraphData
 from ..saved_heads import has_heads
 from . import tables
 from .dot import write_dot
-from .networkx import to_networkx
+from .networkx import storable, to_networkx
 from .neuronpedia_writer import not_in_neuronpedia, write_neuronpedia
 
 ALL_COLUMNS = "columns of nodes but names, labels, layers, positions, activations and influence"
@@ -36,8 +36,11 @@ class Exported(NamedTuple):
 
 
 def _write_xml(write: Callable[[nx.DiGraph, Path], None], graph: GraphData, path: Path) -> None:
+    converted = to_networkx(graph)
+    for node, name in enumerate(tables.names_of_nodes(graph)):
+        converted.nodes[node]["label"] = storable(name)  # what Gephi, yEd and Cytoscape show
     with atomic_write(path) as temporary:
-        write(to_networkx(graph), temporary)
+        write(converted, temporary)
 
 
 def _heads(graph: GraphData) -> list[str]:

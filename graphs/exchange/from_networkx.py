@@ -15,9 +15,11 @@ from cotrace.common.errors import ArgumentError, CotraceError, FileError, one_li
 from ..graph import Graph
 from ..order import KINDS, NodeKind
 from ..schema import EFFECTS, INTEGERS, NULLABLE_VALUES
-from .assemble import NONE, TEXTS, ForeignEdges, ForeignNodes, assemble, listed
+from .assemble import assemble
+from .foreign_nodes import NONE, ForeignEdges, ForeignNodes
 
 NAMES = {name: NodeKind(code) for code, name in enumerate(KINDS)}
+TEXT_ATTRIBUTES = {"text": "text", "label": "node_label", "label_source": "label_source"}
 KEPT = ("influence", "influence_bound")
 NEEDED = "layer, position and feature as integers, kind, text and token as `Graph.to_networkx` writes them"
 
@@ -44,7 +46,8 @@ def from_networkx(graph: nx.DiGraph) -> Graph:
 def read_graphml(path: Path) -> Graph:
     """Return the graph in a GraphML file that `cotrace export` wrote. Raises FileError for other files."""
     try:
-        return _converted(nx.read_graphml(path))
+        graph: Any = nx.read_graphml(path)
+        return from_networkx(graph)
     except CotraceError as error:
         raise FileError(str(error)) from error
     except Exception as error:  # NetworkX and the XML parser raise errors of many kinds
@@ -57,13 +60,17 @@ def _converted(graph: nx.DiGraph) -> Graph:
         _add(nodes, name, entries)
     places = {name: place for place, name in enumerate(attributes)}
     numbers = {entries.get("node", name): places[name] for name, entries in attributes.items()}
-    info = _given_info(graph) or _info_of(nodes)
+    info = _given_info(graph)
+    if info is None:
+        info, numbers = _info_of(nodes), {place: place for place in places.values()}
     _restore_tokens(nodes, info)
     info["targets"] = _targets(info["targets"], numbers)
     if len(info["targets"]) < len(graph) or numbers != {number: number for number in range(len(nodes))}:
         info.pop("validation", None)  # it uses the old node numbers
     info.pop("heads", None)
-    return assemble(nodes, _edges(graph, places), info, _columns(nodes, list(attributes.values()), len(info["targets"])))
+    return assemble(
+        nodes, _edges(graph, places), info, _columns(nodes, list(attributes.values()), len(info["targets"]))
+    )
 
 
 def _add(nodes: ForeignNodes, name: Any, entries: Mapping[str, Any]) -> None:
@@ -74,7 +81,7 @@ def _add(nodes: ForeignNodes, name: Any, entries: Mapping[str, Any]) -> None:
     required |= {"feature"} if kind is NodeKind.FEATURE else set()
     integers = {key: _integer(name, key, entries.get(key), key in required) for key in INTEGERS}
     values = {key: _value(name, key, entries.get(key)) for key in (*NULLABLE_VALUES, "dropped")}
-    texts = {key: str(entries.get(key, "")) for key in TEXTS}
+    texts = {column: str(entries.get(key, "")) for column, key in TEXT_ATTRIBUTES.items()}
     nodes.add(str(name), kind, **integers, **values, **texts)
 
 
@@ -96,7 +103,9 @@ def _value(name: Any, key: str, value: Any) -> float:
 
 
 def _edges(graph: nx.DiGraph, places: Mapping[Any, int]) -> ForeignEdges:
-    ends, weights = [], []
+    ends: list[tuple[int, int]] = []
+    weights: list[float] = []
+    weight: Any
     for source, target, weight in graph.edges(data="weight"):
         ends.append((places[source], places[target]))
         if isinstance(weight, bool) or not isinstance(weight, Real):
@@ -116,7 +125,9 @@ def _given_info(graph: nx.DiGraph) -> dict[str, Any] | None:
         targets = [each["node"] for each in info["targets"]]
         tokens, token_ids = list(info["tokens"]), list(info["token_ids"])
     except (TypeError, ValueError, KeyError, RecursionError) as error:
-        raise FileError(f"its attribute `info` is not the metadata of a graph ({one_line(error)}); remove it") from error
+        raise FileError(
+            f"its attribute `info` is not the metadata of a graph ({one_line(error)}); remove it"
+        ) from error
     if not all(isinstance(each, int) for each in targets) or len(tokens) != len(token_ids):
         raise FileError("its attribute `info` is not the metadata of a graph; remove it")
     return info

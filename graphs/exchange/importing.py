@@ -47,4 +47,6 @@ def _reader(path: Path):
             "it is an archive; of a graph of circuit-tracer (.pt), import the JSON that its create_graph_files writes"
         )
     described = describe_foreign(path) or "it is not a graph of a known tool; expected JSON or GraphML"
-    raise FileError(described.partition(";")[0] + "; import JSON of Neuronpedia or circuit-tracer, or GraphML of cotrace")
+    raise FileError(
+        described.partition(";")[0] + "; import JSON of Neuronpedia or circuit-tracer, or GraphML of cotrace"
+    )

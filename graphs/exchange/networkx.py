@@ -19,19 +19,21 @@ def to_networkx(graph: GraphData) -> nx.DiGraph:
     """Return a DiGraph whose edges run from source to target with attribute `weight`.
 
     Nodes are node numbers with the columns of the node table as attributes, which are texts, numbers and booleans; nulls
-    are left out. The column `label` is the attribute `node_label`, since GML and GEXF take `label` for the node's name. Effects on several targets are `effect_0`, `effect_1`, … in the order of `info["targets"]`. `.graph` has the texts
-    `prompt`, `model` and `transcoders`, and all of the graph's metadata as JSON in `info`. In texts, characters that XML cannot hold are replaced by �.
+    are left out. The column `label` is the attribute `node_label`, since GML and GEXF take `label` for the node's name.
+    Effects on several targets are `effect_0`, `effect_1`, … in the order of `info["targets"]`. `.graph` has the texts
+    `prompt`, `model` and `transcoders`, and all of the graph's metadata as JSON in `info`. In texts, characters that XML
+    cannot hold are replaced by �.
     """
     info = graph.info
     result: nx.DiGraph = nx.DiGraph(
-        prompt=_storable(info["prompt"]),
-        model=_storable(info["model"]["name"]),
-        transcoders=_storable(info["transcoders"]["name"]),
+        prompt=storable(info["prompt"]),
+        model=storable(info["model"]["name"]),
+        transcoders=storable(info["transcoders"]["name"]),
         info=json.dumps(info),
     )
     attributes = graph.nodes.drop_columns(["sources", "weights", *([HEADS] if has_heads(graph) else [])])
     for row in attributes.to_pylist():
-        result.add_node(row["node"], **{name: _storable(value) for name, value in _scalars(row) if value is not None})
+        result.add_node(row["node"], **{name: storable(value) for name, value in _scalars(row) if value is not None})
     edges = graph.edges()
     result.add_weighted_edges_from(
         zip(edges["source"].to_pylist(), edges["target"].to_pylist(), edges["weight"].to_pylist(), strict=True)
@@ -48,6 +50,6 @@ def _scalars(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield "node_label" if name == "label" else name, value
 
 
-def _storable(value: Any) -> Any:
+def storable(value: Any) -> Any:
     """Return a value with characters that XML cannot hold replaced by �."""
     return _NOT_IN_XML.sub("\ufffd", value) if isinstance(value, str) else value

@@ -13,7 +13,7 @@ from cotrace.common.errors import ArgumentError, FileError
 
 from ..nodes import parse_node
 from ..order import NodeKind
-from .assemble import NONE
+from .foreign_nodes import NONE
 
 FEATURE_TYPE, ERROR_TYPE, TOKEN_TYPE, LOGIT_TYPE = (
     "cross layer transcoder",  # written for per-layer transcoders too
@@ -33,6 +33,9 @@ KIND_OF_TYPE = {
 SCHEMA_VERSION = 1
 """The version in which `feature` is a Cantor pair; files without a version have digits, or the index alone."""
 OLD_INDEX_DIGITS = 5
+OWN_KEY = "cotrace"
+"""The entry of their metadata in which cotrace writes its own."""
+OWN_ENTRIES = ("model", "transcoders", "settings", "traced", "pruning", "versions", "masked_positions", "notes")
 FIELDS = {"node_id", "feature", "layer", "ctx_idx", "feature_type", "token_prob", "is_target_logit", "run_idx"}
 FIELDS |= {"reverse_ctx_idx", "jsNodeId", "clerp", "influence", "activation"}
 
@@ -179,7 +182,7 @@ def _feature_index(entry: dict[str, Any], name: str, layer: int, position: int, 
 def _layer(entry: dict[str, Any], name: str, *, required: bool) -> int:
     """Return the layer, which is a number or its digits; `NONE` for words such as E where it is not required."""
     layer = entry.get("layer")
-    if isinstance(layer, str) and layer.isdecimal() and len(layer) < 10:  # noqa: PLR2004
+    if isinstance(layer, str) and layer.isdecimal() and len(layer) < 10:
         return int(layer)
     if isinstance(layer, int) and not isinstance(layer, bool) and layer >= 0:
         return layer
@@ -200,9 +203,7 @@ def _token_of_id(pattern: re.Pattern[str], name: str, position: int) -> int:
     return int(match["token"]) if match and int(match["position"]) == position else NONE
 
 
-def _logit_text(
-    entry: dict[str, Any], name: str, clerp: str, token: int, probability: float
-) -> tuple[str, float]:
+def _logit_text(entry: dict[str, Any], name: str, clerp: str, token: int, probability: float) -> tuple[str, float]:
     """Return the token of a target and its probability, from their own fields or from its description."""
     match = _LOGIT_TEXT.fullmatch(clerp)
     if match and (math.isnan(probability) or probability == 0):

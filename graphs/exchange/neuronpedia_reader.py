@@ -16,15 +16,13 @@ from ..json_metadata import require_exact
 from ..labels import LABEL_SOURCES
 from ..nodes import ErrorNode, Feature, Token
 from ..order import NodeKind
-from .assemble import NONE, ForeignEdges, ForeignNodes, assemble, listed
+from .assemble import assemble
+from .foreign_nodes import NONE, ForeignEdges, ForeignNodes, listed
 from .json_stream import read_entries
-from .neuronpedia_nodes import JsonNode, as_name, newest_id, read_node
+from .neuronpedia_nodes import OWN_ENTRIES, OWN_KEY, JsonNode, as_name, newest_id, read_node
 
 LISTS = ("nodes", "links")
 NEURONPEDIA = "neuronpedia"
-OWN_KEY = "cotrace"
-"""The entry of their metadata in which cotrace writes its own."""
-OWN_ENTRIES = ("model", "transcoders", "settings", "traced", "pruning", "versions", "masked_positions", "notes")
 
 
 def read_neuronpedia(path: Path) -> Graph:
@@ -88,7 +86,9 @@ class _Links:
             try:
                 ends, weight = (link["source"], link["target"]), link["weight"]
             except (KeyError, TypeError) as error:
-                raise FileError(f"a link lacks source, target or weight ({str(link)[:60]!a}); export it again") from error
+                raise FileError(
+                    f"a link lacks source, target or weight ({str(link)[:60]!a}); export it again"
+                ) from error
             if not (type(ends[0]) is type(ends[1]) is str and type(weight) in (int, float)):
                 raise FileError(f"the link from {ends[0]!a} to {ends[1]!a} has no ids or no weight; export it again")
             source.append(numbers.setdefault(ends[0], len(numbers)))
@@ -222,7 +222,7 @@ def _info(
         if kind is NodeKind.TOKEN:
             token_ids[position] = token
     targets = _targets(found)
-    q_params = parts.get("qParams") if isinstance(parts.get("qParams"), dict) else {}
+    q_params = parts["qParams"] if isinstance(parts.get("qParams"), dict) else {}
     groups = _groups(q_params.get("supernodes"), names)
     prompt = metadata.get("prompt")
     return {
@@ -246,7 +246,9 @@ def _info(
                 for node in found
                 if node.name in names and not math.isnan(node.influence)
             },
-            "ids": {names[node.name]: node.name for node in found if node.name in names and node.name != newest_id(node)},
+            "ids": {
+                names[node.name]: node.name for node in found if node.name in names and node.name != newest_id(node)
+            },
             "half_layers": scale.halves,
             "nodes": {names.get(node.name, node.name): node.extra for node in found if node.extra},
             "tables": {key: value for key, value in parts.items() if key not in ("metadata", "qParams")},

@@ -14,10 +14,19 @@ from ..annotations import groups_inside, node_names
 from ..data import GraphData
 from ..order import NodeKind
 from ..prune import THRESHOLDS
-from .assemble import NONE
-from .neuronpedia_nodes import ATTENTION_TYPES, ERROR_TYPE, FEATURE_TYPE, LOGIT_TYPE, SCHEMA_VERSION, TOKEN_TYPE
-from .neuronpedia_nodes import cantor_pair, clerp_of
-from .neuronpedia_reader import OWN_ENTRIES, OWN_KEY
+from .foreign_nodes import NONE
+from .neuronpedia_nodes import (
+    ATTENTION_TYPES,
+    ERROR_TYPE,
+    FEATURE_TYPE,
+    LOGIT_TYPE,
+    OWN_ENTRIES,
+    OWN_KEY,
+    SCHEMA_VERSION,
+    TOKEN_TYPE,
+    cantor_pair,
+    clerp_of,
+)
 
 VIRTUAL_TOKEN = 2**24
 """Token ids from here on stand for targets that are no tokens, such as differences: above every vocabulary."""
@@ -77,15 +86,15 @@ def cumulative_shares(influence: np.ndarray) -> np.ndarray:
 def not_in_neuronpedia(graph: GraphData) -> list[str]:
     """Return what of a graph its JSON cannot hold, each as a phrase."""
     order, columns = graph.order, graph.nodes.column_names
-    feature_targets = sum(target["node"] < order.n_features for target in graph.info["targets"])
-    without_probability = sum(target["probability"] is None for target in graph.info["targets"])
+    has_feature_targets = any(target["node"] < order.n_features for target in graph.info["targets"])
+    has_weights = any(target["probability"] is None for target in graph.info["targets"])
     return [
         "pre-activations, biases and sums of dropped edges",
         "influence, of which it has cumulative shares",
         *(["effects on the targets"] if "effect" in columns else []),
         *(["attention heads of the edges"] if "heads" in columns else []),
-        *([f"that {feature_targets} features are targets"] if feature_targets else []),
-        *([f"weights of {without_probability} targets that are not tokens"] if without_probability else []),
+        *(["which features are targets"] if has_feature_targets else []),
+        *(["weights of targets that are not tokens"] if has_weights else []),
         *([name for name in ("validation", "report") if name in graph.info]),
     ]
 

@@ -73,7 +73,9 @@ def _library(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        raise DependencyError(f"{name} is not installed: pip install {name}; graph.nodes and graph.edges() need none") from error
+        raise DependencyError(
+            f"{name} is not installed: pip install {name}; graph.nodes and graph.edges() need none"
+        ) from error
 
 
 def write_csv_nodes(graph: GraphData, path: Path) -> None:
