@@ -62,6 +62,8 @@ from cotrace.graphs.grouping.config import GroupConfig
 from cotrace.graphs.grouping.groups import Groups
 from cotrace.graphs.grouping.suggest import suggest_groups
 from cotrace.graphs.head_loadings import HeadLoadings
+from cotrace.graphs.label_columns import labels_of_features, with_label_texts
+from cotrace.graphs.labels import AnyLabel
 
 from .feature_stores import store_of
 from .metadata import check_same_model, describe_model, describe_prompt, describe_trace
@@ -105,6 +107,11 @@ class Model:
                 "load the model with features=FOLDER"
             )
         return self.feature_store
+
+    @property
+    def _labels(self) -> Mapping[tuple[int, int], AnyLabel]:
+        """Labels of features by layer and number; empty without a feature store."""
+        return {} if self.feature_store is None else self.feature_store.labels
 
     @property
     def architecture(self) -> Architecture:
@@ -224,6 +231,12 @@ class Model:
         )
         bars = Progress(progress)
         request, activations, plan = self._prepare_trace(prompt, targets, config, bars)
+        features = (
+            activations.features
+        )  # their labels are read now: a damaged store is reported before rows are computed
+        labels = labels_of_features(
+            self._labels, features.layer_N.numpy(force=True), features.feature_N.numpy(force=True)
+        )
         with bars.phase("hashing the weights, once"):
             info = self.describe() | describe_trace(self.language_model, prompt, request, config)
         with bars.phase("collecting decoder vectors"):
@@ -237,7 +250,7 @@ class Model:
                 del source
         del activations  # frees what only the forward pass and effects needed
         release_freed_memory()
-        return trace(
+        graph = trace(
             replacement,
             resolved,
             info,
@@ -247,6 +260,8 @@ class Model:
             progress=bars,
             effects=saved,
         )
+        graph.add_labels(labels)
+        return graph
 
     @torch.no_grad()
     @out_of_memory()
@@ -381,7 +396,9 @@ class Model:
             info["settings"] |= describe_baseline(baseline, groups)
         wanted = EffectRequest(config, cuts, baseline_PD, listed, plan.columns_at_once)
         with bars.phase("computing effects"):
-            return compute_effects(source, resolved, wanted, info)
+            effects = compute_effects(source, resolved, wanted, info)
+        effects.nodes = with_label_texts(effects.nodes, self._labels)
+        return effects
 
     def _baseline(
         self,
@@ -724,7 +741,10 @@ class Model:
         info["masked_positions"] = list(activations.masked.positions)
         with bars.phase("collecting decoder vectors"):
             replacement = LocalReplacementModel(activations, plan.keep_vectors)
-        return explain_attention(activations, replacement, place, info, plan.batch_size, memory=memory, progress=bars)
+        score = explain_attention(activations, replacement, place, info, plan.batch_size, memory=memory, progress=bars)
+        for side in (score.query_side, score.key_side):
+            side.nodes = with_label_texts(side.nodes, self._labels)
+        return score
 
     def heads(
         self,

@@ -32,7 +32,7 @@ from .grouping.groups import Groups
 from .grouping.stored import with_suggestions
 from .head_loadings import HeadLoadings
 from .label_columns import node_labels, with_labels, with_more_labels
-from .labels import Label, LabelSource
+from .labels import AnyLabel, LabelSource
 from .metadata import check_entries, metadata_of
 from .node_sets import NodeSet
 from .nodes import ErrorNode, Feature, Token
@@ -124,14 +124,14 @@ class Graph(GraphData):
         """
         self._table = with_labels(self, self.find(nodes), text)
 
-    def add_labels(self, labels: Mapping[Any, str | Label], source: LabelSource = "file") -> int:
+    def add_labels(self, labels: Mapping[Any, AnyLabel], source: LabelSource = "file") -> int:
         """Label many features and error nodes; return the number of nodes that got a label.
 
         A label replaces one of the same source, or of a weaker one: "user" is the strongest, then "file", "neuronpedia",
         and both automatic ones, "examples" and "outputs". Features that are not in the graph, and empty texts, are passed over.
 
         Args:
-            labels: texts, or a `Label` with its own source, by node: `{"L17#264": "not cold"}`. A key is a `Feature` or
+            labels: texts, or labels with their own sources (`Label`), by node: `{"L17#264": "not cold"}`. A key is a `Feature` or
                 `ErrorNode`, its text form, or the layer and number of a feature. In a mapping that is no dict, such as the
                 labels of a feature store, only the graph's features are looked up, by layer and number.
             source: who says so.

@@ -14,7 +14,7 @@ from cotrace.common.errors import ArgumentError
 
 from .annotations import as_text, check_name, node_names, nodes_at
 from .data import GraphData
-from .labels import LABEL_SOURCES, RANKS, Label, LabelSource
+from .labels import LABEL_SOURCES, RANKS, AnyLabel, LabelSource, text_of
 from .nodes import ErrorNode, Feature, Token, parse_node
 from .schema import LABELS
 
@@ -41,19 +41,21 @@ def with_labels(graph: GraphData, numbers: Iterable[int], label: str) -> pa.Tabl
     return _with_columns(graph, columns)
 
 
-def with_more_labels(graph: GraphData, labels: Mapping[Any, str | Label], source: LabelSource) -> tuple[pa.Table, int]:
+def with_more_labels(graph: GraphData, labels: Mapping[Any, AnyLabel], source: LabelSource) -> tuple[pa.Table, int]:
     """Return the node table with more labels, and the number of nodes that got one; see `Graph.add_labels`.
 
     Raises ArgumentError for a source, key or text that is invalid.
     """
-    _check_label("", source)
+    _check_source(source)
     found = _of_features(graph, labels) if not isinstance(labels, dict) else labels
     nodes = _NodeLookup(graph)
     label_M, source_M = (graph.column(name) for name in LABELS)
     changed: set[int] = set()
     for key, value in found.items():
-        text, origin = value if isinstance(value, Label) else (value, source)
-        _check_label(text, origin)
+        text, origin = as_text("label", getattr(value, "text", value)), getattr(value, "source", source)
+        _check_source(origin)
+        if value is text and origin == "user":
+            check_name(text, "label")
         if not text.strip():
             continue
         for node in nodes.of(key):
@@ -63,21 +65,43 @@ def with_more_labels(graph: GraphData, labels: Mapping[Any, str | Label], source
     return _with_columns(graph, [label_M, source_M]), len(changed)
 
 
-def _check_label(text: Any, source: Any) -> None:
-    """Raise ArgumentError for an unknown source, and for a text that a graph cannot have as a label of it."""
+def _check_source(source: Any) -> None:
     if source not in LABEL_SOURCES:
         raise ArgumentError(f"invalid source {source!r}: expected one of {', '.join(LABEL_SOURCES)}")
-    as_text("label", text)
-    if source == "user":
-        check_name(text, "label")
 
 
-def _of_features(graph: GraphData, labels: Mapping[Any, str | Label]) -> dict[tuple[int, int], str | Label]:
-    """Return the entries of the graph's features in a mapping by layer and number, which may be too large to read."""
+def _of_features(graph: GraphData, labels: Mapping[Any, AnyLabel]) -> dict[tuple[int, int], AnyLabel]:
     part = graph.order.features
-    sites = np.stack([graph.column(name, -1)[part] for name in ("layer", "feature")], axis=1)
-    keys: list[tuple[int, int]] = [(layer, feature) for layer, feature in np.unique(sites, axis=0).tolist()]
-    return {key: labels[key] for key in keys if key in labels}
+    layer_N, feature_N = (graph.column(name, -1)[part] for name in ("layer", "feature"))
+    return labels_of_features(labels, layer_N, feature_N)
+
+
+def labels_of_features(
+    labels: Mapping[Any, AnyLabel], layer_N: np.ndarray, feature_N: np.ndarray
+) -> dict[tuple[int, int], AnyLabel]:
+    """Return the entries of some features in a mapping by layer and number, which may be too large to read."""
+    sites = np.unique(np.stack([layer_N, feature_N], axis=1), axis=0).tolist()
+    found = {(layer, feature): labels.get((layer, feature)) for layer, feature in sites}
+    return {key: label for key, label in found.items() if label is not None}
+
+
+def with_label_texts(nodes: pa.Table, labels: Mapping[Any, AnyLabel]) -> pa.Table:
+    """Return a table of nodes whose features have their labels as texts.
+
+    Args:
+        nodes: the columns layer, feature (null for other nodes) and text.
+        labels: as in `labels_of_features`.
+    """
+    layer_M, feature_M = (nodes[name].fill_null(-1).to_numpy() for name in ("layer", "feature"))
+    is_feature_M, text_M = feature_M >= 0, nodes["text"].to_numpy()
+    found = labels_of_features(labels, layer_M[is_feature_M], feature_M[is_feature_M])
+    if not found:
+        return nodes
+    for node in np.flatnonzero(is_feature_M).tolist():
+        label = found.get((int(layer_M[node]), int(feature_M[node])))
+        text_M[node] = text_M[node] if label is None else text_of(label)
+    index = nodes.schema.get_field_index("text")
+    return nodes.set_column(index, nodes.schema.field(index), pa.array(text_M, pa.string()))
 
 
 class _NodeLookup:

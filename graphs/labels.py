@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, Protocol, get_args
 
 from cotrace.common.visible_text import quoted, visible
 
@@ -94,6 +94,26 @@ class Label(NamedTuple):
     source: LabelSource
 
 
+class SourcedLabel(Protocol):
+    """A label with its source, such as `Label`, or one of a feature store."""
+
+    @property
+    def text(self) -> str:
+        """What the label says."""
+
+    @property
+    def source(self) -> str:
+        """One of `LABEL_SOURCES`."""
+
+
+AnyLabel = str | SourcedLabel
+
+
+def text_of(label: AnyLabel) -> str:
+    """Return what a label says."""
+    return label if isinstance(label, str) else label.text
+
+
 def short_label(text: str) -> str:
     """Return at most two words of a label, for pictures, with an ellipsis where words are left out.
 
@@ -114,14 +134,17 @@ def output_label(tokens: Sequence[str]) -> str:
     return "says " + ", ".join(f'"{visible(token.strip() or token)}"' for token in tokens)
 
 
-def node_label(graph: GraphData, node: int) -> str:
+def node_label(graph: GraphData, node: int, longest_label: int | None = None) -> str:
     """Return the short name of a node: 'token'@position, L3#812@4, L3#error@4, or a target's text.
 
-    Features and error nodes have their text form (`graphs/nodes.py`), followed by their label if they have one.
+    Features and error nodes have their text form (`graphs/nodes.py`), followed by their label if they have one. A label of more
+    than `longest_label` characters is cut.
     """
     names = ("kind", "layer", "position", "feature", "text", "label")
     row = {name: graph.nodes[name][node].as_py() for name in names}
     label = row.pop("label")
+    if longest_label is not None and len(label) > longest_label:
+        label = f"{label[: longest_label - 1].rstrip()}…"
     if row["kind"] == "logit":
         several = len({target.get("position") for target in graph.info["targets"]}) > 1
         return f"{quoted(row['text'])}@{row['position']}" if several else quoted(row["text"])

@@ -170,6 +170,6 @@ def _complete(indptr, indices, weights, totals, best):
             best[row, n] = largest[n - 1] / totals[row]
 
 
-def describe_path(graph: GraphData, path: Path) -> str:
-    """Return a path in one line: ' hot'@4 → L3#812@4 → … → ' cold'."""
-    return " → ".join(node_label(graph, node) for node in path.nodes)
+def describe_path(graph: GraphData, path: Path, longest_label: int | None = None) -> str:
+    """Return a path in one line: ' hot'@4 → L3#812@4 → … → ' cold'. `longest_label` is as in `node_label`."""
+    return " → ".join(node_label(graph, node, longest_label) for node in path.nodes)

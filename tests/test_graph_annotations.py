@@ -224,6 +224,7 @@ def test_invalid_labels_change_nothing(graph):
         ({"L2#0": "a", (1, 2, 3, 4): "b"}, "file", "cannot label"),
         ({"L2#0": "a", ("2", 0): "b"}, "file", "layer"),
         ({"L2#0": "a", "L1#0": 5}, "file", "expected a text"),
+        ({"L2#0": "a", "L1#0": ["b"]}, "file", "expected a text"),
         ({"L2#0": "a", "L1#0": "\ud800"}, "file", "not valid Unicode"),
         ({"L2#0": "a", "L1#0": Label("a", "me")}, "file", "invalid source 'me'"),
         ({"L2#0": "a", "L1#0": "12"}, "user", "read as a node"),

@@ -45,6 +45,7 @@ def trace_many(
     device: str = "auto",
     dtype: DtypeName = "auto",
     row_cache_bytes: int = 0,
+    features: str | os.PathLike[str] | None = None,
     targets: Sequence[TargetLike] | Literal["next"] | None = None,
     position: int | Sequence[int] = TraceConfig.position,
     max_targets: int = TraceConfig.max_targets,
@@ -76,10 +77,11 @@ def trace_many(
             of prompts, or of dictionaries with these keys.
         out: the folder; created if it does not exist.
         model: what `cotrace.load` takes, or a loaded model (not with `workers` or `ray`).
-        transcoders: as in `cotrace.load`; ignored with a loaded model, like the next three.
+        transcoders: as in `cotrace.load`; ignored with a loaded model, like the next four.
         device: as in `cotrace.load`.
         dtype: as in `cotrace.load`.
         row_cache_bytes: as in `cotrace.load`.
+        features: as in `cotrace.load`: graphs have the labels of a feature store.
         targets: targets of prompts without their own, as in `Model.trace`.
         position: as in `Model.trace`.
         max_targets: as in `Model.trace`.
@@ -130,7 +132,7 @@ def trace_many(
         store.check_settings(config.settings())
         todo = store.unfinished(digests)
         waiting = (prompt for prompt in read_prompts(source) if partition(prompt.id) in todo)
-        spec = ModelSpec(model, transcoders, device, dtype, row_cache_bytes)
+        spec = ModelSpec(model, transcoders, device, dtype, row_cache_bytes, features)
         with _start_workers(spec, config, workers, ray, progress) as tracer:
             store.record_settings(tracer.settings())
             with Progress(progress).phase("tracing", len(todo)) as advance:

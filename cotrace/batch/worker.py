@@ -33,6 +33,7 @@ class ModelSpec:
     device: str = "auto"
     dtype: str = "auto"
     row_cache_bytes: int = 0
+    features: Any = None
 
     def load(self, progress: bool | None = None) -> Model:
         """Load the model."""

@@ -21,6 +21,7 @@ from .features import app as features
 from .group import group
 from .heads import heads
 from .import_file import import_file
+from .label import label
 from .organisms import app as organisms
 from .prune import prune
 from .render import render
@@ -46,6 +47,7 @@ COMMANDS = (
     validate,
     prune,
     group,
+    label,
     render,
     export,
     import_file,

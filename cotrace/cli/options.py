@@ -59,6 +59,27 @@ TranscodersOption = Annotated[
     ),
 ]
 
+FeaturesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--features",
+        metavar="STORE",
+        rich_help_panel=MODEL_PANEL,
+        help="A feature store of the transcoders, a folder that `cotrace features build` wrote: graphs get its labels. Default: "
+        "the store that comes with cotrace for the transcoders, if it is installed.",
+    ),
+]
+
+LabelsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--labels",
+        metavar="FILE",
+        help="Labels of features, which replace those of a feature store: .json, .jsonl, .csv or .tsv with a feature such as "
+        "L17#264 and a label, or explanations that Neuronpedia exports.",
+    ),
+]
+
 DeviceOption = Annotated[str, typer.Option("--device", rich_help_panel=MODEL_PANEL, help="auto, cpu, cuda or cuda:N.")]
 
 

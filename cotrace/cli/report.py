@@ -1,10 +1,12 @@
 """Graphs and plans as text in a terminal."""
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
@@ -14,6 +16,7 @@ from cotrace.graphs import Graph, GraphSummary, describe_path, node_label
 from cotrace.graphs import Path as NodePath
 from cotrace.graphs.annotations import groups_inside
 from cotrace.graphs.drawing.text import format_percent
+from cotrace.graphs.labels import GIVEN_SOURCES
 from cotrace.graphs.summary import NodeSummary
 from cotrace.graphs.verdicts import coverage_verdict
 
@@ -26,6 +29,7 @@ NODE_COLUMNS_WIDTH, EFFECT_WIDTH = 45, 7  # characters of a table of nodes witho
 EXPECTED_HEADER = "if ablated"
 MAX_CHARACTERS, MAX_TOKENS, MAX_TARGETS = 300, 40, 10  # of the longest prompt that is printed as a whole
 ANNOTATIONS_SHOWN = 30  # labels, and nodes of a group
+LABEL_LENGTH = 40  # characters of a label in a table or path
 
 console = standard_output()
 
@@ -99,11 +103,18 @@ def print_annotations(graph: Graph) -> None:
         facts.add_row(
             "group", Text(f"{quoted(name)}: {_listed([node_label(graph, node) for node in present])}{pruned}")
         )
-    labels = [f"{node} {quoted(label)}" for node, label in graph.labels.items()]
-    if labels:
-        facts.add_row("labels", Text(_listed(labels)))
+    if graph.labels:
+        given = np.flatnonzero(np.isin(graph.column("label_source"), GIVEN_SOURCES)).tolist()
+        listed = f"{_listed([node_label(graph, node) for node in given])}; " if given else ""
+        facts.add_row("labels", Text(f"{listed}{label_counts(graph)}"))
     if facts.row_count:
         console.print(facts)
+
+
+def label_counts(graph: Graph) -> str:
+    """Return the number of labels from each source in words."""
+    counts = Counter(source for source in graph.column("label_source") if source)
+    return ", ".join(f"{number:,} from {source}" for source, number in counts.most_common()) or "none"
 
 
 def _listed(names: list[str]) -> str:
@@ -167,7 +178,7 @@ def _print_last_steps(graph: Graph, summary: GraphSummary) -> None:
     steps = summary.last_steps
     one_target = len(summary.targets) == 1
     edges = [
-        f"{node_label(graph, edge.nodes[0]) if one_target else describe_path(graph, edge)} {_sign(edge.sign)}{edge.strength:.1%}"
+        f"{node_label(graph, edge.nodes[0]) if one_target else describe_path(graph, edge, LABEL_LENGTH)} {_sign(edge.sign)}{edge.strength:.1%}"
         for edge in steps.strongest_tokens
     ]
     print_line(
@@ -178,7 +189,7 @@ def _print_last_steps(graph: Graph, summary: GraphSummary) -> None:
 
 def _print_nodes(graph: Graph, summary: GraphSummary) -> None:
     one_target = len(summary.targets) == 1
-    names = [node_label(graph, node.node) for node in summary.nodes]
+    names = [node_label(graph, node.node, LABEL_LENGTH) for node in summary.nodes]
     headers = [f"{'effect on ' * one_target}{quoted(target['label'])}" for target in summary.targets]
     expected = [EXPECTED_HEADER] if summary.ranked_by == "expected effect" else []
     columns_width = NODE_COLUMNS_WIDTH + sum(len(header) + 2 for header in expected)
@@ -223,7 +234,7 @@ def _that_fit(headers: list[str], width: int) -> list[str]:
 def _print_paths(graph: Graph, paths: Sequence[NodePath]) -> None:
     table = Table("share", "sign", "path", title="strongest paths", title_justify="left", box=None)
     for path in paths:
-        table.add_row(format_percent(path.strength), _sign(path.sign), Text(describe_path(graph, path)))
+        table.add_row(format_percent(path.strength), _sign(path.sign), Text(describe_path(graph, path, LABEL_LENGTH)))
     console.print(table)
 
 

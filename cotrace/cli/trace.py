@@ -1,5 +1,6 @@
 """`cotrace trace`: a prompt's circuit as a graph file and a picture, or many prompts' circuits as a data set."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -19,6 +20,7 @@ from .prompt_source import read_prompt
 
 if TYPE_CHECKING:
     from cotrace.batch import BatchSummary
+    from cotrace.features.store.label import FeatureLabel
 
 NODES_SHOWN = PATHS_SHOWN = 5
 
@@ -36,6 +38,8 @@ def trace(
     ] = None,
     model: options.ModelOption = DEFAULT_MODEL,
     transcoders: options.TranscodersOption = None,
+    features: options.FeaturesOption = None,
+    labels: options.LabelsOption = None,
     targets: options.TargetsOption = None,
     position: options.PositionOption = None,
     max_targets: options.MaxTargetsOption = TraceConfig.max_targets,
@@ -148,6 +152,10 @@ def trace(
         raise ArgumentError("--force is for one PROMPT; with --prompts choose another folder with --out")
     if prompts is not None and heads:
         raise ArgumentError("--heads is for one PROMPT; omit it with --prompts")
+    if prompts is not None and labels is not None:
+        raise ArgumentError(
+            "--labels is for one PROMPT; with --prompts label graphs afterwards: cotrace label FILE --labels FILE"
+        )
     check_threshold("--node-threshold", node_threshold)
     check_threshold("--edge-threshold", edge_threshold)
     config = TraceConfig(
@@ -167,6 +175,8 @@ def trace(
     parsed_targets = parse_targets(targets) if targets else None
     text = "" if prompts is not None else read_prompt(prompt, prompt_file)
     loading: dict[str, Any] = {"model": model, "transcoders": transcoders, "device": device, "dtype": dtype}
+    loading["features"] = features
+    given_labels = read_labels(labels) if labels is not None else {}
     check_folder(out)
     if prompts is not None:
         import cotrace
@@ -191,7 +201,7 @@ def trace(
     if dry_run:
         estimate(content, parsed_targets, config, loading)
         return
-    graph, circuit = trace_one(content, parsed_targets, config, pruning, heads, loading)
+    graph, circuit = trace_one(content, parsed_targets, config, pruning, heads, loading, given_labels)
     stem = file_stem(text, targets or (), position or (), chat)
     write(circuit, graph if full else None, out / stem, {"max_nodes": max_nodes, "max_edges": max_edges}, force)
 
@@ -210,15 +220,32 @@ def check_prompt_options(
         raise ArgumentError(f"{', '.join(given)} can only be used with --prompts; omit it to trace one PROMPT")
 
 
+def read_labels(path: Path) -> "Mapping[tuple[int, int], FeatureLabel]":
+    """Return the labels in a file by layer and number. Raises FileError for a file without any, or a damaged one."""
+    from cotrace.features.store.label_files import read_label_file
+
+    return read_label_file(path)
+
+
 def trace_one(
-    content: Any, targets: Any, config: TraceConfig, pruning: PruneConfig, heads: bool, loading: dict[str, Any]
+    content: Any,
+    targets: Any,
+    config: TraceConfig,
+    pruning: PruneConfig,
+    heads: bool,
+    loading: dict[str, Any],
+    labels: "Mapping[tuple[int, int], FeatureLabel]",
 ) -> tuple[Graph, Graph]:
-    """Load a model and trace one prompt; return the graph and its circuit, with the heads of its edges if asked for."""
+    """Load a model, trace one prompt and label its features; return the graph and its circuit.
+
+    With `heads` the circuit has the heads of its edges.
+    """
     import cotrace
     from cotrace.common.progress import Progress
 
     model = cotrace.load(**loading)
     graph = model.trace(content, targets, **vars(config))
+    graph.add_labels(labels)
     with Progress().phase("pruning"):
         circuit = graph.prune(**vars(pruning))
     return graph, model.add_heads(circuit) if heads else circuit

@@ -17,7 +17,7 @@ from .select import PictureSubject, node_positions
 from .style import DIAMETERS_PT, LABEL_PT, LABEL_WIDTHS_PT, TARGET_HEIGHT_PT, TOKEN_HEIGHT_PT, ShapeStyle
 from .text import format_percent, shorten, text_width
 
-COLUMNS = ["kind", "text", "label", "layer", "position", "feature", "activation"]
+COLUMNS = ["kind", "text", "label", "label_source", "layer", "position", "feature", "activation"]
 KIND_NAMES = {"feature": "feature", "error": "error node", "token": "token", "logit": "target"}
 
 
@@ -148,6 +148,8 @@ def _full_name(values: dict[str, Any], shown: str) -> str:
 def _facts(values: dict[str, Any], node: PictureNode, target: dict[str, Any] | None) -> list[str]:
     """Return the facts of a tooltip: name, probability or kind of a target, activation, influence."""
     facts = [node.name]
+    if values["label"]:
+        facts.append(f"label from {values['label_source']}")
     if target:
         is_probability = target["probability"] is not None
         facts.append(f"probability {node.detail}" if is_probability else f"target: {node.detail}")
