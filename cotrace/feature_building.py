@@ -4,13 +4,16 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from cotrace.attribution.dictionaries import SparseDictionary, find_dictionary, names_dictionary, open_dictionary
 from cotrace.attribution.models.architecture import read_architecture
+from cotrace.attribution.models.gemma3 import Gemma3
 from cotrace.attribution.models.language_model import find_source, load_language_model, parse_device, parse_dtype
-from cotrace.attribution.transcoders import default_transcoders, find_transcoders, load_transcoders
+from cotrace.attribution.transcoders import Transcoders, default_transcoders, find_transcoders, load_transcoders
 from cotrace.common.progress import Progress
 from cotrace.features.build.build import build_store
 from cotrace.features.build.config import BuildConfig
-from cotrace.features.build.source import TranscoderSource
+from cotrace.features.build.dictionary_source import DictionarySource
+from cotrace.features.build.source import FeatureSource, TranscoderSource
 
 from .defaults import DEFAULT_MODEL
 
@@ -44,7 +47,7 @@ def build_features(
         out: folder of the store, which is created.
         data: text files, folders, Hugging Face data sets as NAME[:SPLIT[:COLUMN]], or samples[:N].
         model: as `cotrace.load` takes it.
-        transcoders: as `cotrace.load` takes them.
+        transcoders: as `cotrace.load` takes them; or SAEs or a crosscoder, as `cotrace.load_dictionary` takes them.
         tokens: number of tokens to read, BOS not counted.
         context: tokens per sequence, BOS included.
         chat_share: share of the sequences that are rewritten as chats, for models with chat tokens.
@@ -69,9 +72,18 @@ def build_features(
     )
     transcoders = default_transcoders(model) if transcoders is None else transcoders
     parse_dtype(dtype), parse_device(device)
-    find_transcoders(transcoders)  # a misspelt name is reported before anything is loaded
+    dictionary = find_dictionary(transcoders) if names_dictionary(transcoders) else None
+    if dictionary is None:
+        find_transcoders(transcoders)  # a misspelt name is reported before anything is loaded
     bars = Progress(progress)
     found = find_source(model, bars)
-    opened = load_transcoders(transcoders, read_architecture(found.config()))
+    arch = read_architecture(found.config())
+    opened = load_transcoders(transcoders, arch) if dictionary is None else open_dictionary(dictionary, arch)
     language_model = load_language_model(found, device=device, dtype=dtype, progress=progress)
-    return build_store(language_model, TranscoderSource(opened, language_model.weights), Path(out), config, progress)
+    return build_store(language_model, _source(opened, language_model.weights), Path(out), config, progress)
+
+
+def _source(opened: Transcoders | SparseDictionary, weights: Gemma3) -> FeatureSource:
+    if isinstance(opened, SparseDictionary):
+        return DictionarySource(opened, weights)
+    return TranscoderSource(opened, weights)

@@ -420,6 +420,7 @@ def test_a_run_ends_in_files_that_can_be_traced(kind, model_folder, tmp_path):
     if kind == "sae":
         with pytest.raises(ValueError, match="not of MLPs"):
             cotrace.load(model_folder, folder, device="cpu")
+        assert cotrace.load_dictionary(folder, model_folder, device="cpu").layers == tuple(range(tiny.LAYERS))
         return
     model = cotrace.load(model_folder, folder, device="cpu")
     assert len(model.active_features(tiny.prompt())) > 0

@@ -26,7 +26,7 @@ class FeatureSource(Protocol):
         name: as the user gave it.
         kind: "clt", "per-layer", "neurons", "sae" or "crosscoder".
         site: what the features read, such as "mlp_in" or "resid_post".
-        layers: layers that have features, ascending; a crosscoder has layer 0 only.
+        layers: layers that have features, ascending: those whose encoder the features have.
         widths: number of features of each of `layers`.
     """
 
@@ -49,7 +49,7 @@ class FeatureSource(Protocol):
         ...
 
     def encoder_rows(self, layer: int, feature_U: Tensor) -> Tensor:
-        """Return encoder vectors (U, D), in float32 on the CPU; a crosscoder's are those of its layers side by side."""
+        """Return encoder vectors (U, X) of the site's width, in float32 on the CPU."""
         ...
 
     def decoder_rows(self, layer: int, feature_U: Tensor) -> Tensor:
