@@ -11,7 +11,7 @@ from .data import GraphData, csr_of
 from .labels import RANKS
 from .order import KINDS, NodeKind
 from .saved_heads import check_heads
-from .schema import EFFECTS, HEADS, LABELS, NULLABLE_VALUES, VALUES, schema
+from .schema import EFFECTS, HEADS, LABELS, LEFT_OUT, NULLABLE_VALUES, VALUES, schema
 
 
 def check_table(table: pa.Table) -> None:
@@ -35,8 +35,8 @@ def check_types(found: pa.Schema) -> None:
     weights = found.field(found.names.index("weights")).type if "weights" in found.names else pa.null()
     if not (pa.types.is_list(weights) or pa.types.is_large_list(weights)):
         raise FileError("its column 'weights' is missing or not a list; it was edited, trace the prompt again")
-    effects = any(name in found.names for name in EFFECTS)
-    expected = schema(weights.value_type, pa.types.is_large_list(weights), effects, HEADS in found.names)
+    optional = any(name in found.names for name in EFFECTS), HEADS in found.names, LEFT_OUT in found.names
+    expected = schema(weights.value_type, pa.types.is_large_list(weights), *optional)
     shown = [str(field) for field in found]  # equality ignores the names of list items
     if weights.value_type not in (pa.float32(), pa.float64()) or shown != [str(field) for field in expected]:
         wrong = [field.name for field in expected if str(field) not in shown] or ["extra ones, or another order"]
@@ -59,10 +59,11 @@ def _check_values(nodes: pa.Table) -> None:
     complete += [columns[name].values for name in ("sources", "weights")]
     if any(column.null_count for column in complete):
         raise FileError("a column that must be complete has nulls; trace the prompt again")
-    if not all(np.isfinite(columns[name].fill_null(0.0).to_numpy()).all() for name in NULLABLE_VALUES + VALUES):
+    values = [name for name in (*NULLABLE_VALUES, *VALUES, LEFT_OUT) if name in columns]
+    if not all(np.isfinite(columns[name].fill_null(0.0).to_numpy()).all() for name in values):
         raise FileError("its nodes have values that are not finite; trace the prompt again")
-    if (columns["influence_bound"].to_numpy() < 0).any():
-        raise FileError("its nodes have negative bounds of influence; trace the prompt again")
+    if any((columns[name].to_numpy() < 0).any() for name in ("influence_bound", LEFT_OUT) if name in columns):
+        raise FileError("its nodes have negative bounds of influence or negative sizes; trace the prompt again")
     if columns["kind"].dictionary.to_pylist() != list(KINDS):
         raise FileError("its node kinds are not those of a graph; trace the prompt again")
 

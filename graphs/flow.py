@@ -20,7 +20,7 @@ from .data import GraphData
 from .effects import activations, weighted_effects
 from .influence import node_influence
 from .labels import node_label
-from .node_sets import NodeSet, end_weights, find_ends
+from .node_sets import NodeSet, weighted_ends
 from .segments import OTHER, parse_segments, segment_of_positions
 
 STARTS = ("tokens", "errors", "rest")
@@ -91,7 +91,7 @@ def flow(graph: GraphData, spans: Mapping[str, Any], targets: NodeSet | None = N
     span_P, _ = segment_of_positions(named, graph.order.n_tokens)
     outside = tuple(np.flatnonzero(span_P == len(named)).tolist())
     positions = {**named, OTHER: outside} if outside else named
-    nodes, weight_M = find_ends(graph, targets), end_weights(graph, targets)
+    nodes, weight_M = weighted_ends(graph, targets)
     if not len(nodes):
         raise ArgumentError("no influence ends at tokens and error nodes: name features, or targets of the graph")
     column_M = np.full(graph.order.n_nodes, -1)

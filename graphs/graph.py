@@ -34,7 +34,7 @@ from .head_loadings import HeadLoadings
 from .label_columns import node_labels, with_labels, with_more_labels
 from .labels import AnyLabel, LabelSource
 from .metadata import check_entries, metadata_of
-from .node_sets import NodeSet
+from .node_sets import NodeSet, find_set
 from .nodes import ErrorNode, Feature, Token
 from .paths import Path as NodePath
 from .paths import find_paths
@@ -52,8 +52,10 @@ from .pruning_bounds import PruningBounds, certainty
 from .query import ancestors, descendants
 from .saved_effects import SavedEffect, has_effects, saved_effects
 from .saved_heads import has_heads, head_shares, heads_column, saved_loadings, selected_heads
-from .schema import HEADS, build_table
+from .schema import HEADS, LEFT_OUT, build_table
+from .scores import GraphScores
 from .store import save_table
+from .subgraph import chosen_nodes, is_subgraph, left_out_weights, scores_of
 from .target_choice import choose_targets
 from .usual import usual_activation
 
@@ -78,7 +80,7 @@ class Graph(GraphData):
 
     def __repr__(self) -> str:
         features, errors, tokens, logits = self.order.counts
-        pruned = "pruned graph" if self.info["pruning"] else "graph"
+        pruned = "subgraph" if is_subgraph(self) else "pruned graph" if self.info["pruning"] else "graph"
         return (
             f"<{pruned.capitalize()} of {reprlib.repr(self.info['prompt'])}: {features} features, {errors} errors, "
             f"{tokens} tokens, {logits} logits, {self.n_edges} edges>"
@@ -236,7 +238,7 @@ class Graph(GraphData):
         pruning = pruning_record(config, held)
         if self._lacks_rows:
             pruning["certainty"] = self.certainty(config.node_threshold).counts()
-        return self.subgraph(self._select(config), pruning)
+        return self._smaller(self._select(config), pruning=pruning)
 
     def certainty(self, node_threshold: float = PruneConfig.node_threshold) -> PruningBounds:
         """Return which nodes pass the node threshold of `prune`, or fail it, for any contents of the missing rows.
@@ -244,27 +246,70 @@ class Graph(GraphData):
         `prune` keeps tokens and targets in any case. Raises ArgumentError for a pruned graph, and for a threshold
         outside [0, 1].
         """
-        if self.info["pruning"]:
-            raise ArgumentError("a pruned graph has lost influence; call certainty() of the traced graph")
+        if self.info["pruning"] or is_subgraph(self):
+            raise ArgumentError("a pruned graph or subgraph has lost influence; call certainty() of the traced graph")
         check_threshold("node_threshold", node_threshold)
         return certainty(self.influence(), self.column("influence_bound"), node_threshold)
 
-    def subgraph(self, selection: GraphSelection, pruning: dict[str, Any]) -> Graph:
-        """Return the graph of the selected nodes and edges; `pruning` goes into the metadata."""
+    def subgraph(
+        self, nodes: NodeSet | None = None, *, min_influence: float | None = None, label: str | None = None
+    ) -> Graph:
+        """Return the graph of some nodes, all tokens and all targets, with every edge between them.
+
+        With several arguments, nodes must meet all. Edges from nodes that are left out are summed into each row's `dropped`.
+        `scores()` of the subgraph counts them as error; `influence()` is along its own edges.
+
+        Args:
+            nodes: names and spans, as in `paths`.
+            min_influence: keep nodes with at least this influence along the edges of this graph.
+            label: keep features and error nodes in whose label this is found: a word, or a regular expression; case does not
+                matter.
+
+        Raises ArgumentError for a name that no node has, an influence outside [0, 1], a label that no node has, a regular
+        expression that is invalid, and without any argument.
+        """
+        named = None if nodes is None else find_set(self, nodes)
+        kept = chosen_nodes(self, named, min_influence, label)
+        edges = kept[self.csr.indices] & np.repeat(kept, self.csr.row_lengths())
+        given = {"named": None if named is None else len(named), "min_influence": min_influence, "label": label}
+        step: dict[str, Any] = {"nodes": self.order.n_nodes, "edges": self.n_edges}
+        step |= {name: value for name, value in given.items() if value is not None}
+        return self._smaller(GraphSelection(kept, edges), subgraph=[*self.info.get("subgraph", []), step])
+
+    def scores(self, nodes: NodeSet | None = None) -> GraphScores:
+        """Return the replacement and completeness score of this graph's edges, or of some of its nodes.
+
+        Nodes that are left out, by `nodes` or by an earlier `subgraph`, count as error; tokens and targets never do. What
+        pruning removed does not count. `info["traced"]["scores"]` keeps the scores of the graph as it was traced.
+
+        Args:
+            nodes: names and spans, as in `paths`; None for all nodes of the graph.
+
+        Raises ArgumentError for a name that no node has, and a span outside the prompt.
+        """
+        numbers = np.arange(self.order.n_nodes)
+        if nodes is None and not is_subgraph(self):
+            return super().scores()
+        return scores_of(self, np.isin(numbers, numbers if nodes is None else find_set(self, nodes)))
+
+    def _smaller(self, selection: GraphSelection, **entries: Any) -> Graph:
+        """Return the graph of the selected nodes and edges; `entries` go into the metadata."""
         kept = selection.nodes
         assert kept[[target["node"] for target in self.info["targets"]]].all(), "targets must be kept"
         new_number = np.cumsum(kept, dtype=np.int64) - 1
         columns: dict[str, Any] = {
             name: self.nodes[name].chunk(0).filter(pa.array(kept))
             for name in self.nodes.column_names
-            if name not in ("node", "kind", "sources", "weights", "dropped", HEADS)
+            if name not in ("node", "kind", "sources", "weights", "dropped", LEFT_OUT, HEADS)
         }
         lost = dropped_sums(self.csr, selection.edges)
         columns["dropped"] = (self.column("dropped") + lost)[kept].astype(self.csr.weights.dtype)
         targets = [{**target, "node": int(new_number[target["node"]])} for target in self.info["targets"]]
-        info = {**copy.deepcopy(self.info), "targets": targets, "pruning": pruning}
+        info = {**copy.deepcopy(self.info), "targets": targets, **entries}
         info.pop("validation", None)  # it uses the old node numbers
         csr = _renumbered(self.csr, selection, new_number)
+        if "subgraph" in entries or is_subgraph(self):
+            columns[LEFT_OUT] = left_out_weights(self, kept)[kept]
         if has_heads(self):
             columns[HEADS] = selected_heads(self, selection.edges, csr)
         return Graph(build_table(self.order.keep(kept), columns, csr, info), info)
@@ -278,8 +323,8 @@ class Graph(GraphData):
 
     @property
     def _lacks_rows(self) -> bool:
-        """True for a traced graph, not a pruned one, without some of its rows."""
-        return self.info["traced"]["bound"] > 0 and not self.info["pruning"]
+        """True for a traced graph, not a smaller one, without some of its rows."""
+        return self.info["traced"]["bound"] > 0 and not self.info["pruning"] and not is_subgraph(self)
 
     def with_validation(self, validation: dict[str, Any]) -> Graph:
         """Return the same graph with the record of `Model.validate` in its metadata."""

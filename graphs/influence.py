@@ -19,14 +19,16 @@ def weights_of_targets(targets: list[dict[str, Any]], n_nodes: int) -> np.ndarra
     return weights
 
 
-def node_influence(csr: CSR, target_weights: np.ndarray) -> np.ndarray:
+def node_influence(csr: CSR, target_weights: np.ndarray, left_out: np.ndarray | None = None) -> np.ndarray:
     """Return the influence of every node, (M,) float64: `w (Ahat + Ahat^2 + ...)`, with `|A|` row-normalised to `Ahat`.
 
     Read backwards, the nodes are in topological order (`NodeOrder`), so one pass over the rows computes
-    the whole Neumann series exactly, in O(edges). `target_weights` w is (M,). Method: Ameisen et al.,
+    the whole Neumann series exactly, in O(edges). `target_weights` w is (M,). `left_out`, (M,), is absolute weight of each row
+    that is not in the CSR arrays: its share of the row's mass is lost. Method: Ameisen et al.,
     "Circuit Tracing" (2025), appendix on pruning, without its matrix inverse.
     """
-    return _propagate(*csr, np.ascontiguousarray(target_weights, np.float64))
+    lost = np.zeros(csr.n_rows) if left_out is None else left_out
+    return _propagate(*csr, np.ascontiguousarray(target_weights, np.float64), lost)
 
 
 def estimated_influence(csr: CSR, target_weights: np.ndarray, computed: np.ndarray, sites: np.ndarray) -> np.ndarray:
@@ -49,7 +51,7 @@ def estimated_influence(csr: CSR, target_weights: np.ndarray, computed: np.ndarr
 def _propagate_for_others(indptr, indices, weights, target_weights, computed, sites):
     influence = np.zeros(len(target_weights), np.float64)
     for row in range(len(target_weights) - 1, sites[-1] - 1, -1):
-        _pass_on(row, influence[row] + target_weights[row], indptr, indices, weights, influence)
+        _pass_on(row, influence[row] + target_weights[row], 0.0, indptr, indices, weights, influence)
     for site in range(len(sites) - 2, -1, -1):
         total, of_rows = 0.0, 0.0
         for row in range(sites[site], sites[site + 1]):
@@ -59,25 +61,25 @@ def _propagate_for_others(indptr, indices, weights, target_weights, computed, si
         if of_rows > 0:
             for row in range(sites[site], sites[site + 1]):
                 mass = influence[row] + target_weights[row]
-                _pass_on(row, mass * (total / of_rows), indptr, indices, weights, influence)
+                _pass_on(row, mass * (total / of_rows), 0.0, indptr, indices, weights, influence)
     return influence
 
 
 @compiled
-def _propagate(indptr, indices, weights, target_weights):
+def _propagate(indptr, indices, weights, target_weights, left_out):
     influence = np.zeros(len(target_weights), np.float64)
     for row in range(len(target_weights) - 1, -1, -1):
-        _pass_on(row, influence[row] + target_weights[row], indptr, indices, weights, influence)
+        _pass_on(row, influence[row] + target_weights[row], left_out[row], indptr, indices, weights, influence)
     return influence
 
 
 @compiled
-def _pass_on(row, mass, indptr, indices, weights, influence):
+def _pass_on(row, mass, left_out, indptr, indices, weights, influence):
     """Add a row's mass to the influence of its sources, by their shares of the row."""
     start, stop = indptr[row], indptr[row + 1]
     if mass == 0.0 or start == stop:
         return
-    total = absolute_sum(weights[start:stop])
+    total = absolute_sum(weights[start:stop]) + left_out
     if total == 0.0:
         return
     if stop - start == 1 or mass / total == np.inf:  # the share of a lone edge is 1 exactly

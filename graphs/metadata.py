@@ -78,6 +78,9 @@ INFO: dict[str, Any] = {
         "scores": {"replacement": NUMBER, "completeness": NUMBER},
     },
     "pruning": (None, {**PRUNING, "earlier?": [PRUNING]}),
+    "subgraph?": [
+        {"nodes": int, "edges": int, "named?": int, "min_influence?": NUMBER, "label?": str}
+    ],  # what was chosen from
     "versions": {},
     "validation?": VALIDATION,
     "notes?": str,

@@ -51,26 +51,20 @@ def _nodes_at(graph: GraphData, positions: tuple[int, ...]) -> list[int]:
     return np.flatnonzero(np.isin(editable, positions)).tolist()
 
 
-def find_ends(graph: GraphData, names: NodeSet | None) -> np.ndarray:
-    """Return the numbers of the features and targets that `names` refer to, ascending; None takes the graph's targets.
+def weighted_ends(graph: GraphData, names: NodeSet | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the nodes at which paths end, ascending, and the weight of every node as one of them, (M,) float64.
 
-    Tokens and error nodes are left out: no path ends there. Raises ArgumentError as `find_set`.
+    Without names, these are the targets of the graph with their weights. Named nodes weigh what they carry of the influence on
+    these: targets their weight, features their influence. Weights sum to 1: a single node weighs 1, and nodes without any
+    influence weigh the same. Tokens and error nodes are left out, since no path ends there; their span may be named.
+
+    Raises ArgumentError as `find_set`.
     """
     if names is None:
-        return np.unique([target["node"] for target in graph.info["targets"]])
+        return np.unique([target["node"] for target in graph.info["targets"]]), graph.target_weights
     nodes, order = find_set(graph, names), graph.order
-    return nodes[(nodes < order.n_features) | (nodes >= order.n_editable)]
-
-
-def end_weights(graph: GraphData, names: NodeSet | None) -> np.ndarray:
-    """Return the weight of every node as an end of paths, (M,) float64, which sum to 1 if there is any end.
-
-    Without names, the targets of the graph have their weights. Named nodes weigh what they carry of the influence on these:
-    targets their weight, features their influence. A single node weighs 1, and nodes without any influence weigh the same.
-    """
-    if names is None:
-        return graph.target_weights
-    weights, nodes = np.zeros(graph.order.n_nodes), find_ends(graph, names)
+    nodes = nodes[(nodes < order.n_features) | (nodes >= order.n_editable)]
     carried = (node_influence(graph.csr, graph.target_weights) + graph.target_weights)[nodes]
+    weights = np.zeros(order.n_nodes)
     weights[nodes] = carried / carried.sum() if carried.sum() > 0 else 1 / max(len(nodes), 1)
-    return weights
+    return nodes, weights

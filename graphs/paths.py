@@ -13,7 +13,7 @@ from cotrace.common.errors import ArgumentError
 from .annotations import NodeName, numbers_of
 from .data import GraphData
 from .labels import node_label
-from .node_sets import NodeSet, end_weights, find_set
+from .node_sets import NodeSet, find_set, weighted_ends
 
 
 class Path(NamedTuple):
@@ -43,7 +43,7 @@ def find_paths(
         starts_M[graph.order.errors] = through_errors
     else:
         starts_M[find_set(graph, sources)] = True
-    return _search(graph, starts_M, end_weights(graph, targets), n, min_length)
+    return _search(graph, starts_M, weighted_ends(graph, targets)[1], n, min_length)
 
 
 def strongest_paths(

@@ -15,19 +15,26 @@ NULLABLE_VALUES = ("activation", "pre_activation", "bias", "probability")
 LABELS = ("label", "label_source")  # of features and error nodes; "" without one
 VALUES = ("influence", "influence_bound", "dropped")
 EFFECTS = ("effect", "expected_effect")  # optional: a list with an entry for each target, null for logits
+LEFT_OUT = (
+    "left_out"  # optional: absolute weight of a row's edges from nodes that a subgraph lacks (graphs/subgraph.py)
+)
 HEADS = "heads"  # optional: the parts of a row's edges by attention head (graphs/saved_heads.py)
 LARGE_LIST_EDGES = 2**31  # from this many edges on, offsets do not fit into 32 bits
 
 
 def schema(
-    value_type: pa.DataType | None = None, large: bool = False, effects: bool = True, heads: bool = False
+    value_type: pa.DataType | None = None,
+    large: bool = False,
+    effects: bool = True,
+    heads: bool = False,
+    left_out: bool = False,
 ) -> pa.Schema:
     """Return the Arrow schema of the node table.
 
     `value_type` is float32, or float64 for a graph that was traced in float64; `large` switches lists to 64-bit
     offsets, for `LARGE_LIST_EDGES` edges and more. Without `effects` the table lacks the columns of effects, whose lists
     have a fixed length in a file but no fixed type: graphs with other numbers of targets share a data set. `heads` adds
-    the column of head loadings.
+    the column of head loadings, `left_out` that of what a subgraph lacks.
     """
     value = value_type or pa.float32()
     per_head = pa.field(HEADS, pa.large_list(pa.field("item", value, nullable=False)), nullable=False)
@@ -42,6 +49,7 @@ def schema(
             *(pa.field(name, pa.string(), nullable=False) for name in LABELS),
             *(pa.field(name, value) for name in NULLABLE_VALUES),
             *(pa.field(name, value, nullable=False) for name in VALUES),
+            *([pa.field(LEFT_OUT, pa.float64(), nullable=False)] if left_out else []),
             pa.field("computed", pa.bool_(), nullable=False),
             *(pa.field(name, per_target) for name in EFFECTS if effects),
             pa.field("sources", lists(pa.field("item", pa.int32(), nullable=False)), nullable=False),
@@ -63,7 +71,8 @@ def build_table(order: NodeOrder, columns: dict[str, Any], csr: CSR, info: dict[
         info: the metadata.
     """
     large = csr.n_edges >= LARGE_LIST_EDGES
-    target = schema(pa.from_numpy_dtype(csr.weights.dtype), large, EFFECTS[0] in columns, HEADS in columns)
+    value, optional = pa.from_numpy_dtype(csr.weights.dtype), (EFFECTS[0], HEADS, LEFT_OUT)
+    target = schema(value, large, *(name in columns for name in optional))
     offsets = pa.array(csr.indptr.astype(np.int64 if large else np.int32))
     lists = pa.LargeListArray if large else pa.ListArray
     arrays: dict[str, Any] = {

@@ -10,7 +10,7 @@ from .csr import CSR
 from .influence import node_influence
 from .order import NodeOrder
 
-ScoredGraph = Literal["traced", "pruned"]
+ScoredGraph = Literal["traced", "pruned", "subgraph"]
 
 
 class GraphScores(NamedTuple):
@@ -19,7 +19,7 @@ class GraphScores(NamedTuple):
     replacement: float
     completeness: float
     graph: ScoredGraph = "traced"
-    """The graph that was scored: as it was traced, or after pruning."""
+    """The graph that was scored: as it was traced, after pruning, or a subgraph, with what it lacks as error."""
 
 
 def graph_scores(
@@ -29,6 +29,7 @@ def graph_scores(
     *,
     computed: np.ndarray | None = None,
     influence: np.ndarray | None = None,
+    left_out: np.ndarray | None = None,
     graph: ScoredGraph = "traced",
 ) -> GraphScores:
     """Return the replacement and completeness score of a graph (Ameisen et al. 2025, "Evaluating graphs").
@@ -44,19 +45,26 @@ def graph_scores(
         computed: mask of the nodes whose rows were computed, (M,) bool; other features do not count towards
             completeness. All nodes by default.
         influence: influence of every node, (M,); computed from the edges by default.
+        left_out: absolute weight of each row's edges from nodes that are not in the graph, (M,), which count as one more error
+            node. None by default.
         graph: recorded in the result.
     """
+    if left_out is None:
+        left_out = np.zeros(order.n_nodes)
     if influence is None:
-        influence = node_influence(csr, target_weights)
-    token, error = influence[order.tokens].sum(), influence[order.errors].sum()
-    totals = csr.row_totals()
-    from_errors = _weight_from(*csr, order.errors.start, order.errors.stop)
+        influence = node_influence(csr, target_weights, left_out)
+    totals = csr.row_totals() + left_out
+    share = np.divide(left_out, totals, out=np.zeros_like(totals), where=totals > 0)
+    outside = share @ (influence + target_weights)
+    token, error = influence[order.tokens].sum(), influence[order.errors].sum() + outside
+    from_errors = _weight_from(*csr, order.errors.start, order.errors.stop) + left_out
     error_share = np.divide(from_errors, totals, out=np.zeros_like(totals), where=totals > 0)
     mass = influence + target_weights
     if computed is not None:
         mass[order.features] *= computed[order.features]
     replacement = token / (token + error) if token + error > 0 else 1.0
-    completeness = 1 - error_share @ mass / mass.sum() if mass.sum() > 0 else 1.0
+    all_mass = mass.sum() + outside
+    completeness = 1 - error_share @ mass / all_mass if all_mass > 0 else 1.0
     return GraphScores(float(replacement), float(completeness), graph)
 
 

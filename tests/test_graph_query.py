@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cotrace.common.errors import ArgumentError
-from cotrace.graphs import strongest_paths
+from cotrace.graphs import open_graph, strongest_paths
 from cotrace.graphs.effects import total_effects, weighted_effects
-from cotrace.graphs.node_sets import end_weights, find_set
+from cotrace.graphs.node_sets import find_set, weighted_ends
 
 SMALL = graphs(n_features=8, n_errors=3)
 
@@ -62,15 +62,15 @@ def test_sets_that_name_no_nodes_are_refused(names):
 def test_ends_weigh_what_they_carry():
     graph = random_graph(2, feature_targets=1)
     first, second = np.flatnonzero(graph.influence()[graph.order.features])[:2]
-    assert end_weights(graph, None) is graph.target_weights
-    assert end_weights(graph, int(first))[first] == 1
+    assert weighted_ends(graph, None)[1] is graph.target_weights
+    assert weighted_ends(graph, int(first))[1][first] == 1
     carried = graph.influence() + graph.target_weights
-    pair = end_weights(graph, [int(first), int(second)])
+    pair = weighted_ends(graph, [int(first), int(second)])[1]
     assert pair[first] / pair[second] == pytest.approx(carried[first] / carried[second])
     assert pair.sum() == pytest.approx(1)
     logits = range(graph.order.logits.start, graph.order.logits.stop)
     np.testing.assert_allclose(
-        end_weights(graph, logits)[logits], graph.target_weights[logits] / graph.target_weights[logits].sum()
+        weighted_ends(graph, logits)[1][logits], graph.target_weights[logits] / graph.target_weights[logits].sum()
     )
 
 
@@ -81,7 +81,7 @@ def test_ends_weigh_what_they_carry():
 @given(SMALL, st.integers(0, 12), st.integers(1, 3), st.data())
 def test_the_strongest_paths_between_any_nodes(graph, n, min_length, data):
     sources, targets = some_nodes(graph, data), some_nodes(graph, data)
-    expected = chains(graph, sources, end_weights(graph, targets), min_length)
+    expected = chains(graph, sources, weighted_ends(graph, targets)[1], min_length)
     found = graph.paths(sources, targets, n, min_length=min_length)
     strongest = sorted((strength for strength, _ in expected.values()), reverse=True)[:n]
     assert [path.strength for path in found] == pytest.approx(strongest, rel=1e-9)
@@ -199,7 +199,7 @@ def partition(graph, data):
 def test_flow_is_conserved_and_adds_up_to_the_total(graph, data):
     targets = data.draw(st.sampled_from([None, graph.info["targets"][0]["node"]]))
     found = graph.flow(partition(graph, data), targets)
-    n_spans, weights = len(found.spans), end_weights(graph, targets)
+    n_spans, weights = len(found.spans), weighted_ends(graph, targets)[1]
     for between, starts in ((found.share_SC, found.share_start_SK), (found.effect_SC, found.effect_start_SK)):
         entering, leaving = between[:, :n_spans].sum(0) + starts.sum(1), between.sum(1)
         np.testing.assert_allclose(entering, leaving, rtol=1e-7, atol=1e-9 * max(1, np.abs(between).max(initial=0)))
@@ -275,3 +275,124 @@ def test_flow_has_names_and_tables():
 def test_impossible_flows_are_refused(spans, targets):
     with pytest.raises(ArgumentError):
         random_graph(1).flow(spans, targets)
+
+
+# --- subgraphs ------------------------------------------------------------------------------
+
+
+def dense_scores(graph, kept):
+    """Return both scores by dense linear algebra, with every node that is not kept as an error node."""
+    shares, order, weights = normalised(dense(graph)), graph.order, graph.target_weights
+    is_error = ~kept
+    is_error[order.errors] = True
+    shares[is_error] = 0
+    influence = weights @ np.linalg.inv(np.eye(order.n_nodes) - shares) - weights
+    token, error = influence[order.tokens].sum(), influence[is_error].sum()
+    mass = influence + weights
+    complete = 1 - shares[:, is_error].sum(1)
+    replacement = token / (token + error) if token + error else 1
+    return replacement, complete @ mass / mass.sum() if mass.sum() else 1
+
+
+def with_all_ends(graph, nodes):
+    kept = np.isin(np.arange(graph.order.n_nodes), nodes) | (graph.target_weights > 0)
+    kept[graph.order.tokens] = kept[graph.order.logits] = True
+    return kept
+
+
+@settings(max_examples=60, deadline=None)
+@given(graphs(), st.data())
+def test_scores_of_a_subgraph_count_what_is_left_out_as_error(graph, data):
+    nodes = data.draw(st.lists(st.integers(0, graph.order.n_nodes - 1), min_size=1, unique=True))
+    expected = pytest.approx(dense_scores(graph, with_all_ends(graph, nodes)), rel=1e-9, abs=1e-12)
+    assert graph.scores(nodes)[:2] == expected
+    part = graph.subgraph(nodes)
+    assert part.scores()[:2] == expected
+    fewer = part.find([*range(0, part.order.n_nodes, 2)])
+    kept = np.flatnonzero(with_all_ends(graph, nodes))[fewer]  # numbers in the whole graph
+    twice = pytest.approx(dense_scores(graph, with_all_ends(graph, kept)), rel=1e-9, abs=1e-12)
+    assert part.scores(fewer)[:2] == twice
+    assert part.subgraph(fewer).scores()[:2] == twice
+
+
+@settings(max_examples=40, deadline=None)
+@given(graphs())
+def test_the_whole_graph_is_a_subgraph_with_the_same_scores(graph):
+    every = range(graph.order.n_nodes)
+    assert graph.scores(every) == graph.scores()
+    whole = graph.subgraph(every)
+    assert whole.scores() == graph.scores()
+    assert whole.csr.weights.tolist() == graph.csr.weights.tolist()
+    assert whole.info["targets"] == graph.info["targets"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(graphs(), st.data())
+def test_a_subgraph_has_the_edges_between_its_nodes(graph, data):
+    nodes = data.draw(st.lists(st.integers(0, graph.order.n_nodes - 1), min_size=1, unique=True))
+    kept, part = with_all_ends(graph, nodes), graph.subgraph(nodes)
+    np.testing.assert_array_equal(dense(part), dense(graph)[np.ix_(kept, kept)])
+    sums = [dense(each).sum(1) + each.column("dropped") for each in (graph, part)]
+    np.testing.assert_allclose(sums[1], sums[0][kept], rtol=1e-4, atol=1e-4)
+    left_out = np.abs(dense(graph))[np.ix_(kept, ~kept)].sum(1)
+    np.testing.assert_allclose(part.column("left_out"), left_out, rtol=1e-9)
+
+
+def test_subgraphs_are_kept_in_files(tmp_path):
+    graph = random_graph(6, n_features=40)
+    part = graph.subgraph([*range(0, 40, 2)], min_influence=0.01)
+    again = open_graph(part.save(tmp_path / "part.arrow"))
+    assert again.scores() == part.scores()
+    assert again.scores().graph == "subgraph"
+    assert again.info["subgraph"] == [
+        {"nodes": graph.order.n_nodes, "edges": graph.n_edges, "named": 20, "min_influence": 0.01}
+    ]
+    assert repr(again).startswith("<Subgraph of")
+    with pytest.raises(ArgumentError, match="has lost influence"):
+        part.certainty()
+
+
+def test_a_subgraph_can_be_pruned_and_a_pruned_graph_has_subgraphs():
+    graph = random_graph(6, n_features=40, n_layers=6)
+    part = graph.subgraph(min_influence=0.01)
+    pruned = part.prune(0.6, 0.9)
+    assert pruned.order.n_nodes < part.order.n_nodes
+    assert pruned.info["subgraph"] == part.info["subgraph"]
+    assert pruned.scores().graph == "subgraph"
+    assert pruned.scores().completeness <= part.scores().completeness + 1e-9
+    other = graph.prune(0.9, 0.99).subgraph(min_influence=0.05)
+    assert other.info["pruning"]["node_threshold"] == 0.9
+    assert other.scores().graph == "subgraph"
+
+
+def test_subgraphs_by_influence_and_label():
+    graph = random_graph(6, n_features=40)
+    influence = graph.influence()
+    part = graph.subgraph(min_influence=0.02)
+    assert part.order.n_features == (influence[graph.order.features] >= 0.02).sum()
+    graph.label([0, 7], "Not cold")
+    graph.label([9, graph.order.errors.start], "cold (winter)")
+    assert graph.subgraph(label="COLD").order.counts[:2] == (3, 1)
+    assert graph.subgraph(label="^not cold$").order.counts[:2] == (2, 0)
+    assert graph.subgraph(label=r"\(winter").order.counts[:2] == (1, 1)
+    assert graph.subgraph("Not cold", label="winter|not").labels == graph.subgraph([0, 7]).labels
+    assert graph.subgraph(["@1:3"], label="cold").order.n_features <= 3
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "Give nodes, min_influence or label"),
+        ({"min_influence": 2}, "min_influence is 2"),
+        ({"min_influence": float("nan")}, "must lie between"),
+        ({"label": "("}, "no regular expression"),
+        ({"label": "hot"}, "no label of this graph"),
+        ({"nodes": []}, "no nodes are named"),
+        ({"nodes": "L1#99999"}, "not in this graph"),
+    ],
+)
+def test_impossible_subgraphs_are_refused(options, words):
+    graph = random_graph(1)
+    graph.label(0, "cold")
+    with pytest.raises(ArgumentError, match=words):
+        graph.subgraph(**options)
