@@ -17,7 +17,8 @@ RANKS = {"": 0, "examples": 1, "outputs": 1, "neuronpedia": 2, "file": 3, "user"
 """A label replaces those of the same rank and of lower ranks."""
 
 GIVEN_SOURCES: tuple[LabelSource, ...] = ("user", "file")
-"""Sources of labels that people chose for these features: as names of nodes they go before texts of targets."""
+"""Sources of labels that people chose for these features: they go before texts of targets as names of nodes, and before names
+of groups in pictures."""
 
 SHORT_WORDS = 2
 _WORD = re.compile(r"\"[^\"]*\"\S*|\S+")

@@ -170,6 +170,18 @@ def test_pictures_have_two_words_and_the_label_in_tooltips():
     assert len(re.findall(">days…week…<", drawn)) == len(graph.find("L2#0"))
 
 
+@pytest.mark.parametrize(
+    ("source", "shown"), [("user", "days…week…"), ("neuronpedia", "my group"), ("outputs", "my group")]
+)
+def test_groups_go_before_labels_that_nobody_chose(source, shown):
+    graph = random_graph(7, n_features=10, n_errors=5, density=1)
+    graph.add_labels({"L2#0": LONG}, source)
+    graph.group("my group", "L2#0")
+    drawn = svg_text(graph)
+    assert len(re.findall(f">{shown}<", drawn)) == len(graph.find("L2#0"))
+    assert f"L2#0@0 {LONG}" in drawn
+
+
 def test_tables_and_paths_cut_long_labels(command, tmp_path):
     graph = random_graph(7, n_features=10, n_errors=5, density=1)
     graph.add_labels({(layer, feature): LONG for layer in range(6) for feature in range(3)}, "neuronpedia")

@@ -9,7 +9,7 @@ import numpy as np
 from cotrace.common.visible_text import visible
 from cotrace.graphs.annotations import groups_of_nodes
 from cotrace.graphs.effects import total_effects
-from cotrace.graphs.labels import short_label
+from cotrace.graphs.labels import GIVEN_SOURCES, short_label
 from cotrace.graphs.nodes import ErrorNode, Feature
 from cotrace.graphs.saved_effects import has_effects, saved_effects
 
@@ -128,7 +128,8 @@ def _node(row: int, values: dict[str, Any], target: dict[str, Any] | None, group
 
 
 def _label(values: dict[str, Any], target: dict[str, Any] | None, groups: list[str]) -> str:
-    named = short_label(values["label"]) or ", ".join(groups)
+    label, is_given = short_label(values["label"]), values["label_source"] in GIVEN_SOURCES
+    named = label if is_given or not groups else ", ".join(groups)
     if values["kind"] == "error":
         return named
     if values["kind"] == "feature":  # layer and position can be read off the axes
