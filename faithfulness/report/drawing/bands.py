@@ -6,6 +6,7 @@ from typing import Any
 from cotrace.common.visible_text import printable
 from cotrace.graphs.drawing.style import ShapeStyle
 from cotrace.graphs.drawing.text import shorten, text_width
+from cotrace.graphs.labels import short_label
 
 from ..data import ReportData
 from ..schemas import CONFIRMED, MOTIVATED, POST_HOC, REFUTED
@@ -130,7 +131,9 @@ def _draw_features(canvas: Canvas, row: Row) -> None:
     placed: list[tuple[float, int, str, Any]] = []
     x, line = left, 0
     for feature in row.features:
-        name = shorten(feature.name, (right - left) * (1.0 if lines > 1 else 0.47) - 8, TINY_PT)
+        room = (right - left) * (1.0 if lines > 1 else 0.47) - 8
+        whole = text_width(feature.name, TINY_PT) <= room
+        name = feature.name if whole else shorten(short_label(feature.name), room, TINY_PT)
         width = text_width(name, TINY_PT) * 1.04 + 8
         if x > left and x + width > right:
             x, line = left, line + 1
