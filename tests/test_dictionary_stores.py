@@ -100,12 +100,12 @@ def test_counts_and_maxima_are_exact_and_examples_are_encodings(site, stores, mo
         table = store.features(layer)
         assert table["count"].to_pylist() == (active_NF > 0).sum(0).tolist()
         assert sum(table["count"].to_pylist()) > 100
-        assert table["max"].to_numpy() == pytest.approx(active_NF.max(0).values.numpy(), rel=1e-6)
+        assert table["max"].to_numpy() == pytest.approx(active_NF.max(0).values.numpy(), rel=1e-5, abs=1e-5)
         examples = store.examples(layer).to_pylist()
         assert examples
         for row in examples:
             expected = active_SPF[row["sequence"], row["position"], row["feature"]].item()
-            assert row["activation"] == pytest.approx(expected, rel=1e-6, abs=1e-6)
+            assert row["activation"] == pytest.approx(expected, rel=1e-5, abs=1e-5)  # float32
             assert sequences[row["sequence"], row["position"]] != model.tokenizer.bos_id
 
 
