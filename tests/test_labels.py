@@ -2,9 +2,11 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import tiny
+from helpers.interventions import write_tokenizer
 from helpers.random_graphs import random_graph
 from helpers.stores import Rule, write_store
 
@@ -91,6 +93,32 @@ def test_trace_labels_its_files(model_folder, transcoder_spec, store, tmp_path, 
     for option, message in (("--labels", "does not exist"), ("--features", "store.json")):
         status, _, errors = command("trace", "x", *options, "--out", tmp_path / "out", option, tmp_path / "no.json")
         assert (status, message in errors, errors.count("\n")) == (2, True, 1)
+
+
+def test_trace_prefers_labels_of_a_file(labelled_model, model_folder, transcoder_spec, store, tmp_path, command):
+    folder = write_tokenizer(shutil.copytree(model_folder, tmp_path / "model"))
+    file = tmp_path / "labels.csv"
+    file.write_text("".join(f"L{layer}#{feature},from a file\n" for layer in range(3) for feature in range(0, 24, 4)))
+    options = ["--transcoders", transcoder_spec("clt"), "--device", "cpu", "--features", store, "--labels", file]
+    status, output, errors = command("trace", "a b c", "--model", folder, *options, "--out", tmp_path / "out")
+    assert status == 0, errors
+    (path,) = (tmp_path / "out").glob("*.arrow")
+    labels = labels_of(cotrace.open(path))
+    assert ("from a file", "file") in labels.values()
+    for key, label in labels.items():
+        assert label == (("from a file", "file") if key[1] % 4 == 0 else STORE_LABELS[key])
+    assert "from a file" in output
+
+
+def test_the_circuit_of_compare_labels_other_features_by_their_outputs(labelled_model):
+    ids = tiny.prompt(24)
+    segments = [("question", ids[:8]), ("step", ids[8:14], ids[12:13]), ("answer", ids[14:18], ids[17:18])]
+    options = {"evidence": "none", "alternatives": [[5], [7], [9]], "max_features": 40, "progress": False}
+    labels = labels_of(labelled_model.compare(segments, **options).graph)
+    for key, (label, source) in labels.items():
+        assert (label, source) == STORE_LABELS.get(key, (label, "outputs"))
+    assert {key for key in labels if key not in STORE_LABELS}
+    assert {key for key in labels if key in STORE_LABELS}
 
 
 # --- cotrace label --------------------------------------------------------------------------
