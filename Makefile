@@ -7,7 +7,7 @@ export PROMPT
 TRACE_OPTIONS ?=
 READY := $(VENV)/.ready
 
-.PHONY: trace compare test test-gpu fuzz kills check format typecheck docs bench bench-kernels bench-train bench-coverage bench-validate bench-contention bench-effects bench-graphs bench-faithfulness gpu-check clean
+.PHONY: trace compare test test-gpu fuzz kills check format typecheck docs bench bench-kernels bench-train bench-coverage bench-validate bench-contention bench-effects bench-graphs bench-groups bench-faithfulness gpu-check clean
 
 trace: $(READY)
 	@$(BIN)/cotrace trace $(TRACE_OPTIONS) -- "$$PROMPT"
@@ -84,6 +84,11 @@ bench-coverage: $(READY)
 # Ablations compared with predictions from graphs, on everyday prompts: VALIDATE_OPTIONS="--bases DIR neurons"
 bench-validate: $(READY)
 	@$(BIN)/python -m benchmarks.validate $(VALIDATE_OPTIONS)
+	@$(BIN)/python -m benchmarks.tables
+
+# Suggested groups compared with ablations of their features, and with other groups: GROUPS_OPTIONS="--prompts 3"
+bench-groups: $(READY)
+	@$(BIN)/python -m benchmarks.groups $(GROUPS_OPTIONS)
 	@$(BIN)/python -m benchmarks.tables
 
 # A trace beside busy processes, with threads that spin and with threads that sleep: CONTENTION_OPTIONS="--tokens 24"

@@ -19,6 +19,7 @@ from .estimates import estimates_table
 from .faithfulness_tables import faithfulness_table
 from .gpu_tables import NOTHING, gpu_table
 from .graphs import graphs_table
+from .groups import groups_table
 from .kernel_tables import kernels_table
 from .measure import DONE
 from .trace_tables import trace_table
@@ -26,7 +27,7 @@ from .trace_tables import trace_table
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "benchmarks.md"
 CARD = ROOT / "data" / "cotrace-gemma-3-270m-clt-1" / "cotrace_gemma_3_270m_clt_1" / "README.md"
-PAGES = {"transcoders": CARD}
+PAGES = {"transcoders": CARD, "groups": ROOT / "docs" / "groups.md"}
 
 
 def train_table(result: Record) -> str:
@@ -223,6 +224,7 @@ TABLES: dict[str, Callable[[Any], str]] = {
     "validation": validation_table,
     "hops": hops_table,
     "graphs": graphs_table,
+    "groups": groups_table,
     "kernels": kernels_table,
     "kernels-cuda": kernels_table,
     "gpu": gpu_table,

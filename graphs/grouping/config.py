@@ -24,13 +24,13 @@ class GroupConfig:
     """
 
     target: int | str | None = None
-    similarity: float = 0.5
+    similarity: float = 0.6
     max_size: int = 20
     max_features: int = 1000
 
     def __post_init__(self) -> None:
         if not _is_number(self.similarity) or not 0 < self.similarity <= 1:
-            raise ArgumentError(f"similarity={self.similarity!r} is not above 0 and at most 1; the default is 0.5")
+            raise ArgumentError(f"similarity={self.similarity!r} is not above 0 and at most 1; the default is 0.6")
         for name in ("max_size", "max_features"):
             value = as_index(getattr(self, name), name)
             if value < SMALLEST_GROUP:
