@@ -1,6 +1,8 @@
 """Groups of features: clustering, profiles, names, what they keep, and groups in files."""
 
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,9 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import prompt
 
+sys.path.append(str(Path(__file__).parent.parent))  # benchmarks are not installed
+
 import cotrace
+from benchmarks.groups import agreement, labels_of, others, responses, within_and_between
 from cotrace.common.errors import ArgumentError
 from cotrace.graphs import CSR, Graph, NodeKind
+from cotrace.graphs.annotations import node_names
 from cotrace.graphs.csr import indptr_of
 from cotrace.graphs.grouping.clusters import clusters
 from cotrace.graphs.grouping.describe import label_of, name_of, reason_of
@@ -367,6 +373,47 @@ def test_a_group_is_edited_as_one(model_of):
     assert together.logits.equal(one_by_one.logits)
     with pytest.raises(ArgumentError, match="no group 'unknown'"):
         cotrace.Supernode.from_group(graph, "unknown")
+
+
+# --- benchmark ------------------------------------------------------------------------------
+
+
+def test_agreement_is_the_mean_cosine_within_minus_between():
+    cosine = np.array([[1, 0.8, 0.1, 0.2], [0.8, 1, 0.3, 0.4], [0.1, 0.3, 1, 0.6], [0.2, 0.4, 0.6, 1]])
+    assert within_and_between(cosine, np.array([0, 0, 1, 1])) == pytest.approx((0.7, 0.25))
+    assert within_and_between(cosine, np.array([0, 0, 1, -1])) == pytest.approx((0.8, 0.2))
+    found = agreement(cosine, [np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])])
+    assert found["within"] == pytest.approx((0.7 + 0.25) / 2)
+    assert found["difference"] == pytest.approx((0.45 + (0.25 - np.mean([0.8, 0.2, 0.3, 0.6]))) / 2)
+
+
+def test_other_partitions_have_the_same_features_and_as_many_groups():
+    graph = random_graph(4, n_features=40, n_positions=5, density=1)
+    groups = graph.suggest_groups(similarity=0.4)
+    label = labels_of(groups)
+    sizes = sorted(len(group.nodes) for group in groups)
+    sign = np.sign(graph.effects_on()[: graph.order.n_features])
+    for name, partitions in others(graph, groups).items():
+        for other in partitions:
+            assert np.array_equal(other >= 0, label >= 0)
+            if name.startswith("random"):
+                assert sorted(np.bincount(other[other >= 0])) == sizes
+            if name == "random_signed":
+                assert all(len(set(sign[other == number])) == 1 for number in range(len(groups)))
+
+
+def test_responses_are_changes_of_centred_logits_of_the_live_model(model_of):
+    model = model_of("clt")
+    graph = model.trace(prompt(), progress=False)
+    ids = graph.info["token_ids"]
+    likeliest = model.logits(ids)[-1].topk(20).indices.tolist()
+    tokens = sorted({*likeliest, *(target["token_ids"][0] for target in graph.info["targets"])})
+    found = responses(model, graph)
+    for node in (0, graph.order.n_features - 1):
+        (feature,) = node_names(graph, [node])
+        result = model.intervene(ids, {feature: cotrace.ablate()})
+        change = (result.logits - result.logits_before)[-1].double()
+        np.testing.assert_allclose(found[node], (change - change.mean())[tokens].numpy(), atol=1e-9)
 
 
 # --- command line ---------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from cotrace.graphs import Graph, GraphSummary, describe_path, node_label
 from cotrace.graphs import Path as NodePath
 from cotrace.graphs.annotations import groups_inside
 from cotrace.graphs.drawing.text import format_percent
+from cotrace.graphs.grouping.stored import is_suggested
 from cotrace.graphs.labels import GIVEN_SOURCES
 from cotrace.graphs.summary import NodeSummary
 from cotrace.graphs.verdicts import coverage_verdict
@@ -96,13 +97,7 @@ def print_annotations(graph: Graph) -> None:
     facts.add_column(overflow="fold")
     if graph.notes:
         facts.add_row("notes", Text("\n".join(map(printable, graph.notes.splitlines()))))
-    inside = groups_inside(graph)
-    for name, nodes in graph.groups.items():
-        present = inside.get(name, [])
-        pruned = f"; {len(nodes) - len(present)} not in this graph" if len(present) < len(nodes) else ""
-        facts.add_row(
-            "group", Text(f"{quoted(name)}: {_listed([node_label(graph, node) for node in present])}{pruned}")
-        )
+    _add_groups(facts, graph)
     if graph.labels:
         given = np.flatnonzero(np.isin(graph.column("label_source"), GIVEN_SOURCES)).tolist()
         listed = f"{_listed([node_label(graph, node) for node in given])}; " if given else ""
@@ -115,6 +110,22 @@ def label_counts(graph: Graph) -> str:
     """Return the number of labels from each source in words."""
     counts = Counter(source for source in graph.column("label_source") if source)
     return ", ".join(f"{number:,} from {source}" for source, number in counts.most_common()) or "none"
+
+
+def _add_groups(facts: Table, graph: Graph) -> None:
+    """Add the user's groups with their members, and the names and sizes of suggested ones, which are many."""
+    inside, suggested = groups_inside(graph), []
+    for entry in graph.info.get("groups", []):
+        name, present = entry["name"], inside.get(entry["name"], [])
+        missing = len(entry["nodes"]) - len(present)
+        pruned = f"; {missing} not in this graph" if missing else ""
+        if is_suggested(entry):
+            suggested.append(f"{quoted(name)} ({len(present)} nodes{pruned})")
+        else:
+            members = _listed([node_label(graph, node) for node in present])
+            facts.add_row("group", Text(f"{quoted(name)}: {members}{pruned}"))
+    if suggested:
+        facts.add_row("suggested groups", Text(_listed(suggested)))
 
 
 def _listed(names: list[str]) -> str:
