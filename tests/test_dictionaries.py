@@ -402,6 +402,29 @@ def test_the_commands_take_dictionaries(scope, worded, command, tmp_path):
     assert steered["dictionary"]["site"] == "attn_out"
 
 
+def test_the_active_features_of_a_prompt_on_the_command_line(scope, worded, command):
+    sae = scope / "mlp_out_all/width_16k_l0_small"
+    text = " ".join(WORDS[:4])
+    active = ("features", "active", text, "--model", worded[0], "--device", "cpu", "--transcoders")
+    status, out, error = command(*active, sae, "--layer", 1, "--top", 2, "--json")
+    assert status == 0, error
+    found = json.loads(out)
+    table = cotrace.load_dictionary(sae, worded[0], device="cpu").activations(text).to_pylist()
+    assert {row["position"] for row in found["features"]} == set(range(1, len(found["tokens"])))
+    for position in range(1, len(found["tokens"])):
+        expected = sorted(
+            (row for row in table if (row["layer"], row["position"]) == (1, position)),
+            key=lambda row: -row["activation"],
+        )
+        assert [row["feature"] for row in found["features"] if row["position"] == position] == [
+            row["feature"] for row in expected[:2]
+        ]
+    status, out, error = command(*active, "neurons:2", "--top", 1)
+    assert status == 0, error
+    assert WORDS[0] in out
+    assert "L2#" in out
+
+
 def test_mistakes_with_dictionaries_on_the_command_line(scope, worded, command):
     options = ("--model", worded[0], "--device", "cpu")
     mixed = command("evaluate", scope / "mlp_out", "neurons", "--data", worded[1], *options)

@@ -58,7 +58,7 @@ def evaluate(
     text: dict[str, Any] = {"data": tuple(data or ()), "run": run, "tokens": tokens, "context": context, "seed": seed}
     if only_dictionaries(transcoders):
         results: Sequence[Any] = evaluate_dictionaries(transcoders, model=model, **text, device=device)
-        print_table = print_dictionaries
+        print_table: Callable[[Any], None] = print_dictionaries
     else:
         results = evaluate_transcoders(
             transcoders,

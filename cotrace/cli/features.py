@@ -5,6 +5,7 @@ from collections.abc import Callable
 import typer
 
 from .command import Command, with_output_options
+from .features_active import active_features
 from .features_build import build_feature_store
 from .features_read import diff_features, label_features, search_features, show_features
 
@@ -15,6 +16,7 @@ app = typer.Typer(
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "build": build_feature_store,
+    "active": active_features,
     "show": show_features,
     "search": search_features,
     "diff": diff_features,

@@ -1,6 +1,6 @@
 """Feature stores, cards and search results as text in a terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -46,6 +46,20 @@ def print_store(summary: dict[str, Any]) -> None:
     for row in summary["layers"]:
         counts = (row["features"], row["active"], row["labelled"], row["out_of_format"])
         table.add_row(str(row["layer"]), *(f"{count:,}" for count in counts))
+    report.console.print(table)
+
+
+def print_active(tokens: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print a line for each active feature of a prompt, and of a token's features its text once."""
+    table = Table("token", "feature", box=None)
+    table.add_column("activation", justify="right", no_wrap=True)
+    table.add_column("label", overflow="fold")
+    before = None
+    for row in rows:
+        position = row["position"]
+        token = "" if position == before else f"{position} {quoted(tokens[position])}"
+        feature, before = Feature(row["layer"], row["feature"]), position
+        table.add_row(Text(token), str(feature), f"{row['activation']:.2f}", Text(printable(row["label"])))
     report.console.print(table)
 
 

@@ -17,7 +17,8 @@ class DictionarySource:
 
     def __init__(self, dictionary: SparseDictionary, weights: Gemma3):
         self.dictionary, self.weights = dictionary, weights
-        self.name, self.kind, self.site = dictionary.name, dictionary.kind, dictionary.site
+        self.name, self.kind = dictionary.name, dictionary.kind
+        self.site: str = dictionary.site
         self.layers, self.widths = dictionary.layers, dictionary.widths
 
     def content_hash(self) -> str:
