@@ -25,8 +25,7 @@ from .synthetic_graphs import GraphSize, synthetic_graph
 
 RESULT = Path(__file__).parent / "results" / "graphs.json"
 CHANGED = 0.2  # share of the second graph's features that the first one lacks
-QUERY_SECONDS = 0.1
-GROUP_SECONDS = 5.0
+QUERY_SECONDS, GROUP_SECONDS, DIFF_SECONDS = 0.1, 5.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -96,6 +95,17 @@ def _(graph: Graph, _other: Graph) -> Any:
 
 
 # --- differences ----------------------------------------------------------------------------
+
+
+@case("difference of two graphs: nodes, edges, similarity", most=DIFF_SECONDS)
+def _(graph: Graph, other: Graph) -> Any:
+    diff = graph.diff(other)
+    return diff.nodes, diff.edges, diff.similarity
+
+
+@case("difference of two graphs: picture", most=DIFF_SECONDS)
+def _(graph: Graph, other: Graph) -> Any:
+    return graph.diff(other)._repr_html_()
 
 
 def measure(one: Case, graph: Graph, other: Graph, repeats: int) -> Record:

@@ -12,7 +12,7 @@ from cotrace.attribution.tracing.config import TraceConfig
 from cotrace.common.errors import ArgumentError
 from cotrace.defaults import DEFAULT_MODEL
 from cotrace.graphs.diff.align import ALIGN_WORDS, Align
-from cotrace.graphs.diff.diff import MIN_CHANGE, GraphDiff
+from cotrace.graphs.diff.diff import MIN_CHANGE, GraphDiff, check_options
 from cotrace.graphs.drawing.config import DrawingConfig
 from cotrace.graphs.nodes import parse_integers
 
@@ -153,6 +153,9 @@ def diff(
     if out is not None:
         checked_suffix(out)
         check_file(out)
+    if csv and len(transcoders or ()) > 2:
+        raise ArgumentError(f"--csv prints the table of one pair: give two --transcoders, not {len(transcoders or ())}")
+    check_options(match, min_change)
     drawing = DrawingConfig(max_nodes, max_edges)
     choice: dict[str, Any] = {
         "align": parse_alignment(align),
@@ -170,8 +173,6 @@ def diff(
         loading: dict[str, Any] = {"model": model, "device": device, "dtype": dtype, "coverage": coverage}
         comparison = trace_sets(prompt, prompt_file, transcoders, targets, {**loading, "max_features": max_features})
         pairs = pairs_of(comparison, choice)
-    if csv and len(pairs) > 1:
-        raise ArgumentError(f"--csv prints one table and there are {len(pairs)} pairs: give two --transcoders")
     written = write_files(comparison, pairs, graphs, out, drawing, force)  # first: a reader may close its pipe
     report_pairs(comparison, pairs, table, top, json=json, csv=csv)
     if not (json or csv):

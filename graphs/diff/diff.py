@@ -79,10 +79,7 @@ class GraphDiff:
         min_change: float = MIN_CHANGE,
     ):
         """Take two graphs and the arguments of `Graph.diff`, with its errors."""
-        if not 0.0 <= min_change <= 1.0:
-            raise ArgumentError(f"min_change is {min_change}: it is a share and must lie between 0 and 1")
-        if match is not None and match not in MATCH_CHOICES:
-            raise ArgumentError(f"match={match!r} is not one of {', '.join(MATCH_CHOICES)}")
+        check_options(match, min_change)
         self.a, self.b, self.min_change = a, b, min_change
         self.match: Match = match or default_match(a, b)
         self.alignment = align(a, b, align_by)
@@ -304,6 +301,14 @@ class GraphDiff:
             f"weighted Jaccard index of influence {nodes['jaccard']:.2f} of nodes, {edges['jaccard']:.2f} of edges{correlation}",
             *self.cautions,
         ]
+
+
+def check_options(match: str | None, min_change: float) -> None:
+    """Raise ArgumentError for an unknown way to match features, and for a change that is not a share."""
+    if not 0.0 <= min_change <= 1.0:
+        raise ArgumentError(f"min_change is {min_change}: it is a share and must lie between 0 and 1")
+    if match is not None and match not in MATCH_CHOICES:
+        raise ArgumentError(f"match={match!r} is not one of {', '.join(MATCH_CHOICES)}")
 
 
 def _chosen_targets(graphs: Graphs, target: DiffTarget) -> tuple[Targets, bool]:

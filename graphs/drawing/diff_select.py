@@ -36,7 +36,11 @@ def strongest_units(
 
 def edges_between(edges: EdgesSideBySide, units: np.ndarray) -> EdgeTable:
     """Return the edges between some units; as the weight of each its number, as its influence the larger one of both graphs."""
-    kept = np.flatnonzero(np.isin(edges.source, units) & np.isin(edges.target, units))
+    inside = np.zeros(
+        int(max(edges.source.max(initial=0), edges.target.max(initial=0), units.max(initial=0))) + 1, bool
+    )
+    inside[units] = True
+    kept = np.flatnonzero(inside[edges.source] & inside[edges.target])
     influence = edges.larger[kept]
     return EdgeTable(edges.source[kept], edges.target[kept], kept.astype(np.float64), influence, influence)
 
