@@ -14,6 +14,7 @@ from cotrace.common.errors import FileError, one_line
 from cotrace.common.files import atomic_write, locked
 from cotrace.common.progress import Progress
 from cotrace.common.versions import package_versions
+from cotrace.features.store.labels import write_labels
 from cotrace.features.store.schema import FORMAT_VERSION, STORE_FILE
 from cotrace.training.activations import unmasked_positions
 
@@ -52,6 +53,10 @@ def build_store(
     with locked(out / ".lock", lambda: bars.say(f"waiting for another process that builds {out}")):
         if not is_built(out, identity):
             _build(model, source, out, config, identity, bars)
+        work = WorkFolder(out)
+        if work.path.is_dir():  # also after a process that was killed between the store and its labels
+            write_labels(out, bars)
+            work.remove()
     (out / ".lock").unlink(missing_ok=True)
     return out
 
@@ -95,7 +100,6 @@ def _build(
     }
     with atomic_write(out / STORE_FILE) as temporary:  # last: a folder with this file is a whole store
         temporary.write_text(json.dumps(info, indent=1) + "\n")
-    work.remove()
 
 
 class TokenCounts(NamedTuple):

@@ -43,34 +43,46 @@ class Rates:
             self._words[relation] = keys, counts / total
         self._words[Relation.SAYS] = self._words[Relation.BEFORE]
         self._classes = {relation: text.members(relation, text.open).mean(axis=0) for relation in CLASS_RELATIONS}
-        sample = np.sort(np.random.default_rng([seed, 1]).choice(text.open, min(NEAR_SAMPLE, total), replace=False))
-        self.near_sample = text.near(sample)
-        place, word = np.unique(_pairs(self.near_sample), axis=0).T
-        self._near = np.unique(word[place >= 0], return_counts=True)
-        self._sampled = max(len(sample), 1)
+        chosen = np.random.default_rng([seed, 1]).choice(text.open, min(NEAR_SAMPLE, len(text.open)), replace=False)
+        place, word, _ = _count_pairs(*_words_by_row(text.near(np.sort(chosen))))
+        order = np.argsort(word, kind="stable")
+        known, counts = np.unique(word, return_counts=True)
+        self._words[Relation.NEAR] = known, counts / max(len(chosen), 1)
+        self._near = (
+            dict(zip(known.tolist(), np.split(place[order], np.cumsum(counts)[:-1]), strict=True)) if len(known) else {}
+        )
+        self._sampled = max(len(chosen), 1)
 
     def of(self, relation: Relation, keys: np.ndarray) -> np.ndarray:
         """Return the share of the text that has each key of a relation; 0 for NONE."""
         if relation in CLASS_RELATIONS:
             return np.where(keys == NONE, 0.0, self._classes[relation][keys])
-        known, share = (
-            self._words[relation] if relation != Relation.NEAR else (self._near[0], self._near[1] / self._sampled)
-        )
+        known, share = self._words[relation]
         place = np.minimum(np.searchsorted(known, keys), len(known) - 1)
         return np.where((known[place] == keys) & (keys != NONE), share[place], 0.0)
 
     def of_label(self, relation: Relation, keys: np.ndarray) -> float:
         """Return the share of the text that a label fits."""
         if relation == Relation.NEAR:
-            return float(np.isin(self.near_sample, keys[keys != NONE]).any(axis=-1).mean())
+            nothing = np.zeros(0, np.int64)
+            return (
+                len(np.unique(np.concatenate([self._near.get(key, nothing) for key in keys.tolist()]))) / self._sampled
+            )
         return float(self.of(relation, keys).sum())
 
 
-def _pairs(words: np.ndarray) -> np.ndarray:
-    """Return (row, word) of every word of every row."""
-    rows = np.broadcast_to(np.arange(len(words))[:, None], words.shape)
+def _words_by_row(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the row and the word of every entry of a matrix that is not NONE."""
     found = words != NONE
-    return np.stack([rows[found], words[found]], axis=1)
+    return np.nonzero(found)[0], words[found]
+
+
+def _count_pairs(rows: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return every distinct pair of a row and a key, sorted, and how often it occurs."""
+    known, number = np.unique(keys, return_inverse=True)  # keys of pairs of words are too large to multiply by rows
+    pairs, counts = np.unique(rows * max(len(known), 1) + number, return_counts=True)
+    row, place = np.divmod(pairs, max(len(known), 1))
+    return row, known[place], counts
 
 
 def find_candidates(text: LabelText, rates: Rates, examples: np.ndarray, promoted: np.ndarray) -> LabelCandidates:
@@ -106,15 +118,11 @@ def _best_words(
     rates: Rates, relation: Relation, found: np.ndarray, counts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the keys that are much more frequent in examples than in the text, best first, and the sum of their gains."""
-    features, n = found.shape
-    rows = np.repeat(np.arange(features), n)
-    pairs, support = np.unique(
-        np.stack([rows, found.ravel()], axis=1)[found.ravel() != NONE], axis=0, return_counts=True
-    )
+    features = len(found)
+    row, key, support = _count_pairs(*_words_by_row(found))
     keys, gain = np.full((features, MAX_KEYS), NONE), np.zeros(features)
-    if not len(pairs):
+    if not len(row):
         return keys, gain
-    row, key = pairs.T
     gains = support / counts[row] - rates.of(relation, key)
     fit = (support >= MIN_SUPPORT) & (gains >= MIN_GAIN)
     row, key, gains = row[fit], key[fit], gains[fit]
@@ -149,12 +157,10 @@ def _best_near(
     near = text.near(examples)
     keys, gain = np.full((features, MAX_KEYS), NONE), np.zeros(features)
     for place in range(NEAR_WORDS):
-        flat = near.reshape(features * n, -1)
-        pairs = np.unique(_pairs(flat), axis=0)
-        rows, support = np.unique(np.stack([pairs[:, 0] // n, pairs[:, 1]], axis=1), axis=0, return_counts=True)
-        if not len(rows):
+        example, word, _ = _count_pairs(*_words_by_row(near.reshape(features * n, -1)))
+        row, key, support = _count_pairs(example // n, word)
+        if not len(row):
             break
-        row, key = rows.T
         gains = support / counts[row] - rates.of(Relation.NEAR, key)
         gains[support < NEAR_SUPPORT] = -np.inf
         order = np.lexsort((key, -gains, row))

@@ -30,7 +30,7 @@ from .words import Words
 BLOCK = 4096  # features that are labelled together
 MIN_HELD_OUT = 4
 """A label needs this many strongest examples of odd rank."""
-NULL_LABELS, MIN_NULL_LABELS = 256, 20
+NULL_LABELS, MIN_NULL_LABELS = 256, 4
 """How many labels of other features a label is compared with, and how many there must be."""
 NULL_PERCENTILE = 95
 
@@ -88,9 +88,10 @@ def automatic_labels(
     """Return the text of a store as words, and the labels of each layer, scored."""
     bars = progress or Progress(False)
     tokens = store.tokens
-    words = Words(tokens.all_texts, tokens.all_counts)
     sequences = store.sequences
-    text = LabelText(sequences, tokens.rows(sequences.ids), words)
+    token_rows = tokens.rows(sequences.ids)
+    words = Words(tokens.all_texts, tokens.all_counts, np.bincount(token_rows, minlength=len(tokens.ids)) > 0)
+    text = LabelText(sequences, token_rows, words)
     seed = int(store.info["seed"])
     rates = Rates(text, seed)
     examples, found = {}, {}
@@ -101,7 +102,7 @@ def automatic_labels(
         scored = {}
         for layer in store.layers:
             pool = _pool(found, layer, seed)
-            scored[layer] = _score(text, rates, examples[layer], found[layer], pool)
+            scored[layer] = _score(text, rates, examples[layer], found[layer], pool, layer)
     return text, scored
 
 
@@ -173,7 +174,7 @@ def _pool(found: dict[int, LabelCandidates], layer: int, seed: int) -> list[_Lab
 
 
 def _score(
-    text: LabelText, rates: Rates, examples: LayerExamples, found: LabelCandidates, pool: Sequence[_Label]
+    text: LabelText, rates: Rates, examples: LayerExamples, found: LabelCandidates, pool: Sequence[_Label], layer: int
 ) -> ScoredLabels:
     """Return the labels of a layer with their scores; a label without enough examples scores below its null."""
     n = len(found.relation)
@@ -185,7 +186,7 @@ def _score(
         held_out = examples.held_out[block]
         enough = ((held_out != NONE).sum(axis=1) >= MIN_HELD_OUT) & (found.relation[block] != NONE)
         score[block] = np.where(enough, _own_scores(text, rates, held_out, found.relation[block], found.keys[block]), 0)
-        null[block] = _null(text, rates, held_out, pool, start)
+        null[block] = _null(text, rates, held_out, pool, layer, start)
     return ScoredLabels(found, score, null)
 
 
@@ -204,14 +205,23 @@ def _own_scores(
     return _area(share, everywhere)
 
 
-def _null(text: LabelText, rates: Rates, held_out: np.ndarray, pool: Sequence[_Label], layer_start: int) -> np.ndarray:
+def _null(
+    text: LabelText, rates: Rates, held_out: np.ndarray, pool: Sequence[_Label], layer: int, start: int
+) -> np.ndarray:
+    """Return the 95th percentile of the scores of other features' labels, for the features of a layer from `start` on."""
     scores = np.empty((len(held_out), len(pool)), np.float32)
+    own = np.zeros(len(held_out), np.int64)
     cache: dict[Relation, np.ndarray] = {}
     for column, label in enumerate(pool):
         keys = np.broadcast_to(label.keys, (len(held_out), len(label.keys)))
         share = _fits(text, label.relation, held_out, keys, cache)
         scores[:, column] = _area(share, rates.of_label(label.relation, label.keys))
-    return np.percentile(scores, NULL_PERCENTILE, axis=1)
+        if label.layer == layer and 0 <= label.feature - start < len(held_out):
+            scores[label.feature - start, column] = -1  # the feature's own label: below all others, and not counted
+            own[label.feature - start] = 1
+    scores.sort(axis=1)
+    rank = own + np.ceil(NULL_PERCENTILE / 100 * (len(pool) - own - 1)).astype(np.int64)
+    return np.take_along_axis(scores, rank[:, None], axis=1)[:, 0]
 
 
 def _fits(

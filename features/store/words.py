@@ -36,6 +36,8 @@ def _one_of(words: str) -> Test:
 
 def _script(*names: str) -> Test:
     def test(text: str) -> bool:
+        if text.isascii():
+            return False
         letters = [character for character in text if character.isalpha()]
         return bool(letters) and all(unicodedata.name(letter, "").startswith(names) for letter in letters)
 
@@ -122,17 +124,17 @@ CLASSES = (
 
 
 class Words:
-    """The words of a store's tokens, numbered from 0.
+    """The words of a store's tokens, numbered from 0. `in_text` says which tokens are in its sequences.
 
     Attributes:
         of_token: number of the word of each of the tokens, in the order of their texts.
         texts: text of each word, as its most frequent token writes it, without outer spaces unless it is nothing else.
         continues: whether each token continues the token before it, if that ends with a letter.
         ends_in_letter: whether the text of each token ends with a letter.
-        classes: whether each token is in each of `CLASSES`, (tokens, classes).
+        classes: whether each token is in each of `CLASSES`, (tokens, classes); False for tokens that are not in the text.
     """
 
-    def __init__(self, texts: list[str], counts: np.ndarray):
+    def __init__(self, texts: list[str], counts: np.ndarray, in_text: np.ndarray):
         bare = [text.strip(" ") or text for text in texts]
         folded, self.of_token = np.unique(np.array([text.casefold() for text in bare], object), return_inverse=True)
         self.of_token = self.of_token.astype(np.int32)
@@ -141,8 +143,9 @@ class Words:
             self.texts[self.of_token[token]] = bare[token]
         self.continues = np.array([text[:1].isalpha() for text in texts], np.bool_)
         self.ends_in_letter = np.array([text[-1:].isalpha() for text in texts], np.bool_)
-        members = [[each.test(text) for each in CLASSES] for text in bare]
-        self.classes = np.array(members, np.bool_).reshape(len(texts), len(CLASSES))
+        self.classes = np.zeros((len(texts), len(CLASSES)), np.bool_)
+        for token in np.flatnonzero(in_text):
+            self.classes[token] = [each.test(bare[token]) for each in CLASSES]
         self.classes[:, [each.names == "line breaks" for each in CLASSES].index(True)] |= [
             "\n" in text for text in texts
         ]
