@@ -52,7 +52,7 @@ class BuildConfig:
         if isinstance(self.data, str):
             raise ArgumentError(f"data must be a list of sources: write [{self.data!r}]")
         if not self.data:
-            raise ArgumentError("no data: name a text file, a folder, a data set, or samples")
+            raise ArgumentError("data is empty: name a text file, a folder, a data set, or samples")
         least = {"tokens": 1, "context": 2, "top": 1, "quantiles": 0, "before": 0, "after": 0, "fires_on": 0, "seed": 0}
         for name, minimum in least.items():
             value = getattr(self, name)
