@@ -84,6 +84,16 @@ class Flow:
             columns |= {f"{name}_share": self.share_start_SK[:, k], f"{name}_effect": self.effect_start_SK[:, k]}
         return pa.table(columns)
 
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as values that JSON can hold."""
+        return {
+            "spans": {name: list(positions) for name, positions in self.spans.items()},
+            "targets": list(self.targets),
+            "value": self.value,
+            "starts": self.starts().to_pylist(),
+            "edges": self.table().to_pylist(),
+        }
+
 
 def flow(graph: GraphData, spans: Mapping[str, Any], targets: NodeSet | None = None) -> Flow:
     """Return the flow between spans of the prompt; arguments and errors as `Graph.flow`."""

@@ -12,8 +12,10 @@ NO_CUT = "none"
 _SPAN = re.compile(r"\s*(-?[0-9]{1,9})?\s*:\s*(-?[0-9]{1,9})?\s*")
 
 
-def parse_segments(texts: Iterable[str]) -> dict[str, Any]:
+def parse_segments(texts: Iterable[str], option: str = "--segment") -> dict[str, Any]:
     """Return spans by name, as `Model.effects` takes them, from texts such as `question=1:12` or `steps=3,5:9`.
+
+    `option` names the option in errors.
 
     Raises ArgumentError for any other text, and for a name that is given twice.
     """
@@ -21,10 +23,10 @@ def parse_segments(texts: Iterable[str]) -> dict[str, Any]:
     for text in texts:
         name, equals, span = text.rpartition("=")
         if not equals or not name.strip():
-            raise ArgumentError(f"--segment {text!r}: expected NAME=START:STOP, such as question=1:12")
+            raise ArgumentError(f"{option} {text!r}: expected NAME=START:STOP, such as question=1:12")
         if name in segments:
-            raise ArgumentError(f"--segment names {name!r} twice; give each segment another name")
-        segments[name] = _parse_positions("--segment", text, span)
+            raise ArgumentError(f"{option} names {name!r} twice; give each segment another name")
+        segments[name] = _parse_positions(option, text, span)
     return segments
 
 

@@ -2,9 +2,9 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.cells import cell_len
@@ -65,14 +65,28 @@ def print_summary(graph: Graph, *, full: bool = False) -> None:
                 "for any values of the rows that were not computed, at the node threshold: "
                 f"{counts['inside']:,} nodes are inside, {counts['outside']:,} outside, {counts['undecided']:,} undecided",
             )
+    for step in info.get("subgraph", []):
+        facts.add_row("part of", f"{step['nodes']:,} nodes, {step['edges']:,} edges ({chosen_by(step)})")
     features, errors, tokens, logits = order.counts
     facts.add_row("nodes", f"{features:,} features, {errors:,} errors, {tokens} tokens, {logits} targets")
     scores = traced["scores"]
     facts.add_row(
         "scores", f"replacement {scores['replacement']:.3f}, completeness {scores['completeness']:.3f} (traced graph)"
     )
+    if "subgraph" in info:
+        part = graph.scores()
+        shown = f"replacement {part.replacement:.3f}, completeness {part.completeness:.3f}"
+        facts.add_row("", f"{shown} (this part, with what it lacks as error)")
     console.print(facts)
     print_targets(graph, len(info["targets"]) if full else MAX_TARGETS)
+
+
+def chosen_by(step: Mapping[str, Any]) -> str:
+    """Return how a subgraph was chosen, from its entry in the metadata."""
+    named = f"{step['named']:,} named nodes" if "named" in step else ""
+    influence = f"influence at least {step['min_influence']:g}" if "min_influence" in step else ""
+    label = f"labels with {quoted(step['label'])}" if "label" in step else ""
+    return " and ".join(filter(None, (named, influence, label))) + "; tokens and targets"
 
 
 def shortened(text: str, length: int = MAX_CHARACTERS) -> str:
@@ -177,7 +191,7 @@ def print_answer(graph: Graph, summary: GraphSummary) -> None:
     if summary.nodes:
         _print_nodes(graph, summary)
     if summary.paths:
-        _print_paths(graph, summary.paths)
+        print_paths(graph, summary.paths)
 
 
 def _names(summary: GraphSummary) -> str:
@@ -242,7 +256,8 @@ def _that_fit(headers: list[str], width: int) -> list[str]:
     return headers[: max(1, sum(end <= width for end in ends))]
 
 
-def _print_paths(graph: Graph, paths: Sequence[NodePath]) -> None:
+def print_paths(graph: Graph, paths: Sequence[NodePath]) -> None:
+    """Print paths with their shares and signs."""
     table = Table("share", "sign", "path", title="strongest paths", title_justify="left", box=None)
     for path in paths:
         table.add_row(format_percent(path.strength), _sign(path.sign), Text(describe_path(graph, path, LABEL_LENGTH)))

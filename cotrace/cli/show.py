@@ -6,11 +6,12 @@ from typing import Annotated, Any
 import typer
 
 from cotrace.faithfulness.report.report import Report
-from cotrace.graphs import Graph, GraphSummary, Path, node_label, open_graph
+from cotrace.graphs import Graph, GraphSummary, node_label, open_graph
 from cotrace.graphs.summary import ShownKind
 from cotrace.graphs.verdicts import coverage_verdict
 
-from . import options
+from . import graph_part, options, show_queries
+from .show_queries import path_json
 
 
 def show(
@@ -20,11 +21,22 @@ def show(
     top: Annotated[int, typer.Option(help="Number of nodes to list.", min=0)] = 10,
     paths: Annotated[int, typer.Option(help="Number of paths to show.", min=0)] = 5,
     min_length: Annotated[
-        int,
+        int | None,
         typer.Option(
-            help="Show paths of at least this many edges: 2 for paths through a feature, 1 for direct edges too.", min=1
+            help="Show paths of at least this many edges: 2 for paths through a feature, 1 for direct edges too. Default: 2; with "
+            "--from or --to 1.",
+            min=1,
         ),
-    ] = 2,
+    ] = None,
+    from_nodes: show_queries.FromOption = None,
+    to_nodes: show_queries.ToOption = None,
+    ancestors: show_queries.AncestorsOption = None,
+    descendants: show_queries.DescendantsOption = None,
+    min_share: show_queries.MinShareOption = 0.0,
+    flow: show_queries.FlowOption = None,
+    nodes: graph_part.NodesOption = None,
+    min_influence: graph_part.MinInfluenceOption = None,
+    label: graph_part.LabelOption = None,
     full: options.FullOption = False,
     circuit: options.CircuitOption = False,
     check: Annotated[
@@ -36,7 +48,9 @@ def show(
 
     Of a report that `cotrace compare` wrote: the verdict, steps, sources of the answer and links; with --full the evidence too.
 
-    Of a graph: tokens, targets, scores, the features that matter most and the strongest paths through them.
+    Of a graph: tokens, targets, scores, the features that matter most and the strongest paths through them. With --from, --to,
+    --ancestors, --descendants or --flow: only the answers to these. With --nodes, --min-influence or --label, all of this is about
+    a part of the graph, whose scores count what it lacks as error.
 
     Features are ranked by the change of the target that is expected when they are ablated ("if ablated"), to first order in
     the model as it is; of several targets, by its mean size. A graph without these is ranked by influence. Influence is the share of all paths' absolute weight that passes through a node. An effect is signed: the sum over
@@ -51,12 +65,29 @@ def show(
 
     from .console import print_json
     from .report import print_annotations, print_answer, print_summary
+    from .report_queries import print_answers
     from .report_validation import print_validation
 
     graph = open_graph(file) if circuit else cotrace.open(file)
     if isinstance(graph, Report):
         return show_report(graph, full=full, json=json)
-    summary = summarize(graph, target, kind=kind, n_nodes=top, n_paths=paths, min_length=min_length)
+    graph = graph_part.part_of(graph, nodes, min_influence, label)
+    answers = show_queries.answer(
+        graph,
+        sources=from_nodes,
+        ends=to_nodes,
+        ancestors=ancestors,
+        descendants=descendants,
+        min_share=min_share,
+        spans=flow,
+        target=target,
+        n_paths=paths,
+        min_length=min_length,
+    )
+    if answers is not None:
+        as_values = show_queries.answers_json(graph, answers, top)
+        return print_json(as_values) if json else print_answers(graph, answers, top)
+    summary = summarize(graph, target, kind=kind, n_nodes=top, n_paths=paths, min_length=min_length or 2)
     if json:
         print_json(as_json(graph, summary))
         return
@@ -113,8 +144,3 @@ def as_json(graph: Graph, summary: GraphSummary) -> dict[str, Any]:
         "nodes": [{"name": node_label(graph, node.node), **vars(node)} for node in summary.nodes],
         "paths": [path_json(graph, path) for path in summary.paths],
     }
-
-
-def path_json(graph: Graph, path: Path) -> dict[str, Any]:
-    """Return a path as values that JSON can hold."""
-    return {**path._asdict(), "names": [node_label(graph, node) for node in path.nodes]}

@@ -1,0 +1,129 @@
+"""Queries of `cotrace show`: paths between nodes, ancestors, descendants, flow between spans."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import pyarrow as pa
+import typer
+
+from cotrace.graphs import Graph, Path, choose_targets, node_label
+from cotrace.graphs.flow import Flow
+
+from .effects_syntax import parse_segments
+from .graph_part import NODES_SYNTAX
+
+QUERY_PANEL = "Queries"
+
+FromOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--from",
+        metavar="NODES",
+        rich_help_panel=QUERY_PANEL,
+        help=f"Only print the strongest paths from these nodes. {NODES_SYNTAX} Default: tokens.",
+    ),
+]
+ToOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--to",
+        metavar="NODES",
+        rich_help_panel=QUERY_PANEL,
+        help="Only print the strongest paths to these nodes. Repeatable. Default: the target.",
+    ),
+]
+AncestorsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NODES",
+        rich_help_panel=QUERY_PANEL,
+        help="Only print what the input of these nodes comes from. Repeatable.",
+    ),
+]
+DescendantsOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NODES", rich_help_panel=QUERY_PANEL, help="Only print what these nodes lead to. Repeatable."),
+]
+MinShareOption = Annotated[
+    float,
+    typer.Option(rich_help_panel=QUERY_PANEL, help="Leave out ancestors and descendants of a smaller share, 0 to 1."),
+]
+FlowOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=START:STOP",
+        rich_help_panel=QUERY_PANEL,
+        help="Only print what edges carry between spans of the prompt and into the targets. Repeatable.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Ancestry:
+    """Ancestors or descendants of nodes."""
+
+    of: list[str]
+    """Names of the nodes, as they were given."""
+    found: pa.Table
+    """All of them, largest share first."""
+
+
+@dataclass
+class Answers:
+    """The answers to all queries of one command."""
+
+    paths: list[Path] | None = None
+    ancestors: Ancestry | None = None
+    descendants: Ancestry | None = None
+    flow: Flow | None = None
+    targets: list[dict[str, Any]] = field(default_factory=list)
+
+
+def answer(
+    graph: Graph,
+    *,
+    sources: Sequence[str] | None,
+    ends: Sequence[str] | None,
+    ancestors: Sequence[str] | None,
+    descendants: Sequence[str] | None,
+    min_share: float,
+    spans: Sequence[str] | None,
+    target: str | None,
+    n_paths: int,
+    min_length: int | None,
+) -> Answers | None:
+    """Return the answers to queries of a graph, None if there are none."""
+    if not (sources or ends or ancestors or descendants or spans):
+        return None
+    answers = Answers(targets=choose_targets(graph, target))
+    targets = [each["node"] for each in answers.targets]
+    if sources or ends:
+        answers.paths = graph.paths(sources or None, ends or targets, n_paths, min_length=min_length or 1)
+    if ancestors:
+        answers.ancestors = Ancestry(list(ancestors), graph.ancestors(ancestors, min_share))
+    if descendants:
+        answers.descendants = Ancestry(list(descendants), graph.descendants(descendants, min_share))
+    if spans:
+        answers.flow = graph.flow(parse_segments(spans, "--flow"), targets)
+    return answers
+
+
+def answers_json(graph: Graph, answers: Answers, top: int) -> dict[str, Any]:
+    """Return answers as values that JSON can hold; of ancestors and descendants, the first `top`."""
+    values: dict[str, Any] = {}
+    if answers.paths is not None:
+        values["paths"] = [path_json(graph, path) for path in answers.paths]
+    for name, ancestry in (("ancestors", answers.ancestors), ("descendants", answers.descendants)):
+        if ancestry is not None:
+            rows = ancestry.found.slice(0, top).to_pylist()
+            named = [{"name": node_label(graph, row["node"]), **row} for row in rows]
+            values[name] = {"of": ancestry.of, "count": len(ancestry.found), "nodes": named}
+    if answers.flow is not None:
+        values["flow"] = answers.flow.as_json()
+    return values
+
+
+def path_json(graph: Graph, path: Path) -> dict[str, Any]:
+    """Return a path as values that JSON can hold."""
+    return {**path._asdict(), "names": [node_label(graph, node) for node in path.nodes]}
