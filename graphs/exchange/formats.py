@@ -91,6 +91,8 @@ def format_of(path: Path, to: str | None = None) -> str:
 
 def export_paths(path: Path, to: str) -> dict[Path, Callable[..., None]]:
     """Return the files of an export and the function that writes each; the path's suffix is replaced by their endings."""
+    if not path.name or path.is_dir():
+        raise ArgumentError(f"{path} is a folder; name a file in it")
     entry = FORMATS[to]
     stem = path.with_suffix("") if path.suffix == entry.suffix else path
     return {stem.with_name(stem.name + ending): write for ending, write in entry.writers.items()}

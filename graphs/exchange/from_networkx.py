@@ -13,6 +13,8 @@ import numpy as np
 from cotrace.common.errors import ArgumentError, CotraceError, FileError, one_line
 
 from ..graph import Graph
+from ..json_metadata import wrong_entries
+from ..metadata import INFO
 from ..order import KINDS, NodeKind
 from ..schema import EFFECTS, INTEGERS, NULLABLE_VALUES
 from .assemble import assemble
@@ -122,14 +124,13 @@ def _given_info(graph: nx.DiGraph) -> dict[str, Any] | None:
         return None
     try:
         info = json.loads(text)
-        targets = [each["node"] for each in info["targets"]]
-        tokens, token_ids = list(info["tokens"]), list(info["token_ids"])
-    except (TypeError, ValueError, KeyError, RecursionError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise FileError(
             f"its attribute `info` is not the metadata of a graph ({one_line(error)}); remove it"
         ) from error
-    if not all(isinstance(each, int) for each in targets) or len(tokens) != len(token_ids):
-        raise FileError("its attribute `info` is not the metadata of a graph; remove it")
+    wrong = wrong_entries(info, INFO) if isinstance(info, dict) else ["JSON object"]
+    if wrong or len(info["tokens"]) != len(info["token_ids"]):
+        raise FileError(f"its attribute `info` lacks or has a wrong {', '.join(wrong) or 'token_ids'}; remove it")
     return info
 
 
@@ -142,6 +143,8 @@ def _info_of(nodes: ForeignNodes) -> dict[str, Any]:
         if kind is NodeKind.TOKEN:
             tokens[position], token_ids[position] = text, token
     places = [place for place, row in enumerate(rows) if row[0] is NodeKind.LOGIT]
+    if not places:
+        raise FileError("it has no node of the kind 'logit': there are no targets that the graph explains")
     probabilities = np.nan_to_num([nodes.values["probability"][place] for place in places])
     weights = probabilities if probabilities.sum() > 0 else np.ones(len(places))
     return {
@@ -150,11 +153,13 @@ def _info_of(nodes: ForeignNodes) -> dict[str, Any]:
         "prompt": "".join(tokens),
         "token_ids": token_ids,
         "tokens": tokens,
-        "position": max([rows[place][1] for place in places], default=0),
+        "position": max(rows[place][1] for place in places),
         "masked_positions": [],
         "targets": [
             {"node": place, "kind": "token", "label": rows[place][3], "weight": weight, "probability": probability}
-            for place, weight, probability in zip(places, weights.tolist(), probabilities.tolist(), strict=True)
+            for place, weight, probability in zip(
+                places, (weights / weights.sum()).tolist(), probabilities.tolist(), strict=True
+            )
         ],
         "settings": {},
         "pruning": None,

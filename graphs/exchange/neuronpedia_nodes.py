@@ -77,7 +77,7 @@ def read_node(entry: Any, schema_version: int | None) -> JsonNode:
     """Return the node of a JSON object. Raises FileError, with its id, for one of an unknown kind or with wrong values."""
     name = node_id(entry)
     kind_text = entry.get("feature_type")
-    if kind_text not in KIND_OF_TYPE:
+    if not isinstance(kind_text, str) or kind_text not in KIND_OF_TYPE:
         raise FileError(f"node {name!r} is of the unknown kind {kind_text!r}; known are {', '.join(KIND_OF_TYPE)}")
     kind, position = KIND_OF_TYPE[kind_text], _integer(entry, name, "ctx_idx")
     in_mlp = kind in (NodeKind.FEATURE, NodeKind.ERROR)

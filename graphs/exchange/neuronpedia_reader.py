@@ -12,8 +12,9 @@ import numpy as np
 from cotrace.common.errors import FileError
 
 from ..graph import Graph
-from ..json_metadata import require_exact
+from ..json_metadata import require_exact, wrong_entries
 from ..labels import LABEL_SOURCES
+from ..metadata import INFO
 from ..nodes import ErrorNode, Feature, Token
 from ..order import NodeKind
 from .assemble import assemble
@@ -313,11 +314,22 @@ def _restore_own(info: dict[str, Any], own: Any, nodes: ForeignNodes) -> None:
     """Put back what cotrace wrote into a file beside what the layout holds, as far as the nodes are still there."""
     if not isinstance(own, dict):
         return
-    info |= {key: own[key] for key in OWN_ENTRIES if key in own}
+    found = {key: own[key] for key in OWN_ENTRIES if key in own}
     places = {name: place for place, name in enumerate(nodes.names)}
     targets = own.get("targets")
-    if isinstance(targets, list) and all(isinstance(each, dict) and each.get("node") in places for each in targets):
-        info["targets"] = [{**each, "node": places[each["node"]]} for each in targets]
+    if isinstance(targets, list) and all(
+        isinstance(each, dict) and str(each.get("node")) in places for each in targets
+    ):
+        found["targets"] = [{**each, "node": places[str(each["node"])]} for each in targets]
+        for target in found["targets"]:
+            token = target.pop("token", None)
+            nodes.integers["token"][target["node"]] = token if type(token) is int else NONE
+    wrong = set(wrong_entries(info | found, INFO)) & found.keys()
+    if wrong:
+        raise FileError(
+            f"the entry {OWN_KEY!r} of its metadata has a wrong {', '.join(sorted(wrong))}; export it again"
+        )
+    info |= found
     sources = own.get("label_sources")
     for name, source in sources.items() if isinstance(sources, dict) else ():
         if name in places and nodes.texts["label"][places[name]] and source in LABEL_SOURCES:

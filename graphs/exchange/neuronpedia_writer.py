@@ -164,7 +164,8 @@ def _describe_targets(graph: GraphData, nodes: list[dict[str, Any]]) -> None:
         if number == NONE or (number, position) in taken:
             number = VIRTUAL_TOKEN + place
         taken.add((number, position))
-        probability = target["weight"] if target["probability"] is None else target["probability"]
+        known = (target["probability"], graph.nodes["probability"][place].as_py(), target["weight"])
+        probability = next(value for value in known if value is not None)
         text = graph.nodes["text"][place].as_py()
         nodes[place] |= {
             "node_id": f"{layer}_{number}_{position}",
@@ -215,7 +216,9 @@ def _metadata(
         "schema_version": SCHEMA_VERSION,
     }
     if source_set:
-        metadata["feature_details"] = {**metadata.get("feature_details", {}), "neuronpedia_source_set": source_set}
+        details = metadata.get("feature_details")
+        details = details if isinstance(details, dict) else {}
+        metadata["feature_details"] = {**details, "neuronpedia_source_set": source_set}
     if info["pruning"]:
         thresholds = {name: info["pruning"][name] for name in THRESHOLDS}
         metadata |= {"node_threshold": thresholds["node_threshold"], "pruning_settings": thresholds}
@@ -224,10 +227,12 @@ def _metadata(
 
 def _own(graph: GraphData, ids: list[str]) -> dict[str, Any]:
     """Return what `neuronpedia_reader` puts back: entries of the metadata, targets, and who labelled what."""
-    sources = graph.nodes["label_source"].to_pylist()
+    sources, tokens = graph.nodes["label_source"].to_pylist(), graph.nodes["token"].to_pylist()
     return {
         **{key: graph.info[key] for key in OWN_ENTRIES if key in graph.info},
-        "targets": [{**target, "node": ids[target["node"]]} for target in graph.info["targets"]],
+        "targets": [
+            {**target, "node": ids[target["node"]], "token": tokens[target["node"]]} for target in graph.info["targets"]
+        ],
         "label_sources": {name: source for name, source in zip(ids, sources, strict=True) if source},
     }
 
@@ -238,7 +243,8 @@ def _q_params(graph: GraphData, ids: list[str]) -> dict[str, Any]:
     members = [member for nodes in groups.values() for member in nodes]
     blank = {"pinnedIds": [], "supernodes": [], "linkType": "both", "clickedId": "", "sg_pos": ""}
     theirs = {**blank, **graph.info.get("imported", {}).get("qParams", {})}
-    pinned = [name for name in theirs["pinnedIds"] if name in set(ids)] if isinstance(theirs["pinnedIds"], list) else []
+    known, wanted = set(ids), theirs["pinnedIds"] if isinstance(theirs["pinnedIds"], list) else []
+    pinned = [name for name in wanted if isinstance(name, str) and name in known]
     supernodes = [[clerp_of(name), *nodes] for name, nodes in groups.items()]
     return {**theirs, "pinnedIds": list(dict.fromkeys([*pinned, *members])), "supernodes": supernodes}
 

@@ -50,7 +50,7 @@ from cotrace.training import checkpoints, data
 from cotrace.training.dictionary import Normalization
 from cotrace.training.text_sources import read_files
 from cotrace.training.trainer import Trainer
-from helpers import gguf_files
+from helpers import gguf_files, neuronpedia_files
 from helpers.mutations import mutated
 from helpers.random_graphs import random_graph
 from helpers.reports import mixed
@@ -81,6 +81,24 @@ def read_graph(folder: Path) -> None:
         graph.influence(), graph.prune(), graph.nodes.to_pylist(), repr(graph)
     finally:
         cotrace.open(path)
+
+
+def write_export(name: str) -> Callable[[Path], object]:
+    graph = random_graph(3, n_layers=3, n_positions=3, n_features=8, n_errors=4, feature_targets=1)
+    graph.label(0, "sky")
+    graph.group("both", [0, 1])
+    return lambda folder: graph.export(folder / name)
+
+
+def write_llamascopium(folder: Path) -> None:
+    content = neuronpedia_files.llamascopium(neuronpedia_files.sketch(3, attention=True))
+    (folder / "graph.json").write_text(json.dumps(content))
+
+
+def read_import(folder: Path) -> None:
+    """Import a graph of another tool, and use everything in what is read."""
+    graph = cotrace.import_graph(next(folder.iterdir()))
+    graph.export(folder / "again.json").paths[0].unlink()
 
 
 def write_effects(name: str) -> Callable[[Path], object]:
@@ -287,6 +305,9 @@ READERS = {
     "packed-graph": Reader(write_graph("graph.arrow.zst"), read_graph),
     "effects": Reader(write_effects("effects.arrow"), read_effects),
     "packed-effects": Reader(write_effects("effects.arrow.zst"), read_effects),
+    "neuronpedia": Reader(write_export("graph.json"), read_import),
+    "llamascopium": Reader(write_llamascopium, read_import),
+    "graphml": Reader(write_export("graph.graphml"), read_import),
     "report": Reader(write_report, read_report),
     "report-entries": Reader(write_report_entries, read_report_entries),
     **{
