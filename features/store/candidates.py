@@ -4,13 +4,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .relations import CLASS_RELATIONS, MAX_KEYS, N_CLASSES, NONE, WORD_RELATIONS, LabelText, Relation
+from .relations import CLASS_RELATIONS, MAX_KEYS, N_CLASSES, NEAR_RELATIONS, NONE, WORD_RELATIONS, LabelText, Relation
 
 MIN_SUPPORT = 2
 """A word must be in this many of the examples that labels are made from."""
 MIN_GAIN = 0.08
 """By how much a further word of a label must raise its gain."""
-NEAR_SUPPORT, NEAR_WORDS = 3, 2
+NEAR_SUPPORT = 3
+"""A word near examples must be near this many, if the feature does not promote or suppress it."""
 NEAR_SAMPLE = 8192  # positions
 BONUS = {
     Relation.AT: 0.05,
@@ -57,13 +58,13 @@ class Rates:
         """Return the share of the text that has each key of a relation; 0 for NONE."""
         if relation in CLASS_RELATIONS:
             return np.where(keys == NONE, 0.0, self._classes[relation][keys])
-        known, share = self._words[relation]
+        known, share = self._words[Relation.NEAR if relation in NEAR_RELATIONS else relation]
         place = np.minimum(np.searchsorted(known, keys), len(known) - 1)
         return np.where((known[place] == keys) & (keys != NONE), share[place], 0.0)
 
     def of_label(self, relation: Relation, keys: np.ndarray) -> float:
         """Return the share of the text that a label fits."""
-        if relation == Relation.NEAR:
+        if relation in NEAR_RELATIONS:
             nothing = np.zeros(0, np.int64)
             return (
                 len(np.unique(np.concatenate([self._near.get(key, nothing) for key in keys.tolist()]))) / self._sampled
@@ -85,13 +86,18 @@ def _count_pairs(rows: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.nda
     return row, known[place], counts
 
 
-def find_candidates(text: LabelText, rates: Rates, examples: np.ndarray, promoted: np.ndarray) -> LabelCandidates:
+def find_candidates(
+    text: LabelText, rates: Rates, examples: np.ndarray, promoted: np.ndarray, suppressed: np.ndarray
+) -> LabelCandidates:
     """Return the best candidate of each feature.
 
     Args:
         examples: positions of the examples that labels are made from, (F, n); NONE where a feature has fewer.
         promoted: words that each feature promotes, (F, m); NONE where there are fewer.
+        suppressed: words that each feature suppresses, likewise.
     """
+    outputs = {Relation.SAYS: promoted, Relation.PROMOTES: promoted, Relation.SUPPRESSES: suppressed}
+    near = text.near(examples)
     counts = np.maximum((examples != NONE).sum(axis=1), 1)
     best = LabelCandidates(
         np.full(len(examples), NONE), np.full((len(examples), MAX_KEYS), NONE), np.full(len(examples), -np.inf)
@@ -100,12 +106,13 @@ def find_candidates(text: LabelText, rates: Rates, examples: np.ndarray, promote
         if relation in CLASS_RELATIONS:
             keys, gain = _best_class(text, rates, relation, examples, counts)
         elif relation == Relation.NEAR:
-            keys, gain = _best_near(text, rates, examples, counts)
+            keys, gain = _best_near(rates, np.where(text.content[near], near, NONE), counts, NEAR_SUPPORT)
+        elif relation in NEAR_RELATIONS:
+            keys, gain = _best_near(rates, _only(near, outputs[relation]), counts, MIN_SUPPORT)
         else:
             found = text.keys(relation, examples)
             if relation == Relation.SAYS:
-                said = (found[:, :, None] == promoted[:, None, :]).any(axis=2)
-                found = np.where(said, found, NONE)
+                found = _only(found, promoted)
             keys, gain = _best_words(rates, relation, found, counts)
         gain = np.where(keys[:, 0] == NONE, -np.inf, gain)
         better = gain + BONUS.get(relation, 0.0) > best.gain
@@ -149,25 +156,31 @@ def _best_class(
     return keys, gain
 
 
-def _best_near(
-    text: LabelText, rates: Rates, examples: np.ndarray, counts: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _only(words: np.ndarray, listed: np.ndarray) -> np.ndarray:
+    """Return words of features, (F, ...), and NONE instead of those that are not among the feature's listed ones, (F, m)."""
+    flat = words.reshape(len(words), -1)
+    kept = np.zeros(flat.shape, np.bool_)
+    for column in listed.T:
+        kept |= flat == column[:, None]
+    return np.where(kept, flat, NONE).reshape(words.shape)
+
+
+def _best_near(rates: Rates, near: np.ndarray, counts: np.ndarray, least_support: int) -> tuple[np.ndarray, np.ndarray]:
     """Return words that are near several examples and rarely near other positions, and how much more often they are."""
-    features, n = examples.shape
-    near = text.near(examples)
+    features, n, _ = near.shape
     keys, gain = np.full((features, MAX_KEYS), NONE), np.zeros(features)
-    for place in range(NEAR_WORDS):
+    for place in range(MAX_KEYS):
         example, word, _ = _count_pairs(*_words_by_row(near.reshape(features * n, -1)))
         row, key, support = _count_pairs(example // n, word)
         if not len(row):
             break
         gains = support / counts[row] - rates.of(Relation.NEAR, key)
-        gains[support < NEAR_SUPPORT] = -np.inf
+        gains[support < least_support] = -np.inf
         order = np.lexsort((key, -gains, row))
         first = order[np.flatnonzero(np.diff(row[order], prepend=-1))]
         first = first[gains[first] >= MIN_GAIN]
         keys[row[first], place] = key[first]
         gain[row[first]] += gains[first]
         taken = (near == keys[:, place][:, None, None]).any(axis=2) & (keys[:, place] != NONE)[:, None]
-        near[taken] = NONE
+        near = np.where(taken[:, :, None] | (keys[:, place] == NONE)[:, None, None], NONE, near)
     return keys, gain

@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from cotrace.common.errors import ArgumentError
 from cotrace.graphs.nodes import Feature
 
-from .outputs import FeatureTokens, fired_tokens, promoted_tokens
+from .outputs import FeatureTokens, fired_tokens, output_tokens
 from .parts import StoreParts
 
 BLOCK = 2048  # features of one store that are compared with all of the other one
@@ -156,7 +156,7 @@ def _read(store: StoreParts) -> _Features:
     for layer, width in store.widths.items():
         table = store.features(layer, ("count", "label", "fires_on", "written"))
         fired.append(_moved(fired_tokens(table["fires_on"]), len(features)))
-        promoted.append(_moved(promoted_tokens(table["written"]), len(features)))
+        promoted.append(_moved(output_tokens(table["written"]), len(features)))
         counts.append(table["count"].to_numpy())
         labels += table["label"].to_pylist()
         features += [Feature(layer, feature) for feature in range(width)]

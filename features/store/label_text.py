@@ -2,16 +2,24 @@
 
 from cotrace.common.visible_text import visible
 
-from .relations import NONE, PIECES, LabelText, Relation
+from .relations import CLASS_RELATIONS, NONE, PAIR_RELATIONS, PIECES, LabelText, Relation
 from .words import CLASSES
 
 START = "the start of a text"
+PIECE_LABELS = {
+    Relation.CLASS: "second pieces of words",
+    Relation.AFTER_CLASS: "after words in pieces",
+    Relation.BEFORE_CLASS: "first pieces of words",
+}
+"""Labels of tokens that are, follow or come before a piece that continues a word."""
 TEMPLATES = {
     Relation.SAYS: "says {}",
     Relation.AFTER: "after {}",
     Relation.BEFORE: "before {}",
     Relation.AFTER_PHRASE: "after {}",
     Relation.NEAR: "near {}",
+    Relation.PROMOTES: "promotes {}",
+    Relation.SUPPRESSES: "suppresses {}",
 }
 
 
@@ -22,29 +30,34 @@ def label_text(text: LabelText, relation: Relation, keys: list[int]) -> str:
     piece that continues a word.
     """
     keys = [key for key in keys if key != NONE]
+    if relation in CLASS_RELATIONS and keys[0] == PIECES:
+        return PIECE_LABELS[relation]
     if relation == Relation.CLASS:
-        return "ends of words" if keys[0] == PIECES else CLASSES[keys[0]].names
-    if relation in (Relation.AFTER_CLASS, Relation.BEFORE_CLASS):
-        name = "a piece of a word" if keys[0] == PIECES else CLASSES[keys[0]].name
-        return f"{'after' if relation == Relation.AFTER_CLASS else 'before'} {name}"
+        return CLASSES[keys[0]].names
+    if relation in CLASS_RELATIONS:
+        return f"{'after' if relation == Relation.AFTER_CLASS else 'before'} {CLASSES[keys[0]].name}"
     if relation == Relation.AT:
         return ", ".join(dict.fromkeys(_alone(text, key) for key in keys))
-    shown = [
-        _phrase(text, key) if relation in (Relation.PHRASE, Relation.AFTER_PHRASE) else _quoted(text, key)
-        for key in keys
-    ]
+    shown = [_phrase(text, key) if relation in PAIR_RELATIONS else _quoted(text, key) for key in keys]
     return TEMPLATES.get(relation, "{}").format(", ".join(dict.fromkeys(shown)))
 
 
+JOINTS = ("", "-", "'")
+"""Signs before a word, before a piece that continues one, and before a piece after an apostrophe."""
+
+
 def _word(text: LabelText, word: int) -> str:
-    """Return a word as it is shown, with a hyphen before a piece that continues one."""
-    count = len(text.words)
-    return visible(text.words.texts[word]) if word < count else f"-{visible(text.words.texts[word - count])}"
+    """Return a word as it is shown, with the sign of a piece before it."""
+    kind, number = divmod(word, len(text.words))
+    return JOINTS[kind] + visible(text.words.texts[number])
 
 
 def _alone(text: LabelText, word: int) -> str:
+    if word == text.start:
+        return START
     shown = _word(text, word)
-    return shown if all(character.isalpha() or character in "-'’" for character in shown) else f'"{shown}"'
+    bare = shown.strip("-'’")
+    return shown if bare.replace("-", "").replace("'", "").isalpha() else f'"{shown}"'
 
 
 def _quoted(text: LabelText, word: int) -> str:
@@ -56,6 +69,9 @@ def _phrase(text: LabelText, key: int) -> str:
     first, second = text.pair(key)
     if first == text.start:
         return f"{_quoted(text, second)} at {START}"
-    shown = visible(text.words.texts[first % len(text.words)])
-    joined = "" if second >= len(text.words) else " "
-    return f'"{shown}{joined}{visible(text.words.texts[second % len(text.words)])}"'
+    joint = " " if second < len(text.words) else _word(text, second)[0].strip("-")
+    return f'"{_bare(text, first)}{joint}{_bare(text, second)}"'
+
+
+def _bare(text: LabelText, word: int) -> str:
+    return visible(text.words.texts[word % len(text.words)])

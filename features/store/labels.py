@@ -21,8 +21,8 @@ from .candidates import LabelCandidates, Rates, find_candidates
 from .label import AUTOMATIC_SOURCES, LABEL_COLUMNS, FeatureLabel
 from .label_text import label_text
 from .label_writing import as_row, write_label_columns
-from .outputs import promoted_tokens
-from .relations import CLASS_RELATIONS, NONE, LabelText, Relation
+from .outputs import output_tokens
+from .relations import CLASS_RELATIONS, NEAR_RELATIONS, NONE, OUTPUT_RELATIONS, LabelText, Relation
 from .schema import TOP
 from .store import FeatureStore
 from .words import Words
@@ -33,6 +33,8 @@ MIN_HELD_OUT = 4
 NULL_LABELS, MIN_NULL_LABELS = 256, 4
 """How many labels of other features a label is compared with, and how many there must be."""
 NULL_PERCENTILE = 95
+MIN_SCORE = 0.6
+"""A label must score this too: one that fits every fifth example says little, even if other labels say less."""
 
 
 class LayerExamples(NamedTuple):
@@ -42,6 +44,8 @@ class LayerExamples(NamedTuple):
     held_out: np.ndarray
     promoted: np.ndarray
     """Words that each feature promotes, the most promoted first, filled up with NONE."""
+    suppressed: np.ndarray
+    """Words that each feature suppresses, likewise."""
 
 
 class ScoredLabels(NamedTuple):
@@ -54,7 +58,7 @@ class ScoredLabels(NamedTuple):
     @property
     def kept(self) -> np.ndarray:
         """Return whether each label beats those of other features."""
-        return self.score > self.null
+        return (self.score > self.null) & (self.score >= MIN_SCORE)
 
     def label(self, text: LabelText, feature: int) -> FeatureLabel | None:
         """Return the label of a feature, None if it has none that is kept."""
@@ -62,7 +66,7 @@ class ScoredLabels(NamedTuple):
             return None
         relation = Relation(self.candidates.relation[feature])
         words = label_text(text, relation, self.candidates.keys[feature].tolist())
-        source: LabelSource = "outputs" if relation == Relation.SAYS else "examples"
+        source: LabelSource = "outputs" if relation in OUTPUT_RELATIONS else "examples"
         return FeatureLabel(words, source, float(self.score[feature]), float(self.null[feature]))
 
 
@@ -117,7 +121,7 @@ def layer_examples(store: FeatureStore, layer: int, words: Words) -> LayerExampl
     return LayerExamples(
         _grid(feature[even], at[even], width),
         _grid(feature[is_top & ~even], at[is_top & ~even], width),
-        _promoted(store, layer, words),
+        *_outputs(store, layer, words),
     )
 
 
@@ -129,19 +133,22 @@ def _grid(row: np.ndarray, value: np.ndarray, rows: int) -> np.ndarray:
     return grid
 
 
-def _promoted(store: FeatureStore, layer: int, words: Words) -> np.ndarray:
-    """Return the words of the tokens that each feature promotes over all layers together."""
-    listed = promoted_tokens(store.features(layer, ("written",))["written"])
-    return _grid(listed.feature, words.of_token[store.tokens.rows(listed.token)], store.widths[layer])
+def _outputs(store: FeatureStore, layer: int, words: Words) -> list[np.ndarray]:
+    """Return the words of the tokens that each feature promotes over all layers together, and of those it suppresses."""
+    written = store.features(layer, ("written",))["written"]
+    grids = []
+    for end in ("top", "bottom"):
+        listed = output_tokens(written, end)
+        grids.append(_grid(listed.feature, words.of_token[store.tokens.rows(listed.token)], store.widths[layer]))
+    return grids
 
 
 def _candidates(text: LabelText, rates: Rates, examples: LayerExamples) -> LabelCandidates:
-    parts = [
-        find_candidates(
-            text, rates, examples.made_from[start : start + BLOCK], examples.promoted[start : start + BLOCK]
-        )
-        for start in range(0, max(len(examples.made_from), 1), BLOCK)
-    ]
+    parts = []
+    for start in range(0, max(len(examples.made_from), 1), BLOCK):
+        block = slice(start, start + BLOCK)
+        outputs = examples.promoted[block], examples.suppressed[block]
+        parts.append(find_candidates(text, rates, examples.made_from[block], *outputs))
     return LabelCandidates(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
@@ -240,7 +247,7 @@ def _fits(
         fits = np.take_along_axis(found, keys[:, None, :1], axis=2)[..., 0]
     else:
         wanted = np.where(keys == NONE, NONE - 1, keys)
-        wanted = wanted[:, None, :] if relation != Relation.NEAR else wanted[:, None, None, :]
+        wanted = wanted[:, None, :] if relation not in NEAR_RELATIONS else wanted[:, None, None, :]
         fits = (found[..., None] == wanted).any(axis=tuple(range(2, found.ndim + 1)))
     return (fits & (at != NONE)).sum(axis=1) / np.maximum((at != NONE).sum(axis=1), 1)
 
@@ -248,7 +255,7 @@ def _fits(
 def _looked_up(text: LabelText, relation: Relation, at: np.ndarray) -> np.ndarray:
     if relation in CLASS_RELATIONS:
         return text.members(relation, at)
-    return text.near(at) if relation == Relation.NEAR else text.keys(relation, at)
+    return text.near(at) if relation in NEAR_RELATIONS else text.keys(relation, at)
 
 
 def _area(share: np.ndarray, everywhere: np.ndarray | float) -> np.ndarray:

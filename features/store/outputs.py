@@ -1,6 +1,6 @@
 """Nested columns of a store as flat arrays: one entry for each token of each feature."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,12 +17,12 @@ class FeatureTokens(NamedTuple):
     weight: np.ndarray
 
 
-def promoted_tokens(written: pa.ChunkedArray) -> FeatureTokens:
-    """Return the tokens that each feature promotes over all layers together, with their logits, strongest first."""
+def output_tokens(written: pa.ChunkedArray, end: Literal["top", "bottom"] = "top") -> FeatureTokens:
+    """Return the tokens that features promote over all layers together, with their logits, or with "bottom" suppress."""
     column = _one(written)
     parent, outputs = pc.list_parent_indices(column), column.flatten()
     everywhere = pc.equal(outputs.field("layer"), ALL_LAYERS)
-    return _flat(outputs.field("top").filter(everywhere), parent.filter(everywhere).to_numpy(), "logit")
+    return _flat(outputs.field(end).filter(everywhere), parent.filter(everywhere).to_numpy(), "logit")
 
 
 def fired_tokens(fires_on: pa.ChunkedArray) -> FeatureTokens:

@@ -15,7 +15,7 @@ MAX_KEYS = 3
 NONE = -1
 """The key of a position without one, such as of the word after the end of a text."""
 WINDOW = 20
-"""How many tokens before a token are near it."""
+"""How many tokens are near a token: itself, and those before it."""
 
 
 class Relation(IntEnum):
@@ -40,7 +40,11 @@ class Relation(IntEnum):
     BEFORE_CLASS = 8
     """A class of the next token."""
     NEAR = 9
-    """A word among the `WINDOW` tokens before it."""
+    """A word among the `WINDOW` tokens that end with the token."""
+    PROMOTES = 10
+    """A word among these that the feature promotes."""
+    SUPPRESSES = 11
+    """A word among these that the feature suppresses."""
 
 
 OFFSETS = {
@@ -58,6 +62,9 @@ OFFSETS = {
 WORD_RELATIONS = (Relation.AT, Relation.AFTER, Relation.BEFORE, Relation.PHRASE, Relation.AFTER_PHRASE)
 PAIR_RELATIONS = (Relation.PHRASE, Relation.AFTER_PHRASE)
 CLASS_RELATIONS = (Relation.CLASS, Relation.AFTER_CLASS, Relation.BEFORE_CLASS)
+NEAR_RELATIONS = (Relation.NEAR, Relation.PROMOTES, Relation.SUPPRESSES)
+OUTPUT_RELATIONS = (Relation.SAYS, Relation.PROMOTES, Relation.SUPPRESSES)
+"""Relations whose words come from the output tokens of a feature."""
 PIECES = len(CLASSES)
 """The class of tokens that continue a word: it depends on the token before."""
 N_CLASSES = len(CLASSES) + 1
@@ -67,8 +74,9 @@ class LabelText:
     """The text of a store as words, for labels.
 
     Attributes:
-        words: the words of the tokens. Number `n` of a piece that continues a word is `n + len(words)`; `start` is the number of
-            the start of a text.
+        words: the words of the tokens. Number `n` of a piece that continues a word is `n + len(words)`, and after an
+            apostrophe `n + 2 * len(words)`; `start` is the number of the start of a text.
+        content: whether each number is a word that tells what a text is about, (start + 1,).
         word: number of the word at each position, (P,).
         first: first position of the text that each position is in, its BOS; stop: the one after its last, (P,).
         open: positions that are not the start of a text, ascending.
@@ -82,8 +90,12 @@ class LabelText:
         joined = np.zeros(len(ids), np.bool_)
         joined[1:] = words.continues[token_rows[1:]] & words.ends_in_letter[token_rows[:-1]]
         joined &= ~is_start
-        self.start = 2 * len(words)
-        self.word = words.of_token[token_rows] + len(words) * joined
+        elided = np.zeros(len(ids), np.bool_)  # the s of "it's"
+        elided[2:] = words.is_apostrophe[token_rows[1:-1]] & words.continues[token_rows[2:]]
+        elided[2:] &= words.ends_in_letter[token_rows[:-2]] & ~is_start[2:] & ~is_start[1:-1]
+        self.start = 3 * len(words)
+        self.word = words.of_token[token_rows] + len(words) * (joined + 2 * elided)
+        self.content = np.concatenate([words.content, np.zeros(2 * len(words) + 1, np.bool_)])
         self.classes = np.concatenate([words.classes[token_rows], joined[:, None]], axis=1)
         if sequences.bos is not None:
             self.word[ids == sequences.bos] = self.start
@@ -110,8 +122,8 @@ class LabelText:
         return self.classes[np.where(inside, place, 0)] & inside[..., None]
 
     def near(self, at: np.ndarray) -> np.ndarray:
-        """Return the words of the `WINDOW` tokens before positions, (..., WINDOW); NONE where there are fewer."""
-        return np.stack([self._word(at, -offset) for offset in range(1, WINDOW + 1)], axis=-1)
+        """Return the words of the `WINDOW` tokens that end with positions, (..., WINDOW); NONE where there are fewer."""
+        return np.stack([self._word(at, -offset) for offset in range(WINDOW)], axis=-1)
 
     def _word(self, at: np.ndarray, offset: int) -> np.ndarray:
         place = at + offset

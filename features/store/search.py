@@ -8,7 +8,7 @@ import numpy as np
 from cotrace.common.errors import ArgumentError
 from cotrace.graphs.nodes import Feature
 
-from .outputs import FeatureTokens, fired_tokens, promoted_tokens
+from .outputs import FeatureTokens, fired_tokens, output_tokens
 from .parts import StoreParts
 
 PLACES = ("label", "fires on", "promotes")
@@ -55,7 +55,7 @@ def _hits(store: StoreParts, layer: int, word: str, tokens: np.ndarray) -> Itera
             yield SearchHit(Feature(layer, feature), "label", 1.0 if score is None else score, label)
     for feature, weight in _of_tokens(fired_tokens(table["fires_on"]), tokens):
         yield SearchHit(Feature(layer, feature), "fires on", weight / max(counts[feature], 1), labels[feature])
-    for feature, weight in _of_tokens(promoted_tokens(table["written"]), tokens):
+    for feature, weight in _of_tokens(output_tokens(table["written"]), tokens):
         yield SearchHit(Feature(layer, feature), "promotes", weight, labels[feature])
 
 

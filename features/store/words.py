@@ -48,6 +48,13 @@ def _ends_in(ending: str) -> WordClass:
     return WordClass(f"words in -{ending}", f"a word in -{ending}", _like(rf"[^\W\d_]{{2,}}{ending}"))
 
 
+FUNCTION_NAMES = frozenset(
+    [
+        *("pronouns", "possessives", "articles", "pointing words", "prepositions", "conjunctions", "question words"),
+        *("negations", "modal verbs", "forms of be", "forms of have", "forms of do", "amounts"),
+    ]
+)
+"""Names of the classes whose words do not tell what a text is about."""
 CLASSES = (
     WordClass("digits", "a digit", _like(r"\d+")),
     WordClass("capitalised words", "a capitalised word", _like(r"[A-Z][a-z]+")),
@@ -123,6 +130,17 @@ CLASSES = (
 )
 
 
+APOSTROPHES = ("'", "’")
+MIN_CONTENT_LETTERS = 3
+FUNCTION_CLASSES = [each for each in CLASSES if each.names in FUNCTION_NAMES]
+
+
+def _tells(word: str) -> bool:
+    """Return whether a word may tell what a text is about."""
+    long = len(word) >= MIN_CONTENT_LETTERS or not word.isascii()
+    return long and word.isalpha() and not any(each.test(word) for each in FUNCTION_CLASSES)
+
+
 class Words:
     """The words of a store's tokens, numbered from 0. `in_text` says which tokens are in its sequences.
 
@@ -131,6 +149,8 @@ class Words:
         texts: text of each word, as its most frequent token writes it, without outer spaces unless it is nothing else.
         continues: whether each token continues the token before it, if that ends with a letter.
         ends_in_letter: whether the text of each token ends with a letter.
+        is_apostrophe: whether each token is an apostrophe.
+        content: whether each word tells what a text is about: letters only, and in no class of function words, (words,).
         classes: whether each token is in each of `CLASSES`, (tokens, classes); False for tokens that are not in the text.
     """
 
@@ -142,6 +162,8 @@ class Words:
         for token in np.argsort(counts, kind="stable"):  # the last to write a word is the most frequent
             self.texts[self.of_token[token]] = bare[token]
         self.continues = np.array([text[:1].isalpha() for text in texts], np.bool_)
+        self.is_apostrophe = np.array([text in APOSTROPHES for text in texts], np.bool_)
+        self.content = np.array([_tells(text) for text in self.texts], np.bool_)
         self.ends_in_letter = np.array([text[-1:].isalpha() for text in texts], np.bool_)
         self.classes = np.zeros((len(texts), len(CLASSES)), np.bool_)
         for token in np.flatnonzero(in_text):

@@ -23,7 +23,12 @@ from cotrace.graphs.effects import total_effects
 from cotrace.graphs.order import NodeKind
 from cotrace.graphs.saved_effects import has_effects, saved_effects
 
-WEIGHTS = {"effects": 6.0, "outputs": 1.0, "inputs": 1.0, "directions": 1.0}  # of the cosines in the similarity; docs/groups.md says how they were chosen
+WEIGHTS = {
+    "effects": 6.0,
+    "outputs": 1.0,
+    "inputs": 1.0,
+    "directions": 1.0,
+}  # of the cosines in the similarity; docs/groups.md says how they were chosen
 FEWEST_TARGETS = 3  # effects on fewer have nearly the same direction by chance
 COLUMNS_AT_ONCE = 4096
 DECIMALS = 6  # kept of a similarity, so that rounding by another BLAS does not change groups
