@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from cotrace.attribution.dictionaries.capture import site_values
+from cotrace.attribution.dictionaries.capture import SiteValues, site_values
 from cotrace.attribution.dictionaries.dictionary import SparseDictionary
 from cotrace.attribution.dictionaries.evaluation import DictionaryEvaluation, evaluate_dictionary
 from cotrace.attribution.dictionaries.loading import find_dictionary, open_dictionary
@@ -113,16 +113,36 @@ class FeatureDictionary:
 
         Raises CotraceError for an empty prompt, invalid positions, and a damaged encoder.
         """
-        ids_P = torch.tensor(self.tokenizer.encode(prompt), device=self.weights.device)
+        ids_P = self._ids(prompt)
         masked = MaskedPositions.choose(
             masked_positions, self.tokenizer.constant_prefix_length(ids_P.tolist()), len(ids_P)
         )
         open_p = masked.open_positions(len(ids_P), ids_P.device)
         active = {}
-        for layer, x_PX in site_values(self.weights, self.weights.embed(ids_P), self.site, self.layers):
+        for layer, x_PX in self._site_values(ids_P):
             features = self.files.encode(layer, x_PX[open_p])
             active[layer] = features._replace(position_n=open_p[features.position_n])
         return _table(active)
+
+    @torch.no_grad()
+    @out_of_memory()
+    def values(self, prompt: PromptLike) -> dict[int, Tensor]:
+        """Return the values (P, X) of the site at each layer: what the dictionary reads and reconstructs.
+
+        X is the width of the site. Raises CotraceError for an empty prompt.
+        """
+        return dict(self._site_values(self._ids(prompt)))
+
+    @torch.no_grad()
+    @out_of_memory()
+    def reconstruct(self, prompt: PromptLike) -> dict[int, Tensor]:
+        """Return the reconstructions (P, X) of `values` at each layer, at masked positions too.
+
+        Dictionaries are not trained on BOS, and reconstruct it badly. Raises CotraceError for an empty prompt.
+        """
+        values = self.values(prompt)
+        active = {layer: self.files.encode(layer, x_PX) for layer, x_PX in values.items()}
+        return self.files.decode(active, len(next(iter(values.values()))))
 
     @out_of_memory("give shorter texts")
     def evaluate(self, texts: PromptLike | Sequence[PromptLike]) -> DictionaryEvaluation:
@@ -183,6 +203,12 @@ class FeatureDictionary:
             for layer, vector_X in decoder.items()
             if layers is None or layer in layers
         }
+
+    def _ids(self, prompt: PromptLike) -> Tensor:
+        return torch.tensor(self.tokenizer.encode(prompt), device=self.weights.device)
+
+    def _site_values(self, ids_P: Tensor) -> Iterator[SiteValues]:
+        return site_values(self.weights, self.weights.embed(ids_P), self.site, self.layers)
 
     def _feature(self, feature: Feature | str) -> Feature:
         """Return a feature that the dictionary has. Raises ArgumentError for anything else."""

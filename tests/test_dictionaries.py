@@ -113,7 +113,10 @@ def test_a_crosscoder_reads_each_layer_and_writes_to_later_ones(scope, model, hf
         ]
     )
     found = dictionary.evaluate([IDS])
+    reconstructed = dictionary.reconstruct(IDS)
     for j, layer in enumerate((0, 2)):
+        assert torch.allclose(dictionary.values(IDS)[layer], values[layer], rtol=0, atol=1e-8)
+        assert torch.allclose(reconstructed[layer], rebuilt[j], rtol=0, atol=1e-8)
         error = (values[layer] - rebuilt[j])[1:].square().mean()
         assert found.layers[j].mse == pytest.approx(error.item(), rel=1e-5)
 
@@ -215,6 +218,15 @@ def test_steering_with_a_crosscoder_edits_every_written_layer(scope, model):
     assert [node.layer for node in dictionary.edit("L2#3", cotrace.ablate())] == [2]
     generated = model.generate(IDS, dictionary.edit("L0#3@generated", cotrace.add(50.0)), max_new_tokens=3)
     assert len(generated.token_ids) == 3
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_generation_with_and_without_a_cache_steers_alike(site, scope, model):
+    edits = cotrace.load_dictionary(scope / site, model).edit("L1#7", cotrace.add(20.0))
+    cached, plain = (model.generate(IDS, edits, max_new_tokens=5, use_cache=cache) for cache in (True, False))
+    assert cached.token_ids == plain.token_ids
+    if site != "attn_out":  # where the norm behind the projection keeps additions small
+        assert cached.token_ids != model.generate(IDS, max_new_tokens=5).token_ids
 
 
 def test_several_dictionaries_need_a_choice(scope, model):
