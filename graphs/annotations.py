@@ -150,9 +150,10 @@ def _labelled_or_target(graph: GraphData, text: str) -> list[int]:
     """Return the nodes with a label that people gave, else targets with this text, else nodes with another label."""
     if not text:
         return []
-    labelled = np.flatnonzero(graph.column("label") == text)
-    given = labelled[np.isin(graph.column("label_source")[labelled], GIVEN_SOURCES)]
-    return given.tolist() or _targets(graph, text) or labelled.tolist()
+    labelled = np.flatnonzero(graph.column("label") == text).tolist()
+    sources = graph.nodes["label_source"]
+    given = [node for node in labelled if sources[node].as_py() in GIVEN_SOURCES]
+    return given or _targets(graph, text) or labelled
 
 
 def _targets(graph: GraphData, text: str, position: int | None = None) -> list[int]:

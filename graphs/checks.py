@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cotrace.common.compiled import compiled
 from cotrace.common.errors import ArgumentError, FileError
@@ -47,7 +48,7 @@ def check_nodes(graph: GraphData, nodes: pa.Table) -> None:
     """Raise FileError unless the nodes of a graph, whose table is `nodes`, and its metadata fit together."""
     _check_order(graph, nodes)
     _check_sites(graph, nodes)
-    _check_labels(graph)
+    _check_labels(graph, nodes)
     _check_info(graph)
     _check_effects(graph, nodes)
 
@@ -97,13 +98,14 @@ def _check_sites(graph: GraphData, nodes: pa.Table) -> None:
             raise FileError("its nodes are not sorted by layer, position and feature; trace the prompt again")
 
 
-def _check_labels(graph: GraphData) -> None:
+def _check_labels(graph: GraphData, nodes: pa.Table) -> None:
     """Raise FileError unless only features and error nodes have labels, in place of texts, and each a known source."""
-    label_M, source_M, text_M = (graph.column(name) for name in (*LABELS, "text"))
+    has_label_M, has_source_M, has_text_M = (pc.binary_length(nodes[name]).to_numpy() > 0 for name in (*LABELS, "text"))
     labelled = graph.order.has_kind(NodeKind.FEATURE, NodeKind.ERROR)
-    if label_M[~labelled].any() or text_M[labelled].any():
+    if has_label_M[~labelled].any() or has_text_M[labelled].any():
         raise FileError("a token or target has a label, or a feature a text; trace the prompt again")
-    if not np.array_equal(label_M != "", source_M != "") or not np.isin(source_M, list(RANKS)).all():
+    known = pc.all(pc.is_in(nodes["label_source"], value_set=pa.array(RANKS, pa.string()))).as_py()
+    if not np.array_equal(has_label_M, has_source_M) or known is False:
         raise FileError("a label has no source or an unknown one, or a source no label; trace the prompt again")
 
 

@@ -18,6 +18,9 @@ from .labels import LABEL_SOURCES, RANKS, AnyLabel, LabelSource, text_of
 from .nodes import ErrorNode, Feature, Token, parse_node
 from .schema import LABELS
 
+FEATURE_BITS = 32  # of a number that codes a layer and a feature
+NO_NODES = np.empty(0, np.int64)
+
 
 def node_labels(graph: GraphData) -> dict[Feature | ErrorNode | Token, str]:
     """Return the labels of features and error nodes, in the order of the nodes."""
@@ -50,7 +53,7 @@ def with_more_labels(graph: GraphData, labels: Mapping[Any, AnyLabel], source: L
     found = _of_features(graph, labels) if not isinstance(labels, dict) else labels
     nodes = _NodeLookup(graph)
     label_M, source_M = (graph.column(name) for name in LABELS)
-    changed: set[int] = set()
+    rank_M, changed_M = np.vectorize(RANKS.get, otypes=[np.int8])(source_M), np.zeros(len(source_M), bool)
     for key, value in found.items():
         text, origin = as_text("label", getattr(value, "text", value)), getattr(value, "source", source)
         _check_source(origin)
@@ -58,11 +61,10 @@ def with_more_labels(graph: GraphData, labels: Mapping[Any, AnyLabel], source: L
             check_name(text, "label")
         if not text.strip():
             continue
-        for node in nodes.of(key):
-            if RANKS[origin] >= RANKS[source_M[node]]:
-                label_M[node], source_M[node] = text, origin
-                changed.add(node)
-    return _with_columns(graph, [label_M, source_M]), len(changed)
+        found_n = nodes.of(key)
+        weaker_n = found_n[rank_M[found_n] <= RANKS[origin]]
+        label_M[weaker_n], source_M[weaker_n], rank_M[weaker_n], changed_M[weaker_n] = text, origin, RANKS[origin], True
+    return _with_columns(graph, [label_M, source_M]), int(changed_M.sum())
 
 
 def _check_source(source: Any) -> None:
@@ -80,8 +82,9 @@ def labels_of_features(
     labels: Mapping[Any, AnyLabel], layer_N: np.ndarray, feature_N: np.ndarray
 ) -> dict[tuple[int, int], AnyLabel]:
     """Return the entries of some features in a mapping by layer and number, which may be too large to read."""
-    sites = np.unique(np.stack([layer_N, feature_N], axis=1), axis=0).tolist()
-    found = {(layer, feature): labels.get((layer, feature)) for layer, feature in sites}
+    codes = np.unique(_codes(layer_N, feature_N))
+    sites = zip((codes >> FEATURE_BITS).tolist(), (codes % 2**FEATURE_BITS).tolist(), strict=True)
+    found = {site: labels.get(site) for site in sites}
     return {key: label for key, label in found.items() if label is not None}
 
 
@@ -109,21 +112,30 @@ class _NodeLookup:
 
     def __init__(self, graph: GraphData):
         self.graph = graph
-        table = graph.nodes.slice(0, graph.order.errors.stop)
-        sites = zip(*(table[name].to_pylist() for name in ("layer", "feature")), strict=True)
-        self.nodes: dict[tuple[int, int | None], list[int]] = {}
-        for node, site in enumerate(sites):
-            self.nodes.setdefault(site, []).append(node)
+        layer_N, feature_N = (graph.column(name, -1)[: graph.order.errors.stop] for name in ("layer", "feature"))
+        code_N = _codes(layer_N, feature_N)  # -1 is the feature of error nodes
+        self.order = np.argsort(code_N, kind="stable")
+        self.codes = code_N[self.order]
 
-    def of(self, key: Any) -> list[int]:
+    def of(self, key: Any) -> np.ndarray:
         """Return the nodes of a feature or error node that are in the graph. Raises ArgumentError for another key."""
         node = _as_node(key)
+        feature = node.feature if isinstance(node, Feature) else -1
+        if max(node.layer, feature) >= 2 ** (FEATURE_BITS - 1) or (isinstance(node, Feature) and feature < 0):
+            return NO_NODES
         if node.position == "all":
-            return self.nodes.get((node.layer, node.feature if isinstance(node, Feature) else None), [])
+            code = (node.layer << FEATURE_BITS) + feature
+            first, stop = np.searchsorted(self.codes, [code, code + 1])
+            return self.order[first:stop]
         try:
-            return nodes_at(self.graph, node)
+            return np.array(nodes_at(self.graph, node), np.int64)
         except ArgumentError:  # a position outside this prompt
-            return []
+            return NO_NODES
+
+
+def _codes(layer_N: np.ndarray, feature_N: np.ndarray) -> np.ndarray:
+    """Return a number for each layer and feature."""
+    return (layer_N.astype(np.int64) << FEATURE_BITS) + feature_N
 
 
 def _as_node(key: Any) -> Feature | ErrorNode:

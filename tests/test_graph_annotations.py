@@ -109,6 +109,7 @@ def test_names_find_nodes(graph):
         ("L2#0@3", r"not in this graph.*it is in the graph as 3 \(L2#0@0 'not cold'\)"),
         ("'\\x'", "called"),
         ("", "called ''"),
+        ("\ud800", "called '"),
         (22, "nodes are 0 … 21"),
         (-1, "nodes are 0 … 21"),
         (True, "invalid node True"),
@@ -187,7 +188,17 @@ def test_labels_name_features_error_nodes_and_positions():
         assert graph.add_labels({key: f"by key {number}"}) == len(nodes)
         assert labels_and_sources(graph) == dict.fromkeys(nodes, (f"by key {number}", "file"))
     assert (
-        graph.add_labels({feature: "here", cotrace.nodes_of(graph, 11)[0]: "lost", "L0#999": "absent", "L1#1": " "})
+        graph.add_labels(
+            {
+                feature: "here",
+                cotrace.nodes_of(graph, 11)[0]: "lost",
+                "L0#999": "absent",
+                "L999999#999999999": "a",
+                (2, -1): "b",
+                (0, 2**40): "c",
+                "L1#1": " ",
+            }
+        )
         == 2
     )
     assert (graph.labels[cotrace.Feature.parse(feature)], graph.column("label")[11]) == ("here", "lost")
