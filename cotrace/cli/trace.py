@@ -9,7 +9,7 @@ import typer
 from cotrace.attribution.tracing.config import SELECT_CHOICES, SelectBy, TraceConfig
 from cotrace.common.errors import ArgumentError
 from cotrace.defaults import DEFAULT_MODEL
-from cotrace.graphs import Graph
+from cotrace.graphs import Graph, Label
 from cotrace.graphs.drawing.config import DrawingConfig
 from cotrace.graphs.prune import PruneConfig, check_threshold
 from cotrace.target_syntax import parse_bytes, parse_positions, parse_targets
@@ -20,7 +20,6 @@ from .prompt_source import read_prompt
 
 if TYPE_CHECKING:
     from cotrace.batch import BatchSummary
-    from cotrace.features.store.label import FeatureLabel
 
 NODES_SHOWN = PATHS_SHOWN = 5
 
@@ -220,7 +219,7 @@ def check_prompt_options(
         raise ArgumentError(f"{', '.join(given)} can only be used with --prompts; omit it to trace one PROMPT")
 
 
-def read_labels(path: Path) -> "Mapping[tuple[int, int], FeatureLabel]":
+def read_labels(path: Path) -> Mapping[tuple[int, int], Label]:
     """Return the labels in a file by layer and number. Raises FileError for a file without any, or a damaged one."""
     from cotrace.features.store.label_files import read_label_file
 
@@ -234,7 +233,7 @@ def trace_one(
     pruning: PruneConfig,
     heads: bool,
     loading: dict[str, Any],
-    labels: "Mapping[tuple[int, int], FeatureLabel]",
+    labels: Mapping[tuple[int, int], Label],
 ) -> tuple[Graph, Graph]:
     """Load a model, trace one prompt and label its features; return the graph and its circuit.
 
