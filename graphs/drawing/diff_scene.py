@@ -46,7 +46,7 @@ LEGEND = {
     "size": "area: larger influence",
     "edge_both": "edge in both",
     "edge_a": "edge only or larger in A",
-    "edge_b": "… in B",
+    "edge_b": "edge only or larger in B",
     "dashed": "negative",
     "width": "width: larger influence",
 }
@@ -132,7 +132,7 @@ def _picture_node(subject: DiffSubject, unit: int, layer: int, column: int) -> P
     node.detail = _probabilities(subject, unit) if kind == "logit" else ""
     node.name = f"{KIND_NAMES[kind]} {visible(subject.names.name(unit))}"
     node.tooltip = ", ".join(_facts(subject, unit, node, status))
-    node.style = _style(kind, _symbol(status, values.influence_a[unit], values.influence_b[unit]))
+    node.style = _style(kind, _symbol(values, unit))
     if not node.is_box:
         largest = values.larger.max(initial=0.0) or 1.0
         least = DIAMETERS_PT[0] if node.style.form == "circle" else SMALLEST_FORM_PT
@@ -178,10 +178,11 @@ def _facts(subject: DiffSubject, unit: int, node: PictureNode, status: DiffStatu
     return facts
 
 
-def _symbol(status: DiffStatus, influence_a: float, influence_b: float) -> str:
-    """Return the entry of `LEGEND` for a node."""
+def _symbol(values: NodesSideBySide, unit: int) -> str:
+    """Return the entry of `LEGEND` for a node: where it is."""
+    status = DiffStatus(int(values.status[unit]))
     if status == DiffStatus.CHANGED:
-        return "more_a" if influence_a > influence_b else "more_b"
+        return "more_a" if values.influence_a[unit] > values.influence_b[unit] else "more_b"
     return status.name.lower()
 
 
@@ -253,13 +254,14 @@ def _picture_text(subject: DiffSubject, nodes: list[PictureNode], n_edges: int, 
         else format_count(n_edges, "edge"),
         *subject.facts,
     ]
-    has_error = any(node.kind == "error" for node in nodes)
+    unused = {"error", "both", "more_a", "more_b", "only_a", "only_b"} - {node.kind for node in nodes}
+    unused -= {_symbol(subject.nodes, node.row) for node in nodes if node.kind in ("feature", "error")}
     return PictureText(
         title=_both(*(visible(graph.info["prompt"][:MAX_TITLE_CHARACTERS]) for graph in subject.graphs)),
         subtitle=f"Two attribution graphs  ·  {_both(*map(_origin, subject.graphs))}",
         cut_note=f"showing the strongest {len(nodes):,} of {total:,} nodes" if is_cut else "",
         caption=caption,
-        legend=[(symbol, text) for symbol, text in LEGEND.items() if symbol != "error" or has_error],
+        legend=[(symbol, text) for symbol, text in LEGEND.items() if symbol not in unused],
     )
 
 
