@@ -216,7 +216,7 @@ def _null(
     text: LabelText, rates: Rates, held_out: np.ndarray, pool: Sequence[_Label], layer: int, start: int
 ) -> np.ndarray:
     """Return the 95th percentile of the scores of other features' labels, for the features of a layer from `start` on."""
-    scores = np.empty((len(held_out), len(pool)), np.float32)
+    scores = np.empty((len(held_out), len(pool)))
     own = np.zeros(len(held_out), np.int64)
     cache: dict[Relation, np.ndarray] = {}
     for column, label in enumerate(pool):

@@ -126,6 +126,11 @@ def before(word: str) -> Rule:
     return Rule(lambda row, at: at + 1 < len(row) and row[at + 1] == token(word), (word,))
 
 
+def phrase(first: str, second: str) -> Rule:
+    """Return a feature that is active on a word after another one."""
+    return Rule(lambda row, at: row[at] == token(second) and row[at - 1] == token(first))
+
+
 def random(share: float, seed: int) -> Rule:
     """Return a feature that is active at random places."""
     draws = np.random.default_rng(seed).random((4096, LENGTH))
