@@ -458,9 +458,11 @@ def test_mistakes_with_dictionaries_on_the_command_line(scope, worded, command):
 
 
 HUB_SCRIPT = """
-    import json, sys
-    import cotrace
+    import json, sys, time
+    import cotrace, cotrace.model
 
+    slept = []
+    time.sleep = slept.append  # retries sleep between requests: count it instead of waiting
     model, ids, specs = json.loads(sys.stdin.read())
     loaded = cotrace.load(model, "neurons", device="cpu", dtype="float64")
     for name, spec in specs.items():
@@ -474,6 +476,7 @@ HUB_SCRIPT = """
         cotrace.load(model, specs["sae"], device="cpu")
     except ValueError as error:
         print("result", json.dumps(["trace", str(error)]))
+    print("result", json.dumps(["slept", sum(slept)]))
 """
 HUB_REPO = "google/gemma-scope-2-tiny-pt"
 HUB_SPECS = {
@@ -532,3 +535,4 @@ def test_the_hub_sends_what_is_needed_only(from_hub):
     assert "several dictionaries" in results["several"]
     assert "no SAEs and no crosscoder" in results["gone"]
     assert "an SAE of attn_out, not of MLPs, and cannot be traced" in results["trace"]
+    assert results["slept"] < 5  # no retries that a user waits for
