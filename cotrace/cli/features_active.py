@@ -27,15 +27,7 @@ def active_features(
     prompt: options.PromptArgument = None,
     prompt_file: options.PromptFileOption = None,
     model: options.ModelOption = DEFAULT_MODEL,
-    transcoders: Annotated[
-        str | None,
-        typer.Option(
-            "--transcoders",
-            rich_help_panel=options.MODEL_PANEL,
-            help="Transcoders, or an SAE or crosscoder of Gemma Scope 2: a name, a folder or a Hub id. Default: the set that comes "
-            "with cotrace for the model, or else its neurons.",
-        ),
-    ] = None,
+    transcoders: options.FeaturesOfOption = None,
     store: Annotated[
         Path | None,
         typer.Option(

@@ -14,7 +14,7 @@ def build_feature_store(
     data: Annotated[list[str] | None, typer.Option(help=options.DATA_SYNTAX)] = None,
     out: Annotated[Path, typer.Option(help="Folder of the store.")] = Path("features"),
     model: options.ModelOption = DEFAULT_MODEL,
-    transcoders: options.TranscodersOption = None,
+    transcoders: options.FeaturesOfOption = None,
     tokens: Annotated[int, typer.Option(help="Number of tokens to read, BOS not counted.", min=1)] = 1_000_000,
     context: Annotated[int, typer.Option(help="Tokens per sequence, BOS included.", min=2)] = 256,
     chat_share: Annotated[

@@ -80,6 +80,16 @@ LabelsOption = Annotated[
     ),
 ]
 
+FeaturesOfOption = Annotated[
+    str | None,
+    typer.Option(
+        "--transcoders",
+        rich_help_panel=MODEL_PANEL,
+        help="Transcoders, or an SAE or crosscoder of Gemma Scope 2: a name, a folder or a Hub id. Default: the set that comes with "
+        "cotrace for the model, or else its neurons.",
+    ),
+]
+
 DeviceOption = Annotated[str, typer.Option("--device", rich_help_panel=MODEL_PANEL, help="auto, cpu, cuda or cuda:N.")]
 
 
