@@ -21,6 +21,7 @@ from .gpu_tables import NOTHING, gpu_table
 from .graphs import graphs_table
 from .groups import groups_table
 from .kernel_tables import kernels_table
+from .labels import labels_table
 from .measure import DONE
 from .trace_tables import trace_table
 
@@ -225,6 +226,7 @@ TABLES: dict[str, Callable[[Any], str]] = {
     "hops": hops_table,
     "graphs": graphs_table,
     "groups": groups_table,
+    "labels": labels_table,
     "kernels": kernels_table,
     "kernels-cuda": kernels_table,
     "gpu": gpu_table,

@@ -57,11 +57,15 @@ def _alone(text: LabelText, word: int) -> str:
         return START
     shown = _word(text, word)
     bare = shown.strip("-'’")
-    return shown if bare.replace("-", "").replace("'", "").isalpha() else f'"{shown}"'
+    return shown if bare.replace("-", "").replace("'", "").isalpha() else _in_quotes(shown)
 
 
 def _quoted(text: LabelText, word: int) -> str:
-    return START if word == text.start else f'"{_word(text, word)}"'
+    return START if word == text.start else _in_quotes(_word(text, word))
+
+
+def _in_quotes(shown: str) -> str:
+    return f"'{shown}'" if '"' in shown else f'"{shown}"'
 
 
 def _phrase(text: LabelText, key: int) -> str:
@@ -70,7 +74,7 @@ def _phrase(text: LabelText, key: int) -> str:
     if first == text.start:
         return f"{_quoted(text, second)} at {START}"
     joint = " " if second < len(text.words) else _word(text, second)[0].strip("-")
-    return f'"{_bare(text, first)}{joint}{_bare(text, second)}"'
+    return _in_quotes(f"{_bare(text, first)}{joint}{_bare(text, second)}")
 
 
 def _bare(text: LabelText, word: int) -> str:

@@ -90,24 +90,42 @@ def automatic_labels(
     store: FeatureStore, progress: Progress | None = None
 ) -> tuple[LabelText, dict[int, ScoredLabels]]:
     """Return the text of a store as words, and the labels of each layer, scored."""
-    bars = progress or Progress(False)
-    tokens = store.tokens
-    sequences = store.sequences
-    token_rows = tokens.rows(sequences.ids)
-    words = Words(tokens.all_texts, tokens.all_counts, np.bincount(token_rows, minlength=len(tokens.ids)) > 0)
-    text = LabelText(sequences, token_rows, words)
-    seed = int(store.info["seed"])
-    rates = Rates(text, seed)
-    examples, found = {}, {}
-    with bars.phase("labelling features"):
+    with (progress or Progress(False)).phase("labelling features"):
+        test = LabelTest(store)
+        return test.text, {layer: test.score(layer) for layer in store.layers}
+
+
+class LabelTest:
+    """Candidates for the labels of all features of a store, ready to be scored.
+
+    Attributes:
+        text: the text of the store as words.
+        found: the candidates of each layer.
+    """
+
+    def __init__(self, store: FeatureStore):
+        tokens, sequences = store.tokens, store.sequences
+        token_rows = tokens.rows(sequences.ids)
+        words = Words(tokens.all_texts, tokens.all_counts, np.bincount(token_rows, minlength=len(tokens.ids)) > 0)
+        self.text = LabelText(sequences, token_rows, words)
+        self.seed = int(store.info["seed"])
+        self._rates = Rates(self.text, self.seed)
+        self._held_out: dict[int, np.ndarray] = {}
+        self.found: dict[int, LabelCandidates] = {}
         for layer in store.layers:
-            examples[layer] = layer_examples(store, layer, words)
-            found[layer] = _candidates(text, rates, examples[layer])
-        scored = {}
-        for layer in store.layers:
-            pool = _pool(found, layer, seed)
-            scored[layer] = _score(text, rates, examples[layer], found[layer], pool, layer)
-    return text, scored
+            examples = layer_examples(store, layer, words)
+            self._held_out[layer] = examples.held_out
+            self.found[layer] = _candidates(self.text, self._rates, examples)
+
+    def score(self, layer: int, *, exchanged: bool = False) -> ScoredLabels:
+        """Return the labels of a layer with their scores; with `exchanged`, each feature has the candidate of another one."""
+        found, pool = self.found[layer], _pool(self.found, layer, self.seed)
+        if exchanged:
+            order = np.random.default_rng([self.seed, layer, 1]).permutation(len(found.gain))
+            other = np.empty_like(order)
+            other[order] = np.roll(order, 1)
+            found = LabelCandidates(*(column[other] for column in found))
+        return _score(self.text, self._rates, self._held_out[layer], found, pool, layer)
 
 
 def layer_examples(store: FeatureStore, layer: int, words: Words) -> LayerExamples:
@@ -181,7 +199,7 @@ def _pool(found: dict[int, LabelCandidates], layer: int, seed: int) -> list[_Lab
 
 
 def _score(
-    text: LabelText, rates: Rates, examples: LayerExamples, found: LabelCandidates, pool: Sequence[_Label], layer: int
+    text: LabelText, rates: Rates, held_out_Fn: np.ndarray, found: LabelCandidates, pool: Sequence[_Label], layer: int
 ) -> ScoredLabels:
     """Return the labels of a layer with their scores; a label without enough examples scores below its null."""
     n = len(found.relation)
@@ -190,7 +208,7 @@ def _score(
         return ScoredLabels(found, score, null)
     for start in range(0, n, BLOCK):
         block = slice(start, start + BLOCK)
-        held_out = examples.held_out[block]
+        held_out = held_out_Fn[block]
         enough = ((held_out != NONE).sum(axis=1) >= MIN_HELD_OUT) & (found.relation[block] != NONE)
         score[block] = np.where(enough, _own_scores(text, rates, held_out, found.relation[block], found.keys[block]), 0)
         null[block] = _null(text, rates, held_out, pool, layer, start)
