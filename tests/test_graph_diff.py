@@ -175,6 +175,13 @@ def test_other_alignments_and_their_columns():
     assert {row["position_b"] for row in crossed.nodes.to_pylist() if row["position_a"] == 1} == {2}
 
 
+def test_prompts_that_are_too_long_for_edit_distances_are_refused(monkeypatch):
+    monkeypatch.setattr("cotrace.graphs.diff.align.MAX_CELLS", 3)
+    assert edit_pairs([1, 2, 3, 4, 5], [1, 2, 9, 4, 5]) == [(i, i) for i in range(5)]  # only what differs counts
+    with pytest.raises(ArgumentError, match="2 and 2 tokens differ, too many to align"):
+        edit_pairs([1, 2, 3, 5], [1, 8, 9, 5])
+
+
 @pytest.mark.parametrize(
     ("how", "message"),
     [
@@ -517,6 +524,7 @@ def test_the_command_draws(command, files, tmp_path):
         (["a"], "give two graph files A and B, or --prompt"),
         ([], "give two graph files A and B, or --prompt"),
         (["a", "b", "--prompt", "x"], "omit them, or omit A and B"),
+        (["a", "b", "--chat"], "omit them, or omit A and B"),
         (["a", "b", "--json", "--csv"], "give --json or --csv, not both"),
         (["a", "b", "--align", "4"], "--align 4: expected tokens, start, end, or positions"),
         (["a", "b", "--align", "0:2=0"], "names 2 positions of A and 1 of B"),

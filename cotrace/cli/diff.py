@@ -15,6 +15,7 @@ from cotrace.graphs.diff.align import ALIGN_WORDS, Align
 from cotrace.graphs.diff.diff import MIN_CHANGE, GraphDiff, check_options
 from cotrace.graphs.drawing.config import DrawingConfig
 from cotrace.graphs.nodes import parse_integers
+from cotrace.target_syntax import parse_positions, parse_targets
 
 from . import options
 
@@ -77,6 +78,22 @@ def diff(
         list[str] | None,
         typer.Option(metavar="TARGET", rich_help_panel=PROMPT_PANEL, help=options.TARGETS_SYNTAX),
     ] = None,
+    position: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="POSITION",
+            rich_help_panel=PROMPT_PANEL,
+            help="Where targets are read: an integer, negative from the end, or FIRST:STOP. Repeatable. Default: -1.",
+        ),
+    ] = None,
+    chat: Annotated[
+        bool,
+        typer.Option(
+            "--chat",
+            rich_help_panel=PROMPT_PANEL,
+            help="Wrap the prompt as a user's turn of the model's chat template.",
+        ),
+    ] = False,
     coverage: Annotated[
         float,
         typer.Option(
@@ -163,15 +180,18 @@ def diff(
         "target": parse_target_pair(target),
         "min_change": min_change,
     }
-    tracing = (prompt, prompt_file, transcoders, targets, graphs)
+    tracing = (prompt, prompt_file, transcoders, targets, position, graphs, chat or None)
     if a is not None or b is not None:
         pairs = [("", open_two(a, b, tracing, choice))]
         comparison = None
     else:
         if graphs is not None:
             check_folder(graphs, "--graphs")
-        loading: dict[str, Any] = {"model": model, "device": device, "dtype": dtype, "coverage": coverage}
-        comparison = trace_sets(prompt, prompt_file, transcoders, targets, {**loading, "max_features": max_features})
+        settings: dict[str, Any] = {"model": model, "device": device, "dtype": dtype, "coverage": coverage}
+        settings |= {"max_features": max_features}
+        if position:
+            settings["position"] = parse_positions("--position", position)
+        comparison = trace_sets(prompt, prompt_file, transcoders, targets, chat, settings)
         pairs = pairs_of(comparison, choice)
     written = write_files(comparison, pairs, graphs, out, drawing, force)  # first: a reader may close its pipe
     report_pairs(comparison, pairs, table, top, json=json, csv=csv)
@@ -188,7 +208,8 @@ def open_two(a: Path | None, b: Path | None, tracing: tuple[Any, ...], choice: d
         raise ArgumentError("give two graph files A and B, or --prompt with two or more --transcoders")
     if any(value is not None for value in tracing):
         raise ArgumentError(
-            "--prompt, --prompt-file, --transcoders, --targets and --graphs trace a prompt: omit them, or omit A and B"
+            "--prompt, --prompt-file, --transcoders, --targets, --position, --chat and --graphs trace a prompt: omit them, "
+            "or omit A and B"
         )
     return open_graph(a).diff(open_graph(b), **choice)
 
@@ -198,11 +219,10 @@ def trace_sets(
     prompt_file: Path | None,
     transcoders: list[str] | None,
     targets: list[str] | None,
+    chat: bool,
     settings: dict[str, Any],
 ) -> "TranscoderComparison":
     """Trace a prompt with several sets of transcoders."""
-    from cotrace.target_syntax import parse_targets
-
     from .prompt_source import read_prompt
 
     if prompt is None and prompt_file is None:

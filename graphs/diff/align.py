@@ -1,5 +1,6 @@
 """Alignment of two prompts: which token positions correspond."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -143,10 +144,9 @@ def _given_pairs(given: Any, n_a: int, n_b: int) -> list[tuple[int, int]]:
         for a, b in pairs
     )
     for side, name in enumerate("AB"):
-        positions = [pair[side] for pair in resolved]
-        twice = next((each for each in positions if positions.count(each) > 1), None)
-        if twice is not None:
-            raise ArgumentError(f"align: position {twice} of {name} is in two pairs; name it once")
+        most = Counter(pair[side] for pair in resolved).most_common(1)
+        if most and most[0][1] > 1:
+            raise ArgumentError(f"align: position {most[0][0]} of {name} is in two pairs; name it once")
     return resolved
 
 
