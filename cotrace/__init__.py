@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from cotrace.dictionary import FeatureDictionary, load_dictionary
     from cotrace.evaluation import evaluate_transcoders
     from cotrace.faithfulness.transcripts import Segment, Transcript
+    from cotrace.graphs.exchange.feature_files import read_feature_file
     from cotrace.graphs.exchange.from_networkx import from_networkx
     from cotrace.graphs.exchange.importing import import_graph
     from cotrace.loading import load
@@ -114,6 +115,7 @@ __all__ = [  # without `open`: `from cotrace import *` must not replace the buil
     "load_dictionary",
     "multiply",
     "nodes_of",
+    "read_feature_file",
     "replace_with",
     "set_to",
     "trace_many",
@@ -139,6 +141,7 @@ LAZY_IMPORTS = {  # name: the module that defines it; most import torch
     "evaluate_transcoders": "cotrace.evaluation",
     "from_networkx": "cotrace.graphs.exchange.from_networkx",
     "import_graph": "cotrace.graphs.exchange.importing",
+    "read_feature_file": "cotrace.graphs.exchange.feature_files",
     "load": "cotrace.loading",
     "load_dictionary": "cotrace.dictionary",
     "trace_many": "cotrace.batch",

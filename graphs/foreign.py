@@ -35,7 +35,11 @@ KINDS = (
     ),
     Kind(rb"\x80[\x02-\x05]", "it is a Python pickle, which is not opened, as it could run code"),
     Kind(rb"\x89PNG|%PDF|\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<svg", "it is a picture", PICTURE),
-    Kind(rb"\s*(<\?xml[^>]*>\s*)?<graphml", "it is a graph in GraphML, without what cotrace needs"),
+    Kind(
+        rb"\s*(<\?xml[^>]*>\s*)?<graphml",
+        "it is a graph in GraphML",
+        "if `cotrace export` wrote it, import it: cotrace import FILE",
+    ),
     Kind(rb"\s*(<\?xml[^>]*>\s*)?<gexf", "it is a graph in GEXF, without what cotrace needs"),
     Kind(rb"\s*(Creator[^\n]*\n)?graph\s*\[", "it is a graph in GML, without what cotrace needs"),
     Kind(rb"\s*(strict\s+)?(di)?graph\b[^\[]*\{", "it is a drawing in DOT", PICTURE),
@@ -67,14 +71,17 @@ def _zip(path: Path) -> str:
     except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError):
         return f"it is a damaged zip archive; {TRACE_AGAIN}"
     if all(name in content for name in CIRCUIT_TRACER_TENSORS):
-        return f"it is a graph of circuit-tracer (PyTorch), which has other contents; {TRACE_AGAIN}"
+        return (
+            "it is a graph of circuit-tracer (PyTorch); import the JSON that its create_graph_files writes: cotrace import "
+            "FILE"
+        )
     return f"it is {'a PyTorch file' if pickles else 'a zip archive'}; {TRACE_AGAIN}"
 
 
 def _json(text: str) -> str:
     """Describe a JSON file by the names in its first part."""
     if re.search(r'"(qParams|prompt_tokens|jsNodeId)"\s*:', text):
-        return f"it is a graph of Neuronpedia or circuit-tracer (JSON), which has other contents; {_again(text)}"
+        return f"it is a graph of Neuronpedia or circuit-tracer (JSON); import it: cotrace import FILE; {_again(text)}"
     if re.match(r'\s*\{"prompt"', text):
         return "it is a file of prompts; trace them: cotrace trace --prompts FILE"
     if re.search(r'"(links|edges)"\s*:', text) and '"nodes"' in text:

@@ -193,6 +193,14 @@ def name(node):
     return node["feature_type"], layer, node["ctx_idx"], index
 
 
+def test_a_graph_whose_targets_are_features_comes_back(tmp_path):
+    graph = random_graph(8, n_logits=0, feature_targets=2)
+    graph.export(tmp_path / "graph.json")
+    again = cotrace.import_graph(tmp_path / "graph.json")
+    assert again.info["targets"] == graph.info["targets"]
+    np.testing.assert_allclose(again.influence(), graph.influence())
+
+
 def test_labels_groups_and_notes_go_out_and_come_back(tmp_path):
     graph = random_graph(5)
     graph.label(0, 'a "b" é 🜁')

@@ -1,6 +1,9 @@
 """Import of graphs of other tools: every known variant of their JSON, and files that must be refused."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -263,3 +266,57 @@ def test_a_value_without_an_end_is_not_read_whole(tmp_path, monkeypatch):
     path.write_text('{"metadata": {"prompt": "' + "x" * 10**6)
     with pytest.raises(FileError, match="a value has more than 16,384 characters"):
         cotrace.import_graph(path)
+
+
+# --- large files ----------------------------------------------------------------------------
+
+SIZE, MOST = 100 * 2**20, 600 * 2**20  # bytes of a file, and of the memory of the process that imports it
+MEASURE = """
+import resource, sys
+import cotrace
+graph = cotrace.import_graph(sys.argv[1])
+print(graph.order.n_nodes, graph.n_edges, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+def write_large(path, size):
+    """Write a file of circuit-tracer of at least `size` bytes, indented as its own; return the numbers of nodes and links."""
+    rows = [(layer, index, position) for layer in range(26) for position in range(1, 12) for index in range(30)]
+    names = [f"{layer}_{index}_{position}" for layer, index, position in rows]
+    entry = {"feature_type": "cross layer transcoder", "jsNodeId": "", "clerp": "", "activation": 0.5, "feature": 1}
+    nodes = [
+        {**entry, "node_id": name, "layer": str(r[0]), "ctx_idx": r[2]} for name, r in zip(names, rows, strict=True)
+    ]
+    nodes += [
+        {**entry, "feature_type": "embedding", "node_id": f"E_{t}_{t}", "layer": "E", "ctx_idx": t} for t in range(12)
+    ]
+    nodes.append(
+        {**entry, "feature_type": "logit", "node_id": "27_5_11", "layer": "27", "ctx_idx": 11, "token_prob": 0.5}
+    )
+    metadata = {"prompt_tokens": ["token"] * 12, "prompt": "", "slug": "", "scan": "", "schema_version": 1}
+    pairs = ((s, t) for t in reversed(range(len(rows))) for s in range(t) if rows[s][0] < rows[t][0])
+    n_links = written = 0
+    with path.open("w") as file:
+        file.write(json.dumps({"metadata": metadata, "qParams": {}, "nodes": nodes}, indent=2)[:-2] + ',\n  "links": [')
+        while written < size:
+            source, target = (names[place] for place in next(pairs))
+            weight = (-1) ** n_links / (1 + n_links)
+            ends = f'"source": "{source}",\n      "target": "{target}"'
+            link = f'{"," * (n_links > 0)}\n    {{\n      {ends},\n      "weight": {weight}\n    }}'
+            written += file.write(link)
+            n_links += 1
+        file.write("\n  ]\n}\n")
+    return len(nodes), n_links
+
+
+@pytest.mark.slow
+def test_a_file_of_100_mb_is_imported_in_600_mb_of_memory(tmp_path):
+    path = tmp_path / "large.json"
+    numbers = write_large(path, SIZE)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, path], env=environment, capture_output=True, text=True, check=True
+    )
+    *found, memory = map(int, done.stdout.split())
+    assert tuple(found) == numbers
+    assert memory < MOST

@@ -14,6 +14,10 @@ def import_file(
         typer.Argument(metavar="FILE", help="A graph of Neuronpedia or circuit-tracer (JSON), or GraphML of cotrace."),
     ],
     out: Annotated[Path | None, typer.Option(help="Where to write. Default: FILE with the suffix .arrow.")] = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Feature files of circuit-tracer: label features by their output tokens."),
+    ] = None,
     force: options.ForceOption = False,
 ) -> None:
     """Read a graph of another tool and write it as a graph file, which all commands for graphs take.
@@ -30,7 +34,7 @@ def import_file(
     path = out or file.with_suffix(".arrow")
     check_file(path)
     with Progress().phase("reading"):
-        graph = import_graph(file)
+        graph = import_graph(file, features=features)
     written = save_result(path, graph.save, force=force, option="--out" if out else "")
     print_summary(graph)
     print_annotations(graph)

@@ -44,6 +44,8 @@ def read_neuronpedia(path: Path) -> Graph:
     nodes.integers["layer"] = [scale.layer(node) for node in found] + [NONE] * (len(nodes) - len(found))
     info = _info(metadata, parts, found, nodes, scale)
     _restore_own(info, metadata.get(OWN_KEY), nodes)
+    if not info["targets"]:  # those of a graph of cotrace may be features
+        raise FileError("it has no node of the kind 'logit': there is nothing that the graph explains")
     return assemble(nodes, edges, info)
 
 
@@ -130,7 +132,7 @@ def _object(parts: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 
 def _read_nodes(raw_nodes: list[Any], version: Any, n_tokens: int) -> list[JsonNode]:
-    """Return the nodes in the order of the file. Raises FileError for ids that occur twice, and without any target."""
+    """Return the nodes in the order of the file. Raises FileError for ids that occur twice and places outside the prompt."""
     found = [read_node(entry, version if isinstance(version, int) else None) for entry in raw_nodes]
     raw_nodes.clear()
     seen: set[str] = set()
@@ -140,8 +142,6 @@ def _read_nodes(raw_nodes: list[Any], version: Any, n_tokens: int) -> list[JsonN
     outside = [node.name for node in found if node.position >= n_tokens]
     if outside:
         raise FileError(f"the ctx_idx of {listed(outside)} lies outside the prompt of {n_tokens} tokens")
-    if not any(node.kind is NodeKind.LOGIT for node in found):
-        raise FileError("it has no node of the kind 'logit': there is nothing that the graph explains")
     return found
 
 
@@ -171,7 +171,7 @@ class _LayerScale:
         least = 1 + max([self.layer(node) for node in self._sites], default=0)
         if isinstance(stated, int) and not isinstance(stated, bool) and stated > 0:
             return max(least, scale * stated)
-        return max(least, scale * (max(self._logits) - 1))
+        return max(least, scale * (max(self._logits, default=0) - 1))
 
 
 def _foreign_nodes(found: list[JsonNode], tokens: list[str]) -> ForeignNodes:
@@ -232,7 +232,7 @@ def _info(
         "prompt": prompt if isinstance(prompt, str) else "".join(tokens),
         "token_ids": token_ids,
         "tokens": tokens,
-        "position": max(target["position"] for target in targets),
+        "position": max([target["position"] for target in targets], default=len(tokens) - 1),
         "masked_positions": [],
         "targets": targets,
         "settings": {},
@@ -262,7 +262,7 @@ def _targets(found: list[JsonNode]) -> list[dict[str, Any]]:
     """Return the targets, weighted by probability; equally if the file has none."""
     logits = [(place, node) for place, node in enumerate(found) if node.kind is NodeKind.LOGIT]
     sizes = np.nan_to_num([node.probability for _, node in logits])
-    weights = sizes / sizes.sum() if sizes.sum() > 0 else np.full(len(sizes), 1 / len(sizes))
+    weights = sizes / sizes.sum() if sizes.sum() > 0 else np.full(len(sizes), 1 / max(len(sizes), 1))
     return [
         {
             "node": place,
