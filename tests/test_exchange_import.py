@@ -162,6 +162,12 @@ def reverse_edge(content):
     link["source"], link["target"] = link["target"], link["source"]
 
 
+def without_targets(content):
+    targets = {node["node_id"] for node in content["nodes"] if node["feature_type"] == "logit"}
+    content["nodes"] = [node for node in content["nodes"] if node["node_id"] not in targets]
+    content["links"] = [link for link in content["links"] if link["target"] not in targets]
+
+
 REFUSED = {
     "the same id twice": (lambda c: c["nodes"].append(dict(c["nodes"][3])), "same id: '.*_.*'"),
     "a feature twice": (
@@ -199,7 +205,7 @@ REFUSED = {
     "half a character": (lambda c: first(c, FEATURE).update(clerp="\ud800"), "not valid Unicode"),
     "half a character in a token": (lambda c: c["metadata"]["prompt_tokens"].__setitem__(1, "\udc00"), "not valid Unicode"),
     "a negative probability": (lambda c: first(c, "logit").update(token_prob=-1), "probability of node"),
-    "no targets": (lambda c: [first(c, "logit").update(feature_type="embedding", node_id=f"E_{i}", ctx_idx=i % 4) for i in range(3)], "kind 'logit'|same token"),
+    "no targets": (without_targets, "no node of the kind 'logit'"),
     "no tokens": (lambda c: c["metadata"].pop("prompt_tokens"), "prompt_tokens"),
     "tokens that are numbers": (lambda c: c["metadata"].update(prompt_tokens=[1, 2, 3, 4]), "prompt_tokens"),
     "no metadata": (lambda c: c.pop("metadata"), "lacks metadata"),
