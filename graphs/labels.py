@@ -20,8 +20,9 @@ GIVEN_SOURCES: tuple[LabelSource, ...] = ("user", "file")
 """Sources of labels that people chose for these features: they go before texts of targets as names of nodes, and before names
 of groups in pictures."""
 
-SHORT_WORDS = 2
+SHORT_LABEL, SHORT_WORDS = 16, 2
 _WORD = re.compile(r"\"[^\"]*\"\S*|\S+")
+_SEPARATORS = (",", ";", "/")
 _END = " ,;:.–—-"
 # Words with which explanations begin, and words that say nothing at the end of a short label.
 _OPENING = frozenset(
@@ -116,14 +117,17 @@ def text_of(label: AnyLabel) -> str:
 
 
 def short_label(text: str) -> str:
-    """Return at most two words of a label, for pictures, with an ellipsis where words are left out.
+    """Return a label that is at most `SHORT_LABEL` characters long, or two words of it with an ellipsis where others are left out.
 
     Words in double quotes count as one. Articles and what explanations begin with ("references to", "words related to the") are
-    left out, and words such as "of" do not count: "references to the days of the week" is "days…week".
+    left out, and words such as "of" do not count unless they are listed: "references to the days of the week" is "days…week".
     """
     words = _WORD.findall(text)
-    first = next((i for i, word in enumerate(words) if word.lower().strip(_END) not in _OPENING), 0)
-    telling = [i for i in range(first, len(words)) if i == first or words[i].lower() not in _LINKING]
+    if len(" ".join(words)) <= SHORT_LABEL:
+        return " ".join(words)
+    first = next((i for i, word in enumerate(words) if word.lower() not in _OPENING), 0)
+    is_item = [i == first or words[i - 1].endswith(_SEPARATORS) for i in range(len(words))]
+    telling = [i for i in range(first, len(words)) if is_item[i] or words[i].lower() not in _LINKING]
     kept = telling[:SHORT_WORDS]
     last = kept[-1] if kept else -1
     short = ("…" if len(kept) == SHORT_WORDS and last > first + 1 else " ").join(words[i] for i in kept)

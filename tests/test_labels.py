@@ -219,4 +219,6 @@ def test_tables_and_paths_cut_long_labels(command, tmp_path):
     assert output.count(f"'{LONG[:38]}") > 5
     assert "10 from neuronpedia" in output
     _, output, _ = command("show", path, "--json")
-    assert all(row["name"].endswith(f" '{LONG}'") for row in json.loads(output)["nodes"])
+    rows = json.loads(output)["nodes"]
+    assert {(row["label"], row["label_source"]) for row in rows} == {(LONG, "neuronpedia")}
+    assert all(row["name"].endswith(f" '{LONG}'") for row in rows)

@@ -1,5 +1,6 @@
 """`cotrace label`: labels of a graph's features, from a feature store, a file or the command line."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -55,14 +56,14 @@ def label(
     if (node is None) != (text is None):
         raise ArgumentError("give NODE and TEXT: cotrace label FILE 'L17#264' 'not cold'")
     graph = open_graph(file)
-    if node is None and labels is None and features is None:
+    if node is None and not labels and features is None:
         if out is not None:
             raise ArgumentError("--out is where labels are written; give NODE TEXT, --labels or --features too")
         print_json(as_json(graph)) if json else print_labels(graph)
         return
     path = out or file
     check_file(path)
-    changed = add_labels(graph, node, text, labels, features)
+    changed = add_labels(graph, node, text, labels or (), features)
     written = save_result(path, graph.save, force=force or out is None, option="--out")
     if json:
         print_json({"file": str(written), "changed": changed, **as_json(graph)})
@@ -73,15 +74,15 @@ def label(
     print_written(written)
 
 
-def add_labels(graph: Graph, node: str | None, text: str | None, labels: Path | None, features: str | None) -> int:
-    """Label a graph from a feature store, a file and the command line; return the number of nodes whose label is new."""
+def add_labels(graph: Graph, node: str | None, text: str | None, labels: Sequence[Path], features: str | None) -> int:
+    """Label a graph from a feature store, files and the command line; return the number of nodes whose label is new."""
+    from cotrace.features.store.label_files import read_label_file
+
     before = graph.column("label"), graph.column("label_source")
     if features is not None:
         graph.add_labels(open_store(graph, features).labels)
-    if labels is not None:
-        from cotrace.features.store.label_files import read_label_file
-
-        graph.add_labels(read_label_file(labels))
+    for path in labels:
+        graph.add_labels(read_label_file(path))
     if node is not None and text is not None:
         graph.label(node, text)
     changed = (graph.column("label") != before[0]) | (graph.column("label_source") != before[1])

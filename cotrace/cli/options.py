@@ -71,12 +71,12 @@ FeaturesOption = Annotated[
 ]
 
 LabelsOption = Annotated[
-    Path | None,
+    list[Path] | None,
     typer.Option(
         "--labels",
         metavar="FILE",
         help="Labels of features, which replace those of a feature store: .json, .jsonl, .csv or .tsv with a feature such as "
-        "L17#264 and a label, or explanations that Neuronpedia exports.",
+        "L17#264 and a label, or explanations that Neuronpedia exports. Repeatable.",
     ),
 ]
 

@@ -7,6 +7,7 @@ import typer
 
 from cotrace.faithfulness.report.report import Report
 from cotrace.graphs import Graph, GraphSummary, node_label, open_graph
+from cotrace.graphs.schema import LABELS
 from cotrace.graphs.summary import ShownKind
 from cotrace.graphs.verdicts import coverage_verdict
 
@@ -141,6 +142,11 @@ def as_json(graph: Graph, summary: GraphSummary) -> dict[str, Any]:
             "strongest_tokens": [path_json(graph, path) for path in last.strongest_tokens],
         },
         "ranked_by": summary.ranked_by,
-        "nodes": [{"name": node_label(graph, node.node), **vars(node)} for node in summary.nodes],
+        "nodes": [{**_names(graph, node.node), **vars(node)} for node in summary.nodes],
         "paths": [path_json(graph, path) for path in summary.paths],
     }
+
+
+def _names(graph: Graph, node: int) -> dict[str, str]:
+    """Return the name of a node, and its label with its source."""
+    return {"name": node_label(graph, node)} | {name: graph.nodes[name][node].as_py() for name in LABELS}

@@ -1,6 +1,6 @@
 """`cotrace trace`: a prompt's circuit as a graph file and a picture, or many prompts' circuits as a data set."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -151,7 +151,7 @@ def trace(
         raise ArgumentError("--force is for one PROMPT; with --prompts choose another folder with --out")
     if prompts is not None and heads:
         raise ArgumentError("--heads is for one PROMPT; omit it with --prompts")
-    if prompts is not None and labels is not None:
+    if prompts is not None and labels:
         raise ArgumentError(
             "--labels is for one PROMPT; with --prompts label graphs afterwards: cotrace label FILE --labels FILE"
         )
@@ -175,7 +175,7 @@ def trace(
     text = "" if prompts is not None else read_prompt(prompt, prompt_file)
     loading: dict[str, Any] = {"model": model, "transcoders": transcoders, "device": device, "dtype": dtype}
     loading["features"] = features
-    given_labels = read_labels(labels) if labels is not None else {}
+    given_labels = [read_labels(path) for path in labels or ()]
     check_folder(out)
     if prompts is not None:
         import cotrace
@@ -233,7 +233,7 @@ def trace_one(
     pruning: PruneConfig,
     heads: bool,
     loading: dict[str, Any],
-    labels: Mapping[tuple[int, int], Label],
+    labels: Sequence[Mapping[tuple[int, int], Label]],
 ) -> tuple[Graph, Graph]:
     """Load a model, trace one prompt and label its features; return the graph and its circuit.
 
@@ -244,7 +244,8 @@ def trace_one(
 
     model = cotrace.load(**loading)
     graph = model.trace(content, targets, **vars(config))
-    graph.add_labels(labels)
+    for each in labels:
+        graph.add_labels(each)
     with Progress().phase("pruning"):
         circuit = graph.prune(**vars(pruning))
     return graph, model.add_heads(circuit) if heads else circuit
