@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers import stores
+from helpers.cli import REFERENCE
 
 import cotrace
 from cotrace.common.errors import ArgumentError, CotraceError, FileError
@@ -241,6 +242,40 @@ def test_a_summary_counts_features(store):
     assert layer == {"layer": 1, "features": 5, "active": 4, "labelled": 1, "out_of_format": 0}
     assert len(store) == 10
     assert [str(each) for each in store][:2] == ["L0#0", "L0#1"]
+
+
+# --- the store of a model ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def neurons(tmp_path_factory):
+    """A store of the first layer of the reference model's neurons."""
+    rules = (stores.RULES * 26)[:128]
+    dictionary = {"name": "neurons:8", "kind": "neurons", "site": "mlp_in", "sha256": None}
+    return stores.write_store(tmp_path_factory.mktemp("neurons") / "store", rules, layers=(0,), dictionary=dictionary)
+
+
+def _load(**options):
+    return cotrace.load(REFERENCE / "model", "neurons:8", device="cpu", progress=False, **options)
+
+
+def test_a_model_has_the_store_it_was_loaded_with(neurons):
+    for given in (neurons, cotrace.FeatureStore.open(neurons)):
+        assert _load(features=given).features["L0#2"].promotes[0].token == " Tuesday"
+
+
+def test_a_model_without_a_store_says_how_to_make_one():
+    model = _load()
+    assert model.feature_store is None
+    with pytest.raises(ArgumentError, match="cotrace features build"):
+        model.features["L0#2"]
+
+
+def test_a_store_of_other_transcoders_is_refused(written, neurons):
+    with pytest.raises(ArgumentError, match=r"words-clt \(clt\), not of neurons:8"):
+        _load(features=written)
+    with pytest.raises(FileError, match=r"store\.json"):
+        _load(features=neurons.parent / "missing")
 
 
 # --- damaged stores -------------------------------------------------------------------------
