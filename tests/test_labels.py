@@ -178,6 +178,12 @@ def test_label_refuses(graph_file, command, options, message):
     assert graph_file.read_bytes() == before
 
 
+def test_a_store_without_labels_is_refused(graph_file, command, tmp_path):
+    write_store(tmp_path / "store", NEVER, (0, 1, 2))
+    status, _, errors = command("label", graph_file, "--features", tmp_path / "store")
+    assert (status, "has no labels of these features" in errors) == (2, True)
+
+
 def test_a_store_of_other_transcoders_is_refused(graph_file, command, tmp_path):
     write_store(tmp_path / "store", NEVER[:1], (0, 1, 2))
     status, _, errors = command("label", graph_file, "--features", tmp_path / "store")

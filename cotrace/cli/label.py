@@ -80,7 +80,11 @@ def add_labels(graph: Graph, node: str | None, text: str | None, labels: Sequenc
 
     before = graph.column("label"), graph.column("label_source")
     if features is not None:
-        graph.add_labels(open_store(graph, features).labels)
+        found = graph.add_labels(open_store(graph, features).labels)
+        if not found and not (before[1] != "").any():
+            raise ArgumentError(
+                "the feature store has no labels of these features; make some: cotrace features label --features STORE --automatic"
+            )
     for path in labels:
         graph.add_labels(read_label_file(path))
     if node is not None and text is not None:
