@@ -86,6 +86,21 @@ def _(graph: Graph, _other: Graph) -> Any:
     return graph.flow({f"span {p}": [p] for p in range(graph.order.n_tokens)})
 
 
+@case("subgraph of the nodes of some influence")
+def _(graph: Graph, _other: Graph) -> Any:
+    return graph.subgraph(min_influence=1e-4)
+
+
+@case("subgraph of the features with a label, and its scores")
+def _(graph: Graph, _other: Graph) -> Any:
+    return graph.subgraph(label="cluster 7").scores()
+
+
+@case("scores of every second node as a subgraph")
+def _(graph: Graph, _other: Graph) -> Any:
+    return graph.scores(range(0, graph.order.n_nodes, 2))
+
+
 # --- groups ---------------------------------------------------------------------------------
 
 

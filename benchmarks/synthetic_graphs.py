@@ -55,7 +55,8 @@ def synthetic_graph(size: GraphSize | None = None, *, seed: int = 0, changed: fl
     reads_MR, writes_MR = _profiles(sites, size, seed)
     csr = _strongest_edges(sites, reads_MR, writes_MR, size.edges, np.random.default_rng([seed, 4]), changed)
     info = _info(sites, size, seed, csr)
-    return _with_effects(sites, csr, info, np.random.default_rng([seed, 5]))
+    labels = [f"cluster {number}" for number in _clusters(sites, size, seed)]
+    return _with_effects(sites, csr, info, labels, np.random.default_rng([seed, 5]))
 
 
 def _sites(size: GraphSize, seed: int, changed: float) -> Sites:
@@ -83,14 +84,20 @@ def _profiles(sites: Sites, size: GraphSize, seed: int) -> tuple[np.ndarray, np.
     """Return what every node reads and writes, each (M, R) float32; errors and tokens have one of their own."""
     rng = np.random.default_rng([seed, 2])
     centre_CR = rng.normal(size=(CLUSTERS, 2 * PROFILE_SIZE))
-    cluster_LF = rng.integers(CLUSTERS, size=(size.layers, WIDTH))
     own_LFR = rng.normal(size=(size.layers, WIDTH, 2 * PROFILE_SIZE)) * OWN_PROFILE
     profile_MR = rng.normal(size=(sites.order.n_nodes, 2 * PROFILE_SIZE)) * OTHER_STRENGTH
     features = sites.order.features
     layer, feature = sites.layer[features], sites.feature[features]
     strength = rng.lognormal(sigma=0.7, size=(size.layers, WIDTH))[layer, feature, None]
-    profile_MR[features] = (centre_CR[cluster_LF[layer, feature]] + own_LFR[layer, feature]) * strength
+    profile_MR[features] = (centre_CR[_clusters(sites, size, seed)] + own_LFR[layer, feature]) * strength
     return profile_MR[:, :PROFILE_SIZE].astype(np.float32), profile_MR[:, PROFILE_SIZE:].astype(np.float32)
+
+
+def _clusters(sites: Sites, size: GraphSize, seed: int) -> np.ndarray:
+    """Return the cluster of every feature node, (N,)."""
+    features = sites.order.features
+    cluster_LF = np.random.default_rng([seed, 6]).integers(CLUSTERS, size=(size.layers, WIDTH))
+    return cluster_LF[sites.layer[features], sites.feature[features]]
 
 
 def _strongest_edges(
@@ -118,9 +125,10 @@ def _below(sites: Sites, row: int) -> np.ndarray:
     return (sites.layer < sites.layer[row]) & (sites.position <= sites.position[row])
 
 
-def _with_effects(sites: Sites, csr: CSR, info: dict[str, Any], rng: np.random.Generator) -> Graph:
-    """Return the graph with activations and the effects that follow from its edges."""
+def _with_effects(sites: Sites, csr: CSR, info: dict[str, Any], labels: list[str], rng: np.random.Generator) -> Graph:
+    """Return the graph with activations and the effects that follow from its edges; `labels` are those of features."""
     order = sites.order
+    unlabelled = [""] * (order.n_nodes - order.n_features)
     codes, texts = order.kind_codes(), [""] * order.n_nodes
     has_row = order.has_kind(NodeKind.FEATURE, NodeKind.LOGIT)
     texts[order.tokens], texts[order.logits] = info["tokens"], [target["label"] for target in info["targets"]]
@@ -132,6 +140,8 @@ def _with_effects(sites: Sites, csr: CSR, info: dict[str, Any], rng: np.random.G
         "feature": np.ma.masked_array(sites.feature, codes != NodeKind.FEATURE),
         "token": np.ma.masked_array(np.zeros(order.n_nodes), codes < NodeKind.TOKEN),
         "text": texts,
+        "label": labels + unlabelled,
+        "label_source": ["file"] * order.n_features + unlabelled,
         "activation": np.ma.masked_array(value_M, codes != NodeKind.FEATURE),
         "pre_activation": np.ma.masked_array(value_M, ~has_row),
         "bias": np.ma.masked_array(value_M - input_M, ~has_row),

@@ -7,7 +7,8 @@ and drawn on a machine that could not trace it.
 - `data`, `csr`, `order`, `nodes`, `labels`: arrays of a graph, and names of its nodes.
 - `annotations`, `label_columns`: names, groups, notes and labels that a graph is given.
 - `schema`, `metadata`, `migrations`, `checksums`, `packed`, `store`, `reader`, `checks`: graph files.
-- `influence`, `scores`, `prune`, `pruning_bounds`, `paths`, `effects`: computations on graphs.
+- `influence`, `scores`, `prune`, `pruning_bounds`, `effects`: computations on graphs.
+- `paths`, `query`, `flow`, `subgraph`, `node_sets`: queries, between any nodes.
 - `saved_effects`: the effects on targets that a trace saves with the nodes.
 - `attention_scores`, `top_pairs`: why a head attends where it does.
 - `target_choice`, `summary`, `usual`, `verdicts`: the answer that `cotrace show` prints.
