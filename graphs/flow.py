@@ -161,13 +161,15 @@ def _carried(csr: CSR, gain_M: np.ndarray, end_M: np.ndarray, cells: _Cells) -> 
 def _add_edges(indptr, indices, weights, gain, end, span, column, between):
     of_span = np.zeros(len(between))
     for row in range(len(gain)):
-        if gain[row] != 0.0 or column[row] >= 0:
-            of_span[:] = 0.0
-            for edge in range(indptr[row], indptr[row + 1]):
-                of_span[span[indices[edge]]] += weights[edge]
-            between[:, span[row]] += of_span * gain[row]
+        if gain[row] == 0.0 and column[row] < 0:
+            continue
+        of_span[:] = 0.0
+        for edge in range(indptr[row], indptr[row + 1]):
+            of_span[span[indices[edge]]] += weights[edge]
+        for source in range(len(of_span)):
+            between[source, span[row]] += of_span[source] * gain[row]
             if column[row] >= 0:
-                between[:, column[row]] += of_span * end[row]
+                between[source, column[row]] += of_span[source] * end[row]
 
 
 def _starts(graph: GraphData, value_M: np.ndarray, rest_M: np.ndarray, cells: _Cells) -> np.ndarray:

@@ -17,7 +17,6 @@ from cotrace.common.errors import ArgumentError, FileError
 
 from .annotations import NodeName, as_text, find_nodes, node_groups, with_group
 from .checks import check_graph, check_table
-from .csr import CSR, indptr_of
 from .data import GraphData
 from .diff.align import Align
 from .diff.diff import MIN_CHANGE, DiffTarget, GraphDiff
@@ -42,7 +41,6 @@ from .prune import (
     GraphSelection,
     PruneConfig,
     check_threshold,
-    dropped_sums,
     prune_config,
     pruning_record,
     select,
@@ -51,11 +49,12 @@ from .prune import (
 from .pruning_bounds import PruningBounds, certainty
 from .query import ancestors, descendants
 from .saved_effects import SavedEffect, has_effects, saved_effects
-from .saved_heads import has_heads, head_shares, heads_column, saved_loadings, selected_heads
-from .schema import HEADS, LEFT_OUT, build_table
+from .saved_heads import head_shares, heads_column, saved_loadings
+from .schema import HEADS, build_table
 from .scores import GraphScores
+from .smaller import smaller_table
 from .store import save_table
-from .subgraph import chosen_nodes, is_subgraph, left_out_weights, scores_of
+from .subgraph import chosen_nodes, is_subgraph, scores_of
 from .target_choice import choose_targets
 from .usual import usual_activation
 
@@ -293,26 +292,7 @@ class Graph(GraphData):
         return scores_of(self, np.isin(numbers, numbers if nodes is None else find_set(self, nodes)))
 
     def _smaller(self, selection: GraphSelection, **entries: Any) -> Graph:
-        """Return the graph of the selected nodes and edges; `entries` go into the metadata."""
-        kept = selection.nodes
-        assert kept[[target["node"] for target in self.info["targets"]]].all(), "targets must be kept"
-        new_number = np.cumsum(kept, dtype=np.int64) - 1
-        columns: dict[str, Any] = {
-            name: self.nodes[name].chunk(0).filter(pa.array(kept))
-            for name in self.nodes.column_names
-            if name not in ("node", "kind", "sources", "weights", "dropped", LEFT_OUT, HEADS)
-        }
-        lost = dropped_sums(self.csr, selection.edges)
-        columns["dropped"] = (self.column("dropped") + lost)[kept].astype(self.csr.weights.dtype)
-        targets = [{**target, "node": int(new_number[target["node"]])} for target in self.info["targets"]]
-        info = {**copy.deepcopy(self.info), "targets": targets, **entries}
-        info.pop("validation", None)  # it uses the old node numbers
-        csr = _renumbered(self.csr, selection, new_number)
-        if "subgraph" in entries or is_subgraph(self):
-            columns[LEFT_OUT] = left_out_weights(self, kept)[kept]
-        if has_heads(self):
-            columns[HEADS] = selected_heads(self, selection.edges, csr)
-        return Graph(build_table(self.order.keep(kept), columns, csr, info), info)
+        return Graph(*smaller_table(self, selection, entries))
 
     def _select(self, config: PruneConfig) -> GraphSelection:
         held = self.info["pruning"]
@@ -602,11 +582,3 @@ class Graph(GraphData):
         from .exchange.formats import export
 
         return export(self, Path(path), to, **options)
-
-
-def _renumbered(csr: CSR, selection: GraphSelection, new_number: np.ndarray) -> CSR:
-    """Return the selected edges between the selected nodes, by the nodes' new numbers, (M,)."""
-    edge_K = np.flatnonzero(selection.edges)
-    row_K = np.searchsorted(csr.indptr, edge_K, side="right") - 1
-    row_lengths = np.bincount(row_K, minlength=csr.n_rows)[selection.nodes]
-    return CSR(indptr_of(row_lengths), new_number[csr.indices[edge_K]].astype(np.int32), csr.weights[edge_K])

@@ -1,7 +1,11 @@
 """Paths between any nodes, ancestors, descendants, flow and subgraphs, against enumeration and dense linear algebra."""
 
+import sys
+from pathlib import Path
+
 import networkx as nx
 import numpy as np
+import pyarrow as pa
 import pytest
 from helpers.dense_influence import normalised
 from helpers.random_graphs import dense, graphs, random_graph
@@ -9,9 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cotrace.common.errors import ArgumentError
-from cotrace.graphs import open_graph, strongest_paths
+from cotrace.graphs import Graph, open_graph, strongest_paths
 from cotrace.graphs.effects import total_effects, weighted_effects
+from cotrace.graphs.exchange.from_networkx import from_networkx
 from cotrace.graphs.node_sets import find_set, weighted_ends
+
+sys.path.append(str(Path(__file__).parent.parent))  # benchmarks are not installed
+
+from benchmarks.synthetic_graphs import GraphSize, synthetic_graph
 
 SMALL = graphs(n_features=8, n_errors=3)
 
@@ -350,6 +359,7 @@ def test_subgraphs_are_kept_in_files(tmp_path):
     assert repr(again).startswith("<Subgraph of")
     with pytest.raises(ArgumentError, match="has lost influence"):
         part.certainty()
+    assert from_networkx(part.to_networkx()).scores() == part.scores()
 
 
 def test_a_subgraph_can_be_pruned_and_a_pruned_graph_has_subgraphs():
@@ -396,3 +406,33 @@ def test_impossible_subgraphs_are_refused(options, words):
     graph.label(0, "cold")
     with pytest.raises(ArgumentError, match=words):
         graph.subgraph(**options)
+
+
+def test_damaged_sizes_of_what_is_left_out_are_refused(tmp_path):
+    part = random_graph(6, n_features=40).subgraph(min_influence=0.01)
+    index = part.nodes.schema.get_field_index("left_out")
+    for value in (-1.0, float("inf"), float("nan")):
+        column = pa.array(np.full(part.order.n_nodes, value))
+        edited = Graph(part.nodes.set_column(index, part.nodes.schema.field(index), column), part.info)
+        with pytest.raises(ArgumentError, match="cannot be saved"):
+            edited.save(tmp_path / "edited.arrow")
+
+
+# --- the synthetic graph of the benchmark ---------------------------------------------------
+
+
+def test_the_synthetic_graph_has_its_sizes_and_can_be_opened(tmp_path):
+    size = GraphSize(layers=4, positions=5, nodes=300, targets=3, edges=4_000)
+    graph, other = synthetic_graph(size), synthetic_graph(size, changed=0.2)
+    assert (graph.order.n_nodes, graph.n_edges) == (300, 4_000)
+    assert open_graph(graph.save(tmp_path / "graph.arrow")).nodes.equals(graph.nodes)
+    sites = [
+        set(zip(*(g.column(name, -1).tolist() for name in ("layer", "position", "feature")), strict=True))
+        for g in (graph, other)
+    ]
+    assert len(sites[0] - sites[1]) == round(0.2 * graph.order.n_features)
+    assert synthetic_graph(size).nodes.equals(graph.nodes)
+    heaviest = max(graph.info["targets"], key=lambda target: target["weight"])["node"]
+    editable = slice(0, graph.order.n_editable)
+    expected = total_effects(graph, [heaviest])[0]
+    np.testing.assert_allclose(graph.effects_on(kind="total")[editable], expected[editable], rtol=1e-5)

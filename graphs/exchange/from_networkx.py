@@ -16,7 +16,7 @@ from ..graph import Graph
 from ..json_metadata import wrong_entries
 from ..metadata import INFO
 from ..order import KINDS, NodeKind
-from ..schema import EFFECTS, INTEGERS, NULLABLE_VALUES
+from ..schema import EFFECTS, INTEGERS, LEFT_OUT, NULLABLE_VALUES
 from .assemble import assemble
 from .foreign_nodes import NONE, ForeignEdges, ForeignNodes
 
@@ -196,6 +196,8 @@ def _columns(nodes: ForeignNodes, attributes: list[Mapping[str, Any]], n_targets
         found |= {name: np.array([entries[name] for entries in attributes], np.float64) for name in KEPT}
         if all(isinstance(entries.get("computed"), bool) for entries in attributes):
             found["computed"] = np.array([entries["computed"] for entries in attributes], np.bool_)
+    if not added and all(isinstance(entries.get(LEFT_OUT), Real) for entries in attributes):
+        found[LEFT_OUT] = np.array([entries[LEFT_OUT] for entries in attributes], np.float64)
     editable = [entries for entries in attributes if entries["kind"] != KINDS[NodeKind.LOGIT]]
     for effect in EFFECTS:
         keys = [f"{effect}_{number}" for number in range(n_targets)]
