@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +14,6 @@ from cotrace.common.errors import ArgumentError
 from cotrace.graphs.annotations import groups_of_nodes
 from cotrace.graphs.data import GraphData
 from cotrace.graphs.drawing.config import DrawingConfig
-from cotrace.graphs.drawing.diff_scene import DiffSubject, build_diff_scene
-from cotrace.graphs.drawing.primitives import Scene
-from cotrace.graphs.drawing.render import write_picture
-from cotrace.graphs.drawing.svg import scene_to_svg
 from cotrace.graphs.target_choice import ALL_TARGETS, choose_targets
 
 from .align import Align, align
@@ -49,6 +45,9 @@ from .tables import (
     compare_nodes,
     node_influences,
 )
+
+if TYPE_CHECKING:  # graphs are opened without the modules that draw them
+    from cotrace.graphs.drawing.primitives import Scene
 
 MIN_CHANGE = 0.5
 DiffTarget = str | int | tuple[str | int, str | int] | None
@@ -272,6 +271,8 @@ class GraphDiff:
 
     def _repr_html_(self) -> str:
         """Return the picture as inline SVG, for notebooks."""
+        from cotrace.graphs.drawing.svg import scene_to_svg
+
         return scene_to_svg(self._scene(DrawingConfig()))
 
     def render(
@@ -286,9 +287,13 @@ class GraphDiff:
         Colour and form tell what only A has, only B has, and both have. The nodes with the largest influence in either graph
         are shown. Arguments and errors are those of `Graph.render`.
         """
+        from cotrace.graphs.drawing.render import write_picture
+
         return write_picture(path, lambda: self._scene(DrawingConfig(max_nodes, max_edges)))
 
     def _scene(self, config: DrawingConfig) -> Scene:
+        from cotrace.graphs.drawing.diff_scene import DiffSubject, build_diff_scene
+
         parts = self._matching, self.node_values, self.edge_values, self.names, self.targets, self._facts()
         return build_diff_scene(DiffSubject((self.a, self.b), self.alignment, *parts), config)
 
