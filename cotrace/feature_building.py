@@ -35,6 +35,7 @@ def build_features(
     outputs: str = BuildConfig.outputs,
     neighbours: str = BuildConfig.neighbours,
     seed: int = BuildConfig.seed,
+    labels: bool = True,
     device: str = "auto",
     dtype: str = "auto",
     progress: bool | None = None,
@@ -59,6 +60,7 @@ def build_features(
         outputs: output tokens of each written layer and of their sum ("layers"), of the sum only ("sum"), or "none".
         neighbours: nearest features of all layers ("all"), of the same layer ("layer"), or "none".
         seed: seed of the choice of text and examples.
+        labels: label the features automatically.
         device: "auto", "cpu", "cuda" or "cuda:N".
         dtype: as `cotrace.load` takes it.
         progress: show bars on a terminal or in a notebook, else a line a minute; None does so unless `--quiet` is given.
@@ -80,7 +82,8 @@ def build_features(
     arch = read_architecture(found.config())
     opened = load_transcoders(transcoders, arch) if dictionary is None else open_dictionary(dictionary, arch)
     language_model = load_language_model(found, device=device, dtype=dtype, progress=progress)
-    return build_store(language_model, _source(opened, language_model.weights), Path(out), config, progress)
+    source = _source(opened, language_model.weights)
+    return build_store(language_model, source, Path(out), config, labels=labels, progress=progress)
 
 
 def _source(opened: Transcoders | SparseDictionary, weights: Gemma3) -> FeatureSource:

@@ -73,7 +73,7 @@ def store_of(worded, model, source_of, tmp_path_factory):
     @functools.cache
     def built(kind):
         out = tmp_path_factory.mktemp("store")
-        return build_store(model, source_of(kind), out, config_of(worded), progress=False)
+        return build_store(model, source_of(kind), out, config_of(worded), labels=False, progress=False)
 
     return built
 
@@ -209,7 +209,7 @@ def test_output_tokens_are_those_of_the_frozen_norm_and_unembedding(kind, model,
 
 def check_outputs(part, logit_V: torch.Tensor, vector_D: torch.Tensor) -> None:
     n_top, n_bottom = (10, 5) if part["layer"] == -1 else (5, 3)
-    assert part["norm"] == pytest.approx(vector_D.norm().item(), rel=1e-5)
+    assert part["norm"] == pytest.approx(vector_D.norm().item(), rel=1e-3)
     order = logit_V.argsort(descending=True)
     assert [t["token"] for t in part["top"]] == order[:n_top].tolist()
     assert [t["token"] for t in part["bottom"]] == order.flip(0)[:n_bottom].tolist()
@@ -275,7 +275,7 @@ def without_totals(content: dict[str, list]) -> dict[str, list]:
     return {name: [{**row, "total": 0} for row in rows] for name, rows in content.items()}
 
 
-@pytest.mark.parametrize("stop_at", [0, 3, 10])
+@pytest.mark.parametrize("stop_at", [0, 3, 6])
 def test_a_build_that_is_stopped_continues_to_the_same_store(
     stop_at, worded, model, source_of, store_of, tmp_path, monkeypatch
 ):
@@ -292,50 +292,50 @@ def test_a_build_that_is_stopped_continues_to_the_same_store(
     passes_run_batch = passes.run_batch
     monkeypatch.setattr(passes, "run_batch", failing)
     with pytest.raises(KeyboardInterrupt):
-        build_store(model, source_of("neurons"), tmp_path, config_of(worded), progress=False)
+        build_store(model, source_of("neurons"), tmp_path, config_of(worded), labels=False, progress=False)
     assert not (tmp_path / "store.json").exists()
     stop_at = -1
-    build_store(model, source_of("neurons"), tmp_path, config_of(worded), progress=False)
+    build_store(model, source_of("neurons"), tmp_path, config_of(worded), labels=False, progress=False)
     starts = [rows.start for rows in computed]
     assert starts == sorted(set(starts))  # no sequence is run twice
     assert without_totals(tables(tmp_path)) == without_totals(tables(store_of("neurons")))
-    assert not (tmp_path / "build").exists()
+    assert not (tmp_path / "unfinished").exists()
 
 
 def test_a_killed_build_repeats_only_its_last_run(worded, model, source_of, store_of, tmp_path, monkeypatch):
     monkeypatch.setattr(passes, "BATCH_TOKENS", {"cpu": 5 * CONTEXT})
     monkeypatch.setattr(passes, "RUN_TOKENS", 8 * CONTEXT)
-    saved = passes._save
+    saved = passes.save_run
     count = iter(range(100))
 
     def killed(*arguments):
-        if next(count) == 5:
+        if next(count) == 2:
             raise MemoryError  # as if the process ended: nothing of this run is saved
         saved(*arguments)
 
-    monkeypatch.setattr(passes, "_save", killed)
+    monkeypatch.setattr(passes, "save_run", killed)
     with pytest.raises(cotrace.ResourceError):
-        build_store(model, source_of("neurons"), tmp_path, config_of(worded), progress=False)
-    (tmp_path / "build" / "runs" / ".0-4.abc.part").mkdir()  # a run that was being written
-    build_store(model, source_of("neurons"), tmp_path, config_of(worded), progress=False)
+        build_store(model, source_of("neurons"), tmp_path, config_of(worded), labels=False, progress=False)
+    (tmp_path / "unfinished" / "runs" / ".0-4.abc.part").mkdir()  # a run that was being written
+    build_store(model, source_of("neurons"), tmp_path, config_of(worded), labels=False, progress=False)
     assert without_totals(tables(tmp_path)) == without_totals(tables(store_of("neurons")))
 
 
 def test_blocks_of_features_do_not_change_a_store(worded, model, source_of, store_of, tmp_path, monkeypatch):
     monkeypatch.setattr(write, "BLOCK_FEATURES", 7)
-    build_store(model, source_of("clt-affine"), tmp_path, config_of(worded), progress=False)
+    build_store(model, source_of("clt-affine"), tmp_path, config_of(worded), labels=False, progress=False)
     assert tables(tmp_path) == tables(store_of("clt-affine"))
 
 
 def test_a_finished_store_is_left_alone_and_other_settings_are_refused(worded, model, source_of, store_of, monkeypatch):
     folder = store_of("clt-affine")
     before = (folder / "store.json").stat().st_mtime_ns
-    build_store(model, source_of("clt-affine"), folder, config_of(worded), progress=False)
+    build_store(model, source_of("clt-affine"), folder, config_of(worded), labels=False, progress=False)
     assert (folder / "store.json").stat().st_mtime_ns == before
     with pytest.raises(FileError, match="another settings"):
         build_store(model, source_of("clt-affine"), folder, config_of(worded, seed=1), progress=False)
     with pytest.raises(FileError, match="another dictionary"):
-        build_store(model, source_of("neurons"), folder, config_of(worded), progress=False)
+        build_store(model, source_of("neurons"), folder, config_of(worded), labels=False, progress=False)
 
 
 def test_an_unfinished_build_with_other_settings_is_refused(worded, model, source_of, tmp_path, monkeypatch):
@@ -344,9 +344,17 @@ def test_an_unfinished_build_with_other_settings_is_refused(worded, model, sourc
 
     monkeypatch.setattr(build, "run_passes", stopped)
     with pytest.raises(KeyboardInterrupt):
-        build_store(model, source_of("neurons"), tmp_path, config_of(worded), progress=False)
+        build_store(model, source_of("neurons"), tmp_path, config_of(worded), labels=False, progress=False)
     with pytest.raises(FileError, match="another settings"):
         build_store(model, source_of("neurons"), tmp_path, config_of(worded, top=5), progress=False)
+
+
+def test_another_folder_of_the_same_name_is_left_alone(worded, model, source_of, tmp_path):
+    (tmp_path / "unfinished").mkdir()
+    (tmp_path / "unfinished" / "mine.txt").write_text("")
+    with pytest.raises(FileError, match="not of a build"):
+        build_store(model, source_of("neurons"), tmp_path, config_of(worded), progress=False)
+    assert (tmp_path / "unfinished" / "mine.txt").exists()
 
 
 def test_merged_tallies_equal_the_tally_of_everything():
@@ -433,6 +441,9 @@ def test_settings_out_of_range_are_refused(change, words):
 
 def test_the_command_builds_a_store_without_outputs_and_neighbours(worded, tmp_path, command):
     options = ("--data", worded[1], "--model", worded[0], "--transcoders", "neurons:3", "--tokens", 100, "--context", 9)
+    labelled = tmp_path / "labelled"
+    assert command("features", "build", *options, "--out", labelled, "--quiet")[0] == 0
+    assert cotrace.FeatureStore.open(labelled)["L2#0"].feature == cotrace.Feature(2, 0)
     status, printed, _ = command(
         *(
             "features",

@@ -12,7 +12,7 @@ from . import options
 
 def build_feature_store(
     data: Annotated[list[str] | None, typer.Option(help=options.DATA_SYNTAX)] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the store.")] = Path("features"),
+    out: Annotated[Path, typer.Option(help="Folder of the store.")] = Path("feature-store"),
     model: options.ModelOption = DEFAULT_MODEL,
     transcoders: options.FeaturesOfOption = None,
     tokens: Annotated[int, typer.Option(help="Number of tokens to read, BOS not counted.", min=1)] = 1_000_000,
@@ -37,6 +37,7 @@ def build_feature_store(
         str, typer.Option(help="Nearest features: all (of all layers), layer (of the same layer), none, or auto.")
     ] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of the choice of text and examples.", min=0)] = 0,
+    labels: Annotated[bool, typer.Option(help="Label the features automatically.")] = True,
     device: options.DeviceOption = "auto",
     dtype: options.DtypeOption = "auto",
 ) -> None:
@@ -67,6 +68,7 @@ def build_feature_store(
         outputs=outputs,
         neighbours=neighbours,
         seed=seed,
+        labels=labels,
         device=device,
         dtype=dtype,
     )

@@ -15,6 +15,7 @@ from cotrace.common.files import atomic_write, locked
 from cotrace.common.progress import Progress
 from cotrace.common.versions import package_versions
 from cotrace.features.store.labels import write_labels
+from cotrace.features.store.labels import write_labels
 from cotrace.features.store.schema import FORMAT_VERSION, STORE_FILE
 from cotrace.training.activations import unmasked_positions
 
@@ -36,11 +37,17 @@ COUNT_SEQUENCES = 1024
 
 @out_of_memory("stop other programs, or choose narrower transcoders")
 def build_store(
-    model: LanguageModel, source: FeatureSource, out: Path, config: BuildConfig, progress: bool | None = None
+    model: LanguageModel,
+    source: FeatureSource,
+    out: Path,
+    config: BuildConfig,
+    *,
+    labels: bool = True,
+    progress: bool | None = None,
 ) -> Path:
-    """Build the store of a model's features in a folder, and return the folder.
+    """Build the store of a model's features in a folder, with automatic labels unless not `labels`; return the folder.
 
-    The folder `build` inside holds what was computed so far; a build that was stopped continues from there. Nothing is done if the
+    The folder `unfinished` inside holds what was computed so far; a build that was stopped continues from there. Nothing is done if the
     folder holds a finished store of the same features and settings.
 
     Raises:
@@ -98,7 +105,7 @@ def _build(
         "seed": config.seed,
         "versions": package_versions(),
     }
-    with atomic_write(out / STORE_FILE) as temporary:  # last: a folder with this file is a whole store
+    with atomic_write(out / STORE_FILE) as temporary:  # last: a folder with this file is a store
         temporary.write_text(json.dumps(info, indent=1) + "\n")
 
 

@@ -64,7 +64,7 @@ def written_column(sides: Mapping[int, WrittenSide]) -> pa.Array:
     values = pa.StructArray.from_arrays(
         [
             pa.array(np.repeat(np.array(list(sides), np.int16), n_features)[order]),
-            pa.array(np.concatenate([norm_F for _, _, norm_F in sides.values()]).astype(np.float32)[order]),
+            pa.array(rounded(np.concatenate([norm_F for _, _, norm_F in sides.values()]))[order]),
             _token_lists([top for top, _, _ in sides.values()], order),
             _token_lists([bottom for _, bottom, _ in sides.values()], order),
         ],

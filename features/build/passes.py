@@ -41,7 +41,7 @@ def run_passes(
     """
     runs = work.runs()
     start = first = runs[-1].stop if runs else 0
-    size = max(1, BATCH_TOKENS.get(model.weights.device.type, DEFAULT_BATCH_TOKENS) // ids_SP.shape[1])
+    size = batch_sequences(model, ids_SP.shape[1])
     batches: list[Batch] = []
     began = time.monotonic()
     with bars.phase("reading features", len(ids_SP)) as advance:
@@ -52,11 +52,16 @@ def run_passes(
                 advance(min(size, len(ids_SP) - start))
                 start = min(start + size, len(ids_SP))
                 if _is_full(batches) or time.monotonic() - began > RUN_SECONDS:
-                    _save(work, first, start, batches, source, rules)
+                    save_run(work, first, start, batches, source, rules)
                     first, batches, began = start, [], time.monotonic()
         finally:
             if batches:
-                _save(work, first, first + size * len(batches), batches, source, rules)
+                save_run(work, first, first + size * len(batches), batches, source, rules)
+
+
+def batch_sequences(model: LanguageModel, length: int) -> int:
+    """Return how many sequences of a length are run at once."""
+    return max(1, BATCH_TOKENS.get(model.weights.device.type, DEFAULT_BATCH_TOKENS) // length)
 
 
 def run_batch(model: LanguageModel, source: FeatureSource, ids_SP: np.ndarray, rows: slice) -> Batch:
@@ -87,7 +92,7 @@ def _is_full(batches: list[Batch]) -> bool:
     return n_entries >= RUN_ENTRIES or sum(len(batch.tokens.id_T) for batch in batches) >= RUN_TOKENS
 
 
-def _save(
+def save_run(
     work: WorkFolder, first: int, stop: int, batches: list[Batch], source: FeatureSource, rules: TallyRules
 ) -> None:
     """Save the run of some batches."""

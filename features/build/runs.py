@@ -23,7 +23,7 @@ from . import tally as tallies
 from .sequences import SourceText
 from .tally import Tally, TallyRules
 
-WORK_FOLDER, BUILD_FILE, TEXT_FILE, RUN_FILE = "build", "build.json", "text.npz", "run.json"
+WORK_FOLDER, BUILD_FILE, TEXT_FILE, RUN_FILE = "unfinished", "build.json", "text.npz", "run.json"
 FAN_IN = 4
 
 
@@ -54,9 +54,11 @@ class WorkFolder:
     def open(self, identity: dict[str, Any]) -> bool:
         """Create the folder, or check that it is of the same build; return whether it has its sequences.
 
-        Raises FileError for a folder of another build.
+        Raises FileError for a folder of another build, or of something else.
         """
         file = self.path / BUILD_FILE
+        if self.path.exists() and not file.is_file() and any(not path.name.startswith(".") for path in self.path.iterdir()):
+            raise FileError(f"{self.path} is not of a build: choose another folder for the store")
         for leftover in self.runs_folder.glob(".*"):  # of a killed process
             shutil.rmtree(leftover, ignore_errors=True)
         if not file.is_file():

@@ -12,6 +12,7 @@ import torch
 from cotrace.attribution.models.language_model import LanguageModel
 from cotrace.common.files import atomic_write
 from cotrace.common.progress import Step
+from cotrace.features.store.files import ROW_GROUP, write_part
 from cotrace.features.store.schema import EXAMPLES, FEATURES, SEQUENCES, SEQUENCES_FILE, TOKENS, TOKENS_FILE, file_of
 
 from .columns import Columns, empty_lists, example_columns, feature_columns, neighbour_column, written_column
@@ -51,12 +52,12 @@ class StoreWriter:
         compared = self._vectors(layer)
         paths = [self.out / file_of(part, layer) for part in ("features", "examples")]
         with atomic_write(paths[0]) as first, atomic_write(paths[1]) as second:
-            with parquet_writer(first, FEATURES) as features, parquet_writer(second, EXAMPLES) as examples:
+            with part_writer(first, FEATURES) as features, part_writer(second, EXAMPLES) as examples:
                 for block in blocks(width):
                     tally = merged(runs, index, block, self.rules)
                     columns = self._columns(layer, block, tally) | _nearest(compared, layer, block)
-                    features.write_table(table(columns, FEATURES))
-                    examples.write_table(self._examples(block, tally))
+                    features.write_table(table(columns, FEATURES), ROW_GROUP)
+                    examples.write_table(self._examples(block, tally), ROW_GROUP)
                     advance(block.stop - block.start)
 
     def _columns(self, layer: int, block: slice, tally: Tally) -> Columns:
@@ -109,13 +110,14 @@ class StoreWriter:
         offsets = np.arange(len(rows) + 1, dtype=np.int32) * ids_SP.shape[1]
         kind = SEQUENCES.field("token_ids").type
         lists = pa.ListArray.from_arrays(offsets, pa.array(ids_SP[rows].ravel(), pa.int32()), type=kind)
-        write_table(table({"sequence": np.array(rows, np.int32), "token_ids": lists}, SEQUENCES), self.out / SEQUENCES_FILE)
+        content = table({"sequence": np.array(rows, np.int32), "token_ids": lists}, SEQUENCES)
+        write_part(self.out / SEQUENCES_FILE, content)
 
     def write_tokens(self, model: LanguageModel, count_V: np.ndarray) -> None:
         """Write the tokens that occur in the other files, with their counts in the text."""
         ids = np.array(sorted(self.tokens), np.int32)
         texts = [model.tokenizer.decode_token(token) for token in ids.tolist()]
-        write_table(table({"token": ids, "text": texts, "count": count_V[ids]}, TOKENS), self.out / TOKENS_FILE)
+        write_part(self.out / TOKENS_FILE, table({"token": ids, "text": texts, "count": count_V[ids]}, TOKENS))
 
 
 def _nearest(compared: dict[str, Vectors], layer: int, block: slice) -> Columns:
@@ -139,12 +141,6 @@ def table(columns: dict[str, Any], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def parquet_writer(path: Path, schema: pa.Schema) -> parquet.ParquetWriter:
-    """Return a writer of a Parquet file; it is compressed."""
-    return parquet.ParquetWriter(path, schema, compression="zstd", compression_level=9)
-
-
-def write_table(content: pa.Table, path: Path) -> None:
-    """Write a small table to a Parquet file atomically."""
-    with atomic_write(path) as temporary, parquet_writer(temporary, content.schema) as writer:
-        writer.write_table(content)
+def part_writer(path: Path, schema: pa.Schema) -> parquet.ParquetWriter:
+    """Return a writer of a layer's file, which `features.store.files.read_part` reads."""
+    return parquet.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True)
