@@ -20,6 +20,7 @@ and drawn on a machine that could not trace it.
 from .attention_scores import AttentionScore
 from .csr import CSR
 from .effect_table import Effects
+from .flow import Flow
 from .graph import Graph
 from .labels import Label, node_label, short_label
 from .order import NodeKind, NodeOrder
@@ -35,6 +36,7 @@ __all__ = [
     "CSR",
     "AttentionScore",
     "Effects",
+    "Flow",
     "Graph",
     "GraphScores",
     "GraphSummary",

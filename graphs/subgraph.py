@@ -4,6 +4,8 @@ The column `left_out` of a subgraph has, for each row, the absolute weight of it
 """
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -79,6 +81,14 @@ def scores_of(graph: GraphData, kept_M: np.ndarray) -> GraphScores:
     inside = CSR(graph.csr.indptr, graph.csr.indices, _inside(*graph.csr, kept_M))
     scores = graph_scores(graph.order, inside, graph.target_weights, computed=graph.computed, left_out=left_out_M)
     return scores._replace(graph="subgraph") if left_out_M.any() else scores
+
+
+def chosen_by(step: Mapping[str, Any]) -> str:
+    """Return how a subgraph was chosen, from its entry in the metadata."""
+    named = f"{step['named']:,} named nodes" if "named" in step else ""
+    influence = f"influence at least {step['min_influence']:g}" if "min_influence" in step else ""
+    label = f"labels with {quoted(step['label'])}" if "label" in step else ""
+    return " and ".join(filter(None, (named, influence, label))) + "; tokens and targets"
 
 
 @compiled

@@ -21,9 +21,9 @@ from cotrace.graphs.annotations import node_names
 from cotrace.graphs.csr import indptr_of
 from cotrace.graphs.grouping.clusters import clusters
 from cotrace.graphs.grouping.describe import label_of, name_of, reason_of
-from cotrace.graphs.grouping.kept import scores_of_part
 from cotrace.graphs.grouping.profiles import cosines
 from cotrace.graphs.schema import build_table
+from cotrace.graphs.subgraph import scores_of
 
 NO_LIMITS = {"similarity": 0.2, "max_size": 100}
 
@@ -245,8 +245,8 @@ def reference_scores(graph, kept):
 def test_scores_of_a_part_are_those_of_a_graph_in_which_other_features_are_errors(seed):
     graph = random_graph(seed, n_features=20, feature_targets=1, density=1, dtype=np.float64)
     kept = np.random.default_rng(seed).random(graph.order.n_nodes) < 0.5
-    assert scores_of_part(graph, kept)[:2] == pytest.approx(reference_scores(graph, kept))
-    assert scores_of_part(graph, np.ones_like(kept))[:2] == pytest.approx(graph.scores()[:2])
+    assert scores_of(graph, kept)[:2] == pytest.approx(reference_scores(graph, kept))
+    assert scores_of(graph, np.ones_like(kept))[:2] == pytest.approx(graph.scores()[:2])
 
 
 def test_groups_of_all_features_keep_everything_and_none_keep_nothing():

@@ -95,6 +95,7 @@ def test_a_part_of_a_graph_is_shown_with_its_scores(command, ask, file, graph):
     assert status == 0
     assert "3 named nodes and labels with 'cold'; tokens and targets" in out
     assert f"replacement {scores.replacement:.3f}, completeness {scores.completeness:.3f} (this part" in out
+    assert "(3 named nodes and labels with 'cold'; tokens and targets)" in " ".join(part._repr_html_().split())
     assert ask("--min-influence", "0.02")["counts"]["features"] == graph.subgraph(min_influence=0.02).order.n_features
 
 

@@ -2,9 +2,9 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.cells import cell_len
@@ -18,6 +18,7 @@ from cotrace.graphs.annotations import groups_inside
 from cotrace.graphs.drawing.text import format_percent
 from cotrace.graphs.grouping.stored import is_suggested
 from cotrace.graphs.labels import GIVEN_SOURCES
+from cotrace.graphs.subgraph import chosen_by
 from cotrace.graphs.summary import NodeSummary
 from cotrace.graphs.verdicts import coverage_verdict
 
@@ -79,14 +80,6 @@ def print_summary(graph: Graph, *, full: bool = False) -> None:
         facts.add_row("", f"{shown} (this part, with what it lacks as error)")
     console.print(facts)
     print_targets(graph, len(info["targets"]) if full else MAX_TARGETS)
-
-
-def chosen_by(step: Mapping[str, Any]) -> str:
-    """Return how a subgraph was chosen, from its entry in the metadata."""
-    named = f"{step['named']:,} named nodes" if "named" in step else ""
-    influence = f"influence at least {step['min_influence']:g}" if "min_influence" in step else ""
-    label = f"labels with {quoted(step['label'])}" if "label" in step else ""
-    return " and ".join(filter(None, (named, influence, label))) + "; tokens and targets"
 
 
 def shortened(text: str, length: int = MAX_CHARACTERS) -> str:

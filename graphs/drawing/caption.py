@@ -5,6 +5,7 @@ from typing import Any
 
 from cotrace.common.visible_text import visible
 
+from ..subgraph import chosen_by
 from .picture_nodes import PictureNode
 from .select import PictureSubject
 from .style import CAPTION_LINE_PT, LEGEND_LINE_PT, MARGIN_PT
@@ -90,7 +91,8 @@ def picture_text(subject: PictureSubject, nodes: list[PictureNode], n_edges: int
         else format_count(total, "node"),
         f"the strongest {n_edges:,} of {n_candidates:,} edges" if n_edges < n_candidates else format_count(n_edges, "edge"),
         *_target(subject),
-        _pruning(info["pruning"]),
+        *(f"part of {format_count(step['nodes'], 'node')} ({visible(chosen_by(step))})" for step in info.get("subgraph", [])),
+        *([_pruning(info["pruning"])] if info["pruning"] or "subgraph" not in info else []),
         f"traced {format_count(traced['nodes'], 'node')}, {format_count(traced['edges'], 'edge')}",
         f"replacement score {scores['replacement']:.2f} of the traced graph",
         f"completeness score {scores['completeness']:.2f} of the traced graph",

@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cotrace.graphs.csr import CSR
 from cotrace.graphs.data import GraphData
 from cotrace.graphs.influence import node_influence
 from cotrace.graphs.scores import GraphScores
+from cotrace.graphs.subgraph import scores_of
 
 
 class KeptByGroups(NamedTuple):
@@ -36,28 +36,4 @@ def kept_by(graph: GraphData, in_group_M: np.ndarray) -> KeptByGroups:
     features = graph.order.features
     influence_N = node_influence(graph.csr, graph.target_weights)[features]
     share = influence_N[in_group_M[features]].sum() / (influence_N.sum() or 1.0)
-    return KeptByGroups(float(share), scores_of_part(graph, in_group_M)._replace(graph=whole.graph), whole)
-
-
-def scores_of_part(graph: GraphData, kept_M: np.ndarray) -> GraphScores:
-    """Return the scores of a graph in which features count as error nodes unless a mask (M,) keeps them; targets are kept.
-
-    Influence that reaches such a feature ends there. Tokens and error nodes are what they are.
-    """
-    order, csr = graph.order, graph.csr
-    is_error_M = np.zeros(order.n_nodes, np.bool_)
-    is_error_M[order.errors] = True
-    is_error_M[order.features] = ~kept_M[order.features] & (graph.target_weights[order.features] == 0)
-    is_removed_M = is_error_M & (np.arange(order.n_nodes) < order.n_features)
-    row_K = csr.edge_targets()
-    weights_K = np.where(is_removed_M[row_K], 0, np.abs(csr.weights))
-    influence_M = node_influence(CSR(csr.indptr, csr.indices, weights_K), graph.target_weights)
-    totals_M = np.bincount(row_K, weights_K, minlength=order.n_nodes)
-    from_errors_M = np.bincount(row_K, weights_K * is_error_M[csr.indices], minlength=order.n_nodes)
-    share_M = np.divide(from_errors_M, totals_M, out=np.zeros_like(totals_M), where=totals_M > 0)
-    mass_M = influence_M + graph.target_weights
-    mass_M[order.features] *= graph.computed[order.features]
-    token, error = influence_M[order.tokens].sum(), influence_M[is_error_M].sum()
-    replacement = token / (token + error) if token + error > 0 else 1.0
-    completeness = 1 - share_M @ mass_M / mass_M.sum() if mass_M.sum() > 0 else 1.0
-    return GraphScores(float(replacement), float(completeness))
+    return KeptByGroups(float(share), scores_of(graph, in_group_M)._replace(graph=whole.graph), whole)
