@@ -4,7 +4,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .relations import CLASS_RELATIONS, MAX_KEYS, N_CLASSES, NEAR_RELATIONS, NONE, WORD_RELATIONS, LabelText, Relation
+from .relations import (
+    CLASS_RELATIONS,
+    MAX_KEYS,
+    N_CLASSES,
+    N_KINDS,
+    NEAR_RELATIONS,
+    NONE,
+    PAIR_RELATIONS,
+    WORD_RELATIONS,
+    LabelText,
+    Relation,
+)
 
 MIN_SUPPORT = 2
 """A word must be in this many of the examples that labels are made from."""
@@ -19,7 +30,9 @@ BONUS = {
     Relation.AFTER: 0.02,
     Relation.PHRASE: 0.06,
     Relation.AFTER_PHRASE: 0.03,
-    Relation.NEAR: -0.05,
+    Relation.NEAR: -0.02,
+    Relation.PROMOTES: 0.08,
+    Relation.SUPPRESSES: 0.08,
 }
 """Added to the gains of relations when they are compared: the simpler and the more telling label wins a near tie."""
 
@@ -113,7 +126,7 @@ def find_candidates(
             found = text.keys(relation, examples)
             if relation == Relation.SAYS:
                 found = _only(found, promoted)
-            keys, gain = _best_words(rates, relation, found, counts)
+            keys, gain = _best_words(text, rates, relation, found, counts)
         gain = np.where(keys[:, 0] == NONE, -np.inf, gain)
         better = gain + BONUS.get(relation, 0.0) > best.gain
         best.relation[better], best.keys[better] = relation, keys[better]
@@ -122,24 +135,28 @@ def find_candidates(
 
 
 def _best_words(
-    rates: Rates, relation: Relation, found: np.ndarray, counts: np.ndarray
+    text: LabelText, rates: Rates, relation: Relation, found: np.ndarray, counts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the keys that are much more frequent in examples than in the text, best first, and the sum of their gains."""
+    """Return the keys that are much more frequent in examples than in the text, best first, and the sum of their gains.
+
+    The words of a label are of one kind: a list of a noun, a preposition and a comma says little.
+    """
     features = len(found)
     row, key, support = _count_pairs(*_words_by_row(found))
-    keys, gain = np.full((features, MAX_KEYS), NONE), np.zeros(features)
-    if not len(row):
-        return keys, gain
+    keys, gain = np.full((features, N_KINDS, MAX_KEYS), NONE), np.zeros((features, N_KINDS))
     gains = support / counts[row] - rates.of(relation, key)
     fit = (support >= MIN_SUPPORT) & (gains >= MIN_GAIN)
     row, key, gains = row[fit], key[fit], gains[fit]
-    order = np.lexsort((key, -gains, row))
-    row, key, gains = row[order], key[order], gains[order]
-    rank = np.arange(len(row)) - np.searchsorted(row, row)
+    kind = text.kind[key] if relation not in PAIR_RELATIONS else np.zeros(len(key), np.int64)
+    order = np.lexsort((key, -gains, kind, row))
+    row, kind, key, gains = row[order], kind[order], key[order], gains[order]
+    group = row * N_KINDS + kind
+    rank = np.arange(len(group)) - np.searchsorted(group, group)
     kept = rank < MAX_KEYS
-    keys[row[kept], rank[kept]] = key[kept]
-    np.add.at(gain, row[kept], gains[kept])
-    return keys, gain
+    keys[row[kept], kind[kept], rank[kept]] = key[kept]
+    np.add.at(gain, (row[kept], kind[kept]), gains[kept])
+    best = gain.argmax(axis=1)
+    return keys[np.arange(features), best], gain[np.arange(features), best]
 
 
 def _best_class(

@@ -67,6 +67,8 @@ OUTPUT_RELATIONS = (Relation.SAYS, Relation.PROMOTES, Relation.SUPPRESSES)
 """Relations whose words come from the output tokens of a feature."""
 PIECES = len(CLASSES)
 """The class of tokens that continue a word: it depends on the token before."""
+N_KINDS = 3
+"""Kinds of words that are not mixed in a label: signs, other words, and words that tell what a text is about."""
 N_CLASSES = len(CLASSES) + 1
 
 
@@ -76,6 +78,7 @@ class LabelText:
     Attributes:
         words: the words of the tokens. Number `n` of a piece that continues a word is `n + len(words)`, and after an
             apostrophe `n + 2 * len(words)`; `start` is the number of the start of a text.
+        kind: 2 for words that tell what a text is about, 1 for other words and pieces, 0 for signs, by number.
         content: whether each number is a word that tells what a text is about, (start + 1,).
         word: number of the word at each position, (P,).
         first: first position of the text that each position is in, its BOS; stop: the one after its last, (P,).
@@ -96,6 +99,8 @@ class LabelText:
         self.start = 3 * len(words)
         self.word = words.of_token[token_rows] + len(words) * (joined + 2 * elided)
         self.content = np.concatenate([words.content, np.zeros(2 * len(words) + 1, np.bool_)])
+        letters = np.tile([any(map(str.isalpha, word)) for word in words.texts], 3)
+        self.kind = np.where(self.content, 2, np.append(letters, False))
         self.classes = np.concatenate([words.classes[token_rows], joined[:, None]], axis=1)
         if sequences.bos is not None:
             self.word[ids == sequences.bos] = self.start
