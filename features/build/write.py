@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as parquet
 import torch
 
 from cotrace.attribution.models.language_model import LanguageModel
 from cotrace.common.files import atomic_write
 from cotrace.common.progress import Step
-from cotrace.features.store.files import ROW_GROUP, write_part
+from cotrace.features.store.files import ROW_GROUP, part_writer, write_part
 from cotrace.features.store.schema import EXAMPLES, FEATURES, SEQUENCES, SEQUENCES_FILE, TOKENS, TOKENS_FILE, file_of
 
 from .columns import Columns, empty_lists, example_columns, feature_columns, neighbour_column, written_column
@@ -140,7 +139,3 @@ def table(columns: dict[str, Any], schema: pa.Schema) -> pa.Table:
     ]
     return pa.Table.from_arrays(arrays, schema=schema)
 
-
-def part_writer(path: Path, schema: pa.Schema) -> parquet.ParquetWriter:
-    """Return a writer of a layer's file, which `features.store.files.read_part` reads."""
-    return parquet.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True)
