@@ -194,7 +194,7 @@ def _columns(nodes: ForeignNodes, attributes: list[Mapping[str, Any]], n_targets
     found: dict[str, np.ndarray] = {}
     if not added and all(isinstance(entries.get(name), Real) for entries in attributes for name in KEPT):
         found |= {name: np.array([entries[name] for entries in attributes], np.float64) for name in KEPT}
-        if all(isinstance(entries.get("computed"), bool) for entries in attributes):
+        if all(entries.get("computed") in (False, True) for entries in attributes):  # GML writes 0 and 1
             found["computed"] = np.array([entries["computed"] for entries in attributes], np.bool_)
     if not added and all(isinstance(entries.get(LEFT_OUT), Real) for entries in attributes):
         found[LEFT_OUT] = np.array([entries[LEFT_OUT] for entries in attributes], np.float64)

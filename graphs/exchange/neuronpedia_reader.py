@@ -46,7 +46,16 @@ def read_neuronpedia(path: Path) -> Graph:
     _restore_own(info, metadata.get(OWN_KEY), nodes)
     if not info["targets"]:  # those of a graph of cotrace may be features
         raise FileError("it has no node of the kind 'logit': there is nothing that the graph explains")
-    return assemble(nodes, edges, info)
+    return assemble(nodes, edges, info, _computed(nodes, edges, info))
+
+
+def _computed(nodes: ForeignNodes, edges: ForeignEdges, info: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return which rows were computed: in a graph of cotrace without all of them, those of features that have edges."""
+    if not info.get("traced", {}).get("bound", 0) > 0:
+        return {}
+    kinds = np.array(nodes.kinds, np.int64)
+    has_edges = np.bincount(edges.target, minlength=len(nodes)) > 0
+    return {"computed": (kinds == NodeKind.LOGIT) | ((kinds == NodeKind.FEATURE) & has_edges)}
 
 
 def _read_parts(path: Path) -> tuple[dict[str, Any], list[Any], "_Links"]:

@@ -91,6 +91,7 @@ def not_in_neuronpedia(graph: GraphData) -> list[str]:
     return [
         "pre-activations, biases and sums of dropped edges",
         "influence, of which it has cumulative shares",
+        *([] if graph.computed[order.features].all() else ["whether the row of a feature was computed"]),
         *(["effects on the targets"] if "effect" in columns else []),
         *(["attention heads of the edges"] if "heads" in columns else []),
         *(["which features are targets"] if has_feature_targets else []),
