@@ -4,6 +4,7 @@ import json
 
 import pytest
 from helpers.random_graphs import random_graph
+from helpers.reports import mixed
 
 from cotrace.graphs import node_label, open_graph
 
@@ -128,3 +129,13 @@ def test_mistakes_are_one_line(command, file, arguments, message):
     assert (status, out) == (2, "")
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_queries_of_a_report_are_about_its_circuit(command, tmp_path):
+    file = mixed().save(tmp_path / "report.arrow")
+    status, _, err = command("show", file, "--ancestors", "0")
+    assert status == 2
+    assert "add --circuit" in err
+    status, out, _ = command("show", file, "--circuit", "--descendants", "token@1")
+    assert status == 0
+    assert "descendants of token@1" in out

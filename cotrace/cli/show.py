@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cotrace.common.errors import ArgumentError
 from cotrace.faithfulness.report.report import Report
 from cotrace.graphs import Graph, GraphSummary, node_label, open_graph
 from cotrace.graphs.schema import LABELS
@@ -71,6 +72,8 @@ def show(
 
     graph = open_graph(file) if circuit else cotrace.open(file)
     if isinstance(graph, Report):
+        if any((from_nodes, to_nodes, ancestors, descendants, flow, nodes, label)) or min_influence is not None:
+            raise ArgumentError(f"{file} is a report, and queries are about graphs: add --circuit for its circuit")
         return show_report(graph, full=full, json=json)
     graph = graph_part.part_of(graph, nodes, min_influence, label)
     answers = show_queries.answer(
