@@ -30,7 +30,7 @@ BONUS = {
     Relation.AFTER: 0.02,
     Relation.PHRASE: 0.06,
     Relation.AFTER_PHRASE: 0.03,
-    Relation.NEAR: -0.02,
+    **dict.fromkeys(CLASS_RELATIONS, -0.03),
     Relation.PROMOTES: 0.08,
     Relation.SUPPRESSES: 0.08,
 }

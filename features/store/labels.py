@@ -33,8 +33,8 @@ MIN_HELD_OUT = 4
 NULL_LABELS, MIN_NULL_LABELS = 256, 4
 """How many labels of other features a label is compared with, and how many there must be."""
 NULL_PERCENTILE = 95
-MIN_SCORE = 0.6
-"""A label must score this too: one that fits every fifth example says little, even if other labels say less."""
+MIN_SCORE = 0.58
+"""A label must score this too: one that fits every tenth example says little, even if other labels say less."""
 
 
 class LayerExamples(NamedTuple):
