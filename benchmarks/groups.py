@@ -14,6 +14,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ from cotrace.attribution.validation.graph_scores import EVERYDAY_PROMPTS
 from cotrace.common.versions import package_versions
 from cotrace.graphs import Graph
 from cotrace.graphs.annotations import node_names
+from cotrace.graphs.grouping.config import GroupConfig
 from cotrace.graphs.grouping.groups import Groups
+from cotrace.graphs.grouping.profiles import WEIGHTS
 from cotrace.graphs.schema import EFFECTS
 
 from .cells import Record, markdown
@@ -216,14 +219,16 @@ def groups_table(result: Record) -> str:
         f"{sum(case['grouped'] for case in cases):,} are in {len(sizes):,} groups of 2 to {max(sizes)}. Groups hold "
         f"{kept['influence']['mean']:.1%} of the features' influence, and keep {kept['replacement']['mean']:.1%} of the replacement "
         f"score and {kept['completeness']['mean']:.1%} of the completeness score. Intervals are over prompts; k-means is the mean of "
-        f"{KMEANS_SEEDS} runs, random groups of {RANDOM_SEEDS}. The last four rows partition the features of the suggested groups."
+        f"{KMEANS_SEEDS} runs, random groups of {RANDOM_SEEDS}. The last four rows partition the features of the first one's groups; activations are those of the "
+        "feature at the positions in the circuit."
     )
     return f"{markdown(grid)}\n\n{note}"
 
 
 def settings_of(args: argparse.Namespace, transcoders: str) -> Record:
     """Return the settings that decide the numbers."""
-    return {"model": args.model, "transcoders": transcoders, "likeliest": LIKELIEST}
+    options = {"weights": WEIGHTS, **asdict(GroupConfig())}
+    return {"model": args.model, "transcoders": transcoders, "likeliest": LIKELIEST, **options}
 
 
 def measure_all(args: argparse.Namespace, report: Callable[[Record], None]) -> None:

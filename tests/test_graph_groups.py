@@ -21,9 +21,9 @@ from cotrace.graphs.annotations import node_names
 from cotrace.graphs.csr import indptr_of
 from cotrace.graphs.grouping.clusters import clusters
 from cotrace.graphs.grouping.describe import label_of, name_of, reason_of
+from cotrace.graphs.grouping.kept import kept_by
 from cotrace.graphs.grouping.profiles import cosines
 from cotrace.graphs.schema import build_table
-from cotrace.graphs.subgraph import scores_of
 
 NO_LIMITS = {"similarity": 0.2, "max_size": 100}
 
@@ -242,11 +242,13 @@ def reference_scores(graph, kept):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_scores_of_a_part_are_those_of_a_graph_in_which_other_features_are_errors(seed):
+def test_kept_scores_are_those_of_a_graph_in_which_other_features_are_errors(seed):
     graph = random_graph(seed, n_features=20, feature_targets=1, density=1, dtype=np.float64)
-    kept = np.random.default_rng(seed).random(graph.order.n_nodes) < 0.5
-    assert scores_of(graph, kept)[:2] == pytest.approx(reference_scores(graph, kept))
-    assert scores_of(graph, np.ones_like(kept))[:2] == pytest.approx(graph.scores()[:2])
+    in_group = np.random.default_rng(seed).random(graph.order.n_nodes) < 0.5
+    in_group[graph.order.n_features :] = False
+    assert kept_by(graph, in_group).scores[:2] == pytest.approx(reference_scores(graph, in_group))
+    in_group[graph.order.features] = True
+    assert kept_by(graph, in_group).scores[:2] == pytest.approx(graph.scores()[:2])
 
 
 def test_groups_of_all_features_keep_everything_and_none_keep_nothing():
@@ -273,6 +275,7 @@ def test_names_are_new_and_never_those_of_nodes():
     assert name_of("", 0.5, " cold", set()) == "lowers cold 1"
     assert name_of("", -0.5, " cold", {"raises cold 1"}) == "raises cold 2"
     assert name_of("days", 0.5, " cold", {"days"}) == "days 1"
+    assert name_of("references to the days of the week in many languages", 0.5, " cold", set()) == "days…week… 1"
     assert name_of("", 0.0, " ", set()) == "leaves ␣ 1"
     graph, _ = planted()
     for node in range(graph.order.n_features):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cotrace.common.visible_text import visible
+from cotrace.graphs.labels import short_label
 
 WORDS = {  # how a reason names each profile
     "effects": "same effects",
@@ -14,6 +15,7 @@ WORDS = {  # how a reason names each profile
     "inputs": "same inputs",
     "directions": "same decoder direction",
 }
+LONGEST_LABEL = 40  # characters of a label that is a name as it is
 LEAST_NAMED = 0.5  # mean cosine from which a reason names a profile
 _WORD = re.compile(r"[^\W_]+")
 
@@ -56,6 +58,8 @@ def label_of(labels: Sequence[str], weights: Sequence[float]) -> str:
 def name_of(label: str, effect: float, target: str, taken: set[str]) -> str:
     """Return a name that nothing else has: the label, or what the group does to the target, with a number: `raises cold 1`.
 
+    Of a long label it has two words.
+
     Args:
         label: the label of the group.
         effect: the change of the target when the group is ablated.
@@ -63,5 +67,6 @@ def name_of(label: str, effect: float, target: str, taken: set[str]) -> str:
         taken: names of other groups, and labels.
     """
     does = "lowers" if effect > 0 else "raises" if effect < 0 else "leaves"
-    stem = label or f"{does} {visible(target.strip() or target)}"
+    known = label if len(label) <= LONGEST_LABEL else short_label(label)
+    stem = known or f"{does} {visible(target.strip() or target)}"
     return next(name for number in range(1, len(taken) + 2) if (name := f"{stem} {number}") not in taken)

@@ -5,7 +5,6 @@ from typing import NamedTuple
 import numpy as np
 
 from cotrace.graphs.data import GraphData
-from cotrace.graphs.influence import node_influence
 from cotrace.graphs.scores import GraphScores
 from cotrace.graphs.subgraph import scores_of
 
@@ -32,8 +31,7 @@ class KeptByGroups(NamedTuple):
 
 def kept_by(graph: GraphData, in_group_M: np.ndarray) -> KeptByGroups:
     """Return how much of a graph the features in groups keep; `in_group_M` is their mask, (M,) bool."""
-    whole = graph.scores()
-    features = graph.order.features
-    influence_N = node_influence(graph.csr, graph.target_weights)[features]
+    whole, features = graph.scores(), graph.order.features
+    influence_N = graph.influence()[features]
     share = influence_N[in_group_M[features]].sum() / (influence_N.sum() or 1.0)
-    return KeptByGroups(float(share), scores_of(graph, in_group_M)._replace(graph=whole.graph), whole)
+    return KeptByGroups(float(share), scores_of(graph, in_group_M), whole)
