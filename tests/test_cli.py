@@ -312,7 +312,7 @@ def test_public_names_are_listed_and_importable():
         assert getattr(cotrace, name) is not None
 
 
-COMMANDS = ["trace", "show", "steer", "validate", "prune", "render", "train", "evaluate", "convert", "doctor"]
+COMMANDS = ["trace", "show", "steer", "validate", "prune", "label", "render", "train", "evaluate", "convert", "doctor"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -336,7 +336,13 @@ def test_the_command_line_has_the_parameters_of_the_python_functions():
             for name, parameter in inspect.signature(function).parameters.items():
                 if parameter.kind is not parameter.KEYWORD_ONLY or name in only_python:
                     continue
-                if command is steer_command and name in ("use_cache", "row_cache_bytes", "segments", "regenerate"):
+                if command is steer_command and name in (
+                    "use_cache",
+                    "row_cache_bytes",
+                    "features",
+                    "segments",
+                    "regenerate",
+                ):
                     continue
                 option = options[name]
                 assert option.default in (parameter.default, None), name
