@@ -20,8 +20,9 @@ from cotrace.graphs.json_metadata import decode_entries, encode_entries, wrong_e
 from .schema import FORMAT_VERSION, STORE_FILE, STORE_INFO
 
 COMPRESSION_LEVEL = 9
-# A third smaller than Parquet's defaults: numbers differ in most values, so that dictionaries of values do not help.
-ENCODINGS = {pa.types.is_floating: "BYTE_STREAM_SPLIT", pa.types.is_integer: "DELTA_BINARY_PACKED"}
+ENCODING = (
+    "BYTE_STREAM_SPLIT"  # of numbers: a third smaller than dictionaries of values, since most occur a few times only
+)
 ROW_GROUP = 4096  # rows that are read together: one card of a wide dictionary needs one group
 CURE = "build the store again with `cotrace features build`"
 
@@ -35,7 +36,7 @@ def write_part(path: Path, table: pa.Table) -> None:
 def part_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     """Return a writer of a table of a store, for tables that are written in blocks of at most `ROW_GROUP` rows."""
     leaves = [leaf for field in schema for leaf in _leaves(field.name, field.type)]
-    encoding = {leaf: name for leaf, kind in leaves for is_kind, name in ENCODINGS.items() if is_kind(kind)}
+    encoding = {leaf: ENCODING for leaf, kind in leaves if pa.types.is_integer(kind) or pa.types.is_floating(kind)}
     return pq.ParquetWriter(
         path,
         schema,

@@ -1,0 +1,1 @@
+"""The feature store of the transcoders gemma-3-270m-clt, which cotrace reads as files."""
