@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cotrace.common.checks import as_index
 from cotrace.common.compiled import compiled
 from cotrace.common.errors import ArgumentError
 
@@ -99,6 +100,7 @@ def _search(graph: GraphData, starts_M: np.ndarray, ends_M: np.ndarray, count: i
     the strongest. An entry of the heap is the end of a path, and the rank of the edge by which it grows next; None if it
     is complete.
     """
+    count, min_length = as_index(count, "the number of paths"), as_index(min_length, "min_length")
     if min_length < 1:
         raise ArgumentError(f"invalid min_length {min_length}: a path has at least one edge")
     if count < 0:

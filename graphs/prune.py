@@ -18,7 +18,7 @@ THRESHOLDS = ("node_threshold", "edge_threshold")
 
 def check_threshold(name: str, value: float) -> None:
     """Raise ArgumentError unless a threshold is a share in [0, 1]."""
-    if not 0.0 <= value <= 1.0:
+    if isinstance(value, str) or not 0.0 <= value <= 1.0:
         raise ArgumentError(f"{name} is {value}: it is a share and must lie between 0 and 1")
 
 

@@ -48,7 +48,7 @@ def _labelled(graph: GraphData, pattern: str) -> np.ndarray:
     """Return a mask of the nodes with a label in which a pattern is found, (M,) bool."""
     try:
         search = re.compile(pattern, re.IGNORECASE).search
-    except re.error as error:
+    except (re.error, TypeError) as error:
         raise ArgumentError(
             f"label={pattern!r} is no regular expression ({error}): write a word, or escape it"
         ) from error

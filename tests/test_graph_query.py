@@ -130,9 +130,9 @@ def test_paths_take_names_of_all_kinds():
     assert graph.paths(0, "token@1") == []  # nothing leads to a token
 
 
-@pytest.mark.parametrize("options", [{"n": -1}, {"min_length": 0}])
+@pytest.mark.parametrize("options", [{"n": -1}, {"n": 2.5}, {"n": "x"}, {"min_length": 0}, {"min_length": 1.5}])
 def test_impossible_paths_are_refused(options):
-    with pytest.raises(ArgumentError, match="invalid"):
+    with pytest.raises(ArgumentError, match=r"invalid|must be an integer"):
         random_graph(1).paths(**options)
 
 
@@ -188,7 +188,7 @@ def test_small_shares_are_left_out_and_the_largest_come_first():
     assert some.equals(every.slice(0, len(some)))
     assert (np.diff(every["share"].to_numpy()) <= 0).all()
     assert min(some["share"].to_pylist()) >= 0.1 > every["share"][len(some)].as_py()
-    for share in (-0.1, 1.5, float("nan")):
+    for share in (-0.1, 1.5, float("nan"), "1"):
         with pytest.raises(ArgumentError, match="must lie between 0 and 1"):
             graph.descendants(0, share)
 
@@ -396,6 +396,7 @@ def test_subgraphs_by_influence_and_label():
         ({"min_influence": 2}, "min_influence is 2"),
         ({"min_influence": float("nan")}, "must lie between"),
         ({"label": "("}, "no regular expression"),
+        ({"label": 3}, "no regular expression"),
         ({"label": "hot"}, "no label of this graph"),
         ({"nodes": []}, "no nodes are named"),
         ({"nodes": "L1#99999"}, "not in this graph"),
