@@ -7,7 +7,7 @@ export PROMPT
 TRACE_OPTIONS ?=
 READY := $(VENV)/.ready
 
-.PHONY: trace compare test test-gpu fuzz kills check format typecheck docs bench bench-kernels bench-train bench-coverage bench-validate bench-contention bench-effects bench-graphs bench-groups bench-faithfulness gpu-check clean
+.PHONY: trace compare test test-gpu fuzz kills check format typecheck docs bench bench-kernels bench-train bench-coverage bench-validate bench-contention bench-effects bench-graphs bench-features bench-groups bench-faithfulness gpu-check clean
 
 trace: $(READY)
 	@$(BIN)/cotrace trace $(TRACE_OPTIONS) -- "$$PROMPT"
@@ -100,6 +100,10 @@ bench-contention: $(READY)
 bench-effects: $(READY)
 	@$(BIN)/python -m benchmarks.effects $(EFFECTS_OPTIONS)
 	@$(BIN)/python -m benchmarks.tables
+
+# What a feature store costs over bare forward passes: make bench-features FEATURES_DATA=texts
+bench-features: $(READY)
+	@$(BIN)/python -m benchmarks.features $(FEATURES_DATA) $(FEATURES_OPTIONS)
 
 # Queries, groups and differences of a synthetic graph of 1,000,000 edges: GRAPHS_OPTIONS="--only paths"
 bench-graphs: $(READY)

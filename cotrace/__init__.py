@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from cotrace.dictionary import FeatureDictionary, load_dictionary
     from cotrace.evaluation import evaluate_transcoders
     from cotrace.faithfulness.transcripts import Segment, Transcript
+    from cotrace.feature_building import build_features
     from cotrace.graphs.exchange.feature_files import read_feature_file
     from cotrace.graphs.exchange.from_networkx import from_networkx
     from cotrace.graphs.exchange.importing import import_graph
@@ -106,6 +107,7 @@ __all__ = [  # without `open`: `from cotrace import *` must not replace the buil
     "__version__",
     "ablate",
     "add",
+    "build_features",
     "compare_many",
     "compare_transcoders",
     "evaluate_transcoders",
@@ -136,6 +138,7 @@ LAZY_IMPORTS = {  # name: the module that defines it; most import torch
     "TracePlan": "cotrace.attribution.tracing.plan",
     "TranscoderComparison": "cotrace.transcoder_comparison",
     "Transcript": "cotrace.faithfulness.transcripts",
+    "build_features": "cotrace.feature_building",
     "compare_many": "cotrace.batch",
     "compare_transcoders": "cotrace.transcoder_comparison",
     "evaluate_transcoders": "cotrace.evaluation",
