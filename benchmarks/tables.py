@@ -28,7 +28,7 @@ from .trace_tables import trace_table
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "benchmarks.md"
 CARD = ROOT / "data" / "cotrace-gemma-3-270m-clt-1" / "cotrace_gemma_3_270m_clt_1" / "README.md"
-PAGES = {"transcoders": CARD, "groups": ROOT / "docs" / "groups.md"}
+PAGES = {"transcoders": CARD, "groups": ROOT / "docs" / "groups.md", "labels": ROOT / "docs" / "features.md"}
 
 
 def train_table(result: Record) -> str:
