@@ -2,8 +2,8 @@
 
 from cotrace.attribution.models.gemma3 import Gemma3
 from cotrace.attribution.transcoders import Transcoders
-from cotrace.attribution.transcoders.shipped import shipped_feature_store
 from cotrace.common.errors import ArgumentError
+from cotrace.features.store.shipped import shipped_feature_store
 from cotrace.features.store.store import FeatureStore
 from cotrace.graphs import Graph
 

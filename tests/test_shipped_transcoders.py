@@ -10,7 +10,9 @@ import cotrace
 from cotrace.attribution.models.architecture import Architecture, read_architecture
 from cotrace.attribution.models.model_source import find_model
 from cotrace.attribution.transcoders import default_transcoders, load_transcoders, shipped
-from cotrace.attribution.transcoders.shipped import SHIPPED_SETS, package_folder
+from cotrace.attribution.transcoders.shipped import SHIPPED_SETS
+from cotrace.common import data_packages
+from cotrace.common.data_packages import package_folder
 from cotrace.common.errors import DependencyError
 
 ROOT = Path(__file__).parent.parent
@@ -104,7 +106,7 @@ def test_an_installation_without_a_part_names_the_extra(monkeypatch, arch, tmp_p
 def test_installed_packages_are_found_where_there_is_no_checkout(monkeypatch, tmp_path, arch):
     for folder in FOLDERS:
         (tmp_path / folder.name).symlink_to(folder)
-    monkeypatch.setattr(shipped, "CHECKOUT_DATA", tmp_path / "nothing")
+    monkeypatch.setattr(data_packages, "CHECKOUT_DATA", tmp_path / "nothing")
     monkeypatch.syspath_prepend(tmp_path)
     assert load_transcoders(NAME, arch).n_features == 832
     assert package_folder(FOLDERS[0].name).parent == tmp_path

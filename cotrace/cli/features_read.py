@@ -8,13 +8,12 @@ import typer
 
 from cotrace.common.errors import ArgumentError, DependencyError
 from cotrace.common.progress import Progress
+from cotrace.features.store.shipped import DEFAULT_TRANSCODERS, shipped_feature_store
 
 from . import options
 
 if TYPE_CHECKING:
     from cotrace.features.store.store import FeatureStore
-
-DEFAULT_TRANSCODERS = "gemma-3-270m-clt"
 
 
 class MatchBy(StrEnum):
@@ -172,7 +171,6 @@ def open_store(path: Path | None) -> "FeatureStore":
 
     if path is not None:
         return FeatureStore.open(path)
-    from cotrace.attribution.transcoders.shipped import shipped_feature_store
 
     shipped = shipped_feature_store(DEFAULT_TRANSCODERS)
     if shipped is None:

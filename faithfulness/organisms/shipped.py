@@ -7,7 +7,7 @@ from random import Random
 
 import torch
 
-from cotrace.attribution.transcoders.shipped import package_folder
+from cotrace.common.data_packages import package_folder
 from cotrace.common.errors import ArgumentError, DependencyError, FileError
 
 from .instances import SPLITS, problems_of
