@@ -29,7 +29,6 @@ from cotrace.common.errors import (
 )
 from cotrace.faithfulness.report.files import has_report, take_report
 from cotrace.faithfulness.report.report import Report
-from cotrace.features.store import FeatureCard, FeatureLabel, FeatureStore
 from cotrace.graphs import AttentionScore, Effects, Graph, open_graph
 from cotrace.graphs.diff.diff import GraphDiff
 from cotrace.graphs.head_loadings import HeadLoadings
@@ -57,6 +56,7 @@ if TYPE_CHECKING:
     from cotrace.dictionary import FeatureDictionary, load_dictionary
     from cotrace.evaluation import evaluate_transcoders
     from cotrace.faithfulness.transcripts import Segment, Transcript
+    from cotrace.features.store import FeatureCard, FeatureLabel, FeatureStore
     from cotrace.feature_building import build_features
     from cotrace.graphs.exchange.feature_files import read_feature_file
     from cotrace.graphs.exchange.from_networkx import from_networkx
@@ -148,6 +148,7 @@ LAZY_IMPORTS = {  # name: the module that defines it; most import torch
     "load": "cotrace.loading",
     "load_dictionary": "cotrace.dictionary",
     "trace_many": "cotrace.batch",
+    **dict.fromkeys(("FeatureCard", "FeatureLabel", "FeatureStore"), "cotrace.features.store"),
     **dict.fromkeys(("Direction", "Edit", "Supernode", "TokenReplacement"), EDITS),
     **dict.fromkeys(("Donor", "Swap"), SPAN_EDITS),
     **dict.fromkeys(("ablate", "add", "multiply", "nodes_of", "replace_with", "set_to"), EDITS),
