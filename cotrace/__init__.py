@@ -56,8 +56,8 @@ if TYPE_CHECKING:
     from cotrace.dictionary import FeatureDictionary, load_dictionary
     from cotrace.evaluation import evaluate_transcoders
     from cotrace.faithfulness.transcripts import Segment, Transcript
-    from cotrace.features.store import FeatureCard, FeatureLabel, FeatureStore
     from cotrace.feature_building import build_features
+    from cotrace.features.store import FeatureCard, FeatureLabel, FeatureStore
     from cotrace.graphs.exchange.feature_files import read_feature_file
     from cotrace.graphs.exchange.from_networkx import from_networkx
     from cotrace.graphs.exchange.importing import import_graph
