@@ -11,6 +11,7 @@ import argparse
 import json
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,19 @@ from .measure import machine
 RESULT = Path(__file__).parent / "results" / "labels.json"
 STRONGEST = 100
 SHOWN = 5  # labels of a prompt in the result file
+# The rules of labels were chosen with the everyday prompts in view; these were first used when they were fixed.
+OTHER_PROMPTS = (
+    "The doctor told the patient to take two",
+    "Water is made of hydrogen and",
+    "The president signed the law on the",
+    "import numpy as",
+    "My sister and I are going to visit our",
+    "A year has twelve",
+    "The king and the",
+    "Please close the window, because it is",
+    "The ship sailed across the",
+    "He could not sleep, so he got up and",
+)
 
 
 def strongest_features(model: cotrace.Model, prompt: str, n: int = STRONGEST) -> list[tuple[int, int]]:
@@ -61,14 +75,22 @@ def measure_labels(store: cotrace.FeatureStore, strongest: dict[str, list[tuple[
             if label is not None
         ]
         share = sum(label is not None for label in labels) / len(labels)
-        cases.append({"prompt": prompt, "features": len(labels), "labelled": share, "labels": shown[:SHOWN]})
+        others = prompt in OTHER_PROMPTS
+        cases.append(
+            {"prompt": prompt, "others": others, "features": len(labels), "labelled": share, "labels": shown[:SHOWN]}
+        )
     return {
-        "labelled": float(np.mean([case["labelled"] for case in cases])),
+        "labelled": _mean(case["labelled"] for case in cases if not case["others"]),
+        "labelled_others": _mean(case["labelled"] for case in cases if case["others"]),
         "labelled_all": _share([labels.kept for labels in scored.values()]),
         "labelled_exchanged": _share([labels.kept[labels.score > 0] for labels in exchanged]),
         "kinds": dict(kinds.most_common()),
         "cases": cases,
     }
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
 
 
 def _share(kept: list[np.ndarray]) -> float:
@@ -83,7 +105,8 @@ def labels_table(result: Record) -> str:
         grid.append([case["prompt"], f"{case['labelled']:.0%}", shown.replace("|", "\\|")])
     tokens = result["settings"]["tokens"]
     note = (
-        f"Mean {result['labelled']:.0%}; of all features {result['labelled_all']:.0%}. Of labels that are exchanged between the "
+        f"Mean of the first ten prompts, with which the rules were chosen, {result['labelled']:.0%}; of the other ten "
+        f"{result['labelled_others']:.0%}; of all features {result['labelled_all']:.0%}. Of labels that are exchanged between the "
         f"features of a layer, {result['labelled_exchanged']:.1%} pass. Measured {result['date']} with "
         f"`{result['settings']['transcoders']}` on a store of {tokens:,} tokens."
     )
@@ -94,19 +117,19 @@ def main() -> None:
     """Measure, and write the result file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--features", type=Path, help="a feature store; by default the one that comes with cotrace")
-    parser.add_argument("--prompts", type=int, default=len(EVERYDAY_PROMPTS))
     parser.add_argument("--out", type=Path, default=RESULT)
     args = parser.parse_args()
     model = cotrace.load("gemma-3-270m", device="cpu", features=args.features)
     store = model.features
-    strongest = {prompt: strongest_features(model, prompt) for prompt in EVERYDAY_PROMPTS[: args.prompts]}
+    strongest = {prompt: strongest_features(model, prompt) for prompt in (*EVERYDAY_PROMPTS, *OTHER_PROMPTS)}
     settings = {"model": "gemma-3-270m", "transcoders": store.name, "tokens": store.info["tokens"]}
     head = {"benchmark": "labels", "date": time.strftime("%Y-%m-%d"), "machine": machine()}
     result = {**head, "versions": package_versions(), "settings": settings, **measure_labels(store, strongest)}
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(result, indent=1) + "\n")
     print(
-        f"{result['labelled']:.1%} of the strongest features have a label, {result['labelled_exchanged']:.1%} exchanged"
+        f"{result['labelled']:.1%} of the strongest features have a label, {result['labelled_others']:.1%} on other prompts, "
+        f"{result['labelled_exchanged']:.1%} exchanged"
     )
 
 
