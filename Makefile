@@ -104,6 +104,7 @@ bench-effects: $(READY)
 # What a feature store costs over bare forward passes: make bench-features FEATURES_DATA=texts
 bench-features: $(READY)
 	@$(BIN)/python -m benchmarks.features $(FEATURES_DATA) $(FEATURES_OPTIONS)
+	@$(BIN)/python -m benchmarks.tables
 
 # Queries, groups and differences of a synthetic graph of 1,000,000 edges: GRAPHS_OPTIONS="--only paths"
 bench-graphs: $(READY)

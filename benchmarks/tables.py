@@ -17,6 +17,7 @@ from .cost_model import cost_table
 from .effects import effects_table
 from .estimates import estimates_table
 from .faithfulness_tables import faithfulness_table
+from .features import features_table
 from .gpu_tables import NOTHING, gpu_table
 from .graphs import graphs_table
 from .groups import groups_table
@@ -28,7 +29,8 @@ from .trace_tables import trace_table
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "benchmarks.md"
 CARD = ROOT / "data" / "cotrace-gemma-3-270m-clt-1" / "cotrace_gemma_3_270m_clt_1" / "README.md"
-PAGES = {"transcoders": CARD, "groups": ROOT / "docs" / "groups.md", "labels": ROOT / "docs" / "features.md"}
+FEATURES = ROOT / "docs" / "features.md"
+PAGES = {"transcoders": CARD, "groups": ROOT / "docs" / "groups.md", "labels": FEATURES, "features": FEATURES}
 
 
 def train_table(result: Record) -> str:
@@ -227,6 +229,7 @@ TABLES: dict[str, Callable[[Any], str]] = {
     "graphs": graphs_table,
     "groups": groups_table,
     "labels": labels_table,
+    "features": features_table,
     "kernels": kernels_table,
     "kernels-cuda": kernels_table,
     "gpu": gpu_table,
