@@ -93,6 +93,21 @@ def test_scores_and_nulls_are_areas_under_the_curve(labelled):
         assert scored.score[feature] == pytest.approx(above, abs=1e-12)
 
 
+def test_held_out_examples_are_from_other_sequences(tmp_path):
+    """A rare feature's drawn examples are all of its activations, those that labels are scored on among them."""
+    rules = (stores.on(stores.WORDS[60]), *(stores.random(rate, 7) for rate in (0.0005, 0.001, 0.3)))
+    store = cotrace.FeatureStore.open(stores.write_store(tmp_path / "rare", rules, layers=(0,)))
+    words = Words(store.tokens.all_texts, store.tokens.all_counts, np.ones(len(store.tokens.ids), bool))
+    examples = layer_examples(store, 0, words)
+    for made_from, held_out in zip(examples.made_from, examples.held_out, strict=True):
+        sequence_of = [np.searchsorted(store.sequences.starts, at[at != NONE], "right") for at in (made_from, held_out)]
+        assert not np.isin(*sequence_of).any()
+    rows = store.examples(0).to_pylist()
+    odd = {(row["feature"], row["sequence"]) for row in rows if row["kind"] == "top" and row["rank"] % 2}
+    drawn = [row for row in rows if row["kind"] == "quantile" and row["rank"] % 2 == 0]
+    assert any((row["feature"], row["sequence"]) in odd for row in drawn), "nothing had to be left out"
+
+
 def _fit(text, scored, feature, places):
     relation, keys = Relation(scored.candidates.relation[feature]), scored.candidates.keys[feature]
     offset = {Relation.AT: 0, Relation.AFTER: -1, Relation.SAYS: 1}[relation]
@@ -188,6 +203,9 @@ def test_label_files_of_each_layout_are_read(tmp_path, name, content, source):
     assert read_label_file(path) == {(17, 264): ("not cold", source)}
 
 
+DAMAGED_GZIP = gzip.compress(b'{"L1#2": "x"}')[:10] + b"\xff" * 16
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -203,12 +221,16 @@ def test_label_files_of_each_layout_are_read(tmp_path, name, content, source):
         ("a.csv", "L1#2,a,b\n", "quotes"),
         ("a.csv", "", "no labels"),
         ("a.txt", "hello", "use .json"),
+        ("a.json", '{"L1#2": "x", "L1#2": "y"}', "twice"),
+        ("a.json", f'{{"layer": {"9" * 5000}, "index": 1, "label": "x"}}', "damaged"),
+        ("a.jsonl", f'{{"layer": {"9" * 5000}, "index": 1, "label": "x"}}', "damaged"),
         ("a.json.gz", "not gzip", "cannot read"),
+        ("a.json.gz", DAMAGED_GZIP, "cannot read"),
     ],
 )
 def test_damaged_label_files_are_one_error(tmp_path, name, content, message):
     path = tmp_path / name
-    path.write_text(content)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(FileError, match=message):
         read_label_file(path)
 

@@ -338,7 +338,20 @@ def test_groups_show_themselves():
     groups = graph.suggest_groups(similarity=0.97)
     assert f"{len(groups)} of" in repr(groups)
     assert groups[0].reason in groups._repr_html_()
+    share = groups.graph.influence()[[node for group in groups for node in group.nodes]].sum()
+    share /= groups.graph.influence()[groups.graph.order.features].sum()
+    assert f"{share:.1%} of the influence of all features" in repr(groups)
     assert groups.table["size"].to_pylist() == [len(group.nodes) for group in groups]
+
+
+def test_names_in_html_are_texts_without_control_characters():
+    graph, _ = planted()
+    graph.add_labels(
+        {(f.layer, f.feature): "<b>\x1b[31m\x00 x" for f in graph.suggest_groups(similarity=0.97)[0].members}
+    )
+    shown = graph.suggest_groups(similarity=0.97)._repr_html_()
+    assert "&lt;b&gt;" in shown
+    assert not {"\x1b", "\x00"} & {*shown}
 
 
 # --- with the model -------------------------------------------------------------------------

@@ -15,7 +15,6 @@ from cotrace.common.files import atomic_write, locked
 from cotrace.common.progress import Progress
 from cotrace.common.versions import package_versions
 from cotrace.features.store.labels import write_labels
-from cotrace.features.store.labels import write_labels
 from cotrace.features.store.schema import FORMAT_VERSION, STORE_FILE
 from cotrace.training.activations import unmasked_positions
 

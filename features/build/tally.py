@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from cotrace.common.compiled import compiled
 from cotrace.features.store.schema import HISTOGRAM_BINS, HISTOGRAM_LOWEST
 
-# The smallest b with HISTOGRAM_LOWEST * 2**(b / 2) above x is the binary exponent of x**2 less this, exactly.
+# The largest b with HISTOGRAM_LOWEST * 2**(b / 2) at most x is the binary exponent of x**2 less this, exactly.
 EXPONENT_BELOW = int(2 * math.log2(HISTOGRAM_LOWEST))
 MAX_PLACES = 2**32
 WORST_KEY = np.uint64(2**64 - 1)

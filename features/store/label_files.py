@@ -15,6 +15,7 @@ import gzip
 import io
 import json
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -112,13 +113,28 @@ def _records(path: Path) -> Iterator[Any]:
         if suffix in DELIMITERS:
             yield from _rows(text, DELIMITERS[suffix])
         elif suffix in LINES:
-            yield from (json.loads(line) for line in text.splitlines() if line.strip())
+            yield from (_decoded(line) for line in text.splitlines() if line.strip())
         elif suffix == ".json" or text.lstrip()[:1] in ("{", "["):
-            yield from _listed(json.loads(text))
+            yield from _listed(_decoded(text))
         else:
             raise FileError(f"{path} is not a file of labels: use .json, .jsonl, .csv or .tsv")
-    except (json.JSONDecodeError, csv.Error, RecursionError) as error:
+    except FileError:
+        raise
+    except (ValueError, csv.Error, RecursionError) as error:  # ValueError: not JSON, or a number of thousands of digits
         raise FileError(f"{path} is damaged ({one_line(error)}); write it again") from error
+
+
+def _decoded(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object. Raises ValueError if it has a key twice: of two labels of a feature, one would be lost."""
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!r} is in it twice")
+    return entries
 
 
 def _read(path: Path) -> tuple[str, str]:
@@ -131,7 +147,7 @@ def _read(path: Path) -> tuple[str, str]:
         raise FileError(f"{path} does not exist; check the path of the labels") from error
     except UnicodeDecodeError as error:
         raise FileError(f"{path} is not UTF-8 text; save it as UTF-8") from error
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise FileError(f"cannot read {path}: {one_line(error)}; check the path of the labels") from error
     return text, (path.with_suffix("") if packed else path).suffix.lower()
 

@@ -1,7 +1,7 @@
 """Automatic labels: short texts that say what a feature is active on or promotes, made without a language model.
 
 A label is made from the examples of even rank and scored on the strongest examples of odd rank: the area under the ROC
-curve between these and all positions of the text. It fits a position or not, so that the area is
+curve between these and all positions of the text. No sequence has examples of both. It fits a position or not, so that the area is
 (1 + share of examples that it fits - share of the text that it fits) / 2. On the same examples the labels of other
 features are scored; a label is kept if it beats the 95th percentile of those.
 """
@@ -28,6 +28,7 @@ from .store import FeatureStore
 from .words import Words
 
 BLOCK = 4096  # features that are labelled together
+SEQUENCE_BITS = 32  # of a number that codes a feature and a sequence
 MIN_HELD_OUT = 4
 """A label needs this many strongest examples of odd rank."""
 NULL_LABELS, MIN_NULL_LABELS = 256, 4
@@ -135,10 +136,13 @@ def layer_examples(store: FeatureStore, layer: int, words: Words) -> LayerExampl
     feature, rank = table["feature"].to_numpy(), table["rank"].to_numpy()
     is_top = pc.equal(table["kind"].cast(pa.string()), TOP).to_numpy()
     width = store.widths[layer]
-    even = rank % 2 == 0
+    held_out = is_top & (rank % 2 == 1)
+    # Drawn examples may be in the sequence of a held-out one, or be it: of a rare feature, all its activations are drawn.
+    site = feature.astype(np.int64) << SEQUENCE_BITS | table["sequence"].to_numpy()
+    made_from = (rank % 2 == 0) & ~np.isin(site, site[held_out])
     return LayerExamples(
-        _grid(feature[even], at[even], width),
-        _grid(feature[is_top & ~even], at[is_top & ~even], width),
+        _grid(feature[made_from], at[made_from], width),
+        _grid(feature[held_out], at[held_out], width),
         *_outputs(store, layer, words),
     )
 

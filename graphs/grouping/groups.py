@@ -10,6 +10,7 @@ from typing import overload
 
 import pyarrow as pa
 
+from cotrace.common.visible_text import printable
 from cotrace.graphs.data import GraphData
 from cotrace.graphs.nodes import Feature
 
@@ -79,12 +80,15 @@ class Groups(Sequence[SuggestedGroup]):
 
     def __repr__(self) -> str:
         grouped = sum(len(group.nodes) for group in self)
-        return f"<Groups: {len(self)} of {grouped} among {self.compared} features, {self.kept.influence:.1%} of their influence>"
+        return (
+            f"<Groups: {len(self)} of {grouped} among {self.compared} features, {self.kept.influence:.1%} of the influence "
+            "of all features>"
+        )
 
     def _repr_html_(self) -> str:
         """Return the table, for notebooks."""
         rows = (
-            f"<tr><td>{html.escape(group.name)}</td><td>{len(group.nodes)}</td><td>{group.influence:.4f}</td>"
+            f"<tr><td>{html.escape(printable(group.name))}</td><td>{len(group.nodes)}</td><td>{group.influence:.4f}</td>"
             f"<td>{group.effect:+.3f}</td><td>{html.escape(group.reason)}</td></tr>"
             for group in self
         )
