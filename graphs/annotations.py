@@ -214,9 +214,12 @@ def as_text(what: str, value: Any) -> str:
 
 
 def check_name(name: Any, what: str) -> None:
-    """Raise ArgumentError for a name that a file cannot hold, or that `find_nodes` would read as a node."""
-    if as_text(what, name).strip().isdecimal() or _is_node(name):
+    """Raise ArgumentError for a name that a file cannot hold, or that queries would read as a node or a span."""
+    text = as_text(what, name).strip()
+    if text.isdecimal() or _is_node(text):
         raise ArgumentError(f"the {what} {name!r} would be read as a node; choose another")
+    if text.startswith("@"):
+        raise ArgumentError(f"the {what} {name!r} would be read as a span of positions; choose another")
 
 
 def _is_node(text: str) -> bool:
@@ -247,7 +250,7 @@ def groups_inside(graph: GraphData) -> dict[str, list[int]]:
 def with_group(graph: GraphData, name: str, numbers: Iterable[int]) -> list[dict[str, Any]]:
     """Return the groups, as the metadata has them, with one added or replaced; without nodes, it is removed.
 
-    Raises ArgumentError for targets that are not features, and for a name that reads as a node.
+    Raises ArgumentError for targets that are not features, and for a name that reads as a node or a span.
     """
     check_name(name, "name of a group")
     if not name.strip():

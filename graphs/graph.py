@@ -115,13 +115,13 @@ class Graph(GraphData):
         return node_labels(self)
 
     def label(self, nodes: NodeName | Iterable[NodeName], text: str) -> None:
-        """Label features or error nodes as the user; an empty text removes their labels.
+        """Label features or error nodes as the user; a blank text removes their labels.
 
         Labels are in the column `label`, who says so in `label_source`. They are kept in smaller graphs and in files, shown by
         `cotrace show` and pictures, and are names for `find`: `graph.label("L17#264@5", "not cold")`.
 
         Raises ArgumentError for a node that is not in the graph or is not a feature or error node, and for a text that
-        is invalid or reads as a node.
+        is invalid or reads as a node or a span.
         """
         self._table = with_labels(self, self.find(nodes), text)
 

@@ -30,14 +30,15 @@ def node_labels(graph: GraphData) -> dict[Feature | ErrorNode | Token, str]:
 
 
 def with_labels(graph: GraphData, numbers: Iterable[int], label: str) -> pa.Table:
-    """Return the node table with the user's label on features and error nodes; an empty one removes theirs.
+    """Return the node table with the user's label on features and error nodes; a blank one removes theirs.
 
-    Raises ArgumentError for other nodes, and for a label that is not valid Unicode or reads as a node.
+    Raises ArgumentError for other nodes, and for a label that is not valid Unicode or reads as a node or a span.
     """
     numbers = list(numbers)
     if any(number >= graph.order.errors.stop for number in numbers):
         raise ArgumentError("tokens and targets have a text of their own; label features and error nodes")
     check_name(label, "label")
+    label = label if label.strip() else ""
     columns = [graph.column(name) for name in LABELS]
     for column, value in zip(columns, (label, "user" if label else ""), strict=True):
         column[numbers] = value

@@ -448,12 +448,14 @@ def test_the_command_writes_suggestions_into_the_file(command, file):
     for words in (expected[0].name, expected[0].reason, expected.kept.text(), f"wrote {file}"):
         assert words in output
     assert expected[0].name in command("show", file)[1]
-    assert command("group", file, "--undo")[0] == 0
+    status, output, _ = command("group", file, "--undo")
+    assert (status, f"groups removed: {len(expected)}; the graph now has 0" in output) == (0, True)
     assert not cotrace.open(file).groups
 
 
 def test_the_command_makes_and_removes_groups_of_the_user(command, file):
-    assert command("group", file, 3, 5, "--name", "mine")[0] == 0
+    assert "group 'mine': nodes 1\n" in command("group", file, 3, "--name", "mine")[1]
+    assert "group 'mine': nodes 2, in place of 1" in command("group", file, 3, 5, "--name", "mine")[1]
     command("group", file, "--similarity", 0.2)
     assert cotrace.open(file).find("mine") == [3, 5]
     assert command("group", file, "--remove", "mine")[0] == 0

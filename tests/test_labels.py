@@ -138,7 +138,7 @@ def test_label_writes_into_the_file(graph_file, command, tmp_path):
     opened = cotrace.open(graph_file)
     assert {str(node): label for node, label in opened.labels.items()} == {names[0]: "not cold"}
     assert cotrace.open(tmp_path / "b.arrow").column("label")[[3, 11]].tolist() == ["not cold", "lost"]
-    status, output, _ = command("label", graph_file, "not cold", "", "--json")
+    status, output, _ = command("label", graph_file, "not cold", " ", "--json")
     assert json.loads(output) == {"file": str(graph_file), "changed": 1, "labels": []}
     status, _, errors = command("label", graph_file, names[1], "other", "--out", tmp_path / "b.arrow")
     assert (status, "add --force" in errors) == (2, True)
@@ -164,6 +164,7 @@ def test_label_takes_files_and_stores(graph_file, command, tmp_path, store):
         (["L9#9", "a"], "L9#9 is not in this graph"),
         (["token@1", "a"], "label features and error nodes"),
         (["0", "12"], "read as a node"),
+        (["0", "@2:3"], "read as a span"),
         (["--out", "b.arrow"], "--out is where labels are written"),
         (["--labels", "no.json"], "does not exist"),
         (["--features", "no"], "store.json"),

@@ -58,7 +58,7 @@ def group(
     from .console import print_json
     from .output_paths import check_file, check_free
     from .report import print_written
-    from .report_groups import groups_json, print_groups
+    from .report_groups import groups_json, print_changed_groups, print_groups
 
     config = GroupConfig(target, similarity, max_size, max_features)
     _check_request(nodes or [], name, remove or [], undo)
@@ -68,6 +68,7 @@ def group(
         check_file(path)
         if out is not None and out != file:
             check_free(path, "--out", force)
+    earlier = dict(graph.groups)
     if name is not None or remove or undo:
         _change_own(graph, nodes or [], name, remove or [], undo)
         found = None
@@ -83,6 +84,8 @@ def group(
         return
     if found is not None:
         print_groups(graph, found, top)
+    else:
+        print_changed_groups(earlier, graph.groups)
     if not dry_run:
         print_written(path)
 

@@ -1,5 +1,6 @@
 """Groups of features as text in a terminal, and as JSON."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -13,6 +14,15 @@ from cotrace.graphs.grouping.groups import Groups
 from .report import EXPECTED_HEADER, console, print_line
 
 MEMBERS_SHOWN = 4
+
+
+def print_changed_groups(earlier: Mapping[str, Sequence], now: Mapping[str, Sequence]) -> None:
+    """Print what making or removing groups changed, and how many there are."""
+    for name, nodes in now.items():
+        if nodes != earlier.get(name):
+            replaced = f", in place of {len(earlier[name])}" if name in earlier else ""
+            print_line(f"group {quoted(name)}: nodes {len(nodes)}{replaced}")
+    print_line(f"groups removed: {len(earlier.keys() - now.keys())}; the graph now has {len(now)}")
 
 
 def print_groups(graph: Graph, groups: Groups, top: int) -> None:

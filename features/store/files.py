@@ -143,7 +143,13 @@ def read_info(folder: Path) -> dict[str, Any]:
     try:
         info = decode_entries(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError) as error:
-        what = "has no such file" if folder.is_dir() else "does not exist" if not folder.exists() else "is not a folder"
+        what = (
+            f"has no {STORE_FILE}"
+            if folder.is_dir()
+            else "does not exist"
+            if not folder.exists()
+            else "is not a folder"
+        )
         raise FileError(f"{folder} {what}: a feature store is a folder with {STORE_FILE}; {CURE}") from error
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror or one_line(error)}; choose another store") from error
