@@ -151,6 +151,15 @@ def test_names_are_accepted_wherever_a_node_is(graph):
     assert (str(group), list(group.members)) == ("cold", graph.groups["cold"])
     (pasted,) = parse_edits({"ablate": [node_label(graph, 3)]})
     assert pasted == cotrace.Feature(2, 0, 0)
+    (token,) = parse_edits({"ablate": [node_label(graph, graph.order.tokens.start)]}, graph)
+    assert token == cotrace.Token(0)
+    for name, message in (
+        ("not cole", "did you mean 'not cold'"),
+        ("L2#0@x", "position 'x'|'x'"),
+        ("5#1", "invalid node"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            parse_edits({"ablate": [name]}, graph)
     with pytest.raises(ArgumentError, match="each position as a separate node"):
         parse_groups(["mine=L2#0@0,1"], graph)
 

@@ -39,6 +39,7 @@ NEXT_MEMBER = re.compile(r"\s*\+\s*(?=L[0-9]|token\s*(?:[@+]|\Z))")
 OF_TOKEN = re.compile(r"\s*token\s*(?:[@+=]|\Z)")
 TIMES_USUAL = re.compile(r"\s*([+-]?[0-9.]+)\s*[x×]\s*")
 OTHER_POSITION = re.compile(r"\s*token\s*@")
+LIKE_A_NODE = re.compile(r"\s*(?:L?[0-9]|token\s*@|token\s*\Z)")
 
 
 @dataclass(frozen=True)
@@ -192,10 +193,17 @@ def _single(text: str, graph: Graph | None) -> Sequence[Any]:
         return [DictionaryFeature(Feature.parse(match[1]))]
     match = DIRECTION.fullmatch(text)
     if match is None:
-        return (graph is not None and _named(text, graph)) or [parse_node(text)]
+        return [parse_node(text)] if graph is None else _of_graph(text, graph)
     path = os.path.expanduser(match["file"])
     position = "all" if match["position"] is None else parse_position(match["position"])
     return [Direction(int(match["layer"]), read_direction(path), position, name=os.path.basename(path))]
+
+
+def _of_graph(text: str, graph: Graph) -> Sequence[Any]:
+    """Return the nodes that a text names with the help of a graph, whose error for an unknown name suggests another."""
+    if named := _named(text, graph):
+        return named
+    return [parse_node(text)] if LIKE_A_NODE.match(text) else node_names(graph, graph.find(text))
 
 
 def _named(text: str, graph: Graph) -> list[Feature | ErrorNode | Token]:
