@@ -85,12 +85,10 @@ def _find(graph: GraphData, name: Any) -> list[int]:
 def _find_text(graph: GraphData, text: str) -> list[int]:
     if text.strip().isdecimal():
         return _find(graph, int(text))
-    try:
-        node = parse_node(text)
-    except ArgumentError:
-        found = _members(graph, text) or _labelled_or_target(graph, text) or _quoted(graph, text)
-        return found or _refuse_unknown(graph, text)
-    return _find(graph, node)
+    if _is_node(text):
+        return _find(graph, parse_node(text))
+    found = _members(graph, text) or _labelled_or_target(graph, text) or _quoted(graph, text)
+    return found or _refuse_unknown(graph, text)
 
 
 def _refuse_absent(graph: GraphData, node: Feature | ErrorNode | Token) -> NoReturn:

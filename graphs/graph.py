@@ -337,7 +337,7 @@ class Graph(GraphData):
             min_change: relative change of influence from which a node or edge in both graphs is "changed": with 0.5, where one
                 influence is at least twice the other. Edges whose effects have different signs are changed too.
 
-        Raises ArgumentError for an unknown word, target or position, and for a `min_change` outside [0, 1].
+        Raises ArgumentError for an unknown word, target or position, a `min_change` outside [0, 1], and something that is no graph.
         """
         return GraphDiff(self, other, align_by=align, match=match, target=target, min_change=min_change)
 

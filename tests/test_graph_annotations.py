@@ -140,6 +140,12 @@ def test_invalid_annotations_are_refused(graph):
         assert annotations(graph) == before
 
 
+def test_an_unknown_name_is_one_error(graph):
+    with pytest.raises(ArgumentError, match="no node of this graph is called 'nowhere'") as caught:
+        graph.find("nowhere")
+    assert caught.value.__context__ is None
+
+
 def test_names_are_accepted_wherever_a_node_is(graph):
     assert (ablation_effects(graph, [["cold"]]) == ablation_effects(graph, [[3, 11, 0]])).all()
     assert cotrace.nodes_of(graph, "cold") == graph.groups["cold"]

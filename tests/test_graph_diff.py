@@ -327,6 +327,12 @@ def test_a_replaced_token_is_in_one_graph_each():
 # --- targets and changes --------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("other", ["other.arrow", 3, None])
+def test_a_graph_differs_from_graphs_only(other):
+    with pytest.raises(ArgumentError, match="is not a graph"):
+        random_graph(1).diff(other)
+
+
 def test_targets_that_are_given_as_a_pair_correspond():
     graph = random_graph(5, n_logits=2)
     first, second = (target["label"] for target in graph.info["targets"])

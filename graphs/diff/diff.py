@@ -79,6 +79,8 @@ class GraphDiff:
     ):
         """Take two graphs and the arguments of `Graph.diff`, with its errors."""
         check_options(match, min_change)
+        if not isinstance(b, GraphData):
+            raise ArgumentError(f"{b!r} is not a graph: give one, such as cotrace.open('other.arrow')")
         self.a, self.b, self.min_change = a, b, min_change
         self.match: Match = match or default_match(a, b)
         self.alignment = align(a, b, align_by)
