@@ -105,6 +105,8 @@ def _search(graph: GraphData, starts_M: np.ndarray, ends_M: np.ndarray, count: i
         raise ArgumentError(f"invalid min_length {min_length}: a path has at least one edge")
     if count < 0:
         raise ArgumentError(f"invalid number of paths {count}: expected 0 or more")
+    if min_length > _longest(graph):  # also keeps the table of completions small
+        return []
     best_ML = _best_completions(graph, starts_M, min_length)
     rank_edges = functools.lru_cache(None)(lambda node, missing: _choices(graph, node, best_ML[:, missing]))
     heap: list[tuple[float, int, Path, int | None]] = []
@@ -131,6 +133,11 @@ def _search(graph: GraphData, starts_M: np.ndarray, ends_M: np.ndarray, count: i
             push(strength, longer, None)
         push(strength * best_ML[source, max(missing, 1)], longer, 0)
     return found
+
+
+def _longest(graph: GraphData) -> int:
+    """Return how many edges a path can have: one into each layer of features, and one into a target."""
+    return len(np.unique(graph.column("layer", -1)[graph.order.features])) + 1
 
 
 def _choices(graph: GraphData, node: int, best_M: np.ndarray) -> _Choices:

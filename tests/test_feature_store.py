@@ -330,6 +330,7 @@ def _read_everything(folder):
         ({"widths": [5, "5"]}, "widths"),
         ({"tokens": None}, "tokens"),
         ({"context": 3}, "context"),
+        ({"context": {"before": -1, "after": 3, "bos": None}}, "negative"),
     ],
 )
 def test_damaged_metadata_is_one_error(copied, changes, message):

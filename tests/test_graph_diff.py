@@ -402,6 +402,9 @@ def test_unknown_words_are_refused():
     graph = random_graph(1)
     with pytest.raises(ArgumentError, match="match='name' is not one of feature, label, group, site"):
         graph.diff(graph, match="name")
+    for min_change in ("x", -0.1, float("nan")):
+        with pytest.raises(ArgumentError, match="must lie between 0 and 1"):
+            graph.diff(graph, min_change=min_change)
     with pytest.raises(ArgumentError, match="key='colour' is not one of"):
         graph.diff(graph).by("colour")
     assert repr(graph.diff(graph)).startswith("<GraphDiff by feature: 35 nodes in both (0 changed)")

@@ -136,6 +136,15 @@ def test_impossible_paths_are_refused(options):
         random_graph(1).paths(**options)
 
 
+def test_paths_have_at_most_an_edge_into_each_layer():
+    """A table with a column for each edge of a path would take 80 GB here for 10,000 nodes."""
+    graph = random_graph(1)
+    lengths = [len(path.nodes) - 1 for path in graph.paths(n=10**6)]
+    assert graph.paths(n=10**6, min_length=max(lengths))
+    assert graph.paths(n=1, min_length=max(lengths) + 1) == []
+    assert graph.paths(n=1, min_length=10**6) == []
+
+
 # --- ancestors and descendants --------------------------------------------------------------
 
 

@@ -172,3 +172,5 @@ def _check_info(path: Path, info: dict[str, Any]) -> None:
     layers, widths = info["layers"], info["widths"]
     if not layers or len(layers) != len(widths) or len(set(layers)) < len(layers) or min(*layers, *widths, 0) < 0:
         raise FileError(f"{path} is damaged: its layers and widths do not fit together; {CURE}")
+    if min(info["context"]["before"], info["context"]["after"]) < 0:
+        raise FileError(f"{path} is damaged: its context has a negative number of tokens; {CURE}")

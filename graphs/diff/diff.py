@@ -14,6 +14,7 @@ from cotrace.common.errors import ArgumentError
 from cotrace.graphs.annotations import groups_of_nodes
 from cotrace.graphs.data import GraphData
 from cotrace.graphs.drawing.config import DrawingConfig
+from cotrace.graphs.prune import check_threshold
 from cotrace.graphs.target_choice import ALL_TARGETS, choose_targets
 
 from .align import Align, align
@@ -312,8 +313,7 @@ class GraphDiff:
 
 def check_options(match: str | None, min_change: float) -> None:
     """Raise ArgumentError for an unknown way to match features, and for a change that is not a share."""
-    if not 0.0 <= min_change <= 1.0:
-        raise ArgumentError(f"min_change is {min_change}: it is a share and must lie between 0 and 1")
+    check_threshold("min_change", min_change)
     if match is not None and match not in MATCH_CHOICES:
         raise ArgumentError(f"match={match!r} is not one of {', '.join(MATCH_CHOICES)}")
 
