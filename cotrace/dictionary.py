@@ -214,7 +214,7 @@ class FeatureDictionary:
         """Return a feature that the dictionary has. Raises ArgumentError for anything else."""
         named = parse_node(feature) if isinstance(feature, str) else feature
         if not isinstance(named, Feature):
-            raise ArgumentError(f"{feature!r} is no feature of a dictionary; write L9#123 or L9#123@generated")
+            raise ArgumentError(f"{feature!r} is not a feature of a dictionary; write L9#123 or L9#123@generated")
         self.files.check_feature(named.layer, named.feature)
         return named
 

@@ -317,7 +317,7 @@ def test_features_that_are_not_there_are_refused(scope, model):
     for feature, problem in {
         "L0#1": "its layers are 1",
         "L1#32": "32 features",
-        "token@2": "no feature of a dictionary",
+        "token@2": "not a feature of a dictionary",
     }.items():
         with pytest.raises(cotrace.ArgumentError, match=problem):
             dictionary.edit(feature, cotrace.ablate())

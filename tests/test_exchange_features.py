@@ -58,11 +58,11 @@ def test_the_files_of_another_tool_lack_some_entries(tmp_path):
 
 WRONG = {
     "no number": ({"index": ...}, "number of a feature"),
-    "another kind": ({"examples_quantiles": ..., "top_logits": ...}, "no feature file"),
+    "another kind": ({"examples_quantiles": ..., "top_logits": ...}, "not a feature file"),
     "tokens that are numbers": ({"top_logits": [1]}, "list of texts"),
     "an infinite bin": ({"histogram": [10**400]}, "finite numbers"),
     "a mark outside": ({"examples_quantiles": [{"examples": [{**EXAMPLE, "train_token_ind": 2}]}]}, "mark outside"),
-    "examples that are a text": ({"examples_quantiles": "x"}, "no list"),
+    "examples that are a text": ({"examples_quantiles": "x"}, "not a list"),
     "half a character": ({"top_logits": ["\ud800"]}, "not valid Unicode"),
 }
 

@@ -210,7 +210,7 @@ REFUSED = {
     "tokens that are numbers": (lambda c: c["metadata"].update(prompt_tokens=[1, 2, 3, 4]), "prompt_tokens"),
     "no metadata": (lambda c: c.pop("metadata"), "lacks metadata"),
     "no nodes": (lambda c: c.pop("nodes"), "lacks nodes"),
-    "metadata that is a list": (lambda c: c.update(metadata=[]), "metadata is no JSON object"),
+    "metadata that is a list": (lambda c: c.update(metadata=[]), "metadata is not a JSON object"),
     "nodes that are an object": (lambda c: c.update(nodes={}), "expected '\\['"),
     "a supernode that is a text": (lambda c: c["qParams"].update(supernodes=["a"]), "supernode"),
 }  # fmt: skip

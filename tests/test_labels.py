@@ -133,7 +133,7 @@ def test_label_writes_into_the_file(graph_file, command, tmp_path):
     names = [node_label(cotrace.open(graph_file), node) for node in (3, 11)]
     status, output, _ = command("label", graph_file, names[0], "not cold")
     assert status == 0
-    assert "changed 1 labels of 15 features and error nodes; labels now: 1 from user" in output
+    assert "changed 1 of 15 features and error nodes; labels now: 1 from user" in output
     assert command("label", graph_file, names[1], "lost", "--out", tmp_path / "b.arrow")[0] == 0
     opened = cotrace.open(graph_file)
     assert {str(node): label for node, label in opened.labels.items()} == {names[0]: "not cold"}

@@ -68,9 +68,9 @@ def label(
     if json:
         print_json({"file": str(written), "changed": changed, **as_json(graph)})
         return
-    print_line(
-        f"changed {changed:,} labels of {graph.order.errors.stop:,} features and error nodes; labels now: {label_counts(graph)}"
-    )
+    hint = "" if changed else " (labels of a stronger source stay)"
+    total = graph.order.errors.stop
+    print_line(f"changed {changed:,} of {total:,} features and error nodes{hint}; labels now: {label_counts(graph)}")
     print_written(written)
 
 

@@ -74,7 +74,7 @@ def _sorted_places(nodes: ForeignNodes) -> np.ndarray:
 def _integers(nodes: ForeignNodes, name: str) -> np.ndarray:
     wrong = [nodes.names[i] for i, each in enumerate(nodes.integers[name]) if not NONE <= each <= LARGEST_INTEGER]
     if wrong:
-        raise FileError(f"the {name} of {listed(wrong)} is no number from 0 to {LARGEST_INTEGER}; export it again")
+        raise FileError(f"the {name} of {listed(wrong)} is not a number from 0 to {LARGEST_INTEGER}; export it again")
     return np.array(nodes.integers[name], np.int64)
 
 

@@ -86,7 +86,7 @@ def _feature(path: Path, entries: dict[str, Any]) -> FeatureFile:
     if type(number) is not int or number < 0:
         raise FileError("neither its name nor its entry `index` is the number of a feature; keep the name it had")
     if "examples_quantiles" not in entries and "top_logits" not in entries:
-        raise FileError("it lacks examples_quantiles and top_logits: it is no feature file of circuit-tracer")
+        raise FileError("it lacks examples_quantiles and top_logits: it is not a feature file of circuit-tracer")
     check_unicode(json.dumps(entries, ensure_ascii=False), "export it again", FileError)
     layer, index = cantor_unpair(number)
     return FeatureFile(
@@ -104,10 +104,10 @@ def _feature(path: Path, entries: dict[str, Any]) -> FeatureFile:
 def _examples(quantiles: Any) -> Iterable[FeatureFileExample]:
     for quantile in _list(quantiles, "examples_quantiles"):
         if not isinstance(quantile, dict):
-            raise FileError("an entry of examples_quantiles is no JSON object; export it again")
+            raise FileError("an entry of examples_quantiles is not a JSON object; export it again")
         for example in _list(quantile.get("examples", []), "examples"):
             if not isinstance(example, dict):
-                raise FileError("an example is no JSON object; export it again")
+                raise FileError("an example is not a JSON object; export it again")
             tokens = _texts(example.get("tokens"), "tokens")
             activations = _numbers(example.get("tokens_acts_list"), "tokens_acts_list")
             mark = example.get("train_token_ind", example.get("train_token_index"))
@@ -120,13 +120,13 @@ def _examples(quantiles: Any) -> Iterable[FeatureFileExample]:
 
 def _list(value: Any, name: str) -> list[Any]:
     if not isinstance(value, list):
-        raise FileError(f"its entry {name} is no list; export it again")
+        raise FileError(f"its entry {name} is not a list; export it again")
     return value
 
 
 def _texts(value: Any, name: str) -> tuple[str, ...]:
     if not all(isinstance(each, str) for each in _list(value, name)):
-        raise FileError(f"its entry {name} is no list of texts; export it again")
+        raise FileError(f"its entry {name} is not a list of texts; export it again")
     return tuple(value)
 
 
@@ -136,4 +136,4 @@ def _numbers(value: Any, name: str) -> tuple[float, ...]:
             return tuple(map(float, value))
     except OverflowError:
         pass
-    raise FileError(f"its entry {name} is no list of finite numbers; export it again")
+    raise FileError(f"its entry {name} is not a list of finite numbers; export it again")

@@ -38,7 +38,9 @@ def from_networkx(graph: nx.DiGraph) -> Graph:
     another type, and for edges that no graph has.
     """
     if not isinstance(graph, nx.Graph) or not graph.is_directed():
-        raise ArgumentError("it is no directed NetworkX graph; use networkx.DiGraph, with edges from source to target")
+        raise ArgumentError(
+            "it is not a directed NetworkX graph; use networkx.DiGraph, with edges from source to target"
+        )
     try:
         return _converted(graph)
     except CotraceError as error:

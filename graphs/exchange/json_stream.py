@@ -49,7 +49,7 @@ class _Pieces:
         while not (self._next() == "}" and not seen):
             key = self._value()
             if not isinstance(key, str) or key in seen:
-                raise FileError(f"its key {key!r} occurs twice or is no text; export it again")
+                raise FileError(f"its key {key!r} occurs twice or is not a text; export it again")
             seen.add(key)
             self._take(":")
             if key in lists:
@@ -99,7 +99,7 @@ class _Pieces:
                     return value
 
     def _next(self) -> str:
-        """Return the next character that is no space, without taking it; "" at the end of the file."""
+        """Return the next character that is not a space, without taking it; "" at the end of the file."""
         while True:
             while self._at < len(self._text) and self._text[self._at] in _SPACE:
                 self._at += 1

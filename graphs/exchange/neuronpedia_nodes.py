@@ -53,7 +53,7 @@ _PLACEHOLDERS = re.compile(r"\s*(F#?\d+|(Err|Emb): .*)?\s*", re.DOTALL)
 
 
 class JsonNode(NamedTuple):
-    """A node as its file has it; `NONE` and NaN stand for what it lacks."""
+    """A node as its file has it; `NONE` and NaN mark what it lacks."""
 
     name: str
     kind: NodeKind
@@ -220,7 +220,7 @@ def _logit_text(entry: dict[str, Any], name: str, clerp: str, token: int, probab
 def _text(entry: dict[str, Any], name: str, key: str) -> str:
     text = entry.get(key)
     if text is not None and not isinstance(text, str):
-        raise FileError(f"{key} of node {name!r} is no text; export it again")
+        raise FileError(f"{key} of node {name!r} is not a text; export it again")
     check_unicode(text or "", f"correct {key} of node {name!r}", FileError)
     return text or ""
 

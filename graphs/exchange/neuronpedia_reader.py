@@ -76,7 +76,7 @@ def _read_parts(path: Path) -> tuple[dict[str, Any], list[Any], "_Links"]:
     if "graphs" in parts and missing:
         raise FileError("it is a list of graphs; import one of the graph files beside it")
     if missing:
-        raise FileError(f"it lacks {', '.join(missing)}: it is no graph of Neuronpedia or circuit-tracer")
+        raise FileError(f"it lacks {', '.join(missing)}: it is not a graph of Neuronpedia or circuit-tracer")
     try:
         require_exact(parts)
     except (TypeError, ValueError, RecursionError) as error:
@@ -136,7 +136,7 @@ def _tokens(metadata: Mapping[str, Any]) -> list[str]:
 def _object(parts: Mapping[str, Any], key: str) -> dict[str, Any]:
     value = parts.get(key)
     if not isinstance(value, dict):
-        raise FileError(f"its {key} is no JSON object; export it again")
+        raise FileError(f"its {key} is not a JSON object; export it again")
     return value
 
 
@@ -207,7 +207,7 @@ def _foreign_nodes(found: list[JsonNode], tokens: list[str]) -> ForeignNodes:
 
 
 def our_names(nodes: ForeignNodes) -> dict[str, str]:
-    """Return our name of every node that is no target, by its name in the file."""
+    """Return our name of every node that is not a target, by its name in the file."""
     columns = (nodes.integers[name] for name in ("layer", "position", "feature"))
     found = {}
     for name, kind, layer, position, feature in zip(nodes.names, nodes.kinds, *columns, strict=True):
@@ -291,7 +291,7 @@ def _groups(supernodes: Any, names: Mapping[str, str]) -> list[dict[str, Any]]:
     groups: dict[str, list[str]] = {}
     for entry in supernodes if isinstance(supernodes, list) else []:
         if not isinstance(entry, list) or not entry or not all(isinstance(each, str) for each in entry):
-            raise FileError("a supernode in its qParams is no list of texts; export it again")
+            raise FileError("a supernode in its qParams is not a list of texts; export it again")
         members = list(dict.fromkeys(names[member] for member in entry[1:] if member in names))
         if members:
             groups[_unused(as_name(entry[0]) if entry[0].strip() else "group", groups)] = members
@@ -320,7 +320,7 @@ def _word(value: Any) -> str:
 
 
 def _restore_own(info: dict[str, Any], own: Any, nodes: ForeignNodes) -> None:
-    """Put back what cotrace wrote into a file beside what the layout holds, as far as the nodes are still there."""
+    """Put back what cotrace wrote into a file beside what the layout holds, where the nodes are still there."""
     if not isinstance(own, dict):
         return
     found = {key: own[key] for key in OWN_ENTRIES if key in own}

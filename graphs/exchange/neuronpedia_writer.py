@@ -29,7 +29,7 @@ from .neuronpedia_nodes import (
 )
 
 VIRTUAL_TOKEN = 2**24
-"""Token ids from here on stand for targets that are no tokens, such as differences: above every vocabulary."""
+"""Token ids from here on are targets that are not tokens, such as differences: above every vocabulary."""
 UPLOAD_BYTES = 100 * 2**20
 """The largest file that Neuronpedia accepts."""
 LINKS_AT_ONCE = 2**16
