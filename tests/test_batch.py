@@ -504,7 +504,7 @@ def stop_after(arguments, out, stop, status, n_more=3):
     while running.is_running() and (not path.exists() or path.read_bytes().count(b"\n") < before + n_more):
         time.sleep(0.005)
     running.send_signal(stop)
-    done = running.finish(timeout=60)
+    done = running.finish(timeout=600)
     assert done.returncode == status, done.stderr
     return done.stderr
 

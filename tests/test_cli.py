@@ -198,7 +198,7 @@ def test_ctrl_c_prints_one_line_and_leaves_no_files(tmp_path):
     while not mark.exists() and running.is_running():
         time.sleep(0.01)
     running.send_signal(signal.SIGINT)
-    done = running.finish(timeout=60)
+    done = running.finish(timeout=600)
     assert done.returncode == 130
     assert done.stderr == "cancelled; no file is incomplete\n"
     assert not out.exists()

@@ -145,7 +145,7 @@ def test_opening_needs_neither_torch_nor_triton(graph, path):
         import cotrace.graphs; check()
         import cotrace; check()
         cotrace.open(sys.argv[1]).prune(); check()"""
-    subprocess.run([sys.executable, "-c", code, str(graph.save(path))], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code, str(graph.save(path))], check=True, timeout=600)
 
 
 # --- atomic writes --------------------------------------------------------------------------
@@ -251,12 +251,12 @@ def flip_bytes(folder, seed, count):
 
 
 def test_flipped_bytes_are_refused_or_harmless(tmp_path):
-    code = "import sys, test_graph_files as t; print(*t.flip_bytes(sys.argv[1], 5, 1500))"
+    code = "import sys, test_graph_files as t; print(*t.flip_bytes(sys.argv[1], 5, 500))"
     command = [sys.executable, "-W", "error::RuntimeWarning", "-c", code, str(tmp_path)]
-    result = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=100)
+    result = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr
     opened, unverified = map(int, result.stdout.split())
-    assert 10 < opened < unverified < 1400  # all outcomes occur, and checksums find what the other checks do not
+    assert 10 < opened < unverified < 450  # all outcomes occur, and checksums find what the other checks do not
 
 
 @settings(max_examples=60, deadline=None)
