@@ -178,7 +178,7 @@ def test_show_and_render_read_the_report(run, command, tmp_path):
     assert json.loads(out)["verdict"] == "scratch"
     assert (
         command("show", "a.arrow", "--check")[1]
-        == "a.arrow is intact: its metadata and 19 columns match their checksums\n"
+        == "a.arrow is intact: its metadata and 21 columns match their checksums\n"
     )
     assert command("render", "a.arrow", "--out", "b.svg") == (0, "wrote b.svg\n", "")
     assert (tmp_path / "b.svg").read_bytes() == (tmp_path / "a.svg").read_bytes()
