@@ -28,13 +28,13 @@ from cotrace.defaults import DEFAULT_MODEL
 from cotrace.features.build.build import choose
 from cotrace.features.build.config import BuildConfig
 from cotrace.features.build.outputs import FrozenReadout
-from cotrace.features.build.passes import Batch, batch_sequences, run_batch, save_run
+from cotrace.features.build.passes import Batch, run_batch, save_run
 from cotrace.features.build.runs import WorkFolder
 from cotrace.features.build.sequences import read_text
 from cotrace.features.build.source import TranscoderSource
 from cotrace.features.build.tally import TallyRules
 from cotrace.features.build.write import StoreWriter
-from cotrace.training.activations import to_device
+from cotrace.training.activations import batch_sequences, to_device
 
 from .measure import machine
 

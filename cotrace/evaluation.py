@@ -4,19 +4,19 @@ import os
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch
+from torch import Tensor
 
 from cotrace.attribution.dictionaries import SparseDictionary, find_dictionary, names_dictionary, open_dictionary
-from cotrace.attribution.dictionaries.evaluation import DictionaryEvaluation, DictionaryMeasurement
+from cotrace.attribution.dictionaries.evaluation import DictionaryEvaluation, evaluate_dictionary
 from cotrace.attribution.models.architecture import read_architecture
 from cotrace.attribution.models.language_model import LanguageModel, find_source, load_language_model
 from cotrace.attribution.transcoders import load_transcoders
 from cotrace.attribution.validation.graph_scores import EVERYDAY_PROMPTS, mean_graph_scores
 from cotrace.common.errors import ArgumentError
-from cotrace.common.progress import Progress
+from cotrace.common.progress import Progress, Step
 from cotrace.common.versions import package_versions
 from cotrace.graphs import Graph
-from cotrace.training.activations import BATCH_TOKENS, DEFAULT_BATCH_TOKENS, to_device, unmasked_positions
+from cotrace.training.activations import batch_sequences, to_device, unmasked_positions
 from cotrace.training.evaluate import EvaluationText, evaluate
 from cotrace.training.replacement_metrics import TranscoderEvaluation
 
@@ -138,11 +138,12 @@ def only_dictionaries(specs: Sequence[str | os.PathLike]) -> bool:
 def _measure(
     dictionary: SparseDictionary, model: LanguageModel, sequences_SP: np.ndarray, bars: Progress
 ) -> DictionaryEvaluation:
-    measurement = DictionaryMeasurement(dictionary, model.weights)
-    batch_tokens = BATCH_TOKENS.get(model.weights.device.type, DEFAULT_BATCH_TOKENS)
-    size = max(1, batch_tokens // max(1, sequences_SP.shape[1]))
-    with bars.phase(f"evaluating {dictionary.name}", len(sequences_SP)) as advance, torch.no_grad():
-        for ids_BP in to_device(model, sequences_SP).split(size):
-            measurement.add(ids_BP, unmasked_positions(model, ids_BP))
-            advance(len(ids_BP))
-    return measurement.result()
+    with bars.phase(f"evaluating {dictionary.name}", len(sequences_SP)) as advance:
+        return evaluate_dictionary(dictionary, model.weights, _batches(model, sequences_SP, advance))
+
+
+def _batches(model: LanguageModel, sequences_SP: np.ndarray, advance: Step) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield token ids (B, P) and their unmasked positions (B, P), and advance after each batch."""
+    for ids_BP in to_device(model, sequences_SP).split(batch_sequences(model, sequences_SP.shape[1])):
+        yield ids_BP, unmasked_positions(model, ids_BP)
+        advance(len(ids_BP))

@@ -14,7 +14,7 @@ import shutil
 from pathlib import Path
 
 from cotrace.feature_building import build_features
-from cotrace.features.store.schema import STORE_FILE
+from cotrace.features.store.files import read_info, write_info
 
 PACKAGE = Path(__file__).parents[1] / "data" / "cotrace-gemma-3-270m-features" / "cotrace_gemma_3_270m_features"
 BLOCK_CHARACTERS = 4000  # of neighbouring paragraphs, which stay together
@@ -62,7 +62,7 @@ def split_blocks(text: str) -> list[str]:
 
 def publish(store: Path, texts: Path, package: Path) -> None:
     """Copy a store into the folder of its data package; name its texts by package, with version and licence."""
-    info = json.loads((store / STORE_FILE).read_text())
+    info = read_info(store)
     manifest = {each["package"]: each for each in json.loads((texts / "manifest.json").read_text())}
     for entry in info["data"]:
         origin = manifest[Path(entry["source"]).stem]
@@ -74,7 +74,7 @@ def publish(store: Path, texts: Path, package: Path) -> None:
     info["settings"]["data"] = [entry["source"] for entry in info["data"]]
     for path in store.glob("*.parquet"):
         shutil.copyfile(path, package / path.name)
-    (package / STORE_FILE).write_text(json.dumps(info, indent=1) + "\n")
+    write_info(package, info)
 
 
 def main(args: argparse.Namespace) -> None:

@@ -26,6 +26,7 @@ from cotrace.features.build.sequences import as_chat, markup_positions
 from cotrace.features.build.source import TranscoderSource
 from cotrace.features.build.tally import Entries, TallyRules, Tokens, merge, tally_entries
 from cotrace.features.store.schema import EXAMPLES, FEATURES, HISTOGRAM_BINS, SEQUENCES, TOKENS
+from cotrace.training import activations
 
 CONTEXT, KINDS = 12, ("clt-affine", "ct-per-layer", "neurons")
 BOS, CHAT = 2, ChatTokens(start=4, end=5, line_end=8, user=6, model=7)
@@ -279,7 +280,7 @@ def without_totals(content: dict[str, list]) -> dict[str, list]:
 def test_a_build_that_is_stopped_continues_to_the_same_store(
     stop_at, worded, model, source_of, store_of, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(passes, "BATCH_TOKENS", {"cpu": 5 * CONTEXT})
+    monkeypatch.setattr(activations, "BATCH_TOKENS", {"cpu": 5 * CONTEXT})
     monkeypatch.setattr(passes, "RUN_TOKENS", 8 * CONTEXT)  # two batches
     computed = []
 
@@ -303,7 +304,7 @@ def test_a_build_that_is_stopped_continues_to_the_same_store(
 
 
 def test_a_killed_build_repeats_only_its_last_run(worded, model, source_of, store_of, tmp_path, monkeypatch):
-    monkeypatch.setattr(passes, "BATCH_TOKENS", {"cpu": 5 * CONTEXT})
+    monkeypatch.setattr(activations, "BATCH_TOKENS", {"cpu": 5 * CONTEXT})
     monkeypatch.setattr(passes, "RUN_TOKENS", 8 * CONTEXT)
     saved = passes.save_run
     count = iter(range(100))

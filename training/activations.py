@@ -48,7 +48,7 @@ def collect_activations(
     ids_SP = to_device(model, sequences_SP)
     unmasked_SP = unmasked_positions(model, ids_SP)
     activations = MLPActivations.empty(model, int(unmasked_SP.sum()))
-    start, batch_size = 0, max(1, BATCH_TOKENS.get(ids_SP.device.type, DEFAULT_BATCH_TOKENS) // ids_SP.shape[1])
+    start, batch_size = 0, batch_sequences(model, ids_SP.shape[1])
     for ids_BP, unmasked_BP in zip(ids_SP.split(batch_size), unmasked_SP.split(batch_size), strict=True):
         stop = start + int(unmasked_BP.sum())
         batch = MLPActivations(*(side_LND[:, start:stop] for side_LND in activations))
@@ -69,6 +69,11 @@ def record_activations(
         into.y_LND[layer] = y_BPD[unmasked_BP].float()
         into.x_LND[layer] = into.y_LND[layer] if kind == "sae" else x_BPD[unmasked_BP].float()
     return weights.final_normed(forward_pass.resid_PD)
+
+
+def batch_sequences(model: LanguageModel, length: int) -> int:
+    """Return how many sequences of `length` tokens pass the model together."""
+    return max(1, BATCH_TOKENS.get(model.weights.device.type, DEFAULT_BATCH_TOKENS) // length)
 
 
 def to_device(model: LanguageModel, sequences_SP: np.ndarray) -> Tensor:

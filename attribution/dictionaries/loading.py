@@ -48,7 +48,7 @@ class FoundDictionary(NamedTuple):
 
 @dataclass(frozen=True)
 class _Stated:
-    """What configs and names of folders say about a dictionary."""
+    """Kind, site, layers and activation of a dictionary, as configs and names of folders state them."""
 
     kind: str
     site: Site

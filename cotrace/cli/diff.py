@@ -26,7 +26,7 @@ FILES_PANEL, PROMPT_PANEL = "Two files", "One prompt, several sets of transcoder
 
 
 class MatchChoice(StrEnum):
-    """Which features correspond."""
+    """Rules by which features correspond."""
 
     FEATURE = "feature"
     LABEL = "label"

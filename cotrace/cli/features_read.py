@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class MatchBy(StrEnum):
-    """How features of two stores are matched."""
+    """Rules by which features of two stores are matched."""
 
     NUMBER = "number"
     PROFILE = "profile"

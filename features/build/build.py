@@ -11,9 +11,10 @@ import torch
 from cotrace.attribution.models.language_model import LanguageModel
 from cotrace.attribution.models.memory import out_of_memory
 from cotrace.common.errors import FileError, one_line
-from cotrace.common.files import atomic_write, locked
+from cotrace.common.files import locked
 from cotrace.common.progress import Progress
 from cotrace.common.versions import package_versions
+from cotrace.features.store.files import write_info
 from cotrace.features.store.labels import write_labels
 from cotrace.features.store.schema import FORMAT_VERSION, STORE_FILE
 from cotrace.training.activations import unmasked_positions
@@ -104,8 +105,7 @@ def _build(
         "seed": config.seed,
         "versions": package_versions(),
     }
-    with atomic_write(out / STORE_FILE) as temporary:  # last: a folder with this file is a store
-        temporary.write_text(json.dumps(info, indent=1) + "\n")
+    write_info(out, info)  # last: a folder with this file is a store
 
 
 class TokenCounts(NamedTuple):

@@ -11,7 +11,7 @@ from torch import Tensor
 from cotrace.attribution.models.language_model import LanguageModel
 from cotrace.common.progress import Progress
 from cotrace.kernels.workers import Workers, n_workers
-from cotrace.training.activations import BATCH_TOKENS, DEFAULT_BATCH_TOKENS, to_device, unmasked_positions
+from cotrace.training.activations import batch_sequences, to_device, unmasked_positions
 
 from .runs import WorkFolder
 from .sequences import markup_positions
@@ -57,11 +57,6 @@ def run_passes(
         finally:
             if batches:
                 save_run(work, first, first + size * len(batches), batches, source, rules)
-
-
-def batch_sequences(model: LanguageModel, length: int) -> int:
-    """Return how many sequences of a length are run at once."""
-    return max(1, BATCH_TOKENS.get(model.weights.device.type, DEFAULT_BATCH_TOKENS) // length)
 
 
 def run_batch(model: LanguageModel, source: FeatureSource, ids_SP: np.ndarray, rows: slice) -> Batch:

@@ -3,6 +3,7 @@
 Pages of the Parquet files have checksums, and reading verifies them.
 """
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,14 +16,13 @@ import pyarrow.parquet as pq
 from cotrace.common.checks import check_unicode
 from cotrace.common.errors import CotraceError, FileError, one_line
 from cotrace.common.files import atomic_write
-from cotrace.graphs.json_metadata import decode_entries, encode_entries, wrong_entries
+from cotrace.graphs.json_metadata import decode_entries, wrong_entries
 
 from .schema import FORMAT_VERSION, STORE_FILE, STORE_INFO
 
 COMPRESSION_LEVEL = 9
-ENCODING = (
-    "BYTE_STREAM_SPLIT"  # of numbers: a third smaller than dictionaries of values, since most occur a few times only
-)
+# Of numbers: a third smaller than dictionaries of values, since most values occur a few times only.
+ENCODING = "BYTE_STREAM_SPLIT"
 ROW_GROUP = 4096  # rows that are read together: one card of a wide dictionary needs one group
 CURE = "build the store again with `cotrace features build`"
 
@@ -133,7 +133,7 @@ def _check_complete(table: pa.Table, schema: pa.Schema) -> None:
 def write_info(folder: Path, info: dict[str, Any]) -> None:
     """Write the metadata of a store, atomically."""
     with atomic_write(folder / STORE_FILE) as temporary:
-        temporary.write_bytes(encode_entries(info))
+        temporary.write_text(json.dumps(info, indent=1, allow_nan=False) + "\n")
 
 
 def read_info(folder: Path) -> dict[str, Any]:
