@@ -147,3 +147,22 @@ def command(monkeypatch, capsys):
         return (stopped.value.code, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Return a headless Chromium; skips the test without one."""
+    from helpers.browser import chromium
+
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def open_page(browser):
+    """Return a function that opens a page in Chromium; the test fails if the page has an error or loads anything."""
+    from helpers.browser import Opener
+
+    opener = Opener(browser)
+    yield opener
+    opener.close()

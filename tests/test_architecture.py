@@ -30,7 +30,7 @@ def test_no_two_classes_share_a_name():
 
 def test_every_room_has_files_and_every_file_a_room():
     found = {room_of(each.importer) for each in imports_of(ROOT)}
-    assert found | {"attribution", "features"} == set(ALLOWED)
+    assert found | {"attribution", "features", "viewer"} == set(ALLOWED)
 
 
 def test_benchmarks_and_recipes_import_the_package_by_its_name():

@@ -40,8 +40,8 @@ def tracked() -> set[str]:
 
 
 def is_installed(path: str) -> bool:
-    """Return whether a tracked file of a room belongs to the package: code and `py.typed`."""
-    return path.endswith(".py") or Path(path).name == "py.typed"
+    """Return whether a tracked file of a room belongs to the package: code, `py.typed`, and what pages are made of."""
+    return path.endswith((".py", ".js", ".css")) or Path(path).name == "py.typed" or "/vendor/" in path
 
 
 def installed_name(path: str) -> str:

@@ -38,14 +38,18 @@ ALLOWED: dict[str, set[str]] = {  # room: the rooms that it may import, besides 
     | {"features.store"}
     | {"training", "attribution.models", "attribution.transcoders", "attribution.tracing"}
     | {"attribution.effects", "attribution.interventions", "attribution.validation"},
+    "viewer": set(),  # only its __init__: the code is in the sub-rooms
+    "viewer.page": {"common", "graphs", "features.store", "faithfulness"},
+    "viewer.server": {"common", "graphs", "features.store", "faithfulness", "viewer.page"},
     "cotrace": BELOW_ATTRIBUTION
+    | {"viewer.page", "viewer.server"}
     | {"faithfulness", "features.store", "features.build", "attribution.dictionaries"}
     | {"training", "attribution.models", "attribution.transcoders", "attribution.tracing"}
     | {"attribution.effects", "attribution.interventions", "attribution.validation"},
 }
 FOLDERS = tuple(room for room in ALLOWED if "." not in room)
 HEAVY = {"torch", "triton", "transformers"}
-FORBIDDEN_LIBRARIES = {"common": HEAVY, "graphs": HEAVY, "features.store": HEAVY}
+FORBIDDEN_LIBRARIES = {"common": HEAVY, "graphs": HEAVY, "features.store": HEAVY, "viewer.page": HEAVY, "viewer.server": HEAVY}
 OUTSIDE = {"recipes", "benchmarks", "tests", "helpers"}  # folders of the repository that the package may not import
 
 

@@ -1,0 +1,39 @@
+// The application: files, state, commands and events, which every part of the page gets.
+
+import { partBytes, partJson, textOf } from "./data/parts.js";
+import { GraphData } from "./data/graph.js";
+import { createPruner } from "./prune/client.js";
+import { createCommands } from "./ui/commands.js";
+import { createStore } from "./state/store.js";
+import { initialState } from "./state/state.js";
+
+/** Read the parts of the page and return the application. */
+export async function createApp() {
+  const header = JSON.parse(textOf("page"));
+  const files = await Promise.all(header.files.map((file, number) => readFile(file, number)));
+  const listeners = new Map();
+  return {
+    header,
+    files,
+    server: header.server,
+    store: createStore(initialState(files)),
+    commands: createCommands(),
+    bands: files.map(() => []), // per file: [{first, last, name, tone}] behind the circuit
+    results: files.map(() => null), // per file: the last result of the pruner
+    on(event, listener) {
+      listeners.set(event, [...(listeners.get(event) ?? []), listener]);
+    },
+    emit(event, data) {
+      for (const listener of listeners.get(event) ?? []) listener(data);
+    },
+    announce(text) {
+      document.getElementById("live").textContent = text;
+    },
+  };
+}
+
+async function readFile({ name }, number) {
+  const [bytes, extras] = await Promise.all([partBytes(`graph-${number}`), partJson(`extras-${number}`)]);
+  const graph = new GraphData(bytes);
+  return { name, number, graph, extras, pruner: createPruner(graph) };
+}

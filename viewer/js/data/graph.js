@@ -1,0 +1,105 @@
+// A graph as typed arrays, read from the graph file by apache-arrow. Columns: graphs/schema.py.
+
+/** Codes of the column `kind`, as graphs/order.py: nodes are sorted by them. */
+export const FEATURE = 0;
+export const ERROR = 1;
+export const TOKEN = 2;
+export const LOGIT = 3;
+export const KINDS = ["feature", "error", "token", "logit"];
+/** Entry of an integer column without a value. */
+export const NONE = -1;
+
+/**
+ * One graph. Row = target, column = source: the edges into node t are numbers indptr[t] to indptr[t + 1] - 1 of
+ * `sources` and `weights`.
+ */
+export class GraphData {
+  /** Read the content of a graph file, a Uint8Array. */
+  constructor(bytes) {
+    this.table = globalThis.Arrow.tableFromIPC(bytes);
+    const metadata = this.table.schema.metadata;
+    this.info = JSON.parse(metadata.get("cotrace.graph"));
+    this.size = this.table.numRows;
+    this.kind = this.#column("kind").values;
+    for (const name of ["layer", "position", "feature", "token"]) this[name] = filled(this.#column(name), NONE, Int32Array);
+    for (const name of ["activation", "pre_activation", "bias", "probability"]) this[name] = filled(this.#column(name), NaN, Float64Array);
+    for (const name of ["influence", "influence_bound", "dropped"]) this[name] = this.#column(name).values;
+    this.computed = Uint8Array.from(this.table.getChild("computed"), Number);
+    const sources = this.#column("sources");
+    this.indptr = sources.valueOffsets;
+    this.sources = sources.children[0].values;
+    this.weights = this.#column("weights").children[0].values;
+  }
+
+  /** Number of edges. */
+  get edges() {
+    return this.sources.length;
+  }
+
+  /** Return a column of texts as an array of strings, read once. */
+  texts(name) {
+    this.cache ??= {};
+    return (this.cache[name] ??= Array.from(this.table.getChild(name)));
+  }
+
+  /** Return the effects of a node on every target as an array, or null without them; `name` is effect or expected_effect. */
+  effects(name, node) {
+    const value = this.table.getChild(name)?.get(node);
+    return value ? value.toArray() : null;
+  }
+
+  /** Return the name of a node: L17#264@5, L17#error@5, token@5, or logit:0 for the first target. */
+  nameOf(node) {
+    const [layer, position] = [this.layer[node], this.position[node]];
+    switch (this.kind[node]) {
+      case FEATURE: return `L${layer}#${this.feature[node]}@${position}`;
+      case ERROR: return `L${layer}#error@${position}`;
+      case TOKEN: return `token@${position}`;
+      default: return `logit:${node - this.firstLogit}`;
+    }
+  }
+
+  /** Return the node with a name, or -1. */
+  nodeOf(name) {
+    this.numbers ??= new Map(Array.from({ length: this.size }, (_, node) => [this.nameOf(node), node]));
+    return this.numbers.get(name) ?? -1;
+  }
+
+  /** Number of the first target that is not a feature. */
+  get firstLogit() {
+    this.logitStart ??= this.kind.indexOf(LOGIT) < 0 ? this.size : this.kind.indexOf(LOGIT);
+    return this.logitStart;
+  }
+
+  /** Outgoing edges in the same form: numbers of edges by source. Made when first asked for. */
+  get outgoing() {
+    return (this.out ??= transposed(this.indptr, this.sources, this.size));
+  }
+
+  #column(name) {
+    return this.table.getChild(name).data[0];
+  }
+}
+
+function filled(data, missing, Kind) {
+  const values = Kind.from(data.values);
+  if (data.nullCount) for (let at = 0; at < values.length; at++) if (!data.getValid(at)) values[at] = missing;
+  return values;
+}
+
+/** Return {indptr, edges, targets}: the numbers of the edges out of each node, and the node that each ends in. */
+function transposed(indptr, sources, size) {
+  const starts = new Int32Array(size + 1);
+  for (const source of sources) starts[source + 1]++;
+  for (let node = 0; node < size; node++) starts[node + 1] += starts[node];
+  const next = starts.slice(0, size);
+  const [edges, targets] = [new Int32Array(sources.length), new Int32Array(sources.length)];
+  for (let target = 0; target < size; target++) {
+    for (let edge = indptr[target]; edge < indptr[target + 1]; edge++) {
+      const place = next[sources[edge]]++;
+      edges[place] = edge;
+      targets[place] = target;
+    }
+  }
+  return { indptr: starts, edges, targets };
+}

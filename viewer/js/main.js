@@ -1,0 +1,42 @@
+// The page: read its parts, then mount every part of the application.
+
+import { createApp } from "./app.js";
+import { mountShell } from "./ui/shell.js";
+import { mountCircuit } from "./circuit/mount.js";
+import { mountControls } from "./controls/mount.js";
+import { mountPanel } from "./panel/mount.js";
+import { mountTable } from "./table/mount.js";
+import { mountGroups } from "./groups/mount.js";
+import { mountShare } from "./share/mount.js";
+import { mountReport } from "./report/mount.js";
+import { mountDiff } from "./diff/mount.js";
+import { mountChange } from "./change/mount.js";
+
+async function start() {
+  const app = await createApp();
+  const places = mountShell(app, document.getElementById("app"));
+  for (const mount of [mountCircuit, mountControls, mountPanel, mountTable, mountGroups, mountShare, mountReport, mountDiff, mountChange]) {
+    mount(app, places);
+  }
+  document.getElementById("fallback").remove();
+  document.getElementById("app").hidden = false;
+  document.addEventListener("keydown", (event) => app.commands.handle(event));
+  await prunedAgain(app);
+  document.documentElement.dataset.ready = "true";
+}
+
+/** Prune every file as its state says, now and whenever its thresholds change. */
+async function prunedAgain(app) {
+  const prune = async (number) => {
+    const { nodeThreshold, edgeThreshold, keepErrors } = app.store.file(number);
+    const result = await app.files[number].pruner.prune({ nodeThreshold, edgeThreshold, keepErrors });
+    app.results[number] = result;
+    app.emit("pruned", { file: number, result });
+  };
+  app.store.subscribe(({ file, keys }) => {
+    if (file !== null && keys.some((key) => ["nodeThreshold", "edgeThreshold", "keepErrors"].includes(key))) prune(file);
+  });
+  await Promise.all(app.files.map((_, number) => prune(number)));
+}
+
+start();

@@ -1,0 +1,28 @@
+// The pruner of a graph: asks the worker, and the latest request wins.
+
+/** Return the pruner of a graph. */
+export function createPruner(graph) {
+  const worker = new Worker(workerUrl());
+  const waiting = new Map();
+  let last = 0;
+  worker.onmessage = ({ data }) => {
+    waiting.get(data.id)?.(data.result);
+    waiting.delete(data.id);
+  };
+  const ask = (method, values) =>
+    new Promise((resolve) => {
+      waiting.set(++last, resolve);
+      worker.postMessage({ id: last, method, values });
+    });
+  return { prune: (options) => ask("prune", { ...options, size: graph.size, edges: graph.edges }), scores: (mask) => ask("scores", { mask }) };
+}
+
+const workerUrl = (() => {
+  let url = null;
+  return () => (url ??= trusted(URL.createObjectURL(new Blob([document.getElementById("worker").textContent], { type: "text/javascript" }))));
+})();
+
+function trusted(url) {
+  const policy = globalThis.trustedTypes?.createPolicy("cotrace", { createScriptURL: (text) => text });
+  return policy ? policy.createScriptURL(url) : url;
+}

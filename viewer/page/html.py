@@ -1,0 +1,99 @@
+"""One HTML document from the parts of a page. It loads nothing, and its policy forbids to."""
+
+import base64
+import gzip
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cache
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from .link import link
+
+ROOM = Path(__file__).parent.parent
+STYLE_SHEETS = ("theme", "layout")  # in this order; then all others by name
+ARROW = "vendor/apache-arrow/Arrow.esnext.min.js"
+UNREADABLE = "This browser is too old for the interactive page, or JavaScript is off: here is the picture."
+
+
+def document(title: str, header: Mapping[str, Any], parts: Mapping[str, bytes], fallback: str = "") -> str:
+    """Return a page.
+
+    Args:
+        title: text of the title.
+        header: what the page needs first, which JSON can hold.
+        parts: contents by name; the page finds `graph-0` in the element `part-graph-0`, compressed.
+        fallback: markup for browsers that do not run the page: an `<svg>` element.
+    """
+    style, arrow, main, worker = style_sheet(), _read(ARROW), script("main.js"), script("prune/worker.js")
+    policy = content_policy([arrow, main], [style])
+    data = "\n".join(
+        f'<script type="text/plain" id="part-{escape(name)}">{packed(part)}</script>' for name, part in parts.items()
+    )
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta name="referrer" content="no-referrer">\n<title>{escape(title)}</title>\n<style>{style}</style>\n</head>\n'
+        f'<body>\n<div id="fallback"><p>{UNREADABLE}</p>{fallback}</div>\n<div id="app" hidden></div>\n'
+        f'<script type="application/json" id="page">{json_text(header)}</script>\n'
+        f'{data}\n<script type="text/plain" id="worker">{worker}</script>\n'
+        f"<script>{arrow}</script>\n<script>{main}</script>\n</body>\n</html>\n"
+    )
+
+
+def content_policy(scripts: list[str], styles: list[str]) -> str:
+    """Return the Content-Security-Policy of a page with these inline scripts and style sheets.
+
+    Workers come from `blob:` only, images from `data:` and `blob:`; a served page connects to its own server only.
+    """
+    return "; ".join(
+        [
+            "default-src 'none'",
+            f"script-src {' '.join(map(_hash, scripts))}",
+            f"style-src {' '.join(map(_hash, styles))}",
+            "img-src data: blob:",
+            "worker-src blob:",
+            "connect-src 'self'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "require-trusted-types-for 'script'",
+            "trusted-types cotrace",
+        ]
+    )
+
+
+def packed(content: bytes) -> str:
+    """Return bytes as base64 of gzip, the same for the same bytes."""
+    return base64.b64encode(gzip.compress(content, compresslevel=6, mtime=0)).decode()
+
+
+def json_text(value: Any) -> str:
+    """Return JSON that stays text inside a `<script>` element."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+@cache
+def script(entry: str) -> str:
+    """Return the linked script of a module in `js/`."""
+    return link(entry, lambda name: _read(f"js/{name}"))
+
+
+@cache
+def style_sheet() -> str:
+    """Return all style sheets as one."""
+    found = sorted(path.stem for path in (ROOM / "css").glob("*.css"))
+    return "\n".join(
+        _read(f"css/{name}.css") for name in [*STYLE_SHEETS, *(each for each in found if each not in STYLE_SHEETS)]
+    )
+
+
+def _read(name: str) -> str:
+    return (ROOM / name).read_text(encoding="utf-8")
+
+
+def _hash(source: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"
