@@ -15,6 +15,7 @@ from .link import link
 ROOM = Path(__file__).parent.parent
 STYLE_SHEETS = ("theme", "layout")  # in this order; then all others by name
 ARROW = "vendor/apache-arrow/Arrow.esnext.min.js"
+WORKERS = {"worker-prune": "prune/worker.js", "worker-paint": "circuit/worker.js"}  # by the id of their element
 UNREADABLE = "This browser is too old for the interactive page, or JavaScript is off: here is the picture."
 
 
@@ -27,10 +28,13 @@ def document(title: str, header: Mapping[str, Any], parts: Mapping[str, bytes], 
         parts: contents by name; the page finds `graph-0` in the element `part-graph-0`, compressed.
         fallback: markup for browsers that do not run the page: an `<svg>` element.
     """
-    style, arrow, main, worker = style_sheet(), _read(ARROW), script("main.js"), script("prune/worker.js")
+    style, arrow, main = style_sheet(), _read(ARROW), script("main.js")
     policy = content_policy([arrow, main], [style])
     data = "\n".join(
         f'<script type="text/plain" id="part-{escape(name)}">{packed(part)}</script>' for name, part in parts.items()
+    )
+    workers = "\n".join(
+        f'<script type="text/plain" id="{name}">{script(entry)}</script>' for name, entry in WORKERS.items()
     )
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -39,7 +43,7 @@ def document(title: str, header: Mapping[str, Any], parts: Mapping[str, bytes], 
         f'<meta name="referrer" content="no-referrer">\n<title>{escape(title)}</title>\n<style>{style}</style>\n</head>\n'
         f'<body>\n<div id="fallback"><p>{UNREADABLE}</p>{fallback}</div>\n<div id="app" hidden></div>\n'
         f'<script type="application/json" id="page">{json_text(header)}</script>\n'
-        f'{data}\n<script type="text/plain" id="worker">{worker}</script>\n'
+        f"{data}\n{workers}\n"
         f"<script>{arrow}</script>\n<script>{main}</script>\n</body>\n</html>\n"
     )
 

@@ -1,8 +1,10 @@
 // The pruner of a graph: asks the worker, and the latest request wins.
 
+import { startWorker } from "../data/workers.js";
+
 /** Return the pruner of a graph. */
 export function createPruner(graph) {
-  const worker = new Worker(workerUrl());
+  const worker = startWorker("worker-prune");
   const waiting = new Map();
   let last = 0;
   worker.onmessage = ({ data }) => {
@@ -15,14 +17,4 @@ export function createPruner(graph) {
       worker.postMessage({ id: last, method, values });
     });
   return { prune: (options) => ask("prune", { ...options, size: graph.size, edges: graph.edges }), scores: (mask) => ask("scores", { mask }) };
-}
-
-const workerUrl = (() => {
-  let url = null;
-  return () => (url ??= trusted(URL.createObjectURL(new Blob([document.getElementById("worker").textContent], { type: "text/javascript" }))));
-})();
-
-function trusted(url) {
-  const policy = globalThis.trustedTypes?.createPolicy("cotrace", { createScriptURL: (text) => text });
-  return policy ? policy.createScriptURL(url) : url;
 }

@@ -1,0 +1,3 @@
+// The worker that paints circuits beside the page.
+
+self.onmessage = () => {};
