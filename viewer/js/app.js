@@ -5,18 +5,20 @@ import { GraphData } from "./data/graph.js";
 import { createPruner } from "./prune/client.js";
 import { createCommands } from "./ui/commands.js";
 import { createStore } from "./state/store.js";
-import { initialState } from "./state/state.js";
+import { firstState } from "./state/portable.js";
 
 /** Read the parts of the page and return the application. */
 export async function createApp() {
   const header = JSON.parse(textOf("page"));
   const files = await Promise.all(header.files.map((file, number) => readFile(file, number)));
+  const { state, damaged } = await firstState(files);
   const listeners = new Map();
   return {
     header,
     files,
     server: header.server,
-    store: createStore(initialState(files)),
+    store: createStore(state),
+    linkDamaged: damaged, // the link that opened the page could not be read
     commands: createCommands(),
     bands: files.map(() => []), // per file: [{first, last, name, tone}] behind the circuit
     results: files.map(() => null), // per file: the last result of the pruner

@@ -21,6 +21,7 @@ async function start() {
   document.getElementById("fallback").remove();
   document.getElementById("app").hidden = false;
   document.addEventListener("keydown", (event) => app.commands.handle(event));
+  globalThis.cotrace = app; // for the console, and for tests
   await prunedAgain(app);
   document.documentElement.dataset.ready = "true";
 }

@@ -1,7 +1,8 @@
 // One store of everything that a user can change. Every change goes through `update`.
 
-/** Keys whose changes can be undone. */
-const UNDOABLE = new Set(["groups", "labels", "moved", "collapsed", "dismissed"]);
+import { UNDOABLE } from "./state.js";
+
+const LONGEST_HISTORY = 500; // changes that can be undone
 
 /**
  * Return a store. A state is one plain object `{page: {…}, files: [{…}, …]}`; parts are replaced, never changed in place.
@@ -9,6 +10,7 @@ const UNDOABLE = new Set(["groups", "labels", "moved", "collapsed", "dismissed"]
  *   store.file(0).pins            a value
  *   store.update(0, { pins }, "pin L17#264@5")      change values of file 0; the text names the change for undo
  *   store.updatePage({ theme: "dark" })
+ *   store.load(state)                             another state as a whole, such as that of a link; forgets the history
  *   store.subscribe(({ file, keys }) => …)           file is null for the page; returns a function that ends it
  */
 export function createStore(initial) {
@@ -43,6 +45,7 @@ export function createStore(initial) {
       const undoable = Object.keys(values).filter((key) => UNDOABLE.has(key));
       if (undoable.length) {
         past.push({ file, title, values: Object.fromEntries(undoable.map((key) => [key, state.files[file][key]])) });
+        if (past.length > LONGEST_HISTORY) past.shift();
         future.length = 0;
       }
       replace(file, values);
@@ -50,6 +53,12 @@ export function createStore(initial) {
     updatePage(values) {
       state = { ...state, page: { ...state.page, ...values } };
       tell(null, Object.keys(values));
+    },
+    load(loaded) {
+      state = loaded;
+      past.length = future.length = 0;
+      tell(null, Object.keys(state.page));
+      state.files.forEach((file, number) => tell(number, Object.keys(file)));
     },
     subscribe(listener) {
       listeners.add(listener);

@@ -1,0 +1,38 @@
+// The address of the page follows the state: its fragment is a link to what is seen.
+
+import { changesIn, fragmentOf } from "../state/portable.js";
+import { changesOf, stateOf } from "../state/state.js";
+
+const PAUSE_MS = 400; // after the last change: browsers limit how often an address may change
+const DAMAGED = "The link is damaged. The page shows what it shows without it.";
+
+/** Keep the address in step with the state, and the state with an address that a user enters. */
+export function followAddress(app) {
+  const { files, store } = app;
+  let pause = null;
+  store.subscribe(() => {
+    clearTimeout(pause);
+    pause = setTimeout(async () => show(await fragmentOf(changesOf(store.state, files))), PAUSE_MS);
+  });
+  addEventListener("hashchange", async () => {
+    try {
+      store.load(stateOf(await changesIn(location.hash), files));
+    } catch {
+      app.announce(DAMAGED);
+    }
+  });
+  if (app.linkDamaged) app.announce(DAMAGED);
+}
+
+/** Return the link to what the page shows now. */
+export async function linkOf({ store, files }) {
+  return location.href.split("#")[0] + (await fragmentOf(changesOf(store.state, files)));
+}
+
+function show(fragment) {
+  try {
+    history.replaceState(null, "", fragment || location.pathname + location.search);
+  } catch {
+    // a page inside a notebook has no address of its own
+  }
+}

@@ -1,0 +1,65 @@
+// States outside of the page: in links and in saved pages.
+
+import { stateOf } from "./state.js";
+
+const KEY = "s"; // of the fragment: #s=…
+const MOST_BYTES = 2 ** 20; // of the changes in a link that are read
+export const LONGEST_LINK = 32_000; // characters that mail, chats and browsers pass on
+
+/** Return changes as a fragment with its #; "" for none. */
+export async function fragmentOf(changes) {
+  if (!changed(changes)) return "";
+  const packed = await through(new CompressionStream("deflate-raw"), new TextEncoder().encode(JSON.stringify(changes)));
+  const base64 = btoa(Array.from(packed, (byte) => String.fromCharCode(byte)).join(""));
+  return `#${KEY}=${base64.replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "")}`;
+}
+
+/** Return the changes in a fragment, which are not checked; null for none. Throw for one that is damaged or too long. */
+export async function changesIn(fragment) {
+  const text = new URLSearchParams(fragment.replace(/^#/, "")).get(KEY);
+  if (text === null) return null;
+  const binary = atob(text.replaceAll("-", "+").replaceAll("_", "/"));
+  const bytes = Uint8Array.from(binary, (character) => character.charCodeAt(0));
+  return JSON.parse(new TextDecoder().decode(await through(new DecompressionStream("deflate-raw"), bytes, MOST_BYTES)));
+}
+
+/**
+ * Return the first state of the page: that of its link, else of the saved page, else of the graph files. `damaged` is true if
+ * the link could not be read.
+ */
+export async function firstState(files) {
+  let [changes, damaged] = [null, false];
+  try {
+    changes = await changesIn(location.hash);
+  } catch {
+    damaged = true;
+  }
+  return { state: stateOf(changes ?? savedChanges(files), files), damaged };
+}
+
+/** Return the changes in a saved page, which has them in an element, or else those that came with the graph files. */
+function savedChanges(files) {
+  const element = document.getElementById("state");
+  try {
+    if (element) return JSON.parse(element.textContent);
+  } catch {
+    // a page that someone edited: the files are still good
+  }
+  return { files: files.map(({ extras }) => extras.state) };
+}
+
+function changed({ page, files }) {
+  return [page, ...files].some((part) => Object.keys(part).length);
+}
+
+/** Return bytes sent through a stream; throw for a result of more than `most` bytes. */
+async function through(transform, bytes, most = Infinity) {
+  const reader = new Blob([bytes]).stream().pipeThrough(transform).getReader();
+  const parts = [];
+  for (let size = 0, next = await reader.read(); !next.done; next = await reader.read()) {
+    size += next.value.length;
+    if (size > most) throw new Error("too long");
+    parts.push(next.value);
+  }
+  return new Uint8Array(await new Blob(parts).arrayBuffer());
+}
