@@ -12,14 +12,15 @@ import { mountReport } from "./report/mount.js";
 import { mountDiff } from "./diff/mount.js";
 import { mountChange } from "./change/mount.js";
 
+const PARTS = [mountCircuit, mountControls, mountPanel, mountTable, mountGroups, mountShare, mountReport, mountDiff, mountChange];
+
 async function start() {
   const app = await createApp();
-  const places = mountShell(app, document.getElementById("app"));
-  for (const mount of [mountCircuit, mountControls, mountPanel, mountTable, mountGroups, mountShare, mountReport, mountDiff, mountChange]) {
-    mount(app, places);
-  }
+  const root = document.getElementById("app");
+  root.hidden = false; // parts measure their elements
+  const places = mountShell(app, root);
+  for (const mount of PARTS) mount(app, places);
   document.getElementById("fallback").remove();
-  document.getElementById("app").hidden = false;
   document.addEventListener("keydown", (event) => app.commands.handle(event));
   globalThis.cotrace = app; // for the console, and for tests
   await prunedAgain(app);
@@ -40,4 +41,12 @@ async function prunedAgain(app) {
   await Promise.all(app.files.map((_, number) => prune(number)));
 }
 
-start();
+/** Show what went wrong above the picture that every page has. */
+function fail(error) {
+  document.getElementById("app").hidden = true;
+  const message = document.querySelector("#fallback p");
+  if (message) message.textContent = `This page cannot be shown: ${error.message}. Here is the picture.`;
+  throw error;
+}
+
+start().catch(fail);

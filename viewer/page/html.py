@@ -13,7 +13,7 @@ from typing import Any
 from .link import link
 
 ROOM = Path(__file__).parent.parent
-STYLE_SHEETS = ("theme", "layout")  # in this order; then all others by name
+STYLE_SHEETS = ("theme", "base", "layout")  # in this order; then all others by name
 ARROW = "vendor/apache-arrow/Arrow.esnext.min.js"
 WORKERS = {"worker-prune": "prune/worker.js", "worker-paint": "circuit/worker.js"}  # by the id of their element
 UNREADABLE = "This browser is too old for the interactive page, or JavaScript is off: here is the picture."

@@ -1,16 +1,26 @@
-// Everything that a user can do, once: toolbar, shortcut list and keyboard read it here.
+// Everything that a user can do, once: toolbars, menu, shortcut list and keyboard read it here.
 
 /**
- * Return the registry of commands. A command is {id, title, keys: ["Mod+Z"], run, enabled?, group?}.
+ * Return the registry of commands. `add` takes a command:
  *
- * Keys are names as in KeyboardEvent.key, after "Mod+" (Ctrl, or ⌘ on a Mac), "Shift+" and "Alt+".
+ *   id        unique name
+ *   title     what it does, in words: a text, or a function of the present ("Undo: group 3 nodes")
+ *   run       does it
+ *   keys      names as in KeyboardEvent.key after "Mod+" (Ctrl, or ⌘ on a Mac), "Shift+" and "Alt+": ["Mod+Z"]; letters are capitals
+ *   enabled   returns whether it can run now
+ *   pressed   returns whether it is on, for a command that switches something
+ *   group     heading in the list of shortcuts and in the menu
+ *   toolbar   where it has a button: "edit" (the bar), "view" (over the circuit) or "page" (the header)
+ *   icon      name of a shape in ui/icons.js for that button, or a function; without one the button shows the title
  */
 export function createCommands() {
   const commands = new Map();
-  return {
+  const listeners = new Set();
+  const registry = {
     add(command) {
       if (commands.has(command.id)) throw new Error(`two commands are called ${command.id}`);
       commands.set(command.id, { keys: [], enabled: () => true, group: "Other", ...command });
+      registry.refresh();
     },
     get: (id) => commands.get(id),
     all: () => [...commands.values()],
@@ -18,18 +28,37 @@ export function createCommands() {
       const command = commands.get(id);
       if (command?.enabled()) command.run();
     },
+    /** Tell those that show commands that titles, `enabled` or `pressed` may have changed. */
+    refresh: () => listeners.forEach((listener) => listener()),
+    subscribe: (listener) => listeners.add(listener),
     /** Run the command of a key press, if there is one; return whether there was. */
     handle(event) {
-      if (isText(event.target) && !event.ctrlKey && !event.metaKey && event.key !== "Escape") return false;
+      if (event.defaultPrevented || isForElement(event) || document.querySelector("dialog:modal")) return false;
       const key = keyName(event);
-      const command = [...commands.values()].find((each) => each.keys.includes(key) && each.enabled());
+      const command = registry.all().find((each) => each.keys.includes(key) && each.enabled());
       if (!command) return false;
       event.preventDefault();
       command.run();
       return true;
     },
   };
+  return registry;
 }
+
+/** Return the title of a command now. */
+export function titleOf({ title }) {
+  return typeof title === "function" ? title() : title;
+}
+
+/** Return the keys of a command as people write them: "Ctrl+Z", "⌘Z". */
+export function shownKey(key) {
+  const isMac = /mac|iphone|ipad/i.test(navigator.platform);
+  const names = { Mod: isMac ? "⌘" : "Ctrl", Shift: isMac ? "⇧" : "Shift", Alt: isMac ? "⌥" : "Alt", ...ARROWS, " ": "Space", Escape: "Esc" };
+  const parts = key === "+" ? ["+"] : key.split(/\+(?!$)/);
+  return parts.map((part) => names[part] ?? part).join(isMac ? "" : "+");
+}
+
+const ARROWS = { ArrowUp: "↑", ArrowDown: "↓", ArrowLeft: "←", ArrowRight: "→" };
 
 function keyName(event) {
   const key = event.key.length === 1 ? event.key.toUpperCase() : event.key;
@@ -37,6 +66,10 @@ function keyName(event) {
   return `${event.ctrlKey || event.metaKey ? "Mod+" : ""}${event.altKey ? "Alt+" : ""}${shift ? "Shift+" : ""}${key}`;
 }
 
-function isText(element) {
-  return element?.matches?.("input:not([type=range]):not([type=checkbox]), textarea, select, [contenteditable]") ?? false;
+/** True for a key press that belongs to the element with the focus: typing into a field, pressing a button. */
+function isForElement({ key, target, ctrlKey, metaKey }) {
+  if (ctrlKey || metaKey) return false;
+  if (target.matches?.("input[type=range]")) return /^(Arrow|Page|Home|End)/.test(key);
+  if (target.matches?.("input:not([type=checkbox], [type=radio], [type=button]), textarea, select, [contenteditable]")) return key !== "Escape";
+  return (key === "Enter" || key === " ") && Boolean(target.closest?.("button, a[href], summary, [role=tab], [role=row]"));
 }

@@ -1,22 +1,107 @@
-// The frame of the page: header, toolbar, circuit, side panel and drawer.
+// The frame of the page: header, tools, controls, circuit, side panel and drawer.
 
+import { createToasts, openDialog } from "./dialog.js";
 import { h } from "./dom.js";
+import { createDrawer } from "./drawer.js";
+import { icon } from "./icons.js";
+import { createMenu } from "./menu.js";
+import { createPrompt } from "./prompt.js";
+import { splitter } from "./splitter.js";
+import { mountTheme } from "./theme.js";
+import { mountToolbar } from "./toolbar.js";
+
+const NARROW = "(max-width: 720px)"; // as css/layout.css
 
 /**
  * Build the frame and return its places, where the other parts put their elements:
- * {toolbar, controls, circuit, panel, drawer, menu}. `drawer.add({id, title, element})` adds a tab.
+ *
+ *   circuit, controls, panel    elements: fill them
+ *   search                      element in the header
+ *   drawer                      add({id, title, element}) adds a tab; show(id), close()
+ *   menu                        add(entry) with {title, run, group, keys?, enabled?}, which a command is as well
+ *   dialogs                     open({title, content, actions}), as `openDialog`
+ *   toasts                      show(text, {tone, action})
+ *   showPanel                   opens the side panel where it is closed
+ *
+ * Buttons of tools are not put anywhere: a command with `toolbar` and `icon` has one (ui/commands.js).
  */
 export function mountShell(app, root) {
-  const place = (name, tag = "div", properties = {}) => h(tag, { class: name, ...properties });
   const places = {
-    toolbar: place("toolbar", "div", { role: "toolbar", "aria-label": "Tools" }),
-    controls: place("controls", "section", { "aria-label": "Pruning" }),
-    circuit: place("circuit", "section", { "aria-label": "Circuit" }),
-    panel: place("panel", "aside", { "aria-label": "Details" }),
-    tabs: place("drawer", "section", { "aria-label": "Tables" }),
+    controls: h("section", { class: "controls", "aria-label": "Pruning" }),
+    circuit: h("section", { class: "circuit", "aria-label": "Circuit" }),
+    panel: h("div", { class: "panel" }),
+    search: h("div", { class: "search-place" }),
+    drawer: createDrawer(app),
+    menu: createMenu(),
+    dialogs: { open: openDialog },
+    toasts: createToasts(app, root.parentElement),
+    showPanel: () => setPanel(app, root, true),
   };
-  const live = h("div", { id: "live", class: "visually-hidden", "aria-live": "polite" });
-  const title = h("h1", {}, app.files[0].graph.info.prompt);
-  root.replaceChildren(h("header", {}, title, places.toolbar, places.controls), places.circuit, places.panel, places.tabs, live);
-  return { ...places, drawer: { add: ({ element }) => places.tabs.append(element) }, menu: { add: () => {} } };
+  root.className = "page";
+  root.replaceChildren(
+    header(app, places),
+    bar(app, root, places),
+    h("main", { class: "stage" }, places.circuit, toolbar(app, "view", "View")),
+    panelFrame(app, root, places),
+    places.drawer.element,
+    h("div", { id: "live", class: "visually-hidden", "aria-live": "polite" }),
+  );
+  mountTheme(app);
+  registerPanel(app, root);
+  app.store.subscribe(() => app.commands.refresh());
+  return places;
+}
+
+function toolbar(app, name, label) {
+  const element = h("div", { class: name === "view" ? "view-tools" : "toolbar", role: "toolbar", "aria-label": label });
+  mountToolbar(app, element, name);
+  return element;
+}
+
+function header(app, places) {
+  const pageTools = toolbar(app, "page", "Page");
+  return h("header", { class: "header" },
+    h("span", { class: "brand", title: "cotrace" }, icon("brand")),
+    createPrompt(app),
+    h("div", { class: "header-tools" }, places.search, pageTools, places.menu.element));
+}
+
+function bar(app, root, places) {
+  root.dataset.controls = "closed"; // on a phone only
+  const toggle = () => {
+    const isOpen = root.dataset.controls === "closed";
+    root.dataset.controls = isOpen ? "open" : "closed";
+    button.setAttribute("aria-expanded", String(isOpen));
+  };
+  const button = h("button", { type: "button", class: "controls-toggle", "aria-expanded": "false", onclick: toggle }, icon("sliders"), "Pruning");
+  return h("div", { class: "bar" }, toolbar(app, "edit", "Edit"), button, places.controls);
+}
+
+function panelFrame(app, root, places) {
+  const close = h("button", { type: "button", class: "icon-button", "aria-label": "Close", onclick: () => setPanel(app, root, false) }, icon("close"));
+  const frame = h("aside", { class: "panel-frame", "aria-label": "Details" }, h("div", { class: "panel-head" }, close), places.panel);
+  frame.prepend(splitter({ element: frame, variable: "--panel-width", label: "Width of the details", orientation: "vertical",
+    least: 240, most: () => Math.max(240, innerWidth - 320) }));
+  return frame;
+}
+
+/** The panel is open where there is room; on a phone it opens with the first pin and whenever the pins change. */
+function registerPanel(app, root) {
+  const narrow = matchMedia(NARROW);
+  const reset = () => setPanel(app, root, !narrow.matches);
+  narrow.addEventListener("change", reset);
+  app.store.subscribe(({ keys }) => {
+    if (narrow.matches && keys.includes("pins")) setPanel(app, root, app.store.file(app.store.page.file).pins.length > 0);
+  });
+  app.commands.add({
+    id: "panel", title: "Show or hide the details", icon: "details", keys: ["I"], group: "Page", toolbar: "page",
+    pressed: () => root.dataset.panel === "open",
+    run: () => setPanel(app, root, root.dataset.panel === "closed"),
+  });
+  reset();
+}
+
+function setPanel(app, root, isOpen) {
+  root.dataset.panel = isOpen ? "open" : "closed";
+  app.commands.refresh();
 }
