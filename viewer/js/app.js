@@ -28,8 +28,10 @@ export async function createApp() {
     emit(event, data) {
       for (const listener of listeners.get(event) ?? []) listener(data);
     },
+    /** Let a screen reader say a text, also where it is the last one again. */
     announce(text) {
-      document.getElementById("live").textContent = text;
+      const live = document.getElementById("live");
+      live.textContent = live.textContent === text ? `${text}\u00a0` : text;
     },
   };
 }

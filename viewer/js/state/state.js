@@ -35,7 +35,7 @@ const FILE = {
 const PAGE = {
   file: { first: () => 0, read: (files) => indexBelow(files.length) },
   layout: { first: () => "one", read: () => oneOf("one", "side", "overlay") },
-  tab: { first: () => "table", read: () => textUpTo(40) },
+  tab: { first: () => null, read: () => textUpTo(40) }, // of the drawer; null: closed
   theme: { first: () => "auto", read: () => oneOf("auto", "light", "dark"), personal: true },
 };
 

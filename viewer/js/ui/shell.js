@@ -38,6 +38,7 @@ export function mountShell(app, root) {
     showPanel: () => setPanel(app, root, true),
   };
   root.className = "page";
+  root.dataset.drawer = "closed";
   root.replaceChildren(
     header(app, places),
     bar(app, root, places),
