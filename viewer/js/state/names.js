@@ -29,7 +29,7 @@ export function nameProblem(text, what = "name") {
 export function nodesNamed(graph, name) {
   const exact = graph.nodeOf(name);
   if (exact >= 0) return [exact];
-  const parsed = parseNode(name);
+  const parsed = /@\d+$/.test(name) ? null : parseNode(name); // one position: it was pruned
   if (!parsed) return [];
   const wanted = positionsOf(parsed.positions, graph.info.tokens.length);
   const found = [];

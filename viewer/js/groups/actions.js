@@ -1,0 +1,82 @@
+// What a user can do with groups. Every action is one change, which undo takes back.
+
+import { changedGroup, freeName, groupNameProblem, membersOf, newName, openSuggestions, SUGGESTED, without } from "./members.js";
+
+/** Return the actions on the groups of the file that is shown. */
+export function createActions(app) {
+  const { store } = app;
+  const file = () => app.files[store.page.file];
+  const state = () => store.file(store.page.file);
+  const change = (values, title) => {
+    store.update(store.page.file, values, title);
+    app.announce(`${title[0].toUpperCase()}${title.slice(1)}`);
+  };
+  const nodeName = (node) => file().graph.nameOf(node);
+  const withAccepted = (groups, { name, members, reason, label }) => {
+    const free = groupNameProblem(name, groups) ? freeName(name, file().graph, { ...state(), groups }) : name;
+    return [...groups, { name: free, nodes: members.map(nodeName), source: SUGGESTED, reason, label }];
+  };
+
+  const actions = {
+    file,
+    state,
+    /** Return the open suggestions. */
+    suggestions: () => openSuggestions(file().graph, state(), file().extras.suggested ?? []),
+    /** Return the nodes that are selected and can be in a group: a target that is no feature cannot. */
+    selected: () => state().selected.map((name) => file().graph.nodeOf(name)).filter((node) => node >= 0 && node < file().graph.firstLogit),
+
+    /** Make a group of nodes, which leave the groups that they were in; return its name. */
+    group(nodes) {
+      const { graph } = file();
+      const name = newName(graph, state(), nodes);
+      const groups = [...without(graph, state().groups, nodes), { name, nodes: nodes.map(nodeName) }];
+      change({ groups }, `group ${count(nodes.length, "node")} as "${name}"`);
+      return name;
+    },
+    /** Rename a group; return why that is not possible, or "". */
+    rename(group, name) {
+      if (name === group.name) return "";
+      const problem = groupNameProblem(name, state().groups, group);
+      if (!problem) change({ groups: state().groups.map((each) => (each === group ? changedGroup(group, { name }) : each)) }, `rename "${group.name}" to "${name}"`);
+      return problem;
+    },
+    ungroup(groups) {
+      const title = groups.length === 1 ? `ungroup "${groups[0].name}"` : `ungroup ${groups.length} groups`;
+      change({ groups: state().groups.filter((group) => !groups.includes(group)) }, title);
+    },
+    /** Add nodes to a group; they leave the groups that they were in. */
+    add(group, nodes) {
+      const { graph } = file();
+      const have = new Set(membersOf(graph, group));
+      const added = nodes.filter((node) => !have.has(node));
+      const grown = changedGroup(group, { nodes: [...group.nodes, ...added.map(nodeName)] });
+      const groups = state().groups.flatMap((each) => (each === group ? [grown] : without(graph, [each], added)));
+      change({ groups }, `add ${count(added.length, "node")} to "${group.name}"`);
+    },
+    /** Take nodes out of their groups. */
+    remove(nodes) {
+      const title = nodes.length === 1 ? `take ${nodeName(nodes[0])} out of its group` : `take ${nodes.length} nodes out of their groups`;
+      change({ groups: without(file().graph, state().groups, nodes) }, title);
+    },
+    accept(suggestions) {
+      const title = suggestions.length === 1 ? `accept "${suggestions[0].name}"` : `accept ${suggestions.length} suggestions`;
+      change({ groups: suggestions.reduce(withAccepted, state().groups) }, title);
+    },
+    dismiss(suggestions) {
+      const title = suggestions.length === 1 ? `dismiss "${suggestions[0].name}"` : `dismiss ${suggestions.length} suggestions`;
+      change({ dismissed: [...state().dismissed, ...suggestions.map(({ name }) => name)] }, title);
+    },
+    selectGroups: (groups) => actions.select(groups.flatMap((group) => membersOf(file().graph, group))),
+    select: (nodes) => store.update(store.page.file, { selected: nodes.map(nodeName) }),
+    pin(node) {
+      const pins = state().pins.filter((name) => name !== nodeName(node));
+      store.update(store.page.file, { pins: [...pins, nodeName(node)] });
+    },
+  };
+  return actions;
+}
+
+/** Return a number with its noun. */
+export function count(number, noun) {
+  return `${number} ${noun}${number === 1 ? "" : "s"}`;
+}

@@ -1,0 +1,31 @@
+// Numbers of a group: its share of the influence, and what its ablation is expected to change.
+
+import { FEATURE } from "../data/graph.js";
+
+/** Return the share of the influence of all features that some nodes hold. */
+export function influenceShare(graph, nodes) {
+  graph.featureInfluence ??= graph.influence.reduce((sum, value, node) => sum + (graph.kind[node] === FEATURE ? value : 0), 0);
+  return nodes.reduce((sum, node) => sum + graph.influence[node], 0) / (graph.featureInfluence || 1);
+}
+
+/** Return the expected change of a target when some nodes are ablated, or null in a graph without effects. */
+export function expectedEffect(graph, nodes, target) {
+  const effects = nodes.map((node) => graph.effects("expected_effect", node)?.[target] ?? null);
+  return effects.includes(null) ? null : effects.reduce((sum, effect) => sum + effect, 0);
+}
+
+/** Return the number of the target that effects are about: the chosen one, or the heaviest. */
+export function targetOf(graph, state) {
+  const weights = graph.info.targets.map(({ weight }) => weight);
+  return state.target ?? weights.indexOf(Math.max(...weights));
+}
+
+/** Return a share in percent. */
+export function percent(share) {
+  return `${(100 * share).toFixed(1)}%`;
+}
+
+/** Return a number with its sign, whose form does not depend on its colour. */
+export function signed(value) {
+  return `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(3)}`;
+}

@@ -1,0 +1,37 @@
+// Scores of the part of the graph in groups, and of the selection: everything else counts as error.
+
+import { h, replaceChildren } from "../ui/dom.js";
+import { count } from "./actions.js";
+import { influenceShare, percent } from "./figures.js";
+import { maskOf } from "./members.js";
+
+/** Return {element, render}: two lines of scores, and a function that computes them again. */
+export function createScores(actions) {
+  const element = h("div", { class: "group-scores", "aria-live": "polite" });
+  let latest = 0;
+
+  const render = async () => {
+    const request = ++latest;
+    const { graph, pruner } = actions.file();
+    const grouped = maskOf(graph, actions.state().groups);
+    const selected = new Uint8Array(graph.size);
+    for (const node of actions.selected()) selected[node] = 1;
+    const parts = [["Groups keep", grouped], ["The selection keeps", selected]].filter(([, mask]) => mask.includes(1));
+    const whole = parts.length ? await pruner.scores(new Uint8Array(graph.size).fill(1)) : null;
+    const lines = [];
+    for (const [title, mask] of parts) lines.push(line(graph, title, mask, await pruner.scores(mask), whole));
+    if (request === latest) replaceChildren(element, lines);
+  };
+  return { element, render };
+}
+
+function line(graph, title, mask, scores, whole) {
+  const nodes = Array.from(mask.keys()).filter((node) => mask[node]);
+  const number = (value) => value.toFixed(3);
+  return h(
+    "p",
+    { title: "Nodes that are not in it count as error." },
+    `${title} ${percent(influenceShare(graph, nodes))} of the features’ influence (${count(nodes.length, "node")}): `,
+    `replacement ${number(scores.replacement)} of ${number(whole.replacement)}, completeness ${number(scores.completeness)} of ${number(whole.completeness)}`,
+  );
+}
