@@ -33,12 +33,16 @@ export function createActions(app) {
       change({ groups }, `group ${count(nodes.length, "node")} as "${name}"`);
       return name;
     },
-    /** Rename a group; return why that is not possible, or "". */
-    rename(group, name) {
-      if (name === group.name) return "";
-      const problem = groupNameProblem(name, state().groups, group);
-      if (!problem) change({ groups: state().groups.map((each) => (each === group ? changedGroup(group, { name }) : each)) }, `rename "${group.name}" to "${name}"`);
-      return problem;
+    /** Rename a group, then call `done`; or return why that is not possible. */
+    rename(group, name, done) {
+      const problem = name === group.name ? "" : groupNameProblem(name, state().groups, group);
+      if (problem) return problem;
+      done();
+      if (name !== group.name) {
+        const groups = state().groups.map((each) => (each === group ? changedGroup(group, { name }) : each));
+        change({ groups }, `rename "${group.name}" to "${name}"`);
+      }
+      return "";
     },
     ungroup(groups) {
       const title = groups.length === 1 ? `ungroup "${groups[0].name}"` : `ungroup ${groups.length} groups`;

@@ -66,10 +66,12 @@ function keyName(event) {
   return `${event.ctrlKey || event.metaKey ? "Mod+" : ""}${event.altKey ? "Alt+" : ""}${shift ? "Shift+" : ""}${key}`;
 }
 
+const TEXT_FIELD = "input:not([type=checkbox], [type=radio], [type=button], [type=range]), textarea, select, [contenteditable]";
+
 /** True for a key press that belongs to the element with the focus: typing into a field, pressing a button. */
 function isForElement({ key, target, ctrlKey, metaKey }) {
-  if (ctrlKey || metaKey) return false;
+  if (ctrlKey || metaKey) return /^[acvxyz]$/i.test(key) && (target.matches?.(TEXT_FIELD) ?? false);
   if (target.matches?.("input[type=range]")) return /^(Arrow|Page|Home|End)/.test(key);
-  if (target.matches?.("input:not([type=checkbox], [type=radio], [type=button]), textarea, select, [contenteditable]")) return key !== "Escape";
+  if (target.matches?.(TEXT_FIELD)) return key !== "Escape";
   return (key === "Enter" || key === " ") && Boolean(target.closest?.("button, a[href], summary, [role=tab], [role=row]"));
 }
