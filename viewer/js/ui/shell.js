@@ -54,7 +54,7 @@ export function mountShell(app, root) {
 }
 
 function toolbar(app, name, label) {
-  const element = h("div", { class: name === "view" ? "view-tools" : "toolbar", role: "toolbar", "aria-label": label });
+  const element = h("div", { class: `${name}-tools`, role: "toolbar", "aria-label": label });
   mountToolbar(app, element, name);
   return element;
 }
