@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cotrace.common.compiled import compiled, compiled_for_sums
+from cotrace.common.compiled import compiled
 
 
 class CSR(NamedTuple):
@@ -95,10 +95,19 @@ def _row_sums(indptr, weights):
     return sums
 
 
-@compiled_for_sums
+@compiled
 def absolute_sum(weights):
-    """Return the sum of absolute weights, in float64; for compiled functions."""
-    total = 0.0
-    for edge in range(len(weights)):
-        total += abs(weights[edge])
-    return total
+    """Return the sum of absolute weights, in float64; for compiled functions.
+
+    Four sums side by side are as fast as what a compiler may reorder, and have the same bits on every machine and in the page.
+    """
+    a, b, c, d = 0.0, 0.0, 0.0, 0.0
+    in_fours = len(weights) // 4 * 4
+    for edge in range(0, in_fours, 4):
+        a += abs(weights[edge])
+        b += abs(weights[edge + 1])
+        c += abs(weights[edge + 2])
+        d += abs(weights[edge + 3])
+    for edge in range(in_fours, len(weights)):
+        a += abs(weights[edge])
+    return a + b + (c + d)

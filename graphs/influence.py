@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from cotrace.common.compiled import compiled, compiled_for_sums
+from cotrace.common.compiled import compiled
 
 from .csr import CSR, absolute_sum
 
@@ -96,7 +96,7 @@ def _pass_on(row, mass, left_out, indptr, indices, weights, influence):
                 influence[indices[edge]] += mass / total * abs(weights[edge])
 
 
-@compiled_for_sums
+@compiled
 def _add_scaled(weights, scale, sums):
     for edge in range(len(weights)):
         sums[edge] += scale * abs(weights[edge])

@@ -159,9 +159,32 @@ def _score_at_share(scores: np.ndarray, share: float) -> float:
     descending = np.sort(scores[scores > 0])[::-1]
     if len(descending) == 0:
         return np.inf
-    cumulative = np.cumsum(descending)
-    rank = -1 if share == 1 else np.searchsorted(cumulative / cumulative[-1], share)
-    return float(descending[rank])
+    return float(descending[-1 if share == 1 else _rank_at_share(descending, share)])
+
+
+@compiled
+def _rank_at_share(descending, share):
+    """Return the first rank at which the cumulative share of descending scores reaches `share`.
+
+    Sums carry their rounding errors along, so that a share hardly depends on the order of equal or similar scores.
+    """
+    total, error = 0.0, 0.0
+    for score in descending:
+        total, error = _sum_with_error(total, error, score)
+    whole, total, error = total + error, 0.0, 0.0
+    for rank in range(len(descending)):
+        total, error = _sum_with_error(total, error, descending[rank])
+        if (total + error) / whole >= share:
+            return rank
+    return len(descending) - 1
+
+
+@compiled
+def _sum_with_error(total, error, term):
+    """Return a sum with one term more, and the sum of its rounding errors (Knuth's two-sum)."""
+    result = total + term
+    added = result - total
+    return result, error + ((total - (result - added)) + (term - added))
 
 
 def _edges_above(csr: CSR, target_weights: np.ndarray, threshold: float) -> np.ndarray:

@@ -1,20 +1,110 @@
-// The pruner of a graph: asks the worker, and the latest request wins.
+// The pruner of a graph: asks the worker.
 
+import { ERROR, LOGIT, TOKEN } from "../data/graph.js";
 import { startWorker } from "../data/workers.js";
 
-/** Return the pruner of a graph. */
+/**
+ * Return the pruner of a graph:
+ *   limits           the most that a user can ask for: {nodeThreshold, edgeThreshold, keepErrors}, less for a pruned graph
+ *   prune(options)   promise of what `prune` of ./prune.js returns, and of `ms`, the time that it took. While one request runs,
+ *                    later ones wait; a request that a newer one overtakes gets the answer of the newest
+ *   scores(mask)     promise of {replacement, completeness} of some nodes, as `Graph.scores(nodes)`
+ */
 export function createPruner(graph) {
   const worker = startWorker("worker-prune");
+  const ask = questions(worker);
+  const { values, transfer } = message(graph);
+  const opened = ask("open", values, transfer);
+  const limits = limitsOf(graph.info.pruning);
+  return {
+    limits,
+    prune: latestWins(async (options) => opened.then(() => ask("prune", within(options, limits)))),
+    scores: async (mask) => opened.then(() => ask("scores", mask)),
+  };
+}
+
+function questions(worker) {
   const waiting = new Map();
   let last = 0;
-  worker.onmessage = ({ data }) => {
-    waiting.get(data.id)?.(data.result);
-    waiting.delete(data.id);
+  worker.onmessage = ({ data: { id, result, error } }) => {
+    const { resolve, reject } = waiting.get(id);
+    waiting.delete(id);
+    if (error === undefined) resolve(result);
+    else reject(new Error(error));
   };
-  const ask = (method, values) =>
-    new Promise((resolve) => {
-      waiting.set(++last, resolve);
-      worker.postMessage({ id: last, method, values });
+  worker.onerror = (event) => waiting.forEach(({ reject }) => reject(new Error(event.message)));
+  return (method, values, transfer = []) =>
+    new Promise((resolve, reject) => {
+      waiting.set(++last, { resolve, reject });
+      worker.postMessage({ id: last, method, values }, transfer);
     });
-  return { prune: (options) => ask("prune", { ...options, size: graph.size, edges: graph.edges }), scores: (mask) => ask("scores", { mask }) };
+}
+
+/** Return `call` with at most one call running: those that come meanwhile share one call, with the newest argument. */
+function latestWins(call) {
+  let [running, waiting, newest] = [false, [], null];
+  const next = async () => {
+    const asking = waiting;
+    [running, waiting] = [true, []];
+    const answer = call(newest);
+    asking.forEach((resolve) => resolve(answer));
+    await answer.catch(() => {});
+    running = false;
+    if (waiting.length) next();
+  };
+  return (argument) =>
+    new Promise((resolve) => {
+      newest = argument;
+      waiting.push(resolve);
+      if (!running) next();
+    });
+}
+
+/** Return what the worker needs of a graph, in arrays of its own. Weights are absolute: nothing in pruning has a sign. */
+function message(graph) {
+  const { info, kind } = graph;
+  const first = (code) => {
+    const node = kind.findIndex((each) => each >= code);
+    return node < 0 ? graph.size : node;
+  };
+  const leftOut = graph.table.getChild("left_out")?.data[0].values ?? null;
+  const targetWeights = new Float64Array(graph.size);
+  for (const { node, weight } of info.targets) targetWeights[node] += weight;
+  const csr = {
+    indptr: graph.indptr instanceof Int32Array ? graph.indptr.slice() : Int32Array.from(graph.indptr, Number),
+    sources: graph.sources.slice(),
+    weights: absolute(graph.weights),
+  };
+  const columns = {
+    targetWeights,
+    computed: graph.computed.slice(),
+    influence: Float64Array.from(graph.influence),
+    influenceBound: Float64Array.from(graph.influence_bound),
+    layer: graph.layer.slice(),
+    position: graph.position.slice(),
+    leftOut: leftOut && Float64Array.from(leftOut),
+  };
+  const order = { errors: first(ERROR), tokens: first(TOKEN), logits: first(LOGIT) };
+  const lacksRows = info.traced.bound > 0 && !info.pruning && !leftOut;
+  const arrays = [...Object.values(csr), ...Object.values(columns)].filter(Boolean);
+  return { values: { csr, ...columns, order, held: info.pruning, lacksRows }, transfer: arrays.map((array) => array.buffer) };
+}
+
+function absolute(weights) {
+  const result = new Float64Array(weights.length);
+  for (let edge = 0; edge < result.length; edge++) result[edge] = Math.abs(weights[edge]);
+  return result;
+}
+
+function limitsOf(held) {
+  return { nodeThreshold: held?.node_threshold ?? 1, edgeThreshold: held?.edge_threshold ?? 1, keepErrors: held?.keep_errors ?? true };
+}
+
+/** Return options that ask for no more than the graph holds. */
+function within(options, limits) {
+  return {
+    nodeThreshold: Math.min(options.nodeThreshold, limits.nodeThreshold),
+    edgeThreshold: Math.min(options.edgeThreshold, limits.edgeThreshold),
+    keepErrors: options.keepErrors && limits.keepErrors,
+  };
 }

@@ -1,16 +1,28 @@
-// The worker: prunes graphs and scores subgraphs beside the page. Placeholder result: everything is kept.
+// The worker: gets the graph once, then prunes it and scores parts of it beside the page.
 
-self.onmessage = ({ data: { id, method, values } }) => {
-  self.postMessage({ id, result: METHODS[method](values) });
-};
+import { prunable, prune } from "./prune.js";
+import { scoresOf } from "./scores.js";
+
+let graph = null;
 
 const METHODS = {
-  prune: ({ size, edges }) => ({
-    nodes: new Uint8Array(size).fill(1),
-    edges: Uint32Array.from({ length: edges }, (_, edge) => edge),
-    scores: { replacement: NaN, completeness: NaN },
-    hidden: { nodes: 0, share: 0 },
-    ms: 0,
-  }),
-  scores: () => ({ replacement: NaN, completeness: NaN }),
+  open(values) {
+    graph = prunable(values);
+    return {};
+  },
+  prune(options) {
+    const began = performance.now();
+    const result = prune(graph, options);
+    return { ...result, ms: performance.now() - began };
+  },
+  scores: (mask) => scoresOf(graph, mask),
+};
+
+self.onmessage = ({ data: { id, method, values } }) => {
+  try {
+    const result = METHODS[method](values);
+    self.postMessage({ id, result }, [result.nodes, result.edges].filter(Boolean).map((array) => array.buffer));
+  } catch (error) {
+    self.postMessage({ id, error: `${method}: ${error.message}` });
+  }
 };
