@@ -2,6 +2,8 @@
 
 import { createApp } from "./app.js";
 import { mountShell } from "./ui/shell.js";
+import { mountShortcuts } from "./ui/shortcuts.js";
+import { mountTour } from "./ui/tour.js";
 import { mountCircuit } from "./circuit/mount.js";
 import { mountControls } from "./controls/mount.js";
 import { mountPanel } from "./panel/mount.js";
@@ -13,6 +15,11 @@ import { mountDiff } from "./diff/mount.js";
 import { mountChange } from "./change/mount.js";
 
 const PARTS = [mountCircuit, mountControls, mountPanel, mountTable, mountGroups, mountShare, mountReport, mountDiff, mountChange];
+/** Keys that work where the focus is, and are no commands. */
+const KEYS_OF_ELEMENTS = {
+  "In the circuit": [[["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"], "Next node in this direction"], [["Enter"], "Pin the node"], [[" "], "Select the node"]],
+  "In tables": [[["ArrowUp", "ArrowDown"], "Next row"], [["Enter"], "Pin the row's node"], [[" "], "Select the row's node"]],
+};
 
 async function start() {
   const app = await createApp();
@@ -20,11 +27,13 @@ async function start() {
   root.hidden = false; // parts measure their elements
   const places = mountShell(app, root);
   for (const mount of PARTS) mount(app, places);
+  mountShortcuts(app, places, KEYS_OF_ELEMENTS);
   document.getElementById("fallback").remove();
   document.addEventListener("keydown", (event) => app.commands.handle(event));
   globalThis.cotrace = app; // for the console, and for tests
   await prunedAgain(app);
   document.documentElement.dataset.ready = "true";
+  mountTour(app);
 }
 
 /** Prune every file as its state says, now and whenever its thresholds change. */

@@ -38,23 +38,23 @@ export function createFilters(onchange) {
       const positions = [...new Set(graph.position)].filter((at) => at >= 0).sort((a, b) => a - b).map((at) => [at, `${at} ${graph.info.tokens[at] ?? ""}`]);
       values = NO_FILTERS;
       replaceChildren(choices,
-        choice("First layer", "Layer from", layers, (value) => set({ firstLayer: numberOf(value) })),
-        choice("Last layer", "to", layers, (value) => set({ lastLayer: numberOf(value) })),
-        choice("Position", "Any position", positions, (value) => set({ position: numberOf(value) })),
-        choice("Label", "Any label", [["with", "With a label"], ["without", "Without a label"]], (value) => set({ label: value || "any" })),
-        choice("Least influence", "Any influence", SHARES.map((share) => [share, `≥ ${100 * share}%`]), (value) => set({ leastInfluence: numberOf(value) })),
-        h("label", { class: "filter-shown" }, h("input", { type: "checkbox", onchange: ({ target }) => set({ onlyShown: target.checked }) }), "Shown only"));
+        choice("First layer", "From layer", layers, (value) => set({ firstLayer: numberOf(value) })),
+        choice("Last layer", "To layer", layers, (value) => set({ lastLayer: numberOf(value) })),
+        choice("Position", "Position", positions, (value) => set({ position: numberOf(value) })),
+        choice("Label", "Label", [["with", "With a label"], ["without", "Without a label"]], (value) => set({ label: value || "any" })),
+        choice("Least influence", "Influence", SHARES.map((share) => [share, `≥ ${100 * share}%`]), (value) => set({ leastInfluence: numberOf(value) })),
+        h("label", { class: "filter-shown" }, h("input", { type: "checkbox", onchange: ({ target }) => set({ onlyShown: target.checked }) }), "Shown"));
     },
   };
 }
 
 function kindButton(kind, values, set) {
-  const button = h("button", { type: "button", class: "chip", "aria-pressed": "false", onclick: () => {
+  const button = h("button", { type: "button", class: "chip", title: `${KIND_TITLES[kind]}s`, "aria-label": `${KIND_TITLES[kind]}s`, "aria-pressed": "false", onclick: () => {
     const { kinds } = values();
     const isOn = kinds.includes(kind);
     button.setAttribute("aria-pressed", String(!isOn));
     set({ kinds: isOn ? kinds.filter((each) => each !== kind) : [...kinds, kind] });
-  } }, signOf(kind), `${KIND_TITLES[kind]}s`);
+  } }, signOf(kind));
   return button;
 }
 

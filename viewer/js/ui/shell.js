@@ -6,6 +6,7 @@ import { createDrawer } from "./drawer.js";
 import { icon } from "./icons.js";
 import { createMenu } from "./menu.js";
 import { createPrompt } from "./prompt.js";
+import { createSearchBox } from "./search.js";
 import { splitter } from "./splitter.js";
 import { mountTheme } from "./theme.js";
 import { mountToolbar } from "./toolbar.js";
@@ -16,7 +17,6 @@ const NARROW = "(max-width: 720px)"; // as css/layout.css
  * Build the frame and return its places, where the other parts put their elements:
  *
  *   circuit, controls, panel    elements: fill them
- *   search                      element in the header
  *   drawer                      add({id, title, element}) adds a tab; show(id), close()
  *   menu                        add(entry) with {title, run, group, keys?, enabled?}, which a command is as well
  *   dialogs                     open({title, content, actions}), as `openDialog`
@@ -30,7 +30,6 @@ export function mountShell(app, root) {
     controls: h("section", { class: "controls", "aria-label": "Pruning" }),
     circuit: h("section", { class: "circuit", "aria-label": "Circuit" }),
     panel: h("div", { class: "panel" }),
-    search: h("div", { class: "search-place" }),
     drawer: createDrawer(app),
     menu: createMenu(),
     dialogs: { open: openDialog },
@@ -64,7 +63,7 @@ function header(app, places) {
   return h("header", { class: "header" },
     h("span", { class: "brand", title: "cotrace" }, icon("brand")),
     createPrompt(app),
-    h("div", { class: "header-tools" }, places.search, pageTools, places.menu.element));
+    h("div", { class: "header-tools" }, h("div", { class: "search-place" }, createSearchBox(app)), pageTools, places.menu.element));
 }
 
 function bar(app, root, places) {

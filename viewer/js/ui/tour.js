@@ -1,0 +1,99 @@
+// The tour: a few cards, each beside what it explains. It begins by itself on the first visit, and never covers the page.
+
+import { h, replaceChildren } from "./dom.js";
+import { icon } from "./icons.js";
+
+const SEEN = "cotrace.tour";
+const GAP_PX = 12;
+const STEPS = [
+  [".circuit", "The circuit", "Layers from bottom to top, tokens from left to right. Point at a node to see what it reads and writes; click to pin it. Blue raises, dashed orange lowers."],
+  [".controls", "Prune live", "Drag a threshold: the circuit and both scores are computed again by the rule that Python uses. What is hidden is counted."],
+  [".panel-frame", "Details", "The pinned node: its inputs and outputs, how its row adds up, its effects, and what the feature responds to."],
+  [".drawer-bar", "Tables and groups", "All nodes to search, sort and filter; suggested groups to accept with one click."],
+  [".header-tools", "Find, share, export", "Press / to find a node, ? for all shortcuts. A link holds what you see; a saved file holds your groups and labels."],
+];
+
+/** Register the tour, and begin it where this browser has not shown it yet. */
+export function mountTour(app) {
+  app.commands.add({ id: "tour", title: "Take the tour", icon: "help", group: "Page", toolbar: "page", run: () => startTour(app) });
+  if (isFirstVisit()) startTour(app);
+}
+
+/** True only where the browser can remember that it has shown the tour. */
+function isFirstVisit() {
+  try {
+    if (localStorage.getItem(SEEN)) return false;
+    localStorage.setItem(SEEN, "begun");
+    return localStorage.getItem(SEEN) !== null;
+  } catch {
+    return false;
+  }
+}
+
+function startTour(app) {
+  document.querySelector(".tour")?.remove();
+  const steps = STEPS.filter(([selector]) => isSeen(document.querySelector(selector)));
+  const card = h("section", { class: "tour", role: "dialog", "aria-label": "Tour", tabindex: -1 });
+  let at = 0;
+  const place = () => placeBeside(card, document.querySelector(steps[at][0]));
+  const sizes = new ResizeObserver(place);
+  const end = () => {
+    card.remove();
+    sizes.disconnect();
+    mark(null);
+  };
+  const show = (next) => {
+    if (next >= steps.length) return end();
+    at = next;
+    const [selector, title, text] = steps[at];
+    replaceChildren(card, cardContent({ title, text, at, total: steps.length, show, end }));
+    mark(document.querySelector(selector));
+    sizes.disconnect();
+    sizes.observe(document.querySelector(selector)); // places the card at once
+    app.announce(`${title}. ${text}`);
+    return at > 0 && card.querySelector(".primary").focus({ preventScroll: true });
+  };
+  card.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    event.preventDefault();
+    end();
+  });
+  document.body.append(card);
+  show(0);
+}
+
+function cardContent({ title, text, at, total, show, end }) {
+  const isLast = at === total - 1;
+  return [
+    h("header", {}, h("h2", {}, title), h("button", { type: "button", class: "icon-button", "aria-label": "End the tour", onclick: end }, icon("close"))),
+    h("p", {}, text),
+    h("footer", {}, h("span", { class: "faint" }, `${at + 1} of ${total}`), h("span", {},
+      at > 0 && h("button", { type: "button", class: "quiet", onclick: () => show(at - 1) }, "Back"),
+      h("button", { type: "button", class: "primary", onclick: () => show(at + 1) }, isLast ? "Done" : "Next"))),
+  ];
+}
+
+function isSeen(element) {
+  const box = element?.getBoundingClientRect();
+  return Boolean(box && box.width && box.height);
+}
+
+function mark(element) {
+  document.querySelector(".tour-place")?.classList.remove("tour-place");
+  element?.classList.add("tour-place");
+}
+
+/** Put the card where it covers least: inside of the lower left corner of a large place, else below or above a small one. */
+function placeBeside(card, element) {
+  const box = element.getBoundingClientRect();
+  const [width, height] = [card.offsetWidth, card.offsetHeight];
+  const isLarge = box.height > 2 * height;
+  const below = box.bottom + GAP_PX + height < innerHeight ? box.bottom + GAP_PX : box.top - GAP_PX - height;
+  const left = box.width > 2 * width ? box.left + GAP_PX : box.right - width;
+  card.style.top = `${clamped(isLarge ? box.bottom - GAP_PX - height : below, innerHeight - height)}px`;
+  card.style.left = `${clamped(isLarge && box.width <= 2 * width ? box.left - GAP_PX - width : left, innerWidth - width)}px`;
+}
+
+function clamped(value, most) {
+  return Math.max(8, Math.min(most - 8, value));
+}
