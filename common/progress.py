@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import timedelta
 from time import monotonic
 
@@ -21,13 +22,41 @@ LOG_SECONDS = 60.0  # between lines without a terminal
 NOTEBOOK_SECONDS = 0.2
 
 Step = Callable[..., None]
+Watcher = Callable[[str, int, int | None], object]
 _silent = False
+_watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
 
 
 def silence(silent: bool = True) -> None:
     """Show no progress where it is not asked for explicitly, or show it again."""
     global _silent
     _silent = silent
+
+
+@contextmanager
+def watch_progress(watcher: Watcher) -> Iterator[None]:
+    """Inside this block and thread, tell a function about every phase instead of showing it.
+
+    It gets the name of the phase, its finished steps, and their number or None. What it raises ends the computation.
+    """
+    token = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
+
+
+@contextmanager
+def _watched(watcher: Watcher, name: str, total: int | None) -> Iterator[Step]:
+    done = 0
+
+    def step(steps: int = 1, note: str = "") -> None:
+        nonlocal done
+        done += steps
+        watcher(name, done, total)
+
+    watcher(name, 0, total)
+    yield step
 
 
 class Progress:
@@ -42,7 +71,9 @@ class Progress:
 
     def say(self, message: str) -> None:
         """Print a message before a long step that has no progress."""
-        if self._show and (sys.stderr.isatty() or in_notebook()):
+        if (watcher := _watcher.get()) is not None:
+            watcher(message, 0, None)
+        elif self._show and (sys.stderr.isatty() or in_notebook()):
             print(message, file=sys.stderr)
 
     @contextmanager
@@ -51,7 +82,10 @@ class Progress:
 
         Yields a function `step(steps=1, note="")` that advances it and shows a note beside its name.
         """
-        if not self._show:
+        if (watcher := _watcher.get()) is not None:
+            with _watched(watcher, name, total) as step:
+                yield step
+        elif not self._show:
             yield lambda steps=1, note="": None
         elif sys.stderr.isatty():
             with _bar(name, total) as step:

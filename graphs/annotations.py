@@ -17,6 +17,7 @@ from cotrace.common.errors import ArgumentError
 
 from .data import GraphData
 from .labels import GIVEN_SOURCES, node_label
+from .metadata import GROUP_TEXTS
 from .nodes import ErrorNode, Feature, Token, parse_node, resolve_position
 
 NodeName = int | str | Feature | ErrorNode | Token
@@ -256,6 +257,36 @@ def with_group(graph: GraphData, name: str, numbers: Iterable[int]) -> list[dict
     nodes = [str(node) for node in node_names(graph, numbers)]
     others = [group for group in graph.info.get("groups", []) if group["name"] != name]
     return [*others, {"name": name, "nodes": nodes}] if nodes else others
+
+
+def checked_groups(entries: Any) -> list[dict[str, Any]]:
+    """Return groups as the metadata has them, `{"name": …, "nodes": […]}` with optional texts `GROUP_TEXTS`.
+
+    Raises ArgumentError for anything else, for a name that is empty, taken, or reads as a node, and for an unknown node.
+    """
+    names: set[str] = set()
+    return [_checked_group(entry, names) for entry in _require_list("groups", entries)]
+
+
+def _checked_group(entry: Any, names: set[str]) -> dict[str, Any]:
+    if not isinstance(entry, dict):
+        raise ArgumentError(f"invalid group {entry!r}: expected an object with name and nodes")
+    name = as_text("name of a group", entry.get("name"))
+    check_name(name, "name of a group")
+    if not name.strip() or name in names:
+        raise ArgumentError(
+            f"the name of a group, {name!r}, is {'empty' if not name.strip() else 'taken'}; choose another"
+        )
+    names.add(name)
+    nodes = [str(parse_node(as_text("node", node))) for node in _require_list("nodes of a group", entry.get("nodes"))]
+    texts = {key: as_text(f"{key} of a group", entry[key]) for key in GROUP_TEXTS if entry.get(key) is not None}
+    return {"name": name, "nodes": list(dict.fromkeys(nodes)), **texts}
+
+
+def _require_list(what: str, value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ArgumentError(f"invalid {what} {value!r}: expected a list")
+    return value
 
 
 def groups_of_nodes(graph: GraphData) -> dict[int, list[str]]:

@@ -1,6 +1,6 @@
 """Effects of ablations that a graph predicts. They are signed; influence is not."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -33,12 +33,28 @@ def ablation_effects(
         ArgumentError: a node is a target that is not a feature, or is not in the graph.
     """
     sets = [_changeable(graph, nodes) for nodes in removed]
-    change_MK = np.zeros((graph.order.n_nodes, len(sets)))
-    fixed_MK = np.zeros(change_MK.shape, np.bool_)
+    share_MK = np.full((graph.order.n_nodes, len(sets)), np.nan)
     for k, nodes in enumerate(sets):
-        fixed_MK[nodes, k] = True
-    _propagate_changes(*graph.csr, activations(graph), graph.order.n_features, fixed_MK, others_respond, change_MK)
-    return change_MK.T
+        share_MK[nodes, k] = -1.0
+    return _changes(graph, share_MK, others_respond).T
+
+
+def changed_values(graph: GraphData, shares: Mapping[int, float], others_respond: bool = True) -> np.ndarray:
+    """Predict the change of every node's value when some nodes change by shares of themselves, (M,) float64.
+
+    With a share of -1, a node is ablated; with 1, it is doubled. The prediction, its other arguments and errors are those of
+    `ablation_effects`.
+    """
+    share_MK = np.full((graph.order.n_nodes, 1), np.nan)
+    share_MK[_changeable(graph, shares), 0] = list(shares.values())
+    return _changes(graph, share_MK, others_respond)[:, 0]
+
+
+def _changes(graph: GraphData, share_MK: np.ndarray, others_respond: bool) -> np.ndarray:
+    """Return the changes of all values, (M, K); `share_MK` has the shares by which nodes change, NaN for those that respond."""
+    change_MK = np.zeros(share_MK.shape)
+    _propagate_changes(*graph.csr, activations(graph), graph.order.n_features, share_MK, others_respond, change_MK)
+    return change_MK
 
 
 def total_effects(graph: GraphData, targets: Sequence[int]) -> np.ndarray:
@@ -126,16 +142,16 @@ def _propagate_shares(indptr, indices, weights, totals, nodes, influence):
 
 
 @compiled
-def _propagate_changes(indptr, indices, weights, activation, n_features, fixed, others_respond, change):
-    """Go through the rows, sources first; `share` is the relative change of a node's output."""
-    share = np.where(fixed, -1.0, 0.0)
+def _propagate_changes(indptr, indices, weights, activation, n_features, given, others_respond, change):
+    """Go through the rows, sources first; `share` is the relative change of a node's output, `given` or else NaN in it."""
+    share = np.where(np.isnan(given), 0.0, given)
     for row in range(len(activation)):
         for edge in range(indptr[row], indptr[row + 1]):
             source, weight = indices[edge], weights[edge]
             for k in range(change.shape[1]):
                 change[row, k] += weight * share[source, k]
         for k in range(change.shape[1]):
-            if fixed[row, k]:
-                change[row, k] = -activation[row] if row < n_features else -1.0
+            if not np.isnan(given[row, k]):
+                change[row, k] = share[row, k] * (activation[row] if row < n_features else 1.0)
             elif row < n_features and others_respond and activation[row] != 0.0:
                 share[row, k] = change[row, k] / activation[row]

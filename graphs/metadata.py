@@ -14,6 +14,7 @@ VERSION_KEY = b"cotrace.format_version"
 INFO_KEY = b"cotrace.graph"
 EFFECTS_KEY = b"cotrace.effects"  # of files of effects, which are no graphs
 MAX_VERSION_DIGITS = 8
+GROUP_TEXTS = ("source", "reason", "label")  # optional texts of a group
 
 # Estimates of effects from gradients, since effects of nodes exist; None where a set has none.
 FIRST_ORDER = tuple(f"first_order_{freeze}" for freeze in ("all", "norms", "attention", "none"))
@@ -85,7 +86,8 @@ INFO: dict[str, Any] = {
     "validation?": VALIDATION,
     "notes?": str,
     "heads?": {"per_layer": int},
-    "groups?": [{"name": str, "nodes": [str], **dict.fromkeys(("source?", "reason?", "label?"), str)}],
+    "groups?": [{"name": str, "nodes": [str], **{f"{text}?": str for text in GROUP_TEXTS}}],
+    "page?": {},  # how the interactive page was left: viewer/js/state/state.js
     "imported?": {  # of a graph that another tool traced: what its file had beside the graph
         "format": str,
         "metadata": {},

@@ -30,6 +30,7 @@ from .steer import steer
 from .trace import trace
 from .train import train
 from .validate import validate
+from .view import view
 
 CANCELLED_STATUS = 130
 USAGE_STATUS = 2
@@ -49,6 +50,7 @@ COMMANDS = (
     group,
     label,
     render,
+    view,
     export,
     import_file,
     train,

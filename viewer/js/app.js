@@ -4,6 +4,7 @@ import { partBytes, partJson, textOf } from "./data/parts.js";
 import { GraphData } from "./data/graph.js";
 import { createPruner } from "./prune/client.js";
 import { createCommands } from "./ui/commands.js";
+import { createClient } from "./change/client.js";
 import { createStore } from "./state/store.js";
 import { firstState } from "./state/portable.js";
 
@@ -16,7 +17,7 @@ export async function createApp() {
   return {
     header,
     files,
-    server: header.server,
+    client: createClient(header.server), // of the local server, or null
     store: createStore(state),
     linkDamaged: damaged, // the link that opened the page could not be read
     commands: createCommands(),

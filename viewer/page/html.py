@@ -28,8 +28,7 @@ def document(title: str, header: Mapping[str, Any], parts: Mapping[str, bytes], 
         parts: contents by name; the page finds `graph-0` in the element `part-graph-0`, compressed.
         fallback: markup for browsers that do not run the page: an `<svg>` element.
     """
-    style, arrow, main = style_sheet(), _read(ARROW), script("main.js")
-    policy = content_policy([arrow, main], [style])
+    style, arrow, main, policy = style_sheet(), _read(ARROW), script("main.js"), page_policy()
     data = "\n".join(
         f'<script type="text/plain" id="part-{escape(name)}">{packed(part)}</script>' for name, part in parts.items()
     )
@@ -46,6 +45,12 @@ def document(title: str, header: Mapping[str, Any], parts: Mapping[str, bytes], 
         f"{data}\n{workers}\n"
         f"<script>{arrow}</script>\n<script>{main}</script>\n</body>\n</html>\n"
     )
+
+
+@cache
+def page_policy() -> str:
+    """Return the Content-Security-Policy of every page: all have the same scripts and style sheets."""
+    return content_policy([_read(ARROW), script("main.js")], [style_sheet()])
 
 
 def content_policy(scripts: list[str], styles: list[str]) -> str:
