@@ -57,7 +57,7 @@ def view(
         open_graph(path)
     site = Site(
         [ServedFile(path, read_only) for path in files],
-        PageMaker(features),
+        PageOfFiles(features),
         GraphModelEditor(model, transcoders, device, dtype),
         host,
     )
@@ -98,7 +98,7 @@ def open_browser(address: str) -> None:
     threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
 
-class PageMaker:
+class PageOfFiles:
     """Makes the page of graph files.
 
     Args:
@@ -112,4 +112,4 @@ class PageMaker:
         """Return the page."""
         from cotrace.viewer.page.payload import PageFile, page_html
 
-        return page_html([PageFile(file.name, graph) for file, graph in opened], server=server)
+        return page_html([PageFile(file.name, graph, {"state": graph.info.get("page", {})}) for file, graph in opened], server=server)

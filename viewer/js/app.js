@@ -17,7 +17,7 @@ export async function createApp() {
   return {
     header,
     files,
-    client: createClient(header.server), // of the local server, or null
+    server: createClient(header.server), // the client of the local server, or null
     store: createStore(state),
     linkDamaged: damaged, // the link that opened the page could not be read
     commands: createCommands(),

@@ -1,6 +1,6 @@
 // The client of the local server of `cotrace view`: saving, and edits of the model. A page in a file has none.
 //
-//   const client = app.client;                        null without a server
+//   const client = app.server;                        null without a server
 //   await client.save(0, { groups, labels, page })     throws ServerError: status 412 if the file changed on disk
 //   const { result } = await client.change(0, { edits: [{ kind: "ablate", nodes: ["L17#264@5"] }] }, { onprogress, signal })
 
