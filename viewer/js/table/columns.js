@@ -2,6 +2,7 @@
 
 import { KINDS, NONE } from "../data/graph.js";
 import { textOfNode } from "../data/search.js";
+import { visible } from "../data/visible.js";
 import { h } from "../ui/dom.js";
 import { number, percent, signed } from "../ui/format.js";
 import { KIND_TITLES, kindSign } from "../ui/node.js";
@@ -19,7 +20,7 @@ export function columnsOf(view) {
     { id: "shown", title: "Shown", value: (node) => Number(shown?.[node] ?? 1), cell: (node) => shownMark(shown?.[node] ?? 1) },
     { id: "kind", title: "Kind", value: (node) => KINDS[graph.kind[node]], cell: (node) => [kindSign(graph, node), KIND_TITLES[KINDS[graph.kind[node]]]] },
     { id: "node", title: "Node", value: (node) => graph.nameOf(node), cell: (node) => h("span", { class: "mono" }, graph.nameOf(node)) },
-    { id: "label", title: "Label or text", value: text, cell: (node) => h("bdi", {}, text(node)) },
+    { id: "label", title: "Label or text", value: text, cell: (node) => h("bdi", {}, visible(text(node))) },
     { id: "layer", title: "Layer", isNumber: true, value: (node) => integer(graph.layer[node]), cell: (node) => integer(graph.layer[node]) ?? "" },
     { id: "position", title: "Position", isNumber: true, value: (node) => integer(graph.position[node]), cell: (node) => position(graph.position[node], tokens) },
     { id: "activation", title: "Activation", isNumber: true, value: (node) => graph.activation[node], cell: (node) => orBlank(graph.activation[node], number) },
@@ -30,7 +31,7 @@ export function columnsOf(view) {
 
 function effectColumn(graph, target) {
   const value = (node) => graph.effects("effect", node)?.[target] ?? NaN;
-  const title = `Effect on “${graph.info.targets[target].label.trim()}”`;
+  const title = `Effect on ${visible(graph.info.targets[target].label.trim())}`;
   return { id: "effect", title, isNumber: true, value, cell: (node) => orBlank(value(node), (effect) => h("span", { class: effect < 0 ? "negative" : "positive" }, signed(effect))) };
 }
 
@@ -43,7 +44,7 @@ function integer(value) {
 }
 
 function position(value, tokens) {
-  return value === NONE ? "" : [h("bdi", { class: "token-text" }, tokens[value] ?? ""), String(value)];
+  return value === NONE ? "" : [h("bdi", { class: "token-text" }, visible(tokens[value] ?? "")), String(value)];
 }
 
 function influence(value, most) {

@@ -1,6 +1,7 @@
 // The line of filters above the table.
 
 import { KINDS } from "../data/graph.js";
+import { visible } from "../data/visible.js";
 import { h, replaceChildren } from "../ui/dom.js";
 import { KIND_TITLES, signOf } from "../ui/node.js";
 import { NO_FILTERS } from "./rows.js";
@@ -35,7 +36,7 @@ export function createFilters(onchange) {
     },
     fill(graph) {
       const layers = [...new Set(graph.layer)].filter((layer) => layer >= 0).sort((a, b) => a - b).map((layer) => [layer, `L${layer}`]);
-      const positions = [...new Set(graph.position)].filter((at) => at >= 0).sort((a, b) => a - b).map((at) => [at, `${at} ${graph.info.tokens[at] ?? ""}`]);
+      const positions = [...new Set(graph.position)].filter((at) => at >= 0).sort((a, b) => a - b).map((at) => [at, `${at} ${visible(graph.info.tokens[at] ?? "")}`]);
       values = NO_FILTERS;
       replaceChildren(choices,
         choice("First layer", "From layer", layers, (value) => set({ firstLayer: numberOf(value) })),

@@ -1,9 +1,23 @@
 // The head of the page: the prompt of the graph that is looked at, and what the model says next.
 
+import { printable, visible } from "../data/visible.js";
 import { h, replaceChildren } from "./dom.js";
+import { percent } from "./format.js";
 import { icon } from "./icons.js";
+import { pin } from "../state/pins.js";
 
 const SHOWN_ANSWERS = 3;
+
+/** Return a choice between the files of the page, null where there is one. */
+export function createFileChoice(app) {
+  if (app.files.length < 2) return null;
+  const select = h("select", { class: "field file-choice", "aria-label": "Graph", onchange: () => app.store.updatePage({ file: Number(select.value) }) },
+    app.files.map(({ name }, number) => h("option", { value: number }, visible(name))));
+  const update = () => (select.value = app.store.page.file);
+  app.store.subscribe(({ keys }) => keys.includes("file") && update());
+  update();
+  return select;
+}
 
 /** Return the element with the prompt and the likeliest targets, which follows the file of the state. */
 export function createPrompt(app) {
@@ -17,7 +31,8 @@ export function createPrompt(app) {
   }
   const fill = () => {
     const file = app.files[app.store.page.file];
-    title.textContent = title.title = file.graph.info.prompt;
+    const lines = file.graph.info.prompt.split("\n").map(printable);
+    title.textContent = title.title = lines.join("\n");
     replaceChildren(answers, file.graph.info.targets.slice(0, SHOWN_ANSWERS).map((target) => answer(app, target)));
     measure();
   };
@@ -32,6 +47,12 @@ export function createPrompt(app) {
 
 /** Return the chip of a target, which goes to its node. */
 function answer(app, { label, probability, node }) {
-  const share = probability !== null && h("span", { class: "number" }, `${(100 * probability).toFixed(probability < 0.1 ? 1 : 0)}%`);
-  return h("button", { type: "button", class: "chip answer", title: "Show this target", onclick: () => app.emit("focus", node) }, h("bdi", {}, label.trim() || label), share);
+  const share = probability !== null && h("span", { class: "number" }, percent(probability));
+  return h("button", { type: "button", class: "chip answer", title: "Pin this target", onclick: () => show(app, node) }, h("bdi", {}, visible(label.trim() || label)), share);
+}
+
+function show(app, node) {
+  const { file } = app.store.page;
+  pin(app, file, app.files[file].graph.nameOf(node));
+  app.emit("focus", node);
 }

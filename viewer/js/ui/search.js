@@ -1,6 +1,7 @@
 // The search box of the header: nodes by name, label or token. Enter pins.
 
 import { createSearch, textOfNode } from "../data/search.js";
+import { visible } from "../data/visible.js";
 import { pin } from "../state/pins.js";
 import { h, replaceChildren } from "./dom.js";
 import { count, percent } from "./format.js";
@@ -86,5 +87,5 @@ function resultElement(app, node, at, onpick) {
   const { graph, name, text, isShown } = nodeOf(app, node);
   return h("li", { id: `search-result-${at}`, role: "option", "aria-selected": "false", class: isShown ? null : "dim",
     onpointerdown: (event) => event.preventDefault(), onclick: onpick, title: isShown ? null : "hidden by the thresholds" },
-  kindSign(graph, node), h("span", { class: "mono" }, name), h("bdi", { class: "search-text" }, text), h("span", { class: "number faint" }, percent(graph.influence[node])));
+  kindSign(graph, node), h("span", { class: "mono" }, name), h("bdi", { class: "search-text" }, visible(text)), h("span", { class: "number faint" }, percent(graph.influence[node])));
 }

@@ -5,7 +5,7 @@ import { h } from "./dom.js";
 import { createDrawer } from "./drawer.js";
 import { icon } from "./icons.js";
 import { createMenu } from "./menu.js";
-import { createPrompt } from "./prompt.js";
+import { createFileChoice, createPrompt } from "./prompt.js";
 import { createSearchBox } from "./search.js";
 import { splitter } from "./splitter.js";
 import { mountTheme } from "./theme.js";
@@ -62,6 +62,7 @@ function header(app, places) {
   const pageTools = toolbar(app, "page", "Page");
   return h("header", { class: "header" },
     h("span", { class: "brand", title: "cotrace" }, icon("brand")),
+    createFileChoice(app),
     createPrompt(app),
     h("div", { class: "header-tools" }, h("div", { class: "search-place" }, createSearchBox(app)), pageTools, places.menu.element));
 }
