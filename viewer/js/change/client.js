@@ -33,11 +33,8 @@ export function createClient(server) {
       const { version } = await ask(`files/${number}`, { method: "PUT", headers, body: state });
       return (files[number].version = version);
     },
-    /** Return for each file whether it was changed on disk since it was read or saved here. */
-    async changedOnDisk() {
-      const found = await ask("files");
-      return found.map(({ version }, number) => version !== files[number].version);
-    },
+    /** Return for each file the version that is on disk now, null for one that is gone. */
+    versions: async () => (await ask("files")).map(({ version }) => version),
     /** Return why the model of a file cannot be run, or null. */
     modelObstacle: async (number) => (await ask(`files/${number}/model`)).obstacle,
     /**

@@ -1,4 +1,6 @@
-/** Mount this part of the page: put its elements into `places`, register its commands, listen to the state. */
+import { watchFiles } from "./watch.js";
+
+/** Mount what needs the local server: edits of the model, and a look at files that change on disk. */
 export function mountChange(app, places) {
-  void [app, places];
+  if (app.server) watchFiles(app, places);
 }

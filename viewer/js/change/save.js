@@ -1,0 +1,55 @@
+// Save into the graph file on disk, through the local server.
+
+import { openDialog } from "../ui/dialog.js";
+import { changesOf } from "../state/state.js";
+
+const STALE = 412; // status: the file changed since it was read
+
+/** Return whether the page comes from a server, which can save; a file alone is downloaded instead. */
+export function hasServer(app) {
+  return app.server !== null;
+}
+
+/**
+ * Save groups, labels and the rest of the state of a file; return whether that worked. `places` are those of the shell. If the
+ * file was changed on disk since it was read, the user chooses.
+ */
+export async function saveToServer(app, places, number, options = {}) {
+  const { name } = app.files[number];
+  try {
+    await app.server.save(number, savedState(app, number), options);
+    places.toasts.show(`Saved ${name}`);
+    return true;
+  } catch (error) {
+    if (error.status === STALE) askAboutConflict(app, places, number);
+    else places.toasts.show(`Not saved: ${error.message}`, { tone: "bad" });
+    return false;
+  }
+}
+
+/** Return what a file keeps: groups and labels where every tool finds them, and how the page was left. */
+export function savedState(app, number) {
+  const { groups, labels } = app.store.file(number);
+  const page = { ...changesOf(app.store.state, app.files).files[number] };
+  delete page.groups;
+  delete page.labels;
+  return { groups, labels, page };
+}
+
+/** Show the file as it is on disk: without the changes of this page, which are in its address. */
+export function reloadFromDisk() {
+  location.replace(location.pathname);
+  if (location.hash) location.reload();
+}
+
+function askAboutConflict(app, places, number) {
+  openDialog({
+    title: `${app.files[number].name} was changed on disk`,
+    content: "Another window or program has saved the file since this page read it. Overwriting it replaces the other groups, and labels that you changed too.",
+    actions: [
+      { title: "Keep editing" },
+      { title: "Reload without my changes", run: reloadFromDisk },
+      { title: "Overwrite", primary: true, run: () => void saveToServer(app, places, number, { overwrite: true }) },
+    ],
+  });
+}
