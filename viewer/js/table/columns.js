@@ -32,7 +32,7 @@ export function columnsOf(view) {
 function effectColumn(graph, target) {
   const value = (node) => graph.effects("effect", node)?.[target] ?? NaN;
   const title = `Effect on ${visible(graph.info.targets[target].label.trim())}`;
-  return { id: "effect", title, isNumber: true, value, cell: (node) => orBlank(value(node), (effect) => h("span", { class: effect < 0 ? "negative" : "positive" }, signed(effect))) };
+  return { id: "effect", title, isNumber: true, value, cell: (node) => orBlank(value(node), (effect) => h("span", { class: effect < 0 ? "negative" : effect > 0 ? "positive" : "faint" }, signed(effect))) };
 }
 
 function shownMark(isShown) {

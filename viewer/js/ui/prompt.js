@@ -31,8 +31,7 @@ export function createPrompt(app) {
   }
   const fill = () => {
     const file = app.files[app.store.page.file];
-    const lines = file.graph.info.prompt.split("\n").map(printable);
-    title.textContent = title.title = lines.join("\n");
+    title.textContent = title.title = promptOf(file.graph.info);
     replaceChildren(answers, file.graph.info.targets.slice(0, SHOWN_ANSWERS).map((target) => answer(app, target)));
     measure();
   };
@@ -43,6 +42,12 @@ export function createPrompt(app) {
   app.store.subscribe(({ file, keys }) => file === null && keys.includes("file") && fill());
   fill();
   return element;
+}
+
+/** Return the prompt in its lines, without the masked token that many begin with: <bos>. */
+function promptOf({ prompt, tokens, masked_positions: masked }) {
+  const first = masked?.includes(0) && prompt !== tokens[0] && prompt.startsWith(tokens[0]) ? tokens[0].length : 0;
+  return prompt.slice(first).split("\n").map(printable).join("\n");
 }
 
 /** Return the chip of a target, which goes to its node. */
