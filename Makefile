@@ -7,7 +7,7 @@ export PROMPT
 TRACE_OPTIONS ?=
 READY := $(VENV)/.ready
 
-.PHONY: trace compare test test-gpu fuzz kills check format typecheck docs bench bench-kernels bench-train bench-coverage bench-validate bench-contention bench-effects bench-graphs bench-features bench-groups bench-faithfulness gpu-check clean
+.PHONY: trace compare test test-gpu fuzz kills check format typecheck docs bench bench-kernels bench-train bench-coverage bench-validate bench-contention bench-effects bench-graphs bench-viewer bench-features bench-groups bench-faithfulness gpu-check clean
 
 trace: $(READY)
 	@$(BIN)/cotrace trace $(TRACE_OPTIONS) -- "$$PROMPT"
@@ -109,6 +109,11 @@ bench-features: $(READY)
 # Queries, groups and differences of a synthetic graph of 1,000,000 edges: GRAPHS_OPTIONS="--only paths"
 bench-graphs: $(READY)
 	@$(BIN)/python -m benchmarks.graphs $(GRAPHS_OPTIONS)
+	@$(BIN)/python -m benchmarks.tables
+
+# The interactive page in headless Chromium, on a synthetic graph of 1,000,000 edges: VIEWER_OPTIONS="--only prune"
+bench-viewer: $(READY)
+	@$(BIN)/python -m benchmarks.viewer $(VIEWER_OPTIONS)
 	@$(BIN)/python -m benchmarks.tables
 
 # Measures of faithfulness on model organisms whose truth is known: FAITHFULNESS_OPTIONS="--quick"

@@ -25,6 +25,7 @@ from .kernel_tables import kernels_table
 from .labels import labels_table
 from .measure import DONE
 from .trace_tables import trace_table
+from .viewer import viewer_table
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -227,6 +228,7 @@ TABLES: dict[str, Callable[[Any], str]] = {
     "validation": validation_table,
     "hops": hops_table,
     "graphs": graphs_table,
+    "viewer": viewer_table,
     "groups": groups_table,
     "labels": labels_table,
     "features": features_table,

@@ -1,0 +1,176 @@
+"""Time the interactive page in a headless Chromium, on a graph of 10,000 nodes and 1,000,000 edges.
+
+    python -m benchmarks.viewer [--only WORD] [--out FILE]
+
+Writes results/viewer.json, from which `benchmarks.tables` makes the table. Rows come from functions with the decorator `case`.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from cotrace.common.versions import package_versions
+from cotrace.graphs import Graph
+from cotrace.viewer.page.payload import PageFile, write_page
+
+from .cells import Record, duration, markdown
+from .measure import busy_seconds, machine
+from .synthetic_graphs import GraphSize, synthetic_graph
+
+RESULT = Path(__file__).parent / "results" / "viewer.json"
+PATIENCE_MS = 120_000
+PRUNE_REQUESTS, PRUNE_SECONDS, PRUNE_SECONDS_P95 = 100, 0.05, 0.1
+
+
+@dataclass(frozen=True)
+class Row:
+    """A time that was measured, and the most seconds that it may take."""
+
+    title: str
+    seconds: float
+    limit: float | None = None
+
+
+@dataclass
+class Bench:
+    """What cases measure with: a browser, and a folder for pages."""
+
+    browser: Any
+    """Of Playwright."""
+    folder: Path
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The large graph, without suggested groups and cards."""
+        return synthetic_graph()
+
+    @cached_property
+    def large_page(self) -> Path:
+        """The page of the large graph."""
+        return write_page([PageFile("large.arrow", self.graph)], self.folder / "large.html")
+
+    @contextlib.contextmanager
+    def opened(self, path: Path, **options: Any) -> Iterator[Any]:
+        """Yield the page at a path, once it is ready; `options` are those of a browser context."""
+        context = self.browser.new_context(**{"viewport": {"width": 1400, "height": 900}, **options})
+        context.set_default_timeout(PATIENCE_MS)
+        page = context.new_page()
+        page.goto(path.resolve().as_uri())
+        page.wait_for_selector("html[data-ready=true]")
+        yield page
+        context.close()
+
+
+Case = Callable[[Bench], list[Row]]
+CASES: dict[str, Case] = {}
+
+
+def case(name: str) -> Callable[[Case], None]:
+    """Return a decorator that adds a function, which measures and returns its rows."""
+    return lambda call: CASES.update({name: call})
+
+
+@case("prune")
+def _(bench: Bench) -> list[Row]:
+    """Ask for pruning at random thresholds, and measure from the request to the answer in the page."""
+    rng = random.Random(0)
+    asked = [(rng.uniform(0.4, 1), rng.uniform(0.8, 1)) for _ in range(PRUNE_REQUESTS)]
+    script = """async (asked) => {
+        const { pruner } = cotrace.files[0];
+        const times = [];
+        for (const [nodeThreshold, edgeThreshold] of asked) {
+            const began = performance.now();
+            const { ms } = await pruner.prune({ nodeThreshold, edgeThreshold, keepErrors: false });
+            times.push([performance.now() - began, ms]);
+        }
+        return times;
+    }"""
+    with bench.opened(bench.large_page) as page:
+        page.evaluate(script, asked[:10])  # compiles
+        in_page, in_worker = zip(*page.evaluate(script, asked), strict=True)
+    seconds = [value / 1000 for value in in_page]
+    return [
+        Row("pruning and both scores, median", median(seconds), PRUNE_SECONDS),
+        Row("pruning and both scores, 95th percentile", float(np.quantile(seconds, 0.95)), PRUNE_SECONDS_P95),
+        Row("of these in the worker, median", median(in_worker) / 1000),
+        Row("the same in Python, median", median(_python_seconds(bench.graph, asked))),
+    ]
+
+
+def _python_seconds(graph: Graph, asked: list[tuple[float, float]]) -> list[float]:
+    """Return the seconds of each pruning with its scores in Python, after a first one, which compiles."""
+    seconds = []
+    for thresholds in [asked[0], *asked]:
+        start = time.perf_counter()
+        graph.prune(*thresholds).scores()
+        seconds.append(time.perf_counter() - start)
+    return seconds[1:]
+
+
+def viewer_table(result: Record) -> str:
+    """Return the table of this benchmark: each time beside its limit."""
+    grid = [["", "measured", "limit"]]
+    grid += [
+        [row["title"], duration(row["seconds"]), "" if row["limit"] is None else duration(row["limit"])]
+        for row in result["rows"]
+    ]
+    size, where = result["size"], result["machine"]
+    note = (
+        f"A synthetic graph of {size['nodes']:,} nodes and {size['edges']:,} edges where no other is named, in headless Chromium "
+        f"{result['chromium']}. Measured {result['date']} on {where['cpu']}, {where['cores']} cores, "
+        f"of which {result['busy_cores']:.1f} were busy."
+    )
+    return f"{markdown(grid)}\n\n{note}"
+
+
+def run(only: str) -> Record:
+    """Return the record of all cases whose name contains a word."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
+        browser = playwright.chromium.launch(executable_path=_chromium(), args=["--no-sandbox"])
+        bench, rows, busy, began = Bench(browser, Path(folder)), [], busy_seconds(), time.perf_counter()
+        for name, measure in CASES.items():
+            if only in name:
+                found = measure(bench)
+                rows += found
+                for row in found:
+                    limit = "" if row.limit is None else f" (at most {duration(row.limit)})"
+                    print(f"{row.title}: {duration(row.seconds)}{limit}", flush=True)
+        busy_cores = (busy_seconds() - busy) / (time.perf_counter() - began)
+        return {"rows": [asdict(row) for row in rows], "chromium": browser.version, "busy_cores": busy_cores}
+
+
+def _chromium() -> str | None:
+    """Return the path of a browser as the tests find it; None takes Playwright's own."""
+    return os.environ.get("COTRACE_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="measure only cases whose name has this word, and write nothing")
+    parser.add_argument("--out", type=Path, default=RESULT)
+    args = parser.parse_args()
+    measured = run(args.only)
+    if args.only:
+        return
+    result = {"benchmark": "viewer", "date": time.strftime("%Y-%m-%d"), "machine": machine()}
+    result |= {"versions": package_versions(), "size": vars(GraphSize()), **measured}
+    args.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
