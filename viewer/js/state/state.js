@@ -28,6 +28,7 @@ const FILE = {
   dismissed: { first: () => [], read: () => listOf(textUpTo(LONGEST_TEXT), MOST), undoable: true }, // names of suggestions
   moved: { first: () => ({}), read: moved, undoable: true }, // by name: [dx, dy] in units of the layout
   collapsed: { first: () => [], read: collapsed, undoable: true }, // [first, last] positions that are one column
+  opened: { first: () => [], read: () => listOf(textUpTo(LONGEST_TEXT), MOST) }, // cells (L3@5) and groups (group:NAME) shown whole
   view: { first: () => null, read: view }, // {x, y, scale}; null fits
 };
 
@@ -128,7 +129,12 @@ function labels(graph) {
 
 function moved(graph) {
   const step = between(-FARTHEST, FARTHEST);
-  return entriesOf(nameOfNode(graph), tuple(step, step), MOST);
+  const known = nameOfNode(graph);
+  return entriesOf((name) => (isGroup(name) ? name : known(name)), tuple(step, step), MOST);
+}
+
+function isGroup(name) {
+  return typeof name === "string" && name.startsWith("group:") && name.length <= LONGEST_TEXT;
 }
 
 /** Spans are ascending and do not overlap. */
@@ -139,7 +145,7 @@ function collapsed(graph) {
     let end = -1;
     const spans = (read(value) ?? []).sort((a, b) => a[0] - b[0]);
     return spans.filter(([first, last]) => {
-      if (first === null || first <= end || last <= first) return false;
+      if (first === null || first <= end || last < first) return false;
       end = last;
       return true;
     });

@@ -1,0 +1,328 @@
+// A circuit that can be looked at: draws the model of a source, and tells the source what a user does with it.
+
+import { h } from "../ui/dom.js";
+import { itemAt, itemsIn, neighbourOf } from "./find.js";
+import { createFocus } from "./focus.js";
+import { listenToGestures } from "./gestures.js";
+import { layoutOf } from "./layout.js";
+import { adjacencyOf, litOf } from "./lit.js";
+import { sceneOf } from "./scene.js";
+import { FONT } from "./sizes.js";
+import { createSurface } from "./surface.js";
+import { svgText } from "./svg.js";
+import { betweenViews, fittingView, keptView, pannedView, projection, sameView, zoomedView } from "./view.js";
+
+const STEP = 1.4; // of zooming by keys
+const MOVE_MS = 220;
+const SETTLED_MS = 160; // after the last movement, the view goes to the source
+
+/**
+ * Put a circuit into an element and return it. Several can live on one page.
+ *
+ * What it shows and where changes go is its source, {model, get, set, hover, pin, focus, open}:
+ *
+ *   model()                the nodes, edges and columns, as in model.js
+ *   get(key)               pins, selected, moved, collapsed, opened, view, bands of the state (see state/state.js); undefined for a
+ *                          key that the source lacks. Names are those of the model's nodes
+ *   set(values, title)     a user changed them; the source calls `refresh` if what it shows is another
+ *   hover(item or null), focus(item), pin(item), open(item)
+ *                          a user points at, moves to, clicks or double-clicks an item: a node of the model, or what stands for
+ *                          several: {name, node, kind, …, members}
+ *
+ * The circuit is:
+ *
+ *   refresh()              draw what the source has now, with a new layout
+ *   relight()              pins or the selection changed
+ *   follow()               the view of the source changed
+ *   restyle()              read the colours again
+ *   view, setView(view), onView(listener)
+ *                          {x, y, scale}; a listener gets every view that the user chooses, to link circuits
+ *   fit(), zoom(factor), pan(dx, dy), show(name)
+ *                          show moves to a node
+ *   hover(name or null)    light up a node, as if pointed at, without telling the source
+ *   focus(name)            give a node the keyboard
+ *   rectOf(name)           DOMRect of a node in the window, or null
+ *   svg({isWhole})         what is seen, or all, as text of an SVG file
+ *   settled()              promise: the picture is that of the last change
+ *   model, scene, destroy()
+ */
+export function createCircuit(app, element, source) {
+  element.classList.add("circuit-view");
+  const surface = createSurface(element);
+  const lasso = h("div", { class: "circuit-lasso", hidden: true });
+  const focus = createFocus({ first: focusFirst, move: focusNext, pin: () => act(focused), select: () => toggleSelected(focused), leave: () => light() });
+  surface.element.append(lasso, focus.element);
+  const ruler = new OffscreenCanvas(1, 1).getContext("2d");
+  const listeners = new Set();
+  let [model, layout, scene, adjacency, view] = [null, null, null, new Map(), null];
+  let [hovered, focused, animation, timer] = [-1, -1, 0, 0];
+
+  // --- drawing ---------------------------------------------------------------------------------
+
+  function measure(text) {
+    ruler.font = `${FONT}px ${surface.style.font}`;
+    return ruler.measureText(text).width;
+  }
+
+  function refresh() {
+    const names = [hovered, focused].map((item) => layout?.items[item]?.name);
+    model = source.model();
+    layout = layoutOf(model, {
+      ...surface.size, collapsed: source.get("collapsed") ?? [], moved: source.get("moved") ?? {}, opened: new Set(source.get("opened") ?? []),
+      kept: new Set([...(source.get("pins") ?? []), ...(source.get("selected") ?? [])]), measure,
+    });
+    [hovered, focused] = names.map(numberOf);
+    redraw();
+    view = source.get("view") ?? fittingView(scene.bounds, surface.size);
+    moved();
+  }
+
+  function redraw() {
+    scene = sceneOf(model, layout, source.get("bands") ?? []);
+    adjacency = adjacencyOf(scene);
+    surface.setScene(scene);
+    light();
+  }
+
+  function light() {
+    const items = (key) => (source.get(key) ?? []).map(shownItem).filter((item) => item >= 0);
+    const isFocused = focused >= 0 && focus.element.matches(":focus-visible");
+    surface.setLit(litOf(scene, adjacency, { hovered: hovered >= 0 ? hovered : isFocused ? focused : -1, pinned: items("pins"), selected: items("selected") }));
+  }
+
+  function numberOf(name) {
+    return name === undefined || name === null ? -1 : layout.items.findIndex((item) => item.name === name);
+  }
+
+  /** Return the item that stands for a node, or -1. */
+  function shownItem(name) {
+    const item = numberOf(name);
+    return item < 0 ? numberOf(model.nodes.find((node) => node.members?.includes(name))?.name) : layout.host[item];
+  }
+
+  // --- the view --------------------------------------------------------------------------------
+
+  function picture() {
+    return { view, ...surface.size };
+  }
+
+  function moved() {
+    surface.setView(view);
+    if (focused >= 0) focus.place(boxOf(focused));
+  }
+
+  function setView(next, { isTold = false } = {}) {
+    cancelAnimationFrame(animation);
+    view = keptView(next, scene.bounds);
+    moved();
+    if (!isTold) return;
+    listeners.forEach((listener) => listener(view));
+    clearTimeout(timer);
+    timer = setTimeout(() => source.set({ view }), SETTLED_MS);
+  }
+
+  function moveTo(next, { isFit = false } = {}) {
+    const [from, start] = [view, performance.now()];
+    const isStill = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    const step = () => {
+      const share = isStill ? 1 : Math.min(1, (performance.now() - start) / MOVE_MS);
+      setView(betweenViews(from, next, 1 - (1 - share) ** 3), { isTold: true });
+      if (share < 1) animation = requestAnimationFrame(step);
+      else if (isFit) {
+        clearTimeout(timer);
+        source.set({ view: null });
+      }
+    };
+    step();
+  }
+
+  /** Move so that an item is seen, well inside the picture. */
+  function reveal(item) {
+    const [left, top, right, bottom] = boxOf(item);
+    const { width, height } = surface.size;
+    const [dx, dy] = [outside(left, right, width), outside(top, bottom, height)];
+    if (dx || dy) moveTo(pannedView(view, dx, dy));
+  }
+
+  function boxOf(item) {
+    const { px, py, grow, scale } = projection(view, surface.size);
+    const by = layout.items[item].isOpen ? scale : grow;
+    const [x, y, w, h] = [px(layout.x[item]), py(layout.y[item]), layout.w[item] * by, layout.h[item] * by];
+    return [x - w, y - h, x + w, y + h];
+  }
+
+  // --- what a user does ------------------------------------------------------------------------
+
+  function setHovered(item) {
+    surface.element.dataset.over = String(item >= 0);
+    if (item === hovered) return;
+    hovered = item;
+    light();
+    source.hover(layout.items[item] ?? null);
+  }
+
+  function act(item) {
+    const what = layout.items[item];
+    if (!what) return;
+    if (what.kind === "more" || what.kind === "span") source.open(what);
+    else source.pin(what);
+  }
+
+  function toggleSelected(item) {
+    const selected = source.get("selected") ?? [];
+    const names = namesOf(item);
+    const isSelected = names.every((name) => selected.includes(name));
+    source.set({ selected: isSelected ? selected.filter((name) => !names.includes(name)) : [...new Set([...selected, ...names])] });
+  }
+
+  function namesOf(item) {
+    const { name, members } = layout.items[item];
+    return members ?? [name];
+  }
+
+  function focusFirst() {
+    if (focused < 0 && scene.shapes.length) setFocused(scene.shapes.at(-1).at);
+    else light();
+  }
+
+  function focusNext(key) {
+    const next = neighbourOf(scene, focused, key);
+    if (next >= 0) setFocused(next);
+  }
+
+  function setFocused(item) {
+    focused = item;
+    focus.place(boxOf(item));
+    focus.label(layout.items[item].title, (source.get("pins") ?? []).includes(layout.items[item].name));
+    reveal(item);
+    light();
+    source.focus(layout.items[item]);
+  }
+
+  const stop = listenToGestures(surface.element, {
+    hover: (x, y) => setHovered(x === null ? -1 : itemAt(scene, picture(), x, y)),
+    pan: (dx, dy) => setView(pannedView(view, dx, dy), { isTold: true }),
+    zoom: (factor, x, y) => setView(zoomedView(view, factor, fromCentre(x, y, surface.size)), { isTold: true }),
+    end: () => {},
+    click(x, y, event) {
+      const item = itemAt(scene, picture(), x, y, event.pointerType === "touch" ? 16 : undefined);
+      if (item < 0) source.set({ pins: [], selected: [] });
+      else if (event.shiftKey) toggleSelected(item);
+      else act(item);
+    },
+    double(x, y) {
+      const item = itemAt(scene, picture(), x, y);
+      if (item >= 0) source.open(layout.items[item]);
+      else moveTo(zoomedView(view, STEP ** 2, fromCentre(x, y, surface.size)));
+    },
+    grab: (x, y) => itemAt(scene, picture(), x, y),
+    drag(item, dx, dy) {
+      layout.x[item] += dx / view.scale;
+      layout.y[item] += dy / view.scale;
+      const shape = scene.shapes.find((each) => each.at === item);
+      [shape.x, shape.y] = [layout.x[item], layout.y[item]];
+      hovered = item;
+      light();
+    },
+    drop(item) {
+      const { name, title } = layout.items[item];
+      const start = layoutStart(item);
+      source.set({ moved: { ...source.get("moved"), [name]: [layout.x[item] - start[0], layout.y[item] - start[1]] } }, `move ${title}`);
+    },
+    frame([left, top, right, bottom], isDone) {
+      lasso.hidden = isDone;
+      lasso.style.transform = `translate(${left}px, ${top}px)`;
+      lasso.style.width = `${right - left}px`;
+      lasso.style.height = `${bottom - top}px`;
+      if (!isDone) return;
+      const names = itemsIn(scene, picture(), [left, top, right, bottom]).flatMap(namesOf);
+      source.set({ selected: [...new Set([...(source.get("selected") ?? []), ...names])] });
+    },
+  });
+
+  /** Return where the layout puts an item without its offset. */
+  function layoutStart(item) {
+    return [layout.startX[item], layout.startY[item]];
+  }
+
+  const observer = new ResizeObserver(() => {
+    const { width, height } = element.getBoundingClientRect();
+    if (!width || !height) return;
+    surface.resize(width, height);
+    refresh();
+  });
+  observer.observe(element);
+
+  return {
+    refresh,
+    relight: () => scene && light(),
+    restyle: () => surface.restyle(),
+    get view() {
+      return view;
+    },
+    get model() {
+      return model;
+    },
+    get scene() {
+      return scene;
+    },
+    setView: (next) => setView(next),
+    follow() {
+      const wanted = source.get("view") ?? fittingView(scene.bounds, surface.size);
+      if (!sameView(wanted, view)) setView(wanted);
+    },
+    onView(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+    fit: () => moveTo(fittingView(scene.bounds, surface.size), { isFit: true }),
+    zoom: (factor) => moveTo(zoomedView(view, factor)),
+    pan: (dx, dy) => moveTo(pannedView(view, dx, dy)),
+    show(name) {
+      const item = shownItem(name);
+      if (item >= 0) reveal(item);
+    },
+    hover(name) {
+      const item = name === null ? -1 : shownItem(name);
+      if (item === hovered) return;
+      hovered = item;
+      light();
+    },
+    focus(name) {
+      const item = shownItem(name);
+      if (item < 0) return;
+      setFocused(item);
+      focus.element.focus({ preventScroll: true });
+    },
+    rectOf(name) {
+      const item = shownItem(name);
+      if (item < 0) return null;
+      const [left, top, right, bottom] = boxOf(item);
+      const box = surface.element.getBoundingClientRect();
+      return new DOMRect(box.left + left, box.top + top, right - left, bottom - top);
+    },
+    svg: ({ isWhole = false } = {}) => svgText(scene, isWhole ? wholePicture(scene.bounds) : picture(), surface.style, measure),
+    settled: () => surface.paintsDone(),
+    destroy() {
+      stop();
+      observer.disconnect();
+      surface.destroy();
+    },
+  };
+}
+
+function fromCentre(x, y, { width, height }) {
+  return [x - width / 2, y - height / 2];
+}
+
+/** Return the pixels by which an interval must move to be inside of a side. */
+function outside(low, high, side) {
+  const margin = Math.min(60, side / 6);
+  if (low < margin) return margin - low;
+  return high > side - margin ? side - margin - high : 0;
+}
+
+function wholePicture(bounds) {
+  const [width, height] = [bounds.right - bounds.left + 40, bounds.bottom - bounds.top + 40];
+  return { width, height, view: { x: (bounds.left + bounds.right) / 2, y: (bounds.top + bounds.bottom) / 2, scale: 1 } };
+}

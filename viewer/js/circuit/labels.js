@@ -1,0 +1,79 @@
+// Labels beside nodes, where they do not cover each other or a node: the largest nodes choose first.
+
+import { FONT } from "./sizes.js";
+import { projection } from "./view.js";
+
+const CELL = 40; // pixels
+const GAP = 4;
+
+/**
+ * Return the labels that have room in a picture {view, width, height}: [{text, x, y, size, align, isNamed}].
+ *
+ * Args: shapes of a scene, in any order; picture; measure, which returns the width of a text of 1 pixel height times `FONT`.
+ */
+export function placedLabels(shapes, picture, measure) {
+  const place = projection(picture.view, picture);
+  const size = FONT * Math.max(0.88, Math.min(1.25, place.grow));
+  const seen = shapes.map((shape) => onScreen(shape, place)).filter((each) => isSeen(each, picture));
+  const taken = new Occupied();
+  for (const each of seen) if (each.shape.form !== "frame") taken.add(boxOf(each));
+  const labels = [];
+  for (const each of seen.filter(({ shape }) => shape.label).sort((a, b) => b.shape.rank - a.shape.rank)) {
+    const width = (measure(each.shape.label) * size) / FONT;
+    const free = candidates(each, width, size).find(({ box }) => !taken.overlaps(box));
+    if (!free) continue;
+    taken.add(free.box);
+    labels.push({ text: each.shape.label, x: free.x, y: free.y, size, align: free.align, isNamed: each.shape.isNamed });
+  }
+  return labels;
+}
+
+function onScreen(shape, place) {
+  return { shape, x: place.px(shape.x), y: place.py(shape.y), w: shape.w * place.grow, h: shape.h * place.grow };
+}
+
+function isSeen({ x, y, w, h }, { width, height }) {
+  return x + w > 0 && y + h > 0 && x - w < width && y - h < height;
+}
+
+function boxOf({ x, y, w, h }) {
+  return [x - w - 1, y - h - 1, x + w + 1, y + h + 1];
+}
+
+/** Return the places for a label: right, left, below and above its node. */
+function candidates({ x, y, w, h }, width, size) {
+  const half = size * 0.55;
+  const [right, left] = [x + w + GAP, x - w - GAP];
+  const [below, above] = [y + h + half + 2, y - h - half - 2];
+  return [
+    { x: right, y, align: "left", box: [right, y - half, right + width, y + half] },
+    { x: left, y, align: "right", box: [left - width, y - half, left, y + half] },
+    { x, y: below, align: "center", box: [x - width / 2, below - half, x + width / 2, below + half] },
+    { x, y: above, align: "center", box: [x - width / 2, above - half, x + width / 2, above + half] },
+  ];
+}
+
+/** Boxes [left, top, right, bottom] in a grid. */
+class Occupied {
+  #cells = new Map();
+
+  add(box) {
+    for (const key of keysOf(box)) {
+      if (!this.#cells.has(key)) this.#cells.set(key, []);
+      this.#cells.get(key).push(box);
+    }
+  }
+
+  overlaps(box) {
+    for (const key of keysOf(box)) {
+      if (this.#cells.get(key)?.some((other) => box[0] < other[2] && other[0] < box[2] && box[1] < other[3] && other[1] < box[3])) return true;
+    }
+    return false;
+  }
+}
+
+function* keysOf([left, top, right, bottom]) {
+  for (let x = Math.floor(left / CELL); x <= Math.floor(right / CELL); x++) {
+    for (let y = Math.floor(top / CELL); y <= Math.floor(bottom / CELL); y++) yield x * 100_003 + y;
+  }
+}

@@ -1,0 +1,220 @@
+// Places of a circuit: layers from bottom to top, positions from left to right. Pure: knows nothing about canvases.
+// Lengths are pixels at scale 1; y grows downwards.
+
+import { cellsOf } from "./cells.js";
+import { columnsOf } from "./columns.js";
+import { framed } from "./frames.js";
+import { dealt, packed } from "./pack.js";
+import { shapeOf } from "./sizes.js";
+
+const LABELLED = 48; // nodes that get space for their labels, the largest first
+const SPARE = 12; // width of a column that only has a token
+const PADDING = 8; // between the ends of a column and its nodes
+const COLUMN_GAP = 6;
+const AXIS = 44; // left of the columns, for the names of layers
+const LINE_GAP = 10; // between lines of targets
+const MOST_STRETCH = 420; // pixels that a column may grow beyond what it needs
+const SWEEPS = 3; // to straighten edges
+
+/**
+ * Return the layout of a model: {items, host, x, y, w, h, startX, startY, columns, rows, bounds}.
+ *
+ * `items` and `host` are those of `cellsOf`; x and y are centres, startX and startY those before items were moved,
+ * w and h half the width and height of each item; columns are
+ * {first, last, text, left, right}, rows {layer, top, bottom} from bottom to top; bounds {left, top, right, bottom}.
+ *
+ * Args: model; options {width, height} of the view, `collapsed` spans, Sets `opened` and `kept` of `cellsOf`, `moved` offsets by name
+ * and `measure`, which returns the width of a text.
+ */
+export function layoutOf(model, { width, height, collapsed, opened, kept, moved, measure }) {
+  const sites = columnsOf(model.columns, collapsed);
+  const cells = cellsOf(model, sites, { opened, kept });
+  const shapes = shapesOf(cells, model, measure);
+  const layout = placed(bestPlan(cells, shapes, sites.columns, width, height), model, width, height);
+  [layout.startX, layout.startY] = [layout.x.slice(), layout.y.slice()];
+  layout.items.forEach((item, at) => {
+    const [dx, dy] = moved[item.name] ?? moved[item.inside === undefined ? "" : layout.items[item.inside].name] ?? [0, 0];
+    layout.x[at] += dx;
+    layout.y[at] += dy;
+  });
+  return layout;
+}
+
+function shapesOf(cells, model, measure) {
+  const circles = model.nodes.map((node, at) => at).filter((at) => cells.host[at] === at && model.nodes[at].kind === "feature" && model.nodes[at].label);
+  const labelled = new Set(circles.sort((a, b) => model.nodes[b].size - model.nodes[a].size).slice(0, LABELLED));
+  const shapes = cells.items.map((item, at) => shapeOf(item, labelled.has(at), measure));
+  return framed(cells.items, shapes);
+}
+
+/** Return the plan, by the number of nodes on a line of a cell, whose circuit is largest when it fits the view. */
+function bestPlan(cells, shapes, columns, width, height) {
+  const cellsByRow = [...cells.rows.values()].flatMap((row) => [...row.values()]);
+  const largest = Math.max(1, ...cellsByRow.map((cell) => cell.length));
+  const counts = new Set(Array.from({ length: largest }, (_, lines) => Math.ceil(largest / (lines + 1))));
+  const plans = [...counts].map((perLine) => planOf(cells, shapes, columns, perLine, width));
+  const fit = (plan) => Math.min(width / plan.width, height / plan.height, 1);
+  return plans.reduce((best, plan) => (fit(plan) > fit(best) + 1e-9 ? plan : best));
+}
+
+function planOf(cells, shapes, columns, perLine, width) {
+  const lines = new Map(); // layer → column → number of lines
+  const widths = columns.map((_, column) => leastWidth(cells, shapes, column));
+  const heights = new Map(); // layer → heights of lines
+  for (const [layer, row] of [...cells.rows].sort((a, b) => a[0] - b[0])) {
+    lines.set(layer, new Map());
+    heights.set(layer, []);
+    for (const [column, cell] of row) {
+      const split = dealt(cell, Math.ceil(cell.length / perLine));
+      lines.get(layer).set(column, split.length);
+      split.forEach((line, at) => {
+        widths[column] = Math.max(widths[column], sumOf(line, (item) => shapes[item].width) + 2 * PADDING);
+        heights.get(layer)[at] = Math.max(heights.get(layer)[at] ?? 0, ...line.map((item) => shapes[item].height));
+      });
+    }
+  }
+  const inner = sumOf(widths, (each) => each) + COLUMN_GAP * (widths.length - 1);
+  const targetsWidth = sumOf(cells.targets, (at) => shapes[at].width);
+  const targetLines = Math.max(1, Math.ceil(targetsWidth / Math.max(width - AXIS, inner)));
+  const ends = targetLines * (40 + LINE_GAP) + 24 + 36;
+  const all = ends + sumOf([...heights.values()].flat(), (each) => each);
+  return { cells, shapes, columns, lines, widths, heights, targetLines, width: AXIS + Math.max(inner, targetsWidth / targetLines), height: all };
+}
+
+/** Return the width of a column without nodes: of its token where there are nodes, or else of a part of it. */
+function leastWidth(cells, shapes, column) {
+  const token = cells.tokens.get(column)?.[0];
+  const isUsed = [...cells.rows.values()].some((row) => row.has(column));
+  return isUsed && token !== undefined ? shapes[token].width : SPARE;
+}
+
+/** Return the layout of a plan, with spare width and height shared out. */
+function placed(plan, model, width, height) {
+  const { cells, shapes } = plan;
+  const scale = Math.min(width / plan.width, height / plan.height, 1);
+  const count = cells.items.length;
+  const layout = {
+    items: cells.items, host: cells.host, x: new Float32Array(count), y: new Float32Array(count),
+    w: Float32Array.from(shapes, (shape) => shape.w), h: Float32Array.from(shapes, (shape) => shape.h),
+    columns: placedColumns(plan, width / scale), rows: [],
+  };
+  const top = placeTargets(layout, plan);
+  const bottom = placeRows(layout, plan, top, Math.max(0, height / scale - plan.height));
+  for (const [column, [token]] of cells.tokens) {
+    const { left, right } = layout.columns[column];
+    layout.x[token] = (left + right) / 2;
+    layout.y[token] = bottom + 18;
+    layout.w[token] = Math.min(layout.w[token], (right - left) / 2);
+  }
+  straighten(layout, plan, model);
+  placeMembers(layout, shapes);
+  layout.bounds = { left: 0, top: 0, right: Math.max(layout.columns.at(-1).right, layout.right ?? 0), bottom: bottom + 36 };
+  return layout;
+}
+
+function placedColumns({ columns, widths, cells }, available) {
+  const counts = widths.map((_, column) => Math.max(0.3, ...[...cells.rows.values()].map((row) => row.get(column)?.length ?? 0)));
+  const spare = Math.max(0, available - AXIS - sumOf(widths, (each) => each) - COLUMN_GAP * (widths.length - 1));
+  const weights = widths.map((each, column) => (each > SPARE ? each * Math.sqrt(counts[column]) : 1));
+  const total = sumOf(weights, (each) => each);
+  let left = AXIS;
+  return columns.map((column, at) => {
+    const right = left + widths[at] + Math.min(MOST_STRETCH, (spare * weights[at]) / total);
+    const result = { ...column, left, right };
+    left = right + COLUMN_GAP;
+    return result;
+  });
+}
+
+/** Place the targets in lines above the layers; return where the layers begin. */
+function placeTargets(layout, { cells, shapes, targetLines }) {
+  const perLine = Math.ceil(cells.targets.length / targetLines);
+  const right = layout.columns.at(-1).right;
+  for (let line = 0; line < targetLines; line++) {
+    const targets = cells.targets.slice(line * perLine, (line + 1) * perLine);
+    const widths = targets.map((at) => shapes[at].width);
+    const total = sumOf(widths, (each) => each);
+    const wanted = targets.map((at) => centreOf(layout.columns, layout.items[at].position) - shapes[at].width / 2);
+    const lefts = packed(wanted, widths, AXIS, Math.max(right, AXIS + total));
+    targets.forEach((at, number) => {
+      layout.x[at] = lefts[number] + shapes[at].lead;
+      layout.y[at] = 24 + line * (40 + LINE_GAP);
+      layout.right = Math.max(layout.right ?? 0, lefts[number] + widths[number]);
+    });
+  }
+  return 24 + 24 + (targetLines - 1) * (40 + LINE_GAP) + 12;
+}
+
+function centreOf(columns, position) {
+  const column = columns.find((each) => each.first <= position && position <= each.last);
+  return (column.left + column.right) / 2;
+}
+
+/** Set the heights of all lines; return the lower end of the lowest layer. */
+function placeRows(layout, { heights }, top, spare) {
+  const count = [...heights.values()].flat().length || 1;
+  let bottom = top + spare + sumOf([...heights.values()].flat(), (each) => each);
+  const end = bottom;
+  for (const [layer, lines] of heights) {
+    const row = { layer, bottom, lines: [] };
+    for (const height of lines) {
+      row.lines.push(bottom - (height + spare / count) / 2);
+      bottom -= height + spare / count;
+    }
+    layout.rows.push({ ...row, top: bottom });
+  }
+  return end;
+}
+
+/** Order the nodes of each cell, and place each near the nodes that it has edges with. */
+function straighten(layout, plan, model) {
+  const { cells, shapes } = plan;
+  for (const row of cells.rows.values()) {
+    for (const [column, cell] of row) for (const item of cell) layout.x[item] = (layout.columns[column].left + layout.columns[column].right) / 2;
+  }
+  for (let sweep = 0; sweep < SWEEPS; sweep++) {
+    const wanted = neighbourMeans(layout, model.edges);
+    for (const { layer, lines } of layout.rows) {
+      for (const [column, cell] of cells.rows.get(layer)) {
+        const order = [...cell].sort((a, b) => wanted[a] - wanted[b] || a - b);
+        const { left, right } = layout.columns[column];
+        dealt(order, plan.lines.get(layer).get(column)).forEach((line, at) => {
+          const widths = line.map((item) => shapes[item].width);
+          const lefts = packed(line.map((item) => wanted[item] - shapes[item].lead), widths, left + PADDING, right - PADDING);
+          line.forEach((item, number) => {
+            layout.x[item] = lefts[number] + shapes[item].lead;
+            layout.y[item] = lines[at];
+          });
+        });
+      }
+    }
+  }
+}
+
+/** Return the mean x of each item's neighbours, weighted by the influence that passes, or its own without any. */
+function neighbourMeans(layout, { from, to, mass }) {
+  const [sums, weights] = [new Float64Array(layout.x.length), new Float64Array(layout.x.length)];
+  const root = (at) => layout.items[at].inside ?? layout.host[at];
+  for (let edge = 0; edge < from.length; edge++) {
+    const [a, b] = [root(from[edge]), root(to[edge])];
+    const weight = mass[edge] + 1e-12;
+    sums[a] += weight * layout.x[b];
+    sums[b] += weight * layout.x[a];
+    weights[a] += weight;
+    weights[b] += weight;
+  }
+  return layout.x.map((x, at) => (weights[at] ? sums[at] / weights[at] : x));
+}
+
+/** Place the members of open groups inside their frames. */
+function placeMembers(layout, shapes) {
+  layout.items.forEach(({ inside }, at) => {
+    if (inside === undefined) return;
+    layout.x[at] = layout.x[inside] + shapes[at].dx;
+    layout.y[at] = layout.y[inside] + shapes[at].dy;
+  });
+}
+
+function sumOf(list, value) {
+  return list.reduce((sum, each) => sum + value(each), 0);
+}

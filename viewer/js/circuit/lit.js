@@ -1,0 +1,63 @@
+// What is lit: nodes that are hovered, focused, pinned or selected, and their inputs and outputs.
+
+import { placedLabels } from "./labels.js";
+import { outline, paintEdges, paintLabels, paintShapes } from "./paint.js";
+import { FONT } from "./sizes.js";
+import { projection } from "./view.js";
+
+const MOST_EDGES = 500;
+const WIDEN = 3; // rings around shapes
+
+/**
+ * Return what is lit: {shapes, edges, centres, pinned, selected, dim}, or null if nothing is.
+ *
+ * Args: scene; adjacency of `adjacencyOf`; items {hovered: number or -1, pinned, selected: numbers}.
+ */
+export function litOf(scene, adjacency, { hovered, pinned, selected }) {
+  if (hovered < 0 && !pinned.length && !selected.length) return null;
+  const centres = hovered >= 0 ? [hovered] : pinned;
+  const edges = [...new Set(centres.flatMap((item) => adjacency.get(item) ?? []))];
+  edges.sort((a, b) => scene.edges.key[b] - scene.edges.key[a]).splice(MOST_EDGES);
+  edges.reverse(); // strong ones last
+  const ends = new Set([...centres, ...pinned, ...selected, ...edges.flatMap((edge) => [scene.edges.from[edge], scene.edges.to[edge]])]);
+  const dim = hovered >= 0 ? "hovered" : pinned.length ? "pinned" : "";
+  return { shapes: scene.shapes.filter((shape) => ends.has(shape.at)), edges, centres: new Set(centres), pinned: new Set(pinned), selected: new Set(selected), dim };
+}
+
+/** Return the numbers of the edges at each item, by item. */
+export function adjacencyOf({ edges }) {
+  const adjacency = new Map();
+  const add = (item, edge) => (adjacency.has(item) ? adjacency.get(item).push(edge) : adjacency.set(item, [edge]));
+  edges.key.forEach((_, edge) => {
+    add(edges.from[edge], edge);
+    add(edges.to[edge], edge);
+  });
+  return adjacency;
+}
+
+/** Paint what is lit over the dimmed circuit. */
+export function paintLit(context, scene, lit, picture, style) {
+  const bright = { ...scene, edges: { ...scene.edges, floor: 0.4 } };
+  paintEdges(context, bright, picture, style, { to: lit.edges.length, numbers: lit.edges });
+  if (lit.dim) paintShapes(context, lit.shapes, picture, style);
+  paintRings(context, lit, picture, style);
+  if (!lit.dim) return;
+  context.font = `${FONT}px ${style.font}`;
+  const first = (shape) => ({ ...shape, rank: shape.rank + 10 * lit.centres.has(shape.at) });
+  paintLabels(context, placedLabels(lit.shapes.map(first), picture, (text) => context.measureText(text).width), style);
+}
+
+function paintRings(context, lit, picture, style) {
+  const place = projection(picture.view, picture);
+  for (const shape of lit.shapes) {
+    const [isPinned, isSelected] = [lit.pinned.has(shape.at), lit.selected.has(shape.at)];
+    if (!isPinned && !isSelected && !lit.centres.has(shape.at)) continue;
+    const grow = shape.form === "frame" ? place.scale : place.grow;
+    context.strokeStyle = style.accent;
+    context.lineWidth = isPinned ? 2.5 : 1.75;
+    context.setLineDash(isSelected && !isPinned ? [3, 2.5] : []);
+    outline(context, shape, place.px(shape.x), place.py(shape.y), shape.w * grow + WIDEN, shape.h * grow + WIDEN);
+    context.stroke();
+  }
+  context.setLineDash([]);
+}

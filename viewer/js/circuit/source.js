@@ -1,0 +1,32 @@
+// The source of a file's circuit: its state in the store, the last result of its pruner, and the events of the page.
+
+import { withCollapsed, withExpanded } from "./columns.js";
+import { togglePin } from "../state/pins.js";
+import { graphModel } from "./model.js";
+
+/** Return the source of the circuit of a file, as circuit.js describes it; `copied` is called with the name of a clicked node. */
+export function fileSource(app, number, copied) {
+  const state = () => app.store.file(number);
+  return {
+    model: () => graphModel(app.files[number].graph, app.results[number], state(), { opened: new Set(state().opened.filter((name) => name.startsWith("group:")).map((name) => name.slice(6))) }),
+    get: (key) => (key === "bands" ? app.bands[number] : state()[key]),
+    set: (values, title) => app.store.update(number, values, title),
+    hover: (item) => app.emit("hover", item?.node ?? null),
+    focus: (item) => item.node !== null && app.emit("focus", item.node),
+    pin(item) {
+      if (item.kind === "group") app.store.update(number, { selected: item.members });
+      else if (togglePin(app, number, item.name)) copied(item.name);
+    },
+    open(item) {
+      if (item.kind === "more") return toggle("opened", item.name.slice("more:".length));
+      if (item.kind === "group") return toggle("opened", item.name);
+      if (item.kind === "span") return app.store.update(number, { collapsed: withExpanded(state().collapsed, item.position) }, "expand positions");
+      return app.store.update(number, { collapsed: withCollapsed(state().collapsed, item.position, item.position) }, `collapse position ${item.position}`);
+    },
+  };
+
+  function toggle(key, name) {
+    const values = state()[key];
+    app.store.update(number, { [key]: values.includes(name) ? values.filter((each) => each !== name) : [...values, name] });
+  }
+}

@@ -1,0 +1,67 @@
+// How much nodes and edges matter: influence as in graphs/influence.py, effects as in graphs/saved_effects.py.
+
+const sums = new WeakMap();
+
+/** Return the sum of |weight| of the edges into every node, a Float64Array, computed once for a graph. */
+export function rowSums(graph) {
+  if (!sums.has(graph)) {
+    const { indptr, weights } = graph;
+    const total = new Float64Array(graph.size);
+    for (let row = 0; row < graph.size; row++) {
+      for (let edge = indptr[row]; edge < indptr[row + 1]; edge++) total[row] += Math.abs(weights[edge]);
+    }
+    sums.set(graph, total);
+  }
+  return sums.get(graph);
+}
+
+/** Return the weight of every node as a target, a Float64Array; `target` is the number of one, null for all. */
+export function targetWeights(graph, target) {
+  const weights = new Float64Array(graph.size);
+  graph.info.targets.forEach((each, number) => {
+    if (target === null) weights[each.node] += each.weight;
+    else if (number === target) weights[each.node] = 1;
+  });
+  return weights;
+}
+
+/**
+ * Return the influence of every node on all targets or on one, a Float64Array.
+ *
+ * On all targets it is the one of the traced graph, on one it follows from the edges of the file. Nodes read backwards
+ * are in topological order, so that one pass is enough.
+ */
+export function nodeInfluence(graph, target) {
+  if (target === null) return graph.influence;
+  const { indptr, sources, weights } = graph;
+  const [influence, total] = [targetWeights(graph, target), rowSums(graph)];
+  const own = Float64Array.from(influence);
+  for (let row = graph.size - 1; row >= 0; row--) {
+    if (influence[row] === 0 || total[row] === 0) continue;
+    const passed = influence[row] / total[row];
+    for (let edge = indptr[row]; edge < indptr[row + 1]; edge++) influence[sources[edge]] += passed * Math.abs(weights[edge]);
+  }
+  return influence.map((value, node) => value - own[node]);
+}
+
+/** Return the mean |expected effect| of every node on the targets, a Float64Array, or null for a graph without effects. */
+export function effectSizes(graph, target) {
+  if (!graph.effects("expected_effect", 0)) return null;
+  const targets = graph.info.targets.map((each, number) => (target === null ? each.weight : Number(number === target)));
+  const total = targets.reduce((sum, weight) => sum + weight, 0) || 1;
+  return Float64Array.from({ length: graph.size }, (_, node) => {
+    const effects = graph.effects("expected_effect", node) ?? [];
+    return effects.reduce((sum, effect, number) => sum + (Math.abs(effect) || 0) * targets[number], 0) / total;
+  });
+}
+
+/** Return a value that at most `count` of some values, a Float32Array of numbers from 0, exceed: the largest ones. */
+export function cutOff(values, count) {
+  if (values.length <= count) return -1;
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length); // in the order of the values
+  const counts = new Uint32Array(1 << 16);
+  for (const each of bits) counts[each >>> 16]++;
+  let bucket = counts.length - 1;
+  for (let left = count; bucket > 0 && counts[bucket] <= left; bucket--) left -= counts[bucket];
+  return new Float32Array(Uint32Array.of((bucket << 16) | 0xffff).buffer)[0];
+}

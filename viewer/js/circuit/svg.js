@@ -1,0 +1,93 @@
+// Display lists as text of an SVG file.
+
+import { placedLabels } from "./labels.js";
+import { edgeCurve } from "./paint.js";
+import { edgeLook } from "./scene.js";
+import { FONT } from "./sizes.js";
+import { fitted } from "./texts.js";
+import { projection } from "./view.js";
+
+/** Return a picture {view, width, height} of a scene as SVG. */
+export function svgText(scene, picture, style, measure) {
+  const place = projection(picture.view, picture);
+  const { width, height } = picture;
+  const parts = [...backParts(scene, place, style), ...edgeParts(scene, place, style), ...scene.shapes.flatMap((shape) => shapeParts(shape, place, style, measure))];
+  const labels = placedLabels(scene.shapes, picture, measure).map((label) => labelPart(label, style));
+  return [
+    `<svg xmlns="http://www.w3.org/2000/svg" width="${number(width)}" height="${number(height)}" viewBox="0 0 ${number(width)} ${number(height)}" font-family="${escaped(style.font)}">`,
+    element("rect", { width, height, fill: style.paper }), ...parts, ...labels, "</svg>", "",
+  ].join("\n");
+}
+
+function backParts(scene, { px, py }, style) {
+  const [top, bottom] = [py(scene.rows.at(-1)?.top ?? 0), py(scene.rows[0]?.bottom ?? 0)];
+  const box = (left, right, y, fill) => element("rect", { x: px(left), y, width: px(right) - px(left), height: bottom - y, rx: 6, fill });
+  const [left, right] = [px(scene.columns[0].left), px(scene.columns.at(-1).right)];
+  return [
+    ...scene.columns.map((column) => box(column.left, column.right, top, style.band)),
+    ...scene.bands.map((band) => box(band.left, band.right, top - 18, style[`band-${band.tone}`] ?? style["band-text"])),
+    ...scene.bands.map((band) => textElement(band.name, (px(band.left) + px(band.right)) / 2, top - 9, FONT, style["ink-soft"])),
+    ...scene.rows.map((row) => element("line", { x1: left, x2: right, y1: py(row.bottom), y2: py(row.bottom), stroke: style.rule })),
+    ...scene.rows.map((row) => textElement(`L${row.layer}`, left - 38, (py(row.bottom) + py(row.top)) / 2, FONT, style["ink-soft"], "start")),
+  ];
+}
+
+function edgeParts(scene, place, style) {
+  return Array.from(scene.edges.key, (key, edge) => {
+    const look = edgeLook(key, scene.edges.floor);
+    const [x1, y1, bend1, bend2, x2, y2] = edgeCurve(scene, edge, place).map(number);
+    return element("path", {
+      d: `M${x1} ${y1}C${x1} ${bend1} ${x2} ${bend2} ${x2} ${y2}`, fill: "none", stroke: style[look.tone], "stroke-width": look.width,
+      "stroke-opacity": look.alpha, ...(look.dashed ? { "stroke-dasharray": "5 4" } : {}),
+    });
+  });
+}
+
+function shapeParts(shape, place, style, measure) {
+  const grow = shape.form === "frame" ? place.scale : place.grow;
+  const at = { x: place.px(shape.x), y: place.py(shape.y), w: shape.w * grow, h: shape.h * grow };
+  const look = { fill: style[shape.fill], stroke: style[shape.stroke], "stroke-width": shape.line };
+  const size = shape.form === "frame" ? FONT : FONT * Math.min(grow, 1.5);
+  const line = (text, dy, scale, colour, weight) =>
+    text && textElement(fitted(text, (2 * at.w - 6) / scale, measure), at.x, at.y + dy, FONT * scale, colour, "middle", weight);
+  const scale = size / FONT;
+  const behind = shape.form === "card" ? [outlineElement(shape.form, { ...at, x: at.x + 2.5 * grow, y: at.y - 2.5 * grow }, look)] : [];
+  const ring = shape.ring ? [outlineElement(shape.form, { ...at, w: at.w + 2, h: at.h + 2 }, { fill: "none", stroke: style[shape.ring], "stroke-width": 2.5 })] : [];
+  const dy = shape.form === "frame" ? -at.h + FONT : shape.detail ? -size * 0.62 : 0;
+  const texts = [line(shape.text, dy, scale, style.ink, shape.kind === "logit" ? 600 : null), shape.form !== "frame" && line(shape.detail, size * 0.62, scale * 0.88, style["ink-soft"])];
+  return [...behind, outlineElement(shape.form, at, look), ...ring, ...texts.filter(Boolean)];
+}
+
+function outlineElement(form, { x, y, w, h }, look) {
+  const points = {
+    diamond: [[x, y - h], [x + w, y], [x, y + h], [x - w, y]],
+    left: [[x + w, y - h], [x - w, y], [x + w, y + h]],
+    right: [[x - w, y - h], [x + w, y], [x - w, y + h]],
+  }[form];
+  if (form === "circle") return element("circle", { cx: x, cy: y, r: w, ...look });
+  if (points) return element("polygon", { points: points.map((point) => point.map(number).join(",")).join(" "), ...look });
+  return element("rect", { x: x - w, y: y - h, width: 2 * w, height: 2 * h, rx: form === "pill" ? h : 6, ...look });
+}
+
+function labelPart({ text, x, y, size, align, isNamed }, style) {
+  const anchor = { left: "start", right: "end", center: "middle" }[align];
+  return textElement(text, x, y, size, isNamed ? style.ink : style["ink-soft"], anchor);
+}
+
+function textElement(text, x, y, size, fill, anchor = "middle", weight = null) {
+  const attributes = { x, y, dy: "0.35em", "font-size": size, fill, "text-anchor": anchor, ...(weight ? { "font-weight": weight } : {}) };
+  return `${element("text", attributes).slice(0, -2)}>${escaped(text)}</text>`;
+}
+
+function element(name, attributes) {
+  const text = Object.entries(attributes).map(([key, value]) => ` ${key}="${typeof value === "number" ? number(value) : escaped(String(value))}"`);
+  return `<${name}${text.join("")}/>`;
+}
+
+function number(value) {
+  return String(Math.round(value * 100) / 100);
+}
+
+function escaped(text) {
+  return text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;").replace(/"/g, "&quot;");
+}

@@ -1,0 +1,18 @@
+// Texts of a circuit: short enough for their places.
+
+/** Return the short form of a label. */
+export function shortText(text) {
+  return text.length <= 16 ? text : `${text.slice(0, 15).trimEnd()}…`;
+}
+
+/** Return a text cut to a width in pixels, with an ellipsis; `measure` returns the width of a text. */
+export function fitted(text, width, measure) {
+  if (measure(text) <= width) return text;
+  let [fits, count] = [0, text.length];
+  while (fits < count) {
+    const middle = (fits + count + 1) >> 1;
+    if (measure(`${text.slice(0, middle)}…`) <= width) fits = middle;
+    else count = middle - 1;
+  }
+  return fits ? `${text.slice(0, fits).trimEnd()}…` : "";
+}

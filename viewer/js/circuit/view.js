@@ -1,0 +1,62 @@
+// Views: what part of a circuit is seen. {x, y} is the place in the middle, `scale` the pixels of a unit.
+
+const SCALES = [0.02, 12];
+const MARGIN = 20; // pixels around a circuit that fits
+
+/** Return the view in which bounds fill a size {width, height}. */
+export function fittingView(bounds, { width, height }) {
+  const [w, h] = [bounds.right - bounds.left, bounds.bottom - bounds.top];
+  const scale = clampedScale(Math.min((width - MARGIN) / w, (height - MARGIN) / h, 1.6));
+  return { x: (bounds.left + bounds.right) / 2, y: (bounds.top + bounds.bottom) / 2, scale };
+}
+
+/** Return a view that is `factor` times as large, around a point in pixels from the middle. */
+export function zoomedView(view, factor, [dx, dy] = [0, 0]) {
+  const scale = clampedScale(view.scale * factor);
+  const shift = 1 / view.scale - 1 / scale;
+  return { x: view.x + dx * shift, y: view.y + dy * shift, scale };
+}
+
+/** Return a view moved by pixels. */
+export function pannedView(view, dx, dy) {
+  return { ...view, x: view.x - dx / view.scale, y: view.y - dy / view.scale };
+}
+
+/** Return a view whose middle is inside of some bounds, so that a circuit cannot get lost. */
+export function keptView(view, bounds) {
+  const kept = (value, low, high) => Math.max(low, Math.min(high, value));
+  return { ...view, x: kept(view.x, bounds.left, bounds.right), y: kept(view.y, bounds.top, bounds.bottom) };
+}
+
+/** Return the view between two, `share` of the way; scales change evenly to the eye. */
+export function betweenViews(from, to, share) {
+  const mix = (a, b) => a + (b - a) * share;
+  return { x: mix(from.x, to.x), y: mix(from.y, to.y), scale: from.scale * (to.scale / from.scale) ** share };
+}
+
+/** Return whether two views are the same. */
+export function sameView(a, b) {
+  return a === b || (a && b && a.x === b.x && a.y === b.y && a.scale === b.scale);
+}
+
+/** Return the CSS transform that moves a picture of a view, of a size with its origin in the middle, to another view. */
+export function transformBetween(pictured, view) {
+  const scale = view.scale / pictured.scale;
+  const [dx, dy] = [(pictured.x - view.x) * view.scale, (pictured.y - view.y) * view.scale];
+  return `translate(${dx}px, ${dy}px) scale(${scale})`;
+}
+
+/** Return a function from places to pixels in a size {width, height}, and the growth of shapes. */
+export function projection(view, { width, height }) {
+  const { x, y, scale } = view;
+  return { scale, grow: growth(scale), px: (place) => (place - x) * scale + width / 2, py: (place) => (place - y) * scale + height / 2 };
+}
+
+/** Return how much larger shapes are at a scale: closer, places spread faster than shapes grow, so that labels get room. */
+export function growth(scale) {
+  return scale < 1 ? Math.max(scale, 0.15) : Math.min(scale ** 0.45, 2.2);
+}
+
+function clampedScale(scale) {
+  return Math.max(SCALES[0], Math.min(SCALES[1], scale));
+}
