@@ -4,6 +4,7 @@
 import { between, entriesOf, flag, indexBelow, isObject, listOf, oneOf, textUpTo, tuple } from "./checks.js";
 import { canLabel, labelKey } from "../data/labels.js";
 import { nameProblem } from "./names.js";
+import { subjectOf } from "./subject.js";
 
 const MOST = 100_000; // items of a list in a page that anyone can write
 const MOST_GROUPS = 2000;
@@ -21,7 +22,7 @@ const FILE = {
   keepErrors: { first: () => false, read: () => flag },
   target: { first: () => null, read: (graph) => indexBelow(graph.info.targets.length) }, // number in info.targets; null: all
   sizeBy: { first: () => "influence", read: () => oneOf("influence", "effect") },
-  pins: { first: () => [], read: names }, // the last one is shown in the panel
+  pins: { first: () => [], read: pins }, // nodes and edges, written "token@4 -> L17#264@5"; the last one is shown in the panel
   selected: { first: () => [], read: names },
   groups: { first: firstGroups, read: groups, undoable: true }, // [{name, nodes: [name], source?, reason?, label?}]
   labels: { first: () => ({}), read: labels, undoable: true }, // by name without position: the user's since the page was opened
@@ -90,6 +91,10 @@ function threshold(name, usual) {
 
 function names(graph) {
   return listOf(nameOfNode(graph), MOST);
+}
+
+function pins(graph) {
+  return listOf((name) => (typeof name === "string" && subjectOf(graph, name) ? name : undefined), MOST);
 }
 
 function nameOfNode(graph) {

@@ -1,0 +1,38 @@
+// Effects of a node in numbers: what gradients expect of every target, and what ablations measured.
+
+const ALIKE = 2; // a measured effect within this factor of the estimate agrees
+
+/**
+ * Return the effects of a node on the targets: {targets: [{target, total, expected}], total, expected}, the last two averaged over
+ * the targets by their weights. Null for a graph without effects and for targets at the unembedding.
+ */
+export function effectsOf(graph, node) {
+  const expected = graph.effects("expected_effect", node);
+  if (!expected) return null;
+  const total = graph.effects("effect", node) ?? new Float64Array(expected.length).fill(NaN);
+  const targets = graph.info.targets.map((target, at) => ({ target, total: total[at], expected: expected[at] }));
+  return { targets, total: mean(targets, "total"), expected: mean(targets, "expected") };
+}
+
+/**
+ * Return what an ablation of a node measured: {measured, estimate, size, control, predicted, kl, agreement}; null if it was not
+ * ablated alone. Values are averaged over the targets by their weights.
+ */
+export function measuredOf(graph, node) {
+  const row = graph.info.validation?.nodes.find((each) => each.node === node);
+  if (!row) return null;
+  const estimate = row.first_order_none ?? row.predicted; // of the live model, or along the edges
+  return { ...row, estimate, control: row.control_size, agreement: agreementOf(estimate, row.measured) };
+}
+
+/** Return "agrees", "same direction" or "opposite" for an estimated and a measured change, or "nothing" if there is none. */
+export function agreementOf(estimate, measured) {
+  if (measured === 0 || estimate === 0) return measured === estimate ? "agrees" : "nothing";
+  const ratio = measured / estimate;
+  if (ratio < 0) return "opposite";
+  return ratio <= ALIKE && ratio >= 1 / ALIKE ? "agrees" : "same direction";
+}
+
+function mean(targets, name) {
+  return targets.reduce((sum, each) => sum + each.target.weight * each[name], 0);
+}

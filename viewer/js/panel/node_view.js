@@ -1,0 +1,87 @@
+// A node: its label, numbers, effects, inputs, outputs, what its row adds up to, and the card of its feature.
+
+import { labelKey } from "../data/labels.js";
+import { ERROR, FEATURE, LOGIT, TOKEN } from "../data/graph.js";
+import { count, number, percent } from "../ui/format.js";
+import { h, replaceChildren } from "../ui/dom.js";
+import { featureCard } from "./card.js";
+import { inputList, outputList } from "./edge_list.js";
+import { inputsOf, outputsOf } from "./edges.js";
+import { effectsOf } from "./effects.js";
+import { effectSection } from "./effect_section.js";
+import { labelEditor, labelSource } from "./label_editor.js";
+import { kindMark, siteOf } from "./names.js";
+import { exact, signedValue } from "./number.js";
+import { createRowSum } from "./row_sum.js";
+import { explanation, section } from "./section.js";
+import { probabilityOf, targetList } from "./targets.js";
+
+const NO_INPUTS = {
+  [FEATURE]: "Its row was not computed: what it reads is not in the file.",
+  [ERROR]: "An error node has no inputs: it is what the features of its layer do not explain of the MLP's output.",
+  [TOKEN]: "A token has no inputs: it is where the model begins.",
+  [LOGIT]: "The file has no edges into this target.",
+};
+
+/** Return {element, update, edit} of a node; `update` reads the pruning again, `edit` begins editing the label. */
+export function nodeView(context, node, actions) {
+  const { graph } = context;
+  const label = labelEditor(context, node);
+  const badge = h("span");
+  const inputs = inputList(context, node, inputsOf, NO_INPUTS[graph.kind[node]]);
+  const outputs = graph.kind[node] === LOGIT ? null : outputList(context, node, outputsOf, "Nothing in the file reads it.");
+  const sum = createRowSum(context, node);
+  const element = h("div", {},
+    h("header", { class: "subject" }, h("p", { class: "site" }, kindMark(graph, node), h("span", {}, siteOf(context, node)), badge, actions), label.element,
+      h("p", { class: "subject-name" }, h("span", { class: "code" }, graph.nameOf(node)), h("span", { class: "faint" }, labelSource(context, node)))),
+    numbers(context, node), otherTargets(context, node), effectSection(context, node),
+    inputs.element, outputs?.element, sum?.element, cardParts(context, node));
+  const update = () => {
+    replaceChildren(badge, !context.isShown(node) && h("span", { class: "badge" }, "hidden by pruning"));
+    for (const part of [inputs, outputs, sum]) part?.update();
+  };
+  update();
+  return { element, update, edit: label.edit };
+}
+
+function numbers(context, node) {
+  const { graph } = context;
+  const figures = graph.kind[node] === LOGIT ? [] : [influenceFigure(graph, node)];
+  if (graph.kind[node] === FEATURE) figures.push(figure("Activation", exact(graph.activation[node], number(graph.activation[node])), usual(context, node)));
+  const effects = effectsOf(graph, node);
+  if (effects) figures.push(figure("If ablated", signedValue(effects.expected), graph.info.targets.length > 1 ? "all targets" : "expected"));
+  if (graph.kind[node] === LOGIT) {
+    figures.push(figure("Probability", probabilityOf(graph.probability[node])), figure("Centred logit", signedValue(graph.pre_activation[node])));
+  }
+  return h("dl", { class: "figures" }, figures);
+}
+
+function figure(name, value, note = "") {
+  return h("div", { dataset: { figure: name } }, h("dt", {}, name), h("dd", {}, value), h("dd", { class: "faint" }, note));
+}
+
+/** The influence of a node lies between its value and value + bound, where rows are missing; its rank is that among all nodes. */
+function influenceFigure(graph, node) {
+  const [value, bound] = [graph.influence[node], graph.influence_bound[node]];
+  const rank = 1 + graph.influence.reduce((count, each) => count + (each > value), 0);
+  const upTo = bound > 0 && [" to ", exact(value + bound, percent(Math.min(1, value + bound)))];
+  return figure("Influence", [exact(value, percent(value)), upTo], bound > 0 ? "rows are missing: at most the second" : `rank ${count(rank)} of ${count(graph.size)}`);
+}
+
+function usual({ graph, extras }, node) {
+  const card = extras.cards?.[labelKey(graph, node)];
+  return card?.count > 0 ? `usually ${number(card.mean)}` : "";
+}
+
+/** Return the other targets beside a target: what the model says next. */
+function otherTargets(context, node) {
+  const { graph } = context;
+  const targets = graph.info.targets;
+  if (!targets.some((target) => target.node === node) || targets.length < 2) return null;
+  return section("Next token", `${targets.length} targets`, targetList(context, node));
+}
+
+function cardParts(context, node) {
+  if (context.graph.kind[node] !== FEATURE) return null;
+  return featureCard(context, node) ?? explanation("This page has no card of the feature: give a feature store when you make the page.");
+}

@@ -1,0 +1,34 @@
+// What the panel shows before anything is chosen: what the model says next, and where to begin.
+
+import { FEATURE } from "../data/graph.js";
+import { percent } from "../ui/format.js";
+import { h, replaceChildren } from "../ui/dom.js";
+import { shareBar } from "./bar.js";
+import { nodeButton } from "./names.js";
+import { exact } from "./number.js";
+import { explanation, section } from "./section.js";
+import { targetList } from "./targets.js";
+
+const FIRST = 10;
+
+/** Return {element, update}. */
+export function overview(context) {
+  const strongest = h("div");
+  const update = () => replaceChildren(strongest, strongestFeatures(context));
+  update();
+  const element = h("div", {},
+    h("header", { class: "subject" }, h("p", { class: "explanation" }, "Choose a node in the circuit to see what it reads, what it writes to and what it responds to.")),
+    section("Next token", `${context.graph.info.targets.length} targets`, targetList(context)),
+    section("Most influential features", "of those shown", strongest));
+  return { element, update };
+}
+
+function strongestFeatures(context) {
+  const { graph } = context;
+  const features = Array.from({ length: graph.size }, (_, node) => node).filter((node) => graph.kind[node] === FEATURE && context.isShown(node));
+  const first = features.sort((a, b) => graph.influence[b] - graph.influence[a] || a - b).slice(0, FIRST);
+  if (!first.length) return explanation("No features are shown.");
+  const most = graph.influence[first[0]];
+  return h("ul", { class: "edge-list" }, first.map((node) => h("li", { class: "edge-row share-row" },
+    nodeButton(context, node, { dataset: { key: `top ${node}` } }), shareBar(most > 0 ? graph.influence[node] / most : 0), exact(graph.influence[node], percent(graph.influence[node])))));
+}

@@ -1,0 +1,19 @@
+// The targets of a graph: what the model says next, with probabilities.
+
+import { percent } from "../ui/format.js";
+import { h } from "../ui/dom.js";
+import { shareBar } from "./bar.js";
+import { nodeButton } from "./names.js";
+import { exact } from "./number.js";
+
+/** Return a list of the targets; each opens. `current` is the node of the one that is looked at. */
+export function targetList(context, current = -1) {
+  return h("ul", { class: "edge-list" }, context.graph.info.targets.map(({ node, probability }) =>
+    h("li", { class: node === current ? "edge-row share-row current" : "edge-row share-row" },
+      nodeButton(context, node, { "aria-current": node === current && "true" }), shareBar(probability ?? 0), probabilityOf(probability))));
+}
+
+/** Return a probability, which targets that are no tokens lack. */
+export function probabilityOf(value) {
+  return value === null || Number.isNaN(value) ? h("span", { class: "faint number" }, "–") : exact(value, percent(value));
+}
