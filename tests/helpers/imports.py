@@ -49,7 +49,13 @@ ALLOWED: dict[str, set[str]] = {  # room: the rooms that it may import, besides 
 }
 FOLDERS = tuple(room for room in ALLOWED if "." not in room)
 HEAVY = {"torch", "triton", "transformers"}
-FORBIDDEN_LIBRARIES = {"common": HEAVY, "graphs": HEAVY, "features.store": HEAVY, "viewer.page": HEAVY, "viewer.server": HEAVY}
+FORBIDDEN_LIBRARIES = {
+    "common": HEAVY,
+    "graphs": HEAVY,
+    "features.store": HEAVY,
+    "viewer.page": HEAVY,
+    "viewer.server": HEAVY,
+}
 OUTSIDE = {"recipes", "benchmarks", "tests", "helpers"}  # folders of the repository that the package may not import
 
 

@@ -47,7 +47,7 @@ def draw_bands(canvas: Canvas, report: ReportData, page: PageRows) -> None:
     """Draw the bands of all segments with the evidence of steps."""
     evidence = report.evidence.to_pylist()
     for number, row in enumerate(page.rows):
-        style = _style(report, row)
+        style = segment_style(report, row.segment, row.step)
         data = (("segment", row.name), ("role", row.segment["role"]), ("style", style))
         box = (BAND_LEFT_PT, row.top, BAND_RIGHT_PT, row.bottom)
         canvas.shape(box, SEGMENT_STYLES[style], tooltip=_tooltip(row), data=data, name=shape_name(number))
@@ -66,13 +66,13 @@ def shape_name(number: int) -> str:
     return f"band {number}"
 
 
-def _style(report: ReportData, row: Row) -> str:
-    """Return the name of a band's style: what decided, and whether a step is used."""
-    role = row.segment["role"]
+def segment_style(report: ReportData, segment: Mapping[str, Any], step: Mapping[str, Any] | None) -> str:
+    """Return the name of a segment's style: what decided, and whether a step is used."""
+    role = segment["role"]
     if role == DECIDING_ROLE.get(report.verdict):
         return "decides"
-    if row.step is not None:
-        return {CONFIRMED: "used", REFUTED: "unused"}.get(row.step["confirmed"], "step")
+    if step is not None:
+        return {CONFIRMED: "used", REFUTED: "unused"}.get(step["confirmed"], "step")
     return role if role in SEGMENT_STYLES else "step"
 
 

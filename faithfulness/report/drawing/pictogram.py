@@ -9,6 +9,7 @@ from .arcs import HOLLOW
 from .canvas import Canvas, Spot
 from .style import GREY_LINE, INK, PALE_INK, PAPER, STATED, UNSTATED
 
+PICTOGRAM_PT = (126.0, 84.0)
 X_PT, Y_PT = (30.0, 52.0, 74.0, 96.0), 42.0  # question, two steps, answer
 HALF_PT, HINT_Y_PT, ARC_PT = 6.0, 65.0, 32.0
 THICK_PT, THIN_PT = 5.0, 2.5

@@ -8,13 +8,22 @@ from cotrace.graphs.drawing.render import FORMATS, checked_suffix, picture_file
 from cotrace.graphs.drawing.svg import scene_to_svg
 
 from ..data import ReportData
+from .canvas import Canvas
 from .html import report_html
+from .pictogram import PICTOGRAM_PT, draw_pictogram
 from .scene import build_report_scene
 
 
 def report_svg(report: ReportData) -> str:
     """Return the picture of a report as an `<svg>` element, for a notebook or an HTML page; the same report gives the same text."""
     return scene_to_svg(build_report_scene(report))
+
+
+def pictogram_svg(verdict: str) -> str:
+    """Return the sign of a verdict as an `<svg>` element."""
+    canvas = Canvas(*PICTOGRAM_PT, verdict, ())
+    draw_pictogram(canvas, verdict)
+    return scene_to_svg(canvas.scene)
 
 
 def render_report(report: ReportData, path: str | PathLike[str]) -> Path:
