@@ -5,6 +5,7 @@ import { score } from "./format.js";
 import { revealSpan } from "./reveal.js";
 import { svgOf } from "./tree.js";
 
+const SIGN_BOX = "18 4 94 76";
 const MANY_STEPS = 4; // whose verdicts are not written out
 
 /** Return the banner of a file's report; `open` shows the report. */
@@ -12,7 +13,7 @@ export function verdictBanner(app, file, open) {
   const report = file.extras.report;
   return h("section", { class: "verdict", "aria-label": "Verdict", dataset: { verdict: report.verdict } },
     h("button", { type: "button", class: "verdict-main", title: "Open the report", onclick: open },
-      h("span", { class: "verdict-sign", "aria-hidden": "true" }, svgOf(report.sign)),
+      h("span", { class: "verdict-sign", "aria-hidden": "true" }, sign(report)),
       h("span", { class: "verdict-words" },
         h("strong", {}, report.verdict),
         h("span", { class: "verdict-sentence" }, report.sentence),
@@ -22,6 +23,12 @@ export function verdictBanner(app, file, open) {
     ),
     h("ol", { class: "verdict-steps", "aria-label": "Steps", dataset: { many: String(report.steps.length > MANY_STEPS) } }, ...report.steps.map((step) => h("li", {}, stepButton(app, file, step)))),
   );
+}
+
+function sign(report) {
+  const picture = svgOf(report.sign);
+  picture.setAttribute("viewBox", SIGN_BOX); // without its margin
+  return picture;
 }
 
 /** Return a score on its scale from 0, the steps are idle, to 1, they decide. */

@@ -1,8 +1,8 @@
 // The interventions behind the verdict, each with the command that runs it again.
 
 import { h, replaceChildren } from "../ui/dom.js";
-import { copyText } from "./copy.js";
-import { signed, titlesOf } from "./format.js";
+import { copyText } from "../ui/clipboard.js";
+import { logits, titlesOf } from "./format.js";
 
 const ALL = "all";
 
@@ -59,8 +59,12 @@ function rowOf(app, file, row, titles, largest) {
     h("td", { class: "evidence-answer", dir: "auto" }, h("span", { "aria-hidden": "true" }, row.moved ? "● " : "○ "), row.answer, h("span", { class: "quiet" }, row.moved ? " moved" : " stays")),
     h("td", {}, effectBar(row.effect, largest)),
     h("td", { class: "number" }, row.passes),
-    h("td", {}, h("button", { type: "button", class: "copy", title: command, "aria-label": `Copy: ${command}`, onclick: () => copyText(app, command) }, "Copy command")),
+    h("td", {}, h("button", { type: "button", class: "copy", title: command, "aria-label": `Copy: ${command}`, onclick: () => copy(app, command) }, "Copy command")),
   );
+}
+
+async function copy(app, command) {
+  app.announce((await copyText(command)) ? `copied ${command}` : "the browser does not let this page copy");
 }
 
 /** Return a number with its bar: right of the middle if the answer lost margin, left if it gained. */
@@ -68,7 +72,7 @@ function effectBar(effect, largest) {
   if (effect === null) return "–";
   const fill = h("span", { class: "effect-fill", dataset: { sign: effect < 0 ? "negative" : "positive" } });
   fill.style.width = `${(50 * Math.abs(effect)) / largest}%`;
-  return h("span", { class: "effect" }, h("span", { class: "effect-bar", "aria-hidden": "true" }, fill), h("span", { class: "number" }, signed(effect)));
+  return h("span", { class: "effect" }, h("span", { class: "effect-bar", "aria-hidden": "true" }, fill), h("span", { class: "number" }, logits(effect)));
 }
 
 /** Return a file's name as one word of a shell. */

@@ -1,24 +1,13 @@
 // Numbers of a report as text, and its rows in groups.
 
-const MINUS = "−";
-
-/** Return a number with at most four significant digits. */
-export function shortNumber(value) {
-  if (!Number.isFinite(value)) return "–";
-  if (Number.isInteger(value)) return String(value).replace("-", MINUS);
-  const size = Math.abs(value);
-  const text = size >= 1e-4 && size < 1e6 ? String(Number(value.toPrecision(4))) : value.toExponential(2);
-  return text.replace("-", MINUS);
+/** Return an effect with its sign and two decimals: "+1.28", "−0.79". */
+export function logits(value) {
+  return `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`;
 }
 
-/** Return a number with its sign and two decimals: "+1.28", "−0.79". */
-export function signed(value) {
-  return `${value < 0 ? MINUS : "+"}${Math.abs(value).toFixed(2)}`;
-}
-
-/** Return a share as "26%", small ones as "<1%". */
-export function percent(share) {
-  return share > 0 && share < 0.005 ? "<1%" : `${Math.round(100 * share)}%`;
+/** Return a share without decimals: "26%", small ones as "<1%". */
+export function share(value) {
+  return value > 0 && value < 0.005 ? "<1%" : `${Math.round(100 * value)}%`;
 }
 
 /** Return a score as "0.95", a missing one as "–". */

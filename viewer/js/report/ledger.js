@@ -1,7 +1,8 @@
 // Where the answer's value comes from: effects for it right of the axis, effects against it left.
 
 import { h } from "../ui/dom.js";
-import { groupedBy, percent, shortNumber, signed, titlesOf } from "./format.js";
+import { number } from "../ui/format.js";
+import { groupedBy, logits, share, titlesOf } from "./format.js";
 import { foldedTable } from "./table.js";
 
 const LEAST_NAMED = 0.14; // of the bar's width
@@ -28,7 +29,7 @@ function sums(cells, answer) {
   const total = (sign) => cells.reduce((sum, { effect }) => (Math.sign(effect) === sign ? sum + effect : sum), 0);
   const [up, down] = [total(1), total(-1)];
   const pair = answer?.foil ? ` “${answer.value}” over “${answer.foil}”` : "";
-  return [h("span", {}, `${signed(up)} for, ${signed(down)} against: `), h("strong", {}, `${signed(up + down)} logits`), pair];
+  return [h("span", {}, `${logits(up)} for, ${logits(down)} against: `), h("strong", {}, `${logits(up + down)} logits`), pair];
 }
 
 function divergingBar(cells, titles) {
@@ -45,10 +46,10 @@ function divergingBar(cells, titles) {
 }
 
 function cellOf(cell, total, titles) {
-  const words = `${cell.cell}: ${signed(cell.effect)} logits, ${percent(cell.share)} of the absolute effects (gross ${shortNumber(cell.gross)})`;
+  const words = `${cell.cell}: ${logits(cell.effect)} logits, ${share(cell.share)} of the absolute effects (gross ${number(cell.gross)})`;
   const width = Math.abs(cell.effect) / total;
   const element = h("span", { class: "ledger-cell", role: "img", "aria-label": words, title: words, dataset: fillOf(cell) },
-    width >= LEAST_NUMBERED && h("span", {}, width >= LEAST_NAMED && `${titles.get(cell.segment) ?? cell.source} `, signed(cell.effect)));
+    width >= LEAST_NUMBERED && h("span", {}, width >= LEAST_NAMED && `${titles.get(cell.segment) ?? cell.source} `, logits(cell.effect)));
   element.style.flexGrow = Math.abs(cell.effect);
   return element;
 }
@@ -63,5 +64,5 @@ function parts(cells) {
   const sum = (list, key) => list.reduce((total, cell) => total + cell[key], 0);
   const shown = [...byPart].filter(([name, list]) => sum(list, "share") >= LEAST_PART || name === "unknown");
   return h("ul", { class: "ledger-parts" }, ...shown.map(([name, list]) => h("li", {},
-    h("span", { class: "swatch", dataset: fillOf(list[0]) }), `${name} ${percent(sum(list, "share"))}`, h("span", { class: "quiet" }, ` ${signed(sum(list, "effect"))}`))));
+    h("span", { class: "swatch", dataset: fillOf(list[0]) }), `${name} ${share(sum(list, "share"))}`, h("span", { class: "quiet" }, ` ${logits(sum(list, "effect"))}`))));
 }

@@ -1,7 +1,7 @@
 // Links between statements: what the text says against what the model uses.
 
 import { h } from "../ui/dom.js";
-import { groupedBy, percent, titlesOf } from "./format.js";
+import { groupedBy, share, titlesOf } from "./format.js";
 import { foldedTable } from "./table.js";
 
 const LEAST_NAMED = 0.16; // share of a source that is named in its cell; stated ones always are
@@ -41,14 +41,14 @@ function cell(link, titles) {
   const kind = kindOf(link);
   const source = titles.get(link.source) ?? link.source;
   const facts = [
-    `${source}: ${percent(link.share)} of its value`,
+    `${source}: ${share(link.share)} of its value`,
     KINDS[kind],
     link.rule && `cited by ${link.rule}`,
-    link.null !== null && `${percent(link.null)} from matched positions that it does not cite`,
+    link.null !== null && `${share(link.null)} from matched positions that it does not cite`,
   ].filter(Boolean).join(", ");
   const element = h("li", { class: "link-cell", title: facts, dataset: { link: kind } },
     h("span", { class: "visually-hidden" }, facts),
-    (kind === "unused" || link.share >= LEAST_NAMED) && h("span", { "aria-hidden": "true" }, `${source} ${percent(link.share)}`));
+    (kind === "unused" || link.share >= LEAST_NAMED) && h("span", { "aria-hidden": "true" }, `${source} ${share(link.share)}`));
   element.style.flexGrow = Math.max(link.share, 0.004);
   return element;
 }

@@ -10,14 +10,14 @@ export function mountReport(app, places) {
   app.files.forEach((file) => (app.bands[file.number] = bandsOf(file)));
   if (!app.files.some(({ extras }) => extras.report)) return;
   const [banners, views] = [h("div", { class: "verdicts" }), h("div", { class: "reports" })];
-  const open = () => app.store.updatePage({ tab: "report" });
+  const open = () => places.drawer.show("report");
   const show = () => {
     const { file, layout } = app.store.page;
     const shown = app.files.filter(({ number, extras }) => extras.report && (layout !== "one" || number === file));
     replaceChildren(banners, ...shown.map((each) => verdictBanner(app, each, open)));
     replaceChildren(views, ...shown.map((each) => reportView(app, each)));
   };
-  places.circuit.before(banners);
+  places.banner.append(banners);
   places.drawer.add({ id: "report", title: "Report", element: views });
   app.commands.add({ id: "report.open", title: "Show the report", keys: ["R"], group: "Report", run: open });
   app.store.subscribe(({ file, keys }) => file === null && keys.some((key) => ["file", "layout"].includes(key)) && show());

@@ -1,7 +1,7 @@
 // A table with every column of some rows.
 
 import { h } from "../ui/dom.js";
-import { shortNumber } from "./format.js";
+import { number } from "../ui/format.js";
 
 const MAX_ROWS = 500;
 const LONG = 24; // characters of a cell that wraps
@@ -47,7 +47,7 @@ function rowOf(columns, row) {
 function cell(value) {
   if (value === null || value === undefined) return h("td");
   if (typeof value === "boolean") return h("td", {}, value ? "yes" : "no");
-  if (typeof value === "number") return h("td", { class: "number" }, shortNumber(value));
+  if (typeof value === "number") return h("td", { class: "number" }, Number.isInteger(value) ? value : number(value));
   const text = (Array.isArray(value) ? value.join(", ") : String(value)).trim();
   return h("td", { class: text.length > LONG && "long", dir: "auto" }, text);
 }

@@ -17,6 +17,7 @@ const NARROW = "(max-width: 720px)"; // as css/layout.css
  * Build the frame and return its places, where the other parts put their elements:
  *
  *   circuit, controls, panel    elements: fill them
+ *   banner                      an element above the circuit, for what a page must say first
  *   drawer                      add({id, title, element}) adds a tab; show(id), close()
  *   menu                        add(entry) with {title, run, group, keys?, enabled?}, which a command is as well
  *   dialogs                     open({title, content, actions}), as `openDialog`
@@ -28,6 +29,7 @@ const NARROW = "(max-width: 720px)"; // as css/layout.css
 export function mountShell(app, root) {
   const places = {
     controls: h("section", { class: "controls", "aria-label": "Pruning" }),
+    banner: h("div", { class: "banner" }),
     circuit: h("section", { class: "circuit", "aria-label": "Circuit" }),
     panel: h("div", { class: "panel" }),
     drawer: createDrawer(app),
@@ -41,6 +43,7 @@ export function mountShell(app, root) {
   root.replaceChildren(
     header(app, places),
     bar(app, root, places),
+    places.banner,
     h("main", { class: "stage" }, places.circuit, toolbar(app, "view", "View")),
     panelFrame(app, root, places),
     places.drawer.element,
