@@ -19,6 +19,11 @@ def report_page(report, folder, name="report.arrow"):
     return write_page([PageFile(name, report.graph, {"report": report_entries(report)})], folder / "page.html")
 
 
+def open_report(page):
+    page.get_by_title("Open the report").click()
+    return page.get_by_role("article", name="Report")
+
+
 @pytest.mark.parametrize("name", REPORTS)
 def test_the_payload_of_every_report_is_json_without_recipes(name):
     report = REPORTS[name]()
@@ -57,7 +62,7 @@ def test_the_verdict_stands_above_the_circuit_and_each_step_leads_to_its_positio
 def test_the_report_has_every_number_of_the_tables(tmp_path, open_page):
     report = REPORTS["eight_steps"]()
     page = open_page(report_page(report, tmp_path))
-    view = page.get_by_role("article", name="Report")
+    view = open_report(page)
     page.evaluate("document.querySelectorAll('.report details').forEach((each) => (each.open = true))")
     for name in ("steps", "segments", "sources", "links"):
         title = {"sources": "cells"}.get(name, f"columns of {name}" if name in ("steps", "segments") else name)
@@ -79,7 +84,7 @@ def test_evidence_can_be_narrowed_and_its_command_copied(tmp_path, open_page):
     page = open_page(
         report_page(report, tmp_path, "it's mine.arrow"), permissions=["clipboard-read", "clipboard-write"]
     )
-    rows = page.locator(".evidence-table tbody tr")
+    rows = open_report(page).locator(".evidence-table tbody tr")
     assert rows.count() == report.evidence.num_rows
     page.get_by_label("Interventions that are shown").select_option("those that moved the answer")
     assert rows.count() == sum(report.evidence["moved"].to_pylist())
