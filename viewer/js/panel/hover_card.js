@@ -11,7 +11,7 @@ import { decimalsOf, exact, signedText, signedValue } from "./number.js";
 import { probabilityOf } from "./targets.js";
 
 const STRONGEST = 3;
-const [AWAY, EDGE] = [14, 8]; // pixels from the pointer, and from the sides of the window
+const [AWAY, EDGE] = [14, 8]; // pixels from the pointer, and from the sides of the circuit
 
 /** Show the card on the event "hover", while the pointer or the focus is in the circuit. */
 export function mountHoverCard(app, places, contextNow) {
@@ -20,15 +20,20 @@ export function mountHoverCard(app, places, contextNow) {
   let pointer = null; // where it is in the circuit; null elsewhere
   places.circuit.addEventListener("pointermove", ({ clientX, clientY }) => {
     pointer = { x: clientX, y: clientY };
-    if (!card.hidden) place(card, pointer);
+    if (!card.hidden) place(card, pointer, places.circuit);
   }, { capture: true, passive: true });
-  places.circuit.addEventListener("pointerleave", () => (pointer = null));
+  const hide = () => (card.hidden = true);
+  places.circuit.addEventListener("pointerleave", () => {
+    pointer = null;
+    hide();
+  });
+  app.on("focus", hide);
   app.on("hover", (node) => {
     const anchor = node === null ? null : pointer ?? focused(places.circuit);
     card.hidden = anchor === null;
     if (!anchor) return;
     replaceChildren(card, content(contextNow(() => {}), node));
-    place(card, anchor);
+    place(card, anchor, places.circuit);
   });
 }
 
@@ -40,11 +45,12 @@ function focused(circuit) {
   return { x: box.right, y: box.top };
 }
 
-/** Put the card beside a point, on the side where it fits. */
-function place(card, { x, y }) {
+/** Put the card beside a point, on the side where it fits into the circuit. */
+function place(card, { x, y }, circuit) {
   const { offsetWidth: width, offsetHeight: height } = card;
-  const left = x + AWAY + width + EDGE > innerWidth ? x - AWAY - width : x + AWAY;
-  const top = Math.min(y + AWAY, innerHeight - height - EDGE);
+  const { right, bottom } = circuit.getBoundingClientRect();
+  const left = x + AWAY + width + EDGE > right ? x - AWAY - width : x + AWAY;
+  const top = Math.min(y + AWAY, bottom - height - EDGE);
   card.style.transform = `translate(${Math.round(Math.max(EDGE, left))}px, ${Math.round(Math.max(EDGE, top))}px)`;
 }
 

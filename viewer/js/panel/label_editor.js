@@ -19,7 +19,7 @@ const SOURCES = {
 export function labelEditor(context, node) {
   const element = h("div", { class: "subject-title" });
   const show = () => replaceChildren(element, h("h2", {}, headline(context, node) ?? h("span", { class: "code" }, context.graph.nameOf(node))),
-    canLabel(context.graph, node) && h("button", { type: "button", class: "icon-button small", "aria-label": "Edit the label", title: "Edit the label (F2)",
+    canLabel(context.graph, node) && h("button", { type: "button", class: "icon-button small", "aria-label": "Edit the label", title: "Edit the label (L)",
       dataset: { key: "label" }, onclick: edit }, icon("edit")));
   const edit = () => canLabel(context.graph, node) && replaceChildren(element, ...field(context, node, show));
   show();

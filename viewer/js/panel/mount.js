@@ -139,7 +139,7 @@ function registerCommands(app, places, panel) {
     panel.body.focus();
   });
   add("pin", "Pin or unpin what the details show", ["P"], () => togglePin(app, panel), hasCurrent);
-  add("label", "Edit the label", ["F2"], () => panel.edit(), hasCurrent);
+  add("label", "Edit the label", ["L"], () => panel.edit(), hasCurrent);
   add("back", "Back to what the details showed before", ["Backspace"], () => {
     panel.selection.back();
     panel.render();
@@ -150,7 +150,7 @@ function registerCommands(app, places, panel) {
       panel.render();
     }, () => panel.selection.tabs.length > 0);
   }
-  add("compare", "Compare the pins", ["="], () => {
+  add("compare", "Compare the pins", ["Shift+P"], () => {
     panel.selection.compare();
     panel.render();
     app.announce(`${count(panel.selection.tabs.length)} pins`);

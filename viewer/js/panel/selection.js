@@ -42,14 +42,14 @@ export function createSelection(pins) {
       const at = order.indexOf(current);
       if (order.length) leave(order[(Math.max(at, step > 0 ? -1 : 0) + step + order.length) % order.length]);
     },
-    /** Follow the pins of the state: a new last one is shown, one that is gone gives way to the last one. */
+    /** Follow the pins of the state: show the last one if it came or moved there, or if what was shown is pinned no more. */
     follow(pins) {
-      const before = last;
       const wasPinned = order.includes(current);
+      const fewer = pins.length < order.length;
       order = [...order.filter((name) => pins.includes(name)), ...pins.filter((name) => !order.includes(name))];
+      const isNew = pins.length > 0 && pins.at(-1) !== last && !fewer;
       last = pins.at(-1) ?? null;
-      if (last !== null && last !== before && !(wasPinned && order.includes(current) && pins.length < order.length)) leave(last);
-      else if (wasPinned && !order.includes(current)) leave(last);
+      if (isNew || (wasPinned && !order.includes(current))) leave(last);
     },
   };
 }
