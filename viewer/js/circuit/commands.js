@@ -4,40 +4,77 @@ import { withCollapsed } from "./columns.js";
 
 const STEP = 1.4;
 const PAN = 120; // pixels
+const DIRECTIONS = { Left: [PAN, 0], Right: [-PAN, 0], Up: [0, PAN], Down: [0, -PAN] };
 
 /** Register the commands of the current circuit; `element` goes full screen. */
 export function addCommands(app, element) {
-  const group = "Circuit";
-  const file = () => app.store.page.file;
-  const state = () => app.store.file(file());
-  const add = (id, title, keys, run, enabled = () => true) => app.commands.add({ id, title, keys, run, group, enabled: () => Boolean(app.circuit) && enabled() });
-  add("circuit.fit", "Fit the circuit", ["0"], () => app.circuit.fit());
-  add("circuit.zoomIn", "Zoom in", ["+", "="], () => app.circuit.zoom(STEP));
-  add("circuit.zoomOut", "Zoom out", ["-"], () => app.circuit.zoom(1 / STEP));
-  for (const [name, dx, dy] of [["Left", PAN, 0], ["Right", -PAN, 0], ["Up", 0, PAN], ["Down", 0, -PAN]]) {
-    add(`circuit.pan${name}`, `Move ${name.toLowerCase()}`, [`Alt+Arrow${name}`], () => app.circuit.pan(dx, dy));
+  for (const command of [...viewCommands(app, element), ...stateCommands(app)]) {
+    const { enabled = () => true } = command;
+    app.commands.add({ group: "Circuit", ...command, enabled: () => Boolean(app.circuit) && enabled() });
   }
-  add("circuit.fullScreen", "Full screen", ["F"], () => (document.fullscreenElement ? document.exitFullscreen() : element.requestFullscreen()));
-  add("circuit.clear", "Clear pins and selection", ["Escape"], () => app.store.update(file(), { pins: [], selected: [] }), () => state().pins.length + state().selected.length > 0);
-  add("circuit.sizeBy", "Size nodes by influence or effect", ["E"], () => app.store.update(file(), { sizeBy: state().sizeBy === "influence" ? "effect" : "influence" }), () => hasEffects(app.files[file()].graph));
-  add("circuit.target", "Next target", ["T"], () => app.store.update(file(), { target: nextTarget(state().target, app.files[file()].graph) }));
-  add("circuit.collapse", "Collapse the positions of the selection", ["C"], collapse, () => state().selected.length > 0);
-  add("circuit.expand", "Expand all positions and cells", ["Shift+C"], () => app.store.update(file(), { collapsed: [], opened: [] }, "expand all positions"), () => state().collapsed.length + state().opened.length > 0);
-  add("circuit.straighten", "Put moved nodes back", ["M"], () => app.store.update(file(), { moved: {} }, "put moved nodes back"), () => Object.keys(state().moved).length > 0);
+}
 
-  function collapse() {
-    const { graph } = app.files[file()];
-    const positions = state().selected.map((name) => graph.position[graph.nodeOf(name)]).filter((position) => position >= 0);
-    const [first, last] = [Math.min(...positions), Math.max(...positions)];
-    app.store.update(file(), { collapsed: withCollapsed(state().collapsed, first, last) }, `collapse positions ${first} to ${last}`);
-  }
+function viewCommands(app, element) {
+  const fullScreen = () => (document.fullscreenElement ? document.exitFullscreen() : element.requestFullscreen());
+  return [
+    { id: "circuit.zoomIn", title: "Zoom in", keys: ["+", "="], icon: "plus", toolbar: "view", run: () => app.circuit.zoom(STEP) },
+    { id: "circuit.zoomOut", title: "Zoom out", keys: ["-"], icon: "minus", toolbar: "view", run: () => app.circuit.zoom(1 / STEP) },
+    { id: "circuit.fit", title: "Show the whole circuit", keys: ["0"], icon: "fit", toolbar: "view", run: () => app.circuit.fit() },
+    { id: "circuit.fullScreen", title: "Full screen", keys: ["F"], icon: "fullscreen", toolbar: "view", run: fullScreen },
+    ...Object.entries(DIRECTIONS).map(([name, shift]) => ({
+      id: `circuit.pan${name}`, title: `Look ${name.toLowerCase()}`, keys: [`Alt+Arrow${name}`], run: () => app.circuit.pan(...shift),
+    })),
+  ];
+}
+
+function stateCommands(app) {
+  const state = () => app.store.file(app.store.page.file);
+  const graph = () => app.files[app.store.page.file].graph;
+  const update = (values, title) => app.store.update(app.store.page.file, values, title);
+  const collapse = () => {
+    const [first, last] = spanOf(graph(), state().selected);
+    update({ collapsed: withCollapsed(state().collapsed, first, last) }, `collapse positions ${first} to ${last}`);
+  };
+  return [
+    {
+      id: "circuit.clear", title: "Clear pins and selection", keys: ["Escape"],
+      enabled: () => state().pins.length + state().selected.length > 0,
+      run: () => update({ pins: [], selected: [] }),
+    },
+    {
+      id: "circuit.target", title: "Show the next target", keys: ["T"],
+      run: () => {
+        update({ target: nextTarget(state().target, graph()) });
+        app.announce(state().target === null ? "all targets" : `target ${graph().info.targets[state().target].label}`);
+      },
+    },
+    {
+      id: "circuit.sizeBy", keys: ["E"],
+      title: () => (state().sizeBy === "effect" ? "Size nodes by influence" : "Size nodes by effect"),
+      enabled: () => graph().effects("expected_effect", 0) !== null,
+      run: () => update({ sizeBy: state().sizeBy === "effect" ? "influence" : "effect" }),
+    },
+    { id: "circuit.collapse", title: "Collapse the positions of the selection", keys: ["C"], enabled: () => spanOf(graph(), state().selected)[0] >= 0, run: collapse },
+    {
+      id: "circuit.expand", title: "Expand all positions and cells", keys: ["Shift+C"],
+      enabled: () => state().collapsed.length + state().opened.length > 0,
+      run: () => update({ collapsed: [], opened: [] }, "expand all positions"),
+    },
+    {
+      id: "circuit.straighten", title: "Put moved nodes back", keys: ["M"],
+      enabled: () => Object.keys(state().moved).length > 0,
+      run: () => update({ moved: {} }, "put moved nodes back"),
+    },
+  ];
+}
+
+/** Return the first and last position of some nodes, or [-1, -1] without any. */
+function spanOf(graph, names) {
+  const positions = names.map((name) => graph.position[graph.nodeOf(name)]).filter((position) => position >= 0);
+  return positions.length ? [Math.min(...positions), Math.max(...positions)] : [-1, -1];
 }
 
 function nextTarget(target, graph) {
   const next = target === null ? 0 : target + 1;
   return next < graph.info.targets.length ? next : null;
-}
-
-function hasEffects(graph) {
-  return graph.effects("expected_effect", 0) !== null;
 }

@@ -8,12 +8,14 @@ import { dealt, packed } from "./pack.js";
 import { shapeOf } from "./sizes.js";
 
 const LABELLED = 48; // nodes that get space for their labels, the largest first
-const SPARE = 12; // width of a column that only has a token
+const SPARE = 12; // width of a column that only has a token, in prompts of more than FEW tokens
+const FEW = 40;
 const PADDING = 8; // between the ends of a column and its nodes
 const COLUMN_GAP = 6;
 const AXIS = 44; // left of the columns, for the names of layers
 const LINE_GAP = 10; // between lines of targets
 const MOST_STRETCH = 420; // pixels that a column may grow beyond what it needs
+const MOST_SPREAD = 2.2; // space of a node, where there is some, in units of what it needs
 const SWEEPS = 3; // to straighten edges
 
 /**
@@ -84,7 +86,7 @@ function planOf(cells, shapes, columns, perLine, width) {
 /** Return the width of a column without nodes: of its token where there are nodes, or else of a part of it. */
 function leastWidth(cells, shapes, column) {
   const token = cells.tokens.get(column)?.[0];
-  const isUsed = [...cells.rows.values()].some((row) => row.has(column));
+  const isUsed = cells.tokens.size <= FEW || [...cells.rows.values()].some((row) => row.has(column));
   return isUsed && token !== undefined ? shapes[token].width : SPARE;
 }
 
@@ -156,12 +158,9 @@ function placeRows(layout, { heights }, top, spare) {
   let bottom = top + spare + sumOf([...heights.values()].flat(), (each) => each);
   const end = bottom;
   for (const [layer, lines] of heights) {
-    const row = { layer, bottom, lines: [] };
-    for (const height of lines) {
-      row.lines.push(bottom - (height + spare / count) / 2);
-      bottom -= height + spare / count;
-    }
-    layout.rows.push({ ...row, top: bottom });
+    const top = lines.reduce((y, height) => y - height - spare / count, bottom);
+    layout.rows.push({ layer, bottom, top });
+    bottom = top;
   }
   return end;
 }
@@ -174,21 +173,27 @@ function straighten(layout, plan, model) {
   }
   for (let sweep = 0; sweep < SWEEPS; sweep++) {
     const wanted = neighbourMeans(layout, model.edges);
-    for (const { layer, lines } of layout.rows) {
+    for (const { layer, bottom, top } of layout.rows) {
       for (const [column, cell] of cells.rows.get(layer)) {
         const order = [...cell].sort((a, b) => wanted[a] - wanted[b] || a - b);
-        const { left, right } = layout.columns[column];
-        dealt(order, plan.lines.get(layer).get(column)).forEach((line, at) => {
-          const widths = line.map((item) => shapes[item].width);
-          const lefts = packed(line.map((item) => wanted[item] - shapes[item].lead), widths, left + PADDING, right - PADDING);
-          line.forEach((item, number) => {
-            layout.x[item] = lefts[number] + shapes[item].lead;
-            layout.y[item] = lines[at];
-          });
+        const lines = dealt(order, plan.lines.get(layer).get(column));
+        lines.forEach((line, at) => {
+          placeLine(layout, shapes, line, wanted, layout.columns[column]);
+          for (const item of line) layout.y[item] = bottom - ((at + 0.5) / lines.length) * (bottom - top);
         });
       }
     }
   }
+}
+
+/** Place the nodes of a line in their order, each near its wanted place, with more space between them where there is some. */
+function placeLine(layout, shapes, line, wanted, { left, right }) {
+  const needed = sumOf(line, (item) => shapes[item].width);
+  const stretch = Math.max(1, Math.min(MOST_SPREAD, (right - left - 2 * PADDING) / needed));
+  const widths = line.map((item) => shapes[item].width * stretch);
+  const shift = (item) => shapes[item].lead + (shapes[item].width * (stretch - 1)) / 2;
+  const lefts = packed(line.map((item) => wanted[item] - shift(item)), widths, left + PADDING, right - PADDING);
+  line.forEach((item, number) => (layout.x[item] = lefts[number] + shift(item)));
 }
 
 /** Return the mean x of each item's neighbours, weighted by the influence that passes, or its own without any. */

@@ -6,6 +6,7 @@ import { FONT } from "./sizes.js";
 import { projection } from "./view.js";
 
 const MOST_EDGES = 500;
+const FLOOR = 0.3; // opacity of the weakest edge
 const WIDEN = 3; // rings around shapes
 
 /**
@@ -37,7 +38,7 @@ export function adjacencyOf({ edges }) {
 
 /** Paint what is lit over the dimmed circuit. */
 export function paintLit(context, scene, lit, picture, style) {
-  const bright = { ...scene, edges: { ...scene.edges, floor: 0.4 } };
+  const bright = { ...scene, edges: { ...scene.edges, floor: FLOOR } };
   paintEdges(context, bright, picture, style, { to: lit.edges.length, numbers: lit.edges });
   if (lit.dim) paintShapes(context, lit.shapes, picture, style);
   paintRings(context, lit, picture, style);
