@@ -5,6 +5,7 @@ import { projection } from "./view.js";
 
 const FONT = 11;
 const STRIP = 22; // height of the tokens at the edge
+const READABLE = 0.6; // scale below which texts of tokens cannot be read in their boxes
 
 /** Paint bands of columns, bands of segments and lines of layers. */
 export function paintBack(context, scene, picture, style) {
@@ -32,13 +33,14 @@ function roundBox(context, x, y, width, height, radius) {
 
 /** Paint the names of layers, segments and, where the tokens are out of sight, of columns at the edges of the picture. */
 export function paintFront(context, scene, picture, style) {
-  const { px, py } = projection(picture.view, picture);
+  const { px, py, scale } = projection(picture.view, picture);
   const place = { px, py };
   context.font = `${FONT}px ${style.font}`;
   context.textBaseline = "middle";
   paintLayers(context, scene, picture, style, place);
   paintBandNames(context, scene, style, place);
-  if (py(scene.bounds.bottom) > picture.height + STRIP) paintStrip(context, scene, picture, style, place);
+  const tokens = py(scene.rows[0]?.bottom ?? scene.bounds.bottom);
+  if (tokens > picture.height - STRIP || scale < READABLE) paintStrip(context, scene, style, place, { ...picture, top: Math.min(tokens + 4, picture.height - STRIP) });
 }
 
 function paintLayers(context, scene, picture, style, { px, py }) {
@@ -63,19 +65,18 @@ function paintBandNames(context, scene, style, { px, py }) {
   }
 }
 
-function paintStrip(context, scene, picture, style, { px }) {
-  const top = picture.height - STRIP;
+function paintStrip(context, scene, style, { px }, { width, top }) {
   context.globalAlpha = 0.92;
   context.fillStyle = style.paper;
-  context.fillRect(0, top, picture.width, STRIP);
+  context.fillRect(0, top, width, STRIP);
   context.globalAlpha = 1;
   context.fillStyle = style.rule;
-  context.fillRect(0, top, picture.width, 1);
+  context.fillRect(0, top, width, 1);
   context.fillStyle = style.ink;
   context.textAlign = "center";
   const measure = (text) => context.measureText(text).width;
   for (const column of scene.columns) {
-    const [left, right] = [Math.max(0, px(column.left)), Math.min(picture.width, px(column.right))];
+    const [left, right] = [Math.max(0, px(column.left)), Math.min(width, px(column.right))];
     if (right - left > 12) context.fillText(fitted(column.text, right - left - 4, measure), (left + right) / 2, top + STRIP / 2 + 1);
   }
 }

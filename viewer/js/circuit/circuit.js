@@ -10,7 +10,7 @@ import { sceneOf } from "./scene.js";
 import { FONT } from "./sizes.js";
 import { createSurface } from "./surface.js";
 import { svgText } from "./svg.js";
-import { betweenViews, fittingView, keptView, pannedView, projection, sameView, zoomedView } from "./view.js";
+import { betweenViews, extent, fittingView, keptView, pannedView, projection, sameView, zoomedView } from "./view.js";
 
 const STEP = 1.4; // of zooming by keys
 const MOVE_MS = 220;
@@ -65,6 +65,7 @@ export function createCircuit(app, element, source) {
   }
 
   function refresh() {
+    measureSize();
     const names = [hovered, focused].map((item) => layout?.items[item]?.name);
     model = source.model();
     layout = layoutOf(model, {
@@ -145,9 +146,10 @@ export function createCircuit(app, element, source) {
   }
 
   function boxOf(item) {
-    const { px, py, grow, scale } = projection(view, surface.size);
-    const by = layout.items[item].isOpen ? scale : grow;
-    const [x, y, w, h] = [px(layout.x[item]), py(layout.y[item]), layout.w[item] * by, layout.h[item] * by];
+    const place = projection(view, surface.size);
+    const form = layout.items[item].isOpen ? "frame" : "";
+    const [w, h] = extent({ form, w: layout.w[item], h: layout.h[item], room: layout.room[item] }, place);
+    const [x, y] = [place.px(layout.x[item]), place.py(layout.y[item])];
     return [x - w, y - h, x + w, y + h];
   }
 
@@ -245,12 +247,15 @@ export function createCircuit(app, element, source) {
     return [layout.startX[item], layout.startY[item]];
   }
 
-  const observer = new ResizeObserver(() => {
+  /** Take the size of the element; return whether it is another. */
+  function measureSize() {
     const { width, height } = element.getBoundingClientRect();
-    if (!width || !height) return;
+    if (!width || !height || (width === surface.size.width && height === surface.size.height)) return false;
     surface.resize(width, height);
-    refresh();
-  });
+    return true;
+  }
+
+  const observer = new ResizeObserver(() => measureSize() && layout && refresh());
   observer.observe(element);
 
   return {

@@ -1,6 +1,6 @@
 // Which item is at a place, and which is next to one in a direction.
 
-import { projection } from "./view.js";
+import { extent, projection } from "./view.js";
 
 const REACH = 7; // pixels around a shape that belong to it
 
@@ -9,9 +9,9 @@ export function itemAt(scene, picture, x, y, reach = REACH) {
   const place = projection(picture.view, picture);
   let [best, nearest] = [-1, Infinity];
   for (const shape of scene.shapes) {
-    const grow = shape.form === "frame" ? place.scale : place.grow;
-    const dx = Math.max(0, Math.abs(place.px(shape.x) - x) - shape.w * grow);
-    const dy = Math.max(0, Math.abs(place.py(shape.y) - y) - shape.h * grow);
+    const [w, h] = extent(shape, place);
+    const dx = Math.max(0, Math.abs(place.px(shape.x) - x) - w);
+    const dy = Math.max(0, Math.abs(place.py(shape.y) - y) - h);
     const distance = shape.form === "frame" ? (dx || dy ? Infinity : reach) : Math.max(dx, dy);
     if (distance > reach || distance > nearest) continue;
     [best, nearest] = [shape.at, distance];

@@ -1,26 +1,28 @@
 // Labels beside nodes, where they do not cover each other or a node: the largest nodes choose first.
 
 import { FONT } from "./sizes.js";
-import { projection } from "./view.js";
+import { extent, projection } from "./view.js";
 
 const CELL = 40; // pixels
 const GAP = 4;
+const END = 8; // that a label may reach beyond the circuit
+const PAD = 3; // between labels
 
 /**
  * Return the labels that have room in a picture {view, width, height}: [{text, x, y, size, align, isNamed}].
  *
- * Args: shapes of a scene, in any order; picture; measure, which returns the width of a text of 1 pixel height times `FONT`.
+ * Args: scene, or one with a part of its shapes; picture; measure, which returns the width of a text of 1 pixel height times `FONT`.
  */
-export function placedLabels(shapes, picture, measure) {
+export function placedLabels({ shapes, bounds }, picture, measure) {
   const place = projection(picture.view, picture);
   const size = FONT * Math.max(0.88, Math.min(1.25, place.grow));
   const seen = shapes.map((shape) => onScreen(shape, place)).filter((each) => isSeen(each, picture));
   const taken = new Occupied();
   for (const each of seen) if (each.shape.form !== "frame") taken.add(boxOf(each));
-  const labels = [];
+  const [labels, end] = [[], place.px(bounds.right) + END];
   for (const each of seen.filter(({ shape }) => shape.label).sort((a, b) => b.shape.rank - a.shape.rank)) {
     const width = (measure(each.shape.label) * size) / FONT;
-    const free = candidates(each, width, size).find(({ box }) => !taken.overlaps(box));
+    const free = candidates(each, width, size).find(({ box }) => box[2] < end && !taken.overlaps(box));
     if (!free) continue;
     taken.add(free.box);
     labels.push({ text: each.shape.label, x: free.x, y: free.y, size, align: free.align, isNamed: each.shape.isNamed });
@@ -29,7 +31,8 @@ export function placedLabels(shapes, picture, measure) {
 }
 
 function onScreen(shape, place) {
-  return { shape, x: place.px(shape.x), y: place.py(shape.y), w: shape.w * place.grow, h: shape.h * place.grow };
+  const [w, h] = extent(shape, place);
+  return { shape, x: place.px(shape.x), y: place.py(shape.y), w, h };
 }
 
 function isSeen({ x, y, w, h }, { width, height }) {
@@ -46,10 +49,10 @@ function candidates({ x, y, w, h }, width, size) {
   const [right, left] = [x + w + GAP, x - w - GAP];
   const [below, above] = [y + h + half + 2, y - h - half - 2];
   return [
-    { x: right, y, align: "left", box: [right, y - half, right + width, y + half] },
-    { x: left, y, align: "right", box: [left - width, y - half, left, y + half] },
-    { x, y: below, align: "center", box: [x - width / 2, below - half, x + width / 2, below + half] },
-    { x, y: above, align: "center", box: [x - width / 2, above - half, x + width / 2, above + half] },
+    { x: right, y, align: "left", box: [right, y - half, right + width + PAD, y + half] },
+    { x: left, y, align: "right", box: [left - width - PAD, y - half, left, y + half] },
+    { x, y: below, align: "center", box: [x - width / 2 - PAD, below - half, x + width / 2 + PAD, below + half] },
+    { x, y: above, align: "center", box: [x - width / 2 - PAD, above - half, x + width / 2 + PAD, above + half] },
   ];
 }
 

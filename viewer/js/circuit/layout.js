@@ -7,7 +7,8 @@ import { framed } from "./frames.js";
 import { dealt, packed } from "./pack.js";
 import { shapeOf } from "./sizes.js";
 
-const LABELLED = 48; // nodes that get space for their labels, the largest first
+const LABELLED = [60, 36, 18, 0]; // nodes that get space for their labels, the largest first: as many as fit
+const GOOD_FIT = 0.9; // scale at which labels are easy to read
 const SPARE = 12; // width of a column that only has a token, in prompts of more than FEW tokens
 const FEW = 40;
 const PADDING = 8; // between the ends of a column and its nodes
@@ -19,10 +20,10 @@ const MOST_SPREAD = 2.2; // space of a node, where there is some, in units of wh
 const SWEEPS = 3; // to straighten edges
 
 /**
- * Return the layout of a model: {items, host, x, y, w, h, startX, startY, columns, rows, bounds}.
+ * Return the layout of a model: {items, host, x, y, w, h, room, startX, startY, columns, rows, bounds}.
  *
  * `items` and `host` are those of `cellsOf`; x and y are centres, startX and startY those before items were moved,
- * w and h half the width and height of each item; columns are
+ * w and h half the width and height of each item, `room` half of the width that a box may have; columns are
  * {first, last, text, left, right}, rows {layer, top, bottom} from bottom to top; bounds {left, top, right, bottom}.
  *
  * Args: model; options {width, height} of the view, `collapsed` spans, Sets `opened` and `kept` of `cellsOf`, `moved` offsets by name
@@ -31,8 +32,7 @@ const SWEEPS = 3; // to straighten edges
 export function layoutOf(model, { width, height, collapsed, opened, kept, moved, measure }) {
   const sites = columnsOf(model.columns, collapsed);
   const cells = cellsOf(model, sites, { opened, kept });
-  const shapes = shapesOf(cells, model, measure);
-  const layout = placed(bestPlan(cells, shapes, sites.columns, width, height), model, width, height);
+  const layout = placed(bestPlan(cells, sites.columns, width, height, measure), model, width, height);
   [layout.startX, layout.startY] = [layout.x.slice(), layout.y.slice()];
   layout.items.forEach((item, at) => {
     const [dx, dy] = moved[item.name] ?? moved[item.inside === undefined ? "" : layout.items[item.inside].name] ?? [0, 0];
@@ -42,21 +42,30 @@ export function layoutOf(model, { width, height, collapsed, opened, kept, moved,
   return layout;
 }
 
-function shapesOf(cells, model, measure) {
-  const circles = model.nodes.map((node, at) => at).filter((at) => cells.host[at] === at && model.nodes[at].kind === "feature" && model.nodes[at].label);
-  const labelled = new Set(circles.sort((a, b) => model.nodes[b].size - model.nodes[a].size).slice(0, LABELLED));
-  const shapes = cells.items.map((item, at) => shapeOf(item, labelled.has(at), measure));
-  return framed(cells.items, shapes);
+/** Return the shapes of all items, with space for the labels of the largest `count` features. */
+function shapesOf({ items, host }, count, measure) {
+  const circles = [...items.keys()].filter((at) => host[at] === at && items[at].kind === "feature" && items[at].label);
+  const labelled = new Set(circles.sort((a, b) => items[b].size - items[a].size).slice(0, count));
+  const shapes = items.map((item, at) => shapeOf(item, labelled.has(at), measure));
+  return framed(items, shapes);
 }
 
-/** Return the plan, by the number of nodes on a line of a cell, whose circuit is largest when it fits the view. */
-function bestPlan(cells, shapes, columns, width, height) {
+/** Return the plan with most labels that fits the view well, or fits best: plans differ in the number of nodes on a line of a cell. */
+function bestPlan(cells, columns, width, height, measure) {
   const cellsByRow = [...cells.rows.values()].flatMap((row) => [...row.values()]);
   const largest = Math.max(1, ...cellsByRow.map((cell) => cell.length));
   const counts = new Set(Array.from({ length: largest }, (_, lines) => Math.ceil(largest / (lines + 1))));
-  const plans = [...counts].map((perLine) => planOf(cells, shapes, columns, perLine, width));
   const fit = (plan) => Math.min(width / plan.width, height / plan.height, 1);
-  return plans.reduce((best, plan) => (fit(plan) > fit(best) + 1e-9 ? plan : best));
+  let best = null;
+  for (const labelled of LABELLED) {
+    const shapes = shapesOf(cells, labelled, measure);
+    for (const perLine of counts) {
+      const plan = planOf(cells, shapes, columns, perLine, width);
+      if (!best || fit(plan) > fit(best) + 1e-9) best = plan;
+    }
+    if (fit(best) >= GOOD_FIT) break;
+  }
+  return best;
 }
 
 function planOf(cells, shapes, columns, perLine, width) {
@@ -97,7 +106,7 @@ function placed(plan, model, width, height) {
   const count = cells.items.length;
   const layout = {
     items: cells.items, host: cells.host, x: new Float32Array(count), y: new Float32Array(count),
-    w: Float32Array.from(shapes, (shape) => shape.w), h: Float32Array.from(shapes, (shape) => shape.h),
+    room: new Float32Array(count).fill(Infinity), w: Float32Array.from(shapes, (shape) => shape.w), h: Float32Array.from(shapes, (shape) => shape.h),
     columns: placedColumns(plan, width / scale), rows: [],
   };
   const top = placeTargets(layout, plan);
@@ -106,7 +115,7 @@ function placed(plan, model, width, height) {
     const { left, right } = layout.columns[column];
     layout.x[token] = (left + right) / 2;
     layout.y[token] = bottom + 18;
-    layout.w[token] = Math.min(layout.w[token], (right - left) / 2);
+    layout.room[token] = (right - left) / 2;
   }
   straighten(layout, plan, model);
   placeMembers(layout, shapes);
@@ -140,6 +149,7 @@ function placeTargets(layout, { cells, shapes, targetLines }) {
     const lefts = packed(wanted, widths, AXIS, Math.max(right, AXIS + total));
     targets.forEach((at, number) => {
       layout.x[at] = lefts[number] + shapes[at].lead;
+      layout.room[at] = widths[number] / 2 - 3;
       layout.y[at] = 24 + line * (40 + LINE_GAP);
       layout.right = Math.max(layout.right ?? 0, lefts[number] + widths[number]);
     });

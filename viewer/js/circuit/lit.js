@@ -3,7 +3,7 @@
 import { placedLabels } from "./labels.js";
 import { outline, paintEdges, paintLabels, paintShapes } from "./paint.js";
 import { FONT } from "./sizes.js";
-import { projection } from "./view.js";
+import { extent, projection } from "./view.js";
 
 const MOST_EDGES = 500;
 const FLOOR = 0.3; // opacity of the weakest edge
@@ -45,7 +45,7 @@ export function paintLit(context, scene, lit, picture, style) {
   if (!lit.dim) return;
   context.font = `${FONT}px ${style.font}`;
   const first = (shape) => ({ ...shape, rank: shape.rank + 10 * lit.centres.has(shape.at) });
-  paintLabels(context, placedLabels(lit.shapes.map(first), picture, (text) => context.measureText(text).width), style);
+  paintLabels(context, placedLabels({ ...scene, shapes: lit.shapes.map(first) }, picture, (text) => context.measureText(text).width), style);
 }
 
 function paintRings(context, lit, picture, style) {
@@ -53,11 +53,11 @@ function paintRings(context, lit, picture, style) {
   for (const shape of lit.shapes) {
     const [isPinned, isSelected] = [lit.pinned.has(shape.at), lit.selected.has(shape.at)];
     if (!isPinned && !isSelected && !lit.centres.has(shape.at)) continue;
-    const grow = shape.form === "frame" ? place.scale : place.grow;
+    const [w, h] = extent(shape, place);
     context.strokeStyle = style.accent;
     context.lineWidth = isPinned ? 2.5 : 1.75;
     context.setLineDash(isSelected && !isPinned ? [3, 2.5] : []);
-    outline(context, shape, place.px(shape.x), place.py(shape.y), shape.w * grow + WIDEN, shape.h * grow + WIDEN);
+    outline(context, shape, place.px(shape.x), place.py(shape.y), w + WIDEN, h + WIDEN);
     context.stroke();
   }
   context.setLineDash([]);

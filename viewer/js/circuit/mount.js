@@ -4,40 +4,47 @@ import { copyText } from "../ui/clipboard.js";
 import { h } from "../ui/dom.js";
 import { createCircuit } from "./circuit.js";
 import { addCommands } from "./commands.js";
+import { createLegend } from "./legend.js";
 import { fileSource } from "./source.js";
 
 /** Keys of the state whose changes need a new drawing, and those that only light up other nodes. */
 const DRAWN = ["groups", "labels", "moved", "collapsed", "opened", "sizeBy", "target"];
 const LIT = ["pins", "selected"];
 
-/** Mount the circuit of the current file; `app.circuit` is it, as `createCircuit` describes it. */
+/** Mount the circuit of the current file; `app.circuit` is it, as `createCircuit` describes it, and null before it is there. */
 export function mountCircuit(app, places) {
-  const element = h("div", { class: "circuit-file" });
-  places.circuit.append(element);
-  let circuit = null;
-  const show = (number) => {
-    circuit?.destroy();
-    element.replaceChildren();
-    circuit = app.circuit = createCircuit(app, element, fileSource(app, number, (name) => copied(app, name)));
+  const stage = h("div", { class: "circuit-file" });
+  const legend = createLegend(app);
+  const frame = h("div", { class: "circuit-frame" }, stage, legend.element);
+  places.circuit.append(frame);
+  app.circuit = null;
+  const number = () => app.store.page.file;
+  const nameOf = (node) => (node === null ? null : app.files[number()].graph.nameOf(node));
+  const draw = () => {
+    app.circuit.refresh();
+    legend.refresh(app.circuit.model);
   };
-  const current = () => app.store.page.file;
-  app.on("pruned", ({ file }) => {
-    if (file !== current()) return;
-    if (circuit) circuit.refresh();
-    else show(file);
-  });
-  app.on("hover", (node) => circuit?.hover(node === null ? null : app.files[current()].graph.nameOf(node)));
-  app.on("focus", (node) => circuit?.show(app.files[current()].graph.nameOf(node)));
-  app.on("theme", () => circuit?.restyle());
-  app.on("bands", () => circuit?.refresh());
+  const show = () => {
+    app.circuit?.destroy();
+    app.circuit = createCircuit(app, stage, fileSource(app, number(), (name) => copied(app, name)));
+    if (app.results[number()]) draw();
+  };
+
+  app.on("pruned", ({ file }) => file === number() && (app.circuit ? draw() : show()));
+  app.on("hover", (node) => app.circuit?.hover(nameOf(node)));
+  app.on("focus", (node) => app.circuit?.show(nameOf(node)));
+  app.on("theme", () => app.circuit?.restyle());
+  app.on("bands", () => app.circuit?.refresh());
   app.store.subscribe(({ file, keys }) => {
-    if (file === null && keys.includes("file")) show(current());
-    if (file !== current() || !circuit) return;
-    if (keys.includes("view")) circuit.follow();
-    if (keys.some((key) => DRAWN.includes(key))) circuit.refresh();
-    else if (keys.some((key) => LIT.includes(key))) circuit.relight();
+    if (file === null && keys.includes("layout")) frame.hidden = app.store.page.layout !== "one"; // diff/ shows two files
+    if (file === null && keys.includes("file")) show();
+    if (file !== number() || !app.circuit) return;
+    if (keys.includes("view")) app.circuit.follow();
+    if (keys.some((key) => DRAWN.includes(key))) draw();
+    else if (keys.some((key) => LIT.includes(key))) app.circuit.relight();
+    app.commands.refresh();
   });
-  addCommands(app, element);
+  addCommands(app, frame);
 }
 
 async function copied(app, name) {

@@ -3,11 +3,12 @@
 import { edgeLook } from "./scene.js";
 import { FONT } from "./sizes.js";
 import { fitted } from "./texts.js";
-import { projection } from "./view.js";
+import { extent, projection } from "./view.js";
 
 const CURVES = 40; // in one path; longer paths are slow to fill
 const BEND = 0.45; // distance of control points from the ends, as a share of the height
 const LEAST_FONT = 7;
+const LEAST_RADIUS = 1.8;
 
 /** Paint a range of a scene's edges; a picture has {view, width, height}, `numbers` picks edges from the scene's list. */
 export function paintEdges(context, scene, picture, style, { from = 0, to = scene.edges.key.length, numbers = null } = {}) {
@@ -59,10 +60,9 @@ export function paintShapes(context, shapes, picture, style) {
   const place = projection(picture.view, picture);
   for (const shape of shapes) {
     const [x, y] = [place.px(shape.x), place.py(shape.y)];
-    const grow = shape.form === "frame" ? place.scale : place.grow;
-    const [w, h] = [shape.w * grow, shape.h * grow];
+    const [w, h] = extent(shape, place);
     if (x + w < 0 || y + h < 0 || x - w > picture.width || y - h > picture.height) continue;
-    paintShape(context, shape, { x, y, w, h, grow }, style);
+    paintShape(context, shape, { x, y, w, h, grow: place.grow }, style);
   }
 }
 
@@ -94,7 +94,7 @@ function paintOutline(context, shape, style) {
 /** Begin the path of a form. */
 export function outline(context, { form }, x, y, w, h) {
   context.beginPath();
-  if (form === "circle") context.arc(x, y, w, 0, 2 * Math.PI);
+  if (form === "circle") context.arc(x, y, Math.max(LEAST_RADIUS, w), 0, 2 * Math.PI);
   else if (form === "diamond") polygon(context, [[x, y - h], [x + w, y], [x, y + h], [x - w, y]]);
   else if (form === "left") polygon(context, [[x + w, y - h], [x - w, y], [x + w, y + h]]);
   else if (form === "right") polygon(context, [[x - w, y - h], [x + w, y], [x - w, y + h]]);

@@ -5,14 +5,14 @@ import { edgeCurve } from "./paint.js";
 import { edgeLook } from "./scene.js";
 import { FONT } from "./sizes.js";
 import { fitted } from "./texts.js";
-import { projection } from "./view.js";
+import { extent, projection } from "./view.js";
 
 /** Return a picture {view, width, height} of a scene as SVG. */
 export function svgText(scene, picture, style, measure) {
   const place = projection(picture.view, picture);
   const { width, height } = picture;
   const parts = [...backParts(scene, place, style), ...edgeParts(scene, place, style), ...scene.shapes.flatMap((shape) => shapeParts(shape, place, style, measure))];
-  const labels = placedLabels(scene.shapes, picture, measure).map((label) => labelPart(label, style));
+  const labels = placedLabels(scene, picture, measure).map((label) => labelPart(label, style));
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${number(width)}" height="${number(height)}" viewBox="0 0 ${number(width)} ${number(height)}" font-family="${escaped(style.font)}">`,
     element("rect", { width, height, fill: style.paper }), ...parts, ...labels, "</svg>", "",
@@ -44,8 +44,9 @@ function edgeParts(scene, place, style) {
 }
 
 function shapeParts(shape, place, style, measure) {
-  const grow = shape.form === "frame" ? place.scale : place.grow;
-  const at = { x: place.px(shape.x), y: place.py(shape.y), w: shape.w * grow, h: shape.h * grow };
+  const { grow } = place;
+  const [w, h] = extent(shape, place);
+  const at = { x: place.px(shape.x), y: place.py(shape.y), w, h };
   const look = { fill: style[shape.fill], stroke: style[shape.stroke], "stroke-width": shape.line };
   const size = shape.form === "frame" ? FONT : FONT * Math.min(grow, 1.5);
   const line = (text, dy, scale, colour, weight) =>

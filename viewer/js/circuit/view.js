@@ -52,9 +52,15 @@ export function projection(view, { width, height }) {
   return { scale, grow: growth(scale), px: (place) => (place - x) * scale + width / 2, py: (place) => (place - y) * scale + height / 2 };
 }
 
+/** Return half the width and height in pixels of a shape with a place of `projection`. */
+export function extent({ form, w, h, room }, { scale, grow }) {
+  if (form === "frame") return [w * scale, h * scale];
+  return [Math.min(w * grow, room * scale), h * grow];
+}
+
 /** Return how much larger shapes are at a scale: closer, places spread faster than shapes grow, so that labels get room. */
 export function growth(scale) {
-  return scale < 1 ? Math.max(scale, 0.15) : Math.min(scale ** 0.45, 2.2);
+  return Math.min(scale ** (scale < 1 ? 0.65 : 0.45), 2.2);
 }
 
 function clampedScale(scale) {

@@ -49,7 +49,7 @@ async function painted(picture) {
   }
   paintShapes(context, shown.shapes, picture, looks);
   context.font = `${FONT}px ${looks.font}`;
-  paintLabels(context, placedLabels(shown.shapes, picture, (text) => widthOf(context, text)), looks);
+  paintLabels(context, placedLabels(shown, picture, (text) => widthOf(context, text)), looks);
   return canvas.transferToImageBitmap();
 }
 

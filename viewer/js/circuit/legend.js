@@ -1,0 +1,41 @@
+// The foot of the circuit: what its signs mean, how much is shown, and which target it is about.
+
+import { h, replaceChildren } from "../ui/dom.js";
+import { visible } from "../data/visible.js";
+import { signOf } from "../ui/node.js";
+
+const KINDS = [["feature", "feature"], ["error", "reconstruction error"], ["token", "token"], ["logit", "target"]];
+const SIGNS = [["positive", "raises"], ["negative", "lowers"]];
+
+/** Return {element, refresh}: the foot of the circuit of the current file. */
+export function createLegend(app) {
+  const count = h("span", { class: "legend-count" });
+  const targets = h("select", { "aria-label": "Target", onchange: () => update({ target: targets.value === "" ? null : Number(targets.value) }) });
+  const sizes = h("select", { "aria-label": "Size of nodes", onchange: () => update({ sizeBy: sizes.value }) }, option("influence", "Size: influence"), option("effect", "Size: effect"));
+  const signs = h("ul", { class: "legend-signs", "aria-label": "Legend" }, ...KINDS.map(([kind, name]) => h("li", {}, signOf(kind), name)), ...SIGNS.map(([sign, name]) => h("li", {}, h("span", { class: `stroke ${sign}` }), name)));
+  const element = h("div", { class: "circuit-foot" }, targets, sizes, signs, count);
+  const number = () => app.store.page.file;
+  const update = (values) => app.store.update(number(), values);
+  return {
+    element,
+    /** Show the state of a file and the model of its circuit. */
+    refresh(model) {
+      const [{ graph }, state] = [app.files[number()], app.store.file(number())];
+      replaceChildren(targets, option("", "All targets"), graph.info.targets.map(({ label }, at) => option(String(at), `Target: ${visible(label)}`)));
+      targets.value = state.target === null ? "" : String(state.target);
+      targets.hidden = graph.info.targets.length < 2;
+      sizes.hidden = graph.effects("expected_effect", 0) === null;
+      sizes.value = state.sizeBy;
+      count.textContent = countText(model);
+    },
+  };
+}
+
+function option(value, text) {
+  return h("option", { value }, text);
+}
+
+function countText({ edges, total }) {
+  const all = `${total.nodes.toLocaleString("en")} nodes, ${total.edges.toLocaleString("en")} edges`;
+  return edges.from.length < total.edges && total.edges > edges.from.length * 1.001 ? `${all}; the strongest ${edges.from.length.toLocaleString("en")} are drawn` : all;
+}
