@@ -33,6 +33,7 @@ from cotrace.graphs import AttentionScore, Effects, Graph, open_graph
 from cotrace.graphs.diff.diff import GraphDiff
 from cotrace.graphs.head_loadings import HeadLoadings
 from cotrace.graphs.nodes import ErrorNode, Feature, Token
+from cotrace.graphs.pages import PageMaker, register_pages
 
 if TYPE_CHECKING:
     from cotrace.attribution.interventions.edits import (
@@ -153,6 +154,15 @@ LAZY_IMPORTS = {  # name: the module that defines it; most import torch
     **dict.fromkeys(("Donor", "Swap"), SPAN_EDITS),
     **dict.fromkeys(("ablate", "add", "multiply", "nodes_of", "replace_with", "set_to"), EDITS),
 }
+
+
+def _page_maker() -> PageMaker:
+    from cotrace.viewer.page import pages
+
+    return pages
+
+
+register_pages(_page_maker)
 
 
 def open(path: str | os.PathLike[str], *, verify: bool = True) -> Graph | Report:

@@ -5,7 +5,6 @@ from cotrace.attribution.transcoders import Transcoders
 from cotrace.common.errors import ArgumentError
 from cotrace.features.store.shipped import shipped_feature_store
 from cotrace.features.store.store import FeatureStore
-from cotrace.graphs import Graph
 
 
 def store_of(transcoders: Transcoders, weights: Gemma3, given: FeatureStore | None = None) -> FeatureStore | None:
@@ -25,20 +24,3 @@ def store_of(transcoders: Transcoders, weights: Gemma3, given: FeatureStore | No
             "`cotrace features build`"
         )
     return given
-
-
-def check_store_of_graph(store: FeatureStore, graph: Graph) -> None:
-    """Raise ArgumentError for a feature store of other transcoders than those of a graph."""
-    traced, stored = graph.info["transcoders"], store.info["dictionary"]
-    differ = any(traced.get(name) and stored[name] and traced[name] != stored[name] for name in ("kind", "sha256"))
-    features = graph.order.features
-    widest = max(store.widths.values(), default=0)
-    if (
-        differ
-        or not set(graph.column("layer", -1)[features]) <= {*store.widths}
-        or graph.column("feature", -1).max() >= widest
-    ):
-        raise ArgumentError(
-            f"the feature store {store.path} is of {store.name} ({stored['kind']}), and the graph was traced with "
-            f"{traced['name']}; give the store of these transcoders, or write one with `cotrace features build`"
-        )

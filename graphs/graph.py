@@ -35,6 +35,7 @@ from .labels import AnyLabel, LabelSource
 from .metadata import check_entries, metadata_of
 from .node_sets import NodeSet, find_set
 from .nodes import ErrorNode, Feature, Token
+from .pages import PAGE_HEIGHT, page_maker
 from .paths import Path as NodePath
 from .paths import find_paths
 from .prune import (
@@ -53,7 +54,7 @@ from .saved_heads import head_shares, heads_column, saved_loadings
 from .schema import HEADS, build_table
 from .scores import GraphScores
 from .smaller import smaller_table
-from .store import save_table
+from .store import save_table, table_bytes
 from .subgraph import chosen_nodes, is_subgraph, scores_of
 from .target_choice import choose_targets
 from .usual import usual_activation
@@ -479,6 +480,10 @@ class Graph(GraphData):
         save_table(self._checked_table(), path)
         return path
 
+    def to_bytes(self) -> bytes:
+        """Return the content of the file that `save` writes, not compressed. Raises ArgumentError as `save` does."""
+        return table_bytes(self._checked_table())
+
     def _checked_table(self) -> pa.Table:
         """Return the node table with the current metadata. Raises ArgumentError if a file of it could not be opened."""
         check_entries(self.info)
@@ -499,10 +504,31 @@ class Graph(GraphData):
         max_edges: int = DrawingConfig.max_edges,
         target: int | str | None = DrawingConfig.target,
     ) -> Path:
-        """Draw the graph as SVG, PNG, PDF or DOT, by the suffix of `path`; see `graphs.drawing.render.render`."""
-        from .drawing.render import render
+        """Draw the graph as HTML, SVG, PNG, PDF or DOT, by the suffix of `path`, and return the path.
 
+        HTML is the interactive page (docs/page.md), with all nodes and edges: the other arguments are about the picture of
+        browsers that do not run it. The page has the cards of the feature store that ships, if there is one; `view` and
+        `cotrace render` take others. For the other formats see `graphs.drawing.render.render`.
+        """
+        from .drawing.render import PAGE, render
+
+        if Path(path).suffix.lower() == PAGE:
+            return page_maker().write(self, Path(path), drawing=DrawingConfig(max_nodes, max_edges, target))
         return render(self, path, max_nodes=max_nodes, max_edges=max_edges, target=target)
+
+    def view(self, *, features: str | os.PathLike[str] | None = None, height: int = PAGE_HEIGHT) -> Any:
+        """Return the interactive page of the graph, which a notebook shows.
+
+        The page is all in the notebook, in a frame of its own, and can be used offline; `cotrace view` also saves changes.
+
+        Args:
+            features: folder of the feature store whose cards are shown; by default the one that ships for the graph's
+                transcoders, if there is one.
+            height: height of the frame in pixels.
+
+        Raises ArgumentError for a store of other transcoders, and for a graph that is too large, FileError for a damaged store.
+        """
+        return page_maker().embed(self, features=features, height=height)
 
     def usual_activation(self, feature: Feature | str) -> float:
         """Return the mean activation of a feature over the positions of this graph at which it is active.

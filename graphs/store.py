@@ -30,6 +30,14 @@ def save_table(table: pa.Table, path: Path) -> None:
         writer.write_table(table)
 
 
+def table_bytes(table: pa.Table) -> bytes:
+    """Return the content of the file that `save_table` writes, not compressed."""
+    sink, table = pa.BufferOutputStream(), with_checksums(table)
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
 def read_table(path: Path) -> pa.Table:
     """Memory-map the one record batch of a file; its metadata has the checksums, if the file has any.
 

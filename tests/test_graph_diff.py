@@ -431,7 +431,7 @@ def test_a_picture_is_valid_and_within_its_limits(match, sizes, max_nodes):
     b.label(range(b.order.n_features), "not cold")
     diff = a.diff(b, match=match)
     assert shapes(diff._repr_html_()).keys() == shapes(a.diff(b, match=match)._repr_html_()).keys()
-    scene = diff._scene(DrawingConfig(max_nodes, 5))
+    scene = diff.scene(DrawingConfig(max_nodes, 5))
     nodes = {shape.name for shape in scene.shapes if shape.data}
     assert len(nodes) <= max_nodes
     assert {end for edge in scene.edges for end in (edge.source, edge.target)} <= nodes
@@ -466,7 +466,7 @@ def test_colour_and_form_tell_the_graphs_apart(tmp_path):
 def test_two_tokens_of_a_column_stand_side_by_side():
     a = random_graph(5)
     b = Graph(a.nodes, {**a.info, "tokens": [" one", " two", " three", " four"]})
-    scene = a.diff(b, align="start")._scene(DrawingConfig(1000, 10))
+    scene = a.diff(b, align="start").scene(DrawingConfig(1000, 10))
     boxes = sorted((shape.x, shape.width) for shape in scene.shapes if shape.data and "token" in shape.tooltip)
     assert len(boxes) == 8
     assert all(x + width / 2 < y - other / 2 for (x, width), (y, other) in itertools.pairwise(boxes))

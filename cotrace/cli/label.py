@@ -98,7 +98,7 @@ def open_store(graph: Graph, features: str) -> "FeatureStore":
 
     Raises ArgumentError for a store of others, DependencyError where no store comes with cotrace, FileError for a damaged one.
     """
-    from cotrace.feature_stores import check_store_of_graph
+    from cotrace.features.store.of_graph import check_store_of_graph
     from cotrace.features.store.shipped import shipped_feature_store
     from cotrace.features.store.store import FeatureStore
 

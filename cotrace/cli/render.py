@@ -10,8 +10,11 @@ import typer
 
 from cotrace.common.errors import ArgumentError
 from cotrace.faithfulness.report.report import Report
+from cotrace.features.store.shipped import DEFAULT_TRANSCODERS
 from cotrace.graphs import open_graph
 from cotrace.graphs.drawing.config import DrawingConfig
+from cotrace.graphs.drawing.render import PAGE
+from cotrace.graphs.pages import page_maker
 
 from . import options
 
@@ -40,10 +43,19 @@ def render(
     max_edges: options.MaxEdgesOption = DrawingConfig.max_edges,
     target: options.TargetOption = None,
     circuit: options.CircuitOption = False,
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="STORE",
+            help="With HTML: the feature store whose cards are shown, a folder that `cotrace features build` wrote. Default: "
+            f"the store that comes with cotrace for {DEFAULT_TRANSCODERS}.",
+        ),
+    ] = None,
 ) -> None:
-    """Draw a graph, or a report that `cotrace compare` wrote; a report as HTML too.
+    """Draw a graph, or a report that `cotrace compare` wrote.
 
-    SVG, DOT and HTML need no other program; PNG and PDF need Graphviz.
+    HTML is an interactive page with everything, one file that opens offline; the limits are those of the picture for browsers that
+    do not run it. SVG, DOT and HTML need no other program; PNG and PDF need Graphviz.
     """
     from cotrace.common.progress import Progress
 
@@ -51,8 +63,8 @@ def render(
     from .report import print_written
 
     config = DrawingConfig(max_nodes, max_edges, target)
-    draw = drawing_of(file, config, circuit)
     path = picture_path(file, to, out)
+    draw = drawing_of(file, config, circuit, path.suffix == PAGE, features)
     if out is None:
         shown = (("n", max_nodes, DrawingConfig.max_nodes), ("e", max_edges, DrawingConfig.max_edges))
         given = [f"-{letter}{value}" for letter, value, default in shown if value != default]
@@ -63,21 +75,27 @@ def render(
     print_written(written, path)
 
 
-def drawing_of(file: Path, config: DrawingConfig, circuit: bool) -> Callable[[Path], Path]:
+def drawing_of(
+    file: Path, config: DrawingConfig, circuit: bool, is_page: bool, features: Path | None
+) -> Callable[[Path], Path]:
     """Return the function that draws the graph of a file, or its report unless `circuit` is set.
 
-    Raises ArgumentError for options of a graph's drawing beside a report.
+    Raises ArgumentError for options of a graph's drawing beside a report, and for a feature store beside a picture.
     """
     import cotrace
 
     graph = open_graph(file) if circuit else cotrace.open(file)
-    if not isinstance(graph, Report):
-        return partial(graph.render, **vars(config))
-    if config != DrawingConfig():
+    if isinstance(graph, Report) and config != DrawingConfig():
         raise ArgumentError(
             "--max-nodes, --max-edges and --target choose parts of a graph: add --circuit, or omit them"
         )
-    return graph.render
+    if is_page:
+        return partial(
+            page_maker().write, graph, features=features, names=[file.name.removesuffix(".zst")], drawing=config
+        )
+    if features is not None:
+        raise ArgumentError("--features is for HTML: add --to html, or omit it")
+    return graph.render if isinstance(graph, Report) else partial(graph.render, **vars(config))
 
 
 def picture_path(file: Path, to: PictureFormat | None, out: Path | None) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from cotrace.graphs import Graph
+from cotrace.graphs.pages import page_maker
 
 from .data import ReportData
 from .files import read_report, save_report
@@ -59,15 +60,20 @@ class Report(ReportData):
     def render(self, path: str | PathLike[str]) -> Path:
         """Draw the faithfulness circuit as SVG, PNG, PDF, DOT or HTML, by the suffix of `path`, and return the path.
 
-        The HTML page is one file that loads nothing: the picture, and all tables below it. SVG, HTML and DOT need no Graphviz.
-        The same report gives the same file. In SVG and HTML, attributes `data-…` repeat the claims of the picture.
+        HTML is the interactive page (docs/page.md): one file that loads nothing, with the circuit, the picture and all tables.
+        SVG, HTML and DOT need no Graphviz. The same report gives the same file. In SVG, attributes `data-…` repeat the claims
+        of the picture.
 
         Raises:
             ArgumentError: another suffix.
             DependencyError: Graphviz is not installed, and PNG or PDF was asked for.
         """
+        from cotrace.graphs.drawing.render import PAGE
+
         from .drawing.render import render_report
 
+        if Path(path).suffix.lower() == PAGE:
+            return page_maker().write(self, Path(path))
         return render_report(self, path)
 
     def _repr_svg_(self) -> str:

@@ -1,5 +1,7 @@
-"""Read the card of a feature from the files of a store."""
+"""Read cards of features from the files of a store."""
 
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,15 +17,33 @@ from .parts import StoreParts
 from .schema import EXAMPLE_KINDS, EXAMPLES, FEATURES, file_of
 
 
-def read_card(store: StoreParts, layer: int, feature: int) -> FeatureCard:
-    """Return the card of a feature that the store has. Raises FileError for damaged files."""
+def read_cards(store: StoreParts, keys: Iterable[tuple[int, int]]) -> dict[tuple[int, int], FeatureCard]:
+    """Return the cards of features that the store has, by layer and number, in the order of `keys`.
+
+    The files of a layer are read once for all its features. Raises FileError for damaged files.
+    """
+    wanted: dict[tuple[int, int], None] = dict.fromkeys(keys)
+    found: dict[tuple[int, int], FeatureCard] = {}
+    for layer in dict.fromkeys(layer for layer, _ in wanted):
+        found |= _cards_of_layer(store, layer, [feature for at, feature in wanted if at == layer])
+    return {key: found[key] for key in wanted}
+
+
+def _cards_of_layer(store: StoreParts, layer: int, features: list[int]) -> dict[tuple[int, int], FeatureCard]:
     path = store.path / file_of("features", layer)
-    rows = read_part(path, FEATURES, feature=feature).to_pylist()
-    if len(rows) != 1:
-        raise FileError(f"{path} has {len(rows)} rows for feature {feature}; {CURE}")
-    row, info = rows[0], store.info
+    rows = read_part(path, FEATURES, features=features).to_pylist()
+    numbers = Counter(row["feature"] for row in rows)
+    wrong = [feature for feature in features if numbers[feature] != 1]
+    if wrong:
+        raise FileError(f"{path} has {numbers[wrong[0]]} rows for feature {wrong[0]}; {CURE}")
+    examples = _examples(store, layer, features)
+    return {(layer, row["feature"]): _card(store, layer, row, examples[row["feature"]]) for row in rows}
+
+
+def _card(store: StoreParts, layer: int, row: dict[str, Any], examples: Iterable[FeatureExample]) -> FeatureCard:
+    info = store.info
     return FeatureCard(
-        feature=Feature(layer, feature),
+        feature=Feature(layer, row["feature"]),
         dictionary=store.name,
         label=FeatureLabel(*(row[name] for name in LABEL_COLUMNS)) if row["label"] else None,
         count=row["count"],
@@ -37,7 +57,7 @@ def read_card(store: StoreParts, layer: int, feature: int) -> FeatureCard:
         outputs=tuple(_output(store, written) for written in row["written"]),
         near_encoder=_near(store, row["near_encoder"]),
         near_decoder=_near(store, row["near_decoder"]),
-        examples=_examples(store, layer, feature),
+        examples=tuple(examples),
     )
 
 
@@ -66,12 +86,17 @@ def _near(store: StoreParts, listed: list[dict[str, Any]]) -> tuple[NearFeature,
     )
 
 
-def _examples(store: StoreParts, layer: int, feature: int) -> tuple[FeatureExample, ...]:
+def _examples(store: StoreParts, layer: int, features: list[int]) -> Mapping[int, list[FeatureExample]]:
+    """Return the examples of some features of a layer, in the order of a card."""
     path = store.path / file_of("examples", layer)
-    found = [_example(store, row) for row in read_part(path, EXAMPLES, feature=feature).to_pylist()]
-    if any(example.kind not in EXAMPLE_KINDS for example in found):
-        raise FileError(f"{path} has examples of an unknown kind; {CURE}")
-    return tuple(sorted(found, key=lambda each: (EXAMPLE_KINDS.index(each.kind), -abs(each.activation), each.rank)))
+    found: dict[int, list[FeatureExample]] = defaultdict(list)
+    for row in read_part(path, EXAMPLES, features=features).to_pylist():
+        if row["kind"] not in EXAMPLE_KINDS:
+            raise FileError(f"{path} has examples of an unknown kind; {CURE}")
+        found[row["feature"]].append(_example(store, row))
+    for examples in found.values():
+        examples.sort(key=lambda each: (EXAMPLE_KINDS.index(each.kind), -abs(each.activation), each.rank))
+    return found
 
 
 def _example(store: StoreParts, row: dict[str, Any]) -> FeatureExample:

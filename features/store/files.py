@@ -5,7 +5,7 @@ Pages of the Parquet files have checksums, and reading verifies them.
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,16 +60,16 @@ def _leaves(path: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
 
 
 def read_part(
-    path: Path, schema: pa.Schema, columns: Sequence[str] | None = None, feature: int | None = None
+    path: Path, schema: pa.Schema, columns: Sequence[str] | None = None, features: Collection[int] | None = None
 ) -> pa.Table:
-    """Return a table of a store: some of its columns, and with `feature` only the rows of one feature.
+    """Return a table of a store: some of its columns, and with `features` only the rows of some features.
 
     Raises FileError if the file is missing or damaged, or has other columns than `schema`.
     """
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True)
         _check_columns(file.schema_arrow, schema)
-        table = file.read(columns=columns) if feature is None else _rows_of(file, feature, columns)
+        table = file.read(columns=columns) if features is None else _rows_of(file, features, columns)
         table.validate(full=True)
         _check_complete(table, schema)
         return table.cast(pa.schema([schema.field(name) for name in table.column_names]))
@@ -83,19 +83,19 @@ def read_part(
         raise FileError(f"{path} is damaged ({one_line(error)}); {CURE}") from error
 
 
-def _rows_of(file: pq.ParquetFile, feature: int, columns: Sequence[str] | None) -> pa.Table:
-    """Return the rows of one feature; only row groups that may have some are read."""
-    groups = [group for group in range(file.num_row_groups) if _may_have(file.metadata.row_group(group), feature)]
+def _rows_of(file: pq.ParquetFile, features: Collection[int], columns: Sequence[str] | None) -> pa.Table:
+    """Return the rows of some features; only row groups that may have some are read."""
+    groups = [group for group in range(file.num_row_groups) if _may_have(file.metadata.row_group(group), features)]
     wanted = None if columns is None else list({**dict.fromkeys(columns), "feature": None})
     table = file.read_row_groups(groups, columns=wanted)
-    table = table.filter(pc.equal(table["feature"], feature))
+    table = table.filter(pc.is_in(table["feature"], pa.array(features, table["feature"].type)))
     return table if columns is None else table.select(list(columns))
 
 
-def _may_have(group: pq.RowGroupMetaData, feature: int) -> bool:
+def _may_have(group: pq.RowGroupMetaData, features: Collection[int]) -> bool:
     leaves = (group.column(index) for index in range(group.num_columns))
     bounds = next(leaf for leaf in leaves if leaf.path_in_schema == "feature").statistics
-    return bounds is None or not bounds.has_min_max or bounds.min <= feature <= bounds.max
+    return bounds is None or not bounds.has_min_max or any(bounds.min <= each <= bounds.max for each in features)
 
 
 def _check_columns(found: pa.Schema, expected: pa.Schema) -> None:

@@ -27,8 +27,9 @@ class TokenSequences:
         column = table["token_ids"].combine_chunks()
         if isinstance(column, pa.ChunkedArray):  # of no chunks
             column = pa.array([], column.type)
-        self.numbers = table["sequence"].to_numpy()
+        self.numbers = table["sequence"].to_numpy().astype(np.int64)
         self.starts = column.offsets.to_numpy().astype(np.int64)
+        self._lengths = np.diff(self.starts)
         self.ids = column.values.to_numpy()
         self.before, self.after, self.bos = before, after, bos
         if (np.diff(self.numbers) <= 0).any():
@@ -40,10 +41,9 @@ class TokenSequences:
         Raises FileError for a sequence that the store does not have, or a position outside it.
         """
         rows = np.minimum(np.searchsorted(self.numbers, sequences), max(len(self.numbers) - 1, 0))
-        lengths = np.diff(self.starts)
         if len(rows) and not len(self.numbers):
             raise self._outside(sequences[0], positions[0])
-        wrong = (self.numbers[rows] != sequences) | (positions < 0) | (positions >= lengths[rows])
+        wrong = (self.numbers[rows] != sequences) | (positions < 0) | (positions >= self._lengths[rows])
         if wrong.any():
             raise self._outside(sequences[wrong][0], positions[wrong][0])
         return self.starts[rows] + positions

@@ -1,7 +1,7 @@
 """`FeatureStore`: what features respond to, what they promote, and their labels, read from a folder."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -16,7 +16,7 @@ from cotrace.graphs.labels import Label, LabelSource
 from cotrace.graphs.nodes import Feature
 
 from .card import FeatureCard
-from .card_reading import read_card
+from .card_reading import read_cards
 from .diff import StoreDiff, diff_stores
 from .files import CURE, read_info, read_part
 from .label import StoreLabels
@@ -119,7 +119,14 @@ class FeatureStore:
 
     def __getitem__(self, key: FeatureKey) -> FeatureCard:
         """Return the card of a feature. Raises ArgumentError as `parse`, FileError for damaged files."""
-        return read_card(self, *self.parse(key))
+        (card,) = self.cards([key])
+        return card
+
+    def cards(self, keys: Iterable[FeatureKey]) -> list[FeatureCard]:
+        """Return the cards of several features, which is faster than one at a time. Raises as `store[key]`."""
+        parsed = [self.parse(key) for key in keys]
+        found = read_cards(self, parsed)
+        return [found[key] for key in parsed]
 
     def search(self, word: str, *, layer: int | None = None, n: int = 20) -> list[SearchHit]:
         """Return at most n features with a word in their label, among the tokens they are active on, or that they promote.

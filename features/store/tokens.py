@@ -15,7 +15,7 @@ class TokenTexts:
     """
 
     def __init__(self, table: pa.Table):
-        ids = table["token"].to_numpy()
+        ids = table["token"].to_numpy().astype(np.int64)  # as those that are looked up: else every look-up converts all
         self.ids = ids
         order = np.argsort(ids, kind="stable")
         self._sorted, self._rows = ids[order], order

@@ -14,6 +14,7 @@ from cotrace.common.errors import ArgumentError
 from cotrace.graphs.annotations import groups_of_nodes
 from cotrace.graphs.data import GraphData
 from cotrace.graphs.drawing.config import DrawingConfig
+from cotrace.graphs.pages import page_maker
 from cotrace.graphs.prune import check_threshold
 from cotrace.graphs.target_choice import ALL_TARGETS, choose_targets
 
@@ -276,7 +277,7 @@ class GraphDiff:
         """Return the picture as inline SVG, for notebooks."""
         from cotrace.graphs.drawing.svg import scene_to_svg
 
-        return scene_to_svg(self._scene(DrawingConfig()))
+        return scene_to_svg(self.scene(DrawingConfig()))
 
     def render(
         self,
@@ -285,16 +286,19 @@ class GraphDiff:
         max_nodes: int = DrawingConfig.max_nodes,
         max_edges: int = DrawingConfig.max_edges,
     ) -> Path:
-        """Draw both graphs on one set of axes as SVG, PNG, PDF or DOT, by the suffix of `path`, and return the path.
+        """Draw both graphs on one set of axes as HTML, SVG, PNG, PDF or DOT, by the suffix of `path`, and return the path.
 
         Colour and form tell what only A has, only B has, and both have. The nodes with the largest influence in either graph
-        are shown. Arguments and errors are those of `Graph.render`.
+        are shown. HTML is the interactive page of both. Arguments and errors are those of `Graph.render`.
         """
-        from cotrace.graphs.drawing.render import write_picture
+        from cotrace.graphs.drawing.render import PAGE, write_picture
 
-        return write_picture(path, lambda: self._scene(DrawingConfig(max_nodes, max_edges)))
+        if Path(path).suffix.lower() == PAGE:
+            return page_maker().write(self, Path(path), drawing=DrawingConfig(max_nodes, max_edges))
+        return write_picture(path, lambda: self.scene(DrawingConfig(max_nodes, max_edges)))
 
-    def _scene(self, config: DrawingConfig) -> Scene:
+    def scene(self, config: DrawingConfig) -> Scene:
+        """Return the picture of both graphs, to be written as SVG or DOT."""
         from cotrace.graphs.drawing.diff_scene import DiffSubject, build_diff_scene
 
         parts = self._matching, self.node_values, self.edge_values, self.names, self.targets, self._facts()

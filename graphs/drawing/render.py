@@ -14,6 +14,7 @@ from .scene import build_scene
 from .svg import DECLARATION, scene_to_svg
 
 FORMATS = ("svg", "png", "pdf", "dot")
+PAGE = ".html"  # suffix of an interactive page, which is no picture (`graphs/pages.py`)
 
 
 def svg_text(

@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import overload
+from typing import Any, overload
 
 import pyarrow as pa
 
@@ -111,16 +111,19 @@ class Groups(Sequence[SuggestedGroup]):
             }
         )
 
+    def entries(self) -> list[dict[str, Any]]:
+        """Return the groups as entries of `graph.info["groups"]`, without their source."""
+        return [
+            {"name": group.name, "nodes": [*map(str, group.members)], "reason": group.reason, "label": group.label}
+            for group in self
+        ]
+
     def apply(self) -> None:
         """Write the groups into the graph, in place of earlier suggestions; the user's groups stay as they are.
 
         They are kept in smaller graphs and in files, and their names are names for `Graph.find`.
         """
-        entries = [
-            {"name": group.name, "nodes": [*map(str, group.members)], "reason": group.reason, "label": group.label}
-            for group in self
-        ]
-        self.graph.info["groups"] = with_suggestions(self.graph.info.get("groups", []), entries)
+        self.graph.info["groups"] = with_suggestions(self.graph.info.get("groups", []), self.entries())
 
     def undo(self) -> None:
         """Remove all suggested groups from the graph; the user's groups stay as they are."""

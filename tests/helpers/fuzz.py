@@ -42,7 +42,6 @@ from cotrace.cli.edit_syntax import read_direction
 from cotrace.cli.report_compare import print_report
 from cotrace.common.errors import CotraceError, FileError
 from cotrace.common.progress import Progress
-from cotrace.faithfulness.report.drawing.html import report_html
 from cotrace.faithfulness.report.files import take_report
 from cotrace.faithfulness.report.summary import row_of
 from cotrace.graphs.json_metadata import decode_entries
@@ -50,6 +49,8 @@ from cotrace.training import checkpoints, data
 from cotrace.training.dictionary import Normalization
 from cotrace.training.text_sources import read_files
 from cotrace.training.trainer import Trainer
+from cotrace.viewer.page.pages import page_file
+from cotrace.viewer.page.payload import page_html
 from helpers import gguf_files, neuronpedia_files
 from helpers.mutations import mutated
 from helpers.random_graphs import random_graph
@@ -144,7 +145,7 @@ def read_report_entries(folder: Path) -> None:
         raise FileError("damaged") from error
     entries, graph = take_report(cotrace.Graph(graph.nodes, graph.info | {"report": entries}), folder)
     report = cotrace.Report.from_dict(entries, graph)
-    report.to_dict(), row_of(report), report_html(report, report._repr_svg_())
+    report.to_dict(), row_of(report), report._repr_svg_(), page_html([page_file(report, "report.arrow")])
     with redirect_stdout(io.StringIO()):
         print_report(report, full=True)
 

@@ -26,7 +26,7 @@ def document(title: str, header: Mapping[str, Any], parts: Mapping[str, bytes], 
         title: text of the title.
         header: what the page needs first, which JSON can hold.
         parts: contents by name; the page finds `graph-0` in the element `part-graph-0`, compressed.
-        fallback: markup for browsers that do not run the page: an `<svg>` element.
+        fallback: a picture for browsers that do not run the page, an `<svg>` element.
     """
     style, arrow, main, policy = style_sheet(), _read(ARROW), script("main.js"), page_policy()
     data = "\n".join(
@@ -40,7 +40,7 @@ def document(title: str, header: Mapping[str, Any], parts: Mapping[str, bytes], 
         f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta name="referrer" content="no-referrer">\n<title>{escape(title)}</title>\n<style>{style}</style>\n</head>\n'
-        f'<body>\n<div id="fallback"><p>{UNREADABLE}</p>{fallback}</div>\n<div id="app" hidden></div>\n'
+        f'<body>\n<div id="fallback"><p>{UNREADABLE}</p>{_image(fallback, title)}</div>\n<div id="app" hidden></div>\n'
         f'<script type="application/json" id="page">{json_text(header)}</script>\n'
         f"{data}\n{workers}\n"
         f"<script>{arrow}</script>\n<script>{main}</script>\n</body>\n</html>\n"
@@ -51,6 +51,11 @@ def document(title: str, header: Mapping[str, Any], parts: Mapping[str, bytes], 
 def page_policy() -> str:
     """Return the Content-Security-Policy of every page: all have the same scripts and style sheets."""
     return content_policy([_read(ARROW), script("main.js")], [style_sheet()])
+
+
+def _image(svg: str, text: str) -> str:
+    """Return a picture as an image, in which the page's policy does not forbid style attributes."""
+    return f'<img alt="{escape(text)}" src="data:image/svg+xml;base64,{_base64(svg.encode())}">' if svg else ""
 
 
 def content_policy(scripts: list[str], styles: list[str]) -> str:
@@ -76,7 +81,7 @@ def content_policy(scripts: list[str], styles: list[str]) -> str:
 
 def packed(content: bytes) -> str:
     """Return bytes as base64 of gzip, the same for the same bytes."""
-    return base64.b64encode(gzip.compress(content, compresslevel=6, mtime=0)).decode()
+    return _base64(gzip.compress(content, compresslevel=6, mtime=0))
 
 
 def json_text(value: Any) -> str:
@@ -105,4 +110,8 @@ def _read(name: str) -> str:
 
 
 def _hash(source: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"
+    return f"'sha256-{_base64(hashlib.sha256(source.encode()).digest())}'"
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()

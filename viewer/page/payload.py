@@ -1,18 +1,17 @@
 """The parts of a page: graph files, and JSON beside them."""
 
 import json
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
+from cotrace.common.files import atomic_write
+from cotrace.common.visible_text import printable
 from cotrace.graphs import Graph
-from cotrace.graphs.checksums import with_checksums
-from cotrace.graphs.drawing.render import svg_text
 
 from .html import document
+
+FORMAT_VERSION = 1
 
 
 @dataclass
@@ -20,30 +19,54 @@ class PageFile:
     """A graph on a page, with what is shown beside it."""
 
     name: str
+    """Name of its file, which exports get too."""
     graph: Graph
     extras: dict[str, Any] = field(default_factory=dict)
-    """Cards, suggested groups, report and saved state, as JSON can hold them."""
+    """Values that JSON can hold: `cards` by feature; `suggested`, groups as in `info["groups"]`; `report`, everything but its
+    graph; `truncated`, sentences on what was left out to fit; `state`, the saved state of the page."""
+    picture: str = ""
+    """A still picture as an `<svg>` element, for browsers that do not run the page."""
 
 
-def page_html(files: list[PageFile], *, server: dict[str, Any] | None = None) -> str:
-    """Return the page of some graphs; `server` is what a page that `cotrace view` serves knows of its server."""
-    header = {"version": 1, "files": [{"name": file.name} for file in files], "server": server}
-    parts = {f"graph-{number}": graph_bytes(file.graph) for number, file in enumerate(files)}
-    parts |= {f"extras-{number}": json.dumps(file.extras).encode() for number, file in enumerate(files)}
-    title = f"{files[0].graph.info['prompt']} · cotrace"
-    picture = re.sub(r' style="[^"]*"', "", svg_text(files[0].graph))  # the policy forbids style attributes
-    return document(title, header, parts, picture)
+def page_html(
+    files: list[PageFile],
+    *,
+    diff: dict[str, Any] | None = None,
+    picture: str = "",
+    server: dict[str, Any] | None = None,
+) -> str:
+    """Return the page of some graphs.
+
+    Args:
+        files: the graphs; the first is shown first.
+        diff: how the first two correspond, as JSON can hold it.
+        picture: a still picture of the whole, as an `<svg>` element; by default that of the first file.
+        server: what a page that `cotrace view` serves knows of its server.
+    """
+    header = {"version": FORMAT_VERSION, "files": [{"name": file.name} for file in files], "server": server}
+    parts: dict[str, bytes] = {}
+    for number, file in enumerate(files):
+        parts[f"graph-{number}"] = file.graph.to_bytes()
+        parts[f"extras-{number}"] = json_bytes(file.extras)
+    if diff is not None:
+        header["diff"], parts["diff"] = True, json_bytes(diff)
+    return document(title_of(files), header, parts, picture or files[0].picture)
 
 
-def write_page(files: list[PageFile], path: Path) -> Path:
-    """Write the page of some graphs and return its path."""
-    path.write_text(page_html(files), encoding="utf-8")
+def write_page(files: list[PageFile], path: Path, **options: Any) -> Path:
+    """Write the page of some graphs, atomically, and return its path; arguments are those of `page_html`."""
+    text = page_html(files, **options)
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
     return path
 
 
-def graph_bytes(graph: Graph) -> bytes:
-    """Return a graph as the content of a graph file, with its checksums."""
-    sink, table = pa.BufferOutputStream(), with_checksums(graph._checked_table())
-    with pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-    return sink.getvalue().to_pybytes()
+def title_of(files: list[PageFile]) -> str:
+    """Return the title of a page: the prompts of its graphs."""
+    prompts = dict.fromkeys(printable(file.graph.info["prompt"]) for file in files)
+    return f"{' | '.join(prompts)} · cotrace"
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return a value as JSON. Raises ValueError for numbers that are not finite."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()

@@ -4,12 +4,11 @@ from os import PathLike
 from pathlib import Path
 
 from cotrace.common.files import atomic_write
-from cotrace.graphs.drawing.render import FORMATS, checked_suffix, picture_file
+from cotrace.graphs.drawing.render import FORMATS, PAGE, checked_suffix, picture_file
 from cotrace.graphs.drawing.svg import scene_to_svg
 
 from ..data import ReportData
 from .canvas import Canvas
-from .html import report_html
 from .pictogram import PICTOGRAM_PT, draw_pictogram
 from .scene import build_report_scene
 
@@ -27,11 +26,9 @@ def pictogram_svg(verdict: str) -> str:
 
 
 def render_report(report: ReportData, path: str | PathLike[str]) -> Path:
-    """Draw a report; see `Report.render`."""
+    """Draw a report as SVG, PNG, PDF or DOT; see `Report.render`."""
     path = Path(path)
-    suffix = checked_suffix(path, (*FORMATS, "html"))
-    scene = build_report_scene(report)
-    data = report_html(report, scene_to_svg(scene)).encode() if suffix == "html" else picture_file(scene, suffix)
+    suffix = checked_suffix(path, (*FORMATS, PAGE.removeprefix(".")))
     with atomic_write(path) as temporary:
-        temporary.write_bytes(data)
+        temporary.write_bytes(picture_file(build_report_scene(report), suffix))
     return path
