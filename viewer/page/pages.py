@@ -23,6 +23,7 @@ from .cards import choose_cards
 from .diff_payload import diff_entries
 from .fit import fitted
 from .payload import PageFile, page_html, write_page
+from .report_payload import report_entries
 
 Subject = Graph | Report | GraphDiff
 Features = str | os.PathLike[str] | FeatureStore | None
@@ -86,8 +87,7 @@ def page_file(
     Raises as `write`.
     """
     if isinstance(subject, Report):
-        entries = subject.to_dict()
-        graph, extras = with_report(subject.graph, entries), {"report": entries}
+        graph, extras = with_report(subject.graph, subject.to_dict()), {"report": report_entries(subject)}
     else:
         graph, extras = subject, {}
     graph, note = fitted(graph)
