@@ -44,7 +44,7 @@ export function mountTable(app, places) {
 }
 
 function registerCommands(app, places, now, fill, element) {
-  app.commands.add({ id: "table", title: "Table of all nodes", keys: ["T"], group: "Page", run: () => {
+  app.commands.add({ id: "table", title: "Table of all nodes", keys: ["N"], group: "Page", run: () => {
     places.drawer.show("table");
     element.querySelector(".filter-query").focus();
   } });
