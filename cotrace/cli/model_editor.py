@@ -7,7 +7,7 @@ from cotrace.common.errors import CotraceError
 from cotrace.graphs import Graph
 from cotrace.viewer.server.edits import ChangeRequest
 
-from .graph_model import dtype_of, load_model
+from .graph_model import dtype_of
 
 if TYPE_CHECKING:
     from cotrace.model import Model

@@ -69,14 +69,12 @@ def view(
             "connection is not encrypted"
         )
 
-    def announce() -> None:
-        print_line(f"open {address}")
-        print_line("Ctrl-C stops the server")
-        if not no_open:
-            open_browser(address)
-
+    print_line(f"open {address}")
+    print_line("Ctrl-C stops the server")
+    if not no_open:
+        open_browser(address)
     try:
-        serve(make_app(site), sock, announce)
+        serve(make_app(site), sock)
     except KeyboardInterrupt:
         print_line("stopped")
 
@@ -112,4 +110,6 @@ class PageOfFiles:
         """Return the page."""
         from cotrace.viewer.page.payload import PageFile, page_html
 
-        return page_html([PageFile(file.name, graph, {"state": graph.info.get("page", {})}) for file, graph in opened], server=server)
+        return page_html(
+            [PageFile(file.name, graph, {"state": graph.info.get("page", {})}) for file, graph in opened], server=server
+        )

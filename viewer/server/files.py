@@ -69,9 +69,9 @@ class ServedFile:
             ArgumentError: an invalid state.
             FileError: the file may not be written.
         """
+        self.version()  # raises for a file that is gone, which a lock would create
         if (reason := self.obstacle()) is not None:
             raise FileError(f"cannot save {self.name}: {reason}; save a copy instead")
-        self.version()  # a lock would create a file that is gone
         try:
             with self._lock, locked(self.path):
                 found, graph = self.open()

@@ -2,7 +2,6 @@
 
 import errno
 import socket
-from collections.abc import Callable
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -75,11 +74,16 @@ def address_of(sock: socket.socket, host: str) -> str:
     return f"http://{shown}:{sock.getsockname()[1]}/"
 
 
-def serve(app: ASGIApp, sock: socket.socket, started: Callable[[], object] = lambda: None) -> None:
-    """Answer requests until Ctrl-C or SIGTERM; `started` is called first, when the socket already takes connections.
+def serve(app: ASGIApp, sock: socket.socket) -> None:
+    """Answer requests until Ctrl-C, which raises KeyboardInterrupt, or SIGTERM.
 
-    Ctrl-C raises KeyboardInterrupt, after requests that are being answered have had `SHUTDOWN_SECONDS`.
+    Requests that are being answered have `SHUTDOWN_SECONDS` then.
     """
+    make_server(app).run(sockets=[sock])
+
+
+def make_server(app: ASGIApp) -> uvicorn.Server:
+    """Return the server of an application."""
     config = uvicorn.Config(
         app,
         http=ImpatientProtocol,
@@ -93,5 +97,4 @@ def serve(app: ASGIApp, sock: socket.socket, started: Callable[[], object] = lam
         timeout_keep_alive=5,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
-    started()
-    uvicorn.Server(config).run(sockets=[sock])
+    return uvicorn.Server(config)

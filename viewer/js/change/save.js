@@ -5,11 +5,6 @@ import { changesOf } from "../state/state.js";
 
 const STALE = 412; // status: the file changed since it was read
 
-/** Return whether the page comes from a server, which can save; a file alone is downloaded instead. */
-export function hasServer(app) {
-  return app.server !== null;
-}
-
 /**
  * Save groups, labels and the rest of the state of a file; return whether that worked. `places` are those of the shell. If the
  * file was changed on disk since it was read, the user chooses.
@@ -39,7 +34,6 @@ export function savedState(app, number) {
 /** Show the file as it is on disk: without the changes of this page, which are in its address. */
 export function reloadFromDisk() {
   location.replace(location.pathname);
-  if (location.hash) location.reload();
 }
 
 function askAboutConflict(app, places, number) {
