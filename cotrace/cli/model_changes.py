@@ -36,14 +36,10 @@ def changes_of(model: Model, graph: Graph, request: ChangeRequest) -> dict[str, 
     """
     check_same_model(graph, model.language_model, model.transcoders)
     edits = edits_of(request)
-    prompt = {"prompt": graph.info["token_ids"], "masked_positions": graph.info["masked_positions"]}
-    result = model.intervene(edits=edits, freeze=request.freeze, **prompt)  # type: ignore[arg-type]
-    plain, edited = (
-        model.generate(
-            edits=each, freeze=request.freeze, max_new_tokens=request.max_new_tokens, progress=False, **prompt
-        )  # type: ignore[arg-type]
-        for each in (None, edits)
-    )
+    run: dict[str, Any] = {"prompt": graph.info["token_ids"], "masked_positions": graph.info["masked_positions"]}
+    run["freeze"] = request.freeze
+    result = model.intervene(edits=edits, **run)
+    plain, edited = (model.generate(edits=each, max_new_tokens=request.max_new_tokens, **run) for each in (None, edits))
     expected_by, expected_T = expected_changes(graph, request)
     measured = [measured_change(result, graph, target, request.freeze) for target in graph.info["targets"]]
     return {

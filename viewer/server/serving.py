@@ -20,7 +20,7 @@ NOT_IDLE = object()
 class ImpatientProtocol(H11Protocol):
     """HTTP/1.1 that hangs up on clients that hold a connection without a request, for up to twice `IDLE_SECONDS`."""
 
-    def connection_made(self, transport) -> None:  # type: ignore[no-untyped-def]
+    def connection_made(self, transport) -> None:
         """Start to watch the connection."""
         super().connection_made(transport)
         self._look_later()

@@ -1,0 +1,147 @@
+"""Edits of the model from the page: measured and expected changes, texts, and the controls in a browser."""
+
+import numpy as np
+import pytest
+from helpers.view_server import Client, make_site
+from tiny import prompt
+
+import cotrace
+from cotrace import Feature, ablate, multiply, set_to
+from cotrace.cli.model_changes import changes_of, expected_changes
+from cotrace.cli.model_editor import GraphModelEditor
+from cotrace.viewer.server.edits import parse_change
+
+
+@pytest.fixture(scope="module")
+def model(worded):
+    return worded
+
+
+@pytest.fixture(scope="module")
+def graph(model):
+    return model.trace(prompt(), max_targets=3)
+
+
+def influential(graph, count=3) -> list[Feature]:
+    """Return the most influential features."""
+    order = np.argsort(-graph.column("influence")[graph.order.features])[:count].tolist()
+    return [feature for node in order for feature in _names(graph, node)]
+
+
+def _names(graph, node):
+    from cotrace.graphs.annotations import node_names
+
+    return node_names(graph, [node])
+
+
+def request_of(kind, nodes, value=None, **options):
+    edit = {"kind": kind, "nodes": [str(node) for node in nodes]} | ({} if value is None else {"value": value})
+    return parse_change({"edits": [edit], "max_new_tokens": 4, **options})
+
+
+EDITS = {"ablate": (None, lambda _: ablate()), "multiply": (1.5, multiply), "set": (2.0, set_to)}
+
+
+@pytest.mark.parametrize("freeze", ["none", "attention", "all"])
+@pytest.mark.parametrize("kind", EDITS)
+def test_measured_changes_are_those_of_the_targets(model, graph, kind, freeze):
+    value, edit = EDITS[kind]
+    nodes = influential(graph)
+    found = changes_of(model, graph, request_of(kind, nodes, value, freeze=freeze))
+    result = model.intervene(prompt(), {node: edit(value) for node in nodes}, freeze=freeze)
+    before_V, after_V = (logits[-1].double() for logits in (result.logits_before, result.logits))
+    for target, row in zip(graph.info["targets"], found["targets"], strict=True):
+        (token,) = target["token_ids"]
+        change = (after_V[token] - after_V.mean()) - (before_V[token] - before_V.mean())
+        assert row["label"] == target["label"]
+        assert row["measured"] == pytest.approx(float(change), rel=1e-9, abs=1e-9)
+        assert row["probability_after"] == pytest.approx(float(after_V.softmax(-1)[token]), rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", EDITS)
+def test_with_everything_frozen_the_expected_change_is_exact_for_one_node(model, graph, kind):
+    """With everything frozen, an edit moves a target by exactly its edges from the edited node."""
+    value, _ = EDITS[kind]
+    for node in influential(graph):
+        found = changes_of(model, graph, request_of(kind, [node], value, freeze="all"))
+        assert found["expected_by"] == "edges"
+        for row in found["targets"]:
+            assert row["expected"] == pytest.approx(row["measured"], rel=1e-6, abs=1e-9)
+
+
+def test_saved_effects_predict_the_response_of_the_live_model(model):
+    graph = model.trace(prompt(), max_targets=2, effects=True)
+    node = influential(graph, 1)[0]
+    (number,) = graph.find(node)
+    half = expected_changes(graph, request_of("multiply", [node], 0.5))
+    assert half[0] == "effects"
+    for target, expected in zip(graph.info["targets"], half[1], strict=True):
+        assert expected == pytest.approx(graph.effects_on(target["node"])[number] / 2)
+    assert expected_changes(graph, request_of("multiply", [node], 0.5, freeze="all"))[0] == "edges"
+
+
+def test_nothing_is_expected_of_other_tokens_and_of_nodes_that_are_not_in_the_graph(graph):
+    assert expected_changes(graph, request_of("set", ["token@3"], " cold")) == (None, None)
+    assert expected_changes(graph, request_of("ablate", ["L0#999999@3"])) == (None, None)
+    assert expected_changes(graph, request_of("ablate", influential(graph), everywhere=True)) == (None, None)
+
+
+def test_texts_and_distributions_are_those_without_and_with_the_edits(model, graph):
+    nodes = influential(graph)
+    found = changes_of(model, graph, request_of("ablate", nodes, everywhere=True))
+    plain = model.generate(prompt(), max_new_tokens=4)
+    edited = model.generate(prompt(), {Feature(n.layer, n.feature): ablate() for n in nodes}, max_new_tokens=4)
+    assert (found["without"]["text"], found["with"]["text"]) == (plain.text, edited.text)
+    before_V, after_V = plain.next_probabilities(0), edited.next_probabilities(0)
+    shown = {row["token"]: (row["before"], row["after"]) for row in found["likeliest"]}
+    for token in {int(before_V.argmax()), int(after_V.argmax())}:
+        assert shown[token] == (float(before_V[token]), float(after_V[token]))
+
+
+def test_a_feature_target_changes_by_its_activation(model):
+    traced = model.trace(prompt(), max_targets=1)
+    target = max(influential(traced, 5), key=lambda feature: feature.layer)
+    graph = model.trace(prompt(), [target])
+    source = next(node for node in influential(graph) if node.layer < target.layer)
+    (row,) = changes_of(model, graph, request_of("ablate", [source], freeze="all"))["targets"]
+    assert row["measured"] == pytest.approx(row["expected"], rel=1e-6, abs=1e-9)
+    assert row["measured"] != 0
+
+
+def test_a_graph_of_another_model_is_refused(model, graph):
+    graph = cotrace.graphs.Graph(graph.nodes, {**graph.info, "model": {**graph.info["model"], "sha256": "0"}})
+    with pytest.raises(cotrace.ArgumentError, match="differs from"):
+        changes_of(model, graph, request_of("ablate", influential(graph)))
+
+
+# --- through the server -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def file(graph, tmp_path):
+    return graph.save(tmp_path / "a.arrow")
+
+
+@pytest.fixture
+def editor(model, graph):
+    return GraphModelEditor(None, None, "cpu", None)
+
+
+def test_the_server_changes_the_model_of_a_file(file, editor, graph):
+    client = Client(make_site(file, editor=editor))
+    assert client.get("files/0/model").json() == {"obstacle": None}
+    node = str(influential(graph, 1)[0])
+    job = client.change({"edits": [{"kind": "ablate", "nodes": [node]}], "max_new_tokens": 3})
+    assert job["state"] == "done", job["error"]
+    assert job["result"]["expected_by"] == "effects"
+    assert job["phase"] == "generating"
+    wrong = client.change({"edits": [{"kind": "ablate", "nodes": ["L99#1@2"]}]})
+    assert wrong["state"] == "failed"
+    assert "\n" not in wrong["error"]
+
+
+def test_why_a_model_cannot_be_run(graph):
+    editor = GraphModelEditor("no-such-model", None, "cpu", None)
+    assert "no-such-model" in editor.obstacle(graph)
+    imported = cotrace.graphs.Graph(graph.nodes, {**graph.info, "imported": {"format": "neuronpedia"}})
+    assert "neuronpedia" in GraphModelEditor(None, None, "cpu", None).obstacle(imported)
