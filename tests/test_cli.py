@@ -50,11 +50,11 @@ def test_trace_writes_a_graph_and_prints_its_path(traced, prompt):
         assert words in result.stdout
 
 
-def test_without_dot_graph_and_picture_are_written(tmp_path, prompt):
+def test_without_dot_graph_picture_and_page_are_written(tmp_path, prompt):
     result = run("trace", prompt, *MODEL, "--out", tmp_path, PATH="/nowhere")
     assert result.returncode == 0
-    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".arrow", ".svg"]
-    assert f"{file_stem(prompt)}.svg" in result.stdout.splitlines()[-1]
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".arrow", ".html", ".svg"]
+    assert f"{file_stem(prompt)}.html" in result.stdout.splitlines()[-1]
     file = next(tmp_path.glob("*.arrow"))
     refused = run("render", file, "--to", "png", PATH="/nowhere")
     assert refused.returncode != 0

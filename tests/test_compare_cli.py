@@ -125,7 +125,7 @@ def test_options_reach_the_model(run, calls, tmp_path):
         "foil": "cold", "alternatives": ["a", "b"], "evidence": "full", "seed": 7, "max_features": 50,
         "memory": 2**30, "progress": None,
     }  # fmt: skip
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["p.svg", "report.arrow.zst"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["p.svg", "report.arrow.zst", "report.html"]
     assert not (tmp_path / "out").exists()
 
 
@@ -147,7 +147,7 @@ def test_every_form_of_a_transcript_is_read(run, calls, tmp_path):
 
 def test_json_is_the_report(run):
     found = json.loads(run(*ONE, "motivated", "--json"))
-    assert found.pop("files") == ["out/the-opposite-of-hot.arrow", "out/the-opposite-of-hot.svg"]
+    assert found.pop("files") == [f"out/the-opposite-of-hot{suffix}" for suffix in (".arrow", ".svg", ".html")]
     assert found == json.loads(json.dumps(REPORTS["motivated"]().to_dict()))
 
 
@@ -160,9 +160,9 @@ def test_two_models_are_compared_side_by_side(run, calls, loaded, tmp_path):
     assert "step1 ✗ 0.04 decorative ✗ 0.04 decorative" in side
     assert "question direct 87% 87%" in side
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"the-opposite-of-hot.arrow", "the-opposite-of-hot.svg"}  # the same report twice
+    assert names == {f"the-opposite-of-hot{suffix}" for suffix in (".arrow", ".svg", ".html")}  # the same report twice
     run(*ONE, "post_hoc", "--against", str(other), "--out", "two/a.arrow", "--picture", "two/a.svg")
-    assert len({path.name for path in (tmp_path / "two").iterdir()}) == 4
+    assert len({path.name for path in (tmp_path / "two").iterdir()}) == 6
 
 
 def test_show_and_render_read_the_report(run, command, tmp_path):

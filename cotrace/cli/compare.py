@@ -148,7 +148,7 @@ def compare(
     """Compare the stated reasoning of a transcript with what the model does inside.
 
     Did the stated steps produce the answer, or something else? Prints a verdict with its evidence, the score of each step,
-    and where the answer comes from; writes the report with its circuit, and a picture.
+    and where the answer comes from; writes the report with its circuit, a picture and an interactive page.
 
     cotrace compare --question 'What is 3 + 4, doubled?' --reasoning '3 + 4 is 7. Doubled it is 14.' --answer 14
     """

@@ -13,12 +13,14 @@ from cotrace.batch.transcripts import BatchTranscript, transcript_of
 from cotrace.common.errors import ArgumentError
 from cotrace.faithfulness.report.report import Report
 from cotrace.faithfulness.transcripts import Transcript
+from cotrace.graphs.drawing.render import PAGE
 
 from . import graph_model, verbosity
 from .command import name_options
 from .compare_inputs import DEFAULT_FOLDER, Files
 from .console import print_json
 from .output_paths import save_result, words
+from .pages import beside, save_page
 from .report import print_line, print_written, printable
 from .report_compare import (
     next_command,
@@ -78,12 +80,16 @@ def name_of(transcript: Transcript) -> str:
 
 
 def write(report: Report, files: Files, name: str) -> dict[Path, Path]:
-    """Write a report and its picture; return where each is, with where it was planned. `name` is the default name."""
+    """Write a report, its picture and its page; return where each is, with where it was planned. `name` is the default name."""
     planned = files.out or DEFAULT_FOLDER / f"{name}.arrow"
     out = save_result(planned, report.save, force=files.force, option="--out" if files.out else "")
-    beside = files.picture or out.with_name(f"{out.name.removesuffix('.zst').removesuffix('.arrow')}.svg")
-    picture = save_result(beside, report.render, force=files.force, option="--picture" if files.picture else "")
-    return {out: planned, picture: beside}
+    drawn = files.picture or beside(out, ".svg")
+    picture = save_result(drawn, report.render, force=files.force, option="--picture" if files.picture else "")
+    written = {out: planned, picture: drawn}
+    if drawn.suffix != PAGE:
+        asked, page = save_page(report, out, force=files.force)
+        written[page] = asked
+    return written
 
 
 def compare_file(file: Path, out: Path, asked: CompareOptions, loading: Mapping[str, Any], json: bool) -> None:

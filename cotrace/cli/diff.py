@@ -1,10 +1,11 @@
 """`cotrace diff`: two graphs side by side, or one prompt with several sets of transcoders."""
 
 import itertools
+from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -144,7 +145,10 @@ def diff(
     ] = DiffTable.NODES,
     top: Annotated[int, typer.Option(help="Number of rows to list, those that changed most.", min=0)] = 10,
     out: Annotated[
-        Path | None, typer.Option(help="Draw both graphs on one set of axes: a name in .svg, .png, .pdf or .dot.")
+        Path | None,
+        typer.Option(
+            help="Draw both graphs on one set of axes: a name in .html (an interactive page), .svg, .png, .pdf or .dot."
+        ),
     ] = None,
     force: options.ForceOption = False,
     max_nodes: options.MaxNodesOption = DrawingConfig.max_nodes,
@@ -160,7 +164,7 @@ def diff(
 
     With --prompt and two or more --transcoders, trace the prompt with each set and compare every pair of graphs.
     """
-    from cotrace.graphs.drawing.render import checked_suffix
+    from cotrace.graphs.drawing.render import FORMATS, PAGE, checked_suffix
 
     from .output_paths import check_file, check_folder
     from .report import print_written
@@ -168,7 +172,7 @@ def diff(
     if json and csv:
         raise ArgumentError("give --json or --csv, not both")
     if out is not None:
-        checked_suffix(out)
+        checked_suffix(out, (*FORMATS, PAGE.removeprefix(".")))
         check_file(out)
     if csv and len(transcoders or ()) > 2:
         raise ArgumentError(f"--csv prints the table of one pair: give two --transcoders, not {len(transcoders or ())}")
@@ -182,7 +186,7 @@ def diff(
     }
     tracing = (prompt, prompt_file, transcoders, targets, position, graphs, chat or None)
     if a is not None or b is not None:
-        pairs = [("", open_two(a, b, tracing, choice))]
+        pairs = [open_two(a, b, tracing, choice)]
         comparison = None
     else:
         if graphs is not None:
@@ -200,7 +204,15 @@ def diff(
             print_written(path)
 
 
-def open_two(a: Path | None, b: Path | None, tracing: tuple[Any, ...], choice: dict[str, Any]) -> GraphDiff:
+class Pair(NamedTuple):
+    """Two graphs that are compared, the ending of the name of their picture, and the names of their files."""
+
+    diff: GraphDiff
+    ending: str
+    names: list[str]
+
+
+def open_two(a: Path | None, b: Path | None, tracing: tuple[Any, ...], choice: dict[str, Any]) -> Pair:
     """Return the difference of two files. Raises ArgumentError for one file, or options of a trace beside them."""
     from cotrace.graphs import open_graph
 
@@ -211,7 +223,8 @@ def open_two(a: Path | None, b: Path | None, tracing: tuple[Any, ...], choice: d
             "--prompt, --prompt-file, --transcoders, --targets, --position, --chat and --graphs trace a prompt: omit them, "
             "or omit A and B"
         )
-    return open_graph(a).diff(open_graph(b), **choice)
+    names = [path.name.removesuffix(".zst") for path in (a, b)]
+    return Pair(open_graph(a).diff(open_graph(b), **choice), "", names)
 
 
 def trace_sets(
@@ -235,18 +248,25 @@ def trace_sets(
     return cotrace.compare_transcoders(text, transcoders or (), parse_targets(targets) if targets else None, **settings)
 
 
-def pairs_of(comparison: "TranscoderComparison", choice: dict[str, Any]) -> list[tuple[str, GraphDiff]]:
-    """Return the difference of every pair of sets, with the ending of its picture's name."""
+def pairs_of(comparison: "TranscoderComparison", choice: dict[str, Any]) -> list[Pair]:
+    """Return the difference of every pair of sets."""
     from .output_paths import words
 
-    names = list(comparison.graphs)
+    names = {name: words(name) for name in comparison.graphs}
     pairs = list(itertools.combinations(names, 2))
-    return [(f"-{words(a)}-{words(b)}" if len(pairs) > 1 else "", comparison.diff(a, b, **choice)) for a, b in pairs]
+    return [
+        Pair(
+            comparison.diff(a, b, **choice),
+            f"-{names[a]}-{names[b]}" if len(pairs) > 1 else "",
+            [f"{names[each]}.arrow" for each in (a, b)],
+        )
+        for a, b in pairs
+    ]
 
 
 def report_pairs(
     comparison: "TranscoderComparison | None",
-    pairs: list[tuple[str, GraphDiff]],
+    pairs: list[Pair],
     table: DiffTable,
     top: int,
     *,
@@ -258,23 +278,23 @@ def report_pairs(
     from .report_diff import as_json, print_csv, print_diff, print_sets
 
     if csv:
-        print_csv(pairs[0][1], table.value)
+        print_csv(pairs[0].diff, table.value)
     elif json and comparison is None:
-        print_json(as_json(pairs[0][1], table.value, top))
+        print_json(as_json(pairs[0].diff, table.value, top))
     elif json:
         assert comparison is not None
-        found = [as_json(each, table.value, top) for _, each in pairs]
+        found = [as_json(each.diff, table.value, top) for each in pairs]
         print_json({"transcoders": comparison.table.to_pylist(), "diffs": found})
     else:
         if comparison is not None:
             print_sets(comparison.table)
-        for _, each in pairs:
-            print_diff(each, table.value, top)
+        for each in pairs:
+            print_diff(each.diff, table.value, top)
 
 
 def write_files(
     comparison: "TranscoderComparison | None",
-    pairs: list[tuple[str, GraphDiff]],
+    pairs: list[Pair],
     graphs: Path | None,
     out: Path | None,
     drawing: DrawingConfig,
@@ -289,10 +309,20 @@ def write_files(
         for name, graph in comparison.graphs.items():
             written.append(save_result(graphs / f"{words(name)}.arrow.zst", graph.save, force=force, option="--graphs"))
     if out is not None:
-        for ending, each in pairs:
-            draw = partial(each.render, max_nodes=drawing.max_nodes, max_edges=drawing.max_edges)
-            written.append(save_result(with_ending(out, ending), draw, force=force, option="--out"))
+        for each in pairs:
+            path = with_ending(out, each.ending)
+            written.append(save_result(path, drawing_of(each, path, drawing), force=force, option="--out"))
     return written
+
+
+def drawing_of(pair: Pair, path: Path, drawing: DrawingConfig) -> Callable[[Path], Path]:
+    """Return the function that draws two graphs in a format, which is the suffix of `path`."""
+    from cotrace.graphs.drawing.render import PAGE
+    from cotrace.graphs.pages import page_maker
+
+    if path.suffix.lower() == PAGE:
+        return partial(page_maker().write, pair.diff, names=pair.names, drawing=drawing)
+    return partial(pair.diff.render, max_nodes=drawing.max_nodes, max_edges=drawing.max_edges)
 
 
 def parse_alignment(texts: list[str] | None) -> Align:

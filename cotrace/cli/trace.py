@@ -202,7 +202,8 @@ def trace(
         return
     graph, circuit = trace_one(content, parsed_targets, config, pruning, heads, loading, given_labels)
     stem = file_stem(text, targets or (), position or (), chat)
-    write(circuit, graph if full else None, out / stem, {"max_nodes": max_nodes, "max_edges": max_edges}, force)
+    drawing = {"max_nodes": max_nodes, "max_edges": max_edges}
+    write(circuit, graph if full else None, out / stem, drawing, force, features)
 
 
 def check_prompt_options(
@@ -277,14 +278,23 @@ def report_batch(summary: "BatchSummary") -> None:
         raise typer.Exit(1)
 
 
-def write(circuit: Graph, graph: Graph | None, name: Path, drawing: dict[str, int], force: bool) -> None:
-    """Write the circuit, its picture and, unless it is None, the unpruned graph; `name` is a path without a suffix.
+def write(
+    circuit: Graph,
+    graph: Graph | None,
+    name: Path,
+    drawing: dict[str, int],
+    force: bool,
+    features: Path | None = None,
+) -> None:
+    """Write the circuit, its picture and page and, unless it is None, the unpruned graph; `name` is a path without a suffix.
 
-    Then prints a summary, and last which files were written and what to open: a reader that closes its pipe loses no file.
+    The page has the cards of the feature store `features`. Then prints a summary, and last which files were written and what
+    to open: a reader that closes its pipe loses no file.
     """
     from cotrace.graphs import summarize
 
     from .output_paths import save_result
+    from .pages import save_page
     from .report import print_answer, print_line, print_summary, print_written
 
     planned = Path(f"{name}.arrow")
@@ -294,11 +304,13 @@ def write(circuit: Graph, graph: Graph | None, name: Path, drawing: dict[str, in
         planned = Path(f"{name}.full.arrow.zst")
         results[planned] = save_result(planned, graph.save, force=force)
     planned = Path(f"{name}.svg")
-    results[planned] = picture = save_result(planned, lambda path: circuit.render(path, **drawing), force=force)
+    results[planned] = save_result(planned, lambda path: circuit.render(path, **drawing), force=force)
+    planned, page = save_page(circuit, file, features=features, force=force)
+    results[planned] = page
     if not verbosity.current.quiet:
         print_summary(circuit)
         print_answer(circuit, summarize(circuit, n_nodes=NODES_SHOWN, n_paths=PATHS_SHOWN))
     for planned, path in results.items():
         print_written(path, planned)
     if not verbosity.current.quiet:
-        print_line(f"open {picture} in a browser; `cotrace show {file}` prints more")
+        print_line(f"open {page} in a browser; `cotrace show {file}` prints more")
