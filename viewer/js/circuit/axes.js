@@ -4,10 +4,14 @@ import { fitted } from "./texts.js";
 import { projection } from "./view.js";
 
 const FONT = 11;
-const STRIP = 22; // height of the tokens at the edge
+
+/** Width of the names of layers, and height of the texts of columns at the edges. */
+export const LAYERS = 44;
+export const STRIP = 22;
+
 const READABLE = 0.6; // scale below which texts of tokens cannot be read in their boxes
 
-/** Paint bands of columns, bands of segments and lines of layers. */
+/** Paint bands of columns, bands of segments with their names, and lines of layers. */
 export function paintBack(context, scene, picture, style) {
   const { px, py } = projection(picture.view, picture);
   const [top, bottom] = [py(scene.rows.at(-1)?.top ?? 0), py(scene.rows[0]?.bottom ?? 0)];
@@ -23,6 +27,7 @@ export function paintBack(context, scene, picture, style) {
   context.fillStyle = style.rule;
   const [left, right] = [px(scene.columns[0].left), px(scene.columns.at(-1).right)];
   for (const row of scene.rows) context.fillRect(left, Math.round(py(row.bottom)), right - left, 1);
+  paintBandNames(context, scene, style, { px, py });
 }
 
 function roundBox(context, x, y, width, height, radius) {
@@ -31,22 +36,18 @@ function roundBox(context, x, y, width, height, radius) {
   context.fill();
 }
 
-/** Paint the names of layers, segments and, where the tokens are out of sight, of columns at the edges of the picture. */
-export function paintFront(context, scene, picture, style) {
-  const { px, py, scale } = projection(picture.view, picture);
-  const place = { px, py };
-  context.font = `${FONT}px ${style.font}`;
-  context.textBaseline = "middle";
-  paintLayers(context, scene, picture, style, place);
-  paintBandNames(context, scene, style, place);
-  const tokens = py(scene.rows[0]?.bottom ?? scene.bounds.bottom);
-  if (tokens > picture.height - STRIP || scale < READABLE) paintStrip(context, scene, style, place, { ...picture, top: Math.min(tokens + 4, picture.height - STRIP) });
-}
-
-function paintLayers(context, scene, picture, style, { px, py }) {
+/** Paint the names of layers at the left edge of a picture; `picture` may be as narrow as LAYERS. */
+export function paintLayers(context, scene, picture, style) {
+  const { px, py } = projection(picture.view, picture);
   const x = Math.max(6, px(scene.columns[0].left) - 38);
+  if (px(scene.columns[0].left) < LAYERS) {
+    context.globalAlpha = 0.8;
+    context.fillStyle = style.paper;
+    context.fillRect(0, 0, LAYERS, picture.height);
+    context.globalAlpha = 1;
+  }
   let last = Infinity;
-  context.textAlign = "left";
+  prepare(context, style, "left");
   for (const row of scene.rows) {
     const y = (py(row.bottom) + py(row.top)) / 2;
     if (last - y < FONT + 1 || y < 0 || y > picture.height) continue;
@@ -55,9 +56,30 @@ function paintLayers(context, scene, picture, style, { px, py }) {
   }
 }
 
+/** Return the height at which the texts of columns are to be painted, or null where tokens can be read in the circuit. */
+export function stripTop(scene, picture) {
+  const { py, scale } = projection(picture.view, picture);
+  const tokens = py(scene.rows[0]?.bottom ?? scene.bounds.bottom);
+  return tokens > picture.height - STRIP || scale < READABLE ? Math.min(tokens + 4, picture.height - STRIP) : null;
+}
+
+/** Paint the texts of columns on a strip of the picture's width. */
+export function paintStrip(context, scene, picture, style) {
+  const { px } = projection(picture.view, picture);
+  context.fillStyle = style.paper;
+  context.fillRect(0, 0, picture.width, STRIP);
+  prepare(context, style, "center");
+  context.fillStyle = style.ink;
+  const measure = (text) => context.measureText(text).width;
+  for (const column of scene.columns) {
+    const [left, right] = [Math.max(0, px(column.left)), Math.min(picture.width, px(column.right))];
+    if (right - left > 16) context.fillText(fitted(column.text, right - left - 4, measure), (left + right) / 2, STRIP / 2);
+  }
+}
+
 function paintBandNames(context, scene, style, { px, py }) {
   const y = py(scene.rows.at(-1)?.top ?? 0) - 9;
-  context.textAlign = "center";
+  prepare(context, style, "center");
   for (const band of scene.bands) {
     const [left, right] = [px(band.left), px(band.right)];
     const name = fitted(band.name, right - left - 4, (text) => context.measureText(text).width);
@@ -65,20 +87,10 @@ function paintBandNames(context, scene, style, { px, py }) {
   }
 }
 
-function paintStrip(context, scene, style, { px }, { width, top }) {
-  context.globalAlpha = 0.92;
-  context.fillStyle = style.paper;
-  context.fillRect(0, top, width, STRIP);
-  context.globalAlpha = 1;
-  context.fillStyle = style.rule;
-  context.fillRect(0, top, width, 1);
-  context.fillStyle = style.ink;
-  context.textAlign = "center";
-  const measure = (text) => context.measureText(text).width;
-  for (const column of scene.columns) {
-    const [left, right] = [Math.max(0, px(column.left)), Math.min(width, px(column.right))];
-    if (right - left > 12) context.fillText(fitted(column.text, right - left - 4, measure), (left + right) / 2, top + STRIP / 2 + 1);
-  }
+function prepare(context, style, align) {
+  context.font = `${FONT}px ${style.font}`;
+  context.textBaseline = "middle";
+  context.textAlign = align;
 }
 
 function haloText(context, text, x, y, style) {

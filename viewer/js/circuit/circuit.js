@@ -55,7 +55,7 @@ export function createCircuit(app, element, source) {
   const ruler = new OffscreenCanvas(1, 1).getContext("2d");
   const listeners = new Set();
   let [model, layout, scene, adjacency, view] = [null, null, null, new Map(), null];
-  let [hovered, focused, animation, timer] = [-1, -1, 0, 0];
+  let [hovered, focused, animation, pointing, timer] = [-1, -1, 0, 0, 0];
 
   // --- drawing ---------------------------------------------------------------------------------
 
@@ -202,7 +202,10 @@ export function createCircuit(app, element, source) {
   }
 
   const stop = listenToGestures(surface.element, {
-    hover: (x, y) => setHovered(x === null ? -1 : itemAt(scene, picture(), x, y)),
+    hover(x, y) {
+      cancelAnimationFrame(pointing);
+      pointing = requestAnimationFrame(() => setHovered(x === null ? -1 : itemAt(scene, picture(), x, y)));
+    },
     pan: (dx, dy) => setView(pannedView(view, dx, dy), { isTold: true }),
     zoom: (factor, x, y) => setView(zoomedView(view, factor, fromCentre(x, y, surface.size)), { isTold: true }),
     end: () => {},
@@ -307,7 +310,7 @@ export function createCircuit(app, element, source) {
       return new DOMRect(box.left + left, box.top + top, right - left, bottom - top);
     },
     svg: ({ isWhole = false } = {}) => svgText(scene, isWhole ? wholePicture(scene.bounds) : picture(), surface.style, measure),
-    settled: () => surface.paintsDone(),
+    settled: () => surface.painted(),
     destroy() {
       stop();
       observer.disconnect();

@@ -2,127 +2,131 @@
 
 import { startWorker } from "../data/workers.js";
 import { h } from "../ui/dom.js";
-import { paintBack, paintFront } from "./axes.js";
+import { LAYERS, paintLayers, paintStrip, STRIP, stripTop } from "./axes.js";
+import { createCanvas } from "./canvas.js";
 import { paintLit } from "./lit.js";
 import { readStyle } from "./style.js";
-import { sameView, transformBetween } from "./view.js";
+import { sameView } from "./view.js";
 
-const OVERSCAN = 0.25; // of the size, on each side, so that there is something to see while panning
-const BETWEEN_MS = 90; // pictures while the view moves
+const OVERSCAN = 0.2; // of the size, on each side, so that there is something to see while panning
+const SETTLED_MS = 110; // without a change of the view, before a sharper picture is worth its time
+const COARSE = 0.4; // doublings of the scale after which a picture is painted again while the view moves
 
 /**
- * Return the surface in an element: {element, size, style, setScene, setView, setLit, restyle, resize, paintsDone, destroy}.
+ * Return the surface in an element: {element, size, style, setScene, setView, setLit, restyle, resize, painted, destroy}.
  *
- * `setLit` takes what `litOf` returns, or null.
+ * `setLit` takes what `litOf` returns, or null; `painted` returns a promise of the picture of what was set last.
  */
 export function createSurface(parent) {
-  const canvas = (name) => h("canvas", { class: name, "aria-hidden": "true" });
-  const [back, front, over, edge] = [canvas("fixed"), canvas("front"), canvas("over"), canvas("fixed")];
-  const element = h("div", { class: "circuit-stage" }, back, front, over, edge);
+  const [front, over, layers, strip] = ["front", "over", "layers", "strip"].map(createCanvas);
+  const element = h("div", { class: "circuit-stage" }, front.element, over.element, layers.element, strip.element);
   parent.append(element);
   const worker = startWorker("worker-paint");
-  const contexts = { back: back.getContext("2d"), over: over.getContext("2d"), edge: edge.getContext("2d"), front: front.getContext("bitmaprenderer") };
-  let style = readStyle(element);
-  let [scene, view, lit, size] = [null, null, null, { width: 0, height: 0 }];
-  let [shown, overView, asked, isAsking, askedAt, timer, frame] = [null, null, null, false, 0, 0, 0];
-  let [news, isLitStale] = [{ style }, true];
-  const finished = [];
+  const waiting = [];
+  const state = { style: readStyle(element), scene: null, view: null, lit: null, size: { width: 0, height: 0 }, movedAt: 0 };
+  let news = { style: state.style }; // for the worker
+  let [asked, isAsking, isLitStale, timer, frame] = [null, false, true, 0, 0];
 
   worker.onmessage = ({ data: { picture, bitmap } }) => {
     isAsking = false;
-    shown = picture.view;
-    sizeCanvas(front, picture);
-    contexts.front.transferFromImageBitmap(bitmap);
+    front.show(bitmap, picture);
     schedule();
-    if (isCurrent()) finished.splice(0).forEach((resolve) => resolve());
+    if (isCurrent()) waiting.splice(0).forEach((resolve) => resolve());
   };
 
-  const isCurrent = () => sameView(asked, view) && !news;
-  const picture = (scale) => ({ view, width: Math.round(size.width * scale), height: Math.round(size.height * scale), ratio: ratioOf(size) });
+  const isCurrent = () => sameView(asked, state.view) && !news;
   const schedule = () => (frame ||= requestAnimationFrame(paint));
+
+  function picture(scale = 1) {
+    const { view, size } = state;
+    return { view, width: Math.round(size.width * scale), height: Math.round(size.height * scale), ratio: ratioOf(size) };
+  }
 
   function paint() {
     frame = 0;
-    if (!scene || !view || !size.width) return;
-    const plain = picture(1);
-    cleared(contexts.back, back, plain);
-    paintBack(contexts.back, scene, plain, style);
-    cleared(contexts.edge, edge, plain);
-    paintFront(contexts.edge, scene, plain, style);
+    if (!state.scene || !state.view || !state.size.width) return;
+    paintEdges();
     paintOver();
-    if (shown) front.style.transform = centred(transformBetween(shown, view));
+    front.move(state.view);
     ask();
   }
 
-  /** Paint what is lit again if it changed or is too small or coarse; move it otherwise. */
+  /** Paint what stays at the edges. */
+  function paintEdges() {
+    const { scene, style } = state;
+    const plain = picture();
+    layers.paint({ ...plain, width: LAYERS }, (context) => paintLayers(context, scene, plain, style));
+    const top = stripTop(scene, plain);
+    strip.element.hidden = top === null;
+    if (top === null) return;
+    strip.paint({ ...plain, height: STRIP }, (context) => paintStrip(context, scene, plain, style));
+    strip.element.style.transform = `translate(0, ${top}px)`;
+  }
+
+  /** Paint what is lit again if it changed, or is too small or coarse. */
   function paintOver() {
-    const isNear = overView && Math.abs(Math.log2(overView.scale / view.scale)) < 0.2 && !isExposed(overView);
-    if (isLitStale || (lit && !isNear)) {
+    over.element.hidden = !state.lit;
+    if (!state.lit) return;
+    const isStale = isLitStale || isExposed(over.view) || isCoarse(over.view, isMoving() ? COARSE : 0);
+    if (isStale) {
       const wide = picture(1 + 2 * OVERSCAN);
-      cleared(contexts.over, over, wide);
-      if (lit) paintLit(contexts.over, scene, lit, wide, style);
-      overView = view;
+      over.paint(wide, (context) => paintLit(context, state.scene, state.lit, wide, state.style));
       isLitStale = false;
     }
-    over.style.transform = centred(transformBetween(overView, view));
+    over.move(state.view);
   }
 
+  const isMoving = () => performance.now() - state.movedAt < SETTLED_MS;
+  const isCoarse = (pictured, limit) => Math.abs(Math.log2(pictured.scale / state.view.scale)) > limit;
+
+  /** Return whether a picture of a view, painted with overscan, soon leaves a part of the surface empty. */
   function isExposed(pictured) {
-    return [[pictured.x - view.x, size.width], [pictured.y - view.y, size.height]].some(([shift, side]) => Math.abs(shift * view.scale) > side * OVERSCAN);
+    const { view, size } = state;
+    const reach = 0.7 * OVERSCAN;
+    return Math.abs(pictured.x - view.x) * view.scale > reach * size.width || Math.abs(pictured.y - view.y) * view.scale > reach * size.height;
   }
 
-  /** Ask the worker for a picture of the view, unless it is at work or was asked a moment ago. */
+  /** Ask the worker for a picture, unless it is at work, or what there is will do as long as the view moves. */
   function ask() {
-    if (isAsking || isCurrent()) return;
-    const wait = news ? 0 : askedAt + BETWEEN_MS - performance.now();
     clearTimeout(timer);
-    if (wait > 0) {
-      timer = setTimeout(schedule, wait);
+    if (isAsking || isCurrent()) return;
+    if (!news && isMoving() && !isExposed(front.view) && !isCoarse(front.view, COARSE)) {
+      timer = setTimeout(schedule, SETTLED_MS);
       return;
     }
-    [isAsking, asked, askedAt] = [true, view, performance.now()];
+    [isAsking, asked] = [true, state.view];
     worker.postMessage({ ...news, picture: picture(1 + 2 * OVERSCAN) });
     news = null;
   }
 
-  const surface = {
+  function change(values, told = {}) {
+    Object.assign(state, values);
+    if ("view" in values) state.movedAt = performance.now();
+    else isLitStale = true;
+    if (told) news = { ...news, ...told };
+    schedule();
+  }
+
+  return {
     element,
     get size() {
-      return size;
+      return state.size;
     },
     get style() {
-      return style;
+      return state.style;
     },
-    setScene(next) {
-      scene = next;
-      news = { ...news, scene };
-      isLitStale = true;
-      schedule();
-    },
-    setView(next) {
-      view = next;
-      schedule();
-    },
-    setLit(next) {
-      lit = next;
+    setScene: (scene) => change({ scene }, { scene }),
+    setView: (view) => change({ view }, null),
+    setLit(lit) {
       element.dataset.dim = lit?.dim ?? "";
-      isLitStale = true;
-      schedule();
+      change({ lit }, null);
     },
     restyle() {
-      style = readStyle(element);
-      news = { ...news, style };
-      isLitStale = true;
-      schedule();
+      const style = readStyle(element);
+      change({ style }, { style });
     },
-    resize(width, height) {
-      size = { width, height };
-      news = { ...news };
-      isLitStale = true;
-      schedule();
-    },
-    /** Return a promise of the picture of what was set last. */
-    paintsDone: () => (isCurrent() && !isAsking ? Promise.resolve() : new Promise((resolve) => finished.push(resolve))),
+    resize: (width, height) => change({ size: { width, height } }),
+    painted: () => (isCurrent() && !isAsking && !frame ? Promise.resolve() : new Promise((resolve) => waiting.push(resolve))),
     destroy() {
       worker.terminate();
       cancelAnimationFrame(frame);
@@ -130,28 +134,9 @@ export function createSurface(parent) {
       element.remove();
     },
   };
-  return surface;
-}
-
-function centred(transform) {
-  return `translate(-50%, -50%) ${transform}`;
 }
 
 /** Return device pixels per pixel, at most so many that a picture stays below 16 million. */
 function ratioOf({ width, height }) {
   return Math.min(globalThis.devicePixelRatio || 1, Math.sqrt(16e6 / (width * height * (1 + 2 * OVERSCAN) ** 2)));
-}
-
-function sizeCanvas(canvas, { width, height, ratio }) {
-  const sizes = [Math.floor(width * ratio), Math.floor(height * ratio)];
-  if (canvas.width !== sizes[0] || canvas.height !== sizes[1]) [canvas.width, canvas.height] = sizes;
-  canvas.style.width = `${width}px`;
-  canvas.style.height = `${height}px`;
-}
-
-function cleared(context, canvas, picture) {
-  sizeCanvas(canvas, picture);
-  context.setTransform(1, 0, 0, 1, 0, 0);
-  context.clearRect(0, 0, canvas.width, canvas.height);
-  context.scale(picture.ratio, picture.ratio);
 }

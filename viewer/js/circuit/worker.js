@@ -1,5 +1,6 @@
-// The worker that paints edges, shapes and labels of circuits beside the page; the latest request wins.
+// The worker that paints circuits beside the page; the latest request wins.
 
+import { paintBack } from "./axes.js";
 import { placedLabels } from "./labels.js";
 import { paintEdges, paintLabels, paintShapes } from "./paint.js";
 import { FONT } from "./sizes.js";
@@ -38,6 +39,7 @@ async function painted(picture) {
   const canvas = new OffscreenCanvas(picture.width * picture.ratio, picture.height * picture.ratio);
   const context = canvas.getContext("2d");
   context.scale(picture.ratio, picture.ratio);
+  paintBack(context, shown, picture, looks);
   let pause = performance.now() + SLICE_MS;
   const count = shown.edges.key.length;
   for (let from = 0; from < count; from += 500) {
