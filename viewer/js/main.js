@@ -28,7 +28,8 @@ async function start() {
   const places = mountShell(app, root);
   for (const mount of PARTS) mount(app, places);
   mountShortcuts(app, places, KEYS_OF_ELEMENTS);
-  document.getElementById("fallback").remove();
+  app.fallback = document.getElementById("fallback"); // a saved page has it again
+  app.fallback.remove();
   document.addEventListener("keydown", (event) => app.commands.handle(event));
   globalThis.cotrace = app; // for the console, and for tests
   await prunedAgain(app);

@@ -19,13 +19,3 @@ export function targetOf(graph, state) {
   const weights = graph.info.targets.map(({ weight }) => weight);
   return state.target ?? weights.indexOf(Math.max(...weights));
 }
-
-/** Return a share in percent. */
-export function percent(share) {
-  return `${(100 * share).toFixed(1)}%`;
-}
-
-/** Return a number with its sign, whose form does not depend on its colour. */
-export function signed(value) {
-  return `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(3)}`;
-}

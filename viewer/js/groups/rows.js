@@ -3,8 +3,9 @@
 import { labelOf } from "../data/labels.js";
 import { h } from "../ui/dom.js";
 import { icon } from "../ui/icons.js";
+import { percent, signed } from "../ui/format.js";
 import { count } from "./actions.js";
-import { expectedEffect, influenceShare, percent, signed, targetOf } from "./figures.js";
+import { expectedEffect, influenceShare, targetOf } from "./figures.js";
 import { membersOf } from "./members.js";
 
 /** Return a button; `key` finds it again after the rows were made anew. */

@@ -1,8 +1,9 @@
 // Scores of the part of the graph in groups, and of the selection: everything else counts as error.
 
 import { h, replaceChildren } from "../ui/dom.js";
+import { percent } from "../ui/format.js";
 import { count } from "./actions.js";
-import { influenceShare, percent } from "./figures.js";
+import { influenceShare } from "./figures.js";
 import { maskOf } from "./members.js";
 
 /** Return {element, render}: two lines of scores, and a function that computes them again. */

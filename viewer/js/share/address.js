@@ -4,10 +4,12 @@ import { changesIn, fragmentOf } from "../state/portable.js";
 import { changesOf, stateOf } from "../state/state.js";
 
 const PAUSE_MS = 400; // after the last change: browsers limit how often an address may change
+/** Characters of a link that mail, chats and browsers pass on. */
+export const LONGEST_LINK = 32_000;
 const DAMAGED = "The link is damaged. The page shows what it shows without it.";
 
-/** Keep the address in step with the state, and the state with an address that a user enters. */
-export function followAddress(app) {
+/** Keep the address in step with the state, and the state with an address that a user enters; `say` shows a message. */
+export function followAddress(app, say) {
   const { files, store } = app;
   let pause = null;
   store.subscribe(() => {
@@ -18,10 +20,10 @@ export function followAddress(app) {
     try {
       store.load(stateOf(await changesIn(location.hash), files));
     } catch {
-      app.announce(DAMAGED);
+      say(DAMAGED);
     }
   });
-  if (app.linkDamaged) app.announce(DAMAGED);
+  if (app.linkDamaged) say(DAMAGED);
 }
 
 /** Return the link to what the page shows now. */

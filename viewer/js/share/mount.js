@@ -1,7 +1,61 @@
-import { followAddress } from "./address.js";
+import { hasServer, savedState, saveToServer } from "../change/save.js";
+import { copyText } from "../ui/clipboard.js";
+import { followAddress, linkOf, LONGEST_LINK } from "./address.js";
+import { arrowBytes } from "./arrow_file.js";
+import { download, nameWith } from "./download.js";
+import { neuronpediaParts } from "./neuronpedia.js";
+import { pngOf } from "./picture.js";
+import { savedPage } from "./saved_page.js";
 
-/** Mount this part of the page: put its elements into `places`, register its commands, listen to the state. */
+const [SHARE, EXPORT] = ["Share", "Export"]; // groups of the menu
+
+/** Mount sharing: the address that follows the state, saving, and exports. */
 export function mountShare(app, places) {
-  void places;
-  followAddress(app);
+  followAddress(app, (text) => places.toasts.show(text, { tone: "bad" }));
+  const add = (command) => {
+    app.commands.add(command);
+    places.menu.add(app.commands.get(command.id));
+  };
+  saveCommands(app, places).forEach((command) => add({ group: SHARE, ...command }));
+  exportCommands(app).forEach((command) => add({ group: EXPORT, ...command, run: () => attempt(places, command.run) }));
+}
+
+function saveCommands(app, places) {
+  const number = () => app.store.page.file;
+  const savePage = () => download(nameWith(".html", app.files[number()].name), savedPage(app), "text/html");
+  const copyLink = async () => {
+    const link = await linkOf(app);
+    if (link.length > LONGEST_LINK) places.toasts.show("There are too many changes for a link. Save the page instead.", { tone: "bad" });
+    else places.toasts.show((await copyText(link)) ? "Copied the link" : `Copy the link from the address bar: ${link}`);
+  };
+  const save = { id: "save", keys: ["Mod+S"], icon: "save", toolbar: "page" };
+  return [
+    hasServer(app)
+      ? { ...save, title: () => `Save into ${app.files[number()].name}`, run: () => saveToServer(app, places, number()) }
+      : { ...save, title: "Save the page with your changes", run: savePage },
+    ...(hasServer(app) ? [{ id: "save-page", title: "Save a page that needs no server", run: savePage }] : []),
+    { id: "copy-link", title: "Copy a link to what is seen", keys: ["L"], icon: "link", run: copyLink },
+  ];
+}
+
+function exportCommands(app) {
+  const file = () => app.files[app.store.page.file];
+  const state = () => app.store.file(app.store.page.file);
+  const save = (ending, content, type) => download(nameWith(ending, file().name), content, type);
+  const hasCircuit = () => Boolean(app.circuit);
+  return [
+    { id: "export-svg", title: "Picture of what is seen (SVG)", enabled: hasCircuit, run: () => save(".svg", app.circuit.svg(), "image/svg+xml") },
+    { id: "export-png", title: "Picture of what is seen (PNG)", enabled: hasCircuit, run: async () => save(".png", await pngOf(app.circuit.svg()), "image/png") },
+    { id: "export-whole", title: "Picture of the whole circuit (SVG)", enabled: hasCircuit, run: () => save(".svg", app.circuit.svg({ isWhole: true }), "image/svg+xml") },
+    { id: "export-arrow", title: "Graph file with your changes (Arrow)", run: () => save(".arrow", arrowBytes(file().graph, savedState(app, file().number)), "application/vnd.apache.arrow.file") },
+    { id: "export-json", title: "Graph for Neuronpedia (JSON)", run: () => save(".json", neuronpediaParts(file().graph, state()), "application/json") },
+  ];
+}
+
+async function attempt(places, run) {
+  try {
+    await run();
+  } catch (error) {
+    places.toasts.show(`Not exported: ${error.message}`, { tone: "bad" });
+  }
 }

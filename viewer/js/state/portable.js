@@ -4,7 +4,6 @@ import { stateOf } from "./state.js";
 
 const KEY = "s"; // of the fragment: #s=…
 const MOST_BYTES = 2 ** 20; // of the changes in a link that are read
-export const LONGEST_LINK = 32_000; // characters that mail, chats and browsers pass on
 
 /** Return changes as a fragment with its #; "" for none. */
 export async function fragmentOf(changes) {
@@ -45,7 +44,7 @@ function savedChanges(files) {
   } catch {
     // a page that someone edited: the files are still good
   }
-  return { files: files.map(({ extras }) => extras.state) };
+  return { files: files.map(({ extras, graph }) => extras.state ?? graph.info.page) };
 }
 
 function changed({ page, files }) {
