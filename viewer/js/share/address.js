@@ -1,7 +1,7 @@
 // The address of the page follows the state: its fragment is a link to what is seen.
 
 import { changesIn, fragmentOf } from "../state/portable.js";
-import { changesOf, stateOf } from "../state/state.js";
+import { stateOf } from "../state/state.js";
 
 const PAUSE_MS = 400; // after the last change: browsers limit how often an address may change
 /** Characters of a link that mail, chats and browsers pass on. */
@@ -14,7 +14,7 @@ export function followAddress(app, say) {
   let pause = null;
   store.subscribe(() => {
     clearTimeout(pause);
-    pause = setTimeout(async () => show(await fragmentOf(changesOf(store.state, files))), PAUSE_MS);
+    pause = setTimeout(async () => show(await fragmentOf(store.state, files)), PAUSE_MS);
   });
   addEventListener("hashchange", async () => {
     try {
@@ -28,7 +28,7 @@ export function followAddress(app, say) {
 
 /** Return the link to what the page shows now. */
 export async function linkOf({ store, files }) {
-  return location.href.split("#")[0] + (await fragmentOf(changesOf(store.state, files)));
+  return location.href.split("#")[0] + (await fragmentOf(store.state, files));
 }
 
 function show(fragment) {

@@ -1,4 +1,4 @@
-import { hasServer, savedState, saveToServer } from "../change/save.js";
+import { savedState, saveToServer } from "../change/save.js";
 import { copyText } from "../ui/clipboard.js";
 import { followAddress, linkOf, LONGEST_LINK } from "./address.js";
 import { arrowBytes } from "./arrow_file.js";
@@ -30,10 +30,10 @@ function saveCommands(app, places) {
   };
   const save = { id: "save", keys: ["Mod+S"], icon: "save", toolbar: "page" };
   return [
-    hasServer(app)
+    app.server
       ? { ...save, title: () => `Save into ${app.files[number()].name}`, run: () => saveToServer(app, places, number()) }
       : { ...save, title: "Save the page with your changes", run: savePage },
-    ...(hasServer(app) ? [{ id: "save-page", title: "Save a page that needs no server", run: savePage }] : []),
+    ...(app.server ? [{ id: "save-page", title: "Save a page that needs no server", run: savePage }] : []),
     { id: "copy-link", title: "Copy a link to what is seen", keys: ["L"], icon: "link", run: copyLink },
   ];
 }

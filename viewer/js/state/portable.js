@@ -1,14 +1,15 @@
 // States outside of the page: in links and in saved pages.
 
-import { stateOf } from "./state.js";
+import { changesOf, stateOf } from "./state.js";
 
 const KEY = "s"; // of the fragment: #s=…
 const MOST_BYTES = 2 ** 20; // of the changes in a link that are read
 
-/** Return changes as a fragment with its #; "" for none. */
-export async function fragmentOf(changes) {
-  if (!changed(changes)) return "";
-  const packed = await through(new CompressionStream("deflate-raw"), new TextEncoder().encode(JSON.stringify(changes)));
+/** Return the state of the page as a fragment with its #; "" if the page has this state without one. */
+export async function fragmentOf(state, files) {
+  const text = JSON.stringify(changesOf(state, files));
+  if (text === JSON.stringify(changesOf(stateOf(savedChanges(files), files), files))) return "";
+  const packed = await through(new CompressionStream("deflate-raw"), new TextEncoder().encode(text));
   const base64 = btoa(Array.from(packed, (byte) => String.fromCharCode(byte)).join(""));
   return `#${KEY}=${base64.replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "")}`;
 }
@@ -45,10 +46,6 @@ function savedChanges(files) {
     // a page that someone edited: the files are still good
   }
   return { files: files.map(({ extras, graph }) => extras.state ?? graph.info.page) };
-}
-
-function changed({ page, files }) {
-  return [page, ...files].some((part) => Object.keys(part).length);
 }
 
 /** Return bytes sent through a stream; throw for a result of more than `most` bytes. */
