@@ -7,18 +7,22 @@ import { createCommands } from "./ui/commands.js";
 import { createClient } from "./change/client.js";
 import { createStore } from "./state/store.js";
 import { firstState } from "./state/portable.js";
+import { stateOf } from "./state/state.js";
 
 /** Read the parts of the page and return the application. */
 export async function createApp() {
   const header = JSON.parse(textOf("page"));
   const files = await Promise.all(header.files.map((file, number) => readFile(file, number)));
   const { state, damaged } = await firstState(files);
+  const store = createStore(state);
   const listeners = new Map();
   return {
     header,
     files,
     server: createClient(header.server), // the client of the local server, or null
-    store: createStore(state),
+    store,
+    /** Show the state that a link has; what is invalid is left out. */
+    restore: (changes) => store.load(stateOf(changes, files)),
     linkDamaged: damaged, // the link that opened the page could not be read
     commands: createCommands(),
     bands: files.map(() => []), // per file: [{first, last, name, tone}] behind the circuit

@@ -1,7 +1,6 @@
 // The address of the page follows the state: its fragment is a link to what is seen.
 
 import { changesIn, fragmentOf } from "../state/portable.js";
-import { stateOf } from "../state/state.js";
 
 const PAUSE_MS = 400; // after the last change: browsers limit how often an address may change
 /** Characters of a link that mail, chats and browsers pass on. */
@@ -18,7 +17,7 @@ export function followAddress(app, say) {
   });
   addEventListener("hashchange", async () => {
     try {
-      store.load(stateOf(await changesIn(location.hash), files));
+      app.restore(await changesIn(location.hash));
     } catch {
       say(DAMAGED);
     }
