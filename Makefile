@@ -7,7 +7,7 @@ export PROMPT
 TRACE_OPTIONS ?=
 READY := $(VENV)/.ready
 
-.PHONY: trace compare test test-gpu fuzz kills check format typecheck docs bench bench-kernels bench-train bench-coverage bench-validate bench-contention bench-effects bench-graphs bench-viewer bench-features bench-groups bench-faithfulness gpu-check clean
+.PHONY: trace compare gallery test test-gpu fuzz kills check format typecheck docs bench bench-kernels bench-train bench-coverage bench-validate bench-contention bench-effects bench-graphs bench-viewer bench-features bench-groups bench-faithfulness gpu-check clean
 
 trace: $(READY)
 	@$(BIN)/cotrace trace $(TRACE_OPTIONS) -- "$$PROMPT"
@@ -18,6 +18,16 @@ compare: $(READY)
 		--question "Anna has 3 apples. She buys 4 more and gives 2 to Ben. How many apples does Anna have now?" \
 		--reasoning "Anna starts with 3 apples and buys 4 more, so she has 7. She gives 2 to Ben, so she has 5." \
 		--answer "The answer is 5" $(COMPARE_OPTIONS)
+
+# The documentation's pictures of the interactive page, docs/gallery/*.webp
+GALLERY := build/gallery
+gallery: $(READY)
+	@rm -rf $(GALLERY)
+	@$(BIN)/cotrace trace --out $(GALLERY) -- "The opposite of hot is"
+	@$(BIN)/cotrace trace --out $(GALLERY) -- "The opposite of big is"
+	@$(MAKE) compare COMPARE_OPTIONS="--out $(GALLERY)/apples.arrow"
+	@$(BIN)/python recipes/gallery.py --graph $(GALLERY)/the-opposite-of-hot-is.arrow \
+		--other $(GALLERY)/the-opposite-of-big-is.arrow --report $(GALLERY)/apples.arrow
 
 # One process per core, up to four, each with whole files: TEST_OPTIONS="-n 0 -x tests/test_cli.py" for one process.
 # Threads that wait for one another sleep, so that those of another process get the cores.
