@@ -21,7 +21,7 @@ export function labelEditor(context, node) {
   const show = () => replaceChildren(element, h("h2", {}, headline(context, node) ?? h("span", { class: "code" }, context.graph.nameOf(node))),
     canLabel(context.graph, node) && h("button", { type: "button", class: "icon-button small", "aria-label": "Edit the label", title: "Edit the label (L)",
       dataset: { key: "label" }, onclick: edit }, icon("edit")));
-  const edit = () => canLabel(context.graph, node) && replaceChildren(element, ...field(context, node, show));
+  const edit = () => canLabel(context.graph, node) && replaceChildren(element, ...field(context, node, show, () => element.querySelector("button").focus()));
   show();
   return { element, edit };
 }
@@ -38,10 +38,10 @@ export function labelSource(context, node) {
 }
 
 /** Return the field and its message; it saves on Enter and when it is left, Escape ends without. */
-function field(context, node, done) {
+function field(context, node, done, focusButton) {
   const key = labelKey(context.graph, node);
   const problem = h("p", { id: "label-problem", class: "problem", role: "alert" });
-  const input = h("input", { class: "field label-field", value: context.label(node)?.text ?? "", maxlength: 200, spellcheck: "false", autocomplete: "off",
+  const input = h("input", { class: "field label-field", value: context.label(node)?.text ?? "", maxlength: 200, spellcheck: "false", autocomplete: "off", dataset: { key: "label" },
     "aria-label": `Label of ${key}`, "aria-describedby": "label-problem", placeholder: "What it means to you" });
   let ended = false;
   const end = (save) => {
@@ -50,11 +50,15 @@ function field(context, node, done) {
     problem.textContent = message;
     if (message) return;
     ended = true;
-    if (!save || !saveLabel(context, node, input.value.trim())) done();
+    const hadFocus = document.activeElement === input;
+    if (save && saveLabel(context, node, input.value.trim())) return;
+    done();
+    if (hadFocus) focusButton();
   };
   input.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" && event.key !== "Escape") return;
     event.stopPropagation();
+    event.preventDefault(); // the focus goes to a button, which Enter would press
     end(event.key === "Enter");
   });
   input.addEventListener("blur", () => end(true));

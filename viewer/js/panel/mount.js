@@ -71,7 +71,7 @@ function createPanel(app, places) {
       view = selection.isComparing ? pinTable(context) : viewOf(context, subject, actions(app, places, panel, subject));
       const [same, top] = [shown === keyOf(panel), places.panel.scrollTop];
       shown = keyOf(panel);
-      keepFocus(element, () => {
+      keepFocus(element, body, () => {
         replaceChildren(tabs, tabBar(context, panel));
         replaceChildren(body, view.element);
       });
@@ -85,7 +85,7 @@ function createPanel(app, places) {
       waiting = true;
       requestAnimationFrame(() => {
         waiting = false;
-        keepFocus(element, () => view.update());
+        keepFocus(element, body, () => view.update());
       });
     },
   };
@@ -102,11 +102,12 @@ function viewOf(context, subject, buttons) {
   return subject.node === undefined ? edgeView(context, subject, buttons) : nodeView(context, subject.node, buttons);
 }
 
-/** Change elements inside of `element` without losing the focus: it goes to the control with the same key. */
-function keepFocus(element, change) {
-  const key = element.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+/** Change what is inside of `element`; the focus goes to the control with the same key, or else to `body`. */
+function keepFocus(element, body, change) {
+  const key = element.contains(document.activeElement) ? document.activeElement.dataset.key ?? "" : null;
   change();
-  if (key && !element.contains(document.activeElement)) element.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus({ preventScroll: true });
+  if (key === null || element.contains(document.activeElement)) return;
+  (element.querySelector(`[data-key="${CSS.escape(key)}"]`) ?? body).focus({ preventScroll: true });
 }
 
 /** Scroll the tabs, and only these, so that the present one is seen. */

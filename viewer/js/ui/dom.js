@@ -5,7 +5,8 @@ const SVG = "http://www.w3.org/2000/svg";
 /**
  * Return an element: h("button", { class: "tool", title: "Fit", onclick: fit }, "Fit").
  *
- * Properties that begin with "on" are listeners, `dataset` is an object, `true` and `false` set and omit an attribute.
+ * Properties that begin with "on" are listeners, `dataset` is an object, `true` and `false` set and omit an attribute;
+ * of aria- attributes, `true` is written.
  * Children are elements, texts, arrays of both; null, undefined and false are passed over.
  */
 export function h(tag, properties = {}, ...children) {
@@ -28,7 +29,7 @@ function filled(element, properties, children) {
     if (value === null || value === undefined || value === false) continue;
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (name === "dataset") Object.assign(element.dataset, value);
-    else element.setAttribute(name, value === true ? "" : value);
+    else element.setAttribute(name, value === true && !name.startsWith("aria-") ? "" : value);
   }
   return replaceChildren(element, ...children);
 }

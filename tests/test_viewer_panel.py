@@ -1,0 +1,368 @@
+"""The side panel of the page: its numbers are those of Python, and its texts are data."""
+
+import numpy as np
+import pytest
+import tiny
+from helpers.browser import Opener
+from helpers.random_graphs import random_graph
+
+from cotrace.common.visible_text import printable, visible
+from cotrace.graphs.annotations import node_names
+from cotrace.graphs.saved_effects import saved_effects
+from cotrace.viewer.page.payload import PageFile, write_page
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+HOSTILE = "</script><b>'\"‮x\u2028&amp;"
+
+
+@pytest.fixture(scope="module")
+def model(model_of):
+    return model_of("clt-affine")
+
+
+@pytest.fixture(scope="module")
+def graph(model):
+    """Return a pruned graph with effects, head loadings and a validation of its own nodes."""
+    pruned = model.trace(tiny.prompt(), progress=False).prune(0.9, 0.95)
+    few = {"nodes": 6, "sample": 6, "controls": 2, "paths": 0, "progress": False}
+    validated = model.validate(model.add_heads(pruned, progress=False), **few)
+    validated.label(0, HOSTILE)
+    return validated
+
+
+class Panel:
+    """The panel of an open page."""
+
+    def __init__(self, page, graph):
+        self.page, self.graph = page, graph
+
+    def state(self, **values):
+        self.page.evaluate("values => cotrace.store.update(0, values)", values)
+        self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+    def prune(self, **values):
+        self.page.evaluate(
+            "values => new Promise((done) => { cotrace.on('pruned', () => requestAnimationFrame(() => requestAnimationFrame(done)));"
+            " cotrace.store.update(0, values); })",
+            values,
+        )
+
+    def name(self, node):
+        order = self.graph.order
+        return (
+            str(node_names(self.graph, [node])[0]) if node < order.n_editable else f"logit:{node - order.logits.start}"
+        )
+
+    def pin(self, *nodes):
+        self.state(pins=[node if isinstance(node, str) else self.name(node) for node in nodes])
+
+    def value(self, selector):
+        """Return the exact values of the numbers that a selector finds, in the order of the page."""
+        return [
+            float(each)
+            for each in self.page.eval_on_selector_all(
+                f".panel {selector} data", "all => all.map((each) => each.value)"
+            )
+        ]
+
+    def keyed(self, selector, key):
+        """Return the exact values in elements, by an entry of their data set."""
+        return self.page.eval_on_selector_all(
+            f".panel {selector}",
+            f"all => Object.fromEntries(all.map((each) => [each.dataset.{key}, Number(each.querySelector('data').value)]))",
+        )
+
+    def text(self, selector=""):
+        return self.page.locator(f".panel {selector}").first.inner_text()
+
+    def rows(self, title):
+        """Return the lines of a list of edges as {name of the edge: weight}, all of them."""
+        section = self.page.locator(f".panel [data-section={title}]")
+        for key in ("all", "more"):
+            while section.locator(f"[data-key={key}]:has-text('with'), [data-key={key}]:has-text('more')").count():
+                section.locator(f"[data-key={key}]").first.click()
+        return self.keyed(f"[data-section={title}] [data-edge]", "edge")
+
+
+@pytest.fixture(scope="module")
+def pages(browser, graph, tmp_path_factory):
+    """Return the panel of the page of `graph`, which the tests of this file share."""
+    opener = Opener(browser)
+    yield open_panel(
+        opener, graph, tmp_path_factory.mktemp("page"), {"cards": {feature_of(graph, 0): card_of(feature_of(graph, 0))}}
+    )
+    opener.close()
+
+
+@pytest.fixture
+def panel(pages):
+    """Return the panel with everything shown and nothing pinned."""
+    pages.state(pins=[], labels={})
+    pages.prune(nodeThreshold=0.9, edgeThreshold=0.95, keepErrors=False)
+    return pages
+
+
+@pytest.fixture
+def opened(open_page, tmp_path):
+    """Return a function that opens the page of another graph, with everything shown, and returns its panel."""
+    return lambda graph: open_panel(open_page, graph, tmp_path)
+
+
+def open_panel(opener, graph, folder, extras=None):
+    panel = Panel(opener(write_page([PageFile("a.arrow", graph, extras or {})], folder / "a.html")), graph)
+    panel.page.evaluate("() => document.querySelector('.tour')?.remove()")
+    if graph.info["pruning"] is None:
+        panel.prune(nodeThreshold=1, edgeThreshold=1, keepErrors=True)
+    return panel
+
+
+def feature_of(graph, node):
+    return str(node_names(graph, [node])[0]).split("@")[0]
+
+
+# --- numbers ----------------------------------------------------------------------------------
+
+
+def test_inputs_outputs_and_their_sum_are_those_of_the_row(panel, graph):
+    panel.prune(nodeThreshold=0.5, edgeThreshold=0.6, keepErrors=False)
+    kept = np.zeros(graph.n_edges, bool)
+    kept[panel.page.evaluate("Array.from(cotrace.results[0].edges)")] = True
+    assert 0 < kept.sum() < graph.n_edges
+    targets = graph.csr.edge_targets()
+    columns = {name: graph.column(name) for name in ("dropped", "bias", "pre_activation")}
+    strongest = np.argsort(-graph.influence()[: graph.order.n_features])[:2].tolist()
+    for node in [*strongest, graph.order.logits.start]:
+        panel.pin(node)
+        into, out = np.flatnonzero(targets == node), np.flatnonzero(graph.csr.indices == node)
+        parts = panel.keyed("[data-section='Sum of the inputs'] [data-part]", "part")
+        for part, edges in (("inputs shown", into[kept[into]]), ("inputs hidden", into[~kept[into]])):
+            assert parts.get(part, 0) == pytest.approx(graph.csr.weights[edges].sum(), abs=1e-12)
+        assert parts["bias"] == pytest.approx(columns["bias"][node], rel=1e-6)
+        assert parts.get("dropped before", 0) == pytest.approx(columns["dropped"][node], rel=1e-6)
+        value = parts["centred logit" if node >= graph.order.logits.start else "pre-activation"]
+        assert value == pytest.approx(columns["pre_activation"][node], rel=1e-6)
+        assert "✓ adds up" in panel.text("[data-section='Sum of the inputs']")
+        inputs = panel.rows("Inputs")
+        assert inputs == {
+            f"{panel.name(int(graph.csr.indices[edge]))} -> {panel.name(node)}": float(graph.csr.weights[edge])
+            for edge in into
+        }
+        sizes = np.abs(list(inputs.values()))
+        assert (sizes[:-1] >= sizes[1:]).all()
+        if node < graph.order.n_features:
+            assert panel.rows("Outputs") == {
+                f"{panel.name(node)} -> {panel.name(int(targets[edge]))}": float(graph.csr.weights[edge])
+                for edge in out
+            }
+
+
+def test_effects_are_those_of_the_file_and_of_the_validation(panel, graph):
+    targets, record = graph.info["targets"], graph.info["validation"]["nodes"]
+    weights = np.array([target["weight"] for target in targets])
+    measured = {row["node"]: row for row in record}
+    for node in [record[0]["node"], record[-1]["node"], graph.order.tokens.start + 2]:
+        panel.pin(node)
+        both = [saved_effects(graph, targets, kind)[:, node] for kind in ("total", "expected")]
+        rows = panel.page.eval_on_selector_all(
+            ".panel .effect-table [data-target]",
+            "all => Object.fromEntries(all.map((row) => [row.dataset.target, [...row.querySelectorAll('td data')].map((each) => Number(each.value))]))",
+        )
+        for number in range(len(targets)):
+            assert rows[str(number)] == pytest.approx([effect[number] for effect in both], rel=1e-6)
+        assert rows["mean"] == pytest.approx([weights @ effect for effect in both], rel=1e-6)
+        parts = panel.keyed(".measured [data-part]", "part")
+        if node in measured:
+            row = measured[node]
+            assert parts["measured"] == pytest.approx(row["measured"])
+            assert parts["estimate"] == pytest.approx(row["first_order_none"])
+            assert parts.get("control") == (None if row["control_size"] is None else pytest.approx(row["control_size"]))
+            ratio = row["measured"] / row["first_order_none"]
+            word = "opposite" if ratio < 0 else "agrees" if 0.5 <= ratio <= 2 else "same direction"
+            assert word in panel.text("[data-section='Effects on the targets'] summary")
+        else:
+            assert not parts
+
+
+def test_an_edge_has_its_weight_share_and_heads(panel, graph):
+    for edge in range(0, graph.n_edges, graph.n_edges // 4):
+        source, target = int(graph.csr.indices[edge]), int(graph.csr.edge_targets()[edge])
+        panel.pin(f"{panel.name(source)} -> {panel.name(target)}")
+        weights = graph.csr.row(target)[1]
+        assert panel.value("[data-figure=Weight]") == [graph.csr.weights[edge]]
+        assert panel.value("[data-figure=Share]") == pytest.approx(
+            [abs(graph.csr.weights[edge]) / np.abs(weights).sum()]
+        )
+        loadings, heads = graph.heads(source, target), panel.keyed("[data-head]", "head")
+        assert heads.pop("no attention", 0.0) == pytest.approx(loadings.direct, abs=1e-12)
+        rest = sum(heads.pop(name) for name in list(heads) if "others" in name)
+        for name, value in heads.items():
+            layer, head = map(int, name[1:].split("H"))
+            assert value == pytest.approx(loadings.last[layer, head], abs=1e-12)
+        assert sum(heads.values()) + rest + loadings.direct == pytest.approx(loadings.edge, abs=1e-12)
+
+
+def test_influence_has_its_bound_where_rows_are_missing(opened, model):
+    graph = model.trace(tiny.prompt(), coverage=0.3, progress=False)
+    bound, influence = graph.column("influence_bound"), graph.column("influence")
+    missing = np.flatnonzero(~graph.computed[: graph.order.n_features])
+    node = int(missing[np.argmax(bound[missing])])
+    assert bound[node] > 0
+    panel = opened(graph)
+    panel.pin(node)
+    assert panel.value("[data-figure=Influence]") == pytest.approx(
+        [influence[node], influence[node] + bound[node]], rel=1e-6
+    )
+    assert "was not computed" in panel.text("[data-section=Inputs]")
+    assert panel.page.locator(".panel [data-section='Sum of the inputs']").count() == 0
+
+
+def test_a_row_that_does_not_add_up_is_said_to_and_tokens_are_visible(opened):
+    graph = random_graph(4, n_positions=6)
+    panel = opened(graph)
+    node = int(np.flatnonzero(np.diff(graph.csr.indptr)[: graph.order.n_features])[0])
+    panel.pin(node)
+    assert "does not add up" in panel.text("[data-section='Sum of the inputs']")
+    sum_of_row = (
+        graph.csr.row(node)[1].sum(dtype=np.float64) + graph.column("dropped")[node] + graph.column("bias")[node]
+    )
+    total = panel.keyed("[data-section='Sum of the inputs'] [data-part]", "part")["pre-activation"]
+    assert total == pytest.approx(float(sum_of_row), rel=1e-6)
+    for position, token in enumerate(graph.info["tokens"]):
+        panel.pin(f"token@{position}")
+        assert panel.page.locator(".panel h2").text_content() == visible(token)
+
+
+# --- texts and changes ------------------------------------------------------------------------
+
+
+def card_of(name):
+    """Return a card as `FeatureCard.to_dict` gives it, with hostile texts."""
+    token = {"token": HOSTILE, "times": 3, "share": 0.5, "of_token": 0.25}
+    outputs = [
+        {
+            "layer": layer,
+            "norm": 1.0,
+            "top": [{"token": " hot", "logit": 1.5}],
+            "bottom": [{"token": HOSTILE, "logit": -2.25}],
+        }
+        for layer in (-1, 0, 1)
+    ]
+    near = [{"feature": name, "cosine": 0.5, "label": HOSTILE}, {"feature": "L9#9", "cosine": 0.25, "label": ""}]
+    example = {"activation": 1.25, "tokens": ["one", " two", HOSTILE, "\n"], "mark": 1, "sequence": 0, "position": 1}
+    return {
+        "feature": name, "dictionary": HOSTILE, "label": {"text": "warm", "source": "examples", "score": 0.75, "null": 0.6},
+        "count": 40, "density": 0.004, "markup_count": 50, "markup_density": 0.5, "mean": 0.75, "max": 2.0,
+        "histogram": [0] * 20 + [10, 20, 10] + [0] * 41, "fires_on": [token], "outputs": outputs, "near_encoder": near, "near_decoder": [],
+        "examples": [{**example, "kind": "top", "rank": 0}, {**example, "kind": "quantile", "rank": 0, "activation": 0.5}],
+        "out_of_format": "mostly chat markup",
+    }  # fmt: skip
+
+
+def test_a_card_shows_what_is_known_of_a_feature(panel):
+    panel.pin(0)
+    text = panel.text()
+    for wanted in (
+        "0.40%",
+        "40 tokens",
+        "50%",
+        "0.75",
+        "2.00",
+        "mostly chat markup",
+        "−2.25",
+        "0.50",
+        visible(HOSTILE),
+        printable(HOSTILE),
+        "L9#9",
+        "your label",
+    ):
+        assert wanted in text, wanted
+    assert panel.page.locator(".panel mark").all_inner_texts() == ["two", "two"]
+    assert panel.page.locator(".panel .histogram rect").count() >= 3
+    assert panel.page.locator(".panel b").count() == 0
+    assert panel.text("h2") == visible(HOSTILE)
+    assert panel.page.locator(".panel .near button").count() == 1
+    panel.pin(1)
+    assert "no card of the feature" in panel.text()
+
+
+def test_a_label_is_edited_in_place_and_can_be_undone(panel, graph):
+    panel.pin(0)
+    key = feature_of(graph, 0)
+    field = panel.page.locator(".panel .label-field")
+    before = panel.text("h2")
+
+    def edit(text, press="Enter"):
+        panel.page.locator(".panel [data-key=label]").click()
+        field.fill(text)
+        field.press(press)
+
+    edit("  not cold ")
+    assert panel.text("h2") == "not cold"
+    assert "your label" in panel.text(".subject-name")
+    assert panel.page.evaluate("cotrace.store.file(0).labels") == {key: "not cold"}
+    assert panel.page.evaluate("document.activeElement.dataset.key") == "label"
+    edit("thrown away", "Escape")
+    assert panel.text("h2") == "not cold"
+    assert panel.page.evaluate("document.activeElement.dataset.key") == "label"
+    for wrong in ("L1#2@3", "12", "@5"):
+        edit(wrong)
+        assert "read as a" in panel.text(".problem")
+        field.press("Escape")
+    assert panel.page.evaluate("cotrace.store.undo()") == f"label {key}"
+    assert panel.text("h2") == before
+    panel.page.evaluate("cotrace.store.redo()")
+    assert panel.text("h2") == "not cold"
+    edit("")
+    assert panel.page.evaluate("cotrace.store.file(0).labels") == {key: ""}
+
+
+# --- pins, keyboard, small windows ------------------------------------------------------------
+
+
+def test_pins_are_tabs_and_names_open_what_they_name(panel, graph):
+    page = panel.page
+    assert "Next token" in panel.text()
+    features = np.argsort(-graph.influence()[: graph.order.n_features])[:2].tolist()
+    panel.pin(*features, graph.order.logits.start)
+    tabs = page.locator(".panel .pin-tab")
+    assert tabs.count() == 4  # and one that compares
+    page.locator(".panel [data-section=Inputs] .node-button").first.click()
+    assert page.locator(".panel .pin-tab.preview.current").count() == 1
+    page.keyboard.press("p")
+    assert page.locator(".panel .pin-tab.preview").count() == 0
+    assert len(page.evaluate("cotrace.store.file(0).pins")) == 4
+    page.locator(".panel .edge-button").first.click()
+    assert " -> " in page.evaluate("document.querySelector('.panel .pin-tab.current .tab-name').title")
+    page.keyboard.press("Backspace")
+    assert page.locator(".panel .pin-tab.preview").count() == 0
+    page.keyboard.press("Shift+P")
+    assert page.locator(".panel .pin-table tbody tr").count() == 4
+    edges = graph.adjacency()
+    between = page.locator(".panel .pair-row").count()
+    pinned = [*features, graph.order.logits.start]
+    assert between >= sum(edges[target, source] != 0 for target in pinned for source in pinned)
+    page.locator(".panel .tab-close").first.click()
+    assert panel.name(features[0]) not in page.evaluate("cotrace.store.file(0).pins")
+
+
+def test_pruning_changes_the_lists_and_keeps_place_and_focus(panel, graph):
+    panel.pin(graph.order.logits.start)
+    before = panel.text("[data-section=Inputs] .section-note")
+    button = panel.page.locator(".panel [data-section=Inputs] .node-button").first
+    button.focus()
+    key = button.get_attribute("data-key")
+    panel.page.evaluate("document.querySelector('.panel').scrollTop = 40")
+    panel.prune(nodeThreshold=0.6, edgeThreshold=0.6, keepErrors=False)
+    assert panel.text("[data-section=Inputs] .section-note") != before
+    assert panel.page.evaluate("document.activeElement.dataset.key") == key
+    assert panel.page.evaluate("document.querySelector('.panel').scrollTop") == 40
+
+
+@pytest.mark.parametrize("width", [390, 1000, 1400])
+def test_nothing_of_the_panel_is_wider_than_it(panel, graph, width):
+    panel.page.set_viewport_size({"width": width, "height": 844})
+    for names in ([panel.name(0)], [panel.name(0), panel.name(graph.order.logits.start)], []):
+        panel.pin(*names)
+        assert panel.page.evaluate(
+            "(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth)(document.querySelector('.panel'))"
+        )
