@@ -1,4 +1,90 @@
-/** Mount this part of the page: put its elements into `places`, register its commands, listen to the state. */
+// Controls of pruning: two thresholds, error nodes, and what they hide.
+
+import { subjectOf } from "../state/subject.js";
+import { h } from "../ui/dom.js";
+import { createSlider } from "./slider.js";
+import { createSummary, hiddenText } from "./summary.js";
+import { createThresholds, THRESHOLDS } from "./thresholds.js";
+
+const QUIET_MS = 600; // without a change, before a screen reader says what is hidden
+const SHOWN = ["nodeThreshold", "edgeThreshold", "keepErrors"];
+
+/** Mount the controls of the page's current file. */
 export function mountControls(app, places) {
-  void [app, places];
+  const thresholds = createThresholds(app);
+  const sliders = THRESHOLDS.map((threshold) => ({ ...threshold, ...createSlider(threshold, (value) => thresholds.set(threshold.key, value)) }));
+  const errors = checkbox("All error nodes", "", (on) => thresholds.set("keepErrors", on));
+  const together = checkbox("All graphs alike", "Prune all graphs of the page to the same thresholds", (on) => (thresholds.together = on));
+  const summary = createSummary();
+  together.box.checked = true;
+  together.element.hidden = app.files.length < 2;
+  places.controls.append(...sliders.map(({ element }) => element), errors.element, together.element, summary.element);
+
+  const number = () => app.store.page.file;
+  const render = () => {
+    const [options, limits] = [thresholds.get(), thresholds.limits()];
+    for (const { key, render: show } of sliders) show(options[key], limits[key]);
+    errors.box.checked = options.keepErrors;
+    errors.box.disabled = !limits.keepErrors;
+    errors.element.title = limits.keepErrors ? "Keep all error nodes, whatever their influence" : "Error nodes were pruned from this graph";
+  };
+  const summarize = summarizer(app, summary);
+  const announce = announcer(app, () => hiddenText(app.results[number()]));
+  app.on("pruned", ({ file }) => {
+    if (file !== number()) return;
+    summarize();
+    if (places.controls.contains(document.activeElement)) announce();
+  });
+  app.store.subscribe(({ file, keys }) => {
+    if (file === null ? keys.includes("file") : file === number() && keys.some((key) => SHOWN.includes(key))) render();
+    if (file === null ? keys.includes("file") : file === number() && keys.includes("selected")) summarize();
+  });
+  addCommands(app, thresholds, announce);
+  render();
+}
+
+/** Return a function that shows the result of the current file and the scores of its selection. */
+function summarizer(app, summary) {
+  let last = 0;
+  return async () => {
+    const [asked, file] = [++last, app.store.page.file];
+    const [{ graph, pruner }, result, { selected }] = [app.files[file], app.results[file], app.store.file(file)];
+    if (!result) return;
+    const mask = new Uint8Array(graph.size);
+    for (const node of selected.map((name) => subjectOf(graph, name)?.node)) if (node !== undefined) mask[node] = 1;
+    const scores = mask.includes(1) ? await pruner.scores(mask) : null;
+    if (asked === last) summary.render(graph, result, scores);
+  };
+}
+
+function announcer(app, text) {
+  let timer = 0;
+  return () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => app.announce(text()), QUIET_MS);
+  };
+}
+
+function checkbox(title, help, set) {
+  const box = h("input", { type: "checkbox", onchange: () => set(box.checked) });
+  return { box, element: h("label", { class: "check", title: help }, box, title) };
+}
+
+function addCommands(app, thresholds, announce) {
+  const run = (change) => () => {
+    change();
+    announce();
+  };
+  for (const { key, title, keys } of THRESHOLDS) {
+    const [fewer, more] = keys;
+    const name = title.toLowerCase();
+    app.commands.add({ id: `${key}.less`, title: `Show fewer ${name}`, keys: [fewer], group: "Pruning", run: run(() => thresholds.step(key, -1)) });
+    app.commands.add({ id: `${key}.more`, title: `Show more ${name}`, keys: [more], group: "Pruning", run: run(() => thresholds.step(key, 1)) });
+  }
+  app.commands.add({
+    id: "keepErrors", title: "Keep all error nodes", keys: ["K"], group: "Pruning",
+    enabled: () => thresholds.limits().keepErrors, pressed: () => thresholds.get().keepErrors,
+    run: run(() => thresholds.set("keepErrors", !thresholds.get().keepErrors)),
+  });
+  app.commands.add({ id: "prune.reset", title: "Prune to the default thresholds", group: "Pruning", run: run(thresholds.reset) });
 }
