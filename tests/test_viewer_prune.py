@@ -128,3 +128,121 @@ def test_offsets_of_64_bits(tmp_path, open_page, monkeypatch):
     page = open_page(write_page([PageFile("wide.arrow", graph)], tmp_path / "wide.html"))
     found = in_page(page, 0, [(0.8, 0.98, False)], np.ones(graph.order.n_nodes))
     assert_same_pruning(graph, (0.8, 0.98, False), found["results"][0])
+
+
+def test_an_overtaken_request_gets_the_newest_answer(tmp_path, open_page):
+    page = open_page(write_page([PageFile("a.arrow", random_graph(1))], tmp_path / "a.html"))
+    script = """async () => {
+        const { pruner } = cotrace.files[0];
+        const ask = (nodeThreshold) => pruner.prune({ nodeThreshold, edgeThreshold: 1, keepErrors: false });
+        const [first, overtaken, newest] = await Promise.all([ask(0.1), ask(1), ask(0.4)]);
+        return [first === newest, overtaken === newest];
+    }"""
+    assert page.evaluate(script) == [False, True]
+
+
+# --- controls -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def graph():
+    return random_graph(1, n_layers=8, n_positions=6, n_features=120, n_errors=40, n_logits=4)
+
+
+@pytest.fixture
+def page_of(tmp_path, open_page):
+    """Return a function that opens the page of some graphs."""
+
+    def opened(*graphs):
+        files = [PageFile(f"{number}.arrow", graph) for number, graph in enumerate(graphs)]
+        return open_page(write_page(files, tmp_path / "controls.html"))
+
+    return opened
+
+
+def control(page, name):
+    return page.locator(".controls").get_by_label(name, exact=True)
+
+
+def expect_pruned(page, graph, *options, file=0):
+    """Wait until the page shows what Python keeps."""
+    kept = int(graph.select(*options).nodes.sum())
+    counted = "(file) => cotrace.results[file]?.nodes.reduce((sum, each) => sum + each, 0)"
+    page.wait_for_function(f"([file, kept]) => ({counted})(file) === kept", arg=[file, kept])
+
+
+def test_sliders_numbers_and_keys_prune_live(graph, page_of):
+    page = page_of(graph)
+    expect_pruned(page, graph)
+    nodes, edges = control(page, "Nodes: share of influence"), control(page, "Edges: share of influence")
+    nodes.fill("0.5")
+    expect_pruned(page, graph, 0.5)
+    nodes.press("ArrowLeft")
+    expect_pruned(page, graph, 0.495)
+    edges.fill("0.7")
+    expect_pruned(page, graph, 0.495, 0.7)
+    number = control(page, "Nodes: share of influence, as a number")
+    number.fill("0.6125")
+    expect_pruned(page, graph, 0.6125, 0.7)
+    assert nodes.get_attribute("aria-valuetext") == "0.6125 of the influence"
+    number.fill("7")
+    number.blur()
+    assert number.input_value() == "0.6125", "a number that is no share changes nothing"
+    control(page, "All error nodes").check()
+    expect_pruned(page, graph, 0.6125, 0.7, True)
+    page.keyboard.press("[")
+    expect_pruned(page, graph, 0.593, 0.7, True)
+    page.keyboard.press("k")
+    expect_pruned(page, graph, 0.593, 0.7)
+    page.evaluate("cotrace.commands.run('prune.reset')")
+    expect_pruned(page, graph)
+
+
+def test_the_summary_counts_what_is_hidden_and_scores_what_is_shown(graph, page_of):
+    page = page_of(graph)
+    summary = page.locator(".pruning-summary")
+    kept, scores = graph.select().nodes, graph.prune().scores()
+    share = graph.influence()[~kept].sum() / graph.influence().sum()
+    assert f"{(~kept).sum()} of {len(kept)} nodes hidden, holding {share:.0%} of the influence" in summary.inner_text()
+    traced = graph.info["traced"]["scores"]
+    words = " ".join(summary.locator(".scores").inner_text().split())
+    assert words == (
+        f"Replacement {scores.replacement:.2f} traced {traced['replacement']:.2f} "
+        f"Completeness {scores.completeness:.2f} traced {traced['completeness']:.2f}"
+    )
+    names = page.evaluate("[1, 5, 9].map((node) => cotrace.files[0].graph.nameOf(node))")
+    page.evaluate("(selected) => cotrace.store.update(0, { selected })", names)
+    part = graph.scores([1, 5, 9])
+    summary.get_by_text(f"selection {part.replacement:.2f}").wait_for()
+    assert summary.get_by_text(f"selection {part.completeness:.2f}").count()
+
+
+def test_a_pruned_graph_offers_what_it_holds(graph, page_of):
+    pruned = graph.prune(0.9, 0.95)
+    page = page_of(pruned)
+    assert control(page, "Nodes: share of influence").get_attribute("max") == "0.9"
+    assert control(page, "Edges: share of influence").get_attribute("max") == "0.95"
+    assert control(page, "All error nodes").is_disabled()
+    expect_pruned(page, pruned)
+    for _ in range(6):
+        page.keyboard.press("]")
+    expect_pruned(page, pruned, 0.9)
+
+
+def test_undecided_nodes_are_counted(graph, page_of):
+    graph = without_rows(graph, 0.3)
+    undecided = graph.certainty(0.8).counts()["undecided"]
+    assert page_of(graph).get_by_text(f"{undecided} undecided").is_visible()
+
+
+def test_graphs_are_pruned_alike_or_each_by_itself(graph, page_of):
+    other = graph.prune(0.7, 0.9)
+    page = page_of(graph, other)
+    control(page, "Nodes: share of influence").fill("0.8")
+    control(page, "Nodes: share of influence").fill("0.75")
+    expect_pruned(page, graph, 0.75)
+    expect_pruned(page, other, 0.7, file=1)
+    control(page, "All graphs alike").uncheck()
+    control(page, "Nodes: share of influence").fill("0.5")
+    expect_pruned(page, graph, 0.5)
+    expect_pruned(page, other, 0.7, file=1)

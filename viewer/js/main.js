@@ -42,6 +42,7 @@ async function prunedAgain(app) {
   const prune = async (number) => {
     const { nodeThreshold, edgeThreshold, keepErrors } = app.store.file(number);
     const result = await app.files[number].pruner.prune({ nodeThreshold, edgeThreshold, keepErrors });
+    if (app.results[number] === result) return; // a newer request got it too
     app.results[number] = result;
     app.emit("pruned", { file: number, result });
   };
