@@ -108,8 +108,6 @@ class PageOfFiles:
 
     def __call__(self, opened: list[tuple["ServedFile", "Graph"]], server: dict[str, Any]) -> str:
         """Return the page."""
-        from cotrace.viewer.page.payload import PageFile, page_html
+        from cotrace.viewer.page.pages import page_of
 
-        return page_html(
-            [PageFile(file.name, graph, {"state": graph.info.get("page", {})}) for file, graph in opened], server=server
-        )
+        return page_of([(file.name, graph) for file, graph in opened], features=self._features, server=server)

@@ -1,14 +1,14 @@
 """Pages of graphs, reports and differences of graphs, as files and in notebooks. `graphs/pages.py` finds this module."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from cotrace.common.errors import ArgumentError
 from cotrace.faithfulness.report.drawing.render import report_svg
-from cotrace.faithfulness.report.files import with_report
+from cotrace.faithfulness.report.files import has_report, take_report, with_report
 from cotrace.faithfulness.report.report import Report
 from cotrace.features.store.of_graph import store_of_graph
 from cotrace.features.store.store import FeatureStore
@@ -22,7 +22,7 @@ from cotrace.graphs.pages import PAGE_HEIGHT
 from .cards import choose_cards
 from .diff_payload import diff_entries
 from .fit import fitted
-from .payload import PageFile, page_html, write_page
+from .payload import PAGE_STATE, PageFile, page_html, write_page
 from .report_payload import report_entries
 
 Subject = Graph | Report | GraphDiff
@@ -79,24 +79,37 @@ class NotebookPage:
         )
 
 
+def page_of(
+    subjects: Iterable[tuple[str, Graph | Report]], *, features: Features = None, server: dict[str, Any] | None = None
+) -> str:
+    """Return the page of graphs and reports with the names of their files; of two, also how they differ. Raises as `write`.
+
+    `server` is what the page knows of the server that shows it.
+    """
+    files = [page_file(subject, name, features) for name, subject in subjects]
+    diff = diff_entries(files[0].graph.diff(files[1].graph)) if len(files) == 2 else None
+    return page_html(files, diff=diff, server=server)
+
+
 def page_file(
     subject: Graph | Report, name: str, features: Features = None, drawing: DrawingConfig | None = None
 ) -> PageFile:
-    """Return a graph or a report as a file of a page, with feature cards, suggested groups and its picture.
+    """Return a graph or a report as a file of a page, with feature cards, suggested groups, its saved state and its picture.
 
-    Raises as `write`.
+    A graph whose metadata has a report is one. Raises as `write`, and FileError for a damaged report.
     """
-    if isinstance(subject, Report):
-        graph, extras = with_report(subject.graph, subject.to_dict()), {"report": report_entries(subject)}
-    else:
-        graph, extras = subject, {}
-    graph, note = fitted(graph)
+    report = subject if isinstance(subject, Report) else _report_in(subject, name)
+    graph, note = fitted(subject if isinstance(subject, Graph) else with_report(subject.graph, subject.to_dict()))
     notes = [note] if note else []
-    extras |= _cards(graph, features, notes) | _suggestions(graph, notes) | {"truncated": notes}
-    picture = (
-        report_svg(subject) if isinstance(subject, Report) else svg_text(graph, **vars(drawing or DrawingConfig()))
-    )
-    return PageFile(name, graph, extras, picture)
+    extras = _cards(graph, features, notes) | _suggestions(graph, notes)
+    extras |= {"truncated": notes, "state": graph.info.get(PAGE_STATE, {})}
+    if report is None:
+        return PageFile(name, graph, extras, svg_text(graph, **vars(drawing or DrawingConfig())))
+    return PageFile(name, graph, extras | {"report": report_entries(report)}, report_svg(report))
+
+
+def _report_in(graph: Graph, name: str) -> Report | None:
+    return Report.from_dict(*take_report(graph, Path(name))) if has_report(graph) else None
 
 
 def _page(subject: Subject, features: Features, names: Sequence[str], drawing: DrawingConfig | None) -> dict[str, Any]:

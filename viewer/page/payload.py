@@ -12,6 +12,8 @@ from cotrace.graphs import Graph
 from .html import document
 
 FORMAT_VERSION = 1
+PAGE_STATE = "page"
+"""Entry of a graph's metadata: thresholds, pins and view, as the page saved them."""
 
 
 @dataclass

@@ -12,8 +12,8 @@ from cotrace.common.files import locked
 from cotrace.graphs import Graph, open_graph
 from cotrace.graphs.annotations import checked_groups
 from cotrace.graphs.nodes import parse_node
+from cotrace.viewer.page.payload import PAGE_STATE
 
-PAGE_STATE = "page"  # entry of a graph's metadata: thresholds, pins and view of the page
 ATTEMPTS = 3  # to open a file that is replaced meanwhile
 
 
