@@ -97,7 +97,7 @@ def pages(browser, graph, tmp_path_factory):
 @pytest.fixture
 def panel(pages):
     """Return the panel with everything shown and nothing pinned."""
-    pages.state(pins=[], labels={})
+    pages.state(pins=[], labels={}, target=None)
     pages.prune(nodeThreshold=0.9, edgeThreshold=0.95, keepErrors=False)
     return pages
 
@@ -343,6 +343,30 @@ def test_pins_are_tabs_and_names_open_what_they_name(panel, graph):
     assert between >= sum(edges[target, source] != 0 for target in pinned for source in pinned)
     page.locator(".panel .tab-close").first.click()
     assert panel.name(features[0]) not in page.evaluate("cotrace.store.file(0).pins")
+
+
+def test_the_card_beside_a_node_has_its_strongest_edges(panel, graph):
+    node = graph.order.logits.start
+    panel.page.locator(".circuit button").first.focus()
+    panel.page.evaluate("node => cotrace.emit('hover', node)", node)
+    card = panel.page.locator(".hover-card")
+    shown = card.locator("table").first.locator("td:last-child data")
+    weights = graph.csr.row(node)[1]
+    assert [float(each.get_attribute("value")) for each in shown.all()] == weights[
+        np.argsort(-abs(weights))[:3]
+    ].tolist()
+    panel.page.evaluate("cotrace.emit('hover', null)")
+    assert card.is_hidden()
+
+
+def test_the_expected_change_is_that_of_the_chosen_target(panel, graph):
+    panel.pin(0)
+    expected = saved_effects(graph, graph.info["targets"])[:, 0]
+    panel.state(target=1)
+    assert panel.value("[data-figure='If ablated']") == pytest.approx([expected[1]], rel=1e-6)
+    panel.state(target=None)
+    weights = [target["weight"] for target in graph.info["targets"]]
+    assert panel.value("[data-figure='If ablated']") == pytest.approx([weights @ expected], rel=1e-6)
 
 
 def test_pruning_changes_the_lists_and_keeps_place_and_focus(panel, graph):

@@ -4,9 +4,9 @@ import { number, percent } from "../ui/format.js";
 import { h } from "../ui/dom.js";
 import { largestOf, signedBar, sizeBar } from "./bar.js";
 import { effectsOf, measuredOf } from "./effects.js";
-import { tokenText } from "./names.js";
 import { decimalsOf, exact, signedText, signedValue } from "./number.js";
 import { explanation, section } from "./section.js";
+import { targetText } from "./targets.js";
 
 const FIRST = 5;
 const AGREEMENT = {
@@ -48,10 +48,8 @@ function moreRow(rows) {
   return row;
 }
 
-function targetName(context, { node, label, probability }) {
-  const { graph } = context;
-  const name = tokenText(graph.texts("text")[node] || label);
-  return [name, probability !== null && h("span", { class: "faint number" }, ` ${percent(probability)}`)];
+function targetName(context, target) {
+  return [targetText(context, target), target.probability !== null && h("span", { class: "faint number" }, ` ${percent(target.probability)}`)];
 }
 
 function column(name, title) {

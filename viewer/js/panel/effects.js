@@ -14,6 +14,14 @@ export function effectsOf(graph, node) {
   return { targets, total: mean(targets, "total"), expected: mean(targets, "expected") };
 }
 
+/** Return the change that is expected of the chosen target, or of all by their weights, as {value, target}; null without effects. */
+export function expectedChange(graph, node, chosen) {
+  const effects = effectsOf(graph, node);
+  if (!effects) return null;
+  const one = effects.targets.length === 1 ? 0 : chosen;
+  return one === null ? { value: effects.expected, target: null } : { value: effects.targets[one].expected, target: effects.targets[one].target };
+}
+
 /**
  * Return what an ablation of a node measured: {measured, estimate, size, control, predicted, kl, agreement}; null if it was not
  * ablated alone. Values are averaged over the targets by their weights.

@@ -5,7 +5,7 @@ import { percent } from "../ui/format.js";
 import { h, replaceChildren } from "../ui/dom.js";
 import { largestOf, signedBar } from "./bar.js";
 import { inputsOf, outputsOf } from "./edges.js";
-import { effectsOf } from "./effects.js";
+import { expectedChange } from "./effects.js";
 import { headline, kindMark, nodeName } from "./names.js";
 import { decimalsOf, exact, signedText, signedValue } from "./number.js";
 import { probabilityOf } from "./targets.js";
@@ -57,14 +57,14 @@ function place(card, { x, y }, circuit) {
 function content(context, node) {
   const { graph } = context;
   const title = headline(context, node);
-  const effects = effectsOf(graph, node);
+  const change = expectedChange(graph, node, context.state.target);
   const fact = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));
   return [
     h("p", { class: "hover-title" }, kindMark(graph, node), title, h("span", { class: title ? "code faint" : "code" }, graph.nameOf(node))),
     h("dl", {}, graph.kind[node] === LOGIT && fact("probability", probabilityOf(graph.probability[node])),
       fact("influence", exact(graph.influence[node], percent(graph.influence[node]))),
       graph.kind[node] === FEATURE && fact("activation", signedText(graph.activation[node]).replace("+", "")),
-      effects && fact("if ablated", signedValue(effects.expected))),
+      change && fact("if ablated", signedValue(change.value))),
     strongest(context, "in", inputsOf(graph, node, context.shown)),
     strongest(context, "out", outputsOf(graph, node, context.shown)),
   ];

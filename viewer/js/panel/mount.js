@@ -24,7 +24,7 @@ export function mountPanel(app, places) {
   app.store.subscribe(({ file, keys }) => {
     if (file === null) keys.includes("file") && panel.reset();
     else if (file === app.store.page.file && keys.includes("pins")) panel.follow();
-    else if (file === app.store.page.file && keys.some((key) => key === "labels" || key === "target")) panel.render();
+    else if (file === app.store.page.file && keys.some((key) => ["labels", "target", "groups"].includes(key))) panel.render();
   });
   app.on("pruned", ({ file }) => file === app.store.page.file && panel.update());
   app.on("focus", (node) => node !== null && panel.show(app.files[app.store.page.file].graph.nameOf(node)));
@@ -32,7 +32,7 @@ export function mountPanel(app, places) {
 }
 
 function createPanel(app, places) {
-  const [tabs, body] = [h("div"), h("div", { class: "panel-body", tabindex: -1 })];
+  const [tabs, body] = [h("div"), h("div", { class: "panel-body", role: "group", tabindex: -1 })];
   const element = h("div", {}, tabs, body);
   let [selection, view, shown, waiting] = [null, null, null, false];
 
@@ -69,6 +69,7 @@ function createPanel(app, places) {
       const context = contextOf(app, panel.file, open);
       const subject = selection.isComparing || selection.current === null ? null : subjectOf(context.graph, selection.current);
       view = selection.isComparing ? pinTable(context) : viewOf(context, subject, actions(app, places, panel, subject));
+      body.setAttribute("aria-label", selection.isComparing ? "Pinned nodes" : selection.current ?? "Overview");
       const [same, top] = [shown === keyOf(panel), places.panel.scrollTop];
       shown = keyOf(panel);
       keepFocus(element, body, () => {
@@ -127,7 +128,7 @@ function actions(app, places, panel, subject) {
     h("button", { type: "button", class: "icon-button small", title, "aria-label": title, dataset: { key }, onclick, ...properties }, icon(name));
   const isPinned = selection.isPinned(subject.name);
   return h("span", { class: "subject-actions" },
-    selection.canGoBack && button("back", "Back", "undo", () => app.commands.run("panel.back")),
+    selection.canGoBack && button("back", "Back", "down", () => app.commands.run("panel.back")),
     button("copy", `Copy the name ${subject.name}`, "copy", async () => (await copyText(subject.name)) && places.toasts.show(`Copied ${subject.name}`)),
     button("pin", isPinned ? "Unpin" : "Pin", "pin", () => app.commands.run("panel.pin"), { "aria-pressed": String(isPinned) }));
 }

@@ -66,7 +66,10 @@ export function nodeButton(context, node, { isShort = false, ...properties } = {
   return h("button", {
     type: "button",
     title: nodeText(context, node),
-    onclick: () => context.open(name),
+    onclick: () => {
+      context.light(null);
+      context.open(name);
+    },
     onmouseenter: () => context.light(node),
     onmouseleave: () => context.light(null),
     onfocus: () => context.light(node),

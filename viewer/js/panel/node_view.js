@@ -1,20 +1,21 @@
 // A node: its label, numbers, effects, inputs, outputs, what its row adds up to, and the card of its feature.
 
 import { labelKey } from "../data/labels.js";
+import { visible } from "../data/visible.js";
 import { ERROR, FEATURE, LOGIT, TOKEN } from "../data/graph.js";
 import { count, number, percent } from "../ui/format.js";
 import { h, replaceChildren } from "../ui/dom.js";
 import { featureCard } from "./card.js";
 import { inputList, outputList } from "./edge_list.js";
 import { inputsOf, outputsOf } from "./edges.js";
-import { effectsOf } from "./effects.js";
+import { expectedChange } from "./effects.js";
 import { effectSection } from "./effect_section.js";
 import { labelEditor, labelSource } from "./label_editor.js";
 import { kindMark, siteOf } from "./names.js";
 import { exact, signedValue } from "./number.js";
 import { createRowSum } from "./row_sum.js";
 import { explanation, section } from "./section.js";
-import { probabilityOf, targetList } from "./targets.js";
+import { probabilityOf, targetList, targetText } from "./targets.js";
 
 const NO_INPUTS = {
   [FEATURE]: "Its row was not computed: what it reads is not in the file.",
@@ -33,7 +34,7 @@ export function nodeView(context, node, actions) {
   const sum = createRowSum(context, node);
   const element = h("div", {},
     h("header", { class: "subject" }, h("p", { class: "site" }, kindMark(graph, node), h("span", {}, siteOf(context, node)), badge, actions), label.element,
-      h("p", { class: "subject-name" }, h("span", { class: "code" }, graph.nameOf(node)), h("span", { class: "faint" }, labelSource(context, node)))),
+      h("p", { class: "subject-name" }, h("span", { class: "code" }, graph.nameOf(node)), h("span", { class: "faint" }, labelSource(context, node)), groupNames(context, node))),
     numbers(context, node), otherTargets(context, node), effectSection(context, node),
     inputs.element, outputs?.element, sum?.element, cardParts(context, node));
   const update = () => {
@@ -48,12 +49,19 @@ function numbers(context, node) {
   const { graph } = context;
   const figures = graph.kind[node] === LOGIT ? [] : [influenceFigure(graph, node)];
   if (graph.kind[node] === FEATURE) figures.push(figure("Activation", exact(graph.activation[node], number(graph.activation[node])), usual(context, node)));
-  const effects = effectsOf(graph, node);
-  if (effects) figures.push(figure("If ablated", signedValue(effects.expected), graph.info.targets.length > 1 ? "all targets" : "expected"));
+  const change = expectedChange(graph, node, context.state.target);
+  if (change) figures.push(figure("If ablated", signedValue(change.value), change.target ? ["of ", targetText(context, change.target)] : "all targets"));
   if (graph.kind[node] === LOGIT) {
     figures.push(figure("Probability", probabilityOf(graph.probability[node])), figure("Centred logit", signedValue(graph.pre_activation[node])));
   }
   return h("dl", { class: "figures" }, figures);
+}
+
+/** Return the names of the groups that a node is in. */
+function groupNames({ graph, state }, node) {
+  const name = graph.nameOf(node);
+  const groups = state.groups.filter(({ nodes }) => nodes.includes(name) || nodes.includes(name.split("@")[0]));
+  return groups.map((group) => h("span", { class: "group-name", title: `In the group ${visible(group.name)}` }, h("bdi", {}, visible(group.name))));
 }
 
 function figure(name, value, note = "") {

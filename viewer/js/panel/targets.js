@@ -3,7 +3,7 @@
 import { percent } from "../ui/format.js";
 import { h } from "../ui/dom.js";
 import { shareBar } from "./bar.js";
-import { nodeButton } from "./names.js";
+import { nodeButton, tokenText } from "./names.js";
 import { exact } from "./number.js";
 
 /** Return a list of the targets; each opens. `current` is the node of the one that is looked at. */
@@ -11,6 +11,11 @@ export function targetList(context, current = -1) {
   return h("ul", { class: "edge-list" }, context.graph.info.targets.map(({ node, probability }) =>
     h("li", { class: node === current ? "edge-row share-row current" : "edge-row share-row" },
       nodeButton(context, node, { "aria-current": node === current && "true" }), shareBar(probability ?? 0), probabilityOf(probability))));
+}
+
+/** Return the text of an entry of the targets. */
+export function targetText({ graph }, { node, label }) {
+  return tokenText(graph.texts("text")[node] || label);
 }
 
 /** Return a probability, which targets that are no tokens lack. */
