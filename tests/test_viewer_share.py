@@ -120,7 +120,7 @@ def test_a_link_and_a_saved_page_restore_all(open_page, graphs, path, tmp_path):
     (tmp_path / "second").mkdir()
     assert exported(again, "save", tmp_path / "second").read_bytes() == saved.read_bytes()
     old = open_page(saved, wait=False, java_script_enabled=False)
-    assert old.locator("#fallback svg").is_visible()
+    assert old.locator("#fallback img").is_visible()
     assert old.locator("#fallback p").is_visible()
 
 

@@ -63,7 +63,8 @@ function parsePositions(text) {
     const stop = match[2] === undefined ? first + 1 : +match[2];
     return stop <= first || (first < 0 && stop > 0 && match[2] !== undefined) ? null : [first, stop];
   });
-  return pairs.includes(null) ? null : pairs;
+  const isValid = !pairs.includes(null) && pairs.toSorted(([a], [b]) => a - b).every(([first], at, sorted) => at === 0 || first >= sorted[at - 1][1]);
+  return isValid ? pairs : null; // each position once
 }
 
 /** Return the positions that pairs name in a prompt, or null for all; those outside are passed over. */

@@ -1,0 +1,211 @@
+"""Groups in the page: suggestions, the user's groups, undo, and scores, which are those of Python."""
+
+import pytest
+from helpers.browser import Opener
+from helpers.random_graphs import random_graph
+
+from cotrace.common.errors import ArgumentError
+from cotrace.graphs.annotations import check_name, groups_inside, node_names
+from cotrace.graphs.nodes import parse_node
+from cotrace.viewer.page.html import ROOM
+from cotrace.viewer.page.link import link
+from cotrace.viewer.page.payload import PageFile, write_page
+
+
+@pytest.fixture(scope="module")
+def graph():
+    graph = random_graph(3, n_features=40, n_positions=5)
+    graph.label([0, 1], "hot")
+    return graph
+
+
+@pytest.fixture(scope="module")
+def names(graph):
+    return [str(node) for node in node_names(graph, range(graph.order.n_editable))]
+
+
+@pytest.fixture(scope="module")
+def suggested(names):
+    return [
+        {"name": "raises cold 1", "nodes": names[10:14], "reason": "same effects (0.91)", "label": "cold"},
+        {"name": "lowers cold 1", "nodes": names[20:23], "reason": "same outputs (0.82)", "label": ""},
+    ]
+
+
+@pytest.fixture(scope="module")
+def opened(browser, graph, suggested, tmp_path_factory):
+    """Return the page of the graph, with the tab of groups open."""
+    path = tmp_path_factory.mktemp("page") / "page.html"
+    opener = Opener(browser)
+    page = opener(write_page([PageFile("a.arrow", graph, {"suggested": suggested})], path))
+    page.get_by_role("tab", name="Groups").click()
+    yield page
+    opener.close()
+
+
+@pytest.fixture
+def page(opened):
+    """Return the page as it was when it was opened, with the tab of groups open."""
+    opened.evaluate("() => (cotrace.restore({ page: { tab: 'groups' } }), document.activeElement.blur())")
+    return opened
+
+
+def state(page):
+    return page.evaluate("() => cotrace.store.file(0)")
+
+
+def groups(page):
+    return {group["name"]: group["nodes"] for group in state(page)["groups"]}
+
+
+def select(page, nodes):
+    page.evaluate("selected => cotrace.store.update(0, { selected })", nodes)
+
+
+def test_a_suggestion_is_accepted_with_its_reason(page, suggested):
+    row = page.get_by_role("region", name="Suggestions").locator(".group").first
+    assert "same effects (0.91)" in row.inner_text()
+    row.get_by_role("button", name="Accept").click()
+    assert state(page)["groups"] == [{**suggested[0], "source": "suggested"}]
+    assert page.get_by_role("region", name="Suggestions").locator(".group").count() == 1
+    page.keyboard.press("Control+z")
+    assert groups(page) == {}
+    assert page.locator("#live").inner_text().strip() == 'Undone: accept "raises cold 1"'
+    page.keyboard.press("Control+Shift+z")
+    assert [*groups(page)] == ["raises cold 1"]
+
+
+def test_all_suggestions_are_accepted_or_dismissed(page, suggested):
+    page.get_by_role("button", name="Accept all").click()
+    assert groups(page) == {group["name"]: group["nodes"] for group in suggested}
+    page.keyboard.press("Control+z")
+    page.get_by_role("button", name="Dismiss lowers cold 1").click()
+    assert state(page)["dismissed"] == ["lowers cold 1"]
+    assert "lowers cold 1" not in page.locator(".groups").inner_text()
+
+
+def test_what_the_user_grouped_is_not_suggested(page, names):
+    """A suggestion leaves the user's groups alone, and is none with fewer than two nodes."""
+    select(page, [names[10], names[20], names[21]])
+    page.keyboard.press("g")
+    shown = page.get_by_role("region", name="Suggestions")
+    assert "lowers cold 1" not in shown.inner_text()
+    shown.get_by_role("button", name="Accept raises cold 1").click()
+    assert groups(page)["raises cold 1"] == names[11:14]
+
+
+def test_nodes_are_grouped_renamed_moved_and_ungrouped(page, graph, names):
+    select(page, names[:3])
+    page.keyboard.press("g")
+    assert groups(page) == {"hot 1": names[:3]}  # "hot" is the label of two of them
+    page.keyboard.press("F2")
+    page.keyboard.type("L17#264")
+    page.keyboard.press("Enter")
+    assert "would be read as a node" in page.get_by_role("alert").inner_text()
+    page.keyboard.press("Control+a")
+    page.keyboard.type("very hot")
+    page.keyboard.press("Enter")
+    assert groups(page) == {"very hot": names[:3]}
+
+    select(page, names[2:5])
+    page.keyboard.press("g")
+    assert groups(page) == {"very hot": names[:2], "group 1": names[2:5]}  # a node is in one group
+    select(page, [names[3], names[6]])
+    page.get_by_role("button", name="Add 2 selected nodes to very hot").click()
+    assert groups(page) == {"very hot": [*names[:2], names[3], names[6]], "group 1": [names[2], names[4]]}
+
+    page.get_by_role("button", name="Nodes of very hot", exact=True).click()
+    page.get_by_role("button", name=f"Take {names[6]} out of its group").click()
+    assert groups(page)["very hot"] == [*names[:2], names[3]]
+    page.get_by_role("button", name="Ungroup very hot").click()
+    assert [*groups(page)] == ["group 1"]
+    for _ in range(6):
+        page.keyboard.press("Control+z")
+    assert groups(page) == {}
+    assert page.evaluate("() => cotrace.store.undoTitle") is None
+
+
+def test_a_changed_suggestion_is_the_users(page):
+    page.get_by_role("button", name="Accept raises cold 1").click()
+    page.get_by_role("button", name="Rename raises cold 1").click()
+    page.keyboard.type("mine")
+    page.keyboard.press("Enter")
+    assert [(group["name"], "source" in group) for group in state(page)["groups"]] == [("mine", False)]
+
+
+def test_scores_are_those_of_the_part_of_the_graph(page, graph, names):
+    select(page, names[:8])
+    page.keyboard.press("g")
+    select(page, names[4:30])
+    lines = page.locator(".group-scores p")
+    lines.nth(1).wait_for()
+    for line, part in zip(lines.all_inner_texts(), (names[:8], names[4:30]), strict=True):
+        scores, whole = graph.scores(part), graph.scores()
+        assert f"replacement {scores.replacement:.3f} of {whole.replacement:.3f}" in line
+        assert f"completeness {scores.completeness:.3f} of {whole.completeness:.3f}" in line
+
+
+def test_a_field_keeps_its_own_undo(page, names):
+    select(page, names[:2])
+    page.keyboard.press("g")
+    page.keyboard.press("F2")
+    page.keyboard.type("x")
+    page.keyboard.press("Control+z")
+    assert [*groups(page)] == ["hot 1"]
+    page.keyboard.press("Escape")
+    assert page.locator(".group-form").count() == 0
+
+
+NAMES = [
+    "L17#264", "L17#264@5", " L3 #812 @ 4 ", "L3error", "L3#error@2:6", "17_264", "17_264_5", "token", "token@4", "token@-1", "@4",
+    "L17#264 'not cold'", 'L17#264@5 "x"', "L1#2@all", "L1#2@3,5", "12", "٣", " 7 ", "hot", "L1", "L1#2@x", "L1#2@6:2", "L1#2@-1:1",
+    "token@x", "token 4", "1_2_3_4", "", " ", "a" * 1000, "L1#2@1,1", "e\u0301",
+]  # fmt: skip
+
+
+def test_names_are_refused_and_read_as_in_python(browser, tmp_path):
+    entry = 'import { nameProblem, nodesNamed } from "./state/names.js";\nObject.assign(globalThis, { nameProblem, nodesNamed });'
+    script = link("entry.js", lambda name: entry if name == "entry.js" else (ROOM / "js" / name).read_text())
+    opener = Opener(browser)
+    page = opener("about:blank", wait=False)
+    page.add_script_tag(content=script)
+    refused = page.evaluate("names => names.map((name) => nameProblem(name) !== '')", NAMES)
+    assert dict(zip(NAMES, refused, strict=True)) == {name: _is_refused(name) for name in NAMES}
+    opener.close()
+
+
+def _is_refused(name):
+    try:
+        check_name(name, "name")
+    except ArgumentError:
+        return True
+    return False
+
+
+def test_groups_of_files_name_nodes_in_every_form(browser, tmp_path):
+    graph = random_graph(5)
+    feature, error = (str(node_names(graph, [number])[0]) for number in (0, graph.order.errors.start))
+    forms = [
+        feature,
+        feature.split("@")[0],
+        f"{feature.split('@')[0]}@0:3",
+        error.split("@")[0],
+        "token",
+        "token@-1",
+        "token@1,3",
+        "L9#9@0",
+    ]
+    graph.info["groups"] = [{"name": form, "nodes": [str(parse_node(form))]} for form in forms]
+    opener = Opener(browser)
+    page = opener(write_page([PageFile("a.arrow", graph)], tmp_path / "a.html"))
+    page.get_by_role("tab", name="Groups").click()
+    shown = dict(
+        zip(
+            page.locator(".group-name").all_inner_texts(), page.locator(".group-figures").all_inner_texts(), strict=True
+        )
+    )
+    inside = groups_inside(graph)
+    for form in forms:
+        number = len(inside.get(form, []))
+        assert shown[form].split("\n")[0] == (f"{number} node{'s' * (number != 1)}" if number else "all pruned"), form
+    opener.close()
