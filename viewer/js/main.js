@@ -21,6 +21,8 @@ const KEYS_OF_ELEMENTS = {
   "In tables": [[["ArrowUp", "ArrowDown"], "Next row"], [["Enter"], "Pin the row's node"], [[" "], "Select the row's node"]],
 };
 
+const fallback = document.getElementById("fallback");
+
 async function start() {
   const app = await createApp();
   const root = document.getElementById("app");
@@ -28,8 +30,8 @@ async function start() {
   const places = mountShell(app, root);
   for (const mount of PARTS) mount(app, places);
   mountShortcuts(app, places, KEYS_OF_ELEMENTS);
-  app.fallback = document.getElementById("fallback"); // a saved page has it again
-  app.fallback.remove();
+  app.fallback = fallback; // a saved page has it again
+  fallback.remove();
   document.addEventListener("keydown", (event) => app.commands.handle(event));
   globalThis.cotrace = app; // for the console, and for tests
   await prunedAgain(app);
@@ -54,9 +56,8 @@ async function prunedAgain(app) {
 
 /** Show what went wrong above the picture that every page has. */
 function fail(error) {
-  document.getElementById("app").hidden = true;
-  const message = document.querySelector("#fallback p");
-  if (message) message.textContent = `This page cannot be shown: ${error.message}. Here is the picture.`;
+  document.getElementById("app").replaceWith(fallback);
+  fallback.querySelector("p").textContent = `This page cannot be shown: ${error.message}. Here is the picture.`;
   throw error;
 }
 

@@ -7,11 +7,15 @@ export function textOf(id) {
   return element.textContent;
 }
 
-/** Return the bytes of a part. */
+/** Return the bytes of a part; throw if it is missing or damaged. */
 export async function partBytes(name) {
-  const packed = bytesOfBase64(textOf(`part-${name}`));
-  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
+  const packed = textOf(`part-${name}`);
+  try {
+    const stream = new Blob([bytesOfBase64(packed)]).stream().pipeThrough(new DecompressionStream("gzip"));
+    return new Uint8Array(await new Response(stream).arrayBuffer());
+  } catch {
+    throw new Error(`its part ${name} is damaged`); // what browsers say of it does not help
+  }
 }
 
 /** Return the value of a part that is JSON. */

@@ -1,13 +1,14 @@
-// The list of shortcuts: all commands that have keys.
+// Help: the list of shortcuts, which has all commands with keys, and the way to the tour.
 
 import { shownKey, titleOf } from "./commands.js";
 import { h } from "./dom.js";
 
 /** Register the command that shows the list; `more` are pairs of a key and what it does where no command does it. */
 export function mountShortcuts(app, places, more) {
+  const tour = { title: "Take the tour", run: () => app.commands.run("tour") };
   app.commands.add({
-    id: "shortcuts", title: "Keyboard shortcuts", icon: "keyboard", keys: ["?"], group: "Page", toolbar: "page",
-    run: () => places.dialogs.open({ title: "Keyboard shortcuts", content: lists(app, more), wide: true }),
+    id: "shortcuts", title: "Keyboard shortcuts", icon: "help", keys: ["?"], group: "Help", toolbar: "page",
+    run: () => places.dialogs.open({ title: "Keyboard shortcuts", content: lists(app, more), wide: true, actions: [tour] }),
   });
 }
 

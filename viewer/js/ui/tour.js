@@ -15,7 +15,7 @@ const STEPS = [
 
 /** Register the tour, and begin it where this browser has not shown it yet. */
 export function mountTour(app) {
-  app.commands.add({ id: "tour", title: "Take the tour", icon: "help", group: "Page", toolbar: "page", run: () => startTour(app) });
+  app.commands.add({ id: "tour", title: "Take the tour", group: "Help", run: () => startTour(app) });
   if (isFirstVisit()) startTour(app);
 }
 
