@@ -8,7 +8,6 @@ import pytest
 from helpers.random_graphs import random_graph
 
 import cotrace
-from cotrace.viewer.page.payload import PageFile, write_page
 
 THEME = Path(cotrace.__file__).parent / "viewer" / "css" / "theme.css"
 SURFACES = ("paper", "raised", "ground")
@@ -17,7 +16,7 @@ READABLE, VISIBLE = 4.5, 3.0  # WCAG 2.2: contrast of text, and of signs and fra
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    return write_page([PageFile("a.arrow", random_graph(5))], tmp_path_factory.mktemp("page") / "a.html")
+    return random_graph(5).render(tmp_path_factory.mktemp("page") / "a.html")
 
 
 # --- themes -------------------------------------------------------------------------------

@@ -146,7 +146,7 @@ function registerCommands(app, places, panel) {
     panel.selection.back();
     panel.render();
   }, () => panel.selection.canGoBack);
-  for (const [id, title, key, step] of [["next", "Next pin", "]", 1], ["previous", "Previous pin", "[", -1]]) {
+  for (const [id, title, key, step] of [["next", "Next pin", ".", 1], ["previous", "Previous pin", ",", -1]]) {
     add(id, title, [key], () => {
       panel.selection.step(step);
       panel.render();

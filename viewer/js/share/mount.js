@@ -34,7 +34,7 @@ function saveCommands(app, places) {
       ? { ...save, title: () => `Save into ${app.files[number()].name}`, run: () => saveToServer(app, places, number()) }
       : { ...save, title: "Save the page with your changes", run: savePage },
     ...(app.server ? [{ id: "save-page", title: "Save a page that needs no server", run: savePage }] : []),
-    { id: "copy-link", title: "Copy a link to what is seen", keys: ["L"], icon: "link", run: copyLink },
+    { id: "copy-link", title: "Copy a link to what is seen", keys: ["Shift+L"], icon: "link", run: copyLink },
   ];
 }
 
