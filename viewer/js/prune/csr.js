@@ -14,10 +14,21 @@ export function sumOf(weights, start, stop) {
   return a + b + (c + d);
 }
 
-/** Return the edges between the nodes of a mask, {csr, edges}: `edges` are their numbers, ascending. */
-export function edgesBetween({ indptr, sources, weights }, nodes) {
+/** Return arrays for values of as many edges, which calls use again and again: new memory costs more than the sums. */
+export function roomFor(edges) {
+  return {
+    edges: new Uint32Array(edges),
+    sources: new Int32Array(edges),
+    weights: new Float64Array(edges),
+    scores: new Float64Array(edges),
+    mask: new Uint8Array(edges),
+  };
+}
+
+/** Return the edges between the nodes of a mask, {csr, edges}, in arrays of `room`: `edges` are their numbers, ascending. */
+export function edgesBetween({ indptr, sources, weights }, nodes, room) {
   const starts = new Int32Array(indptr.length);
-  const [edges, from, sizes] = [new Uint32Array(sources.length), new Int32Array(sources.length), new Float64Array(sources.length)];
+  const { edges, sources: from, weights: sizes } = room;
   let count = 0;
   for (let row = 0; row < nodes.length; row++) {
     if (nodes[row]) {
@@ -30,7 +41,7 @@ export function edgesBetween({ indptr, sources, weights }, nodes) {
     }
     starts[row + 1] = count;
   }
-  return { csr: { indptr: starts, sources: from.subarray(0, count), weights: sizes.subarray(0, count) }, edges: edges.subarray(0, count) };
+  return part(starts, from, sizes, edges);
 }
 
 /** Keep the edges of a mask, in place; take and return what `edgesBetween` returns. */
@@ -46,5 +57,10 @@ export function keepEdges({ csr: { indptr, sources, weights }, edges }, mask) {
     }
     starts[row + 1] = count;
   }
-  return { csr: { indptr: starts, sources: sources.subarray(0, count), weights: weights.subarray(0, count) }, edges: edges.subarray(0, count) };
+  return part(starts, sources, weights, edges);
+}
+
+function part(indptr, sources, weights, edges) {
+  const count = indptr.at(-1);
+  return { csr: { indptr, sources: sources.subarray(0, count), weights: weights.subarray(0, count) }, edges: edges.subarray(0, count) };
 }

@@ -1,7 +1,7 @@
 // Pruning, as graphs/prune.py: the nodes and edges that carry a given share of the influence.
 
 import { certainty } from "./bounds.js";
-import { edgesBetween, keepEdges, sumOf } from "./csr.js";
+import { edgesBetween, keepEdges, roomFor, sumOf } from "./csr.js";
 import { estimatedInfluence, nodeInfluence, sitesOf } from "./influence.js";
 import { graphScores, leftOutWeights, withEnds } from "./scores.js";
 import { scoreAtShare } from "./shares.js";
@@ -12,7 +12,7 @@ export function prunable(sent) {
   const bound = lacksRows ? nodeInfluence(csr, targetWeights) : null;
   const sites = () => sitesOf(sent.layer, sent.position, order.errors);
   const ranking = held ? sent.influence : lacksRows ? estimatedInfluence(csr, targetWeights, computed, sites()) : nodeInfluence(csr, targetWeights);
-  return { ...sent, ranking, bound };
+  return { ...sent, ranking, bound, room: roomFor(csr.sources.length) };
 }
 
 /**
@@ -28,8 +28,8 @@ export function prune(graph, options) {
   const pinned = pinnedNodes(graph, options.keepErrors);
   const least = scoreAtShare(graph.ranking, node);
   const nodes = Uint8Array.from(graph.ranking, (influence, at) => Number(influence >= least || pinned[at]));
-  const between = edgesBetween(graph.csr, nodes);
-  const mask = edgesAbove(between.csr, graph.targetWeights, edge);
+  const between = edgesBetween(graph.csr, nodes, graph.room);
+  const mask = edgesAbove(between.csr, graph.targetWeights, edge, graph.room);
   dropDeadEnds(graph, between.csr, nodes, mask, pinned);
   const kept = keepEdges(between, mask);
   const leftOut = graph.leftOut && leftOutWeights(graph, nodes).map((weight, row) => (nodes[row] ? weight : 0));
@@ -53,17 +53,16 @@ function pinnedNodes(graph, keepErrors) {
   return keepErrors ? pinned.fill(1, graph.order.errors, graph.order.tokens) : pinned;
 }
 
-/** Return a mask of the edges that pass the edge threshold. */
-function edgesAbove({ indptr, sources, weights }, targetWeights, threshold) {
+/** Return a mask of the edges that pass the edge threshold, in arrays of `room`. */
+function edgesAbove({ indptr, sources, weights }, targetWeights, threshold, room) {
   const influence = nodeInfluence({ indptr, sources, weights }, targetWeights);
-  const scores = new Float64Array(weights.length);
+  const [scores, mask] = [room.scores.subarray(0, weights.length), room.mask.subarray(0, weights.length)];
   for (let row = 0; row < influence.length; row++) {
     const total = sumOf(weights, indptr[row], indptr[row + 1]) || 1;
     const mass = influence[row] + targetWeights[row];
     for (let edge = indptr[row]; edge < indptr[row + 1]; edge++) scores[edge] = (weights[edge] / total) * mass;
   }
   const least = scoreAtShare(scores, threshold);
-  const mask = new Uint8Array(scores.length);
   for (let edge = 0; edge < mask.length; edge++) mask[edge] = Number(scores[edge] >= least);
   return mask;
 }

@@ -31,7 +31,7 @@ export function graphScores({ order, targetWeights, computed }, csr, leftOut = n
 export function scoresOf(graph, mask) {
   const kept = withEnds(graph, mask);
   const leftOut = leftOutWeights(graph, kept).map((weight, row) => (kept[row] ? weight : 0));
-  return graphScores(graph, edgesBetween(graph.csr, kept).csr, leftOut);
+  return graphScores(graph, edgesBetween(graph.csr, kept, graph.room).csr, leftOut);
 }
 
 /** Return the absolute weight of each row's edges from nodes that are not kept, now or in an earlier step. */

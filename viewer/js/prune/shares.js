@@ -5,7 +5,7 @@
 // that the last bit decides, everything is sorted and summed as Python does it.
 
 const SHIFT = 15; // of a float's upper 32 bits: the exponent and five bits of the mantissa are left
-const BUCKETS = 2 ** (32 - SHIFT);
+const BUCKETS = 2 ** (31 - SHIFT); // without the sign
 const MARGIN = 2 ** -48; // above the rounding error of a cumulative share
 
 /** Return the score at which the cumulative share, from the largest down, first reaches `share`; Infinity without a positive score. */
