@@ -49,6 +49,7 @@ from .tables import (
 )
 
 if TYPE_CHECKING:  # graphs are opened without the modules that draw them
+    from cotrace.graphs.drawing.diff_scene import DiffSubject
     from cotrace.graphs.drawing.primitives import Scene
 
 MIN_CHANGE = 0.5
@@ -299,10 +300,17 @@ class GraphDiff:
 
     def scene(self, config: DrawingConfig) -> Scene:
         """Return the picture of both graphs, to be written as SVG or DOT."""
-        from cotrace.graphs.drawing.diff_scene import DiffSubject, build_diff_scene
+        from cotrace.graphs.drawing.diff_scene import build_diff_scene
+
+        return build_diff_scene(self.subject, config)
+
+    @property
+    def subject(self) -> DiffSubject:
+        """What a picture or a page of the difference shows."""
+        from cotrace.graphs.drawing.diff_scene import DiffSubject
 
         parts = self._matching, self.node_values, self.edge_values, self.names, self.targets, self._facts()
-        return build_diff_scene(DiffSubject((self.a, self.b), self.alignment, *parts), config)
+        return DiffSubject((self.a, self.b), self.alignment, *parts)
 
     def _facts(self) -> list[str]:
         """Return numbers and cautions for the caption of a picture."""

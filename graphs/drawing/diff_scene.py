@@ -76,7 +76,7 @@ class DiffSubject:
 
 def build_diff_scene(subject: DiffSubject, config: DrawingConfig) -> Scene:
     """Return the picture of two graphs, cut to the limits of `config`."""
-    layers, columns = _places(subject)
+    layers, columns = unit_places(subject)
     shown = strongest_units(
         subject.matching.kind, columns, subject.nodes.larger, _target_weights(subject), subject.edges, config.max_nodes
     )
@@ -98,7 +98,7 @@ def build_diff_scene(subject: DiffSubject, config: DrawingConfig) -> Scene:
 # --- nodes ----------------------------------------------------------------------------------
 
 
-def _places(subject: DiffSubject) -> tuple[np.ndarray, np.ndarray]:
+def unit_places(subject: DiffSubject) -> tuple[np.ndarray, np.ndarray]:
     """Return the layer and the column in which each unit is drawn, (U,): its own, or those of its most influential node."""
     matching, last = subject.matching, len(subject.alignment.positions) - 1
     layers, columns = matching.layer.copy(), matching.column.copy()

@@ -12,13 +12,15 @@ import { stateOf } from "./state/state.js";
 /** Read the parts of the page and return the application. */
 export async function createApp() {
   const header = JSON.parse(textOf("page"));
-  const files = await Promise.all(header.files.map((file, number) => readFile(file, number)));
+  const files = await Promise.all(header.files.map((file, number) => readFile(file, number, Boolean(header.diff))));
+  const diff = header.diff ? await partJson("diff") : null;
   const { state, damaged } = await firstState(files);
   const store = createStore(state);
   const listeners = new Map();
   return {
     header,
     files,
+    diff, // how the first two files correspond, as viewer/page/diff_payload.py; null without a second one
     server: createClient(header.server), // the client of the local server, or null
     store,
     /** Show the state that a link has; what is invalid is left out. */
@@ -41,8 +43,8 @@ export async function createApp() {
   };
 }
 
-async function readFile({ name }, number) {
+async function readFile({ name }, number, isCompared) {
   const [bytes, extras] = await Promise.all([partBytes(`graph-${number}`), partJson(`extras-${number}`)]);
   const graph = new GraphData(bytes);
-  return { name, number, graph, extras, pruner: createPruner(graph) };
+  return { name, number, graph, extras, isCompared, pruner: createPruner(graph) };
 }

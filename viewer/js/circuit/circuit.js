@@ -12,6 +12,7 @@ import { createSurface } from "./surface.js";
 import { svgText } from "./svg.js";
 import { betweenViews, extent, fittingView, keptView, pannedView, projection, sameView, zoomedView } from "./view.js";
 
+const LEAST_SPAN = 0.3; // part of the circuit's width that is seen of a span
 const STEP = 1.4; // of zooming by keys
 const MOVE_MS = 220;
 const SETTLED_MS = 160; // after the last movement, the view goes to the source
@@ -37,8 +38,8 @@ const SETTLED_MS = 160; // after the last movement, the view goes to the source
  *   restyle()              read the colours again
  *   view, setView(view), onView(listener)
  *                          {x, y, scale}; a listener gets every view that the user chooses, to link circuits
- *   fit(), zoom(factor), pan(dx, dy), show(name)
- *                          show moves to a node
+ *   fit(), zoom(factor), pan(dx, dy), show(name), showSpan(first, last)
+ *                          show moves to a node, showSpan to the columns of some positions
  *   hover(name or null)    light up a node, as if pointed at, without telling the source
  *   focus(name)            give a node the keyboard
  *   rectOf(name)           DOMRect of a node in the window, or null
@@ -286,6 +287,10 @@ export function createCircuit(app, element, source) {
     fit: () => moveTo(fittingView(scene.bounds, surface.size), { isFit: true }),
     zoom: (factor) => moveTo(zoomedView(view, factor)),
     pan: (dx, dy) => moveTo(pannedView(view, dx, dy)),
+    showSpan(first, last) {
+      const span = spanBounds(scene, first, last);
+      if (span) moveTo(fittingView(span, surface.size));
+    },
     show(name) {
       const item = shownItem(name);
       if (item >= 0) reveal(item);
@@ -328,6 +333,15 @@ function outside(low, high, side) {
   const margin = Math.min(60, side / 6);
   if (low < margin) return margin - low;
   return high > side - margin ? side - margin - high : 0;
+}
+
+/** Return the bounds of the columns of some positions, wide enough to see what is beside them; null where there are none. */
+function spanBounds({ columns, bounds }, first, last) {
+  const inside = columns.filter((column) => column.last >= first && column.first <= last);
+  if (!inside.length) return null;
+  const [left, right] = [inside[0].left, inside.at(-1).right];
+  const margin = Math.max(0, (bounds.right - bounds.left) * LEAST_SPAN - (right - left)) / 2;
+  return { ...bounds, left: left - margin, right: right + margin };
 }
 
 function wholePicture(bounds) {

@@ -106,7 +106,8 @@ function placed(plan, model, width, height) {
   const count = cells.items.length;
   const layout = {
     items: cells.items, host: cells.host, x: new Float32Array(count), y: new Float32Array(count),
-    room: new Float32Array(count).fill(Infinity), w: Float32Array.from(shapes, (shape) => shape.w), h: Float32Array.from(shapes, (shape) => shape.h),
+    room: new Float32Array(count).fill(Infinity), w: Float32Array.from(shapes, (shape, at) => shape.w * (cells.items[at].shrink ?? 1)),
+    h: Float32Array.from(shapes, (shape, at) => shape.h * (cells.items[at].shrink ?? 1)),
     columns: placedColumns(plan, width / scale), rows: [],
   };
   const top = placeTargets(layout, plan);

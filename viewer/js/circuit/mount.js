@@ -11,40 +11,47 @@ import { fileSource } from "./source.js";
 const DRAWN = ["groups", "labels", "moved", "collapsed", "opened", "sizeBy", "target"];
 const LIT = ["pins", "selected"];
 
-/** Mount the circuit of the current file; `app.circuit` is it, as `createCircuit` describes it, and null before it is there. */
+/**
+ * Mount the circuit of the current file; `app.circuit` is it, as `createCircuit` describes it, and null before it is there. Where
+ * the layout of the page shows two graphs, `app.circuit` is that of diff/.
+ */
 export function mountCircuit(app, places) {
   const stage = h("div", { class: "circuit-file" });
   const legend = createLegend(app);
   const frame = h("div", { class: "circuit-frame" }, stage, legend.element);
   places.circuit.append(frame);
+  let circuit = null;
   app.circuit = null;
+  const isAlone = () => app.store.page.layout === "one";
   const number = () => app.store.page.file;
   const nameOf = (node) => (node === null ? null : app.files[number()].graph.nameOf(node));
   const draw = () => {
-    app.circuit.refresh();
-    legend.refresh(app.circuit.model);
+    circuit.refresh();
+    legend.refresh(circuit.model);
   };
   const show = () => {
-    app.circuit?.destroy();
-    app.circuit = createCircuit(app, stage, fileSource(app, number(), (name) => copied(app, name)));
+    circuit?.destroy();
+    circuit = null;
+    frame.hidden = !isAlone();
+    if (frame.hidden) return;
+    circuit = app.circuit = createCircuit(app, stage, fileSource(app, number(), (name) => copied(app, name)));
     if (app.results[number()]) draw();
   };
 
-  app.on("pruned", ({ file }) => file === number() && (app.circuit ? draw() : show()));
+  app.on("pruned", ({ file }) => file === number() && (circuit ? draw() : show()));
   app.on("hover", (node) => app.circuit?.hover(nameOf(node)));
   app.on("focus", (node) => app.circuit?.show(nameOf(node)));
-  app.on("theme", () => app.circuit?.restyle());
-  app.on("bands", () => app.circuit?.refresh());
+  app.on("theme", () => circuit?.restyle());
+  app.on("bands", () => circuit?.refresh());
   app.store.subscribe(({ file, keys }) => {
-    if (file === null && keys.includes("layout")) frame.hidden = app.store.page.layout !== "one"; // diff/ shows two files
-    if (file === null && keys.includes("file")) show();
-    if (file !== number() || !app.circuit) return;
-    if (keys.includes("view")) app.circuit.follow();
+    if (file === null && (keys.includes("layout") || (keys.includes("file") && isAlone()))) show();
+    if (file !== number() || !circuit) return;
+    if (keys.includes("view")) circuit.follow();
     if (keys.some((key) => DRAWN.includes(key))) draw();
-    else if (keys.some((key) => LIT.includes(key))) app.circuit.relight();
+    else if (keys.some((key) => LIT.includes(key))) circuit.relight();
     app.commands.refresh();
   });
-  addCommands(app, frame);
+  addCommands(app, places.circuit);
 }
 
 async function copied(app, name) {

@@ -65,7 +65,7 @@ function sceneEdges(edges, { host, items }) {
   const ends = (edge) => [host[edges.from[edge]], host[edges.to[edge]]];
   const shown = [...edges.from.keys()].filter((edge) => {
     const [from, to] = ends(edge);
-    return from !== to && !items[edges.from[edge]].ghost && !items[edges.to[edge]].ghost;
+    return from !== to && !edges.hidden?.[edge] && !items[edges.from[edge]].ghost && !items[edges.to[edge]].ghost;
   });
   const largest = shown.reduce((most, edge) => Math.max(most, edges.mass[edge]), 0) || 1;
   const keys = shown.map((edge) => keyOf(edges, edge, largest));

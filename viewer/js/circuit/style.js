@@ -1,9 +1,10 @@
 // Colours and font of circuits, read from the style sheet.
 
-/** Names of the colours: variables of css/theme.css. */
+/** Names of the colours: variables of css/theme.css and css/report.css. */
 const COLOURS = [
   "paper", "ground", "rule", "rule-strong", "ink", "ink-soft", "ink-faint", "accent", "positive", "negative", "feature", "feature-line", "error", "error-line",
   "token", "token-line", "target", "target-line", "group", "group-line", "band", "band-question", "band-hint", "band-step", "band-answer", "band-text",
+  "band-used", "band-unused", "band-decides", "band-segment",
   "side-a", "side-b", "side-both", "side-changed",
 ];
 

@@ -20,7 +20,7 @@ export function mountHoverCard(app, places, contextNow) {
   let pointer = null; // where it is in the circuit; null elsewhere
   places.circuit.addEventListener("pointermove", ({ clientX, clientY }) => {
     pointer = { x: clientX, y: clientY };
-    if (!card.hidden) place(card, pointer, places.circuit);
+    if (!card.hidden) placeCard(card, pointer, places.circuit);
   }, { capture: true, passive: true });
   const hide = () => (card.hidden = true);
   places.circuit.addEventListener("pointerleave", () => {
@@ -33,7 +33,7 @@ export function mountHoverCard(app, places, contextNow) {
     card.hidden = anchor === null;
     if (!anchor) return;
     replaceChildren(card, content(contextNow(() => {}), node));
-    place(card, anchor, places.circuit);
+    placeCard(card, anchor, places.circuit);
   });
 }
 
@@ -45,8 +45,8 @@ function focused(circuit) {
   return { x: box.right, y: box.top };
 }
 
-/** Put the card beside a point, on the side where it fits into the circuit. */
-function place(card, { x, y }, circuit) {
+/** Put a card beside a point, on the side where it fits into the circuit. */
+export function placeCard(card, { x, y }, circuit) {
   const { offsetWidth: width, offsetHeight: height } = card;
   const { right, bottom } = circuit.getBoundingClientRect();
   const left = x + AWAY + width + EDGE > right ? x - AWAY - width : x + AWAY;

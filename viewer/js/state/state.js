@@ -10,6 +10,7 @@ const MOST = 100_000; // items of a list in a page that anyone can write
 const MOST_GROUPS = 2000;
 const FARTHEST = 1e6; // units of the layout
 const LONGEST_TEXT = 4000; // characters of a reason
+const STATUSES = ["both", "changed", "only_a", "only_b"]; // as graphs/diff/tables.py
 const GROUP_TEXTS = ["source", "reason", "label"];
 
 /**
@@ -36,7 +37,8 @@ const FILE = {
 /** Per key of the page the same; what is `personal` is in no link and no saved page. */
 const PAGE = {
   file: { first: () => 0, read: (files) => indexBelow(files.length) },
-  layout: { first: () => "one", read: () => oneOf("one", "side", "overlay") },
+  layout: { first: (files) => (files[0].isCompared ? "overlay" : "one"), read: () => oneOf("one", "side", "overlay") },
+  statuses: { first: () => STATUSES, read: () => listOf(oneOf(...STATUSES), STATUSES.length) }, // of two graphs: which nodes are shown
   tab: { first: () => null, read: () => textUpTo(40) }, // of the drawer; null: closed
   theme: { first: () => "auto", read: () => oneOf("auto", "light", "dark"), personal: true },
 };

@@ -45,7 +45,7 @@ export function createPrompt(app) {
 }
 
 /** Return the prompt in its lines, without the masked token that many begin with: <bos>. */
-function promptOf({ prompt, tokens, masked_positions: masked }) {
+export function promptOf({ prompt, tokens, masked_positions: masked }) {
   const first = masked?.includes(0) && prompt !== tokens[0] && prompt.startsWith(tokens[0]) ? tokens[0].length : 0;
   return prompt.slice(first).split("\n").map(printable).join("\n");
 }
