@@ -124,7 +124,7 @@ def test_side_by_side_views_pins_and_pruning_are_linked(diff, open_diff):
 
 def test_the_list_has_the_largest_changes_in_order(diff, open_diff):
     page = open_diff()
-    page.keyboard.press("d")
+    page.keyboard.press("w")
     names = page.get_by_role("region", name="Nodes that differ most").locator("tbody button").all_inner_texts()
     assert names[:10] == diff.top_nodes(10)["name"].to_pylist()
     table = page.get_by_role("region", name="How alike they are").locator("tbody tr")

@@ -56,5 +56,5 @@ function addCommands(app, places) {
     app.commands.add({ id: `compare.${layout}`, title, keys: [key], group: "Two graphs", pressed: () => app.store.page.layout === layout, run: () => app.store.updatePage({ layout }) });
   }
   app.commands.add({ id: "compare.other", title: "Go to the other graph", keys: ["X"], group: "Two graphs", run: () => app.store.updatePage({ file: 1 - Math.min(1, app.store.page.file) }) });
-  app.commands.add({ id: "compare.list", title: "Show what differs most", keys: ["D"], group: "Two graphs", run: () => places.drawer.show("differences") });
+  app.commands.add({ id: "compare.list", title: "Show what differs most", keys: ["W"], group: "Two graphs", run: () => places.drawer.show("differences") });
 }
