@@ -65,7 +65,7 @@ def test_the_theme_follows_the_system_until_a_user_chooses(path, open_page):
     page.keyboard.press("d")
     assert page.evaluate(theme) == "dark"
     assert page.evaluate("changes") == 2
-    assert page.get_by_role("button", name="Colours: dark").count() == 1
+    assert page.get_by_role("button", name="Light or dark: dark").count() == 1
 
 
 # --- commands, menu, drawer ------------------------------------------------------------------

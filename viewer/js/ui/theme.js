@@ -1,7 +1,7 @@
 // Light, dark, or as the system has it. The root's `data-theme` is "light" or "dark"; event "theme" follows each change.
 
 const THEMES = ["auto", "light", "dark"];
-const TITLES = { auto: "Colours: as the system", light: "Colours: light", dark: "Colours: dark" };
+const TITLES = { auto: "Light or dark: as the system", light: "Light or dark: light", dark: "Light or dark: dark" };
 const ICONS = { auto: "auto", light: "sun", dark: "moon" };
 
 /** Apply the theme of the state, now and whenever it or the system's changes; register its command. */
