@@ -66,7 +66,7 @@ def test_a_suggestion_is_accepted_with_its_reason(page, suggested):
     row = page.get_by_role("region", name="Suggestions").locator(".group").first
     assert "same effects (0.91)" in row.inner_text()
     row.get_by_role("button", name="Accept").click()
-    assert state(page)["groups"] == [{**suggested[0], "source": "suggested"}]
+    assert state(page)["groups"] == [suggested[0]]
     assert page.get_by_role("region", name="Suggestions").locator(".group").count() == 1
     page.keyboard.press("Control+z")
     assert groups(page) == {}
@@ -125,12 +125,21 @@ def test_nodes_are_grouped_renamed_moved_and_ungrouped(page, graph, names):
     assert page.evaluate("() => cotrace.store.undoTitle") is None
 
 
-def test_a_changed_suggestion_is_the_users(page):
-    page.get_by_role("button", name="Accept raises cold 1").click()
-    page.get_by_role("button", name="Rename raises cold 1").click()
-    page.keyboard.type("mine")
-    page.keyboard.press("Enter")
-    assert [(group["name"], "source" in group) for group in state(page)["groups"]] == [("mine", False)]
+def test_suggestions_of_the_file_wait_to_be_accepted(browser, names, graph, tmp_path):
+    """Those that are not accepted or dismissed stay suggestions of the file."""
+    graph = random_graph(3, n_features=40, n_positions=5)
+    stored = [
+        {"name": f"cold {at}", "nodes": names[4 * at : 4 * at + 4], "reason": "same inputs (0.8)"} for at in range(3)
+    ]
+    graph.info["groups"] = [{**group, "source": "suggested"} for group in stored]
+    opener = Opener(browser)
+    page = opener(write_page([PageFile("a.arrow", graph)], tmp_path / "a.html"))
+    page.get_by_role("tab", name="Groups").click()
+    assert page.get_by_role("region", name="Groups", exact=True).locator(".group").count() == 0
+    page.get_by_role("button", name="Accept cold 1").click()
+    page.get_by_role("button", name="Dismiss cold 2").click()
+    assert state(page)["groups"] == [{**stored[0], "source": "suggested"}, stored[1]]
+    opener.close()
 
 
 def test_scores_are_those_of_the_part_of_the_graph(page, graph, names):
@@ -201,7 +210,9 @@ def test_groups_of_files_name_nodes_in_every_form(browser, tmp_path):
     page.get_by_role("tab", name="Groups").click()
     shown = dict(
         zip(
-            page.locator(".group-name").all_inner_texts(), page.locator(".group-figures").all_inner_texts(), strict=True
+            page.locator(".group-title").all_inner_texts(),
+            page.locator(".group-figures").all_inner_texts(),
+            strict=True,
         )
     )
     inside = groups_inside(graph)

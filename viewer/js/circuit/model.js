@@ -1,5 +1,6 @@
 // The model of a graph: the nodes, edges and columns that its circuit shows.
 
+import { ownGroups } from "../groups/members.js";
 import { ERROR, FEATURE, KINDS, LOGIT, TOKEN } from "../data/graph.js";
 import { labelOf } from "../data/labels.js";
 import { visible } from "../data/visible.js";
@@ -36,12 +37,7 @@ export function graphModel(graph, result, state, { opened = new Set() } = {}) {
   const edges = modelEdges(graph, result.edges, numbers, influence, targetWeights(graph, state.target));
   const columns = graph.info.tokens.map((text) => ({ text: visible(text) }));
   const model = { nodes, edges, columns, total: { nodes: nodes.length, edges: result.edges.length } };
-  return foldGroups(model, userGroups(state), opened);
-}
-
-/** Return the groups of a file's state that people made or accepted. */
-export function userGroups(state) {
-  return state.groups.filter((group) => group.source !== "suggested");
+  return foldGroups(model, ownGroups(state.groups), opened);
 }
 
 function modelNode(graph, node, state, size) {

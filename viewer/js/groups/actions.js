@@ -1,6 +1,6 @@
 // What a user can do with groups. Every action is one change, which undo takes back.
 
-import { changedGroup, freeName, groupNameProblem, membersOf, newName, openSuggestions, SUGGESTED, without } from "./members.js";
+import { freeName, groupNameProblem, isSuggested, membersOf, newName, openSuggestions, ownGroups, without } from "./members.js";
 
 /** Return the actions on the groups of the file that is shown. */
 export function createActions(app) {
@@ -13,13 +13,15 @@ export function createActions(app) {
   };
   const nodeName = (node) => file().graph.nameOf(node);
   const withAccepted = (groups, { name, members, reason, label }) => {
-    const free = groupNameProblem(name, groups) ? freeName(name, file().graph, { ...state(), groups }) : name;
-    return [...groups, { name: free, nodes: members.map(nodeName), source: SUGGESTED, reason, label }];
+    const others = groups.filter((group) => !(isSuggested(group) && group.name === name));
+    const free = groupNameProblem(name, others) ? freeName(name, file().graph, { ...state(), groups: others }) : name;
+    return [...others, { name: free, nodes: members.map(nodeName), ...(reason && { reason }), ...(label && { label }) }];
   };
-
   const actions = {
     file,
     state,
+    /** Return the groups that the user made or accepted. */
+    groups: () => ownGroups(state().groups),
     /** Return the open suggestions. */
     suggestions: () => openSuggestions(file().graph, state(), file().extras.suggested ?? []),
     /** Return the nodes that are selected and can be in a group: a target that is no feature cannot. */
@@ -39,7 +41,7 @@ export function createActions(app) {
       if (problem) return problem;
       done();
       if (name !== group.name) {
-        const groups = state().groups.map((each) => (each === group ? changedGroup(group, { name }) : each));
+        const groups = state().groups.map((each) => (each === group ? { ...group, name } : each));
         change({ groups }, `rename "${group.name}" to "${name}"`);
       }
       return "";
@@ -53,7 +55,7 @@ export function createActions(app) {
       const { graph } = file();
       const have = new Set(membersOf(graph, group));
       const added = nodes.filter((node) => !have.has(node));
-      const grown = changedGroup(group, { nodes: [...group.nodes, ...added.map(nodeName)] });
+      const grown = { ...group, nodes: [...group.nodes, ...added.map(nodeName)] };
       const groups = state().groups.flatMap((each) => (each === group ? [grown] : without(graph, [each], added)));
       change({ groups }, `add ${count(added.length, "node")} to "${group.name}"`);
     },
@@ -68,7 +70,9 @@ export function createActions(app) {
     },
     dismiss(suggestions) {
       const title = suggestions.length === 1 ? `dismiss "${suggestions[0].name}"` : `dismiss ${suggestions.length} suggestions`;
-      change({ dismissed: [...state().dismissed, ...suggestions.map(({ name }) => name)] }, title);
+      const names = suggestions.map(({ name }) => name);
+      const groups = state().groups.filter((group) => !(isSuggested(group) && names.includes(group.name)));
+      change({ groups, dismissed: [...new Set([...state().dismissed, ...names])] }, title);
     },
     selectGroups: (groups) => actions.select(groups.flatMap((group) => membersOf(file().graph, group))),
     select: (nodes) => store.update(store.page.file, { selected: nodes.map(nodeName) }),

@@ -32,7 +32,7 @@ export function createList(actions, scores) {
 }
 
 function groups(actions, view) {
-  const { groups: all } = actions.state();
+  const all = actions.groups();
   const tools = all.length > 1 && button("Ungroup all", "ungroup-all", () => actions.ungroup(all));
   const hint = "Select nodes with Shift and a click, then press G to group them. Or accept a suggestion.";
   return section("Groups", all.length, tools, all.map((group) => groupRow(actions, view, group)), hint);

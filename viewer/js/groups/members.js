@@ -1,12 +1,21 @@
 // Groups of a file as lists of its nodes. A group is {name, nodes: [name], source?, reason?, label?}; it is never changed in place.
+// A group of the file whose source is "suggested" is a suggestion until the user accepts it (graphs/grouping/stored.py).
 
 import { labelOf } from "../data/labels.js";
 import { nameProblem, nodesNamed } from "../state/names.js";
 
-/** Source of a group that is a suggestion which the user accepted (graphs/grouping/stored.py); a user's group has none. */
-export const SUGGESTED = "suggested";
 const LONGEST_STEM = 40; // characters of a label that names a group
 const found = new WeakMap();
+
+/** Return whether a group is a suggestion that came with the file. */
+export function isSuggested(group) {
+  return group.source === "suggested";
+}
+
+/** Return the groups that the user made or accepted. */
+export function ownGroups(groups) {
+  return groups.filter((group) => !isSuggested(group));
+}
 
 /** Return the numbers of the nodes of a group that are in the graph. */
 export function membersOf(graph, group) {
@@ -21,27 +30,21 @@ export function maskOf(graph, groups) {
   return mask;
 }
 
-/** Return the groups that have any of some nodes. */
+/** Return the user's groups that have any of some nodes. */
 export function groupsWith(graph, groups, nodes) {
   const wanted = new Set(nodes);
-  return groups.filter((group) => membersOf(graph, group).some((node) => wanted.has(node)));
+  return ownGroups(groups).filter((group) => membersOf(graph, group).some((node) => wanted.has(node)));
 }
 
-/** Return a group with changes; what the user changed is no suggestion any more. */
-export function changedGroup({ source, ...group }, changes) {
-  void source;
-  return { ...group, ...changes };
-}
-
-/** Return groups without some nodes; a group that has none left is gone. What was pruned from the graph stays. */
+/** Return groups in which the user's are without some nodes; one that has none left is gone. What was pruned from the graph stays. */
 export function without(graph, groups, nodes) {
   const gone = new Set(nodes);
   return groups.flatMap((group) => {
     const members = membersOf(graph, group);
-    if (!members.some((node) => gone.has(node))) return [group];
+    if (isSuggested(group) || !members.some((node) => gone.has(node))) return [group];
     const pruned = group.nodes.filter((name) => nodesNamed(graph, name).length === 0);
     const kept = members.filter((node) => !gone.has(node)).map((node) => graph.nameOf(node));
-    return kept.length ? [changedGroup(group, { nodes: [...kept, ...pruned] })] : [];
+    return kept.length ? [{ ...group, nodes: [...kept, ...pruned] }] : [];
   });
 }
 
@@ -65,11 +68,14 @@ export function freeName(stem, graph, state) {
   for (let number = 1; ; number++) if (!taken.has(`${stem} ${number}`)) return `${stem} ${number}`;
 }
 
-/** Return the suggestions that are open: {name, members, …}, with the nodes that are in no group, at least two of them. */
+/**
+ * Return the suggestions that are open: {name, members, …}, with the nodes that are in no group of the user's, at least two of
+ * them. They are those of the file, and those that came with the page.
+ */
 export function openSuggestions(graph, state, suggested) {
-  const grouped = maskOf(graph, state.groups);
+  const grouped = maskOf(graph, ownGroups(state.groups));
   const dismissed = new Set(state.dismissed);
-  return suggested
+  return [...state.groups.filter(isSuggested), ...suggested]
     .filter(({ name }) => !dismissed.has(name))
     .map((suggestion) => ({ ...suggestion, members: membersOf(graph, suggestion).filter((node) => !grouped[node]) }))
     .filter(({ members }) => members.length > 1);

@@ -1,6 +1,7 @@
 // A row of the tab of groups, for a group or a suggestion.
 
 import { labelOf } from "../data/labels.js";
+import { visible } from "../data/visible.js";
 import { h } from "../ui/dom.js";
 import { icon } from "../ui/icons.js";
 import { percent, signed } from "../ui/format.js";
@@ -17,10 +18,10 @@ export function button(text, key, run, properties = {}) {
 export function groupRow(actions, view, group) {
   const members = membersOf(actions.file().graph, group);
   const isOpen = view.open.has(group.name);
-  const name = view.editing === group.name ? nameField(actions, view, group) : h("strong", { class: "group-name" }, group.name);
+  const name = view.editing === group.name ? nameField(actions, view, group) : h("strong", { class: "group-title" }, visible(group.name));
   return h("li", { class: "group" },
     h("div", { class: "group-head" }, disclosure(view, group, isOpen), name, figures(actions, members), groupButtons(actions, view, group, members)),
-    group.reason && h("p", { class: "group-reason muted" }, group.reason),
+    group.reason && h("p", { class: "group-reason muted" }, visible(group.reason)),
     isOpen && h("ul", { class: "group-members" }, members.map((node) => memberRow(actions, node))));
 }
 
@@ -29,12 +30,12 @@ export function suggestionRow(actions, suggestion) {
   const { name, members, reason } = suggestion;
   const named = (verb) => ({ "aria-label": `${verb} ${name}` });
   return h("li", { class: "group" },
-    h("div", { class: "group-head" }, h("strong", { class: "group-name" }, name), figures(actions, members),
+    h("div", { class: "group-head" }, h("strong", { class: "group-title" }, visible(name)), figures(actions, members),
       h("span", { class: "group-buttons" },
         button("Select", `select ${name}`, () => actions.select(members), named("Select the nodes of")),
         button("Dismiss", `dismiss ${name}`, () => actions.dismiss([suggestion]), named("Dismiss")),
         button("Accept", `accept ${name}`, () => actions.accept([suggestion]), { class: null, ...named("Accept") }))),
-    h("p", { class: "group-reason muted" }, reason));
+    h("p", { class: "group-reason muted" }, visible(reason ?? "")));
 }
 
 function disclosure(view, group, isOpen) {
@@ -81,7 +82,7 @@ function memberRow(actions, node) {
   const [name, label] = [graph.nameOf(node), labelOf(graph, node, actions.state().labels)];
   return h("li", {},
     button(name, `pin ${name}`, () => actions.pin(node), { class: "quiet mono", title: "Pin" }),
-    h("span", { class: "group-label" }, label?.text),
+    h("span", { class: "group-label" }, visible(label?.text ?? "")),
     button(icon("close"), `remove ${name}`, () => actions.remove([node]), { class: "icon-button", "aria-label": `Take ${name} out of its group` }));
 }
 

@@ -14,7 +14,7 @@ export function createScores(actions) {
   const render = async () => {
     const request = ++latest;
     const { graph, pruner } = actions.file();
-    const grouped = maskOf(graph, actions.state().groups);
+    const grouped = maskOf(graph, actions.groups());
     const selected = new Uint8Array(graph.size);
     for (const node of actions.selected()) selected[node] = 1;
     const parts = [["Groups keep", grouped], ["The selection keeps", selected]].filter(([, mask]) => mask.includes(1));
