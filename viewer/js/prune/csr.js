@@ -2,7 +2,7 @@
 
 /** Return the sum of the weights of edges start to stop - 1: four sums side by side, with the bits of `absolute_sum` in Python. */
 export function sumOf(weights, start, stop) {
-  let [a, b, c, d] = [0, 0, 0, 0];
+  let a = 0, b = 0, c = 0, d = 0;
   let edge = start;
   for (; edge + 4 <= stop; edge += 4) {
     a += weights[edge];

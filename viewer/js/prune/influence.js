@@ -1,4 +1,5 @@
 // Influence, as graphs/influence.py: the share of all paths' normalised weight that ends in the targets.
+// Loops over rows destructure no arrays: before they are compiled, the first picture waits for them.
 
 import { sumOf } from "./csr.js";
 
@@ -44,7 +45,7 @@ export function sitesOf(layer, position, features) {
 
 /** Add a row's mass to the influence of its sources, by their shares of the row. */
 function passOn({ indptr, sources, weights }, row, mass, leftOut, influence) {
-  const [start, stop] = [indptr[row], indptr[row + 1]];
+  const start = indptr[row], stop = indptr[row + 1];
   if (mass === 0 || start === stop) return;
   const total = sumOf(weights, start, stop) + leftOut;
   if (total === 0) return;

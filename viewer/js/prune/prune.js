@@ -27,7 +27,7 @@ export function prune(graph, options) {
   const { node, edge } = shares(options, graph.held);
   const pinned = pinnedNodes(graph, options.keepErrors);
   const least = scoreAtShare(graph.ranking, node);
-  const nodes = Uint8Array.from(graph.ranking, (influence, at) => Number(influence >= least || pinned[at]));
+  const nodes = pinned.map((stays, at) => Number(stays || graph.ranking[at] >= least));
   const between = edgesBetween(graph.csr, nodes, graph.room);
   const mask = edgesAbove(between.csr, graph.targetWeights, edge, graph.room);
   dropDeadEnds(graph, between.csr, nodes, mask, pinned);

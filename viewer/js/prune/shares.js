@@ -12,13 +12,12 @@ const MARGIN = 2 ** -48; // above the rounding error of a cumulative share
 export function scoreAtShare(scores, share) {
   if (share === 1) return smallest(scores);
   const leading = new Uint32Array(scores.buffer, scores.byteOffset, 2 * scores.length);
-  const { sums, errors } = bucketSums(scores, leading);
-  const total = new Sum();
-  for (let bucket = BUCKETS - 1; bucket >= 0; bucket--) total.add(sums[bucket], errors[bucket]);
-  if (total.value === 0) return Infinity;
-  const above = new Sum();
-  let bucket = BUCKETS - 1;
-  while (bucket > 0 && above.with(sums[bucket], errors[bucket]) / total.value < share) above.add(sums[bucket], errors[bucket--]);
+  const { sums, errors, lowest, highest } = bucketSums(scores, leading);
+  if (highest < 0) return Infinity;
+  const [total, above] = [new Sum(), new Sum()];
+  for (let bucket = highest; bucket >= lowest; bucket--) total.add(sums[bucket], errors[bucket]);
+  let bucket = highest;
+  while (bucket > lowest && above.with(sums[bucket], errors[bucket]) / total.value < share) above.add(sums[bucket], errors[bucket--]);
   return scoreInBucket(members(scores, leading, bucket), above, total.value, share) ?? scoreBySorting(scores, share);
 }
 
@@ -57,19 +56,23 @@ class Sum {
   }
 }
 
+/** Return the sum of each bucket with its rounding errors, and the numbers of the lowest and the highest bucket that is used. */
 function bucketSums(scores, leading) {
   const [sums, errors] = [new Float64Array(BUCKETS), new Float64Array(BUCKETS)];
+  let [lowest, highest] = [BUCKETS, -1];
   for (let at = 0; at < scores.length; at++) {
     const score = scores[at];
     if (!(score > 0)) continue;
     const bucket = leading[2 * at + 1] >>> SHIFT;
+    if (bucket < lowest) lowest = bucket;
+    if (bucket > highest) highest = bucket;
     const before = sums[bucket];
     const sum = before + score;
     const added = sum - before;
     errors[bucket] += before - (sum - added) + (score - added);
     sums[bucket] = sum;
   }
-  return { sums, errors };
+  return { sums, errors, lowest, highest };
 }
 
 /** Return the positive scores of a bucket, ascending. */
