@@ -1,7 +1,8 @@
 // A circuit that can be looked at: draws the model of a source, and tells the source what a user does with it.
 
+import { endsOf, joinedName } from "../state/subject.js";
 import { h } from "../ui/dom.js";
-import { itemAt, itemsIn, neighbourOf } from "./find.js";
+import { edgeAt, itemAt, itemsIn, neighbourOf } from "./find.js";
 import { createFocus } from "./focus.js";
 import { listenToGestures } from "./gestures.js";
 import { layoutOf } from "./layout.js";
@@ -15,6 +16,8 @@ import { betweenViews, extent, fittingView, keptView, pannedView, projection, sa
 const LEAST_SPAN = 0.3; // part of the circuit's width that is seen of a span
 const STEP = 1.4; // of zooming by keys
 const MOVE_MS = 220;
+const [EDGE, MARGIN] = [4, 60]; // pixels from an edge at which a node is out of sight, and to which it moves
+const STRONG_EDGES = 300; // that can be clicked before a node lights up others
 const SETTLED_MS = 160; // after the last movement, the view goes to the source
 
 /**
@@ -28,7 +31,7 @@ const SETTLED_MS = 160; // after the last movement, the view goes to the source
  *   set(values, title)     a user changed them; the source calls `refresh` if what it shows is another
  *   hover(item or null), focus(item), pin(item), open(item)
  *                          a user points at, moves to, clicks or double-clicks an item: a node of the model, or what stands for
- *                          several: {name, node, kind, …, members}
+ *                          several: {name, node, kind, …, members}; pin also gets {kind: "edge", name: "source -> target"}
  *
  * The circuit is:
  *
@@ -45,7 +48,7 @@ const SETTLED_MS = 160; // after the last movement, the view goes to the source
  *   rectOf(name)           DOMRect of a node in the window, or null
  *   svg({isWhole})         what is seen, or all, as text of an SVG file
  *   settled()              promise: the picture is that of the last change
- *   model, scene, destroy()
+ *   model, scene, lit (names of the items that are lit), destroy()
  */
 export function createCircuit(app, element, source) {
   element.classList.add("circuit-view");
@@ -55,7 +58,7 @@ export function createCircuit(app, element, source) {
   surface.element.append(lasso, focus.element);
   const ruler = new OffscreenCanvas(1, 1).getContext("2d");
   const listeners = new Set();
-  let [model, layout, scene, adjacency, view] = [null, null, null, new Map(), null];
+  let [model, layout, scene, adjacency, lit, view] = [null, null, null, new Map(), null, null];
   let [hovered, focused, animation, pointing, timer] = [-1, -1, 0, 0, 0];
 
   // --- drawing ---------------------------------------------------------------------------------
@@ -87,9 +90,23 @@ export function createCircuit(app, element, source) {
   }
 
   function light() {
-    const items = (key) => (source.get(key) ?? []).map(shownItem).filter((item) => item >= 0);
     const isFocused = focused >= 0 && focus.element.matches(":focus-visible");
-    surface.setLit(litOf(scene, adjacency, { hovered: hovered >= 0 ? hovered : isFocused ? focused : -1, pinned: items("pins"), selected: items("selected") }));
+    const names = (source.get("pins") ?? []).map(endsOf);
+    lit = litOf(scene, adjacency, {
+      hovered: hovered >= 0 || !isFocused ? hovered : focused,
+      pinned: itemsOf(names.filter((ends) => ends.length === 1).flat()),
+      selected: itemsOf(source.get("selected") ?? []),
+      edges: names.filter((ends) => ends.length === 2).flatMap(([from, to]) => edgesBetween(shownItem(from), shownItem(to))),
+    });
+    surface.setLit(lit);
+  }
+
+  function itemsOf(names) {
+    return names.map(shownItem).filter((item) => item >= 0);
+  }
+
+  function edgesBetween(from, to) {
+    return (adjacency.get(from) ?? []).filter((edge) => scene.edges.from[edge] === from && scene.edges.to[edge] === to);
   }
 
   function numberOf(name) {
@@ -171,6 +188,18 @@ export function createCircuit(app, element, source) {
     else source.pin(what);
   }
 
+  /** Pin an edge that is lit, or a strong one; return whether there was one. */
+  function actOnEdge(x, y) {
+    const count = scene.edges.key.length;
+    const edges = lit?.dim ? lit.edges : Array.from({ length: Math.min(count, STRONG_EDGES) }, (_, at) => count - Math.min(count, STRONG_EDGES) + at);
+    const edge = edgeAt(scene, picture(), x, y, edges);
+    if (edge < 0) return false;
+    const [from, to] = [scene.edges.from[edge], scene.edges.to[edge]].map((item) => layout.items[item]);
+    if (from.node === null || to.node === null) return false;
+    source.pin({ kind: "edge", name: joinedName(from.name, to.name), node: null });
+    return true;
+  }
+
   function toggleSelected(item) {
     const selected = source.get("selected") ?? [];
     const names = namesOf(item);
@@ -184,7 +213,8 @@ export function createCircuit(app, element, source) {
   }
 
   function focusFirst() {
-    if (focused < 0 && scene.shapes.length) setFocused(scene.shapes.at(-1).at);
+    const first = layout.items.findIndex((item) => item.kind === "logit"); // the likeliest target
+    if (focused < 0 && layout.items.length) setFocused(Math.max(0, first));
     else light();
   }
 
@@ -194,7 +224,7 @@ export function createCircuit(app, element, source) {
   }
 
   function setFocused(item) {
-    focused = item;
+    [focused, hovered] = [item, -1];
     focus.place(boxOf(item));
     focus.label(layout.items[item].title, (source.get("pins") ?? []).includes(layout.items[item].name));
     reveal(item);
@@ -212,7 +242,7 @@ export function createCircuit(app, element, source) {
     end: () => {},
     click(x, y, event) {
       const item = itemAt(scene, picture(), x, y, event.pointerType === "touch" ? 16 : undefined);
-      if (item < 0) source.set({ pins: [], selected: [] });
+      if (item < 0) actOnEdge(x, y) || source.set({ pins: [], selected: [] });
       else if (event.shiftKey) toggleSelected(item);
       else act(item);
     },
@@ -275,6 +305,9 @@ export function createCircuit(app, element, source) {
     get scene() {
       return scene;
     },
+    get lit() {
+      return lit ? lit.shapes.map(({ at }) => layout.items[at].name) : [];
+    },
     setView: (next) => setView(next),
     follow() {
       const wanted = source.get("view") ?? fittingView(scene.bounds, surface.size);
@@ -328,11 +361,11 @@ function fromCentre(x, y, { width, height }) {
   return [x - width / 2, y - height / 2];
 }
 
-/** Return the pixels by which an interval must move to be inside of a side. */
+/** Return the pixels by which an interval must move to be well inside of a side, 0 if it is inside. */
 function outside(low, high, side) {
-  const margin = Math.min(60, side / 6);
-  if (low < margin) return margin - low;
-  return high > side - margin ? side - margin - high : 0;
+  const margin = Math.min(MARGIN, side / 6);
+  if (low < EDGE) return margin - low;
+  return high > side - EDGE ? side - margin - high : 0;
 }
 
 /** Return the bounds of the columns of some positions, wide enough to see what is beside them; null where there are none. */

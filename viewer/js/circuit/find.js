@@ -1,8 +1,10 @@
 // Which item is at a place, and which is next to one in a direction.
 
+import { edgeCurve } from "./paint.js";
 import { extent, projection } from "./view.js";
 
-const REACH = 7; // pixels around a shape that belong to it
+const REACH = 7; // pixels around a shape or a curve that belong to it
+const STEPS = 100; // places on a curve that are looked at
 
 /** Return the item at pixels x and y of a picture {view, width, height}, or -1; `reach` widens shapes. */
 export function itemAt(scene, picture, x, y, reach = REACH) {
@@ -17,6 +19,26 @@ export function itemAt(scene, picture, x, y, reach = REACH) {
     [best, nearest] = [shape.at, distance];
   }
   return best;
+}
+
+/** Return the last of some edges of a scene that passes pixels x and y, or -1. */
+export function edgeAt(scene, picture, x, y, edges) {
+  const place = projection(picture.view, picture);
+  for (const edge of edges.toReversed()) {
+    const [x1, y1, bend1, bend2, x2, y2] = edgeCurve(scene, edge, place);
+    if (y > Math.max(y1, bend2) + REACH || y < Math.min(y2, bend1) - REACH) continue;
+    for (let step = 0; step <= STEPS; step++) {
+      const share = step / STEPS;
+      const dx = bezier(x1, x1, x2, x2, share) - x;
+      if (Math.abs(dx) < REACH && Math.abs(bezier(y1, bend1, bend2, y2, share) - y) < REACH) return edge;
+    }
+  }
+  return -1;
+}
+
+function bezier(a, b, c, d, share) {
+  const rest = 1 - share;
+  return rest ** 3 * a + 3 * rest ** 2 * share * b + 3 * rest * share ** 2 * c + share ** 3 * d;
 }
 
 /** Return the items whose centres are inside a rectangle of pixels [left, top, right, bottom]. */

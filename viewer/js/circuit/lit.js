@@ -12,16 +12,17 @@ const WIDEN = 3; // rings around shapes
 /**
  * Return what is lit: {shapes, edges, centres, pinned, selected, dim}, or null if nothing is.
  *
- * Args: scene; adjacency of `adjacencyOf`; items {hovered: number or -1, pinned, selected: numbers}.
+ * Args: scene; adjacency of `adjacencyOf`; {hovered: number of an item or -1, pinned, selected: numbers of
+ * items, edges: numbers of pinned edges}.
  */
-export function litOf(scene, adjacency, { hovered, pinned, selected }) {
-  if (hovered < 0 && !pinned.length && !selected.length) return null;
+export function litOf(scene, adjacency, { hovered, pinned, selected, edges: pinnedEdges }) {
+  if (hovered < 0 && !pinned.length && !selected.length && !pinnedEdges.length) return null;
   const centres = hovered >= 0 ? [hovered] : pinned;
-  const edges = [...new Set(centres.flatMap((item) => adjacency.get(item) ?? []))];
+  const edges = [...new Set([...centres.flatMap((item) => adjacency.get(item) ?? []), ...(hovered >= 0 ? [] : pinnedEdges)])];
   edges.sort((a, b) => scene.edges.key[b] - scene.edges.key[a]).splice(MOST_EDGES);
   edges.reverse(); // strong ones last
   const ends = new Set([...centres, ...pinned, ...selected, ...edges.flatMap((edge) => [scene.edges.from[edge], scene.edges.to[edge]])]);
-  const dim = hovered >= 0 ? "hovered" : pinned.length ? "pinned" : "";
+  const dim = hovered >= 0 ? "hovered" : pinned.length || pinnedEdges.length ? "pinned" : "";
   return { shapes: scene.shapes.filter((shape) => ends.has(shape.at)), edges, centres: new Set(centres), pinned: new Set(pinned), selected: new Set(selected), dim };
 }
 

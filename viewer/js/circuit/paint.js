@@ -106,9 +106,14 @@ function polygon(context, points) {
   context.closePath();
 }
 
+/** Return the name of the colour of the bar at the foot of a shape. */
+export function barColour({ stroke }) {
+  return stroke === "token-line" ? "ink-faint" : stroke;
+}
+
 function paintBar(context, shape, { x, y, w, h, grow }, style) {
   const inset = Math.min(6 * grow, w / 3);
-  context.fillStyle = style[shape.stroke === "token-line" ? "ink-faint" : shape.stroke];
+  context.fillStyle = style[barColour(shape)];
   context.fillRect(x - w + inset, y + h - 3.5 * grow, 2 * (w - inset) * Math.min(1, shape.bar), 2 * grow);
 }
 

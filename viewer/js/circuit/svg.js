@@ -1,7 +1,7 @@
 // Display lists as text of an SVG file.
 
 import { placedLabels } from "./labels.js";
-import { edgeCurve } from "./paint.js";
+import { barColour, edgeCurve } from "./paint.js";
 import { edgeLook } from "./scene.js";
 import { FONT } from "./sizes.js";
 import { fitted } from "./texts.js";
@@ -52,11 +52,13 @@ function shapeParts(shape, place, style, measure) {
   const line = (text, dy, scale, colour, weight) =>
     text && textElement(fitted(text, (2 * at.w - 6) / scale, measure), at.x, at.y + dy, FONT * scale, colour, "middle", weight);
   const scale = size / FONT;
+  const inset = Math.min(6 * grow, w / 3);
+  const bar = shape.bar ? [element("rect", { x: at.x - w + inset, y: at.y + h - 3.5 * grow, width: 2 * (w - inset) * Math.min(1, shape.bar), height: 2 * grow, fill: style[barColour(shape)] })] : [];
   const behind = shape.form === "card" ? [outlineElement(shape.form, { ...at, x: at.x + 2.5 * grow, y: at.y - 2.5 * grow }, look)] : [];
   const ring = shape.ring ? [outlineElement(shape.form, { ...at, w: at.w + 2, h: at.h + 2 }, { fill: "none", stroke: style[shape.ring], "stroke-width": 2.5 })] : [];
   const dy = shape.form === "frame" ? -at.h + FONT : shape.detail ? -size * 0.62 : 0;
   const texts = [line(shape.text, dy, scale, style.ink, shape.kind === "logit" ? 600 : null), shape.form !== "frame" && line(shape.detail, size * 0.62, scale * 0.88, style["ink-soft"])];
-  return [...behind, outlineElement(shape.form, at, look), ...ring, ...texts.filter(Boolean)];
+  return [...behind, outlineElement(shape.form, at, look), ...ring, ...bar, ...texts.filter(Boolean)];
 }
 
 function outlineElement(form, { x, y, w, h }, look) {

@@ -2,9 +2,19 @@
 
 const ARROW = " -> ";
 
+/** Return the names of the ends of an edge, or of a node alone. */
+export function endsOf(name) {
+  return name.split(ARROW);
+}
+
+/** Return the name of the edge between nodes with some names. */
+export function joinedName(source, target) {
+  return source + ARROW + target;
+}
+
 /** Return {name, node}, or {name, edge, source, target}; null for a name that the graph does not have. */
 export function subjectOf(graph, name) {
-  const [source, target] = name.split(ARROW).map((each) => graph.nodeOf(each));
+  const [source, target] = endsOf(name).map((each) => graph.nodeOf(each));
   if (source < 0 || target < 0) return null;
   if (target === undefined) return { name, node: source };
   const edge = edgeBetween(graph, source, target);
@@ -13,7 +23,7 @@ export function subjectOf(graph, name) {
 
 /** Return the name of the edge between two nodes. */
 export function edgeName(graph, source, target) {
-  return graph.nameOf(source) + ARROW + graph.nameOf(target);
+  return joinedName(graph.nameOf(source), graph.nameOf(target));
 }
 
 /** Return the number of the edge between two nodes, or -1. Sources of a row ascend. */
