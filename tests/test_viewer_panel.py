@@ -345,6 +345,27 @@ def test_pins_are_tabs_and_names_open_what_they_name(panel, graph):
     assert panel.name(features[0]) not in page.evaluate("cotrace.store.file(0).pins")
 
 
+def test_what_is_shown_can_be_left_and_come_back_to(panel, graph):
+    page = panel.page
+    panel.pin(0)
+    page.locator(".panel-body").focus()
+    page.keyboard.press("Escape")  # clears the pins
+    assert "Next token" in panel.text()
+    assert page.locator(".panel .pin-tab").count() == 0
+    page.keyboard.press("Backspace")
+    assert page.locator(".panel .pin-tab.preview").count() == 1
+    page.keyboard.press("Escape")
+    assert page.locator(".panel .pin-tab").count() == 0
+
+
+def test_lists_of_edges_show_features_only_if_asked(panel, graph):
+    node = graph.order.logits.start
+    panel.pin(node)
+    panel.page.locator(".panel [data-section=Inputs] [data-key=features]").click()
+    sources = graph.csr.row(node)[0]
+    assert len(panel.rows("Inputs")) == (sources < graph.order.n_features).sum() < len(sources)
+
+
 def test_the_card_beside_a_node_has_its_strongest_edges(panel, graph):
     node = graph.order.logits.start
     panel.page.locator(".circuit button").first.focus()

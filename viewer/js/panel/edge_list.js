@@ -1,5 +1,6 @@
 // Lists of the inputs and outputs of a node: the strongest first, with signed bars.
 
+import { FEATURE } from "../data/graph.js";
 import { count, percent } from "../ui/format.js";
 import { h, replaceChildren } from "../ui/dom.js";
 import { largestOf, signedBar } from "./bar.js";
@@ -19,15 +20,15 @@ const STEP = 50;
 export function createEdgeList(context, node, { title, none, edgesOf, nameOf }) {
   const note = h("span");
   const body = h("div");
-  const view = { limit: FIRST, all: false };
+  const view = { limit: FIRST, all: false, onlyFeatures: false };
   const update = () => {
     const edges = edgesOf(context.graph, node, context.shown);
     const shown = edges.filter((each) => each.shown).length;
-    const listed = view.all ? edges : edges.filter((each) => each.shown);
+    const listed = edges.filter((each) => (view.all || each.shown) && (!view.onlyFeatures || isFeature(context, each)));
     note.textContent = edges.length ? `${count(shown)} of ${count(edges.length)}` : "";
     replaceChildren(body, listed.length > 0 && list(context, listed.slice(0, view.limit), nameOf),
-      listed.length === 0 && h("p", { class: "explanation" }, edges.length ? "Pruning hides all of them." : none),
-      footer(view, listed.length, edges.length - shown, update));
+      listed.length === 0 && h("p", { class: "explanation" }, emptyText(view, edges, none)),
+      footer(view, listed.length, edges.length - shown, areMixed(context, edges), update));
   };
   update();
   return { element: section(title, note, body), update };
@@ -59,7 +60,20 @@ function row(context, { node, weight, share, shown }, name, { largest, decimals 
       signedBar(weight, largest), signedValue(weight, decimals), h("span", { class: "number share" }, percent(share))));
 }
 
-function footer(view, listed, hidden, update) {
+function emptyText({ onlyFeatures }, edges, none) {
+  if (!edges.length) return none;
+  return onlyFeatures ? "None of those shown is a feature." : "Pruning hides all of them.";
+}
+
+function isFeature({ graph }, { node }) {
+  return graph.kind[node] === FEATURE;
+}
+
+function areMixed(context, edges) {
+  return new Set(edges.map((each) => isFeature(context, each))).size === 2;
+}
+
+function footer(view, listed, hidden, isMixed, update) {
   const change = (values) => {
     Object.assign(view, values);
     update();
@@ -68,5 +82,6 @@ function footer(view, listed, hidden, update) {
   const more = Math.min(STEP, listed - view.limit);
   return h("p", { class: "list-footer" },
     more > 0 && button("more", `${more} more`, { limit: view.limit + STEP }),
+    isMixed && button("features", view.onlyFeatures ? "all kinds" : "only features", { onlyFeatures: !view.onlyFeatures }),
     hidden > 0 && button("all", view.all ? "only shown" : `with ${count(hidden)} hidden`, { all: !view.all }));
 }

@@ -2,6 +2,7 @@
 
 const ROUNDING = 1e-4; // of a row in float32, as a share of the sum of absolute values
 const masks = new WeakMap();
+const totals = new WeakMap();
 
 /** Return whether each edge is among those that pruning kept, as a Uint8Array; null before the first pruning. */
 export function shownEdges(graph, result) {
@@ -38,11 +39,10 @@ export function outputsOf(graph, node, shown) {
   return strongestFirst(edges);
 }
 
-/** Return the sum of the absolute weights of the edges into a node. */
+/** Return the sum of the absolute weights of the edges into a node. Those of all nodes are added up once. */
 export function rowTotal(graph, node) {
-  let total = 0;
-  for (let edge = graph.indptr[node]; edge < graph.indptr[node + 1]; edge++) total += Math.abs(graph.weights[edge]);
-  return total;
+  if (!totals.has(graph)) totals.set(graph, Float64Array.from({ length: graph.size }, (_, each) => totalOf(graph, each)));
+  return totals.get(graph)[node];
 }
 
 /**
@@ -64,6 +64,12 @@ export function rowSum(graph, node, shown) {
   const scale = rowTotal(graph, node) + Math.abs(dropped) + Math.abs(bias || 0);
   const leftOut = graph.table.getChild("left_out")?.get(node) ?? NaN;
   return { ...parts, dropped, bias, sum, value, leftOut, closes: Math.abs(sum - value) <= ROUNDING * scale };
+}
+
+function totalOf(graph, node) {
+  let total = 0;
+  for (let edge = graph.indptr[node]; edge < graph.indptr[node + 1]; edge++) total += Math.abs(graph.weights[edge]);
+  return total;
 }
 
 function entry(graph, edge, node, total, shown) {

@@ -146,6 +146,7 @@ function registerCommands(app, places, panel) {
     panel.selection.back();
     panel.render();
   }, () => panel.selection.canGoBack);
+  add("close", "Leave what the details show", ["Escape"], () => panel.show(null), () => panel.selection.current !== null);
   for (const [id, title, key, step] of [["next", "Next pin", ".", 1], ["previous", "Previous pin", ",", -1]]) {
     add(id, title, [key], () => {
       panel.selection.step(step);

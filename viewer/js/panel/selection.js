@@ -48,8 +48,9 @@ export function createSelection(pins) {
       const fewer = pins.length < order.length;
       order = [...order.filter((name) => pins.includes(name)), ...pins.filter((name) => !order.includes(name))];
       const isNew = pins.length > 0 && pins.at(-1) !== last && !fewer;
+      const wereSome = last !== null;
       last = pins.at(-1) ?? null;
-      if (isNew || (wasPinned && !order.includes(current))) leave(last);
+      if ((wereSome && last === null) || isNew || (wasPinned && !order.includes(current))) leave(last);
     },
   };
 }

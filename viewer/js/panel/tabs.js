@@ -21,7 +21,8 @@ function tab(context, panel, name) {
   const { selection } = panel;
   const isCurrent = selection.current === name && !selection.isComparing;
   const isPinned = selection.isPinned(name);
-  const remove = isPinned && h("button", { type: "button", class: "quiet tab-close", "aria-label": `Unpin ${name}`, title: "Unpin", onclick: () => unpin(context, name) }, "×");
+  const [word, leave] = isPinned ? ["Unpin", () => unpin(context, name)] : ["Close", () => panel.show(null)];
+  const remove = h("button", { type: "button", class: "quiet tab-close", "aria-label": `${word} ${name}`, title: word, onclick: leave }, "×");
   return h("li", { class: `pin-tab${isCurrent ? " current" : ""}${isPinned ? "" : " preview"}` },
     h("button", { type: "button", class: "quiet tab-name", title: isPinned ? name : `${name}, not pinned`, "aria-current": isCurrent && "true", dataset: { key: `tab ${name}` },
       onclick: () => panel.show(name) }, tabName(context, subject)), remove);
