@@ -411,3 +411,17 @@ def test_nothing_of_the_panel_is_wider_than_it(panel, graph, width):
         assert panel.page.evaluate(
             "(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth)(document.querySelector('.panel'))"
         )
+
+
+def test_the_panel_follows_the_graph_that_is_looked_at(open_page, tmp_path):
+    graphs = [random_graph(seed) for seed in (5, 6)]
+    files = [PageFile(name, graph) for name, graph in zip(("a.arrow", "b.arrow"), graphs, strict=True)]
+    panel = Panel(open_page(write_page(files, tmp_path / "both.html")), graphs[0])
+    panel.pin(0)
+    panel.page.evaluate("cotrace.store.updatePage({ file: 1 })")
+    assert "Next token" in panel.text()
+    name = str(node_names(graphs[1], [3])[0])
+    panel.page.evaluate("name => cotrace.store.update(1, { pins: [name] })", name)
+    assert panel.text(".subject-name .code") == name
+    panel.page.evaluate("cotrace.store.updatePage({ file: 0 })")
+    assert panel.text(".subject-name .code") == panel.name(0)

@@ -47,7 +47,7 @@ function headSection({ graph }, subject) {
   const shown = heads.slice(0, FIRST);
   const rest = heads.slice(FIRST);
   const others = rest.reduce((sum, each) => sum + each.value, 0);
-  return section("Attention heads", `${count(heads.length)} can carry it`,
+  return section("Attention heads", heads.length ? `${count(heads.length)} can carry it` : "none can carry it",
     h("table", { class: "sum-table" }, h("tbody", {}, direct !== 0 && line("no attention", direct), shown.map(({ layer, head, value }) => line(`L${layer}H${head}`, value)),
       rest.length > 0 && line(`${count(rest.length)} others`, others)),
     h("tfoot", {}, h("tr", { class: "total" }, h("th", { scope: "row" }, "edge"), h("td"), h("td", {}, signedValue(graph.weights[subject.edge], decimals))))),

@@ -22,7 +22,7 @@ export function mountPanel(app, places) {
   registerCommands(app, places, panel);
   mountHoverCard(app, places, (open) => contextOf(app, app.store.page.file, open));
   app.store.subscribe(({ file, keys }) => {
-    if (file === null) keys.includes("file") && panel.reset();
+    if (file === null && keys.includes("file")) panel.reset();
     else if (file === app.store.page.file && keys.includes("pins")) panel.follow();
     else if (file === app.store.page.file && keys.some((key) => ["labels", "target", "groups"].includes(key))) panel.render();
   });
