@@ -111,7 +111,13 @@ def test_a_link_and_a_saved_page_restore_all(open_page, graphs, path, tmp_path):
     page.wait_for_url(lambda url: "#s=" in url)
     link = page.evaluate("() => location.href")
     state["page"]["theme"] = "auto"  # is the reader's own
-    assert state_of(open_page(link)) == state
+    reader = open_page(path)
+    reader.evaluate("link => (location.hash = link.split('#')[1])", link)  # a link that is opened in the same page
+    reader.get_by_role("tabpanel", name="Groups").wait_for()
+    assert state_of(reader) == state
+    reader.reload()
+    reader.wait_for_selector("html[data-ready=true]")
+    assert state_of(reader) == state
 
     saved = exported(page, "save", tmp_path)
     assert saved.name == "1.html"
@@ -167,6 +173,18 @@ def test_no_state_is_trusted(page, graphs):
         assert file["view"] is None or abs(file["view"]["x"]) <= 1e6
         assert state["page"]["file"] in range(len(graphs))
         assert state["page"]["layout"] in ("one", "side", "overlay")
+
+
+def test_undo_shows_the_file_that_it_changes(page, graphs):
+    page.evaluate("() => cotrace.restore({})")
+    update(page, graphs[1], 1)
+    page.keyboard.press("Control+z")
+    state = state_of(page)
+    assert state["page"]["file"] == 1
+    assert state["files"][1]["groups"] == []
+    assert state["files"][1]["nodeThreshold"] == 0.5  # is seen on its slider, and not undone
+    page.keyboard.press("Control+y")
+    assert len(state_of(page)["files"][1]["groups"]) == 2
 
 
 # --- exports ----------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import { groupsWith } from "./members.js";
 /** Register the commands. `tab` is {show, editName} of the list of groups. */
 export function addCommands(app, actions, tab) {
   const add = (command) => app.commands.add({ group: "Groups", ...command });
-  const pinned = () => actions.state().pins.slice(-1).map((name) => actions.file().graph.nodeOf(name));
+  const pinned = () => actions.state().pins.slice(-1).map((name) => actions.file().graph.nodeOf(name)).filter((node) => node >= 0);
   const chosen = () => (actions.selected().length ? actions.selected() : pinned());
   const chosenGroups = () => groupsWith(actions.file().graph, actions.state().groups, chosen());
   const suggestionsHere = () => {
@@ -22,7 +22,7 @@ export function addCommands(app, actions, tab) {
   add({ id: "ungroup", title: "Ungroup", keys: ["Shift+G"], icon: "ungroup", toolbar: "edit",
     enabled: () => chosenGroups().length > 0, run: () => actions.ungroup(chosenGroups()) });
   add({ id: "rename-group", title: "Rename the group", keys: ["F2"], enabled: () => chosenGroups().length === 1, run: openGroup });
-  add({ id: "leave-group", title: "Take nodes out of their group", keys: ["Alt+G"],
+  add({ id: "leave-group", title: "Take nodes out of their group", keys: ["U"],
     enabled: () => chosenGroups().length > 0, run: () => actions.remove(chosen()) });
   add({ id: "select-group", title: "Select all nodes of the group", keys: ["Shift+S"],
     enabled: () => chosenGroups().length > 0, run: () => actions.selectGroups(chosenGroups()) });

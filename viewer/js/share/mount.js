@@ -28,10 +28,12 @@ function saveCommands(app, places) {
     if (link.length > LONGEST_LINK) places.toasts.show("There are too many changes for a link. Save the page instead.", { tone: "bad" });
     else places.toasts.show((await copyText(link)) ? "Copied the link" : `Copy the link from the address bar: ${link}`);
   };
+  const obstacle = () => app.server.files[number()].obstacle;
+  const saveTitle = () => (obstacle() ? `Cannot save: ${obstacle()}` : `Save into ${app.files[number()].name}`);
   const save = { id: "save", keys: ["Mod+S"], icon: "save", toolbar: "page" };
   return [
     app.server
-      ? { ...save, title: () => `Save into ${app.files[number()].name}`, run: () => saveToServer(app, places, number()) }
+      ? { ...save, title: saveTitle, enabled: () => !obstacle(), run: () => saveToServer(app, places, number()) }
       : { ...save, title: "Save the page with your changes", run: savePage },
     ...(app.server ? [{ id: "save-page", title: "Save a page that needs no server", run: savePage }] : []),
     { id: "copy-link", title: "Copy a link to what is seen", keys: ["Shift+L"], icon: "link", run: copyLink },

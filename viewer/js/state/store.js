@@ -29,8 +29,14 @@ export function createStore(initial) {
     if (!change) return null;
     const now = Object.fromEntries(Object.keys(change.values).map((key) => [key, state.files[change.file][key]]));
     to.push({ ...change, values: now });
+    if (state.page.layout === "one" && change.file !== state.page.file) updatePage({ file: change.file }); // a change that is seen
     replace(change.file, change.values);
     return change.title;
+  };
+
+  const updatePage = (values) => {
+    state = { ...state, page: { ...state.page, ...values } };
+    tell(null, Object.keys(values));
   };
 
   return {
@@ -50,10 +56,7 @@ export function createStore(initial) {
       }
       replace(file, values);
     },
-    updatePage(values) {
-      state = { ...state, page: { ...state.page, ...values } };
-      tell(null, Object.keys(values));
-    },
+    updatePage,
     load(loaded) {
       state = loaded;
       past.length = future.length = 0;
