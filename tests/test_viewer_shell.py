@@ -45,12 +45,13 @@ def contrast(one, other):
 def test_text_and_signs_stand_out(theme):
     found = colours(theme)
     for surface in SURFACES:
-        for name in ("ink", "ink-soft", "ink-faint", "accent", "good", "bad", "unsure"):
+        for name in ("ink", "ink-soft", "ink-faint", "accent", "good", "bad", "unsure", "positive-ink", "negative-ink"):
             assert contrast(found[name], found[surface]) >= READABLE, (name, surface)
         for name in ("positive", "negative", "feature", "error-line", "target-line", "group-line", "side-a", "side-b"):
             assert contrast(found[name], found[surface]) >= VISIBLE, (name, surface)
-    for name in ("good", "bad", "unsure"):
-        assert contrast(found[name], found[f"{name}-soft"]) >= READABLE
+    for text, paper in (("good", "good-soft"), ("bad", "bad-soft"), ("unsure", "unsure-soft"), ("positive-ink", "positive-soft"),
+                        ("negative-ink", "negative-soft"), ("ink-faint", "accent-soft"), ("ink-faint", "sunken")):  # fmt: skip
+        assert contrast(found[text], found[paper]) >= READABLE, (text, paper)
     assert contrast(found["on-ink"], found["ink"]) >= READABLE
 
 

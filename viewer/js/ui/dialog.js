@@ -16,7 +16,7 @@ export function openDialog({ title, content, actions = [], wide = false, onclose
   const element = h("dialog", { class: wide ? "dialog wide" : "dialog", "aria-label": title },
     h("header", { class: "dialog-head" }, h("h2", {}, title),
       h("button", { type: "button", class: "icon-button", "aria-label": "Close", onclick: close }, icon("close"))),
-    h("div", { class: "dialog-body" }, content),
+    h("div", { class: "dialog-body", tabindex: 0 }, content),
     actions.length > 0 && h("footer", { class: "dialog-actions" }, actions.map(button)));
   element.addEventListener("click", (event) => event.target === element && close()); // the backdrop
   element.addEventListener("close", () => {

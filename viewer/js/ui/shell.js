@@ -81,12 +81,12 @@ function bar(app, root, places) {
     button.setAttribute("aria-expanded", String(isOpen));
   };
   const button = h("button", { type: "button", class: "controls-toggle", "aria-expanded": "false", onclick: toggle }, icon("sliders"), "Pruning");
-  return h("div", { class: "bar" }, toolbar(app, "edit", "Edit"), button, places.controls);
+  return h("section", { class: "bar", "aria-label": "Tools" }, toolbar(app, "edit", "Edit"), button, places.controls);
 }
 
 function panelFrame(app, root, places) {
   const close = h("button", { type: "button", class: "icon-button", "aria-label": "Close", onclick: () => setPanel(app, root, false) }, icon("close"));
-  const frame = h("aside", { class: "panel-frame", "aria-label": "Details" }, h("div", { class: "panel-head" }, close), places.panel);
+  const frame = h("aside", { class: "panel-frame", "aria-label": "Details" }, h("h2", { class: "visually-hidden" }, "Details"), h("div", { class: "panel-head" }, close), places.panel);
   frame.prepend(splitter({ element: frame, variable: "--panel-width", label: "Width of the details", orientation: "vertical",
     least: 240, most: () => Math.max(240, innerWidth - 320) }));
   return frame;

@@ -17,10 +17,13 @@ export function splitter({ element, variable, label, orientation, least, most })
   const set = (pixels) => {
     const value = Math.round(Math.max(least, Math.min(most(), pixels)));
     document.documentElement.style.setProperty(variable, `${value}px`);
-    edge.setAttribute("aria-valuenow", value);
-    edge.setAttribute("aria-valuemax", Math.round(most()));
   };
-  edge.addEventListener("focus", () => set(size()));
+  const tell = () => {
+    edge.setAttribute("aria-valuenow", size());
+    edge.setAttribute("aria-valuemax", Math.max(size(), Math.round(most())));
+  };
+  new ResizeObserver(tell).observe(element);
+  tell();
   edge.addEventListener("keydown", (event) => {
     if (!GROWS[event.key]) return;
     event.preventDefault();
