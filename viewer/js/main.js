@@ -56,6 +56,7 @@ async function prunedAgain(app) {
 
 /** Show what went wrong above the picture that every page has. */
 function fail(error) {
+  fallback.classList.add("failed"); // css/layout.css shows it
   document.getElementById("app").replaceWith(fallback);
   fallback.querySelector("p").textContent = `This page cannot be shown: ${error.message}. Here is the picture.`;
   throw error;

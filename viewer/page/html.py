@@ -28,7 +28,8 @@ def document(title: str, header: Mapping[str, Any], parts: Mapping[str, bytes], 
         parts: contents by name; the page finds `graph-0` in the element `part-graph-0`, compressed.
         fallback: a picture for browsers that do not run the page, an `<svg>` element.
     """
-    style, arrow, main, policy = style_sheet(), _read(ARROW), script("main.js"), page_policy()
+    style, arrow, main = style_sheet(), _read(ARROW), script("main.js")
+    policy = page_policy(served=header.get("server") is not None)
     data = "\n".join(
         f'<script type="text/plain" id="part-{escape(name)}">{packed(part)}</script>' for name, part in parts.items()
     )
@@ -48,9 +49,12 @@ def document(title: str, header: Mapping[str, Any], parts: Mapping[str, bytes], 
 
 
 @cache
-def page_policy() -> str:
-    """Return the Content-Security-Policy of every page: all have the same scripts and style sheets."""
-    return content_policy([_read(ARROW), script("main.js")], [style_sheet()])
+def page_policy(served: bool = False) -> str:
+    """Return the Content-Security-Policy of every page: all have the same scripts and style sheets.
+
+    A page that a server shows may connect to it; one in a file connects to nothing.
+    """
+    return content_policy([_read(ARROW), script("main.js")], [style_sheet()], "'self'" if served else "'none'")
 
 
 def _image(svg: str, text: str) -> str:
@@ -58,10 +62,10 @@ def _image(svg: str, text: str) -> str:
     return f'<img alt="{escape(text)}" src="data:image/svg+xml;base64,{_base64(svg.encode())}">' if svg else ""
 
 
-def content_policy(scripts: list[str], styles: list[str]) -> str:
+def content_policy(scripts: list[str], styles: list[str], connect: str) -> str:
     """Return the Content-Security-Policy of a page with these inline scripts and style sheets.
 
-    Workers come from `blob:` only, images from `data:` and `blob:`; a served page connects to its own server only.
+    Workers come from `blob:` only, images from `data:` and `blob:`, and the page connects to `connect` only.
     """
     return "; ".join(
         [
@@ -70,7 +74,7 @@ def content_policy(scripts: list[str], styles: list[str]) -> str:
             f"style-src {' '.join(map(_hash, styles))}",
             "img-src data: blob:",
             "worker-src blob:",
-            "connect-src 'self'",
+            f"connect-src {connect}",
             "base-uri 'none'",
             "form-action 'none'",
             "require-trusted-types-for 'script'",

@@ -141,7 +141,7 @@ class Page:
             page = await run_in_threadpool(self._site.page)
         except CotraceError as error:  # a file is gone or damaged: a person reads this
             return _sentence(html.escape(str(error)), 409)
-        return HTMLResponse(page, headers={POLICY: f"{page_policy()}; frame-ancestors 'none'"})
+        return HTMLResponse(page, headers={POLICY: f"{page_policy(served=True)}; frame-ancestors 'none'"})
 
 
 class FilesApi:

@@ -3,8 +3,8 @@
 import { ownGroups } from "../groups/members.js";
 import { ERROR, FEATURE, KINDS, LOGIT, TOKEN } from "../data/graph.js";
 import { labelOf } from "../data/labels.js";
+import { shortLabel } from "../data/short_label.js";
 import { visible } from "../data/visible.js";
-import { shortText } from "./texts.js";
 import { foldGroups } from "./folding.js";
 import { cutOff, effectSizes, nodeInfluence, rowSums, targetWeights } from "./strength.js";
 
@@ -53,7 +53,7 @@ function modelNode(graph, node, state, size) {
   const ring = targetOf(graph, node) ? "target-line" : null;
   const title = `${KINDS[kind]} ${common.name}${label ? `, ${label}` : ""}`;
   const plain = kind === FEATURE ? String(graph.feature[node]) : "";
-  return { ...common, label: label ? shortText(label) : plain, isNamed: label !== "", detail: "", title, ring };
+  return { ...common, label: label ? visible(shortLabel(label)) : plain, isNamed: label !== "", detail: "", title, ring };
 }
 
 function logitTexts(graph, node, state) {

@@ -1,10 +1,5 @@
 // Texts of a circuit: short enough for their places.
 
-/** Return the short form of a label. */
-export function shortText(text) {
-  return text.length <= 16 ? text : `${text.slice(0, 15).trimEnd()}…`;
-}
-
 /** Return a text cut to a width in pixels, with an ellipsis; `measure` returns the width of a text. */
 export function fitted(text, width, measure) {
   if (measure(text) <= width) return text;

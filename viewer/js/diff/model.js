@@ -2,8 +2,8 @@
 
 import { emptyEdges, firstEdges } from "../circuit/model.js";
 import { radiusOf } from "../circuit/sizes.js";
-import { shortText } from "../circuit/texts.js";
 import { labelOf } from "../data/labels.js";
+import { shortLabel } from "../data/short_label.js";
 import { printable, visible } from "../data/visible.js";
 import { percent } from "../ui/format.js";
 import { ONLY_A, SIDES } from "./comparison.js";
@@ -48,7 +48,7 @@ function texts(comparison, unit, kind, side) {
   if (kind === "token") return { label: mark + ownText(comparison, unit, side), detail: "", title };
   if (kind === "logit") return { label: mark + ownText(comparison, unit, side), detail: probabilities(comparison, unit, side), title };
   if (kind === "group") return { label: printable(comparison.units.name[unit].replace(/^group /, "")), detail: comparison.status(unit).title, title };
-  return { label: shortText(label || plainName(comparison, unit)), isNamed: label !== "", detail: "", title };
+  return { label: visible(shortLabel(label || plainName(comparison, unit))), isNamed: label !== "", detail: "", title };
 }
 
 /** Return the label of a unit: the user's, or that of the graph. */
