@@ -10,7 +10,9 @@ from cotrace.viewer.page.link import LinkError, link
 
 JS = Path(__file__).parent.parent / "viewer" / "js"
 ENTRIES = ["main.js", *WORKERS.values()]
-MARKUP_AND_LOADING = r"(inner|outer)HTML|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser|\bimport\("
+MARKUP_AND_LOADING = (
+    r"(inner|outer)HTML\s*=|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser|\bimport\("
+)
 
 
 def linked(modules):

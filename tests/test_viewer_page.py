@@ -246,7 +246,9 @@ def test_hostile_text_is_data_everywhere(tmp_path, open_page):
         )
         == 0
     )
-    held = page.evaluate("JSON.stringify(cotrace.files.map(({ graph, extras, name }) => [graph.info, extras, name])[0])")
+    held = page.evaluate(
+        "JSON.stringify(cotrace.files.map(({ graph, extras, name }) => [graph.info, extras, name])[0])"
+    )
     assert json.loads(held) == [graph.info, hostile_extras(graph), TEXT]
     assert not set(page.locator("body").inner_text()) & set("\u202e\u2066\u200f\u061c\u200b\x07\x1b")
     assert page.title() == f"{' '.join(printable(TEXT).split())} · cotrace"

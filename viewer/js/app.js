@@ -2,6 +2,7 @@
 
 import { partBytes, partJson, textOf } from "./data/parts.js";
 import { GraphData } from "./data/graph.js";
+import { printable } from "./data/visible.js";
 import { createPruner } from "./prune/client.js";
 import { createCommands } from "./ui/commands.js";
 import { createClient } from "./change/client.js";
@@ -38,7 +39,8 @@ export async function createApp() {
     /** Let a screen reader say a text, also where it is the last one again. */
     announce(text) {
       const live = document.getElementById("live");
-      live.textContent = live.textContent === text ? `${text}\u00a0` : text;
+      const said = printable(text);
+      live.textContent = live.textContent === said ? `${said}\u00a0` : said;
     },
   };
 }

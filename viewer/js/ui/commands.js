@@ -1,5 +1,7 @@
 // Everything that a user can do, once: toolbars, menu, shortcut list and keyboard read it here.
 
+import { printable } from "../data/visible.js";
+
 /**
  * Return the registry of commands. `add` takes a command:
  *
@@ -47,7 +49,7 @@ export function createCommands() {
 
 /** Return the title of a command now. */
 export function titleOf({ title }) {
-  return typeof title === "function" ? title() : title;
+  return printable(typeof title === "function" ? title() : title);
 }
 
 /** Return the keys of a command as people write them: "Ctrl+Z", "⌘Z". */

@@ -1,5 +1,8 @@
 // Elements without markup: text is always data.
 
+import { printable } from "../data/visible.js";
+
+const READ_OUT = /^(title|alt|placeholder|aria-.*)$/; // attributes whose texts people see or hear
 const SVG = "http://www.w3.org/2000/svg";
 
 /**
@@ -7,7 +10,8 @@ const SVG = "http://www.w3.org/2000/svg";
  *
  * Properties that begin with "on" are listeners, `dataset` is an object, `true` and `false` set and omit an attribute;
  * of aria- attributes, `true` is written.
- * Children are elements, texts, arrays of both; null, undefined and false are passed over.
+ * Children are elements, texts, arrays of both; null, undefined and false are passed over. Invisible characters of texts get
+ * signs, also in titles and names for screen readers.
  */
 export function h(tag, properties = {}, ...children) {
   return filled(document.createElement(tag), properties, children);
@@ -20,8 +24,14 @@ export function s(tag, properties = {}, ...children) {
 
 /** Put new children into an element, as those of `h`. */
 export function replaceChildren(element, ...children) {
-  element.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  const shown = children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
+  element.replaceChildren(...shown.map(legible));
   return element;
+}
+
+/** Return a text with signs for invisible characters and those that turn its direction; other values as they are. */
+function legible(value) {
+  return typeof value === "string" ? printable(value) : value;
 }
 
 function filled(element, properties, children) {
@@ -29,7 +39,8 @@ function filled(element, properties, children) {
     if (value === null || value === undefined || value === false) continue;
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (name === "dataset") Object.assign(element.dataset, value);
-    else element.setAttribute(name, value === true && !name.startsWith("aria-") ? "" : value);
+    else if (READ_OUT.test(name)) element.setAttribute(name, legible(value));
+    else element.setAttribute(name, value === true ? "" : value);
   }
   return replaceChildren(element, ...children);
 }
