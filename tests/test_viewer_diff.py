@@ -99,7 +99,7 @@ def test_colour_and_form_tell_where_a_node_is(diff, open_diff):
     assert seen == {"both", "changed", "only_a", "only_b"}
 
 
-def test_side_by_side_views_pins_and_pruning_are_linked(diff, open_diff):
+def test_side_by_side_views_and_pins_are_linked(diff, open_diff):
     page = open_diff()
     page.keyboard.press("2")
     assert page.locator(".pane").count() == 2
@@ -115,8 +115,9 @@ def test_side_by_side_views_pins_and_pruning_are_linked(diff, open_diff):
         [both["node_a"], both["node_b"]],
     )
     assert page.evaluate("[0, 1].map((file) => cotrace.store.file(file).pins.at(-1))") == names
-    page.evaluate("cotrace.store.update(0, {nodeThreshold: 0.5})")
-    assert page.evaluate("cotrace.store.file(1).nodeThreshold") == 0.5
+    page.evaluate("cotrace.circuit.setView({x: 100, y: 50, scale: 2})")
+    page.locator(".pane").nth(1).dispatch_event("pointerdown")
+    assert page.evaluate("[cotrace.store.page.file, cotrace.circuit.view.scale]") == [1, 2]
     page.keyboard.press("1")
     assert page.locator(".pane").count() == 0
     assert page.locator(".circuit-file canvas").count() > 0

@@ -74,7 +74,7 @@ function points(change) {
 
 function similarity(comparison) {
   const rows = comparison.facts.similarity;
-  const titles = ["", "Alike", "Rank correlation", ...STATUSES.map(({ title }) => title)];
+  const titles = ["", "Alike", "Rank correlation", ...STATUSES.map((_, status) => statusSign(status))];
   const value = (row) => [PARTS[row.part] ?? row.part, row.jaccard.toFixed(3), row.correlation === null ? "–" : row.correlation.toFixed(3), ...STATUSES.map(({ name }) => count(row[name]))];
   return h("section", { class: "differences-part", "aria-label": "How alike they are" },
     h("h3", {}, "How alike they are"),

@@ -5,7 +5,6 @@ import { Comparison } from "./comparison.js";
 import { createDifferences } from "./list.js";
 import { createPanes } from "./panes.js";
 import { pinUnit } from "./source.js";
-import { linkThresholds } from "./thresholds.js";
 
 /** Mount this part of the page: put its elements into `places`, register its commands, listen to the state. */
 export function mountDiff(app, places) {
@@ -23,7 +22,6 @@ export function mountDiff(app, places) {
   places.banner.append(banner.element);
   places.circuit.append(panes.element);
   places.drawer.add({ id: "differences", title: "Differences", element: differences.element });
-  linkThresholds(app);
   addCommands(app, places);
   listen(app, { banner, panes, differences });
   panes.show(app.store.page.layout);
