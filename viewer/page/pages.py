@@ -87,8 +87,18 @@ def page_of(
     `server` is what the page knows of the server that shows it.
     """
     files = [page_file(subject, name, features) for name, subject in subjects]
-    diff = diff_entries(files[0].graph.diff(files[1].graph)) if len(files) == 2 else None
-    return page_html(files, diff=diff, server=server)
+    return page_html(files, diff=_difference(files), server=server)
+
+
+def _difference(files: Sequence[PageFile]) -> dict[str, Any] | None:
+    """Return how two files differ; None for another number of files, and with a note for prompts that cannot be aligned."""
+    if len(files) != 2:
+        return None
+    try:
+        return diff_entries(files[0].graph.diff(files[1].graph))
+    except ArgumentError as error:
+        files[0].extras["truncated"].append(f"The graphs are not compared: {error}.")
+        return None
 
 
 def page_file(

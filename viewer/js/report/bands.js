@@ -7,7 +7,7 @@ export function bandsOf({ graph, extras }) {
   const named = new Map(steps.map((step) => [step.step, `${step.mark} ${step.title}: ${step.verdict}`]));
   return segments
     .filter(({ first, last }) => first <= last)
-    .map(({ name, title, first, last, tone }) => ({ first, last, tone, name: named.get(name) ?? title }));
+    .map(({ name, title, first, last, tone }) => ({ first, last, tone: tone === "question" ? "text" : tone, name: named.get(name) ?? title }));
 }
 
 /** Return a band for each run of adjacent positions of a segment. */

@@ -1,6 +1,7 @@
 // The verdict above the circuit: what was found, in one look, and a button for each step.
 
 import { h } from "../ui/dom.js";
+import { icon } from "../ui/icons.js";
 import { score } from "./format.js";
 import { revealSpan } from "./reveal.js";
 import { svgOf } from "./tree.js";
@@ -20,6 +21,7 @@ export function verdictBanner(app, file, open) {
         h("span", { class: "verdict-reason", dir: "auto" }, report.reason),
       ),
       meter(report.score),
+      h("span", { class: "verdict-more" }, "Report", icon("down")),
     ),
     h("ol", { class: "verdict-steps", "aria-label": "Steps", dataset: { many: String(report.steps.length > MANY_STEPS) } }, ...report.steps.map((step) => h("li", {}, stepButton(app, file, step)))),
   );

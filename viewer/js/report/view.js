@@ -13,8 +13,8 @@ export function reportView(app, file) {
   const report = file.extras.report;
   return h("article", { class: "report", "aria-label": "Report", dataset: { verdict: report.verdict } },
     h("h2", { class: "visually-hidden" }, `${report.verdict}: ${report.sentence}`),
-    h("div", { class: "report-column" }, pictureSection(report), linksSection(report)),
-    h("div", { class: "report-column" }, transcriptSection(app, file), ledgerSection(report)),
+    h("div", { class: "report-column" }, pictureSection(report), ledgerSection(report)),
+    h("div", { class: "report-column" }, transcriptSection(app, file), linksSection(report)),
     evidenceSection(app, file),
     factsSection(report),
   );
