@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers.view_server import Client, make_site
+from helpers.view_server import Client, make_site, running
 from tiny import prompt
 
 import cotrace
@@ -145,3 +145,84 @@ def test_why_a_model_cannot_be_run(graph):
     assert "no-such-model" in editor.obstacle(graph)
     imported = cotrace.graphs.Graph(graph.nodes, {**graph.info, "imported": {"format": "neuronpedia"}})
     assert "neuronpedia" in GraphModelEditor(None, None, "cpu", None).obstacle(imported)
+
+
+# --- in a browser -------------------------------------------------------------------------------
+
+
+def choose(page, *names):
+    """Select nodes by name."""
+    page.evaluate("names => cotrace.store.update(0, { selected: names })", list(map(str, names)))
+
+
+def test_nodes_are_changed_from_the_page(open_page, file, editor, graph):
+    nodes = influential(graph, 2)
+    with running(make_site(file, editor=editor)) as address:
+        page = open_page(address)
+        choose(page, *nodes)
+        page.keyboard.press("a")
+        page.wait_for_selector(".change-table")
+        found = changes_of(editor._load("", "", ""), graph, request_of("ablate", nodes, max_new_tokens=20))
+        assert page.locator(".change-heading").inner_text() == f"ablate {nodes[0]} and {nodes[1]}"
+        shown = page.locator(".change-texts .change-text").all_inner_texts()
+        assert shown[0] != shown[1] or found["without"]["text"] == found["with"]["text"]
+        rows = page.locator(".change-numbers section").first.locator("tbody tr")
+        assert rows.count() == len(found["targets"])
+        sign = "+" if found["targets"][0]["measured"] > 0 else "−"
+        assert sign in rows.first.locator("td").first.inner_text()
+        # another edit of the same nodes, by the form
+        page.get_by_label("Edit", exact=True).select_option("multiply")
+        page.get_by_label("Value").fill("zero")
+        page.get_by_role("button", name="Run").click()
+        assert page.get_by_role("alert").inner_text() == "Write a number."
+        page.get_by_label("Value").fill("0")
+        page.get_by_label("New tokens").fill("20")
+        page.get_by_role("button", name="Run").click()
+        page.wait_for_selector(".change-history li:nth-child(2)")
+        assert page.locator(".change-texts .change-text").all_inner_texts() == shown  # multiply by 0 is to ablate
+        assert page.locator(".change-history li button").first.get_attribute("aria-pressed") == "true"
+
+
+def test_a_page_without_a_model_says_why(open_page, file):
+    with running(make_site(file, editor=GraphModelEditor("no-such-model", None, "cpu", None))) as address:
+        page = open_page(address)
+        page.get_by_role("tab", name="Change").click()
+        page.wait_for_selector(".change-problem")
+        assert "no-such-model" in page.locator(".change-problem").inner_text()
+        assert page.get_by_role("button", name="Run").is_disabled()
+    page = open_page(cotrace_page(file))
+    page.get_by_role("tab", name="Change").click()
+    assert "cotrace view FILE" in page.locator(".change").inner_text()
+
+
+def cotrace_page(file):
+    """Return a page in a file."""
+    from cotrace.viewer.page.payload import PageFile, write_page
+
+    return write_page([PageFile(file.name, cotrace.open(file))], file.with_suffix(".html"))
+
+
+def test_saving_and_a_conflict_in_the_page(open_page, file):
+    site = make_site(file)
+    save = "async () => await cotrace.saveHere()"
+    with running(site) as address:
+        page = open_page(address)
+        assert "token" not in page.url
+        page.evaluate("cotrace.store.update(0, { labels: { [cotrace.files[0].graph.nameOf(0).split('@')[0]]: 'first' } }, 'label')")
+        assert page.evaluate(save) is True
+        assert "first" in cotrace.open(file).labels.values()
+        other = cotrace.open(file)
+        other.notes = "someone else"
+        other.save(file)
+        page.evaluate("cotrace.store.update(0, { labels: { [cotrace.files[0].graph.nameOf(0).split('@')[0]]: 'second' } }, 'label')")
+        assert page.evaluate(save) is False
+        dialog = page.get_by_role("dialog")
+        assert "was changed on disk" in dialog.inner_text()
+        dialog.get_by_role("button", name="Overwrite").click()
+        page.wait_for_selector("text=Saved")
+        page.wait_for_timeout(50)
+        assert "second" in cotrace.open(file).labels.values()
+        assert cotrace.open(file).notes == "someone else"  # only what the page changes is written
+        page.reload()
+        page.wait_for_selector("html[data-ready=true]")
+        assert "token" not in page.url
