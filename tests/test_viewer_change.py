@@ -155,14 +155,14 @@ def choose(page, *names):
     page.evaluate("names => cotrace.store.update(0, { selected: names })", list(map(str, names)))
 
 
-def test_nodes_are_changed_from_the_page(open_page, file, editor, graph):
+def test_nodes_are_changed_from_the_page(open_page, file, editor, model, graph):
     nodes = influential(graph, 2)
     with running(make_site(file, editor=editor)) as address:
         page = open_page(address)
         choose(page, *nodes)
         page.keyboard.press("a")
         page.wait_for_selector(".change-table")
-        found = changes_of(editor._load("", "", ""), graph, request_of("ablate", nodes, max_new_tokens=20))
+        found = changes_of(model, graph, request_of("ablate", nodes, max_new_tokens=20))
         assert page.locator(".change-heading").inner_text() == f"ablate {nodes[0]} and {nodes[1]}"
         shown = page.locator(".change-texts .change-text").all_inner_texts()
         assert shown[0] != shown[1] or found["without"]["text"] == found["with"]["text"]
@@ -202,27 +202,34 @@ def cotrace_page(file):
     return write_page([PageFile(file.name, cotrace.open(file))], file.with_suffix(".html"))
 
 
+LABEL = "text => cotrace.store.update(0, { labels: { [cotrace.files[0].graph.nameOf(0).split('@')[0]]: text } }, 'label')"
+
+
 def test_saving_and_a_conflict_in_the_page(open_page, file):
-    site = make_site(file)
-    save = "async () => await cotrace.saveHere()"
-    with running(site) as address:
+    with running(make_site(file)) as address:
         page = open_page(address)
         assert "token" not in page.url
-        page.evaluate("cotrace.store.update(0, { labels: { [cotrace.files[0].graph.nameOf(0).split('@')[0]]: 'first' } }, 'label')")
-        assert page.evaluate(save) is True
+        page.evaluate(LABEL, "first")
+        page.keyboard.press("Control+s")
+        page.wait_for_selector(".toast:has-text('Saved a.arrow')")
         assert "first" in cotrace.open(file).labels.values()
         other = cotrace.open(file)
         other.notes = "someone else"
         other.save(file)
-        page.evaluate("cotrace.store.update(0, { labels: { [cotrace.files[0].graph.nameOf(0).split('@')[0]]: 'second' } }, 'label')")
-        assert page.evaluate(save) is False
+        page.evaluate(LABEL, "second")
+        page.keyboard.press("Control+s")
         dialog = page.get_by_role("dialog")
-        assert "was changed on disk" in dialog.inner_text()
+        dialog.get_by_text("was changed on disk").first.wait_for()
+        assert "second" not in cotrace.open(file).labels.values()
         dialog.get_by_role("button", name="Overwrite").click()
-        page.wait_for_selector("text=Saved")
-        page.wait_for_timeout(50)
-        assert "second" in cotrace.open(file).labels.values()
-        assert cotrace.open(file).notes == "someone else"  # only what the page changes is written
+        page.wait_for_function("version => cotrace.server.files[0].version !== version", arg=version_of(page))
+        graph = cotrace.open(file)
+        assert "second" in graph.labels.values()
+        assert graph.notes == "someone else"  # only what the page changes is written
         page.reload()
         page.wait_for_selector("html[data-ready=true]")
         assert "token" not in page.url
+
+
+def version_of(page) -> str:
+    return page.evaluate("cotrace.server.files[0].version")

@@ -10,6 +10,7 @@ from torch import Tensor
 from cotrace.attribution.interventions.edits import Edit, TokenReplacement, ablate, multiply, set_to
 from cotrace.attribution.interventions.generate import Generation
 from cotrace.attribution.interventions.result import InterventionResult
+from cotrace.common.progress import Progress
 from cotrace.graphs import Graph
 from cotrace.graphs.annotations import nodes_at
 from cotrace.graphs.effects import changed_values
@@ -34,11 +35,14 @@ def changes_of(model: Model, graph: Graph, request: ChangeRequest) -> dict[str, 
 
     Raises CotraceError for a graph of another model, and edits that cannot be made.
     """
-    check_same_model(graph, model.language_model, model.transcoders)
+    progress = Progress(False)  # the server watches it
+    with progress.phase("comparing the model with that of the graph"):
+        check_same_model(graph, model.language_model, model.transcoders)
     edits = edits_of(request)
     run: dict[str, Any] = {"prompt": graph.info["token_ids"], "masked_positions": graph.info["masked_positions"]}
     run["freeze"] = request.freeze
-    result = model.intervene(edits=edits, **run)
+    with progress.phase("running the prompt"):
+        result = model.intervene(edits=edits, **run)
     plain, edited = (model.generate(edits=each, max_new_tokens=request.max_new_tokens, **run) for each in (None, edits))
     expected_by, expected_T = expected_changes(graph, request)
     measured = [measured_change(result, graph, target, request.freeze) for target in graph.info["targets"]]
