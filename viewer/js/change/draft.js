@@ -12,9 +12,9 @@ export const EDIT_KINDS = [
 
 /** What stays as it is without edits, as `Model.intervene`. */
 export const FREEZES = [
-  { id: "none", title: "Nothing: the model responds" },
+  { id: "none", title: "Nothing" },
   { id: "attention", title: "Attention patterns" },
-  { id: "all", title: "All other features, attention, norms" },
+  { id: "all", title: "All but these nodes" },
 ];
 
 /** The draft before anything is chosen. */
@@ -27,10 +27,15 @@ export function editable(graph, names) {
   return names.filter((name) => [FEATURE, ERROR, TOKEN].includes(graph.kind[graph.nodeOf(name)]));
 }
 
+/** Return the names that a draft does not have yet. */
+export function newNodes(draft, names) {
+  const taken = new Set(draft.edits.flatMap(({ nodes }) => nodes));
+  return names.filter((name) => !taken.has(name));
+}
+
 /** Return the draft with one more edit of nodes that it does not have yet; `group` is the name of their group. */
 export function withNodes(draft, names, group = null) {
-  const taken = new Set(draft.edits.flatMap(({ nodes }) => nodes));
-  const nodes = names.filter((name) => !taken.has(name));
+  const nodes = newNodes(draft, names);
   return nodes.length ? { ...draft, edits: [...draft.edits, { kind: "ablate", nodes, value: "", group }] } : draft;
 }
 

@@ -3,7 +3,7 @@
 import { labelOf } from "../data/labels.js";
 import { h, replaceChildren } from "../ui/dom.js";
 import { icon } from "../ui/icons.js";
-import { EDIT_KINDS, FREEZES, editable, isOfTokens, problemOf, tokensProblem, withEdit, withNodes } from "./draft.js";
+import { EDIT_KINDS, FREEZES, editable, isOfTokens, newNodes, problemOf, tokensProblem, withEdit, withNodes } from "./draft.js";
 
 const MOST_CHIPS = 6;
 
@@ -70,14 +70,15 @@ function sources(app, view) {
   const { graph } = app.files[app.store.page.file];
   const { selected, pins, groups } = app.store.file(app.store.page.file);
   const add = (names, group = null) => view.set(withNodes(view.draft, editable(graph, names), group));
-  const button = (title, names) => editable(graph, names).length > 0 &&
+  const fresh = (names) => newNodes(view.draft, editable(graph, names));
+  const button = (title, names) => fresh(names).length > 0 &&
     h("button", { type: "button", dataset: { key: `add ${title}` }, onclick: () => add(names) }, icon("plus"), title);
   const choice = h("select", { "aria-label": "Add a group", dataset: { key: "group" }, onchange: ({ target }) => {
     const group = groups[Number(target.value)];
     if (group) add(group.nodes, group.name);
   } }, h("option", { value: "" }, "Add a group…"), groups.map(({ name }, at) => h("option", { value: at }, name)));
   return h("div", { class: "change-sources" },
-    button(`Selection (${editable(graph, selected).length})`, selected),
+    button(`Selection (${fresh(selected).length})`, selected),
     pins.length > 0 && button(pins.at(-1), [pins.at(-1)]),
     groups.length > 0 && choice);
 }

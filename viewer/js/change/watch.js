@@ -1,20 +1,28 @@
-// Notice when a file is changed on disk by someone else.
+// Notice when a file is changed on disk by someone else, and when the server is stopped.
 
 import { reloadFromDisk } from "./save.js";
 
 const PERIOD_MS = 5000;
+const STOPPED = "The server was stopped: start cotrace view again to save. Until then, save the page as a file.";
 
-/** Ask the server now and then, while the page is seen, and say once for each version that a file was changed. */
+/** Ask the server now and then, while the page is seen, and say each thing once. */
 export function watchFiles(app, places) {
-  const told = new Map();
+  const told = new Map(); // by number of the file: the version that was told
+  let isStopped = false;
   const check = async () => {
     if (document.hidden) return;
-    const versions = await app.server.versions().catch(() => []);
-    versions.forEach((version, number) => {
-      if (version === app.server.files[number].version || told.get(number) === version) return;
-      told.set(number, version);
-      tell(places, app.files[number].name, version);
-    });
+    try {
+      const versions = await app.server.versions();
+      isStopped = false;
+      versions.forEach((version, number) => {
+        if (version === app.server.files[number].version || told.get(number) === version) return;
+        told.set(number, version);
+        tell(places, app.files[number].name, version);
+      });
+    } catch {
+      if (!isStopped) places.toasts.show(STOPPED, { tone: "bad" });
+      isStopped = true;
+    }
   };
   setInterval(check, PERIOD_MS);
   document.addEventListener("visibilitychange", check);
