@@ -144,3 +144,23 @@ def test_influence_of_a_graph_as_it_is_traced(seed, missing):
     assert np.array_equal(found, node_influence(csr, targets))
     tiny = node_influence(csr._replace(weights=(csr.weights * 1e-40).astype(np.float32)), targets)  # subnormal
     np.testing.assert_allclose(tiny.sum(), expected.sum(), rtol=0.05)
+
+
+def test_sums_have_the_same_bits_on_every_machine():
+    """Four sums side by side, added in plain floating point: what the page computes too."""
+    graph = random_graph(3, n_features=60, n_positions=6, density=1)
+    influence, rows = graph.target_weights * 0, [graph.csr.row(row) for row in range(graph.order.n_nodes)]
+    for row, (sources, weights) in reversed(list(enumerate(rows))):
+        total, mass = _sum_in_fours(np.abs(weights).tolist()), float(influence[row] + graph.target_weights[row])
+        for source, weight in zip(sources, np.abs(weights).tolist(), strict=True):
+            if total:
+                influence[source] += mass * (weight / total) if len(weights) == 1 else mass / total * weight
+    assert graph.influence().tolist() == influence.tolist()
+
+
+def _sum_in_fours(values):
+    in_fours = len(values) // 4 * 4
+    sums = [0.0, 0.0, 0.0, 0.0]
+    for number, value in enumerate(values):
+        sums[number % 4 if number < in_fours else 0] += value
+    return sums[0] + sums[1] + (sums[2] + sums[3])

@@ -1,6 +1,7 @@
 """Pruning against a plain dense implementation of its definition, and invariants of pruned graphs."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from cotrace.common.errors import ArgumentError
 from cotrace.graphs import Graph, NodeKind, NodeOrder, PruneConfig, open_graph
 from cotrace.graphs.drawing.render import svg_text
-from cotrace.graphs.prune import select
+from cotrace.graphs.prune import _score_at_share, select
 
 THRESHOLDS = st.sampled_from([0.0, 0.3, 0.5, 0.8, 0.98, 1.0])
 OPTIONS = {"node_threshold": THRESHOLDS, "edge_threshold": THRESHOLDS, "keep_errors": st.booleans()}
@@ -255,3 +256,12 @@ def test_pruning_does_not_modify_the_graph():
     before = graph.nodes.to_pylist(), [dict(target) for target in graph.info["targets"]]
     graph.prune(0.5, 0.5)
     assert (graph.nodes.to_pylist(), graph.info["targets"]) == before
+
+
+def test_rounding_errors_of_cumulative_shares_do_not_add_up():
+    """Added one after another to the large score, each small one would lose a tenth of itself."""
+    scores = np.array([1.0, *(1e-15 * (1 + np.arange(1000) / 10_000))])
+    ranked = sorted(map(Fraction, scores.tolist()), reverse=True)
+    for rank in (100, 500, 900):
+        halfway = sum(ranked[:rank]) + ranked[rank] / 2
+        assert _score_at_share(scores, float(halfway / sum(ranked))) == float(ranked[rank])

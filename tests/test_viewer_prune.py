@@ -190,7 +190,7 @@ def test_sliders_numbers_and_keys_prune_live(graph, page_of):
     assert number.input_value() == "0.6125", "a number that is no share changes nothing"
     control(page, "All error nodes").check()
     expect_pruned(page, graph, 0.6125, 0.7, True)
-    page.keyboard.press("[")
+    page.keyboard.press(",")
     expect_pruned(page, graph, 0.593, 0.7, True)
     page.keyboard.press("k")
     expect_pruned(page, graph, 0.593, 0.7)
@@ -225,8 +225,11 @@ def test_a_pruned_graph_offers_what_it_holds(graph, page_of):
     assert control(page, "All error nodes").is_disabled()
     expect_pruned(page, pruned)
     for _ in range(6):
-        page.keyboard.press("]")
+        page.keyboard.press(".")
     expect_pruned(page, pruned, 0.9)
+    note = page.get_by_text("of a pruned graph")
+    assert "The trace had 170 nodes" in note.get_attribute("title")
+    assert "thresholds 0.9 and 0.95" in note.get_attribute("title")
 
 
 def test_undecided_nodes_are_counted(graph, page_of):

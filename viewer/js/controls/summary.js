@@ -11,21 +11,18 @@ const SCORES = [
 
 /** Return a sentence about what a result of the pruner hides. */
 export function hiddenText({ hidden, nodes }) {
-  if (!hidden.nodes) return `All ${count(nodes.length)} nodes are shown`;
+  if (!hidden.nodes) return `All ${count(nodes.length)} nodes shown`;
   return `${count(hidden.nodes)} of ${count(nodes.length)} nodes hidden, holding ${percent(hidden.share)} of the influence`;
 }
 
 /** Return {element, render}; `render(graph, result, selected)` takes the scores of the selection, or null without one. */
 export function createSummary() {
-  const [hidden, certainty] = [h("span"), h("span", { class: "certainty" })];
-  const scores = h("dl", { class: "scores" });
+  const [hidden, scores] = [h("p", { class: "hidden-share" }), h("dl", { class: "scores" })];
   return {
-    element: h("div", { class: "pruning-summary" }, h("p", { class: "hidden-share" }, hidden, " ", certainty), scores),
+    element: h("div", { class: "pruning-summary" }, hidden, scores),
     render(graph, result, selected) {
-      hidden.textContent = hiddenText(result);
-      const bounds = result.certainty ?? graph.info.pruning?.certainty;
-      certainty.hidden = !bounds?.undecided;
-      if (bounds) showCertainty(certainty, bounds, result.certainty === null);
+      const notes = [uncertain(graph, result), ...smaller(graph)].filter(Boolean);
+      replaceChildren(hidden, hiddenText(result), notes.map(([text, title]) => [" ", h("span", { class: "pruning-note", title }, text)]));
       replaceChildren(scores, SCORES.map(([name, title, help]) => [
         h("dt", { title: help }, title),
         h("dd", {}, h("b", {}, written(result.scores[name]))),
@@ -36,12 +33,27 @@ export function createSummary() {
   };
 }
 
-/** Say how many nodes are undecided in a graph without some of its rows, now or where it was pruned. */
-function showCertainty(element, { inside, undecided }, isEarlier) {
-  element.textContent = `${count(undecided)} undecided`;
-  element.title =
-    `The trace left out the rows of some features. Whatever they contain, ${count(inside)} nodes pass the threshold` +
-    `${isEarlier ? " to which this graph was pruned" : ""}; ${count(undecided)} may pass or fail.`;
+/** Return a note on nodes that are undecided in a graph without some of its rows, now or where it was pruned. */
+function uncertain(graph, result) {
+  const bounds = result.certainty ?? graph.info.pruning?.certainty;
+  if (!bounds?.undecided) return null;
+  const threshold = result.certainty ? "the threshold" : "the threshold to which this graph was pruned";
+  return [
+    `${count(bounds.undecided)} undecided`,
+    `The trace left out the rows of some features. Whatever they contain, ${count(bounds.inside)} nodes pass ${threshold}; ` +
+      `${count(bounds.undecided)} may pass or fail.`,
+  ];
+}
+
+/** Return notes on what the file lacks of the graph that was traced. */
+function smaller({ info }) {
+  const traced = `The trace had ${count(info.traced.nodes)} nodes. `;
+  const pruned = ({ node_threshold: node, edge_threshold: edge }) =>
+    `${traced}The file has what was left at the thresholds ${node} and ${edge}, where the sliders end: \`cotrace trace --full\` keeps all.`;
+  return [
+    info.pruning && ["of a pruned graph", pruned(info.pruning)],
+    info.subgraph && ["of a subgraph", `${traced}What the subgraph lacks counts as error in both scores.`],
+  ];
 }
 
 function written(score) {

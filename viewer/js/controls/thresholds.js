@@ -4,8 +4,8 @@ import { fileState } from "../state/state.js";
 
 /** Per threshold: key in the state, title, what it is, keys that lower and raise it. */
 export const THRESHOLDS = [
-  { key: "nodeThreshold", title: "Nodes", keys: ["[", "]"], help: "Keep the most influential nodes until they hold this share of all influence" },
-  { key: "edgeThreshold", title: "Edges", keys: ["{", "}"], help: "Keep the strongest edges between these nodes until they hold this share of the influence along edges" },
+  { key: "nodeThreshold", title: "Nodes", keys: [",", "."], help: "Keep the most influential nodes until they hold this share of all influence" },
+  { key: "edgeThreshold", title: "Edges", keys: ["<", ">"], help: "Keep the strongest edges between these nodes until they hold this share of the influence along edges" },
 ];
 const STEP = 0.02; // of a key
 const DIGITS = 3;
