@@ -174,8 +174,10 @@ def test_effects_are_those_of_the_file_and_of_the_validation(panel, graph):
         if node in measured:
             row = measured[node]
             assert parts["measured"] == pytest.approx(row["measured"])
-            assert parts["estimate"] == pytest.approx(row["first_order_none"])
-            assert parts.get("control") == (None if row["control_size"] is None else pytest.approx(row["control_size"]))
+            assert parts["expected"] == pytest.approx(row["first_order_none"])
+            assert parts.get("random features") == (
+                None if row["control_size"] is None else pytest.approx(row["control_size"])
+            )
             ratio = row["measured"] / row["first_order_none"]
             word = "opposite" if ratio < 0 else "agrees" if 0.5 <= ratio <= 2 else "same direction"
             assert word in panel.text("[data-section='Effects on the targets'] summary")
@@ -189,10 +191,13 @@ def test_an_edge_has_its_weight_share_and_heads(panel, graph):
         panel.pin(f"{panel.name(source)} -> {panel.name(target)}")
         weights = graph.csr.row(target)[1]
         assert panel.value("[data-figure=Weight]") == [graph.csr.weights[edge]]
-        assert panel.value("[data-figure=Share]") == pytest.approx(
+        assert panel.value("[data-figure^=Share]") == pytest.approx(
             [abs(graph.csr.weights[edge]) / np.abs(weights).sum()]
         )
-        loadings, heads = graph.heads(source, target), panel.keyed("[data-head]", "head")
+        loadings, heads = (
+            graph.heads(source, target),
+            panel.keyed("[data-section='Attention heads'] tbody [data-part]", "part"),
+        )
         assert heads.pop("no attention", 0.0) == pytest.approx(loadings.direct, abs=1e-12)
         rest = sum(heads.pop(name) for name in list(heads) if "others" in name)
         for name, value in heads.items():

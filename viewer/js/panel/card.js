@@ -5,6 +5,7 @@ import { printable, visible } from "../data/visible.js";
 import { count, number, percent } from "../ui/format.js";
 import { h } from "../ui/dom.js";
 import { shareBar } from "./bar.js";
+import { quietButton } from "./buttons.js";
 import { histogram } from "./histogram.js";
 import { tokenText } from "./names.js";
 import { signedText } from "./number.js";
@@ -47,9 +48,11 @@ function activity(card, activation) {
 function fires(tokens) {
   const most = tokens[0].share;
   return h("table", { class: "share-table" },
-    h("thead", {}, h("tr", {}, h("th", { scope: "col", colspan: 2 }, "fires on"), h("th", { scope: "col", title: "Share of the tokens at which it is active" }, "of all"),
+    h("thead", {}, h("tr", {}, h("th", { scope: "col", colspan: 2 }, "fires on"),
+      h("th", { scope: "col", title: "Share of the tokens at which it is active" }, "of all"),
       h("th", { scope: "col", title: "Share of this token's occurrences at which it is active" }, "of token"))),
-    h("tbody", {}, tokens.slice(0, FIRING).map((each) => h("tr", {}, h("td", {}, tokenText(each.token)), h("td", {}, shareBar(most > 0 ? each.share / most : 0)),
+    h("tbody", {}, tokens.slice(0, FIRING).map((each) => h("tr", {},
+      h("td", {}, tokenText(each.token)), h("td", {}, shareBar(most > 0 ? each.share / most : 0)),
       h("td", { class: "number" }, percent(each.share)), h("td", { class: "number" }, percent(each.of_token))))));
 }
 
@@ -66,7 +69,8 @@ function outputs(card) {
 
 function tokens(name, list) {
   return h("table", { class: "token-table" }, h("caption", {}, name),
-    h("tbody", {}, list.map((each) => h("tr", {}, h("td", {}, tokenText(each.token)), h("td", { class: "number" }, signedText(each.logit, 2))))));
+    h("tbody", {}, list.map((each) => h("tr", {},
+      h("td", {}, tokenText(each.token)), h("td", { class: "number" }, signedText(each.logit, 2))))));
 }
 
 function neighbours(context, card) {
@@ -80,8 +84,9 @@ function neighbours(context, card) {
 function nearRow(context, { feature, cosine, label }) {
   const node = nodeNamed(context.graph, feature);
   const name = [h("span", { class: "code" }, feature), label && h("bdi", { class: "label-text" }, visible(label))];
-  const content = node < 0 ? h("span", { class: "node-name" }, name)
-    : h("button", { type: "button", class: "quiet node-button", onclick: () => context.open(context.graph.nameOf(node)) }, h("span", { class: "node-name" }, name));
+  const line = h("span", { class: "node-name" }, name);
+  const open = () => context.open(context.graph.nameOf(node));
+  const content = node < 0 ? line : quietButton(`near ${feature}`, "node-button", open, {}, line);
   return h("tr", {}, h("td", {}, content), h("td", { class: "number" }, cosine.toFixed(2)));
 }
 
@@ -111,5 +116,6 @@ function contextOf({ tokens: texts, mark }) {
   const after = printable(texts.slice(mark + 1).join(""));
   const cut = [...before].length > BEFORE ? `…${[...before].slice(-BEFORE).join("")}` : before;
   const [, lead, token] = /^( *)([^]*)$/.exec(texts[mark]);
-  return h("bdi", {}, cut, token && lead, h("mark", {}, visible(token || lead)), [...after].length > AFTER ? `${[...after].slice(0, AFTER).join("")}…` : after);
+  const rest = [...after].length > AFTER ? `${[...after].slice(0, AFTER).join("")}…` : after;
+  return h("bdi", {}, cut, token && lead, h("mark", {}, visible(token || lead)), rest);
 }

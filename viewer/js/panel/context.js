@@ -4,7 +4,7 @@ import { labelOf } from "../data/labels.js";
 import { shownEdges } from "./edges.js";
 
 /** Return {app, file, graph, extras, state, shown, isShown, label, open, light} of a file; `open` shows a name in the panel. */
-export function contextOf(app, file, open) {
+export function contextOf(app, file, open = () => {}) {
   const { graph, extras } = app.files[file];
   return {
     app,

@@ -4,6 +4,7 @@ import { FEATURE } from "../data/graph.js";
 import { count, percent } from "../ui/format.js";
 import { h, replaceChildren } from "../ui/dom.js";
 import { largestOf, signedBar } from "./bar.js";
+import { quietButton } from "./buttons.js";
 import { nodeButton, nodeText } from "./names.js";
 import { decimalsOf, signedValue } from "./number.js";
 import { section } from "./section.js";
@@ -17,7 +18,7 @@ const STEP = 50;
  *
  * Args: title; `none`, what is said where there are no edges; `nameOf(entry)`, the name of its edge. `update` reads the pruning again.
  */
-export function createEdgeList(context, node, { title, none, edgesOf, nameOf }) {
+function createEdgeList(context, node, { title, none, edgesOf, nameOf }) {
   const note = h("span");
   const body = h("div");
   const view = { limit: FIRST, all: false, onlyFeatures: false };
@@ -55,8 +56,7 @@ function row(context, { node, weight, share, shown }, name, { largest, decimals 
   const text = `edge ${nodeText(context, node)}: weight ${weight.toPrecision(4)}, ${percent(share)} of the input of its target`;
   return h("li", { class: shown ? "edge-row" : "edge-row is-hidden", dataset: { edge: name } },
     nodeButton(context, node, { dataset: { key: `node ${name}` } }),
-    h("button", { type: "button", class: "quiet edge-button", title: shown ? text : `${text}; hidden by pruning`, "aria-label": text, dataset: { key: name },
-      onclick: () => context.open(name) },
+    quietButton(name, "edge-button", () => context.open(name), { title: shown ? text : `${text}; hidden by pruning`, "aria-label": text },
       signedBar(weight, largest), signedValue(weight, decimals), h("span", { class: "number share" }, percent(share))));
 }
 
@@ -78,7 +78,7 @@ function footer(view, listed, hidden, isMixed, update) {
     Object.assign(view, values);
     update();
   };
-  const button = (key, text, values) => h("button", { type: "button", class: "quiet small", dataset: { key }, onclick: () => change(values) }, text);
+  const button = (key, text, values) => quietButton(key, "small", () => change(values), {}, text);
   const more = Math.min(STEP, listed - view.limit);
   return h("p", { class: "list-footer" },
     more > 0 && button("more", `${more} more`, { limit: view.limit + STEP }),

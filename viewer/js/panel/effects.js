@@ -23,18 +23,21 @@ export function expectedChange(graph, node, chosen) {
 }
 
 /**
- * Return what an ablation of a node measured: {measured, estimate, size, control, predicted, kl, agreement}; null if it was not
- * ablated alone. Values are averaged over the targets by their weights.
+ * Return what an ablation of a node measured, averaged over the targets by their weights, beside what was expected: {measured,
+ * estimate, isLive, control, kl, agreement}; `control` is the size of the effect of random features, or null. Null if the node was not
+ * ablated alone.
  */
 export function measuredOf(graph, node) {
   const row = graph.info.validation?.nodes.find((each) => each.node === node);
   if (!row) return null;
-  const estimate = row.first_order_none ?? row.predicted; // of the live model, or along the edges
-  return { ...row, estimate, control: row.control_size, agreement: agreementOf(estimate, row.measured) };
+  const live = row.first_order_none ?? null; // of gradients of the live model
+  const estimate = live ?? row.predicted; // or along the edges
+  const { measured, kl, control_size: control = null } = row;
+  return { measured, estimate, isLive: live !== null, control, kl, agreement: agreementOf(estimate, measured) };
 }
 
 /** Return "agrees", "same direction" or "opposite" for an estimated and a measured change, or "nothing" if there is none. */
-export function agreementOf(estimate, measured) {
+function agreementOf(estimate, measured) {
   if (measured === 0 || estimate === 0) return measured === estimate ? "agrees" : "nothing";
   const ratio = measured / estimate;
   if (ratio < 0) return "opposite";

@@ -2,17 +2,12 @@
 
 import { LOGIT } from "../data/graph.js";
 
-/** Return whether a graph has the loadings of its edges. */
-export function hasHeads(graph) {
-  return graph.info.heads !== undefined;
-}
-
 /**
  * Return {direct, heads: [{layer, head, value}]} of an edge: its parts by the last head that a path passes, and the part that
  * passes none. The largest absolute value comes first. Null for a graph without loadings.
  */
 export function headLoadings(graph, { edge, source, target }) {
-  if (!hasHeads(graph)) return null;
+  if (!graph.info.heads) return null;
   const perLayer = graph.info.heads.per_layer;
   const column = graph.table.getChild("heads").data[0];
   let start = Number(column.valueOffsets[target]);

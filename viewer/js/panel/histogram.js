@@ -33,7 +33,7 @@ function markAt(share) {
 }
 
 /** Return the share of the activations in lower bins than that of `activation`; NaN for none. */
-export function shareBelow(counts, activation) {
+function shareBelow(counts, activation) {
   const here = binOf(activation, counts.length);
   const total = counts.reduce((sum, count) => sum + count, 0);
   return counts.slice(0, here).reduce((sum, count) => sum + count, 0) / (Number.isNaN(here) ? NaN : total);

@@ -32,7 +32,7 @@ export function mountHoverCard(app, places, contextNow) {
     const anchor = node === null ? null : pointer ?? focused(places.circuit);
     card.hidden = anchor === null;
     if (!anchor) return;
-    replaceChildren(card, content(contextNow(() => {}), node));
+    replaceChildren(card, content(contextNow(), node));
     placeCard(card, anchor, places.circuit);
   });
 }

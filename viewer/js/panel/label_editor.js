@@ -4,9 +4,10 @@ import { canLabel, labelKey } from "../data/labels.js";
 import { visible } from "../data/visible.js";
 import { nameProblem } from "../state/names.js";
 import { h, replaceChildren } from "../ui/dom.js";
-import { icon } from "../ui/icons.js";
+import { iconButton } from "./buttons.js";
 import { headline } from "./names.js";
 
+const LONGEST = 200; // characters that can be typed
 const SOURCES = {
   user: "your label",
   file: "from a file of labels",
@@ -18,10 +19,11 @@ const SOURCES = {
 /** Return {element, edit}: the title of a node, and the start of editing it where it can have a label. */
 export function labelEditor(context, node) {
   const element = h("div", { class: "subject-title" });
-  const show = () => replaceChildren(element, h("h2", {}, headline(context, node) ?? h("span", { class: "code" }, context.graph.nameOf(node))),
-    canLabel(context.graph, node) && h("button", { type: "button", class: "icon-button small", "aria-label": "Edit the label", title: "Edit the label (L)",
-      dataset: { key: "label" }, onclick: edit }, icon("edit")));
-  const edit = () => canLabel(context.graph, node) && replaceChildren(element, ...field(context, node, show, () => element.querySelector("button").focus()));
+  const hasLabel = canLabel(context.graph, node);
+  const title = () => headline(context, node) ?? h("span", { class: "code" }, context.graph.nameOf(node));
+  const show = () => replaceChildren(element, h("h2", {}, title()), hasLabel && iconButton("label", "Edit the label", "edit", edit));
+  const focusButton = () => element.querySelector("button").focus();
+  const edit = () => hasLabel && replaceChildren(element, field(context, node, show, focusButton));
   show();
   return { element, edit };
 }
@@ -33,7 +35,8 @@ export function labelSource(context, node) {
   if (!label) return "no label";
   const known = context.extras.cards?.[labelKey(context.graph, node)]?.label;
   const hasScore = known?.text === label.text && typeof known.score === "number";
-  const score = hasScore ? h("span", { class: "number", title: `Chance is ${known.null.toFixed(2)}, perfect is 1` }, `, score ${known.score.toFixed(2)}`) : "";
+  const scale = hasScore && `Chance is ${known.null.toFixed(2)}, perfect is 1`;
+  const score = hasScore && h("span", { class: "number", title: scale }, `, score ${known.score.toFixed(2)}`);
   return [SOURCES[label.source] ?? visible(label.source), score];
 }
 
@@ -41,8 +44,10 @@ export function labelSource(context, node) {
 function field(context, node, done, focusButton) {
   const key = labelKey(context.graph, node);
   const problem = h("p", { id: "label-problem", class: "problem", role: "alert" });
-  const input = h("input", { class: "field label-field", value: context.label(node)?.text ?? "", maxlength: 200, spellcheck: "false", autocomplete: "off", dataset: { key: "label" },
-    "aria-label": `Label of ${key}`, "aria-describedby": "label-problem", placeholder: "What it means to you" });
+  const input = h("input", {
+    class: "field label-field", value: context.label(node)?.text ?? "", placeholder: "What it means to you", dataset: { key: "label" },
+    maxlength: LONGEST, spellcheck: "false", autocomplete: "off", "aria-label": `Label of ${key}`, "aria-describedby": "label-problem",
+  });
   let ended = false;
   const end = (save) => {
     if (ended) return;

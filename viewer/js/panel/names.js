@@ -34,7 +34,8 @@ export function nodeName(context, node) {
 
 /** Return a node in few words: mark, and the label, the text or the name. */
 export function shortName(context, node) {
-  return h("span", { class: "node-name" }, kindMark(context.graph, node), headline(context, node) ?? h("span", { class: "code" }, context.graph.nameOf(node)));
+  const title = headline(context, node) ?? h("span", { class: "code" }, context.graph.nameOf(node));
+  return h("span", { class: "node-name" }, kindMark(context.graph, node), title);
 }
 
 /** Return a node in one line of text, for names that screen readers say and for tooltips. */

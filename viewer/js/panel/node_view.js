@@ -14,7 +14,7 @@ import { labelEditor, labelSource } from "./label_editor.js";
 import { kindMark, siteOf } from "./names.js";
 import { exact, signedValue } from "./number.js";
 import { createRowSum } from "./row_sum.js";
-import { explanation, section } from "./section.js";
+import { explanation, figures, hiddenBadge, section } from "./section.js";
 import { probabilityOf, targetList, targetText } from "./targets.js";
 
 const NO_INPUTS = {
@@ -33,12 +33,15 @@ export function nodeView(context, node, actions) {
   const outputs = graph.kind[node] === LOGIT ? null : outputList(context, node, outputsOf, "Nothing in the file reads it.");
   const sum = createRowSum(context, node);
   const element = h("div", {},
-    h("header", { class: "subject" }, h("p", { class: "site" }, kindMark(graph, node), h("span", {}, siteOf(context, node)), badge, actions), label.element,
-      h("p", { class: "subject-name" }, h("span", { class: "code" }, graph.nameOf(node)), h("span", { class: "faint" }, labelSource(context, node)), groupNames(context, node))),
+    h("header", { class: "subject" },
+      h("p", { class: "site" }, kindMark(graph, node), h("span", {}, siteOf(context, node)), badge, actions),
+      label.element,
+      h("p", { class: "subject-name" }, h("span", { class: "code" }, graph.nameOf(node)),
+        h("span", { class: "faint" }, labelSource(context, node)), groupNames(context, node))),
     numbers(context, node), otherTargets(context, node), effectSection(context, node),
     inputs.element, outputs?.element, sum?.element, cardParts(context, node));
   const update = () => {
-    replaceChildren(badge, !context.isShown(node) && h("span", { class: "badge" }, "hidden by pruning"));
+    replaceChildren(badge, !context.isShown(node) && hiddenBadge());
     for (const part of [inputs, outputs, sum]) part?.update();
   };
   update();
@@ -47,33 +50,31 @@ export function nodeView(context, node, actions) {
 
 function numbers(context, node) {
   const { graph } = context;
-  const figures = graph.kind[node] === LOGIT ? [] : [influenceFigure(graph, node)];
-  if (graph.kind[node] === FEATURE) figures.push(figure("Activation", exact(graph.activation[node], number(graph.activation[node])), usual(context, node)));
+  const [activation, probability] = [graph.activation[node], graph.probability[node]];
   const change = expectedChange(graph, node, context.state.target);
-  if (change) figures.push(figure("If ablated", signedValue(change.value), change.target ? ["of ", targetText(context, change.target)] : "all targets"));
-  if (graph.kind[node] === LOGIT) {
-    figures.push(figure("Probability", probabilityOf(graph.probability[node])), figure("Centred logit", signedValue(graph.pre_activation[node])));
-  }
-  return h("dl", { class: "figures" }, figures);
+  const isTarget = graph.kind[node] === LOGIT;
+  return figures([
+    !isTarget && influenceFigure(graph, node),
+    graph.kind[node] === FEATURE && ["Activation", exact(activation, number(activation)), usual(context, node)],
+    change && ["If ablated", signedValue(change.value), change.target ? ["of ", targetText(context, change.target)] : "all targets"],
+    isTarget && ["Probability", probabilityOf(probability), ""],
+    isTarget && ["Centred logit", signedValue(graph.pre_activation[node]), ""],
+  ].filter(Boolean));
 }
 
 /** Return the names of the groups that a node is in. */
 function groupNames({ graph, state }, node) {
   const name = graph.nameOf(node);
   const groups = state.groups.filter(({ nodes }) => nodes.includes(name) || nodes.includes(name.split("@")[0]));
-  return groups.map((group) => h("span", { class: "group-name", title: `In the group ${visible(group.name)}` }, h("bdi", {}, visible(group.name))));
-}
-
-function figure(name, value, note = "") {
-  return h("div", { dataset: { figure: name } }, h("dt", {}, name), h("dd", {}, value), h("dd", { class: "faint" }, note));
+  return groups.map((group) => visible(group.name)).map((text) => h("bdi", { class: "group-name", title: `In the group ${text}` }, text));
 }
 
 /** The influence of a node lies between its value and value + bound, where rows are missing; its rank is that among all nodes. */
 function influenceFigure(graph, node) {
   const [value, bound] = [graph.influence[node], graph.influence_bound[node]];
   const rank = 1 + graph.influence.reduce((count, each) => count + (each > value), 0);
-  const upTo = bound > 0 && [" to ", exact(value + bound, percent(Math.min(1, value + bound)))];
-  return figure("Influence", [exact(value, percent(value)), upTo], bound > 0 ? "rows are missing: at most the second" : `rank ${count(rank)} of ${count(graph.size)}`);
+  const range = bound > 0 && [" to ", exact(value + bound, percent(Math.min(1, value + bound)))];
+  return ["Influence", [exact(value, percent(value)), range], bound > 0 ? "rows are missing" : `rank ${count(rank)} of ${count(graph.size)}`];
 }
 
 function usual({ graph, extras }, node) {

@@ -10,6 +10,7 @@ import { explanation, section } from "./section.js";
 import { targetList } from "./targets.js";
 
 const FIRST = 10;
+const HINT = "Choose a node in the circuit to see what it reads, what it writes to and what it responds to.";
 
 /** Return {element, update}. */
 export function overview(context) {
@@ -17,7 +18,7 @@ export function overview(context) {
   const update = () => replaceChildren(strongest, strongestFeatures(context));
   update();
   const element = h("div", {},
-    h("header", { class: "subject" }, h("p", { class: "explanation" }, "Choose a node in the circuit to see what it reads, what it writes to and what it responds to.")),
+    h("header", { class: "subject" }, h("p", { class: "explanation" }, HINT)),
     section("Next token", `${context.graph.info.targets.length} targets`, targetList(context)),
     section("Most influential features", "of those shown", strongest));
   return { element, update };
@@ -25,10 +26,12 @@ export function overview(context) {
 
 function strongestFeatures(context) {
   const { graph } = context;
-  const features = Array.from({ length: graph.size }, (_, node) => node).filter((node) => graph.kind[node] === FEATURE && context.isShown(node));
-  const first = features.sort((a, b) => graph.influence[b] - graph.influence[a] || a - b).slice(0, FIRST);
+  const { influence } = graph;
+  const features = Array.from(graph.kind.keys()).filter((node) => graph.kind[node] === FEATURE && context.isShown(node));
+  const first = features.sort((a, b) => influence[b] - influence[a] || a - b).slice(0, FIRST);
   if (!first.length) return explanation("No features are shown.");
-  const most = graph.influence[first[0]];
+  const most = influence[first[0]];
   return h("ul", { class: "edge-list" }, first.map((node) => h("li", { class: "edge-row share-row" },
-    nodeButton(context, node, { dataset: { key: `top ${node}` } }), shareBar(most > 0 ? graph.influence[node] / most : 0), exact(graph.influence[node], percent(graph.influence[node])))));
+    nodeButton(context, node, { dataset: { key: `top ${node}` } }),
+    shareBar(most > 0 ? influence[node] / most : 0), exact(influence[node], percent(influence[node])))));
 }

@@ -3,6 +3,7 @@
 import { FEATURE, LOGIT } from "../data/graph.js";
 import { number, percent } from "../ui/format.js";
 import { h, replaceChildren } from "../ui/dom.js";
+import { quietButton } from "./buttons.js";
 import { rowTotal } from "./edges.js";
 import { effectsOf, measuredOf } from "./effects.js";
 import { nodeButton, shortName } from "./names.js";
@@ -24,7 +25,7 @@ function parts(context) {
 }
 
 /** Return the pinned nodes, and the ends of pinned edges, in order of pinning. */
-export function pinnedNodes({ graph, state }) {
+function pinnedNodes({ graph, state }) {
   const subjects = state.pins.map((name) => subjectOf(graph, name)).filter(Boolean);
   return [...new Set(subjects.flatMap((each) => (each.node === undefined ? [each.source, each.target] : [each.node])))];
 }
@@ -33,8 +34,8 @@ function table(context, nodes) {
   const rows = nodes.map((node) => numbersOf(context.graph, node));
   const decimals = decimalsOf(rows.flatMap(({ expected, measured }) => [expected, measured]));
   const change = (value) => signedText(value, decimals);
-  const columns = [["influence", "influence", percent], ["activation", "activation", number], ["if ablated", "expected", change], ["measured", "measured", change]]
-    .filter(([, name]) => rows.some((row) => !Number.isNaN(row[name])));
+  const all = [["influence", "influence", percent], ["activation", "activation", number], ["if ablated", "expected", change], ["measured", "measured", change]];
+  const columns = all.filter(([, name]) => rows.some((row) => !Number.isNaN(row[name])));
   const cell = (value, textOf) => h("td", {}, Number.isNaN(value) ? h("span", { class: "faint number" }, "–") : exact(value, textOf(value)));
   return h("table", { class: "pin-table" },
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "node"), columns.map(([title]) => h("th", { scope: "col" }, title)))),
@@ -55,12 +56,17 @@ function numbersOf(graph, node) {
 
 function edgesBetween(context, nodes) {
   const { graph } = context;
-  const found = nodes.flatMap((source) => nodes.map((target) => edgeOf(graph, source, target))).filter(Boolean).sort((a, b) => b.share - a.share);
+  const pairs = nodes.flatMap((source) => nodes.map((target) => edgeOf(graph, source, target)));
+  const found = pairs.filter(Boolean).sort((a, b) => b.share - a.share);
   const decimals = decimalsOf(found.map(({ weight }) => weight));
-  return section("Edges between them", String(found.length), h("ul", { class: "edge-list" }, found.map(({ source, target, edge, weight, share }) =>
-    h("li", { class: "edge-row pair-row" }, h("button", { type: "button", class: "quiet node-button", dataset: { key: `between ${edge}` }, onclick: () => context.open(edgeName(graph, source, target)) },
-      h("span", { class: "node-pair" }, shortName(context, source), "→", shortName(context, target))),
-    signedValue(weight, decimals), h("span", { class: "number share" }, percent(share))))));
+  return section("Edges between them", String(found.length), h("ul", { class: "edge-list" }, found.map((each) => pairRow(context, each, decimals))));
+}
+
+function pairRow(context, { source, target, edge, weight, share }, decimals) {
+  const open = () => context.open(edgeName(context.graph, source, target));
+  const pair = h("span", { class: "node-pair" }, shortName(context, source), "→", shortName(context, target));
+  return h("li", { class: "edge-row pair-row" }, quietButton(`between ${edge}`, "node-button", open, {}, pair),
+    signedValue(weight, decimals), h("span", { class: "number share" }, percent(share)));
 }
 
 function edgeOf(graph, source, target) {

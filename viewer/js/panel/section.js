@@ -21,3 +21,14 @@ export function explanation(...content) {
 export function facts(pairs) {
   return h("dl", { class: "facts" }, pairs.filter(Boolean).map(([name, ...value]) => h("div", {}, h("dt", {}, name), h("dd", {}, ...value))));
 }
+
+/** Return the large numbers of what is shown: each a name, a value and a note below it. */
+export function figures(list) {
+  return h("dl", { class: "figures" }, list.map(([name, value, note]) =>
+    h("div", { dataset: { figure: name } }, h("dt", {}, name), h("dd", {}, value), h("dd", { class: "faint" }, note))));
+}
+
+/** Return the sign of what pruning hides. */
+export function hiddenBadge() {
+  return h("span", { class: "badge" }, "hidden by pruning");
+}

@@ -2,36 +2,37 @@
 
 import { h } from "../ui/dom.js";
 import { subjectOf } from "../state/subject.js";
+import { quietButton } from "./buttons.js";
 import { shortName } from "./names.js";
 
 /** Return the tabs; null without any. */
 export function tabBar(context, panel) {
-  const { selection } = panel;
-  const names = selection.tabs.includes(selection.current) || selection.current === null ? selection.tabs : [...selection.tabs, selection.current];
+  const { tabs, current, isComparing } = panel.selection;
+  const names = current === null || tabs.includes(current) ? tabs : [...tabs, current];
   const entries = names.map((name) => tab(context, panel, name)).filter(Boolean);
   if (!entries.length) return null;
-  const compare = selection.tabs.length > 1 && h("button", { type: "button", class: "quiet tab-name compare", "aria-current": selection.isComparing && "true",
-    dataset: { key: "tab compare" }, onclick: () => context.app.commands.run("panel.compare") }, "Compare");
-  return h("nav", { class: "pin-tabs", "aria-label": "Pins" }, h("ul", {}, entries, compare && h("li", { class: selection.isComparing ? "pin-tab current" : "pin-tab" }, compare)));
+  if (tabs.length > 1) entries.push(compareTab(context, isComparing));
+  return h("nav", { class: "pin-tabs", "aria-label": "Pins" }, h("ul", {}, entries));
 }
 
 function tab(context, panel, name) {
   const subject = subjectOf(context.graph, name);
   if (!subject) return null;
-  const { selection } = panel;
-  const isCurrent = selection.current === name && !selection.isComparing;
-  const isPinned = selection.isPinned(name);
-  const [word, leave] = isPinned ? ["Unpin", () => unpin(context, name)] : ["Close", () => panel.show(null)];
-  const remove = h("button", { type: "button", class: "quiet tab-close", "aria-label": `${word} ${name}`, title: word, onclick: leave }, "×");
+  const isCurrent = panel.selection.current === name && !panel.selection.isComparing;
+  const isPinned = panel.selection.isPinned(name);
+  const [word, leave] = isPinned ? ["Unpin", () => panel.unpin(name)] : ["Close", () => panel.show(null)];
+  const title = isPinned ? name : `${name}, not pinned`;
   return h("li", { class: `pin-tab${isCurrent ? " current" : ""}${isPinned ? "" : " preview"}` },
-    h("button", { type: "button", class: "quiet tab-name", title: isPinned ? name : `${name}, not pinned`, "aria-current": isCurrent && "true", dataset: { key: `tab ${name}` },
-      onclick: () => panel.show(name) }, tabName(context, subject)), remove);
+    quietButton(`tab ${name}`, "tab-name", () => panel.show(name), { title, "aria-current": isCurrent && "true" }, tabName(context, subject)),
+    quietButton(`close ${name}`, "tab-close", leave, { title: word, "aria-label": `${word} ${name}` }, "×"));
+}
+
+function compareTab({ app }, isCurrent) {
+  const compare = () => app.commands.run("panel.compare");
+  return h("li", { class: isCurrent ? "pin-tab current" : "pin-tab" },
+    quietButton("tab compare", "tab-name", compare, { "aria-current": isCurrent && "true" }, "Compare"));
 }
 
 function tabName(context, { node, source, target }) {
   return node === undefined ? [shortName(context, source), "→", shortName(context, target)] : shortName(context, node);
-}
-
-function unpin({ app, file }, name) {
-  app.store.update(file, { pins: app.store.file(file).pins.filter((each) => each !== name) });
 }
