@@ -130,6 +130,14 @@ def test_a_link_and_a_saved_page_restore_all(open_page, graphs, path, tmp_path):
     assert old.locator("#fallback p").is_visible()
 
 
+def test_a_saved_page_has_no_token(page, tmp_path):
+    page.evaluate("() => (cotrace.header.server = { token: 'secret' })")
+    saved = exported(page, "save", tmp_path).read_text()
+    page.evaluate("() => (cotrace.header.server = null)")
+    assert "secret" not in saved
+    assert '"server":null' in saved
+
+
 def test_damaged_links_change_nothing(open_page, path):
     page = open_page(path.resolve().as_uri() + "#s=garbage")
     first = state_of(page)
