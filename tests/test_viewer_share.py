@@ -131,10 +131,10 @@ def test_a_link_and_a_saved_page_restore_all(open_page, graphs, path, tmp_path):
 
 
 def test_a_saved_page_has_no_token(page, tmp_path):
-    page.evaluate("() => (cotrace.header.server = { token: 'secret' })")
+    page.evaluate("() => (cotrace.header.server = { token: 'TOKEN-7f3a' })")
     saved = exported(page, "save", tmp_path).read_text()
     page.evaluate("() => (cotrace.header.server = null)")
-    assert "secret" not in saved
+    assert "TOKEN-7f3a" not in saved
     assert '"server":null' in saved
 
 
