@@ -82,7 +82,7 @@ GRAPHS = {
 
 
 @pytest.mark.parametrize("graph", GRAPHS.values(), ids=GRAPHS)
-def test_the_page_reads_every_column_of_the_graph(tmp_path, open_page, graph):
+def test_the_page_reads_every_column_of_the_graph_and_names_its_nodes_as_python(tmp_path, open_page, graph):
     found = open_page(write_page([PageFile("a.arrow", graph)], tmp_path / "a.html")).evaluate(ALL_OF_GRAPH)
     assert found["info"] == graph.info
     assert found["kind"] == graph.order.kind_codes().tolist()
@@ -109,11 +109,6 @@ def test_the_page_reads_every_column_of_the_graph(tmp_path, open_page, graph):
     for name in ("effect", "expected_effect"):
         wanted = graph.nodes[name].to_pylist() if graph.has_effects else [None] * graph.order.n_nodes
         assert found[name] == wanted
-
-
-@pytest.mark.parametrize("graph", GRAPHS.values(), ids=GRAPHS)
-def test_nodes_have_the_names_that_python_reads(tmp_path, open_page, graph):
-    found = open_page(write_page([PageFile("a.arrow", graph)], tmp_path / "a.html")).evaluate(ALL_OF_GRAPH)
     others = graph.order.logits.start
     assert found["names"][:others] == [str(each) for each in node_names(graph, range(others))]
     assert found["names"][others:] == [f"logit:{number}" for number in range(graph.order.n_logits)]

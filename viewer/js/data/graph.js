@@ -1,5 +1,7 @@
 // A graph as typed arrays, read from the graph file by apache-arrow. Columns: graphs/schema.py.
 
+import { bits, filled, listOf, texts } from "./columns.js";
+
 /** Codes of the column `kind`, as graphs/order.py: nodes are sorted by them. */
 export const FEATURE = 0;
 export const ERROR = 1;
@@ -24,7 +26,7 @@ export class GraphData {
     for (const name of ["layer", "position", "feature", "token"]) this[name] = filled(this.#column(name), NONE, Int32Array);
     for (const name of ["activation", "pre_activation", "bias", "probability"]) this[name] = filled(this.#column(name), NaN, Float64Array);
     for (const name of ["influence", "influence_bound", "dropped"]) this[name] = this.#column(name).values;
-    this.computed = Uint8Array.from(this.table.getChild("computed"), Number);
+    this.computed = bits(this.#column("computed"));
     const sources = this.#column("sources");
     this.indptr = sources.valueOffsets;
     this.sources = sources.children[0].values;
@@ -39,13 +41,12 @@ export class GraphData {
   /** Return a column of texts as an array of strings, read once. */
   texts(name) {
     this.cache ??= {};
-    return (this.cache[name] ??= Array.from(this.table.getChild(name)));
+    return (this.cache[name] ??= texts(this.#column(name)));
   }
 
   /** Return the effects of a node on every target as an array, or null without them; `name` is effect or expected_effect. */
   effects(name, node) {
-    const value = this.table.getChild(name)?.get(node);
-    return value ? value.toArray() : null;
+    return this.table.getChild(name) && listOf(this.#column(name), node);
   }
 
   /** Return the name of a node: L17#264@5, L17#error@5, token@5, or logit:0 for the first target. */
@@ -79,12 +80,6 @@ export class GraphData {
   #column(name) {
     return this.table.getChild(name).data[0];
   }
-}
-
-function filled(data, missing, Kind) {
-  const values = Kind.from(data.values);
-  if (data.nullCount) for (let at = 0; at < values.length; at++) if (!data.getValid(at)) values[at] = missing;
-  return values;
 }
 
 /** Return {indptr, edges, targets}: the numbers of the edges out of each node, and the node that each ends in. */
