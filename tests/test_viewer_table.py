@@ -33,7 +33,7 @@ def page(path, open_page):
 
 
 def shown_names(page):
-    return page.locator(".grid-row .cell.node").all_inner_texts()
+    return page.locator(".grid-row [data-column=node]").all_inner_texts()
 
 
 def assert_rows(page, nodes):
@@ -89,7 +89,7 @@ def test_a_click_sorts_and_a_second_one_turns_the_order(page, graph):
     assert header.get_attribute("aria-sort") == "descending"
     header.get_by_role("button").click()
     assert header.get_attribute("aria-sort") == "ascending"
-    layers = [text for text in page.locator(".grid-row .cell.layer").all_inner_texts() if text]
+    layers = [text for text in page.locator(".grid-row [data-column=layer]").all_inner_texts() if text]
     assert layers == sorted(layers)
     assert page.get_by_role("columnheader", name="Influence").get_attribute("aria-sort") == "none"
 

@@ -8,16 +8,16 @@ import { number, percent, signed } from "../ui/format.js";
 import { KIND_TITLES, kindSign } from "../ui/node.js";
 
 /**
- * Return the columns for a view {graph, labels, shown, target}: {id, title, value(node), cell(node), isNumber}.
+ * Return the columns for a view {graph, labels, isShown, target, mostInfluence}: {id, title, value(node), cell(node), isNumber}.
  *
  * `value` sorts and is in the CSV file; null and NaN sort last. `cell` returns what the table shows.
  */
 export function columnsOf(view) {
-  const { graph, labels, shown, target } = view;
+  const { graph, labels, isShown, target } = view;
   const text = (node) => textOfNode(graph, node, labels);
   const tokens = graph.info.tokens;
   const columns = [
-    { id: "shown", title: "Shown", value: (node) => Number(shown?.[node] ?? 1), cell: (node) => shownMark(shown?.[node] ?? 1) },
+    { id: "shown", title: "Shown", value: (node) => Number(isShown(node)), cell: (node) => shownMark(isShown(node)) },
     { id: "kind", title: "Kind", value: (node) => KINDS[graph.kind[node]], cell: (node) => [kindSign(graph, node), KIND_TITLES[KINDS[graph.kind[node]]]] },
     { id: "node", title: "Node", value: (node) => graph.nameOf(node), cell: (node) => h("span", { class: "mono" }, graph.nameOf(node)) },
     { id: "label", title: "Label or text", value: text, cell: (node) => h("bdi", {}, visible(text(node))) },
@@ -35,8 +35,8 @@ function effectColumn(graph, target) {
   return { id: "effect", title, isNumber: true, value, cell: (node) => orBlank(value(node), (effect) => h("span", { class: effect < 0 ? "negative" : effect > 0 ? "positive" : "faint" }, signed(effect))) };
 }
 
-function shownMark(isShown) {
-  return h("span", { class: isShown ? "shown-mark" : "shown-mark hidden-node", role: "img", "aria-label": isShown ? "shown" : "hidden" });
+function shownMark(yes) {
+  return h("span", { class: yes ? "shown-mark" : "shown-mark hidden-node", role: "img", "aria-label": yes ? "shown" : "hidden" });
 }
 
 function integer(value) {

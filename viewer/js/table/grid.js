@@ -93,7 +93,7 @@ function listen({ element, shown, on, activate, heightOf }) {
 function headCell({ id, title, isNumber }, sort, on) {
   const isSorted = sort.column.id === id;
   const direction = sort.descending ? "descending" : "ascending";
-  return h("div", { role: "columnheader", class: `cell ${id} ${isNumber ? "number" : ""}`, "aria-sort": isSorted ? direction : "none" },
+  return h("div", { role: "columnheader", class: isNumber ? "cell number" : "cell", dataset: { column: id }, "aria-sort": isSorted ? direction : "none" },
     h("button", { type: "button", class: "quiet", dataset: { sort: id }, title: `Sort by ${title.toLowerCase()}`, onclick: () => on.sort(id) }, h("span", {}, title)));
 }
 
@@ -101,5 +101,5 @@ function rowElement(shown, at, { pinned, selected, dim }) {
   const row = shown.rows[at];
   const classes = ["grid-row", at === shown.active && "active", pinned && "pinned", dim && "dim"].filter(Boolean).join(" ");
   return h("div", { role: "row", id: `row-${at}`, class: classes, "aria-rowindex": at + 2, "aria-selected": String(selected), dataset: { at } },
-    shown.columns.map(({ id, isNumber, cell }) => h("div", { role: "gridcell", class: `cell ${id} ${isNumber ? "number" : ""}` }, cell(row))));
+    shown.columns.map(({ id, isNumber, cell }) => h("div", { role: "gridcell", class: isNumber ? "cell number" : "cell", dataset: { column: id } }, cell(row))));
 }

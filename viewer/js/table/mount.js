@@ -35,7 +35,11 @@ export function mountTable(app, places) {
   };
   places.drawer.add({ id: "table", title: "Table", element });
   app.on("drawer", (id) => id === "table" && fill());
-  app.on("pruned", ({ file }) => file === app.store.page.file && fill());
+  app.on("pruned", ({ file }) => {
+    if (file !== app.store.page.file) return;
+    if (filters.values.onlyShown || now.sort.id === "shown" || file !== now.file) fill();
+    else grid.refresh();
+  });
   app.store.subscribe(({ keys }) => {
     if (keys.some((key) => ["file", "labels", "target"].includes(key))) fill();
     else if (keys.some((key) => ["pins", "selected"].includes(key))) grid.refresh();
@@ -78,8 +82,7 @@ function listeners(app, now, fill) {
 function marksOf(app, now, node) {
   const { pins, selected } = app.store.file(now.file);
   const name = app.files[now.file].graph.nameOf(node);
-  const shown = app.results[now.file]?.nodes;
-  return { pinned: pins.includes(name), selected: selected.includes(name), dim: shown ? !shown[node] : false };
+  return { pinned: pins.includes(name), selected: selected.includes(name), dim: app.results[now.file]?.nodes[node] === 0 };
 }
 
 /** Return what the columns and filters look at; the search is made again when labels change. */
@@ -96,7 +99,7 @@ function viewOf(app, now) {
     labels,
     search: now.search,
     mostInfluence: now.mostInfluence,
-    shown: app.results[now.file]?.nodes,
+    isShown: (node) => app.results[now.file]?.nodes[node] !== 0,
     hasLabel: (node) => labelOf(graph, node, labels) !== null,
     target: hasEffects ? (target ?? 0) : null,
   };

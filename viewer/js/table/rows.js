@@ -8,7 +8,7 @@ export const NO_FILTERS = { query: "", kinds: [], firstLayer: null, lastLayer: n
 /**
  * Return the nodes that pass the filters, in the order of a column.
  *
- * `view` is {graph, search, hasLabel, shown}; `sort` is {column, descending}. Nodes without a value are last in both directions, equal
+ * `view` is {graph, search, hasLabel, isShown}; `sort` is {column, descending}. Nodes without a value are last in both directions, equal
  * ones in node order.
  */
 export function rowsOf(view, filters, sort) {
@@ -19,7 +19,7 @@ export function rowsOf(view, filters, sort) {
   return nodes.sort((a, b) => compare(values.get(a), values.get(b), direction) || a - b);
 }
 
-function testsOf({ graph, search, hasLabel, shown }, filters) {
+function testsOf({ graph, search, hasLabel, isShown }, filters) {
   const { query, kinds, firstLayer, lastLayer, position, label, leastInfluence, onlyShown } = filters;
   return [
     query.trim() && search.match(query),
@@ -29,7 +29,7 @@ function testsOf({ graph, search, hasLabel, shown }, filters) {
     position !== null && ((node) => graph.position[node] === position),
     label !== "any" && ((node) => hasLabel(node) === (label === "with")),
     leastInfluence !== null && ((node) => graph.influence[node] >= leastInfluence),
-    onlyShown && shown && ((node) => shown[node] === 1),
+    onlyShown && isShown,
   ].filter(Boolean);
 }
 

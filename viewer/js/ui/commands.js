@@ -18,6 +18,7 @@ import { printable } from "../data/visible.js";
 export function createCommands() {
   const commands = new Map();
   const listeners = new Set();
+  let isWaiting = false; // many changes at once are told once
   const registry = {
     add(command) {
       if (commands.has(command.id)) throw new Error(`two commands are called ${command.id}`);
@@ -31,7 +32,14 @@ export function createCommands() {
       if (command?.enabled()) command.run();
     },
     /** Tell those that show commands that titles, `enabled` or `pressed` may have changed. */
-    refresh: () => listeners.forEach((listener) => listener()),
+    refresh() {
+      if (isWaiting) return;
+      isWaiting = true;
+      queueMicrotask(() => {
+        isWaiting = false;
+        listeners.forEach((listener) => listener());
+      });
+    },
     subscribe: (listener) => listeners.add(listener),
     /** Run the command of a key press, if there is one; return whether there was. */
     handle(event) {

@@ -54,7 +54,7 @@ export function mountShell(app, root) {
   mountTheme(app);
   mountPrint(app, picture);
   registerPanel(app, root);
-  app.store.subscribe(() => app.commands.refresh());
+  app.store.subscribe(({ keys }) => keys.some((key) => key !== "view") && app.commands.refresh());
   return places;
 }
 
