@@ -102,6 +102,7 @@ def test_a_button_with_the_focus_keeps_enter_and_space(path, open_page):
 
 def test_the_menu_opens_by_keyboard_and_runs_an_entry(path, open_page):
     page = open_page(path)
+    page.evaluate("cotrace.store.update(0, { pins: ['token@1'] })")
     page.get_by_role("button", name="Share, export and more").focus()
     page.keyboard.press("Enter")
     menu = page.get_by_role("menu")
@@ -111,6 +112,9 @@ def test_the_menu_opens_by_keyboard_and_runs_an_entry(path, open_page):
     assert page.evaluate("document.activeElement === [...document.querySelectorAll('[role=menuitem]')].at(-1)")
     page.keyboard.press("Escape")
     assert not menu.is_visible()
+    assert page.evaluate("cotrace.store.file(0).pins") == ["token@1"]
+    page.keyboard.press("Escape")
+    assert page.evaluate("cotrace.store.file(0).pins") == []
 
 
 def test_the_drawer_is_a_list_of_tabs_whose_edge_moves(path, open_page):

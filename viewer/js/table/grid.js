@@ -6,7 +6,7 @@ const MARGIN_ROWS = 8; // above and below what is seen
 const JUMPS = { ArrowDown: 1, ArrowUp: -1, Home: -Infinity, End: Infinity };
 
 /**
- * Return {element, show, mark, get}. `show(rows, columns, sort)` replaces what is shown, `refresh()` draws it again.
+ * Return {element, show, refresh}. `show(rows, columns, sort)` replaces what is shown, `refresh()` draws it again.
  *
  * `on` has listeners: activate(row) for a click or Enter, select(row) for Space or a click with a key, hover(row or null), sort(column id).
  * `marks(row)` returns {pinned, selected, dim}.

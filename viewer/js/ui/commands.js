@@ -43,7 +43,7 @@ export function createCommands() {
     subscribe: (listener) => listeners.add(listener),
     /** Run the command of a key press, if there is one; return whether there was. */
     handle(event) {
-      if (event.defaultPrevented || isForElement(event) || document.querySelector("dialog:modal")) return false;
+      if (event.defaultPrevented || isForElement(event) || document.querySelector("dialog:modal, :popover-open")) return false;
       const key = keyName(event);
       const command = registry.all().find((each) => each.keys.includes(key) && each.enabled());
       if (!command) return false;
