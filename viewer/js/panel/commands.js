@@ -18,8 +18,8 @@ export function addCommands(app, places, panel) {
   add("back", "Back to what the details showed before", ["Backspace"], () => panel.change((selection) => selection.back()),
     () => panel.selection.canGoBack);
   add("close", "Leave what the details show", ["Escape"], () => panel.show(null), () => panel.selection.current !== null);
-  add("next", "Next pin", ["."], () => panel.change((selection) => selection.step(1)), hasPins(1));
-  add("previous", "Previous pin", [","], () => panel.change((selection) => selection.step(-1)), hasPins(1));
+  add("next", "Next pin", ["]"], () => panel.change((selection) => selection.step(1)), hasPins(1));
+  add("previous", "Previous pin", ["["], () => panel.change((selection) => selection.step(-1)), hasPins(1));
   add("compare", "Compare the pins", ["Shift+P"], () => panel.change((selection) => selection.compare()), hasPins(2));
 }
 
