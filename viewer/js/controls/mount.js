@@ -1,13 +1,11 @@
 // Controls of pruning: two thresholds, error nodes, and what they hide.
 
-import { subjectOf } from "../state/subject.js";
 import { h } from "../ui/dom.js";
 import { createSlider } from "./slider.js";
 import { createSummary, hiddenText } from "./summary.js";
 import { createThresholds, THRESHOLDS } from "./thresholds.js";
 
 const QUIET_MS = 600; // without a change, before a screen reader says what is hidden
-const SHOWN = ["nodeThreshold", "edgeThreshold", "keepErrors"];
 
 /** Mount the controls of the page's current file. */
 export function mountControls(app, places) {
@@ -36,8 +34,9 @@ export function mountControls(app, places) {
     if (places.controls.contains(document.activeElement)) announce();
   });
   app.store.subscribe(({ file, keys }) => {
-    if (file === null ? keys.includes("file") : file === number() && keys.some((key) => SHOWN.includes(key))) render();
-    if (file === null ? keys.includes("file") : file === number() && keys.includes("selected")) summarize();
+    const concerns = (...own) => (file === null ? keys.includes("file") : file === number() && own.some((key) => keys.includes(key)));
+    if (concerns("nodeThreshold", "edgeThreshold", "keepErrors")) render();
+    if (concerns("selected")) summarize();
   });
   addCommands(app, thresholds, announce);
   render();
@@ -45,16 +44,22 @@ export function mountControls(app, places) {
 
 /** Return a function that shows the result of the current file and the scores of its selection. */
 function summarizer(app, summary) {
-  let last = 0;
+  let scored = { selected: null, scores: null }; // a promise, asked for once: thresholds do not change it
   return async () => {
-    const [asked, file] = [++last, app.store.page.file];
-    const [{ graph, pruner }, result, { selected }] = [app.files[file], app.results[file], app.store.file(file)];
-    if (!result) return;
-    const mask = new Uint8Array(graph.size);
-    for (const node of selected.map((name) => subjectOf(graph, name)?.node)) if (node !== undefined) mask[node] = 1;
-    const scores = mask.includes(1) ? await pruner.scores(mask) : null;
-    if (asked === last) summary.render(graph, result, scores);
+    const number = app.store.page.file;
+    const [file, { selected }] = [app.files[number], app.store.file(number)];
+    if (scored.selected !== selected) scored = { selected, scores: selectionScores(file, selected) };
+    const { scores } = scored;
+    const shown = await scores;
+    if (app.results[number] && scored.scores === scores) summary.render(file.graph, app.results[number], shown);
   };
+}
+
+/** Return a promise of the scores of selected nodes, by name; null without one. */
+async function selectionScores({ graph, pruner }, selected) {
+  const mask = new Uint8Array(graph.size);
+  for (const node of selected.map((name) => graph.nodeOf(name))) if (node >= 0) mask[node] = 1;
+  return mask.includes(1) ? pruner.scores(mask) : null;
 }
 
 function announcer(app, text) {
