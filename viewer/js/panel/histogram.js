@@ -21,13 +21,13 @@ export function histogram(counts, activation) {
   const text = `Activations between ${number(lowest(start))} and ${number(lowest(end + 1))}`;
   return h("figure", { class: "histogram" },
     s("svg", { viewBox: `0 0 ${(end - start) * STEP + BAR} ${HEIGHT}`, role: "img", "aria-label": text, preserveAspectRatio: "none" }, bars),
-    h("div", { class: "axis" }, !Number.isNaN(here) && markAt(((here - start) * STEP + BAR / 2) / ((end - start) * STEP + BAR))),
+    h("div", { class: "histogram-axis" }, !Number.isNaN(here) && markAt(((here - start) * STEP + BAR / 2) / ((end - start) * STEP + BAR))),
     h("figcaption", {}, h("span", { class: "number" }, number(lowest(start))), h("span", {}, rank(counts, here, activation)),
       h("span", { class: "number" }, number(lowest(end + 1)))));
 }
 
 function markAt(share) {
-  const mark = h("span", { class: "mark" });
+  const mark = h("span", { class: "histogram-here" });
   mark.style.left = `${(100 * share).toFixed(2)}%`;
   return mark;
 }

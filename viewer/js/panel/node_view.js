@@ -15,7 +15,7 @@ import { kindMark, siteOf } from "./names.js";
 import { exact, signedValue } from "./number.js";
 import { createRowSum } from "./row_sum.js";
 import { explanation, figures, hiddenBadge, section } from "./section.js";
-import { probabilityOf, targetList, targetText } from "./targets.js";
+import { probabilityOf, targetList, targetText, valueName } from "./targets.js";
 
 const NO_INPUTS = {
   [FEATURE]: "Its row was not computed: what it reads is not in the file.",
@@ -58,8 +58,12 @@ function numbers(context, node) {
     graph.kind[node] === FEATURE && ["Activation", exact(activation, number(activation)), usual(context, node)],
     change && ["If ablated", signedValue(change.value), change.target ? ["of ", targetText(context, change.target)] : "all targets"],
     isTarget && ["Probability", probabilityOf(probability), ""],
-    isTarget && ["Centred logit", signedValue(graph.pre_activation[node]), ""],
+    isTarget && [capitalized(valueName(graph, node)), signedValue(graph.pre_activation[node]), ""],
   ].filter(Boolean));
+}
+
+function capitalized(text) {
+  return text[0].toUpperCase() + text.slice(1);
 }
 
 /** Return the names of the groups that a node is in. */

@@ -15,7 +15,7 @@ import { tabBar } from "./tabs.js";
 /** The panel of the file that is looked at. */
 export class Panel {
   #scroller;
-  #tabs = h("div");
+  #tabs = h("div", { class: "panel-tabs" });
   #shown = null; // what was shown last, as text
   #view = null;
   #waits = false;

@@ -1,12 +1,12 @@
 // What a node reads, added up: every part of its row, and the value that they must give.
 
-import { LOGIT } from "../data/graph.js";
 import { count, number } from "../ui/format.js";
 import { h, replaceChildren } from "../ui/dom.js";
 import { rowSum } from "./edges.js";
 import { signedText } from "./number.js";
 import { explanation, section } from "./section.js";
 import { sumTable } from "./sum_table.js";
+import { valueName } from "./targets.js";
 
 /** Return {element, update} for a node; null for one without a row. */
 export function createRowSum(context, node) {
@@ -16,7 +16,7 @@ export function createRowSum(context, node) {
   const update = () => {
     const sum = rowSum(graph, node, context.shown);
     note.textContent = Number.isNaN(sum.value) ? "" : sum.closes ? "✓ adds up" : "does not add up";
-    replaceChildren(body, sumTable(partsOf(sum), totalOf(sum, graph.kind[node] === LOGIT)), remark(sum));
+    replaceChildren(body, sumTable(partsOf(sum), totalOf(sum, valueName(graph, node))), remark(sum));
   };
   update();
   return { element: section("Sum of the inputs", note, body), update };
@@ -31,9 +31,9 @@ function partsOf({ shown, hidden, dropped, bias }) {
   ].filter(Boolean);
 }
 
-function totalOf({ sum, value, closes }, isTarget) {
+function totalOf({ sum, value, closes }, name) {
   if (Number.isNaN(value)) return { name: "sum", value: sum };
-  return { name: isTarget ? "centred logit" : "pre-activation", value: closes ? value : sum };
+  return { name, value: closes ? value : sum };
 }
 
 function remark({ value, sum, closes, leftOut }) {

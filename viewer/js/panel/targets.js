@@ -1,5 +1,6 @@
 // The targets of a graph: what the model says next, with probabilities.
 
+import { LOGIT } from "../data/graph.js";
 import { percent } from "../ui/format.js";
 import { h } from "../ui/dom.js";
 import { shareBar } from "./bar.js";
@@ -16,6 +17,12 @@ export function targetList(context, current = -1) {
 /** Return the text of an entry of the targets. */
 export function targetText({ graph }, { node, label }) {
   return tokenText(graph.texts("text")[node] || label);
+}
+
+/** Return what the value is called that the inputs of a node add up to. */
+export function valueName(graph, node) {
+  if (graph.kind[node] !== LOGIT) return "pre-activation";
+  return graph.info.targets.find((target) => target.node === node)?.kind === "token" ? "centred logit" : "value";
 }
 
 /** Return a probability, which targets that are no tokens lack. */
