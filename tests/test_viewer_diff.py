@@ -1,6 +1,7 @@
 """Two graphs on a page: units, statuses and changes are those of the difference."""
 
 import json
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -118,9 +119,24 @@ def test_side_by_side_views_and_pins_are_linked(diff, open_diff):
     page.evaluate("cotrace.circuit.setView({x: 100, y: 50, scale: 2})")
     page.locator(".pane").nth(1).dispatch_event("pointerdown")
     assert page.evaluate("[cotrace.store.page.file, cotrace.circuit.view.scale]") == [1, 2]
+    drawing = ElementTree.fromstring(page.evaluate("cotrace.circuit.svg()"))
+    assert [child.tag.rpartition("}")[2] for child in drawing] == ["svg", "svg"]
     page.keyboard.press("1")
     assert page.locator(".pane").count() == 0
     assert page.locator(".circuit-file canvas").count() > 0
+
+
+def test_a_card_beside_the_pointer_has_both_influences(diff, open_diff):
+    page = open_diff()
+    kept = kept_units(page, diff)
+    row = next(row for row in diff.nodes.to_pylist() if row["node"] in kept and row["status"] == "only_a")
+    page.evaluate("cotrace.circuit.settled()")
+    box = page.evaluate(f"cotrace.circuit.rectOf(cotrace.files[0].graph.nameOf({row['node_a']})).toJSON()")
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    card = page.locator(".unit-card")
+    assert card.locator(".code").inner_text() == row["name"]
+    assert "only in A" in card.inner_text()
+    assert card.locator("dd .number").last.inner_text() == "not there"
 
 
 def test_the_list_has_the_largest_changes_in_order(diff, open_diff):

@@ -31,8 +31,9 @@ export function createUnitCard(comparison, element) {
 
 function content(comparison, unit) {
   const { name, status } = comparison.units;
+  const label = unitLabel(comparison, unit);
   return [
-    h("p", { class: "hover-title" }, statusSign(status[unit]), h("span", { class: "code" }, name[unit]), h("bdi", { class: "faint" }, unitLabel(comparison, unit))),
+    h("p", { class: "hover-title" }, statusSign(status[unit]), label && h("bdi", {}, label), h("span", { class: label ? "code faint" : "code" }, name[unit])),
     h("p", { class: "faint" }, comparison.status(unit).title),
     influenceBars(comparison, unit, Math.max(comparison.larger(unit), 1e-12)),
   ];

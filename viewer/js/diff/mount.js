@@ -22,7 +22,7 @@ export function mountDiff(app, places) {
   places.banner.append(banner.element);
   places.circuit.append(panes.element);
   places.drawer.add({ id: "differences", title: "Differences", element: differences.element });
-  addCommands(app, places);
+  addCommands(app, places, panes);
   listen(app, { banner, panes, differences });
   panes.show(app.store.page.layout);
 }
@@ -49,10 +49,11 @@ function listen(app, { banner, panes, differences }) {
   });
 }
 
-function addCommands(app, places) {
+function addCommands(app, places, panes) {
   for (const [layout, title, key] of [["one", "Show one graph", "1"], ["side", "Show both graphs side by side", "2"], ["overlay", "Overlay both graphs", "3"]]) {
     app.commands.add({ id: `compare.${layout}`, title, keys: [key], group: "Two graphs", pressed: () => app.store.page.layout === layout, run: () => app.store.updatePage({ layout }) });
   }
   app.commands.add({ id: "compare.other", title: "Go to the other graph", keys: ["X"], group: "Two graphs", run: () => app.store.updatePage({ file: 1 - Math.min(1, app.store.page.file) }) });
+  app.commands.add({ id: "compare.reset", title: "Put both graphs back as they were laid out", group: "Two graphs", enabled: panes.isChanged, run: panes.reset });
   app.commands.add({ id: "compare.list", title: "Show what differs most", keys: ["W"], group: "Two graphs", run: () => places.drawer.show("differences") });
 }

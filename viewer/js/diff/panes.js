@@ -1,17 +1,23 @@
 // Circuits of two graphs: one for both, or one for each, whose views, hovered nodes and pins are linked.
 
 import { createCircuit } from "../circuit/circuit.js";
-import { h } from "../ui/dom.js";
+import { h, replaceChildren } from "../ui/dom.js";
 import { createUnitCard } from "./card.js";
 import { SIDES } from "./comparison.js";
+import { besideEachOther } from "./svg.js";
 import { sharedView, unionSource } from "./source.js";
 
 const LAYOUTS = { side: [0, 1], overlay: [null] }; // sides of the panes
 
-/** Return {element, show, refresh, relight, restyle}; `show` takes the layout of the page, and shows nothing for "one". */
+/**
+ * Return {element, show, refresh, circuits, isChanged, reset}.
+ *
+ * `show` takes the layout of the page, and shows nothing for "one"; `reset` puts back what was moved, collapsed or opened.
+ */
 export function createPanes(app, comparison) {
-  const element = h("div", { class: "panes", hidden: true });
-  const card = createUnitCard(comparison, element);
+  const [stage, foot] = [h("div", { class: "panes" }), h("div", { class: "circuit-foot" })];
+  const element = h("div", { class: "circuit-frame", hidden: true }, stage, foot);
+  const card = createUnitCard(comparison, stage);
   const shared = sharedView();
   let panes = [];
 
@@ -19,7 +25,8 @@ export function createPanes(app, comparison) {
     panes.forEach(({ circuit }) => circuit.destroy());
     const sides = LAYOUTS[layout] ?? [];
     element.hidden = !sides.length;
-    element.replaceChildren();
+    stage.replaceChildren();
+    replaceChildren(foot, legend(layout));
     panes = sides.map(pane);
     for (const each of panes) each.circuit.onView((view) => follow(each, view));
     if (panes.length) app.circuit = facade();
@@ -27,13 +34,13 @@ export function createPanes(app, comparison) {
   }
 
   function pane(side) {
-    const stage = h("div", { class: "pane-circuit" });
+    const inside = h("div", { class: "pane-circuit" });
     const activate = () => side !== null && app.store.page.file !== side && app.store.updatePage({ file: side });
     const frame = h("section", { class: "pane", "aria-label": side === null ? "A and B" : `Graph ${SIDES[side]}`, dataset: { side: side ?? "" }, onpointerdown: activate },
-      side !== null && paneTitle(comparison, side), stage);
-    element.append(frame); // circuits read their size and colours
+      side !== null && paneTitle(comparison, side), inside);
+    stage.append(frame); // circuits read their size and colours
     const source = unionSource(app, comparison, side, shared, { changed: (keys) => keys.join() !== "view" && refresh(), hovered });
-    return { side, circuit: createCircuit(app, stage, source) };
+    return { side, circuit: createCircuit(app, inside, source) };
   }
 
   function follow(moved, view) {
@@ -82,12 +89,33 @@ export function createPanes(app, comparison) {
       hover: (name) => light(name === null ? null : key(name)),
       focus: (name) => current().focus(key(name)),
       rectOf: (name) => current().rectOf(key(name)),
-      svg: (options) => current().svg(options),
+      svg: (options) => besideEachOther(panes.map(({ circuit }) => circuit.svg(options))),
       settled: () => Promise.all(panes.map(({ circuit }) => circuit.settled())),
     };
   }
 
-  return { element, show, refresh, get circuits() { return panes.map(({ circuit }) => circuit); } };
+  return {
+    element,
+    show,
+    refresh,
+    get circuits() {
+      return panes.map(({ circuit }) => circuit);
+    },
+    isChanged: () => Object.keys(shared.moved).length + shared.collapsed.length + shared.opened.length > 0,
+    reset() {
+      Object.assign(shared, sharedView());
+      refresh();
+    },
+  };
+}
+
+const STROKES = {
+  overlay: [["side-both", "edge in both"], ["side-a", "only or more in A"], ["side-b", "only or more in B"], ["side-both negative", "lowers"]],
+  side: [["positive", "raises"], ["negative", "lowers"]],
+};
+
+function legend(layout) {
+  return h("ul", { class: "legend-signs", "aria-label": "Legend of edges" }, ...(STROKES[layout] ?? []).map(([stroke, title]) => h("li", {}, h("span", { class: `stroke ${stroke}` }), title)));
 }
 
 function paneTitle(comparison, side) {

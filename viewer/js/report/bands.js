@@ -1,5 +1,7 @@
 // Bands behind the circuit: the segments of a transcript, or those that a graph names.
 
+const TONES = { question: "text" }; // without a colour, which would say that it decides or is used
+
 /** Return the bands of a file: [{first, last, name, tone}], tone as in css/report.css. */
 export function bandsOf({ graph, extras }) {
   if (!extras.report) return namedSpans(graph.info.segments ?? {});
@@ -7,7 +9,7 @@ export function bandsOf({ graph, extras }) {
   const named = new Map(steps.map((step) => [step.step, `${step.mark} ${step.title}: ${step.verdict}`]));
   return segments
     .filter(({ first, last }) => first <= last)
-    .map(({ name, title, first, last, tone }) => ({ first, last, tone: tone === "question" ? "text" : tone, name: named.get(name) ?? title }));
+    .map(({ name, role, title, first, last, tone }) => ({ first, last, tone: TONES[tone] ?? tone, name: role === "text" ? "" : (named.get(name) ?? title) }));
 }
 
 /** Return a band for each run of adjacent positions of a segment. */

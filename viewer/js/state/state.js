@@ -37,7 +37,7 @@ const FILE = {
 /** Per key of the page the same; what is `personal` is in no link and no saved page. */
 const PAGE = {
   file: { first: () => 0, read: (files) => indexBelow(files.length) },
-  layout: { first: (files) => (files[0].isCompared ? "overlay" : "one"), read: () => oneOf("one", "side", "overlay") },
+  layout: { first: (files) => (files[0].isCompared ? "overlay" : "one"), read: (files) => oneOf("one", ...(files[0].isCompared ? ["side", "overlay"] : [])) },
   statuses: { first: () => STATUSES, read: () => listOf(oneOf(...STATUSES), STATUSES.length) }, // of two graphs: which nodes are shown
   tab: { first: () => null, read: () => textUpTo(40) }, // of the drawer; null: closed
   theme: { first: () => "auto", read: () => oneOf("auto", "light", "dark"), personal: true },
