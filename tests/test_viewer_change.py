@@ -204,7 +204,9 @@ def cotrace_page(file):
     return write_page([PageFile(file.name, cotrace.open(file))], file.with_suffix(".html"))
 
 
-LABEL = "text => cotrace.store.update(0, { labels: { [cotrace.files[0].graph.nameOf(0).split('@')[0]]: text } }, 'label')"
+LABEL = (
+    "text => cotrace.store.update(0, { labels: { [cotrace.files[0].graph.nameOf(0).split('@')[0]]: text } }, 'label')"
+)
 
 
 def test_saving_and_a_conflict_in_the_page(open_page, file):

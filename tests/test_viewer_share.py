@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import xxhash
 from helpers.browser import Opener
+from helpers.neuronpedia_files import VARIANTS, sketch
 from helpers.random_graphs import random_graph
 
 import cotrace
@@ -20,43 +21,55 @@ from cotrace.viewer.page.payload import PageFile, write_page
 HOSTILE = "</script><img src=x onerror=alert(1)><!-- \u2028 \u202e é🜁 ' \" \\"
 
 
+def imported(variant, folder):
+    """Return a graph of another tool, which has attention, its own metadata and influence."""
+    path = folder / f"{variant}.json"
+    path.write_text(json.dumps(VARIANTS[variant](sketch(1, attention=variant == "half layers"))))
+    return cotrace.import_graph(path)
+
+
 @pytest.fixture(scope="module")
-def graphs():
+def graphs(tmp_path_factory):
     """Return graphs of every kind that a page can hold: other types, effects, rows, heads, labels, groups."""
     plain = random_graph(1, n_features=30)
     heads = random_graph(6)
     heads = heads.with_head_loadings(np.random.default_rng(0).normal(size=(heads.n_edges, 4, 2)).astype(np.float32))
     pruned = random_graph(2, n_features=40).prune(0.7, 0.9)
-    imported = random_graph(7, effects=False)
-    imported.label("L0#0", '"L1#2"')
-    imported.info["groups"] = [{"name": "cold", "nodes": [str(node_names(imported, [1])[0]), "L3#999@0"]}]
-    imported.info["notes"], imported.info["settings"] = HOSTILE, {"seed": 2**60 + 1, "share": 1.0}
+    annotated = random_graph(7, effects=False)
+    annotated.label(1, '"L1#2"')
+    annotated.info["groups"] = [{"name": "cold", "nodes": [str(node_names(annotated, [1])[0]), "L3#999@0"]}]
+    annotated.info["notes"], annotated.info["settings"] = HOSTILE, {"seed": 2**60 + 1, "share": 1.0}
+    folder = tmp_path_factory.mktemp("imported")
     return [
         plain,
         random_graph(3, dtype=np.float64, feature_targets=2),
         pruned,
         random_graph(4).subgraph([0, 1, 2, 5]),
         heads,
-        imported,
+        annotated,
+        *(imported(variant, folder) for variant in ("half layers", "circuit-tracer")),
         random_graph(8, n_features=0, n_errors=0),
     ]
 
 
+def write(graphs, path):
+    picture = "<svg width='9' height='9'></svg>"
+    return write_page(
+        [PageFile(f"{number}.arrow", graph, picture=picture) for number, graph in enumerate(graphs)], path
+    )
+
+
 @pytest.fixture(scope="module")
 def path(graphs, tmp_path_factory):
-    """Return the path of a page of all graphs."""
-    files = [
-        PageFile(f"{number}.arrow", graph, picture="<svg width='9' height='9'></svg>")
-        for number, graph in enumerate(graphs)
-    ]
-    return write_page(files, tmp_path_factory.mktemp("page") / "page.html")
+    """Return the path of a page of two graphs."""
+    return write(graphs[:2], tmp_path_factory.mktemp("page") / "two.html")
 
 
 @pytest.fixture(scope="module")
-def page(browser, path):
+def page(browser, graphs, tmp_path_factory):
     """Return the page of all graphs, which tests change."""
     opener = Opener(browser)
-    yield opener(path)
+    yield opener(write(graphs, tmp_path_factory.mktemp("page") / "all.html"))
     opener.close()
 
 
@@ -103,7 +116,7 @@ def exported(page, command, folder):
 
 def test_a_link_and_a_saved_page_restore_all(open_page, graphs, path, tmp_path):
     page = open_page(path)
-    for number, graph in enumerate(graphs):
+    for number, graph in enumerate(graphs[:2]):
         update(page, graph, number)
     page.evaluate("() => cotrace.store.updatePage({ file: 1, tab: 'groups', theme: 'dark' })")
     state = state_of(page)

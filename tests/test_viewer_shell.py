@@ -75,7 +75,9 @@ def test_the_theme_follows_the_system_until_a_user_chooses(path, open_page):
 def test_no_two_commands_share_a_key_and_the_list_has_them_all(path, open_page):
     page = open_page(path)
     keys = page.evaluate("cotrace.commands.all().flatMap(({keys}) => keys)")
-    assert [key for key, times in Counter(keys).items() if times > 1 and key not in ("F2", "Escape")] == []  # of what is chosen
+    assert [
+        key for key, times in Counter(keys).items() if times > 1 and key not in ("F2", "Escape")
+    ] == []  # of what is chosen
     page.keyboard.press("?")
     dialog = page.get_by_role("dialog", name="Keyboard shortcuts")
     with_keys = page.evaluate("cotrace.commands.all().filter(({keys}) => keys.length).length")
