@@ -23,7 +23,7 @@ OUT = Path(__file__).parents[1] / "docs" / "gallery"
 CHROMIUM = os.environ.get("COTRACE_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 DESKTOP, PHONE = (1400, 900), (390, 844)
 QUALITY = 82  # of WebP: text stays sharp, and all pictures together stay below a megabyte
-SETTLE_MS = 600  # until animations have ended
+SETTLE_MS = 1000  # until the page knows its new size
 NO_TOUR = "try { localStorage.setItem('cotrace.tour', 'seen') } catch {}"
 
 Steps = Callable[[Page], None]
@@ -62,9 +62,7 @@ def search_table(page: Page) -> None:
 def accept_groups(page: Page) -> None:
     """Accept all suggested groups."""
     page.get_by_role("tab", name="Groups").click()
-    accept = page.get_by_role("button", name="Accept all")
-    if accept.count():
-        accept.click()
+    page.get_by_role("button", name="Accept all").click()
 
 
 def open_report(page: Page) -> None:
@@ -133,6 +131,7 @@ def take(browser: Browser, shot: Shot, path: Path) -> Path:
     shot.steps(page)
     page.mouse.move(0, 0)
     page.wait_for_timeout(SETTLE_MS)
+    page.evaluate("cotrace.circuit?.settled()")
     picture = Image.open(io.BytesIO(page.screenshot()))
     context.close()
     target = OUT / f"{shot.name}.webp"

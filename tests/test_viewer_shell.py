@@ -276,6 +276,16 @@ def test_without_scripts_there_is_a_message_and_the_picture(path, open_page):
     assert page.locator("#fallback img").is_visible()
 
 
+def test_an_old_browser_gets_a_message_and_the_picture(path, open_page):
+    page = open_page(path, wait=False)
+    page.add_init_script("delete globalThis.DecompressionStream")
+    page.reload()
+    page.get_by_text("this browser is too old, it lacks DecompressionStream").wait_for()
+    assert page.locator("#fallback img").is_visible()
+    assert open_page.problems == ["this browser is too old, it lacks DecompressionStream"]
+    open_page.problems.clear()
+
+
 def test_a_damaged_page_says_so_and_keeps_the_picture(path, open_page, tmp_path):
     damaged = tmp_path / "damaged.html"
     damaged.write_text(path.read_text().replace('id="part-graph-0">H4sI', 'id="part-graph-0">AAAA'))

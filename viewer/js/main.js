@@ -1,6 +1,7 @@
 // The page: read its parts, then mount every part of the application.
 
 import { createApp } from "./app.js";
+import { checkBrowser } from "./ui/browser.js";
 import { mountShell } from "./ui/shell.js";
 import { mountShortcuts } from "./ui/shortcuts.js";
 import { mountTour } from "./ui/tour.js";
@@ -24,6 +25,7 @@ const KEYS_OF_ELEMENTS = {
 const fallback = document.getElementById("fallback");
 
 async function start() {
+  checkBrowser();
   const app = await createApp();
   const root = document.getElementById("app");
   root.hidden = false; // parts measure their elements
