@@ -3,7 +3,10 @@
 import json
 import os
 import re
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -356,6 +359,15 @@ def test_other_methods_are_refused(client, method):
     assert client.ask(method, "files/0").status_code == 405
 
 
+def test_a_bug_is_an_error_without_details_and_a_traceback_in_the_terminal(client, monkeypatch, capsys):
+    monkeypatch.setattr(client.site, "make_page", lambda *_: 1 / 0)
+    answer = client.get("")
+    assert answer.status_code == 500
+    assert "ZeroDivision" not in answer.text
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
 # --- a real port ------------------------------------------------------------------------------
 
 
@@ -609,6 +621,32 @@ def test_the_command_serves_until_it_is_interrupted(command, file, monkeypatch):
     assert opened == [address]
     assert output.endswith("stopped\n")
     assert "encrypted" not in output
+
+
+def test_an_interrupt_stops_the_command_cleanly(file):
+    """A client that holds its connection does not delay the end."""
+    command = [sys.executable, "-m", "cotrace", "view", str(file), "--no-open"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        port = int(re.search(r":(\d+)/", process.stdout.readline())[1])
+        answer = talk(port, b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 403")
+        with socket.create_connection(("127.0.0.1", port)) as idle:
+            idle.sendall(b"GET / HT")
+            process.send_signal(signal.SIGINT)
+            output, errors = process.communicate(timeout=60)
+    assert errors == ""
+    assert (process.returncode, output[-8:]) == (0, "stopped\n")
+
+
+def test_a_link_to_a_file_stays_a_link(file, tmp_path):
+    link = tmp_path / "link.arrow"
+    link.symlink_to(file)
+    assert Client(make_site(link)).save({"groups": [FEATURE_GROUP]}).status_code == 200
+    assert link.is_symlink()
+    assert cotrace.open(file).info["groups"] == [FEATURE_GROUP]
 
 
 def test_another_host_is_said_to_be_open_to_others(command, file, monkeypatch):

@@ -2,17 +2,13 @@
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from cotrace.common.errors import ArgumentError, DependencyError
 
 from . import graph_model, options
-
-if TYPE_CHECKING:
-    from cotrace.graphs import Graph
-    from cotrace.viewer.server.files import ServedFile
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -43,7 +39,9 @@ def view(
     one file, without saving and edits of the model.
     """
     require_server()
+    from cotrace.features.store.store import FeatureStore
     from cotrace.graphs import open_graph
+    from cotrace.viewer.page.pages import page_of
     from cotrace.viewer.server.app import Site, make_app
     from cotrace.viewer.server.files import ServedFile
     from cotrace.viewer.server.serving import address_of, listen, serve
@@ -54,10 +52,12 @@ def view(
     if len({path.resolve() for path in files}) < len(files):
         raise ArgumentError("a file is named twice; name each once")
     for path in files:
-        open_graph(path)
+        open_graph(path)  # a damaged file is reported before the server starts
+    if features is not None:
+        FeatureStore.open(features)
     site = Site(
         [ServedFile(path, read_only) for path in files],
-        PageOfFiles(features),
+        lambda named, server: page_of(named, features=features, server=server),
         GraphModelEditor(model, transcoders, device, dtype),
         host,
     )
@@ -94,20 +94,3 @@ def open_browser(address: str) -> None:
     import webbrowser
 
     threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
-
-
-class PageOfFiles:
-    """Makes the page of graph files.
-
-    Args:
-        features: folder of a feature store for the cards; None for the store that comes with cotrace.
-    """
-
-    def __init__(self, features: Path | None):
-        self._features = features
-
-    def __call__(self, opened: list[tuple["ServedFile", "Graph"]], server: dict[str, Any]) -> str:
-        """Return the page."""
-        from cotrace.viewer.page.pages import page_of
-
-        return page_of([(file.name, graph) for file, graph in opened], features=self._features, server=server)

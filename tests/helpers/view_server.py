@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from cotrace.viewer.page.payload import PageFile, page_html
+from cotrace.viewer.page.payload import PAGE_STATE, PageFile, page_html
 from cotrace.viewer.server.app import Site, make_app
 from cotrace.viewer.server.files import ServedFile
 from cotrace.viewer.server.guard import TOKEN_HEADER
@@ -15,10 +15,10 @@ from cotrace.viewer.server.serving import make_server
 ADDRESS = "http://127.0.0.1:8642"
 
 
-def page_of(opened, server):
-    """Return the page of opened files."""
+def page_of(named, server):
+    """Return the page of graphs, without what takes long to make: cards, suggestions and pictures."""
     return page_html(
-        [PageFile(file.name, graph, {"state": graph.info.get("page", {})}) for file, graph in opened], server=server
+        [PageFile(name, graph, {"state": graph.info.get(PAGE_STATE, {})}) for name, graph in named], server=server
     )
 
 

@@ -16,8 +16,8 @@ Errors are `{"error": "…"}` with a status.
 import asyncio
 import html
 import threading
+import traceback
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,8 +41,8 @@ from .jobs import Job, JobQueue
 
 REQUEST_SECONDS = 300.0  # for one request with its response, also for clients that read slowly
 NO_MODEL = "the server was started without a model"
-MakePage = Callable[[list[tuple[ServedFile, Graph]], dict[str, Any]], str]
-"""Returns the page of files and their graphs; the second argument is what the page knows of its server."""
+MakePage = Callable[[list[tuple[str, Graph]], dict[str, Any]], str]
+"""Returns the page of graphs, given the names of their files; the second argument is what the page knows of its server."""
 
 
 @dataclass
@@ -74,8 +74,8 @@ class Site:
                     each | {"version": version} for each, (version, _) in zip(self.describe(), opened, strict=True)
                 ]
                 server = {"token": self.keys.token, "files": described, "change": self.editor is not None}
-                graphs = [graph for _, graph in opened]
-                self._page = described, self.make_page(list(zip(self.files, graphs, strict=True)), server)
+                named = [(file.name, graph) for file, (_, graph) in zip(self.files, opened, strict=True)]
+                self._page = described, self.make_page(named, server)
             return self._page[1]
 
     def describe(self) -> list[dict[str, Any]]:
@@ -106,18 +106,25 @@ def make_app(site: Site) -> ASGIApp:
         routes=[Route("/", Page(site).enter), Mount(site.keys.place, routes=below)],
         exception_handlers={HTTPException: _http_error, CotraceError: _user_error},  # type: ignore[dict-item]
     )
-    return Guard(_within_time(app), site.keys, site.host)
+    return Guard(_watched(app), site.keys, site.host)
 
 
-def _within_time(app: ASGIApp) -> ASGIApp:
-    """Return an application that drops requests after `REQUEST_SECONDS`; the server then closes their connections."""
+def _watched(app: ASGIApp) -> ASGIApp:
+    """Return an application that drops requests after `REQUEST_SECONDS`, and prints the traceback of a bug.
 
-    async def limited(scope: Scope, receive: Receive, send: Send) -> None:
-        with suppress(TimeoutError):
+    The server closes the connection of a request whose response is not complete.
+    """
+
+    async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
             async with asyncio.timeout(REQUEST_SECONDS):
                 await app(scope, receive, send)
+        except TimeoutError:
+            pass
+        except Exception:  # the client has got status 500
+            traceback.print_exc()
 
-    return limited
+    return watched
 
 
 class Page:

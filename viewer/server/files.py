@@ -30,7 +30,7 @@ class ServedFile:
     """
 
     def __init__(self, path: Path, read_only: bool = False):
-        self.path, self.name = path, path.name
+        self.path, self.name = path.resolve(), path.name  # saving keeps a link a link
         self._read_only, self._lock = read_only, threading.Lock()
 
     def version(self) -> str:

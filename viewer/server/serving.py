@@ -89,7 +89,7 @@ def make_server(app: ASGIApp) -> uvicorn.Server:
         http=ImpatientProtocol,
         ws="none",
         lifespan="off",
-        log_level="error",
+        log_level="critical",  # requests that are damaged or slow are no news; the application prints tracebacks of bugs
         access_log=False,
         server_header=False,
         proxy_headers=False,
