@@ -72,6 +72,14 @@ def test_a_card_holds_what_the_text_shows(store):
     assert card.out_of_format == ""
 
 
+def test_several_cards_are_those_of_each_feature_in_their_order(store):
+    keys = ["L1#0", (0, stores.HOT), cotrace.Feature(1, stores.NEVER), "L1#0@3"]
+    assert [card.to_dict() for card in store.cards(keys)] == [store[key].to_dict() for key in keys]
+    assert store.cards([]) == []
+    with pytest.raises(ArgumentError, match="L0#99 does not exist"):
+        store.cards(["L1#0", "L0#99"])
+
+
 def test_examples_show_the_marked_token_in_its_context(store):
     rows = stores.sentences(seed=3)
     for example in store[1, stores.BEFORE_TUESDAY].examples:

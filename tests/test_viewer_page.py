@@ -483,6 +483,13 @@ def test_a_notebook_shows_the_page_in_a_frame_that_cannot_reach_out(tmp_path, op
     assert frame.evaluate("cotrace.files[0].graph.size") == random_graph(3).order.n_nodes
 
 
+@pytest.mark.parametrize("subject", [mixed(), random_graph(3).diff(random_graph(4))], ids=["report", "difference"])
+def test_reports_and_differences_have_a_page_for_notebooks(subject):
+    shown = subject.view()
+    assert shown._repr_html_().startswith('<iframe srcdoc="&lt;!DOCTYPE html&gt;')
+    assert "part-graph-0" in shown.html
+
+
 def test_a_graph_file_that_the_page_saved_keeps_its_state(tmp_path):
     graph = random_graph(3)
     graph.info["page"] = {"pins": ["token@1"]}

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from cotrace.graphs import Graph
-from cotrace.graphs.pages import page_maker
+from cotrace.graphs.pages import PAGE_HEIGHT, page_maker
 
 from .data import ReportData
 from .files import read_report, save_report
@@ -75,6 +75,10 @@ class Report(ReportData):
         if Path(path).suffix.lower() == PAGE:
             return page_maker().write(self, Path(path))
         return render_report(self, path)
+
+    def view(self, *, features: str | PathLike[str] | None = None, height: int = PAGE_HEIGHT) -> Any:
+        """Return the interactive page of the report, which a notebook shows; arguments and errors are those of `Graph.view`."""
+        return page_maker().embed(self, features=features, height=height)
 
     def _repr_svg_(self) -> str:
         """Return the picture, for notebooks."""

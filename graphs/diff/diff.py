@@ -14,7 +14,7 @@ from cotrace.common.errors import ArgumentError
 from cotrace.graphs.annotations import groups_of_nodes
 from cotrace.graphs.data import GraphData
 from cotrace.graphs.drawing.config import DrawingConfig
-from cotrace.graphs.pages import page_maker
+from cotrace.graphs.pages import PAGE_HEIGHT, page_maker
 from cotrace.graphs.prune import check_threshold
 from cotrace.graphs.target_choice import ALL_TARGETS, choose_targets
 
@@ -297,6 +297,10 @@ class GraphDiff:
         if Path(path).suffix.lower() == PAGE:
             return page_maker().write(self, Path(path), drawing=DrawingConfig(max_nodes, max_edges))
         return write_picture(path, lambda: self.scene(DrawingConfig(max_nodes, max_edges)))
+
+    def view(self, *, features: str | os.PathLike[str] | None = None, height: int = PAGE_HEIGHT) -> Any:
+        """Return the interactive page of both graphs, which a notebook shows; arguments and errors are those of `Graph.view`."""
+        return page_maker().embed(self, features=features, height=height)
 
     def scene(self, config: DrawingConfig) -> Scene:
         """Return the picture of both graphs, to be written as SVG or DOT."""
