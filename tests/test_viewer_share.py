@@ -116,6 +116,7 @@ def exported(page, command, folder):
 
 def test_a_link_and_a_saved_page_restore_all(open_page, graphs, path, tmp_path):
     page = open_page(path)
+    first = state_of(page)
     for number, graph in enumerate(graphs[:2]):
         update(page, graph, number)
     page.evaluate("() => cotrace.store.updatePage({ file: 1, tab: 'groups', theme: 'dark' })")
@@ -131,6 +132,9 @@ def test_a_link_and_a_saved_page_restore_all(open_page, graphs, path, tmp_path):
     reader.reload()
     reader.wait_for_selector("html[data-ready=true]")
     assert state_of(reader) == state
+    reader.evaluate("() => (location.hash = '')")
+    reader.get_by_role("tabpanel", name="Groups").wait_for(state="hidden")
+    assert state_of(reader) == first
 
     saved = exported(page, "save", tmp_path)
     assert saved.name == "1.html"

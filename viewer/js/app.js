@@ -7,8 +7,7 @@ import { createPruner } from "./prune/client.js";
 import { createCommands } from "./ui/commands.js";
 import { createClient } from "./change/client.js";
 import { createStore } from "./state/store.js";
-import { firstState } from "./state/portable.js";
-import { stateOf } from "./state/state.js";
+import { firstState, restoredState } from "./state/portable.js";
 
 /** Read the parts of the page and return the application. */
 export async function createApp() {
@@ -24,8 +23,8 @@ export async function createApp() {
     diff, // how the first two files correspond, as viewer/page/diff_payload.py; null without a second one
     server: createClient(header.server), // the client of the local server, or null
     store,
-    /** Show the state that a link has; what is invalid is left out. */
-    restore: (changes) => store.load(stateOf(changes, files)),
+    /** Show the state of a link, null for that of the page without one. */
+    restore: (changes) => store.load(restoredState(changes, files)),
     linkDamaged: damaged, // the link that opened the page could not be read
     commands: createCommands(),
     bands: files.map(() => []), // per file: [{first, last, name, tone}] behind the circuit

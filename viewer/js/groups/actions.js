@@ -74,6 +74,8 @@ export function createActions(app) {
       const groups = state().groups.filter((group) => !(isSuggested(group) && names.includes(group.name)));
       change({ groups, dismissed: [...new Set([...state().dismissed, ...names])] }, title);
     },
+    /** Light up the box of a group in the circuit, or none for null. */
+    light: (group) => store.page.layout === "one" && app.circuit?.hover(group && `group:${group.name}`),
     selectGroups: (groups) => actions.select(groups.flatMap((group) => membersOf(file().graph, group))),
     select: (nodes) => store.update(store.page.file, { selected: nodes.map(nodeName) }),
     pin(node) {

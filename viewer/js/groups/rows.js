@@ -19,7 +19,7 @@ export function groupRow(actions, view, group) {
   const members = membersOf(actions.file().graph, group);
   const isOpen = view.open.has(group.name);
   const name = view.editing === group.name ? nameField(actions, view, group) : h("strong", { class: "group-title" }, visible(group.name));
-  return h("li", { class: "group" },
+  return h("li", { class: "group", onpointerenter: () => actions.light(group), onpointerleave: () => actions.light(null) },
     h("div", { class: "group-head" }, disclosure(view, group, isOpen), name, figures(actions, members), groupButtons(actions, view, group, members)),
     group.reason && h("p", { class: "group-reason muted" }, visible(group.reason)),
     isOpen && h("ul", { class: "group-members" }, members.map((node) => memberRow(actions, node))));

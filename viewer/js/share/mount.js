@@ -23,6 +23,7 @@ export function mountShare(app, places) {
 function saveCommands(app, places) {
   const number = () => app.store.page.file;
   const savePage = () => download(nameWith(".html", app.files[number()].name), savedPage(app), "text/html");
+  const hasAddress = () => location.protocol !== "about:"; // a page in a notebook has none
   const copyLink = async () => {
     const link = await linkOf(app);
     if (link.length > LONGEST_LINK) places.toasts.show("There are too many changes for a link. Save the page instead.", { tone: "bad" });
@@ -36,7 +37,7 @@ function saveCommands(app, places) {
       ? { ...save, title: saveTitle, enabled: () => !obstacle(), run: () => saveToServer(app, places, number()) }
       : { ...save, title: "Save the page with your changes", run: savePage },
     ...(app.server ? [{ id: "save-page", title: "Save a page that needs no server", run: savePage }] : []),
-    { id: "copy-link", title: "Copy a link to what is seen", keys: ["Shift+L"], icon: "link", run: copyLink },
+    { id: "copy-link", title: "Copy a link to what is seen", keys: ["Shift+L"], icon: "link", enabled: hasAddress, run: copyLink },
   ];
 }
 

@@ -8,7 +8,7 @@ const MOST_BYTES = 2 ** 20; // of the changes in a link that are read
 /** Return the state of the page as a fragment with its #; "" if the page has this state without one. */
 export async function fragmentOf(state, files) {
   const text = JSON.stringify(changesOf(state, files));
-  if (text === JSON.stringify(changesOf(stateOf(savedChanges(files), files), files))) return "";
+  if (text === JSON.stringify(changesOf(restoredState(null, files), files))) return "";
   const packed = await through(new CompressionStream("deflate-raw"), new TextEncoder().encode(text));
   const base64 = btoa(Array.from(packed, (byte) => String.fromCharCode(byte)).join(""));
   return `#${KEY}=${base64.replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "")}`;
@@ -34,7 +34,12 @@ export async function firstState(files) {
   } catch {
     damaged = true;
   }
-  return { state: stateOf(changes ?? savedChanges(files), files), damaged };
+  return { state: restoredState(changes, files), damaged };
+}
+
+/** Return the state with the changes of a link, or with those of the saved page for null; what is invalid is left out. */
+export function restoredState(changes, files) {
+  return stateOf(changes ?? savedChanges(files), files);
 }
 
 /** Return the changes in a saved page, which has them in an element, or else those that came with the graph files. */
