@@ -121,6 +121,8 @@ def test_side_by_side_views_and_pins_are_linked(diff, open_diff):
     assert page.evaluate("[cotrace.store.page.file, cotrace.circuit.view.scale]") == [1, 2]
     drawing = ElementTree.fromstring(page.evaluate("cotrace.circuit.svg()"))
     assert [child.tag.rpartition("}")[2] for child in drawing] == ["svg", "svg"]
+    page.keyboard.press("Escape")
+    assert page.evaluate("cotrace.store.state.files.map(({ pins }) => pins)") == [[], []]
     page.keyboard.press("1")
     assert page.locator(".pane").count() == 0
     assert page.locator(".circuit-file canvas").count() > 0

@@ -29,6 +29,7 @@ function viewCommands(app, element) {
 
 function stateCommands(app) {
   const state = () => app.store.file(app.store.page.file);
+  const seen = () => (app.store.page.layout === "one" ? [app.store.page.file] : [0, 1]);
   const graph = () => app.files[app.store.page.file].graph;
   const update = (values, title) => app.store.update(app.store.page.file, values, title);
   const collapse = () => {
@@ -38,8 +39,8 @@ function stateCommands(app) {
   return [
     {
       id: "circuit.clear", title: "Clear pins and selection", keys: ["Escape"],
-      enabled: () => state().pins.length + state().selected.length > 0,
-      run: () => update({ pins: [], selected: [] }),
+      enabled: () => seen().some((file) => app.store.file(file).pins.length + app.store.file(file).selected.length > 0),
+      run: () => seen().forEach((file) => app.store.update(file, { pins: [], selected: [] })),
     },
     {
       id: "circuit.target", title: "Show the next target", keys: ["T"],

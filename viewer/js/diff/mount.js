@@ -17,7 +17,7 @@ export function mountDiff(app, places) {
       pinUnit(app, comparison, unit);
       app.circuit?.show(comparison.nameIn(unit, app.store.page.file));
     },
-    point: (unit) => app.circuit?.hover(unit === null ? null : comparison.nameIn(unit, app.store.page.file)),
+    point: panes.point,
   });
   places.banner.append(banner.element);
   places.circuit.append(panes.element);

@@ -10,7 +10,7 @@ import { sharedView, unionSource } from "./source.js";
 const LAYOUTS = { side: [0, 1], overlay: [null] }; // sides of the panes
 
 /**
- * Return {element, show, refresh, circuits, isChanged, reset}.
+ * Return {element, show, refresh, circuits, point, isChanged, reset}.
  *
  * `show` takes the layout of the page, and shows nothing for "one"; `reset` puts back what was moved, collapsed or opened.
  */
@@ -100,6 +100,11 @@ export function createPanes(app, comparison) {
     refresh,
     get circuits() {
       return panes.map(({ circuit }) => circuit);
+    },
+    /** Light up a unit, or none. */
+    point(unit) {
+      if (panes.length) light(unit === null ? null : comparison.key(unit));
+      else app.circuit?.hover(unit === null ? null : comparison.nameIn(unit, app.store.page.file));
     },
     isChanged: () => Object.keys(shared.moved).length + shared.collapsed.length + shared.opened.length > 0,
     reset() {
