@@ -18,9 +18,12 @@ export function button(text, key, run, properties = {}) {
 export function groupRow(actions, view, group) {
   const members = membersOf(actions.file().graph, group);
   const isOpen = view.open.has(group.name);
-  const name = view.editing === group.name ? nameField(actions, view, group) : h("strong", { class: "group-title" }, visible(group.name));
+  const title = h("strong", { class: "group-title" }, visible(group.name));
+  const head = view.editing === group.name
+    ? nameField(actions, view, group)
+    : [disclosure(view, group, isOpen), title, figures(actions, members), groupButtons(actions, view, group, members)];
   return h("li", { class: "group", onpointerenter: () => actions.light(group), onpointerleave: () => actions.light(null) },
-    h("div", { class: "group-head" }, disclosure(view, group, isOpen), name, figures(actions, members), groupButtons(actions, view, group, members)),
+    h("div", { class: "group-head" }, head),
     group.reason && h("p", { class: "group-reason muted" }, visible(group.reason)),
     isOpen && h("ul", { class: "group-members" }, members.map((node) => memberRow(actions, node))));
 }
