@@ -22,7 +22,7 @@ export function scoreAtShare(scores, share) {
 }
 
 /** Return the score by sorting all scores: the reference. */
-export function scoreBySorting(scores, share) {
+function scoreBySorting(scores, share) {
   const ascending = scores.filter((score) => score > 0).sort();
   const total = new Sum();
   for (let at = ascending.length - 1; at >= 0; at--) total.add(ascending[at]);
