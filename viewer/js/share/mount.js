@@ -31,10 +31,13 @@ function saveCommands(app, places) {
   };
   const obstacle = () => app.server.files[number()].obstacle;
   const saveTitle = () => (obstacle() ? `Cannot save: ${obstacle()}` : `Save into ${app.files[number()].name}`);
+  const saveSeen = async () => {
+    for (const each of app.store.page.layout === "one" ? [number()] : [0, 1]) await saveToServer(app, places, each);
+  };
   const save = { id: "save", keys: ["Mod+S"], icon: "save", toolbar: "page" };
   return [
     app.server
-      ? { ...save, title: saveTitle, enabled: () => !obstacle(), run: () => saveToServer(app, places, number()) }
+      ? { ...save, title: saveTitle, enabled: () => !obstacle(), run: saveSeen }
       : { ...save, title: "Save the page with your changes", run: savePage },
     ...(app.server ? [{ id: "save-page", title: "Save a page that needs no server", run: savePage }] : []),
     { id: "copy-link", title: "Copy a link to what is seen", keys: ["Shift+L"], icon: "link", enabled: hasAddress, run: copyLink },
