@@ -27,6 +27,7 @@ from cotrace.graphs import Graph
 from cotrace.viewer.page.payload import PageFile, write_page
 
 from .cells import Record, duration, markdown
+from .frames import FrameTimes, record_frames
 from .measure import busy_seconds, machine
 from .synthetic_graphs import GraphSize, synthetic_graph
 
@@ -37,6 +38,7 @@ SEEN = """() => new Promise((resolve) => {
     const look = () => (globalThis.seenAt ? resolve(seenAt) : setTimeout(look, 10));
     look();
 })"""
+SHOWN_NODES, SHOWN_EDGES, PAN_STEPS, FRAME_SECONDS, TASK_SECONDS = 2_000, 20_000, 300, 0.008, 0.05
 PRUNE_REQUESTS, PRUNE_SECONDS, PRUNE_SECONDS_P95 = 100, 0.05, 0.1
 
 
@@ -143,6 +145,70 @@ def _python_seconds(graph: Graph, asked: list[tuple[float, float]]) -> list[floa
         graph.prune(*thresholds).scores()
         seconds.append(time.perf_counter() - start)
     return seconds[1:]
+
+
+# --- smoothness -----------------------------------------------------------------------------
+
+# Show the threshold at which some nodes are kept, every cell whole.
+SHOW_NODES = """async (count) => {
+    const { graph, pruner } = cotrace.files[0];
+    const cells = new Set(Array.from({ length: graph.size }, (_, node) => `L${graph.layer[node]}@${graph.position[node]}`));
+    let [low, high] = [0, 1];
+    for (let step = 0; step < 20; step++) {
+        const nodeThreshold = (low + high) / 2;
+        const { nodes } = await pruner.prune({ nodeThreshold, edgeThreshold: 1, keepErrors: false });
+        if (nodes.reduce((sum, kept) => sum + kept, 0) < count) low = nodeThreshold;
+        else high = nodeThreshold;
+    }
+    const pruned = new Promise((resolve) => cotrace.on("pruned", resolve));
+    cotrace.store.update(0, { nodeThreshold: high, edgeThreshold: 1, opened: [...cells] });
+    await pruned;
+    await cotrace.circuit.settled();
+    return [cotrace.circuit.scene.shapes.length, cotrace.circuit.scene.edges.key.length];
+}"""
+
+
+@case("pan")
+def _(bench: Bench) -> list[Row]:
+    """Drag and zoom the circuit with 2,000 nodes and 20,000 edges."""
+    with bench.opened(bench.large_page) as page:
+        page.keyboard.press("Escape")  # ends the tour
+        nodes, edges = page.evaluate(SHOW_NODES, SHOWN_NODES)
+        assert nodes >= SHOWN_NODES, nodes
+        assert edges > 0.99 * SHOWN_EDGES, edges
+        times = {title: record_frames(bench.browser, page, lambda act=act: act(page)) for title, act in ACTS.items()}
+    return [row for title, each in times.items() for row in _frame_rows(title, each)]
+
+
+def _drag(page: Any) -> None:
+    box = page.locator(".circuit-stage").bounding_box()
+    left, top = box["x"] + 20, box["y"] + 20
+    page.mouse.move(left, top)
+    page.mouse.down()
+    for step in range(PAN_STEPS):
+        page.mouse.move(left + 4 * (step % 150), top + 2 * (step % 120))
+    page.mouse.up()
+    page.wait_for_timeout(500)
+
+
+def _zoom(page: Any) -> None:
+    box = page.locator(".circuit-stage").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    for step in range(PAN_STEPS):
+        page.mouse.wheel(0, -40 if step % 100 < 50 else 40)
+    page.wait_for_timeout(500)
+
+
+ACTS = {"panning": _drag, "zooming": _zoom}
+
+
+def _frame_rows(title: str, times: FrameTimes) -> list[Row]:
+    where = f"{title} at {SHOWN_NODES:,} nodes and {SHOWN_EDGES:,} edges"
+    return [
+        Row(f"{where}: script per frame, 95th percentile", float(np.quantile(times.script, 0.95)), FRAME_SECONDS),
+        Row(f"{where}: longest task", times.longest_task, TASK_SECONDS),
+        Row(f"{where}: longest task, processor time", times.longest_task_busy),
+    ]
 
 
 def viewer_table(result: Record) -> str:

@@ -6,6 +6,7 @@ import { extent, projection } from "./view.js";
 const CELL = 40; // pixels
 const GAP = 4;
 const END = 8; // that a label may reach beyond the circuit
+const MOST_TEXT = 0.055; // share of a picture that labels may cover
 const PAD = 3; // between labels
 
 /**
@@ -13,18 +14,21 @@ const PAD = 3; // between labels
  *
  * Args: scene, or one with a part of its shapes; picture; measure, which returns the width of a text of 1 pixel height times `FONT`.
  */
-export function placedLabels({ shapes, bounds }, picture, measure) {
+export function placedLabels({ shapes, columns, bounds }, picture, measure) {
   const place = projection(picture.view, picture);
   const size = FONT * Math.max(0.88, Math.min(1.25, place.grow));
   const seen = shapes.map((shape) => onScreen(shape, place)).filter((each) => isSeen(each, picture));
   const taken = new Occupied();
   for (const each of seen) if (each.shape.form !== "frame") taken.add(boxOf(each));
-  const [labels, end] = [[], place.px(bounds.right) + END];
+  const [labels, start, end] = [[], place.px(columns[0].left), place.px(bounds.right) + END];
+  let room = MOST_TEXT * picture.width * picture.height;
   for (const each of seen.filter(({ shape }) => shape.label).sort((a, b) => b.shape.rank - a.shape.rank)) {
     const width = (measure(each.shape.label) * size) / FONT;
-    const free = candidates(each, width, size).find(({ box }) => box[2] < end && !taken.overlaps(box));
+    const free = candidates(each, width, size).find(({ box }) => box[0] > start && box[2] < end && !taken.overlaps(box));
     if (!free) continue;
     taken.add(free.box);
+    room -= width * size;
+    if (room < 0) break;
     labels.push({ text: each.shape.label, x: free.x, y: free.y, size, align: free.align, isNamed: each.shape.isNamed });
   }
   return labels;

@@ -2,11 +2,12 @@
 
 import { placedLabels } from "./labels.js";
 import { outline, paintEdges, paintLabels, paintShapes } from "./paint.js";
+import { strengthOf } from "./scene.js";
 import { FONT } from "./sizes.js";
 import { extent, projection } from "./view.js";
 
 const MOST_EDGES = 500;
-const FLOOR = 0.3; // opacity of the weakest edge
+const FLOOR = 0.22; // opacity of the weakest edge
 const WIDEN = 3; // rings around shapes
 
 /**
@@ -39,7 +40,8 @@ export function adjacencyOf({ edges }) {
 
 /** Paint what is lit over the dimmed circuit. */
 export function paintLit(context, scene, lit, picture, style) {
-  const bright = { ...scene, edges: { ...scene.edges, floor: FLOOR } };
+  const strongest = lit.edges.reduce((most, edge) => Math.max(most, strengthOf(scene.edges.key[edge])), 0) || 1;
+  const bright = { ...scene, edges: { ...scene.edges, floor: FLOOR, gain: 1 / strongest } };
   paintEdges(context, bright, picture, style, { to: lit.edges.length, numbers: lit.edges });
   if (lit.dim) paintShapes(context, lit.shapes, picture, style);
   paintRings(context, lit, picture, style);

@@ -22,7 +22,7 @@ export function paintEdges(context, scene, picture, style, { from = 0, to = scen
     if (isOutside(curve, picture)) continue;
     if (edges.key[edge] !== current || count === CURVES) {
       if (count) context.stroke();
-      if (edges.key[edge] !== current) setLook(context, edgeLook(edges.key[edge], edges.floor), style, place.grow);
+      if (edges.key[edge] !== current) setLook(context, edgeLook(edges.key[edge], edges), style, place.grow);
       current = edges.key[edge];
       count = 0;
       context.beginPath();

@@ -88,12 +88,16 @@ function keyOf(edges, edge, largest) {
   return (alpha * LEVELS + width) * 16 + tone * 2 + Number(isNegative);
 }
 
-/** Return {alpha, width, tone, dashed} of the edges of a key; `floor` is the opacity of the weakest. */
-export function edgeLook(key, floor) {
-  const [alpha, width] = [Math.floor(key / (16 * LEVELS)), Math.floor(key / 16) % LEVELS].map((level) => level / (LEVELS - 1));
+/** Return how strong the edges of a key are among all, from 0 to 1. */
+export function strengthOf(key) {
+  return Math.floor(key / (16 * LEVELS)) / (LEVELS - 1);
+}
+
+/** Return {alpha, width, tone, dashed} of the edges of a key; `floor` is the opacity of the weakest, `gain` multiplies strength. */
+export function edgeLook(key, { floor, gain = 1 }) {
   return {
-    alpha: floor + (ALPHAS[1] - floor) * alpha,
-    width: WIDTHS[0] + (WIDTHS[1] - WIDTHS[0]) * width,
+    alpha: floor + (ALPHAS[1] - floor) * Math.min(1, gain * strengthOf(key)),
+    width: WIDTHS[0] + ((WIDTHS[1] - WIDTHS[0]) * (Math.floor(key / 16) % LEVELS)) / (LEVELS - 1),
     tone: TONES[(key % 16) >> 1],
     dashed: key % 2 === 1,
   };

@@ -34,7 +34,7 @@ function backParts(scene, { px, py }, style) {
 
 function edgeParts(scene, place, style) {
   return Array.from(scene.edges.key, (key, edge) => {
-    const look = edgeLook(key, scene.edges.floor);
+    const look = edgeLook(key, scene.edges);
     const [x1, y1, bend1, bend2, x2, y2] = edgeCurve(scene, edge, place).map(number);
     return element("path", {
       d: `M${x1} ${y1}C${x1} ${bend1} ${x2} ${bend2} ${x2} ${y2}`, fill: "none", stroke: style[look.tone], "stroke-width": look.width,
