@@ -23,7 +23,8 @@ OUT = Path(__file__).parents[1] / "docs" / "gallery"
 CHROMIUM = os.environ.get("COTRACE_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 DESKTOP, PHONE = (1400, 900), (390, 844)
 QUALITY = 82  # of WebP: text stays sharp, and all pictures together stay below a megabyte
-SETTLE_MS = 1000  # until the page knows its new size
+SETTLE_MS = 1000  # between two looks at a page, which must be the same
+MAX_LOOKS = 30
 NO_TOUR = "try { localStorage.setItem('cotrace.tour', 'seen') } catch {}"
 
 Steps = Callable[[Page], None]
@@ -60,9 +61,10 @@ def search_table(page: Page) -> None:
 
 
 def accept_groups(page: Page) -> None:
-    """Accept all suggested groups."""
+    """Accept all suggested groups and close the drawer."""
     page.get_by_role("tab", name="Groups").click()
     page.get_by_role("button", name="Accept all").click()
+    page.keyboard.press("b")
 
 
 def open_report(page: Page) -> None:
@@ -130,13 +132,22 @@ def take(browser: Browser, shot: Shot, path: Path) -> Path:
     page.wait_for_selector("html[data-ready=true]")
     shot.steps(page)
     page.mouse.move(0, 0)
-    page.wait_for_timeout(SETTLE_MS)
-    page.evaluate("cotrace.circuit?.settled()")
-    picture = Image.open(io.BytesIO(page.screenshot()))
+    picture = Image.open(io.BytesIO(settled(page)))
     context.close()
     target = OUT / f"{shot.name}.webp"
     picture.convert("RGB").save(target, quality=QUALITY, method=6)
     return target
+
+
+def settled(page: Page) -> bytes:
+    """Return a picture of a page that has stopped to change, such as by painting a new layout."""
+    last = b""
+    for _ in range(MAX_LOOKS):
+        page.wait_for_timeout(SETTLE_MS)
+        last, before = page.screenshot(), last
+        if last == before:
+            return last
+    raise RuntimeError(f"the page changed for {MAX_LOOKS} looks")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import { h } from "../ui/dom.js";
 import { count } from "../ui/format.js";
 import { columnsOf } from "./columns.js";
 import { createFilters } from "./filters.js";
-import { createGrid } from "./grid.js";
+import { Grid } from "./grid.js";
 import { csvOf, rowsOf } from "./rows.js";
 
 /** Mount the tab with the table of the file that is looked at. */
@@ -17,7 +17,7 @@ export function mountTable(app, places) {
   const filters = createFilters(() => fill());
   const status = h("span", { class: "table-count", role: "status" });
   const copy = h("button", { type: "button", class: "quiet", onclick: () => app.commands.run("copy-table") }, "Copy as CSV");
-  const grid = createGrid({ label: "Nodes", on: listeners(app, now, () => fill()), marks: (node) => marksOf(app, now, node) });
+  const grid = new Grid({ label: "Nodes", on: listeners(app, now, () => fill()), marks: (node) => marksOf(app, now, node) });
   const element = h("div", { class: "table" }, h("div", { class: "table-head" }, filters.element, h("span", { class: "table-end" }, status, copy)), grid.element);
 
   const fill = () => {

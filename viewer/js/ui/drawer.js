@@ -1,56 +1,61 @@
-// The drawer below the circuit: tabs with tables and reports. The open tab is `page.tab` of the state, null for none.
+// The drawer below the circuit: tabs with tables and reports.
 
 import { h } from "./dom.js";
 import { icon } from "./icons.js";
 import { roving } from "./roving.js";
 import { splitter } from "./splitter.js";
 
-/**
- * Return {element, add, show, close}. `add({id, title, element})` adds a tab, `show(id)` opens one; the event "drawer" has the id
- * of the tab that is open now, or null.
- */
-export function createDrawer(app) {
-  const tabs = new Map();
-  const list = h("div", { class: "drawer-tabs", role: "tablist", "aria-label": "Tables and reports" });
-  const body = h("div", { class: "drawer-body" });
-  const refreshFocus = roving(list);
-  const show = (id) => app.store.page.tab !== id && app.store.updatePage({ tab: id });
-  let lastId = null;
-  const toggle = () => show(app.store.page.tab === null ? (lastId ?? [...tabs.keys()][0] ?? null) : null);
-  const toggleButton = h("button", { type: "button", class: "icon-button drawer-toggle", onclick: toggle }, icon("chevron"));
+/** The open tab is `page.tab` of the state, null for none; the event "drawer" has the id of the tab that is open now, or null. */
+export class Drawer {
+  constructor(app, root) {
+    Object.assign(this, { app, root, tabs: new Map(), last: null });
+    this.list = h("div", { class: "drawer-tabs", role: "tablist", "aria-label": "Tables and reports" });
+    this.body = h("div", { class: "drawer-body" });
+    this.button = h("button", { type: "button", class: "icon-button drawer-toggle", onclick: () => this.toggle() }, icon("chevron"));
+    const edge = splitter({ element: this.body, variable: "--drawer-height", label: "Height of the drawer", orientation: "horizontal",
+      least: 120, most: () => innerHeight - 220 });
+    this.element = h("section", { class: "drawer", "aria-label": "Tables and reports" }, edge, h("div", { class: "drawer-bar" }, this.list, this.button), this.body);
+    this.refreshFocus = roving(this.list);
+    app.store.subscribe(({ keys }) => keys.includes("tab") && this.#apply());
+    app.commands.add({ id: "drawer", title: "Open or close the drawer", keys: ["B"], group: "Page", run: () => this.toggle() });
+  }
 
-  const apply = () => {
-    const id = tabs.has(app.store.page.tab) ? app.store.page.tab : null;
-    lastId = id ?? lastId;
-    document.getElementById("app").dataset.drawer = id ? "open" : "closed";
-    toggleButton.setAttribute("aria-expanded", String(id !== null));
-    toggleButton.setAttribute("aria-label", id ? "Close the drawer" : "Open the drawer");
-    tabs.forEach(({ tab, panel }, each) => {
+  /** Add a tab. */
+  add({ id, title, element }) {
+    const press = () => (this.app.store.page.tab === id ? this.close() : this.show(id));
+    const tab = h("button", { type: "button", role: "tab", id: `tab-${id}`, "aria-controls": `tab-panel-${id}`, onclick: press }, title);
+    const panel = h("div", { role: "tabpanel", id: `tab-panel-${id}`, "aria-labelledby": `tab-${id}` }, element);
+    this.tabs.set(id, { tab, panel });
+    this.list.append(tab);
+    this.body.append(panel);
+    this.#apply();
+  }
+
+  /** Open a tab; null closes the drawer. */
+  show(id) {
+    if (this.app.store.page.tab !== id) this.app.store.updatePage({ tab: id });
+  }
+
+  close() {
+    this.show(null);
+  }
+
+  /** Close the drawer, or open the tab that was open last. */
+  toggle() {
+    this.show(this.app.store.page.tab === null ? (this.last ?? [...this.tabs.keys()][0] ?? null) : null);
+  }
+
+  #apply() {
+    const id = this.tabs.has(this.app.store.page.tab) ? this.app.store.page.tab : null;
+    this.last = id ?? this.last;
+    this.root.dataset.drawer = id ? "open" : "closed";
+    this.button.setAttribute("aria-expanded", String(id !== null));
+    this.button.setAttribute("aria-label", id ? "Close the drawer" : "Open the drawer");
+    this.tabs.forEach(({ tab, panel }, each) => {
       tab.setAttribute("aria-selected", String(each === id));
       panel.hidden = each !== id;
     });
-    refreshFocus();
-    app.emit("drawer", id);
-  };
-  app.store.subscribe(({ keys }) => keys.includes("tab") && apply());
-  app.commands.add({ id: "drawer", title: "Open or close the drawer", keys: ["B"], group: "Page", run: toggle });
-
-  const element = h("section", { class: "drawer", "aria-label": "Tables and reports" },
-    h("div", { class: "drawer-bar" }, list, toggleButton), body);
-  element.prepend(splitter({ element: body, variable: "--drawer-height", label: "Height of the drawer", orientation: "horizontal",
-    least: 120, most: () => innerHeight - 220 }));
-  return {
-    element,
-    add({ id, title, element: content }) {
-      const tab = h("button", { type: "button", role: "tab", id: `tab-${id}`, "aria-controls": `tab-panel-${id}`,
-        onclick: () => show(app.store.page.tab === id ? null : id) }, title);
-      const panel = h("div", { role: "tabpanel", id: `tab-panel-${id}`, "aria-labelledby": `tab-${id}` }, content);
-      tabs.set(id, { tab, panel });
-      list.append(tab);
-      body.append(panel);
-      apply();
-    },
-    show,
-    close: () => show(null),
-  };
+    this.refreshFocus();
+    this.app.emit("drawer", id);
+  }
 }

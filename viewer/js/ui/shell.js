@@ -2,12 +2,12 @@
 
 import { createToasts, openDialog } from "./dialog.js";
 import { h } from "./dom.js";
-import { createDrawer } from "./drawer.js";
+import { Drawer } from "./drawer.js";
 import { icon } from "./icons.js";
 import { createMenu } from "./menu.js";
 import { createFileChoice, createPrompt } from "./prompt.js";
 import { mountPrint } from "./print.js";
-import { createSearchBox } from "./search.js";
+import { SearchBox } from "./search.js";
 import { splitter } from "./splitter.js";
 import { mountTheme } from "./theme.js";
 import { mountToolbar } from "./toolbar.js";
@@ -33,7 +33,7 @@ export function mountShell(app, root) {
     banner: h("div", { class: "banner" }),
     circuit: h("section", { class: "circuit", "aria-label": "Circuit" }),
     panel: h("div", { class: "panel" }),
-    drawer: createDrawer(app),
+    drawer: new Drawer(app, root),
     menu: createMenu(),
     dialogs: { open: openDialog },
     toasts: createToasts(app, root.parentElement),
@@ -70,7 +70,7 @@ function header(app, places) {
     h("span", { class: "brand", title: "cotrace" }, icon("brand")),
     createFileChoice(app),
     createPrompt(app),
-    h("div", { class: "header-tools" }, h("div", { class: "search-place" }, createSearchBox(app)), pageTools, places.menu.element));
+    h("div", { class: "header-tools" }, h("div", { class: "search-place" }, new SearchBox(app).element), pageTools, places.menu.element));
 }
 
 function bar(app, root, places) {
