@@ -162,6 +162,26 @@ def test_an_exact_name_is_found_first(path, open_page):
     assert page.get_by_text("No node has this name").is_visible()
 
 
+def test_the_keyboard_alone_is_enough_to_group_and_take_back(path, open_page):
+    page = open_page(path)
+    page.keyboard.press("n")
+    page.keyboard.type("L2#")
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.role") == "grid":
+            break
+    for key in ("Home", " ", "ArrowDown", " "):
+        page.keyboard.press(key)
+    chosen = page.evaluate("cotrace.store.file(0).selected")
+    assert len(chosen) == 2
+    page.keyboard.press("g")
+    page.keyboard.press("Escape")  # leaves the field for the name, if there is one
+    assert page.evaluate("cotrace.store.file(0).groups.map(({nodes}) => nodes)") == [chosen]
+    page.get_by_role("grid").focus()
+    page.keyboard.press("Control+z")
+    assert page.evaluate("cotrace.store.file(0).groups") == []
+
+
 # --- the tour -------------------------------------------------------------------------------
 
 
