@@ -3,7 +3,9 @@
 import { fitted } from "./texts.js";
 import { projection } from "./view.js";
 
-const FONT = 11;
+/** Size of the names of layers and columns, and opacity of what lies behind those of layers. */
+export const AXIS_FONT = 11;
+export const VEIL = 0.8;
 
 /** Width of the names of layers, and height of the texts of columns at the edges. */
 export const LAYERS = 44;
@@ -36,24 +38,34 @@ function roundBox(context, x, y, width, height, radius) {
   context.fill();
 }
 
-/** Paint the names of layers at the left edge of a picture; `picture` may be as narrow as LAYERS. */
-export function paintLayers(context, scene, picture, style) {
+/** Return the names of layers that have room, at the left edge of a picture: [{text, x, y}]. */
+export function layerNames(scene, picture) {
   const { px, py } = projection(picture.view, picture);
   const x = Math.max(6, px(scene.columns[0].left) - 38);
-  if (px(scene.columns[0].left) < LAYERS) {
-    context.globalAlpha = 0.8;
+  const names = [];
+  for (const row of scene.rows) {
+    const y = (py(row.bottom) + py(row.top)) / 2;
+    const last = names.at(-1)?.y ?? Infinity;
+    if (last - y >= AXIS_FONT + 1 && y >= 0 && y <= picture.height) names.push({ text: `L${row.layer}`, x, y });
+  }
+  return names;
+}
+
+/** Return whether names of layers lie over the circuit. */
+export function hidesLayers(scene, picture) {
+  return projection(picture.view, picture).px(scene.columns[0].left) < LAYERS;
+}
+
+/** Paint the names of layers at the left edge of a picture; `picture` may be as narrow as LAYERS. */
+export function paintLayers(context, scene, picture, style) {
+  if (hidesLayers(scene, picture)) {
+    context.globalAlpha = VEIL;
     context.fillStyle = style.paper;
     context.fillRect(0, 0, LAYERS, picture.height);
     context.globalAlpha = 1;
   }
-  let last = Infinity;
   prepare(context, style, "left");
-  for (const row of scene.rows) {
-    const y = (py(row.bottom) + py(row.top)) / 2;
-    if (last - y < FONT + 1 || y < 0 || y > picture.height) continue;
-    last = y;
-    haloText(context, `L${row.layer}`, x, y, style);
-  }
+  for (const { text, x, y } of layerNames(scene, picture)) haloText(context, text, x, y, style);
 }
 
 /** Return the height at which the texts of columns are to be painted, or null where tokens can be read in the circuit. */
@@ -88,7 +100,7 @@ function paintBandNames(context, scene, style, { px, py }) {
 }
 
 function prepare(context, style, align) {
-  context.font = `${FONT}px ${style.font}`;
+  context.font = `${AXIS_FONT}px ${style.font}`;
   context.textBaseline = "middle";
   context.textAlign = align;
 }

@@ -1,5 +1,6 @@
 // Display lists as text of an SVG file.
 
+import { AXIS_FONT, hidesLayers, layerNames, LAYERS, VEIL } from "./axes.js";
 import { placedLabels } from "./labels.js";
 import { barColour, edgeCurve } from "./paint.js";
 import { edgeLook } from "./scene.js";
@@ -15,7 +16,7 @@ export function svgText(scene, picture, style, measure) {
   const labels = placedLabels(scene, picture, measure).map((label) => labelPart(label, style));
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${number(width)}" height="${number(height)}" viewBox="0 0 ${number(width)} ${number(height)}" font-family="${escaped(style.font)}">`,
-    element("rect", { width, height, fill: style.paper }), ...parts, ...labels, "</svg>", "",
+    element("rect", { width, height, fill: style.paper }), ...parts, ...labels, ...layerParts(scene, picture, style), "</svg>", "",
   ].join("\n");
 }
 
@@ -28,8 +29,14 @@ function backParts(scene, { px, py }, style) {
     ...scene.bands.map((band) => box(band.left, band.right, top - 18, style[`band-${band.tone}`] ?? style["band-text"])),
     ...scene.bands.map((band) => textElement(band.name, (px(band.left) + px(band.right)) / 2, top - 9, FONT, style["ink-soft"])),
     ...scene.rows.map((row) => element("line", { x1: left, x2: right, y1: py(row.bottom), y2: py(row.bottom), stroke: style.rule })),
-    ...scene.rows.map((row) => textElement(`L${row.layer}`, left - 38, (py(row.bottom) + py(row.top)) / 2, FONT, style["ink-soft"], "start")),
   ];
+}
+
+/** Return the names of layers, over what the view hides at the left. */
+function layerParts(scene, picture, style) {
+  const veil = { width: LAYERS, height: picture.height, fill: style.paper, "fill-opacity": VEIL };
+  const names = layerNames(scene, picture).map(({ text, x, y }) => textElement(text, x, y, AXIS_FONT, style["ink-faint"], "start"));
+  return hidesLayers(scene, picture) ? [element("rect", veil), ...names] : names;
 }
 
 function edgeParts(scene, place, style) {
@@ -57,7 +64,7 @@ function shapeParts(shape, place, style, measure) {
   const behind = shape.form === "card" ? [outlineElement(shape.form, { ...at, x: at.x + 2.5 * grow, y: at.y - 2.5 * grow }, look)] : [];
   const ring = shape.ring ? [outlineElement(shape.form, { ...at, w: at.w + 2, h: at.h + 2 }, { fill: "none", stroke: style[shape.ring], "stroke-width": 2.5 })] : [];
   const dy = shape.form === "frame" ? -at.h + FONT : shape.detail ? -size * 0.62 : 0;
-  const texts = [line(shape.text, dy, scale, style.ink, shape.kind === "logit" ? 600 : null), shape.form !== "frame" && line(shape.detail, size * 0.62, scale * 0.88, style["ink-soft"])];
+  const texts = [line(shape.text, dy, scale, style.ink, shape.kind === "logit" || shape.kind === "group" ? 600 : null), shape.form !== "frame" && line(shape.detail, size * 0.62, scale * 0.88, style["ink-soft"])];
   return [...behind, outlineElement(shape.form, at, look), ...ring, ...bar, ...texts.filter(Boolean)];
 }
 
