@@ -1,6 +1,6 @@
 // Bands behind the circuit: the segments of a transcript, or those that a graph names.
 
-const TONES = { question: "text" }; // without a colour, which would say that it decides or is used
+const TONES = { question: "text", step: "text" }; // a colour would say that it decides or is used
 
 /** Return the bands of a file: [{first, last, name, tone}], tone as in css/report.css. */
 export function bandsOf({ graph, extras }) {

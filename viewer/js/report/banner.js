@@ -23,7 +23,7 @@ export function verdictBanner(app, file, open) {
       meter(report.score),
       h("span", { class: "verdict-more" }, "Report", icon("down")),
     ),
-    h("ol", { class: "verdict-steps", "aria-label": "Steps", dataset: { many: String(report.steps.length > MANY_STEPS) } }, ...report.steps.map((step) => h("li", {}, stepButton(app, file, step)))),
+    report.steps.length > 0 && h("ol", { class: "verdict-steps", "aria-label": "Steps", dataset: { many: String(report.steps.length > MANY_STEPS) } }, ...report.steps.map((step) => h("li", {}, stepButton(app, file, step)))),
   );
 }
 

@@ -2,6 +2,7 @@
 
 import { h, replaceChildren } from "../ui/dom.js";
 import { copyText } from "../ui/clipboard.js";
+import { icon } from "../ui/icons.js";
 import { logits, titlesOf } from "./format.js";
 
 const ALL = "all";
@@ -21,7 +22,7 @@ export function evidenceSection(app, file) {
     h("label", { class: "evidence-choice" }, "Show ", h("select", { "aria-label": "Interventions that are shown", onchange: ({ target }) => show(target.value) }, ...choices(evidence, titles))),
     h("div", { class: "scroll-x", tabindex: "0", role: "region", "aria-label": "Interventions" },
       h("table", { class: "evidence-table" },
-        h("thead", {}, h("tr", {}, ...["", "Tests", "Intervention", "What was changed", "Answer", "Effect in logits", "Passes", "Run it again"].map((name) => h("th", { scope: "col" }, name)))),
+        h("thead", {}, h("tr", {}, ...["", "Tests", "Intervention", "What was changed", "Answer", "Effect in logits", "Passes", "Copy"].map((name) => h("th", { scope: "col" }, name)))),
         body)),
   );
 }
@@ -54,12 +55,12 @@ function rowOf(app, file, row, titles, largest) {
   return h("tr", { dataset: { moved: String(row.moved) } },
     h("td", { class: "number" }, row.number),
     h("td", {}, row.segment === null ? "the whole" : (titles.get(row.segment) ?? row.segment), row.null && h("span", { class: "tag" }, "null")),
-    h("td", {}, row.kind),
+    h("td", { class: "evidence-kind" }, row.kind),
     h("td", { class: "long", dir: "auto" }, row.changed),
     h("td", { class: "evidence-answer", dir: "auto" }, h("span", { "aria-hidden": "true" }, row.moved ? "● " : "○ "), row.answer, h("span", { class: "quiet" }, row.moved ? " moved" : " stays")),
     h("td", {}, effectBar(row.effect, largest)),
     h("td", { class: "number" }, row.passes),
-    h("td", {}, h("button", { type: "button", class: "copy", title: command, "aria-label": `Copy: ${command}`, onclick: () => copy(app, command) }, "Copy command")),
+    h("td", {}, h("button", { type: "button", class: "icon-button", title: command, "aria-label": `Copy: ${command}`, onclick: () => copy(app, command) }, icon("copy"))),
   );
 }
 
