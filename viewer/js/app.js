@@ -3,7 +3,7 @@
 import { partBytes, partJson, textOf } from "./data/parts.js";
 import { GraphData } from "./data/graph.js";
 import { printable } from "./data/visible.js";
-import { createPruner } from "./prune/client.js";
+import { startPruner } from "./prune/client.js";
 import { createCommands } from "./ui/commands.js";
 import { createClient } from "./change/client.js";
 import { createStore } from "./state/store.js";
@@ -45,7 +45,8 @@ export async function createApp() {
 }
 
 async function readFile({ name }, number, isCompared) {
+  const prunerOf = startPruner(); // starts while the file is unpacked
   const [bytes, extras] = await Promise.all([partBytes(`graph-${number}`), partJson(`extras-${number}`)]);
   const graph = new GraphData(bytes);
-  return { name, number, graph, extras, isCompared, pruner: createPruner(graph) };
+  return { name, number, graph, extras, isCompared, pruner: prunerOf(graph) };
 }

@@ -29,6 +29,7 @@ async function start() {
   const app = await createApp();
   const root = document.getElementById("app");
   root.hidden = false; // parts measure their elements
+  const pruned = prunedAgain(app); // by workers, while the parts are mounted
   const places = mountShell(app, root);
   for (const mount of PARTS) mount(app, places);
   mountShortcuts(app, places, KEYS_OF_ELEMENTS);
@@ -36,7 +37,7 @@ async function start() {
   fallback.remove();
   document.addEventListener("keydown", (event) => app.commands.handle(event));
   globalThis.cotrace = app; // for the console, and for tests
-  await prunedAgain(app);
+  await pruned;
   document.documentElement.dataset.ready = "true";
   mountTour(app);
 }

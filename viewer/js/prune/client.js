@@ -1,25 +1,23 @@
-// The pruner of a graph: asks the worker.
+// The pruner of a graph: asks a worker.
 
 import { ERROR, LOGIT, TOKEN } from "../data/graph.js";
 import { startWorker } from "../data/workers.js";
 
 /**
- * Return the pruner of a graph:
+ * Start a worker, and return a function that gives it a graph and returns the pruner of the graph:
  *   limits           the most that a user can ask for: {nodeThreshold, edgeThreshold, keepErrors}, less for a pruned graph
  *   prune(options)   promise of what `prune` of ./prune.js returns, and of `ms`, the time that it took. While one request runs,
  *                    later ones wait; a request that a newer one overtakes gets the answer of the newest
  *   scores(mask)     promise of {replacement, completeness} of some nodes, as `Graph.scores(nodes)`
  */
-export function createPruner(graph) {
-  const worker = startWorker("worker-prune");
-  const ask = questions(worker);
-  const { values, transfer } = message(graph);
-  const opened = ask("open", values, transfer);
-  const limits = limitsOf(graph.info.pruning);
-  return {
-    limits,
-    prune: latestWins(async (options) => opened.then(() => ask("prune", within(options, limits)))),
-    scores: async (mask) => opened.then(() => ask("scores", mask)),
+export function startPruner() {
+  const ask = questions(startWorker("worker-prune"));
+  return (graph) => {
+    const { values, transfer } = message(graph);
+    const opened = ask("open", values, transfer);
+    const answer = async (method, argument) => (await Promise.all([opened, ask(method, argument)]))[1];
+    const limits = limitsOf(graph.info.pruning);
+    return { limits, prune: latestWins((options) => answer("prune", within(options, limits))), scores: (mask) => answer("scores", mask) };
   };
 }
 
