@@ -289,7 +289,12 @@ export function createCircuit(app, element, source) {
     return true;
   }
 
-  const observer = new ResizeObserver(() => measureSize() && layout && refresh());
+  let resizing = 0;
+  const observer = new ResizeObserver(() => {
+    if (!measureSize() || !layout) return;
+    clearTimeout(resizing); // a layout takes time, which a user who drags an edge of the page has not
+    resizing = setTimeout(refresh, SETTLED_MS);
+  });
   observer.observe(element);
 
   return {
@@ -351,6 +356,10 @@ export function createCircuit(app, element, source) {
     settled: () => surface.painted(),
     destroy() {
       stop();
+      clearTimeout(timer);
+      clearTimeout(resizing);
+      cancelAnimationFrame(animation);
+      cancelAnimationFrame(pointing);
       observer.disconnect();
       surface.destroy();
     },

@@ -52,15 +52,15 @@ function shapesOf({ items, host }, count, measure) {
 
 /** Return the plan with most labels that fits the view well, or fits best: plans differ in the number of nodes on a line of a cell. */
 function bestPlan(cells, columns, width, height, measure) {
-  const cellsByRow = [...cells.rows.values()].flatMap((row) => [...row.values()]);
-  const largest = Math.max(1, ...cellsByRow.map((cell) => cell.length));
+  const largest = Math.max(1, ...cellsOfRows(cells).map((cell) => cell.length));
   const counts = new Set(Array.from({ length: largest }, (_, lines) => Math.ceil(largest / (lines + 1))));
   const fit = (plan) => Math.min(width / plan.width, height / plan.height, 1);
   let best = null;
   for (const labelled of LABELLED) {
     const shapes = shapesOf(cells, labelled, measure);
+    const sums = new Map(cellsOfRows(cells).map((cell) => [cell, { width: largestSums(cell, shapes, "width"), height: largestSums(cell, shapes, "height") }]));
     for (const perLine of counts) {
-      const plan = planOf(cells, shapes, columns, perLine, width);
+      const plan = planOf(cells, shapes, sums, columns, perLine, width);
       if (!best || fit(plan) > fit(best) + 1e-9) best = plan;
     }
     if (fit(best) >= GOOD_FIT) break;
@@ -68,28 +68,35 @@ function bestPlan(cells, columns, width, height, measure) {
   return best;
 }
 
-function planOf(cells, shapes, columns, perLine, width) {
-  const lines = new Map(); // layer → column → number of lines
+function cellsOfRows(cells) {
+  return [...cells.rows.values()].flatMap((row) => [...row.values()]);
+}
+
+/** Return the sums of the largest 0, 1, 2, … widths or heights of the items of a cell. */
+function largestSums(cell, shapes, name) {
+  const sums = [0];
+  for (const size of cell.map((item) => shapes[item][name]).sort((a, b) => b - a)) sums.push(sums.at(-1) + size);
+  return sums;
+}
+
+function planOf(cells, shapes, sums, columns, perLine, width) {
+  const lines = new Map(); // cell → number of lines
   const widths = columns.map((_, column) => leastWidth(cells, shapes, column));
-  const heights = new Map(); // layer → heights of lines
+  const heights = new Map(); // layer → height
   for (const [layer, row] of [...cells.rows].sort((a, b) => a[0] - b[0])) {
-    lines.set(layer, new Map());
-    heights.set(layer, []);
     for (const [column, cell] of row) {
-      const split = dealt(cell, Math.ceil(cell.length / perLine));
-      lines.get(layer).set(column, split.length);
-      split.forEach((line, at) => {
-        widths[column] = Math.max(widths[column], sumOf(line, (item) => shapes[item].width) + 2 * PADDING);
-        heights.get(layer)[at] = Math.max(heights.get(layer)[at] ?? 0, ...line.map((item) => shapes[item].height));
-      });
+      const count = Math.ceil(cell.length / perLine);
+      lines.set(cell, count);
+      widths[column] = Math.max(widths[column], sums.get(cell).width[Math.ceil(cell.length / count)] + 2 * PADDING);
+      heights.set(layer, Math.max(heights.get(layer) ?? 0, sums.get(cell).height[count]));
     }
   }
   const inner = sumOf(widths, (each) => each) + COLUMN_GAP * (widths.length - 1);
   const targetsWidth = sumOf(cells.targets, (at) => shapes[at].width);
   const targetLines = Math.max(1, Math.ceil(targetsWidth / Math.max(width - AXIS, inner)));
-  const ends = targetLines * (40 + LINE_GAP) + 24 + 36;
-  const all = ends + sumOf([...heights.values()].flat(), (each) => each);
-  return { cells, shapes, columns, lines, widths, heights, targetLines, width: AXIS + Math.max(inner, targetsWidth / targetLines), height: all };
+  const inside = sumOf([...heights.values()], (each) => each);
+  const height = inside + targetLines * (40 + LINE_GAP) + 24 + 36;
+  return { cells, shapes, columns, lines, widths, heights, inside, targetLines, width: AXIS + Math.max(inner, targetsWidth / targetLines), height };
 }
 
 /** Return the width of a column without nodes: of its token where there are nodes, or else of a part of it. */
@@ -163,15 +170,14 @@ function centreOf(columns, position) {
   return (column.left + column.right) / 2;
 }
 
-/** Set the heights of all lines; return the lower end of the lowest layer. */
-function placeRows(layout, { heights }, top, spare) {
-  const count = [...heights.values()].flat().length || 1;
-  let bottom = top + spare + sumOf([...heights.values()].flat(), (each) => each);
-  const end = bottom;
-  for (const [layer, lines] of heights) {
-    const top = lines.reduce((y, height) => y - height - spare / count, bottom);
-    layout.rows.push({ layer, bottom, top });
-    bottom = top;
+/** Place the layers, with spare height shared out; return the lower end of the lowest. */
+function placeRows(layout, { heights, inside }, top, spare) {
+  const end = top + spare + inside;
+  let bottom = end;
+  for (const [layer, height] of heights) {
+    const upper = bottom - height * (1 + spare / inside);
+    layout.rows.push({ layer, bottom, top: upper });
+    bottom = upper;
   }
   return end;
 }
@@ -187,14 +193,23 @@ function straighten(layout, plan, model) {
     for (const { layer, bottom, top } of layout.rows) {
       for (const [column, cell] of cells.rows.get(layer)) {
         const order = [...cell].sort((a, b) => wanted[a] - wanted[b] || a - b);
-        const lines = dealt(order, plan.lines.get(layer).get(column));
-        lines.forEach((line, at) => {
-          placeLine(layout, shapes, line, wanted, layout.columns[column]);
-          for (const item of line) layout.y[item] = bottom - ((at + 0.5) / lines.length) * (bottom - top);
-        });
+        const lines = dealt(order, plan.lines.get(cell));
+        placeHeights(layout, shapes, lines, bottom, bottom - top);
+        for (const line of lines) placeLine(layout, shapes, line, wanted, layout.columns[column]);
       }
     }
   }
+}
+
+/** Place lines above each other, each in its share of a height. */
+function placeHeights(layout, shapes, lines, bottom, height) {
+  const heights = lines.map((line) => Math.max(...line.map((item) => shapes[item].height)));
+  const spare = (height - sumOf(heights, (each) => each)) / lines.length;
+  let lower = bottom;
+  lines.forEach((line, at) => {
+    for (const item of line) layout.y[item] = lower - (heights[at] + spare) / 2;
+    lower -= heights[at] + spare;
+  });
 }
 
 /** Place the nodes of a line in their order, each near its wanted place, with more space between them where there is some. */

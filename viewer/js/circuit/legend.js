@@ -3,6 +3,7 @@
 import { h, replaceChildren } from "../ui/dom.js";
 import { visible } from "../data/visible.js";
 import { signOf } from "../ui/node.js";
+import { MOST_EDGES } from "./model.js";
 
 const KINDS = [["feature", "feature"], ["error", "reconstruction error"], ["token", "token"], ["logit", "target"]];
 const SIGNS = [["positive", "raises"], ["negative", "lowers"]];
@@ -35,7 +36,7 @@ function option(value, text) {
   return h("option", { value }, text);
 }
 
-function countText({ edges, total }) {
+function countText({ total }) {
   const all = `${total.nodes.toLocaleString("en")} nodes, ${total.edges.toLocaleString("en")} edges`;
-  return edges.from.length < total.edges && total.edges > edges.from.length * 1.001 ? `${all}; the strongest ${edges.from.length.toLocaleString("en")} are drawn` : all;
+  return total.edges > MOST_EDGES ? `${all}, the strongest ${MOST_EDGES.toLocaleString("en")} drawn` : all;
 }

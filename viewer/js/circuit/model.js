@@ -53,7 +53,14 @@ function modelNode(graph, node, state, size) {
   const ring = targetOf(graph, node) ? "target-line" : null;
   const title = `${KINDS[kind]} ${common.name}${label ? `, ${label}` : ""}`;
   const plain = kind === FEATURE ? String(graph.feature[node]) : "";
-  return { ...common, label: label ? visible(shortLabel(label)) : plain, isNamed: label !== "", detail: "", title, ring };
+  return { ...common, label: label ? shortText(label) : plain, isNamed: label !== "", detail: "", title, ring };
+}
+
+const shortTexts = new Map(); // by label
+
+function shortText(label) {
+  if (!shortTexts.has(label)) shortTexts.set(label, visible(shortLabel(label)));
+  return shortTexts.get(label);
 }
 
 function logitTexts(graph, node, state) {

@@ -62,20 +62,17 @@ function sceneBand(band, columns) {
 
 /** Return the edges between shown items, in the order of painting. */
 function sceneEdges(edges, { host, items }) {
-  const ends = (edge) => [host[edges.from[edge]], host[edges.to[edge]]];
-  const shown = [...edges.from.keys()].filter((edge) => {
-    const [from, to] = ends(edge);
-    return from !== to && !edges.hidden?.[edge] && !items[edges.from[edge]].ghost && !items[edges.to[edge]].ghost;
-  });
+  const isShown = (edge) => !edges.hidden?.[edge] && !items[edges.from[edge]].ghost && !items[edges.to[edge]].ghost;
+  const shown = edges.from.map((_, edge) => edge).filter((edge) => host[edges.from[edge]] !== host[edges.to[edge]] && isShown(edge));
   const largest = shown.reduce((most, edge) => Math.max(most, edges.mass[edge]), 0) || 1;
-  const keys = shown.map((edge) => keyOf(edges, edge, largest));
-  const order = [...shown.keys()].sort((a, b) => keys[a] - keys[b]);
-  const numbers = order.map((at) => shown[at]);
+  const keys = new Int32Array(edges.from.length);
+  for (const edge of shown) keys[edge] = keyOf(edges, edge, largest);
+  shown.sort((a, b) => keys[a] - keys[b] || a - b);
   return {
-    edge: Int32Array.from(numbers),
-    from: Int32Array.from(numbers, (edge) => ends(edge)[0]),
-    to: Int32Array.from(numbers, (edge) => ends(edge)[1]),
-    key: Int32Array.from(order, (at) => keys[at]),
+    edge: shown,
+    from: shown.map((edge) => host[edges.from[edge]]),
+    to: shown.map((edge) => host[edges.to[edge]]),
+    key: shown.map((edge) => keys[edge]),
     floor: ALPHAS[0] * Math.min(1, Math.sqrt(FEW_EDGES / shown.length)),
   };
 }
