@@ -65,15 +65,11 @@ def test_a_cycle_is_named():
         linked(modules)
 
 
-def test_comments_that_fill_their_lines_are_left_out():
-    text = linked(
-        {
-            "main.js": "/** Return\n * 1. */\n// a\nconst a = 1; // b\n  /* c */\nconst url = `//x`;\nconst d = 2; /* e\n */\n"
-        }
+def test_comments_that_fill_their_lines_and_indentation_are_left_out():
+    source = (
+        "/** Return\n * 1. */\n// a\n\n  const a = 1; // b\n  /* c */\nconst url = `//x  y`;\nconst d = 2; /* e\n */\n"
     )
-    assert "const a = 1; // b\nconst url = `//x`;\nconst d = 2; /* e\n */" in text
-    assert "Return" not in text
-    assert "/* c" not in text
+    assert "\nconst a = 1; // b\nconst url = `//x  y`;\nconst d = 2; /* e\n*/\n" in linked({"main.js": source})
 
 
 # --- the modules of the page ----------------------------------------------------------------

@@ -3,6 +3,7 @@
 import { partBytes, partJson, textOf } from "./data/parts.js";
 import { GraphData } from "./data/graph.js";
 import { printable } from "./data/visible.js";
+import { readWorkers } from "./data/workers.js";
 import { startPruner } from "./prune/client.js";
 import { createCommands } from "./ui/commands.js";
 import { createClient } from "./change/client.js";
@@ -12,6 +13,7 @@ import { firstState, restoredState } from "./state/portable.js";
 /** Read the parts of the page and return the application. */
 export async function createApp() {
   const header = JSON.parse(textOf("page"));
+  await readWorkers();
   const files = await Promise.all(header.files.map((file, number) => readFile(file, number, Boolean(header.diff))));
   const diff = header.diff ? await partJson("diff") : null;
   const { state, damaged } = await firstState(files);

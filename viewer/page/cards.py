@@ -13,7 +13,7 @@ from cotrace.features.store.store import FeatureStore
 from cotrace.graphs import Graph
 
 MAX_CARDS = 500  # reading one takes milliseconds
-MAX_BYTES = 260_000  # compressed: with them, the page of a circuit of 200 nodes stays below 1 MB
+BYTES_PER_NODE, MAX_BYTES = 750, 400_000  # compressed: with them, the page of a circuit of 200 nodes stays below 1 MB
 EXAMPLES = {"top": 4, "quantile": 3}  # of each kind, the strongest first
 BEFORE, AFTER = 10, 6  # tokens around the marked one
 TOKENS, NEIGHBOURS = 8, 4
@@ -34,7 +34,8 @@ def choose_cards(graph: Graph, store: FeatureStore) -> ChosenCards:
     """
     ranked = ranked_features(graph)
     keys = ranked[:MAX_CARDS]
-    return ChosenCards(fitting((key_of(card), short_card(card)) for card in store.cards(keys)), len(ranked))
+    most = min(BYTES_PER_NODE * graph.order.n_nodes, MAX_BYTES)
+    return ChosenCards(fitting(((key_of(card), short_card(card)) for card in store.cards(keys)), most), len(ranked))
 
 
 def ranked_features(graph: Graph) -> list[tuple[int, int]]:
@@ -46,13 +47,13 @@ def ranked_features(graph: Graph) -> list[tuple[int, int]]:
     return [(int(layer), int(feature)) for layer, feature in keys[:, np.argsort(-total, kind="stable")].T]
 
 
-def fitting(cards: Iterable[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
-    """Return the first cards that are together at most `MAX_BYTES` long when compressed."""
+def fitting(cards: Iterable[tuple[str, dict[str, Any]]], most: int) -> dict[str, Any]:
+    """Return the first cards that are together at most `most` bytes long when compressed."""
     stream, size, kept = zlib.compressobj(), 0, {}
     for key, card in cards:
         text = json.dumps(card, ensure_ascii=False).encode()
         size += len(stream.compress(text)) + len(stream.flush(zlib.Z_SYNC_FLUSH))
-        if size > MAX_BYTES:
+        if size > most:
             break
         kept[key] = card
     return kept

@@ -4,6 +4,7 @@ import base64
 import gzip
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from html import escape
@@ -15,7 +16,7 @@ from .link import link
 ROOM = Path(__file__).parent.parent
 STYLE_SHEETS = ("theme", "base", "layout")  # in this order; then all others by name
 ARROW = "vendor/apache-arrow/Arrow.esnext.min.js"
-WORKERS = {"worker-prune": "prune/worker.js", "worker-paint": "circuit/worker.js"}  # by the id of their element
+WORKERS = {"worker-prune": "prune/worker.js", "worker-paint": "circuit/worker.js"}  # by the name of their part
 UNREADABLE = "This browser is too old for the interactive page, or JavaScript is off: here is the picture."
 
 
@@ -30,11 +31,9 @@ def document(title: str, header: Mapping[str, Any], parts: Mapping[str, bytes], 
     """
     style, arrow, main = style_sheet(), _read(ARROW), script("main.js")
     policy = page_policy(served=header.get("server") is not None)
+    contents = {**parts, **{name: script(entry).encode() for name, entry in WORKERS.items()}}
     data = "\n".join(
-        f'<script type="text/plain" id="part-{escape(name)}">{packed(part)}</script>' for name, part in parts.items()
-    )
-    workers = "\n".join(
-        f'<script type="text/plain" id="{name}">{script(entry)}</script>' for name, entry in WORKERS.items()
+        f'<script type="text/plain" id="part-{escape(name)}">{packed(part)}</script>' for name, part in contents.items()
     )
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -43,7 +42,7 @@ def document(title: str, header: Mapping[str, Any], parts: Mapping[str, bytes], 
         f'<meta name="referrer" content="no-referrer">\n<title>{escape(title)}</title>\n<style>{style}</style>\n</head>\n'
         f'<body>\n<div id="fallback"><p>{UNREADABLE}</p>{_image(fallback, title)}</div>\n<div id="app" hidden></div>\n'
         f'<script type="application/json" id="page">{json_text(header)}</script>\n'
-        f"{data}\n{workers}\n"
+        f"{data}\n"
         f"<script>{arrow}</script>\n<script>{main}</script>\n</body>\n</html>\n"
     )
 
@@ -104,9 +103,9 @@ def script(entry: str) -> str:
 def style_sheet() -> str:
     """Return all style sheets as one."""
     found = sorted(path.stem for path in (ROOM / "css").glob("*.css"))
-    return "\n".join(
-        _read(f"css/{name}.css") for name in [*STYLE_SHEETS, *(each for each in found if each not in STYLE_SHEETS)]
-    )
+    names = [*STYLE_SHEETS, *(each for each in found if each not in STYLE_SHEETS)]
+    text = "\n".join(_read(f"css/{name}.css") for name in names)
+    return re.sub(r"\s*\n\s*", "\n", re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL))
 
 
 def _read(name: str) -> str:

@@ -7,7 +7,7 @@ are allowed, so that a line is enough to read one:
     export function f() {}     export async function f() {}     export function* f() {}
     export class C {}          export const c = 1;
 
-Lines that are only a comment are left out. So that lines tell, a template literal has to end on its line.
+Indentation, and lines that are only a comment, are left out. So that lines tell, a template literal has to end on its line.
 """
 
 import posixpath
@@ -18,6 +18,7 @@ _IMPORT = re.compile(r"^import\s*\{([^{}]*)\}\s*from\s*[\"']([^\"']+)[\"'];?[ \t
 _EXPORT = re.compile(r"^export\s+(?=((?:async\s+)?function\s*\*?|class|const)\s*([A-Za-z_$][\w$]*))", re.MULTILINE)
 _LEFT_OVER = re.compile(r"^\s*(?:import|export)\b(?!\s*[.(:=,}]).*$", re.MULTILINE)
 _COMMENT_LINES = re.compile(r"^[ \t]*(?://[^\n]*|/\*(?:(?!\*/).)*\*/[ \t]*)\n", re.MULTILINE | re.DOTALL)
+_INDENTATION = re.compile(r"^\s+", re.MULTILINE)
 _NAME = re.compile(r"([A-Za-z_$][\w$]*)(?:\s+as\s+([A-Za-z_$][\w$]*))?")
 
 
@@ -74,7 +75,7 @@ def _module(name: str, source: str, exports: dict[str, list[str]]) -> str:
         origin = posixpath.normpath(posixpath.join(posixpath.dirname(name), match[2]))
         return f"const {{ {', '.join(_bindings(name, match[1], origin, exports))} }} = {_variable(origin)};"
 
-    source = _without_comments(name, source)
+    source = _shortened(name, source)
     exports[name] = [match[2] for match in _EXPORT.finditer(source)]
     body = _EXPORT.sub("", _IMPORT.sub(constant, source))
     if left := _LEFT_OVER.search(body):
@@ -83,9 +84,9 @@ def _module(name: str, source: str, exports: dict[str, list[str]]) -> str:
     return f"// {name}\nconst {_variable(name)} = (() => {{\n{body}\n{result}\n}})();"
 
 
-def _without_comments(name: str, source: str) -> str:
-    """Return a module without the lines that are only a comment."""
-    code = _COMMENT_LINES.sub("", source)
+def _shortened(name: str, source: str) -> str:
+    """Return a module without indentation, and without lines that are empty or only a comment."""
+    code = _INDENTATION.sub("", _COMMENT_LINES.sub("", source))
     if torn := next((line for line in code.splitlines() if line.count("`") % 2), None):
         raise LinkError(f"{name}: a template literal goes on after its line: {torn.strip()!r}")
     return code

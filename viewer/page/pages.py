@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cotrace.common.errors import ArgumentError
-from cotrace.faithfulness.report.drawing.render import report_svg
+from cotrace.faithfulness.report.drawing.scene import build_report_scene
 from cotrace.faithfulness.report.files import has_report, take_report, with_report
 from cotrace.faithfulness.report.report import Report
 from cotrace.features.store.of_graph import store_of_graph
@@ -15,8 +15,7 @@ from cotrace.features.store.store import FeatureStore
 from cotrace.graphs import Graph
 from cotrace.graphs.diff.diff import GraphDiff
 from cotrace.graphs.drawing.config import DrawingConfig
-from cotrace.graphs.drawing.render import svg_text
-from cotrace.graphs.drawing.svg import scene_to_svg
+from cotrace.graphs.drawing.scene import build_scene
 from cotrace.graphs.pages import PAGE_HEIGHT
 
 from .cards import choose_cards
@@ -24,6 +23,7 @@ from .diff_payload import diff_entries
 from .fit import fitted
 from .payload import PAGE_STATE, PageFile, page_html, write_page
 from .report_payload import report_entries
+from .still import still_svg
 
 Subject = Graph | Report | GraphDiff
 Features = str | os.PathLike[str] | FeatureStore | None
@@ -114,8 +114,8 @@ def page_file(
     extras = _cards(graph, features, notes) | _suggestions(graph, notes)
     extras |= {"truncated": notes, "state": graph.info.get(PAGE_STATE, {})}
     if report is None:
-        return PageFile(name, graph, extras, svg_text(graph, **vars(drawing or DrawingConfig())))
-    return PageFile(name, graph, extras | {"report": report_entries(report)}, report_svg(report))
+        return PageFile(name, graph, extras, still_svg(build_scene(graph, drawing or DrawingConfig())))
+    return PageFile(name, graph, extras | {"report": report_entries(report)}, still_svg(build_report_scene(report)))
 
 
 def _report_in(graph: Graph, name: str) -> Report | None:
@@ -130,7 +130,7 @@ def _page(subject: Subject, features: Features, names: Sequence[str], drawing: D
     files = [page_file(graph, name, features) for graph, name in zip(graphs, names, strict=True)]
     if any(file.graph is not graph for file, graph in zip(files, graphs, strict=True)):
         raise ArgumentError("these graphs are too large for one page: compare them pruned, a.prune().diff(b.prune())")
-    picture = scene_to_svg(subject.scene(drawing or DrawingConfig()))
+    picture = still_svg(subject.scene(drawing or DrawingConfig()))
     return {"files": files, "diff": diff_entries(subject), "picture": picture}
 
 
