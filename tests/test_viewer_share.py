@@ -229,6 +229,16 @@ def test_the_graph_file_opens_with_all_checksums(page, graphs, tmp_path):
         assert found.scores() == expected.scores()
 
 
+def test_a_page_of_an_exported_file_begins_as_the_other_was_left(page, open_page, graphs, tmp_path):
+    update(page, graphs[0])
+    page.evaluate("() => cotrace.store.updatePage({ file: 0 })")
+    state = state_of(page)["files"][0]
+    exported_graph = cotrace.open(exported(page, "export-arrow", tmp_path))
+    again = state_of(open_page(write([exported_graph], tmp_path / "again.html")))["files"][0]
+    assert again.pop("labels") == {}  # they are in the column of labels
+    assert {**again, "labels": state["labels"]} == state
+
+
 def test_json_for_neuronpedia_is_that_of_python(page, graphs, tmp_path):
     for number, graph in enumerate(graphs):
         update(page, graph, number)

@@ -2,10 +2,12 @@
 
 import { FEATURE } from "../data/graph.js";
 
+const totals = new WeakMap(); // influence of all features, by graph
+
 /** Return the share of the influence of all features that some nodes hold. */
 export function influenceShare(graph, nodes) {
-  graph.featureInfluence ??= graph.influence.reduce((sum, value, node) => sum + (graph.kind[node] === FEATURE ? value : 0), 0);
-  return nodes.reduce((sum, node) => sum + graph.influence[node], 0) / (graph.featureInfluence || 1);
+  if (!totals.has(graph)) totals.set(graph, graph.influence.reduce((sum, value, node) => sum + (graph.kind[node] === FEATURE ? value : 0), 0));
+  return nodes.reduce((sum, node) => sum + graph.influence[node], 0) / (totals.get(graph) || 1);
 }
 
 /** Return the expected change of a target when some nodes are ablated, or null in a graph without effects. */

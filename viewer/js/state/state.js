@@ -51,11 +51,6 @@ export function fileState(graph) {
   return firstOf(FILE, graph);
 }
 
-/** Return the first state of a page of some files. */
-export function initialState(files) {
-  return { page: firstOf(PAGE, files), files: files.map((file) => fileState(file.graph)) };
-}
-
 /** Return what a user changed: {page: {…}, files: [{…}, …]} with the keys that differ from the first state. */
 export function changesOf(state, files) {
   return { page: changed(PAGE, state.page, files), files: files.map(({ graph }, at) => changed(FILE, state.files[at], graph)) };
