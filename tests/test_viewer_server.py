@@ -653,4 +653,6 @@ def test_another_host_is_said_to_be_open_to_others(command, file, monkeypatch):
     monkeypatch.setattr(serving, "serve", lambda app, sock: None)
     output = command("view", file, "--host", "0.0.0.0", "--no-open")[1]
     assert "whoever can reach this machine" in output
-    assert "open http://127.0.0.1:" in output
+    assert f"open http://{socket.gethostname()}:" in output
+    assert is_own_host(f"{socket.gethostname()}:80", "0.0.0.0")
+    assert not is_own_host(f"{socket.gethostname()}.evil.example", "0.0.0.0")

@@ -7,6 +7,7 @@ or a cookie. The cookie is sent below one random path only, since browsers send 
 
 import ipaddress
 import secrets
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -16,6 +17,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 TOKEN_HEADER, COOKIE = "x-cotrace-token", "cotrace-view"
+ALL_ADDRESSES = ("0.0.0.0", "::")
 READING = ("GET", "HEAD")
 POLICY = "content-security-policy"
 CLOSED_POLICY = "default-src 'none'; frame-ancestors 'none'"
@@ -86,12 +88,14 @@ class Guard:
 
 
 def is_own_host(header: str, host: str) -> bool:
-    """Return whether a `Host` header is an IP address, localhost or the host that the server listens on.
+    """Return whether a `Host` header is an IP address, localhost, the host that the server listens on or, where that is all
+    addresses, the name of this machine.
 
     The name of another site that resolves to this machine is none of these; any port may be that of a tunnel.
     """
     name = header.rsplit(":", 1)[0] if not header.endswith("]") else header
-    if name.lower().rstrip(".") in ("localhost", host.lower()):
+    own = socket.gethostname() if host in ALL_ADDRESSES else host
+    if name.lower().rstrip(".") in ("localhost", own.lower()):
         return True
     try:
         ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))

@@ -9,6 +9,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cotrace.common.errors import ArgumentError
 
+from .guard import ALL_ADDRESSES
+
 DEFAULT_PORT = 8642
 LAST_PORT = 65_535
 IDLE_SECONDS = 10.0  # in which a client must have sent the head of a request
@@ -69,8 +71,12 @@ def _bound(host: str, port: int) -> socket.socket:
 
 
 def address_of(sock: socket.socket, host: str) -> str:
-    """Return the address to open in a browser, without a token: `http://127.0.0.1:8642/`."""
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    """Return the address to open in a browser, without a token: `http://127.0.0.1:8642/`.
+
+    Where all addresses are listened on, it has the name of this machine.
+    """
+    named = socket.gethostname() if host in ALL_ADDRESSES else host
+    shown = f"[{named}]" if ":" in named else named
     return f"http://{shown}:{sock.getsockname()[1]}/"
 
 
