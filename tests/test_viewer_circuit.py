@@ -285,8 +285,10 @@ def test_a_group_is_one_node_until_it_is_opened(page, graph):
     assert kinds.count("group") == 1
     ends = [tuple(None if node in inside else node for node in edge[:2]) for edge in before]
     assert {tuple(edge[:2]) for edge in shown_edges(page)} == {edge for edge in ends if edge != (None, None)}
-    x, y = centre(page, "group:four")
-    page.mouse.dblclick(x, y)
+    assert page.evaluate(
+        "(name) => cotrace.circuit.rectOf(name).x === cotrace.circuit.rectOf('group:four').x", names[0]
+    )
+    page.mouse.dblclick(*centre(page, "group:four"))
     page.wait_for_function("() => cotrace.store.file(0).opened.length === 1")
     shapes = {shape["name"]: shape for shape in page.evaluate(SHAPES)}
     frame = shapes["group:four"]
@@ -294,6 +296,9 @@ def test_a_group_is_one_node_until_it_is_opened(page, graph):
         assert abs(shapes[name]["x"] - frame["x"]) < frame["w"]
         assert abs(shapes[name]["y"] - frame["y"]) < frame["h"]
     assert sorted(shown_edges(page)) == sorted(before)
+    page.evaluate("cotrace.circuit.focus('group:four')")
+    page.keyboard.press("O")
+    assert page.evaluate(STATE, "opened") == []
 
 
 def test_a_collapsed_span_is_one_column(page):

@@ -45,6 +45,7 @@ const SETTLED_MS = 160; // after the last movement, the view goes to the source
  *                          show moves to a node, showSpan to the columns of some positions
  *   hover(name or null)    light up a node, as if pointed at, without telling the source
  *   focus(name)            give a node the keyboard
+ *   openFocused()          open or close the node that has the keyboard, as a double click does
  *   rectOf(name)           DOMRect of a node in the window, or null
  *   svg({isWhole})         what is seen, or all, as text of an SVG file
  *   settled()              promise: the picture is that of the last change
@@ -59,6 +60,7 @@ export function createCircuit(app, element, source) {
   const ruler = new OffscreenCanvas(1, 1).getContext("2d");
   const listeners = new Set();
   let [model, layout, scene, adjacency, lit, view] = [null, null, null, new Map(), null, null];
+  let numbers = new Map(); // items by name
   let [hovered, focused, animation, pointing, timer] = [-1, -1, 0, 0, 0];
 
   // --- drawing ---------------------------------------------------------------------------------
@@ -76,7 +78,8 @@ export function createCircuit(app, element, source) {
       ...surface.size, collapsed: source.get("collapsed") ?? [], moved: source.get("moved") ?? {}, opened: new Set(source.get("opened") ?? []),
       kept: new Set([...(source.get("pins") ?? []), ...(source.get("selected") ?? [])]), measure,
     });
-    [hovered, focused] = names.map(numberOf);
+    numbers = numbersByName(layout.items);
+    [hovered, focused] = names.map(shownItem);
     redraw();
     view = source.get("view") ?? fittingView(scene.bounds, surface.size);
     moved();
@@ -109,14 +112,9 @@ export function createCircuit(app, element, source) {
     return (adjacency.get(from) ?? []).filter((edge) => scene.edges.from[edge] === from && scene.edges.to[edge] === to);
   }
 
-  function numberOf(name) {
-    return name === undefined || name === null ? -1 : layout.items.findIndex((item) => item.name === name);
-  }
-
   /** Return the item that stands for a node, or -1. */
   function shownItem(name) {
-    const item = numberOf(name);
-    return item < 0 ? numberOf(model.nodes.find((node) => node.members?.includes(name))?.name) : layout.host[item];
+    return layout.host[numbers.get(name)] ?? -1;
   }
 
   // --- the view --------------------------------------------------------------------------------
@@ -345,6 +343,7 @@ export function createCircuit(app, element, source) {
       setFocused(item);
       focus.element.focus({ preventScroll: true });
     },
+    openFocused: () => focused >= 0 && source.open(layout.items[focused]),
     rectOf(name) {
       const item = shownItem(name);
       if (item < 0) return null;
@@ -364,6 +363,12 @@ export function createCircuit(app, element, source) {
       surface.destroy();
     },
   };
+}
+
+/** Return the numbers of items by name; a member of a closed group has that of the group. */
+function numbersByName(items) {
+  const members = items.flatMap((item, at) => (item.kind === "group" ? item.members.map((name) => [name, at]) : []));
+  return new Map([...members, ...items.map((item, at) => [item.name, at])]);
 }
 
 function fromCentre(x, y, { width, height }) {
