@@ -27,7 +27,7 @@ function saveCommands(app, places) {
   const copyLink = async () => {
     const link = await linkOf(app);
     if (link.length > LONGEST_LINK) places.toasts.show("There are too many changes for a link. Save the page instead.", { tone: "bad" });
-    else places.toasts.show((await copyText(link)) ? "Copied the link" : `Copy the link from the address bar: ${link}`);
+    else places.toasts.show((await copyText(link)) ? "Copied the link" : "Copy the link from the address bar.");
   };
   const obstacle = () => app.server.files[number()].obstacle;
   const saveTitle = () => (obstacle() ? `Cannot save: ${obstacle()}` : `Save into ${app.files[number()].name}`);
