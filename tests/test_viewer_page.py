@@ -390,6 +390,13 @@ def test_cards_that_do_not_fit_are_left_out_and_said(tmp_path, store, monkeypatc
     assert f"the {len(found['cards'])} most influential of {everything.n_features} features" in found["truncated"][0]
 
 
+def test_what_was_left_out_is_said_in_the_panel(tmp_path, open_page):
+    page = open_page(
+        write_page([PageFile("a.arrow", random_graph(3), {"truncated": ["One.", "Two."]})], tmp_path / "a.html")
+    )
+    assert page.locator("[data-section='Left out of this page'] p").all_inner_texts() == ["One.", "Two."]
+
+
 def test_a_store_of_other_transcoders_is_refused(tmp_path, store, command):
     graph = random_graph(3)
     file = graph.save(tmp_path / "a.arrow")

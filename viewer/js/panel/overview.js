@@ -20,8 +20,14 @@ export function overview(context) {
   const element = h("div", {},
     h("header", { class: "subject" }, h("p", { class: "explanation" }, HINT)),
     section("Next token", `${context.graph.info.targets.length} targets`, targetList(context)),
-    section("Most influential features", "of those shown", strongest));
+    section("Most influential features", "of those shown", strongest),
+    leftOut(context));
   return { element, update };
+}
+
+/** Return what the page lacks of the graph file and its feature store, or null. */
+function leftOut({ extras }) {
+  return extras.truncated?.length ? section("Left out of this page", "", extras.truncated.map((sentence) => explanation(sentence))) : null;
 }
 
 function strongestFeatures(context) {
