@@ -76,6 +76,16 @@ def test_filters_keep_what_python_keeps(page, graph):
     assert_rows(page, kept)
 
 
+def test_only_shown_nodes_follow_the_thresholds(page, graph):
+    page.get_by_label("Shown", exact=True).check()
+    for threshold in (0.8, 0.3):
+        page.evaluate("threshold => cotrace.store.update(0, { nodeThreshold: threshold })", threshold)
+        kept = graph.prune(threshold, 0.98).order.n_nodes
+        page.wait_for_selector(f"[role=grid][aria-rowcount='{kept + 1}']")
+    page.get_by_label("Shown", exact=True).uncheck()
+    assert page.locator(".grid-row.dim").count() > 0
+
+
 def test_a_search_finds_labels_and_names(page, graph):
     page.keyboard.type("WEEK days")
     assert len(shown_names(page)) == 1

@@ -39,7 +39,7 @@ async function start() {
   globalThis.cotrace = app; // for the console, and for tests
   await pruned;
   document.documentElement.dataset.ready = "true";
-  mountTour(app);
+  mountTour(app, places);
 }
 
 /** Prune every file as its state says, now and whenever its thresholds change. */

@@ -2,14 +2,16 @@
 
 import { svgElement } from "../data/trusted.js";
 
-/** Fill `place` with the drawing before the page is printed. */
-export function mountPrint(app, place) {
+/** Fill `place` with the drawing before the page is printed; put "Print" into the menu. */
+export function mountPrint(app, menu, place) {
   const root = document.documentElement;
   let theme = null;
   const paint = (name) => {
     root.dataset.theme = name;
     app.emit("theme");
   };
+  app.commands.add({ id: "print", title: "Print", group: "Export", run: () => print() });
+  menu.add(app.commands.get("print"));
   addEventListener("beforeprint", () => {
     theme = root.dataset.theme;
     paint("light");

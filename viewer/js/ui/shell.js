@@ -52,7 +52,7 @@ export function mountShell(app, root) {
     h("div", { id: "live", class: "visually-hidden", "aria-live": "polite" }),
   );
   mountTheme(app);
-  mountPrint(app, picture);
+  mountPrint(app, places.menu, picture);
   registerPanel(app, root);
   app.store.subscribe(({ keys }) => keys.some((key) => key !== "view") && app.commands.refresh());
   return places;

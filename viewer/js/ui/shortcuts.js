@@ -10,6 +10,7 @@ export function mountShortcuts(app, places, more) {
     id: "shortcuts", title: "Keyboard shortcuts", icon: "help", keys: ["?"], group: "Help", toolbar: "page",
     run: () => places.dialogs.open({ title: "Keyboard shortcuts", content: lists(app, more), wide: true, actions: [tour] }),
   });
+  places.menu.add(app.commands.get("shortcuts"));
 }
 
 function lists(app, more) {

@@ -14,8 +14,9 @@ const STEPS = [
 ];
 
 /** Register the tour, and begin it where this browser has not shown it yet. */
-export function mountTour(app) {
+export function mountTour(app, places) {
   app.commands.add({ id: "tour", title: "Take the tour", group: "Help", run: () => startTour(app) });
+  places.menu.add(app.commands.get("tour"));
   if (isFirstVisit()) startTour(app);
 }
 
