@@ -165,7 +165,8 @@ def test_nodes_are_changed_from_the_page(open_page, file, editor, model, graph):
         found = changes_of(model, graph, request_of("ablate", nodes, max_new_tokens=20))
         assert page.locator(".change-heading").text_content() == f"ablate {nodes[0]} and {nodes[1]}"
         shown = page.locator(".change-texts .change-text").all_inner_texts()
-        assert shown[0] != shown[1] or found["without"]["text"] == found["with"]["text"]
+        differs = found["without"]["token_ids"] != found["with"]["token_ids"]
+        assert (shown[0] != shown[1]) == (page.locator(".change-text mark").count() > 0) == differs
         rows = page.locator(".change-numbers section").first.locator("tbody tr")
         assert rows.count() == len(found["targets"])
         sign = "+" if found["targets"][0]["measured"] > 0 else "−"

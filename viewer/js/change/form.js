@@ -8,17 +8,25 @@ import { EDIT_KINDS, FREEZES, editable, isOfTokens, newNodes, problemOf, tokensP
 const MOST_CHIPS = 6;
 
 /**
- * Return {element, render}. `view` has `draft`, `set(draft)` which replaces it and renders, `write(draft)` which only replaces it,
- * `obstacle` (why the model cannot be run; null if it can, undefined while that is unknown), `runner` and `run()`.
+ * Return {element, render, renderProgress}. `view` has `draft`, `set(draft)` which replaces it and renders, `write(draft)` which
+ * only replaces it, `obstacle` (why the model cannot be run; null if it can, undefined while that is unknown), `runner` and `run()`.
  */
 export function createForm(app, view) {
-  const element = h("form", { class: "change-form", "aria-label": "Change the model", onsubmit: (event) => (event.preventDefault(), view.run()) });
+  const [body, foot] = [h("div", { class: "change-body" }), h("div", { class: "change-footer" })];
+  const renderProgress = () => refill(foot, footer(view));
   const render = () => {
-    const focused = document.activeElement?.dataset?.key;
-    replaceChildren(element, edits(app, view), sources(app, view), options(view), footer(app, view));
-    if (focused && !element.contains(document.activeElement)) element.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
+    refill(body, [edits(app, view), sources(app, view), options(view)]);
+    renderProgress();
   };
-  return { element, render };
+  const onsubmit = (event) => (event.preventDefault(), view.run());
+  return { element: h("form", { class: "change-form", "aria-label": "Change the model", onsubmit }, body, foot), render, renderProgress };
+}
+
+/** Put new children into an element; what has the focus keeps it, by its key. */
+function refill(element, children) {
+  const key = element.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
+  replaceChildren(element, children);
+  if (key) element.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
 }
 
 /** Return what is wrong with a draft, or "". */
@@ -98,20 +106,21 @@ function options(view) {
     h("label", {}, everywhere, " At all positions and new tokens"));
 }
 
-function footer(app, view) {
+function footer(view) {
   const { job, error } = view.runner;
   const canRun = view.obstacle === null && view.draft.edits.length > 0;
-  return h("div", { class: "change-footer" },
+  return [
     job ? progress(view.runner) : h("button", { type: "submit", class: "primary", disabled: !canRun, dataset: { key: "run" } }, icon("play"), "Run"),
     view.obstacle && h("p", { class: "change-problem" }, `The model cannot be run: ${view.obstacle}.`),
     view.obstacle === undefined && h("p", { class: "muted" }, "Looking for the model…"),
-    (view.problem || error) && h("p", { class: "change-problem", role: "alert" }, view.problem || error));
+    (view.problem || error) && h("p", { class: "change-problem", role: "alert" }, view.problem || error),
+  ];
 }
 
 function progress({ job, cancel }) {
   const share = job.total ? { value: job.done, max: job.total } : {};
   const words = job.state === "waiting" ? "waiting" : job.total ? `${job.phase} ${job.done} of ${job.total}` : job.phase;
-  return h("div", { class: "change-progress", role: "status" },
+  return h("div", { class: "change-progress" },
     h("progress", { "aria-label": "Progress", ...share }), h("span", { class: "muted" }, words),
     h("button", { type: "button", dataset: { key: "cancel" }, onclick: cancel }, "Cancel"));
 }

@@ -49,7 +49,7 @@ function mountForm(app, places, element) {
     replaceChildren(past, view.runner.history.map((change) => historyRow(app, view, change)));
     replaceChildren(results, shownResult(app, view.runner));
   };
-  view.runner = createRunner(app, render);
+  view.runner = createRunner(app, { onchange: render, onprogress: form.renderProgress });
   replaceChildren(element, h("div", { class: "change-left" }, form.element, past), results);
   followModel(app, view, render);
   addCommands(app, places, view);

@@ -4,8 +4,8 @@ import { describe, requestOf } from "./draft.js";
 
 const MOST_KEPT = 50;
 
-/** Return the changes of a page; `onchange` is called whenever something of them does. */
-export function createRunner(app, onchange) {
+/** Return the changes of a page; `onchange` is called when one starts, ends or is shown, `onprogress` while one runs. */
+export function createRunner(app, { onchange, onprogress }) {
   let controller = null;
   const runner = {
     history: [], // [{title, file, draft, result}], the latest first
@@ -23,12 +23,13 @@ export function createRunner(app, onchange) {
       controller = new AbortController();
       start(runner);
       onchange();
-      const onprogress = (job) => {
+      const follow = (job) => {
         runner.job = job;
-        onchange();
+        onprogress();
       };
       try {
-        const job = await app.server.change(number, requestOf(app.files[number].graph, draft), { onprogress, signal: controller.signal });
+        const request = requestOf(app.files[number].graph, draft);
+        const job = await app.server.change(number, request, { onprogress: follow, signal: controller.signal });
         if (job.state === "done") keep(runner, { title: describe(draft), file: number, draft, result: job.result });
       } catch (error) {
         runner.error = error.message;
