@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from helpers.random_graphs import dense, graphs, random_graph
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from tiny_checkpoints import write_tokenizer
@@ -81,6 +81,12 @@ def test_a_graph_does_not_differ_from_itself(graph, target, match):
 
 @settings(max_examples=40, deadline=None)
 @given(SMALL, SMALL, st.sampled_from(["feature", "label", "site"]), st.floats(0, 1))
+@example(
+    random_graph(134217727, n_layers=1, n_positions=5),
+    random_graph(2**32 - 2, n_layers=1, n_positions=2),
+    "feature",
+    0.0,
+)
 def test_a_difference_is_symmetric(a, b, match, min_change):
     options = {"match": match, "min_change": min_change, "target": "all"}
     there, back = a.diff(b, **options), b.diff(a, **options)

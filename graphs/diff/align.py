@@ -124,13 +124,10 @@ def _moves(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _token_numbers(a: GraphData, b: GraphData) -> tuple[list[int], list[int]]:
-    """Return the tokens of two prompts as numbers that are equal where the tokens are."""
-    number: dict[tuple[str, int], int] = {}
-    found = [
-        [number.setdefault(token_key(graph, position), len(number)) for position in range(len(graph.info["tokens"]))]
-        for graph in (a, b)
-    ]
-    return found[0], found[1]
+    """Return the tokens of two prompts as numbers that are equal where the tokens are, the same if the prompts are swapped."""
+    keys = [[token_key(graph, position) for position in range(len(graph.info["tokens"]))] for graph in (a, b)]
+    number = {key: rank for rank, key in enumerate(sorted({*keys[0], *keys[1]}))}
+    return [number[key] for key in keys[0]], [number[key] for key in keys[1]]
 
 
 def _given_pairs(given: Any, n_a: int, n_b: int) -> list[tuple[int, int]]:
