@@ -2,6 +2,7 @@
 
 import { createApp } from "./app.js";
 import { checkBrowser } from "./ui/browser.js";
+import { mountPrint } from "./ui/print.js";
 import { mountShell } from "./ui/shell.js";
 import { mountShortcuts } from "./ui/shortcuts.js";
 import { mountTour } from "./ui/tour.js";
@@ -32,6 +33,7 @@ async function start() {
   const pruned = prunedAgain(app); // by workers, while the parts are mounted
   const places = mountShell(app, root);
   for (const mount of PARTS) mount(app, places);
+  mountPrint(app, places);
   mountShortcuts(app, places, KEYS_OF_ELEMENTS);
   app.fallback = fallback; // a saved page has it again
   fallback.remove();

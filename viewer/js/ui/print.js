@@ -1,9 +1,12 @@
 // Paper: the whole circuit as a drawing in the colours of light, instead of the canvas.
 
 import { svgElement } from "../data/trusted.js";
+import { h } from "./dom.js";
 
-/** Fill `place` with the drawing before the page is printed; put "Print" into the menu. */
-export function mountPrint(app, menu, place) {
+/** Put the drawing before the circuit when the page is printed, and "Print" into the menu. */
+export function mountPrint(app, places) {
+  const place = h("div", { class: "print-picture" });
+  places.circuit.before(place);
   const root = document.documentElement;
   let theme = null;
   const paint = (name) => {
@@ -11,7 +14,7 @@ export function mountPrint(app, menu, place) {
     app.emit("theme");
   };
   app.commands.add({ id: "print", title: "Print", group: "Export", run: () => print() });
-  menu.add(app.commands.get("print"));
+  places.menu.add(app.commands.get("print"));
   addEventListener("beforeprint", () => {
     theme = root.dataset.theme;
     paint("light");

@@ -6,7 +6,6 @@ import { Drawer } from "./drawer.js";
 import { icon } from "./icons.js";
 import { createMenu } from "./menu.js";
 import { createFileChoice, createPrompt } from "./prompt.js";
-import { mountPrint } from "./print.js";
 import { SearchBox } from "./search.js";
 import { splitter } from "./splitter.js";
 import { mountTheme } from "./theme.js";
@@ -39,20 +38,18 @@ export function mountShell(app, root) {
     toasts: createToasts(app, root.parentElement),
     showPanel: () => setPanel(app, root, true),
   };
-  const picture = h("div", { class: "print-picture" });
   root.className = "page";
   root.dataset.drawer = "closed";
   root.replaceChildren(
     header(app, places),
     bar(app, root, places),
     places.banner,
-    h("main", { class: "stage" }, picture, places.circuit, toolbar(app, "view", "View")),
+    h("main", { class: "stage" }, places.circuit, toolbar(app, "view", "View")),
     panelFrame(app, root, places),
     places.drawer.element,
     h("div", { id: "live", class: "visually-hidden", "aria-live": "polite" }),
   );
   mountTheme(app);
-  mountPrint(app, places.menu, picture);
   registerPanel(app, root);
   app.store.subscribe(({ keys }) => keys.some((key) => key !== "view") && app.commands.refresh());
   return places;
