@@ -6,7 +6,7 @@ const WHEEL = { 0: 0.0022, 1: 0.045, 2: 0.5 }; // zoom per unit, by the event's 
 /**
  * Listen to an element, and return a function that ends it. Handlers get pixels from the element's left upper corner:
  *
- *   hover(x, y) or hover(null)    pan(dx, dy)    zoom(factor, x, y)    end()    click(x, y, event)    double(x, y)
+ *   hover(x, y) or hover(null)    pan(dx, dy)    zoom(factor, x, y)    click(x, y, event)    double(x, y)
  *   grab(x, y) returns an item that can be dragged, or -1    drag(item, dx, dy)    drop(item)
  *   frame([left, top, right, bottom], isDone)    with Shift, from an empty place
  */
@@ -74,9 +74,7 @@ export function listenToGestures(element, handlers) {
     if (mode === "drag") handlers.drop(item);
     if (mode === "frame") handlers.frame(rectangle(press.start, press.last), true);
     element.dataset.panning = "false";
-    if (pointers.size) return;
-    if (mode !== "press") handlers.end();
-    mode = null;
+    if (!pointers.size) mode = null;
   };
   on("pointerup", release);
   on("pointercancel", release);
@@ -86,7 +84,6 @@ export function listenToGestures(element, handlers) {
     event.preventDefault();
     if (event.shiftKey) handlers.pan(-(event.deltaX || event.deltaY), 0);
     else handlers.zoom(Math.exp(-event.deltaY * WHEEL[event.deltaMode] * (event.ctrlKey ? 4 : 1)), ...at(event));
-    handlers.end();
   }, { passive: false });
   return () => controller.abort();
 }

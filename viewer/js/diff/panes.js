@@ -88,6 +88,7 @@ export function createPanes(app, comparison) {
       show: (name) => panes.forEach(({ circuit }) => circuit.scene && circuit.show(key(name))),
       hover: (name) => light(name === null ? null : key(name)),
       focus: (name) => current().focus(key(name)),
+      openFocused: () => current().openFocused(),
       rectOf: (name) => current().rectOf(key(name)),
       svg: (options) => besideEachOther(panes.map(({ circuit }) => circuit.svg(options))),
       settled: () => Promise.all(panes.map(({ circuit }) => circuit.settled())),
