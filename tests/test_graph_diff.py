@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from helpers.random_graphs import dense, graphs, random_graph
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from tiny_checkpoints import write_tokenizer
@@ -79,14 +79,14 @@ def test_a_graph_does_not_differ_from_itself(graph, target, match):
     assert not diff.cautions
 
 
+def test_of_several_alignments_swapped_prompts_take_the_same():
+    a, b = random_graph(1, n_positions=2), random_graph(2, n_positions=2)
+    a.info["tokens"], b.info["tokens"] = ["p", "q"], ["q", "p"]  # either p or q can be paired
+    assert a.diff(b).alignment.pairs == tuple((i, j) for j, i in b.diff(a).alignment.pairs)
+
+
 @settings(max_examples=40, deadline=None)
 @given(SMALL, SMALL, st.sampled_from(["feature", "label", "site"]), st.floats(0, 1))
-@example(
-    random_graph(134217727, n_layers=1, n_positions=5),
-    random_graph(2**32 - 2, n_layers=1, n_positions=2),
-    "feature",
-    0.0,
-)
 def test_a_difference_is_symmetric(a, b, match, min_change):
     options = {"match": match, "min_change": min_change, "target": "all"}
     there, back = a.diff(b, **options), b.diff(a, **options)
