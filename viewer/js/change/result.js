@@ -14,10 +14,7 @@ const EXACT_DIGITS = 1e-6; // changes below this share of the largest are roundi
 
 /** Return the elements of a result, that of cotrace/cli/model_changes.py; `prompt` is the text before the new tokens. */
 export function resultView(result, prompt) {
-  return [
-    h("div", { class: "change-numbers" }, targetTable(result), nextTokens(result)),
-    texts(result, prompt),
-  ];
+  return [texts(result, prompt), h("div", { class: "change-numbers" }, targetTable(result), nextTokens(result))];
 }
 
 /** Return the change of a result in a few words: cold 58% → 12%. */
