@@ -127,6 +127,7 @@ FOREIGN = {
     "rebinding": {"host": "evil.example"},
     "rebinding with a port": {"host": "evil.example:8642"},
     "a name like ours": {"host": "127.0.0.1.evil.example"},
+    "a path in the host": {"host": "127.0.0.1:8642/x?"},
     "another origin": {"origin": "https://evil.example"},
     "no origin": {"origin": "null"},
     "another port": {"origin": "http://127.0.0.1:9999"},
@@ -165,7 +166,17 @@ def test_addresses_and_the_own_name_are_own_hosts(host):
 
 
 @pytest.mark.parametrize(
-    "host", ["", "evil.example", "localhost.evil.example", "[::1", "1.2.3.4.5", "127.0.0.1@evil.example"]
+    "host",
+    [
+        "",
+        "evil.example",
+        "localhost.evil.example",
+        "[::1",
+        "1.2.3.4.5",
+        "127.0.0.1@evil.example",
+        "localhost:80/x",
+        "::1",
+    ],
 )
 def test_other_names_are_not_own_hosts(host):
     assert not is_own_host(host, "127.0.0.1")

@@ -6,6 +6,7 @@ or a cookie. The cookie is sent below one random path only, since browsers send 
 """
 
 import ipaddress
+import re
 import secrets
 import socket
 from collections.abc import Mapping
@@ -79,7 +80,9 @@ class Guard:
             return "unknown host: open the address that `cotrace view` printed"
         if is_foreign(request.method, request.headers, f"http://{hosts[0]}"):
             return "the request comes from another site"
-        if not request.url.path.startswith(f"{self._keys.place}/"):
+        if not request.scope["path"].startswith(
+            f"{self._keys.place}/"
+        ):  # what routes see; a URL has the client's `Host`
             return None
         sent = request.headers.get(TOKEN_HEADER)
         if request.method in READING and sent is None:
@@ -93,7 +96,7 @@ def is_own_host(header: str, host: str) -> bool:
 
     The name of another site that resolves to this machine is none of these; any port may be that of a tunnel.
     """
-    name = header.rsplit(":", 1)[0] if not header.endswith("]") else header
+    name = re.sub(r":[0-9]+\Z", "", header)
     own = socket.gethostname() if host in ALL_ADDRESSES else host
     if name.lower().rstrip(".") in ("localhost", own.lower()):
         return True
