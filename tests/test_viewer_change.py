@@ -6,7 +6,7 @@ from helpers.view_server import Client, make_site, running
 from tiny import prompt
 
 import cotrace
-from cotrace import Feature, ablate, multiply, set_to
+from cotrace import Feature, Token, ablate, multiply, replace_with, set_to
 from cotrace.cli.model_changes import changes_of, expected_changes
 from cotrace.cli.model_editor import GraphModelEditor
 from cotrace.viewer.server.edits import parse_change
@@ -96,6 +96,14 @@ def test_texts_and_distributions_are_those_without_and_with_the_edits(model, gra
     shown = {row["token"]: (row["before"], row["after"]) for row in found["likeliest"]}
     for token in {int(before_V.argmax()), int(after_V.argmax())}:
         assert shown[token] == (float(before_V[token]), float(after_V[token]))
+
+
+def test_a_token_is_set_to_another_token(model, graph):
+    found = changes_of(model, graph, request_of("set", ["token@3"], "id:7"))
+    result = model.intervene(prompt(), {Token(3): replace_with(7)})
+    (token,) = graph.info["targets"][0]["token_ids"]
+    assert found["targets"][0]["probability_after"] == pytest.approx(float(result.probabilities()[1][token]))
+    assert (found["expected_by"], found["targets"][0]["expected"]) == (None, None)
 
 
 def test_a_feature_target_changes_by_its_activation(model):

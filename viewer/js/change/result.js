@@ -10,6 +10,7 @@ const EXPECTED_BY = {
   edges: "Expected: along the edges of this graph; what was pruned is missing.",
 };
 const UNEXPECTED = "The graph predicts nothing for these edits: a token is replaced, all positions are edited, or a node is not in it.";
+const LONGEST_PROMPT = 200; // characters of its end that are shown
 const EXACT_DIGITS = 1e-6; // changes below this share of the largest are rounding
 
 /** Return the elements of a result, that of cotrace/cli/model_changes.py; `prompt` is the text before the new tokens. */
@@ -108,7 +109,12 @@ function texts({ without, with: edited }, prompt) {
 function text(title, prompt, { tokens, probabilities, ended }, changed) {
   const token = (each, at) => h(changed[at] ? "mark" : "span", { class: "change-token", title: `${visible(each)} ${percent(probabilities[at])}` }, lines(each));
   return h("div", {}, h("h3", {}, title),
-    h("p", { class: "change-text" }, h("span", { class: "faint" }, lines(prompt)), tokens.map(token), ended && h("span", { class: "faint", title: "the text ends here" }, " ■")));
+    h("p", { class: "change-text" }, h("span", { class: "faint" }, lines(endOf(prompt))), tokens.map(token), ended && h("span", { class: "faint", title: "the text ends here" }, " ■")));
+}
+
+function endOf(prompt) {
+  const characters = Array.from(prompt);
+  return characters.length > LONGEST_PROMPT ? `…${characters.slice(-LONGEST_PROMPT).join("")}` : prompt;
 }
 
 /** Return a text with its line breaks, and visible signs for what else cannot be seen. */
