@@ -1,16 +1,17 @@
 // What surrounds a circuit: columns and layers behind it, their names over it, where they can always be seen.
 
 import { fitted } from "./texts.js";
-import { projection } from "./view.js";
+import { LAYERS, projection } from "./view.js";
 
 /** Size of the names of layers and columns, and opacity of what lies behind those of layers. */
 export const AXIS_FONT = 11;
 export const VEIL = 0.8;
 
-/** Width of the names of layers, and height of the texts of columns at the edges. */
-export const LAYERS = 44;
+/** Height of the texts of columns at the lower edge. */
 export const STRIP = 22;
 
+const GAP = 6;
+const LONGEST = 60; // text of a narrow column
 const READABLE = 0.6; // scale below which texts of tokens cannot be read in their boxes
 
 /** Paint bands of columns, bands of segments with their names, and lines of layers. */
@@ -82,20 +83,28 @@ export function paintStrip(context, scene, picture, style) {
   context.fillRect(0, 0, picture.width, STRIP);
   prepare(context, style, "center");
   context.fillStyle = style.ink;
-  const measure = (text) => context.measureText(text).width;
-  for (const column of scene.columns) {
-    const [left, right] = [Math.max(0, px(column.left)), Math.min(picture.width, px(column.right))];
-    if (right - left > 16) context.fillText(fitted(column.text, right - left - 4, measure), (left + right) / 2, STRIP / 2);
+  for (const { text, x } of stripTexts(scene.columns, px, picture.width, (text) => context.measureText(text).width)) context.fillText(text, x, STRIP / 2);
+}
+
+/** Return the texts of columns that have room beside each other, [{text, x}]: those of wide columns first. */
+function stripTexts(columns, px, width, measure) {
+  const placed = [];
+  for (const column of [...columns].sort((a, b) => b.right - b.left - (a.right - a.left))) {
+    const [left, right] = [Math.max(0, px(column.left)), Math.min(width, px(column.right))];
+    if (right <= left) continue;
+    const text = fitted(column.text, Math.max(LONGEST, right - left - GAP), measure);
+    const [x, half] = [(left + right) / 2, measure(text) / 2 + GAP / 2];
+    if (text && placed.every((other) => Math.abs(other.x - x) > other.half + half)) placed.push({ text, x, half });
   }
+  return placed;
 }
 
 function paintBandNames(context, scene, style, { px, py }) {
   const y = py(scene.rows.at(-1)?.top ?? 0) - 9;
-  prepare(context, style, "center");
+  prepare(context, style, "left"); // targets stand above the ends of bands
   for (const band of scene.bands) {
-    const [left, right] = [px(band.left), px(band.right)];
-    const name = fitted(band.name, right - left - 4, (text) => context.measureText(text).width);
-    if (name) haloText(context, name, (left + right) / 2, y, style);
+    const name = fitted(band.name, px(band.right) - px(band.left) - 2 * GAP, (text) => context.measureText(text).width);
+    if (name) haloText(context, name, px(band.left) + GAP, y, style);
   }
 }
 

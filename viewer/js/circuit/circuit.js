@@ -5,8 +5,9 @@ import { Camera } from "./camera.js";
 import { Drawing } from "./drawing.js";
 import { createSurface } from "./surface.js";
 import { svgText } from "./svg.js";
-import { fittingView, pannedView, sameView, zoomedView } from "./view.js";
+import { fittingView, LAYERS, pannedView, sameView, zoomedView } from "./view.js";
 
+const MARGIN = 20; // around a whole circuit
 const RESIZED_MS = 160; // after the last change of the size: a layout takes time, which a user who drags an edge of the page has not
 const LEAST_SPAN = 0.3; // part of the circuit's width that is seen of a span
 
@@ -210,7 +211,7 @@ function spanBounds({ columns, bounds }, first, last) {
   return { ...bounds, left: left - margin, right: right + margin };
 }
 
-function wholePicture(bounds) {
-  const [width, height] = [bounds.right - bounds.left + 40, bounds.bottom - bounds.top + 40];
-  return { width, height, view: { x: (bounds.left + bounds.right) / 2, y: (bounds.top + bounds.bottom) / 2, scale: 1 } };
+function wholePicture({ left, top, right, bottom }) {
+  const [width, height] = [right - left + LAYERS + 2 * MARGIN, bottom - top + 2 * MARGIN];
+  return { width, height, view: { x: (left - LAYERS + right) / 2, y: (top + bottom) / 2, scale: 1 } };
 }

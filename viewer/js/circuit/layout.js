@@ -127,7 +127,7 @@ function placed(plan, model, width, height) {
   }
   straighten(layout, plan, model);
   placeMembers(layout, shapes);
-  layout.bounds = { left: 0, top: 0, right: Math.max(layout.columns.at(-1).right, layout.right ?? 0), bottom: bottom + 36 };
+  layout.bounds = { left: AXIS, top: 0, right: Math.max(layout.columns.at(-1).right, layout.right ?? 0), bottom: bottom + 36 };
   return layout;
 }
 

@@ -2,11 +2,11 @@
 
 import { startWorker } from "../data/workers.js";
 import { h } from "../ui/dom.js";
-import { LAYERS, paintLayers, paintStrip, STRIP, stripTop } from "./axes.js";
+import { paintLayers, paintStrip, STRIP, stripTop } from "./axes.js";
 import { createCanvas } from "./canvas.js";
 import { paintLit } from "./lit.js";
 import { readStyle } from "./style.js";
-import { sameView } from "./view.js";
+import { LAYERS, sameView } from "./view.js";
 
 const OVERSCAN = 0.2; // of the size, on each side, so that there is something to see while panning
 const SETTLED_MS = 110; // without a change of the view, before a sharper picture is worth its time
@@ -27,11 +27,11 @@ export function createSurface(parent) {
   let news = { style: state.style }; // for the worker
   let [asked, isAsking, isLitStale, timer, frame] = [null, false, true, 0, 0];
 
-  worker.onmessage = ({ data: { picture, bitmap } }) => {
-    isAsking = false;
+  worker.onmessage = ({ data: { picture, bitmap, isDraft } }) => {
+    isAsking = isDraft;
     front.show(bitmap, picture);
     schedule();
-    if (isCurrent()) waiting.splice(0).forEach((resolve) => resolve());
+    if (isCurrent() && !isDraft) waiting.splice(0).forEach((resolve) => resolve());
   };
 
   const isCurrent = () => sameView(asked, state.view) && !news;
@@ -86,10 +86,10 @@ export function createSurface(parent) {
     return Math.abs(pictured.x - view.x) * view.scale > reach * size.width || Math.abs(pictured.y - view.y) * view.scale > reach * size.height;
   }
 
-  /** Ask the worker for a picture, unless it is at work, or what there is will do as long as the view moves. */
+  /** Ask the worker for a picture, unless it is at work on the scene, or what there is will do as long as the view moves. */
   function ask() {
     clearTimeout(timer);
-    if (isAsking || isCurrent()) return;
+    if (isCurrent() || (isAsking && !news)) return;
     if (!news && isMoving() && !isExposed(front.view) && !isCoarse(front.view, COARSE)) {
       timer = setTimeout(schedule, SETTLED_MS);
       return;

@@ -1,12 +1,12 @@
 // Display lists as text of an SVG file.
 
-import { AXIS_FONT, hidesLayers, layerNames, LAYERS, VEIL } from "./axes.js";
+import { AXIS_FONT, hidesLayers, layerNames, VEIL } from "./axes.js";
 import { placedLabels } from "./labels.js";
 import { barColour, edgeCurve } from "./paint.js";
 import { edgeLook } from "./scene.js";
 import { FONT } from "./sizes.js";
 import { fitted } from "./texts.js";
-import { extent, projection } from "./view.js";
+import { extent, LAYERS, projection } from "./view.js";
 
 /** Return a picture {view, width, height} of a scene as SVG. */
 export function svgText(scene, picture, style, measure) {
@@ -27,7 +27,7 @@ function backParts(scene, { px, py }, style) {
   return [
     ...scene.columns.map((column) => box(column.left, column.right, top, style.band)),
     ...scene.bands.map((band) => box(band.left, band.right, top - 18, style[`band-${band.tone}`] ?? style["band-text"])),
-    ...scene.bands.map((band) => textElement(band.name, (px(band.left) + px(band.right)) / 2, top - 9, FONT, style["ink-soft"])),
+    ...scene.bands.map((band) => textElement(band.name, px(band.left) + 6, top - 9, FONT, style["ink-soft"], "start")),
     ...scene.rows.map((row) => element("line", { x1: left, x2: right, y1: py(row.bottom), y2: py(row.bottom), stroke: style.rule })),
   ];
 }

@@ -1,13 +1,18 @@
 // Views: what part of a circuit is seen. {x, y} is the place in the middle, `scale` the pixels of a unit.
 
-const SCALES = [0.02, 12];
-const MARGIN = 20; // pixels around a circuit that fits
+/** Width of the names of layers at the left edge, in pixels. */
+export const LAYERS = 44;
 
-/** Return the view in which bounds fill a size {width, height}. */
-export function fittingView(bounds, { width, height }) {
-  const [w, h] = [bounds.right - bounds.left, bounds.bottom - bounds.top];
-  const scale = clampedScale(Math.min((width - MARGIN) / w, (height - MARGIN) / h, 1.6));
-  return { x: (bounds.left + bounds.right) / 2, y: (bounds.top + bounds.bottom) / 2, scale };
+const SCALES = [0.02, 12];
+const MARGIN = 10; // pixels around a circuit that fits
+const LARGEST_FIT = 1.6;
+
+/** Return the view in which bounds fill a size {width, height}, right of the names of layers. */
+export function fittingView({ left, top, right, bottom }, { width, height }) {
+  const room = width - LAYERS - MARGIN;
+  const scale = clampedScale(Math.min(room / (right - left), (height - 2 * MARGIN) / (bottom - top), LARGEST_FIT));
+  const before = LAYERS + (room - (right - left) * scale) / 2;
+  return { x: left + (width / 2 - before) / scale, y: (top + bottom) / 2, scale };
 }
 
 /** Return a view that is `factor` times as large, around a point in pixels from the middle. */

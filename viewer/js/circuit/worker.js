@@ -6,9 +6,12 @@ import { paintEdges, paintLabels, paintShapes } from "./paint.js";
 import { FONT } from "./sizes.js";
 
 const SLICE_MS = 25; // between looks at the mail
+const SLICE_EDGES = 500; // between looks at the clock
+const DRAFT_EDGES = 2_000; // of a first picture of more: the strongest
 let scene = null;
 let style = null;
 let wanted = null;
+let drafted = null; // the scene that was painted last
 let isBusy = false;
 const widths = new Map();
 
@@ -27,32 +30,41 @@ async function work() {
   while (wanted && scene && style) {
     const picture = wanted;
     wanted = null;
-    const bitmap = await painted(picture);
-    if (bitmap) self.postMessage({ picture, bitmap }, [bitmap]);
+    const count = scene.edges.key.length;
+    if (scene !== drafted && count > DRAFT_EDGES) await paint(picture, count - DRAFT_EDGES); // a first picture soon
+    drafted = scene;
+    await paint(picture, 0);
   }
   isBusy = false;
 }
 
-/** Return the picture as a bitmap, or null if the scene changed meanwhile. */
-async function painted(picture) {
+/** Paint a picture with the edges from a number on, and send it; a whole picture not if the scene changes meanwhile. */
+async function paint(picture, first) {
   const [shown, looks] = [scene, style];
   const canvas = new OffscreenCanvas(picture.width * picture.ratio, picture.height * picture.ratio);
   const context = canvas.getContext("2d");
   context.scale(picture.ratio, picture.ratio);
   paintBack(context, shown, picture, looks);
-  let pause = performance.now() + SLICE_MS;
-  const count = shown.edges.key.length;
-  for (let from = 0; from < count; from += 500) {
-    paintEdges(context, shown, picture, looks, { from, to: Math.min(count, from + 500) });
-    if (performance.now() < pause) continue;
-    await new Promise((resolve) => setTimeout(resolve));
-    if (scene !== shown || style !== looks) return null;
-    pause = performance.now() + SLICE_MS;
-  }
+  if (!(await paintAllEdges(context, shown, picture, looks, first))) return;
   paintShapes(context, shown.shapes, picture, looks);
   context.font = `${FONT}px ${looks.font}`;
   paintLabels(context, placedLabels(shown, picture, (text) => widthOf(context, text)), looks);
-  return canvas.transferToImageBitmap();
+  const bitmap = canvas.transferToImageBitmap();
+  self.postMessage({ picture, bitmap, isDraft: first > 0 }, [bitmap]);
+}
+
+/** Paint edges in slices; return false if the scene or the style changed meanwhile. A draft is finished: one is seen at every change. */
+async function paintAllEdges(context, shown, picture, looks, first) {
+  const count = shown.edges.key.length;
+  let pause = performance.now() + SLICE_MS;
+  for (let from = first; from < count; from += SLICE_EDGES) {
+    paintEdges(context, shown, picture, looks, { from, to: Math.min(count, from + SLICE_EDGES) });
+    if (first > 0 || performance.now() < pause) continue;
+    await new Promise((resolve) => setTimeout(resolve));
+    if (scene !== shown || style !== looks) return false;
+    pause = performance.now() + SLICE_MS;
+  }
+  return true;
 }
 
 function widthOf(context, text) {
