@@ -80,9 +80,8 @@ class Guard:
             return "unknown host: open the address that `cotrace view` printed"
         if is_foreign(request.method, request.headers, f"http://{hosts[0]}"):
             return "the request comes from another site"
-        if not request.scope["path"].startswith(
-            f"{self._keys.place}/"
-        ):  # what routes see; a URL has the client's `Host`
+        path = request.scope["path"]  # what routes see; a URL has the client's `Host`
+        if not path.startswith(f"{self._keys.place}/"):
             return None
         sent = request.headers.get(TOKEN_HEADER)
         if request.method in READING and sent is None:
