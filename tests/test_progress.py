@@ -109,7 +109,7 @@ def test_quiet_prints_the_names_of_files_only(graph_file, tmp_path, command):
     prompt = cotrace.open(graph_file[0]).info["prompt"]
     status, out, error = command("trace", prompt, *MODEL, "--out", tmp_path, "--quiet")
     assert (status, error) == (0, "")
-    assert [line.partition(" ")[0] for line in out.splitlines()] == ["wrote", "wrote"]
+    assert [line.partition(" ")[0] for line in out.splitlines()] == ["wrote"] * 3  # graph, picture and page
 
 
 def test_show_prints_json(graph_file, command):
