@@ -134,7 +134,9 @@ def _(bench: Bench) -> list[Row]:
         Row("pruning and both scores, median", median(seconds), PRUNE_SECONDS),
         Row("pruning and both scores, 95th percentile", float(np.quantile(seconds, 0.95)), PRUNE_SECONDS_P95),
         Row("the same with every node kept, median", median(of_all_edges), PRUNE_SECONDS),
-        Row("the same with every node kept, 95th percentile", float(np.quantile(of_all_edges, 0.95)), PRUNE_SECONDS_P95),
+        Row(
+            "the same with every node kept, 95th percentile", float(np.quantile(of_all_edges, 0.95)), PRUNE_SECONDS_P95
+        ),
         Row("pruning and both scores in Python, median", median(_python_seconds(bench.graph, asked))),
     ]
 
