@@ -218,6 +218,23 @@ LABEL = (
 )
 
 
+def test_saves_wait_for_each_other_and_take_back_what_was_undone(open_page, file):
+    before = cotrace.open(file).column("label").tolist()
+    with running(make_site(file)) as address:
+        page = open_page(address)
+        page.evaluate(LABEL, "mine")
+        page.keyboard.press("Control+s")
+        page.keyboard.press("Control+s")
+        page.wait_for_function("() => cotrace.server.saves === 4")  # two have begun and ended
+        assert page.get_by_role("dialog").count() == 0  # no conflict with itself
+        assert "mine" in cotrace.open(file).labels.values()
+        page.keyboard.press("Control+z")
+        page.keyboard.press("Control+s")
+        page.wait_for_function("() => cotrace.server.saves === 6")
+        assert cotrace.open(file).column("label").tolist() == before
+        page.close()
+
+
 def test_saving_and_a_conflict_in_the_page(open_page, file):
     with running(make_site(file)) as address:
         page = open_page(address)

@@ -361,3 +361,46 @@ def test_a_dark_circuit_has_other_colours(path, open_page):
     papers = [fill.search(each.evaluate("cotrace.circuit.svg()"))[1] for each in (light, dark)]
     assert papers[0] == "#ffffff"
     assert int(papers[1][1:3], 16) < 64
+
+
+def test_a_click_with_shift_beside_all_nodes_keeps_the_selection(page):
+    page.evaluate("cotrace.store.update(0, { selected: ['token@0', 'token@1'] })")
+    box = page.locator(".circuit-stage").bounding_box()
+    empty = page.evaluate(
+        """([left, top, width, height]) => {
+        const boxes = cotrace.circuit.scene.shapes.map(({ at }) => cotrace.circuit.model.nodes[at]).filter(Boolean).map(({ name }) => cotrace.circuit.rectOf(name));
+        for (let y = top + 30; y < top + height; y += 5) {
+            const isFree = boxes.every((each) => Math.abs(each.x + each.width / 2 - left - 20) > each.width / 2 + 30 || Math.abs(each.y + each.height / 2 - y) > each.height / 2 + 30);
+            if (isFree) return [left + 20, y];
+        }
+    }""",
+        [box["x"], box["y"], box["width"], box["height"]],
+    )
+    page.keyboard.down("Shift")
+    page.mouse.click(*empty)
+    page.keyboard.up("Shift")
+    assert page.evaluate(STATE, "selected") == ["token@0", "token@1"]
+    page.mouse.click(*empty)
+    assert page.evaluate(STATE, "selected") == []
+
+
+def test_after_a_pinch_the_finger_that_is_left_moves_the_circuit(page):
+    views = page.evaluate("""async () => {
+        const stage = document.querySelector(".circuit-stage");
+        const box = stage.getBoundingClientRect();
+        const tell = (type, pointerId, x, y) => stage.dispatchEvent(new PointerEvent(type,
+            { pointerId, pointerType: "touch", bubbles: true, clientX: box.x + x, clientY: box.y + y }));
+        tell("pointerdown", 1, 100, 100);
+        tell("pointerdown", 2, 200, 100);
+        tell("pointermove", 2, 300, 100);
+        const pinched = cotrace.circuit.view;
+        tell("pointerup", 2, 300, 100);
+        tell("pointermove", 1, 90, 120);
+        const moved = cotrace.circuit.view;
+        tell("pointerup", 1, 90, 120);
+        return [pinched, moved];
+    }""")
+    pinched, moved = views
+    assert moved["scale"] == pinched["scale"]
+    assert (moved["x"] - pinched["x"]) * moved["scale"] == pytest.approx(10)
+    assert (moved["y"] - pinched["y"]) * moved["scale"] == pytest.approx(-20)

@@ -232,6 +232,27 @@ def test_an_empty_label_removes_the_one_that_was_there(client, file):
     assert "x" not in cotrace.open(file).labels.values()
 
 
+def test_a_label_that_is_put_back_keeps_its_source(client, file):
+    name = first_feature(file)
+    graph = cotrace.open(file)
+    graph.add_labels({name: "from its examples"}, source="examples")
+    graph.save(file)
+    client.save({"labels": {name: "mine"}})
+    assert "mine" in cotrace.open(file).labels.values()
+    client.save({"labels": {name: {"text": "from its examples", "source": "examples"}}})
+    assert cotrace.open(file).column("label").tolist() == graph.column("label").tolist()
+    assert cotrace.open(file).column("label_source").tolist() == graph.column("label_source").tolist()
+
+
+@pytest.mark.parametrize(
+    "label", [None, 5, {}, {"text": "x"}, {"text": "x", "source": "me"}, {"text": 5, "source": "user"}]
+)
+def test_a_wrong_label_is_refused(client, file, label):
+    before = file.read_bytes()
+    assert client.save({"labels": {first_feature(file): label}}).status_code == 422
+    assert file.read_bytes() == before
+
+
 def test_labels_of_features_that_are_not_in_the_graph_are_passed_over(client, file):
     before = cotrace.open(file).labels
     assert client.save({"labels": {"L99#1": "x"}}).status_code == 200

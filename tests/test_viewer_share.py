@@ -148,10 +148,15 @@ def test_a_link_and_a_saved_page_restore_all(open_page, graphs, path, tmp_path):
 
 
 def test_a_saved_page_has_no_token(page, tmp_path):
+    policy = "document.querySelector('meta[http-equiv]').content = document.querySelector('meta[http-equiv]').content"
     page.evaluate("() => (cotrace.header.server = { token: 'TOKEN-7f3a' })")
+    page.evaluate(f"{policy}.replace(\"connect-src 'none'\", \"connect-src 'self'\")")  # as a page that is served
     saved = exported(page, "save", tmp_path).read_text()
     page.evaluate("() => (cotrace.header.server = null)")
+    page.evaluate(f"{policy}.replace(\"connect-src 'self'\", \"connect-src 'none'\")")
     assert "TOKEN-7f3a" not in saved
+    assert "connect-src 'none'" in saved
+    assert "connect-src 'self'" not in saved.partition("<style>")[0]
     assert '"server":null' in saved
 
 

@@ -11,6 +11,7 @@ from cotrace.common.errors import ArgumentError, FileError, one_line
 from cotrace.common.files import locked
 from cotrace.graphs import Graph, open_graph
 from cotrace.graphs.annotations import checked_groups
+from cotrace.graphs.labels import LABEL_SOURCES, Label
 from cotrace.graphs.nodes import parse_node
 from cotrace.viewer.page.payload import PAGE_STATE
 
@@ -88,14 +89,16 @@ def with_state(graph: Graph, state: Mapping[str, Any]) -> Graph:
 
     Args:
         graph: the graph, which is changed.
-        state: `groups`, all groups; `labels`, new labels by node, where an empty one removes a label; and `page`, anything
-            else. Each may be missing.
+        state: `groups`, all groups; `labels`, new labels by node: texts of the user, of which an empty one removes a label, or
+            {text, source} for a label that is put back; and `page`, anything else. Each may be missing.
 
     Raises ArgumentError for a group or label that is invalid.
     """
     unknown = sorted(set(state) - {"groups", "labels", PAGE_STATE})
     if unknown:
-        raise ArgumentError(f"unknown entries {', '.join(unknown)}: a page saves groups, labels and {PAGE_STATE}")
+        raise ArgumentError(
+            f"unknown entries {', '.join(map(repr, unknown))}: a page saves groups, labels and {PAGE_STATE}"
+        )
     if "groups" in state:
         graph.info["groups"] = checked_groups(state["groups"])
     _write_labels(graph, _mapping(state, "labels"))
@@ -112,12 +115,20 @@ def _mapping(state: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _write_labels(graph: Graph, labels: dict[str, Any]) -> None:
-    wrong = [text for text in labels.values() if not isinstance(text, str)]
-    if wrong:
-        raise ArgumentError(f"invalid label {wrong[0]!r}: expected a text")
-    graph.add_labels({name: text for name, text in labels.items() if text.strip()}, source="user")
-    for name, text in labels.items():
-        if not text.strip():
+    given = {name: _label(value) for name, value in labels.items()}
+    for name, label in given.items():
+        if not label.text.strip() or label.source != "user":  # one that is put back replaces that of the user
             parse_node(name)
             with suppress(ArgumentError):  # it is not in this graph, so that it has no label
                 graph.label(name, "")
+    written = {name: label for name, label in given.items() if label.text.strip()}
+    graph.add_labels({name: label for name, label in written.items() if label.source != "user"})
+    graph.add_labels({name: label.text for name, label in written.items() if label.source == "user"}, source="user")
+
+
+def _label(value: Any) -> Label:
+    given = value if isinstance(value, dict) else {"text": value, "source": "user"}
+    text, source = given.get("text"), given.get("source")
+    if not isinstance(text, str) or source not in LABEL_SOURCES:
+        raise ArgumentError(f"invalid label {value!r}: expected a text, or an object with text and source")
+    return Label(text, source)

@@ -23,15 +23,29 @@ export function createClient(server) {
   if (!server) return null;
   const files = server.files.map((file) => ({ ...file }));
   const ask = (path, options) => answer(server.token, path, options);
+  let [saved, saves] = [Promise.resolve(), 0];
+  const save = async (number, state, overwrite) => {
+    const headers = { "If-Match": overwrite ? "*" : `"${files[number].version}"` };
+    const { version } = await ask(`files/${number}`, { method: "PUT", headers, body: state });
+    return (files[number].version = version);
+  };
   return {
     files,
+    /** Number of saves that were begun or have ended. */
+    get saves() {
+      return saves;
+    },
     /** True if the server can be asked to change the model; `modelObstacle` says whether the model is at hand. */
     canChange: server.change,
-    /** Save `{groups, labels, page}` into a file on disk and return its new version; `overwrite` ignores other changes of it. */
-    async save(number, state, { overwrite = false } = {}) {
-      const headers = { "If-Match": overwrite ? "*" : `"${files[number].version}"` };
-      const { version } = await ask(`files/${number}`, { method: "PUT", headers, body: state });
-      return (files[number].version = version);
+    /**
+     * Save `{groups, labels, page}` into a file on disk and return its new version; `overwrite` ignores other changes of it. Saves
+     * wait for each other: each names the version that the one before it made.
+     */
+    save(number, state, { overwrite = false } = {}) {
+      saves++;
+      const result = saved.then(() => save(number, state, overwrite)).finally(() => saves++);
+      saved = result.catch(() => {});
+      return result;
     },
     /** Return for each file the version that is on disk now, null for one that is gone. */
     versions: async () => (await ask("files")).map(({ version }) => version),
@@ -46,6 +60,7 @@ export function createClient(server) {
     async change(number, request, { onprogress = () => {}, signal } = {}) {
       let job = await ask(`files/${number}/changes`, { method: "POST", body: request });
       const cancel = () => ask(`changes/${job.id}`, { method: "DELETE" }).catch(() => {});
+      if (signal?.aborted) cancel(); // before the server answered
       signal?.addEventListener("abort", cancel, { once: true });
       while (job.state === "waiting" || job.state === "running") {
         onprogress(job);

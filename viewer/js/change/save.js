@@ -1,18 +1,24 @@
 // Save into the graph file on disk, through the local server.
 
 import { openDialog } from "../ui/dialog.js";
+import { canLabel, labelKey } from "../data/labels.js";
 import { changesOf } from "../state/state.js";
 
 const STALE = 412; // status: the file changed since it was read
+const written = new WeakMap(); // by file: keys of the labels that this page has saved
 
 /**
  * Save groups, labels and the rest of the state of a file; return whether that worked. `places` are those of the shell. If the
  * file was changed on disk since it was read, the user chooses.
  */
 export async function saveToServer(app, places, number, options = {}) {
-  const { name } = app.files[number];
+  const file = app.files[number];
+  const { name } = file;
+  const state = savedState(app, number);
+  const labels = { ...labelsPutBack(file, state.labels), ...state.labels };
   try {
-    await app.server.save(number, savedState(app, number), options);
+    await app.server.save(number, { ...state, labels }, options);
+    written.set(file, Object.keys(labels));
     places.toasts.show(`Saved ${name}`);
     return true;
   } catch (error) {
@@ -29,6 +35,18 @@ export function savedState(app, number) {
   delete page.groups;
   delete page.labels;
   return { groups, labels, page };
+}
+
+/** Return the labels of the file as the page read it, where this page has saved others that are undone since. */
+function labelsPutBack(file, labels) {
+  const undone = (written.get(file) ?? []).filter((key) => !Object.hasOwn(labels, key));
+  return Object.fromEntries(undone.map((key) => [key, labelInFile(file.graph, key)]));
+}
+
+function labelInFile(graph, key) {
+  const node = graph.kind.findIndex((_, each) => canLabel(graph, each) && labelKey(graph, each) === key);
+  const text = graph.texts("label")[node];
+  return text ? { text, source: graph.texts("label_source")[node] } : "";
 }
 
 /** Show the file as it is on disk: without the changes of this page, which are in its address. */

@@ -11,9 +11,11 @@ export function watchFiles(app, places) {
   let isStopped = false;
   const check = async () => {
     if (document.hidden) return;
+    const { saves } = app.server;
     try {
       const versions = await app.server.versions();
       isStopped = false;
+      if (app.server.saves !== saves) return; // this page saved meanwhile
       versions.forEach((version, number) => {
         if (version === app.server.files[number].version || told.get(number) === version) return;
         told.set(number, version);

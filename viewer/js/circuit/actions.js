@@ -101,7 +101,7 @@ export class Actions {
   }
 
   #click(item, x, y, withShift) {
-    if (item < 0) this.#pinEdge(x, y) || this.#circuit.source.set({ pins: [], selected: [] });
+    if (item < 0) this.#pinEdge(x, y) || withShift || this.#circuit.source.set({ pins: [], selected: [] });
     else if (withShift) this.#toggleSelected(item);
     else this.#act(item);
   }

@@ -60,8 +60,7 @@ export function listenToGestures(element, handlers) {
   }
 
   function pinch(id, place) {
-    const [[other, fixed]] = [...pointers].filter(([each]) => each !== id);
-    if (other === undefined) return;
+    const fixed = [...pointers].find(([each]) => each !== id)[1];
     const old = pointers.get(id);
     const distance = (a, b) => Math.hypot(a[0] - b[0], a[1] - b[1]) || 1;
     handlers.zoom(distance(place, fixed) / distance(old, fixed), (place[0] + fixed[0]) / 2, (place[1] + fixed[1]) / 2);
@@ -75,6 +74,7 @@ export function listenToGestures(element, handlers) {
     if (mode === "frame") handlers.frame(rectangle(press.start, press.last), true);
     element.dataset.panning = "false";
     if (!pointers.size) mode = null;
+    else if (mode === "pinch" && pointers.size === 1) [mode, press.last] = ["pan", [...pointers.values()][0]]; // one finger is left
   };
   on("pointerup", release);
   on("pointercancel", release);

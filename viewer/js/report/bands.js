@@ -1,5 +1,7 @@
 // Bands behind the circuit: the segments of a transcript, or those that a graph names.
 
+import { printable } from "../data/visible.js";
+
 const TONES = { question: "text", step: "text" }; // a colour would say that it decides or is used
 
 /** Return the bands of a file: [{first, last, name, tone}], tone as in css/report.css. */
@@ -14,7 +16,7 @@ export function bandsOf({ graph, extras }) {
 
 /** Return a band for each run of adjacent positions of a segment. */
 function namedSpans(segments) {
-  return Object.entries(segments).flatMap(([name, positions]) => runs([...positions].sort((a, b) => a - b)).map(([first, last]) => ({ first, last, name, tone: "segment" })));
+  return Object.entries(segments).flatMap(([name, positions]) => runs([...positions].sort((a, b) => a - b)).map(([first, last]) => ({ first, last, name: printable(name), tone: "segment" })));
 }
 
 function runs(positions) {

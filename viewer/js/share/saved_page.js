@@ -9,7 +9,7 @@ export function savedPage(app) {
   const data = { page: { ...app.header, server: null }, state: changesOf(app.store.state, app.files) };
   return [
     '<!DOCTYPE html>\n<html lang="en">\n<head>',
-    ...head.map(markup),
+    ...head.map(markup).map(withoutServer),
     "</head>\n<body>",
     markup(app.fallback),
     '<div id="app" hidden></div>',
@@ -17,6 +17,11 @@ export function savedPage(app) {
     ...scripts.map(markup),
     "</body>\n</html>\n",
   ].join("\n");
+}
+
+/** Return markup of the head whose policy, if it has one, lets the page connect to nothing: that of a server's page lets it to the server. */
+function withoutServer(text) {
+  return text.startsWith("<meta") ? text.replace("connect-src 'self'", "connect-src 'none'") : text;
 }
 
 function markup(element) {
