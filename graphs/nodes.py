@@ -20,7 +20,7 @@ MAX_RANGES_SHOWN = 4
 Position = int | Sequence[int] | range | slice | str
 
 _NODE = re.compile(
-    r"\s*L(?P<layer>[0-9]{1,6})\s*(?:#\s*(?P<feature>[0-9]{1,9})|#?\s*(?P<error>error))\s*(?:@\s*(?P<position>[^'\"]+?))?"
+    r"\s*L(?P<layer>[0-9]{1,6})\s*(?:#\s*(?P<feature>[0-9]{1,9})|#?\s*(?P<error>error))\s*(?:@\s*(?P<position>[^\s'\"][^'\"]*?))?"
     r"\s*(?:\s(?:'.*'|\".*\")\s*)?",
     re.DOTALL,
 )

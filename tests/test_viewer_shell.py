@@ -314,3 +314,30 @@ def test_a_damaged_page_says_so_and_keeps_the_picture(path, open_page, tmp_path)
     assert page.locator("#fallback img").is_visible()
     assert open_page.problems
     open_page.problems.clear()
+
+
+def test_a_held_key_runs_its_command_once_unless_it_repeats(path, open_page):
+    page = open_page(path)
+    page.evaluate("""() => {
+        globalThis.runs = { once: 0, again: 0 };
+        cotrace.commands.add({ id: "once", title: "once", keys: ["Alt+F9"], run: () => runs.once++ });
+        cotrace.commands.add({ id: "again", title: "again", keys: ["Alt+F10"], repeats: true, run: () => runs.again++ });
+    }""")
+    page.keyboard.down("Alt")
+    for key in ("F9", "F10"):
+        for _ in range(3):
+            page.keyboard.down(key)
+        page.keyboard.up(key)
+    page.keyboard.up("Alt")
+    assert page.evaluate("runs") == {"once": 1, "again": 3}
+
+
+def test_the_tour_takes_the_focus_where_it_was_asked_for_and_gives_it_back(path, open_page):
+    page = open_page(path)
+    page.evaluate("document.activeElement.blur()")
+    page.locator(".search input").focus()
+    page.evaluate("cotrace.commands.run('tour')")
+    page.wait_for_selector(".tour:focus")
+    page.keyboard.press("Escape")
+    assert page.locator(".tour").count() == 0
+    assert page.evaluate("document.activeElement.matches('.search input')")

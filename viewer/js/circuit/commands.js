@@ -17,13 +17,13 @@ export function addCommands(app, element) {
 function viewCommands(app, element) {
   const fullScreen = () => (document.fullscreenElement ? document.exitFullscreen() : element.requestFullscreen());
   return [
-    { id: "circuit.zoomIn", title: "Zoom in", keys: ["+", "="], icon: "plus", toolbar: "view", run: () => app.circuit.zoom(STEP) },
-    { id: "circuit.zoomOut", title: "Zoom out", keys: ["-"], icon: "minus", toolbar: "view", run: () => app.circuit.zoom(1 / STEP) },
+    { id: "circuit.zoomIn", repeats: true, title: "Zoom in", keys: ["+", "="], icon: "plus", toolbar: "view", run: () => app.circuit.zoom(STEP) },
+    { id: "circuit.zoomOut", repeats: true, title: "Zoom out", keys: ["-"], icon: "minus", toolbar: "view", run: () => app.circuit.zoom(1 / STEP) },
     { id: "circuit.fit", title: "Show the whole circuit", keys: ["0"], icon: "fit", toolbar: "view", run: () => app.circuit.fit() },
     { id: "circuit.open", title: "Open or close the node with the focus: group, cell, token", keys: ["O"], run: () => app.circuit.openFocused() },
     { id: "circuit.fullScreen", title: "Full screen", keys: ["F"], icon: "fullscreen", toolbar: "view", run: fullScreen },
     ...Object.entries(DIRECTIONS).map(([name, shift]) => ({
-      id: `circuit.pan${name}`, title: `Look ${name.toLowerCase()}`, keys: [`Alt+Arrow${name}`], run: () => app.circuit.pan(...shift),
+      id: `circuit.pan${name}`, repeats: true, title: `Look ${name.toLowerCase()}`, keys: [`Alt+Arrow${name}`], run: () => app.circuit.pan(...shift),
     })),
   ];
 }

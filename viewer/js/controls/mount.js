@@ -83,8 +83,8 @@ function addCommands(app, thresholds, announce) {
   for (const { key, title, keys } of THRESHOLDS) {
     const [fewer, more] = keys;
     const name = title.toLowerCase();
-    app.commands.add({ id: `${key}.less`, title: `Show fewer ${name}`, keys: [fewer], group: "Pruning", run: run(() => thresholds.step(key, -1)) });
-    app.commands.add({ id: `${key}.more`, title: `Show more ${name}`, keys: [more], group: "Pruning", run: run(() => thresholds.step(key, 1)) });
+    app.commands.add({ id: `${key}.less`, repeats: true, title: `Show fewer ${name}`, keys: [fewer], group: "Pruning", run: run(() => thresholds.step(key, -1)) });
+    app.commands.add({ id: `${key}.more`, repeats: true, title: `Show more ${name}`, keys: [more], group: "Pruning", run: run(() => thresholds.step(key, 1)) });
   }
   app.commands.add({
     id: "keepErrors", title: "Keep all error nodes", keys: ["K"], group: "Pruning",

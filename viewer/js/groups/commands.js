@@ -34,7 +34,7 @@ export function addCommands(app, actions, tab) {
 
 /** Register undo and redo. */
 export function addHistory({ commands, store, announce }) {
-  const add = (command) => commands.add({ group: "Edit", toolbar: "edit", ...command });
+  const add = (command) => commands.add({ group: "Edit", toolbar: "edit", repeats: true, ...command });
   const step = (verb, run) => () => announce(`${verb}: ${run()}`);
   const named = (verb, change) => () => (change() === null ? verb : `${verb}: ${change()}`);
   add({ id: "undo", title: named("Undo", () => store.undoTitle), keys: ["Mod+Z"], icon: "undo",

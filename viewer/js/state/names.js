@@ -3,7 +3,7 @@
 import { ERROR, FEATURE, TOKEN } from "../data/graph.js";
 import { isUnicode } from "./checks.js";
 
-const NODE = /^\s*L(\d{1,6})\s*(?:#\s*(\d{1,9})|#?\s*error)\s*(?:@\s*([^'"]+?))?\s*(?:\s(?:'.*'|".*")\s*)?$/s;
+const NODE = /^\s*L(\d{1,6})\s*(?:#\s*(\d{1,9})|#?\s*error)\s*(?:@\s*([^\s'"][^'"]*?))?\s*(?:\s(?:'.*'|".*")\s*)?$/s;
 const TOKEN_NODE = /^\s*token\s*(?:@\s*(.+?))?\s*$/s;
 const NEURONPEDIA = /^\s*(\d{1,6})_(\d{1,9})(?:_(\d{1,6}))?\s*$/;
 const RANGE = /^\s*(-?\d{1,6})(?::(-?\d{1,6}))?\s*$/;

@@ -9,6 +9,7 @@ import { printable } from "../data/visible.js";
  *   title     what it does, in words: a text, or a function of the present ("Undo: group 3 nodes")
  *   run       does it
  *   keys      names as in KeyboardEvent.key after "Mod+" (Ctrl, or ⌘ on a Mac), "Shift+" and "Alt+": ["Mod+Z"]; letters are capitals
+ *   repeats   true for one that runs again and again while its key is held
  *   enabled   returns whether it can run now
  *   pressed   returns whether it is on, for a command that switches something
  *   group     heading in the list of shortcuts and in the menu
@@ -48,7 +49,7 @@ export function createCommands() {
       const command = registry.all().find((each) => each.keys.includes(key) && each.enabled());
       if (!command) return false;
       event.preventDefault();
-      command.run();
+      if (command.repeats || !event.repeat) command.run();
       return true;
     },
   };

@@ -15,7 +15,7 @@ const STEPS = [
 
 /** Register the tour, and begin it where this browser has not shown it yet. */
 export function mountTour(app, places) {
-  app.commands.add({ id: "tour", title: "Take the tour", group: "Help", run: () => startTour(app) });
+  app.commands.add({ id: "tour", title: "Take the tour", group: "Help", run: () => startTour(app, { takesFocus: true }) });
   places.menu.add(app.commands.get("tour"));
   if (isFirstVisit()) startTour(app);
 }
@@ -31,14 +31,18 @@ function isFirstVisit() {
   }
 }
 
-function startTour(app) {
-  document.querySelector(".tour")?.remove();
+let endLast = () => {};
+
+function startTour(app, { takesFocus = false } = {}) {
+  endLast();
+  const before = document.activeElement;
   const steps = STEPS.filter(([selector]) => isSeen(document.querySelector(selector)));
   const card = h("section", { class: "tour", role: "dialog", "aria-label": "Tour", tabindex: -1 });
   let at = 0;
   const place = () => placeBeside(card, document.querySelector(steps[at][0]));
   const sizes = new ResizeObserver(place);
   const end = () => {
+    if (card.contains(document.activeElement)) before?.focus();
     card.remove();
     sizes.disconnect();
     mark(null);
@@ -61,6 +65,8 @@ function startTour(app) {
   });
   document.body.append(card);
   show(0);
+  endLast = end;
+  if (takesFocus) requestAnimationFrame(() => card.focus()); // after a dialog or menu gave the focus back
 }
 
 function cardContent({ title, text, at, total, show, end }) {
