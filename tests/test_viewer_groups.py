@@ -220,3 +220,19 @@ def test_groups_of_files_name_nodes_in_every_form(browser, tmp_path):
         number = len(inside.get(form, []))
         assert shown[form].split("\n")[0] == (f"{number} node{'s' * (number != 1)}" if number else "all pruned"), form
     opener.close()
+
+
+def test_a_group_that_is_renamed_stays_where_it_is(page, names):
+    page.evaluate(
+        "nodes => cotrace.store.update(0, { groups: [{ name: 'a', nodes }], moved: { 'group:a': [30, 40] }, opened: ['group:a'] })",
+        names[:2],
+    )
+    page.locator(".groups").get_by_role("button", name="Rename a").click()
+    page.keyboard.type("b")
+    page.keyboard.press("Enter")
+    assert list(groups(page)) == ["b"]
+    assert state(page)["moved"] == {"group:b": [30, 40]}
+    assert "group:b" in state(page)["opened"]
+    page.evaluate("cotrace.commands.run('undo')")
+    assert state(page)["moved"] == {"group:a": [30, 40]}
+    assert "group:a" in state(page)["opened"]

@@ -42,7 +42,7 @@ export function createActions(app) {
       done();
       if (name !== group.name) {
         const groups = state().groups.map((each) => (each === group ? { ...group, name } : each));
-        change({ groups }, `rename "${group.name}" to "${name}"`);
+        change({ groups, ...placesOf(state(), `group:${group.name}`, `group:${name}`) }, `rename "${group.name}" to "${name}"`);
       }
       return "";
     },
@@ -84,6 +84,15 @@ export function createActions(app) {
     },
   };
   return actions;
+}
+
+/** Return where a group is and whether it is open, as values of the state, under its new key; undo needs the old key of an open one. */
+function placesOf({ moved, opened }, before, after) {
+  const { [before]: place, ...others } = moved;
+  return {
+    moved: place ? { ...others, [after]: place } : others,
+    opened: opened.includes(before) ? [...opened, after] : opened.filter((key) => key !== after),
+  };
 }
 
 /** Return a number with its noun. */
