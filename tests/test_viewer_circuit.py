@@ -9,6 +9,8 @@ import pytest
 from helpers.browser import Opener
 from helpers.random_graphs import random_graph
 
+from cotrace.viewer.page.html import ROOM
+from cotrace.viewer.page.link import link
 from cotrace.viewer.page.payload import PageFile, write_page
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -404,3 +406,20 @@ def test_after_a_pinch_the_finger_that_is_left_moves_the_circuit(page):
     assert moved["scale"] == pinched["scale"]
     assert (moved["x"] - pinched["x"]) * moved["scale"] == pytest.approx(10)
     assert (moved["y"] - pinched["y"]) * moved["scale"] == pytest.approx(-20)
+
+
+@pytest.mark.parametrize(
+    "values", [[0.5] * 9, [0.0] * 9, [0.1, 0.1, 0.3, 0.3, 0.3, 0.2, 0.2], [0.5001, 0.5, 0.5002, 0.5003], [1, 2]]
+)
+def test_as_many_of_the_strongest_edges_are_drawn_as_may_be(browser, values):
+    entry = 'import { cutOff } from "./circuit/strength.js";\nObject.assign(globalThis, { cutOff });'
+    opener = Opener(browser)
+    page = opener("about:blank", wait=False)
+    page.add_script_tag(
+        content=link("entry.js", lambda name: entry if name == "entry.js" else (ROOM / "js" / name).read_text())
+    )
+    found = page.evaluate("values => cutOff(Float32Array.from(values), 3)", values)
+    opener.close()
+    kept = np.float32(values)
+    kept = [*kept[kept > found["least"]], *kept[kept == np.float32(found["least"])][: found["ties"]]]
+    assert sorted(kept) == sorted(np.float32(values))[-3:]

@@ -80,9 +80,10 @@ function modelEdges(graph, kept, numbers, influence, weights) {
   const index = new Int32Array(graph.size).fill(-1);
   numbers.forEach((node, at) => (index[node] = at));
   const masses = edgeMasses(graph, kept, influence, weights);
-  const least = cutOff(masses, MOST_EDGES);
+  const { least, ties } = cutOff(masses, MOST_EDGES);
+  let equal = 0;
   const [places, totals] = [[], rowSums(graph)];
-  masses.forEach((mass, at) => mass > least && places.push(at));
+  masses.forEach((mass, at) => (mass > least || (mass === least && ++equal <= ties)) && places.push(at));
   const edges = emptyEdges(places.length);
   let [row, count] = [0, 0];
   for (const at of places) {

@@ -55,13 +55,23 @@ export function effectSizes(graph, target) {
   });
 }
 
-/** Return a value that at most `count` of some values, a Float32Array of numbers from 0, exceed: the largest ones. */
+/**
+ * Return {least, ties}: the `count` largest of some values, a Float32Array of numbers from 0, are those above `least` and `ties` of
+ * those that equal it.
+ */
 export function cutOff(values, count) {
-  if (values.length <= count) return -1;
+  if (values.length <= count) return { least: -1, ties: 0 };
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length); // in the order of the values
+  const upper = bucketOf(bits, count, (each) => each >>> 16);
+  const lower = bucketOf(bits.filter((each) => each >>> 16 === upper.bucket), upper.left, (each) => each & 0xffff);
+  return { least: new Float32Array(Uint32Array.of((upper.bucket << 16) | lower.bucket).buffer)[0], ties: lower.left };
+}
+
+/** Return {bucket, left}: the bucket that has the last of the `count` largest values, and how many of them are in it. */
+function bucketOf(values, count, bucketAt) {
   const counts = new Uint32Array(1 << 16);
-  for (const each of bits) counts[each >>> 16]++;
-  let bucket = counts.length - 1;
-  for (let left = count; bucket > 0 && counts[bucket] <= left; bucket--) left -= counts[bucket];
-  return new Float32Array(Uint32Array.of((bucket << 16) | 0xffff).buffer)[0];
+  for (const each of values) counts[bucketAt(each)]++;
+  let [bucket, left] = [counts.length - 1, count];
+  for (; bucket > 0 && counts[bucket] < left; bucket--) left -= counts[bucket];
+  return { bucket, left };
 }
