@@ -37,6 +37,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         _sync(temporary)
+        with suppress(FileNotFoundError):
+            shutil.copymode(path, temporary)  # a private file stays private
         os.replace(temporary, path)
         _sync(path.parent)
     except OSError as error:

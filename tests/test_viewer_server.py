@@ -232,6 +232,13 @@ def test_an_empty_label_removes_the_one_that_was_there(client, file):
     assert "x" not in cotrace.open(file).labels.values()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX has modes of files")
+def test_a_private_file_stays_private(client, file):
+    file.chmod(0o600)
+    client.save({"labels": {first_feature(file): "x"}})
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_label_that_is_put_back_keeps_its_source(client, file):
     name = first_feature(file)
     graph = cotrace.open(file)

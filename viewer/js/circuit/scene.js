@@ -1,7 +1,7 @@
 // The display list of a circuit: shapes and curves with names of colours, which canvas and SVG draw alike. Pure.
 
 /** Colours of edges, by the numbers in `edges.tone`. */
-export const TONES = ["positive", "negative", "side-both", "side-a", "side-b", "side-changed"];
+export const TONES = ["positive", "negative", "side-both", "side-a", "side-b"];
 /** Forms of shapes. */
 export const FORMS = ["circle", "diamond", "box", "card", "pill", "frame", "left", "right"];
 

@@ -5,7 +5,7 @@ const COLOURS = [
   "paper", "ground", "rule", "rule-strong", "ink", "ink-soft", "ink-faint", "accent", "positive", "negative", "feature", "feature-line", "error", "error-line",
   "token", "token-line", "target", "target-line", "group", "group-line", "band", "band-question", "band-hint", "band-step", "band-answer", "band-text",
   "band-used", "band-unused", "band-decides", "band-segment",
-  "side-a", "side-b", "side-both", "side-changed",
+  "side-a", "side-b", "side-both",
 ];
 
 /** Return {font, isDark, and each colour by its name as #rrggbb} for an element. */

@@ -1,5 +1,6 @@
 // What a user can do with groups. Every action is one change, which undo takes back.
 
+import { pin } from "../state/pins.js";
 import { freeName, groupNameProblem, isSuggested, membersOf, newName, openSuggestions, ownGroups, without } from "./members.js";
 
 /** Return the actions on the groups of the file that is shown. */
@@ -79,8 +80,7 @@ export function createActions(app) {
     selectGroups: (groups) => actions.select(groups.flatMap((group) => membersOf(file().graph, group))),
     select: (nodes) => store.update(store.page.file, { selected: nodes.map(nodeName) }),
     pin(node) {
-      const pins = state().pins.filter((name) => name !== nodeName(node));
-      store.update(store.page.file, { pins: [...pins, nodeName(node)] });
+      pin(app, store.page.file, nodeName(node));
     },
   };
   return actions;
