@@ -96,8 +96,8 @@ export class Actions {
     const { surface, source, drawing } = this.#circuit;
     surface.element.dataset.over = String(item >= 0);
     if (item === this.hovered) return;
+    source.hover(drawing.layout.items[item] ?? null); // before, since it puts out the light of items that are no nodes
     this.hover(item);
-    source.hover(drawing.layout.items[item] ?? null);
   }
 
   #click(item, x, y, withShift) {

@@ -13,7 +13,7 @@ export function createFilters(onchange) {
   let values = NO_FILTERS;
   const set = (change) => {
     values = { ...values, ...change };
-    element.querySelector(".filters-clear").hidden = values === NO_FILTERS;
+    element.querySelector(".filters-clear").hidden = JSON.stringify(values) === JSON.stringify(NO_FILTERS);
     onchange();
   };
   const query = h("input", { type: "search", class: "field filter-query", placeholder: "Find in names and labels", "aria-label": "Find in names and labels", oninput: () => set({ query: query.value }) });
