@@ -23,7 +23,7 @@ def view(
         typer.Option(help="Where to listen. Default: 8642, or another free port if it is in use.", min=1, max=65535),
     ] = None,
     host: Annotated[
-        str, typer.Option(help="The address to listen on. Others than this machine's own reach the page with 0.0.0.0.")
+        str, typer.Option(help="The address to listen on; 0.0.0.0 lets other machines reach the page.")
     ] = LOOPBACK[0],
     no_open: Annotated[bool, typer.Option("--no-open", help="Do not open a browser.")] = False,
     read_only: Annotated[bool, typer.Option("--read-only", help="Refuse to save.")] = False,

@@ -36,7 +36,7 @@ def fitted(graph: Graph) -> FittedGraph:
 
 
 def fits(nodes: int, edges: int) -> bool:
-    """Return whether a page shows so many nodes and edges without delay."""
+    """Return whether a page can show this many nodes and edges without delay."""
     return nodes <= MAX_NODES and edges <= MAX_EDGES
 
 

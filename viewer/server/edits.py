@@ -41,7 +41,7 @@ class ChangeRequest:
 
 
 class ModelEditor(Protocol):
-    """Runs the models of graphs. Calls come from one thread."""
+    """Runs the models of graphs. `change` is called from one thread, `obstacle` from any."""
 
     def obstacle(self, graph: Graph) -> str | None:
         """Return why the model of a graph cannot be run, or None. Loads no weights."""

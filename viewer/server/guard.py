@@ -34,7 +34,7 @@ HEADERS = {
 
 @dataclass(frozen=True)
 class Keys:
-    """What a server hands out when it starts: the secret token, and the path of its page, which is no secret."""
+    """The secret token of a running server, and the path of its page, which is public."""
 
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     place: str = field(default_factory=lambda: f"/{secrets.token_hex(4)}")

@@ -16,7 +16,7 @@ Work = Callable[[], dict[str, Any]]
 
 
 class JobCancelledError(Exception):
-    """The work is no longer wanted."""
+    """The work was cancelled."""
 
 
 @dataclass

@@ -136,7 +136,7 @@ export function createSurface(parent) {
   };
 }
 
-/** Return device pixels per pixel, at most so many that a picture stays below 16 million. */
+/** Return device pixels per CSS pixel, limited so that a picture stays below 16 million pixels. */
 function ratioOf({ width, height }) {
   return Math.min(globalThis.devicePixelRatio || 1, Math.sqrt(16e6 / (width * height * (1 + 2 * OVERSCAN) ** 2)));
 }

@@ -19,7 +19,7 @@ export function createThresholds(app) {
     together: true,
     get: () => app.store.file(number()),
     limits,
-    /** Set a threshold, or whether error nodes are kept, as far as each file allows it. */
+    /** Set a threshold, or whether error nodes are kept, limited to what each file allows. */
     set(key, value) {
       for (const file of changed()) {
         const most = limits(file)[key];
