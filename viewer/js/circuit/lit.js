@@ -38,8 +38,8 @@ export function adjacencyOf({ edges }) {
   return adjacency;
 }
 
-/** Paint what is lit over the dimmed circuit. */
-export function paintLit(context, scene, lit, picture, style) {
+/** Paint what is lit over the dimmed circuit, whose labels cannot be seen: those of lit nodes keep their `sides`, by item. */
+export function paintLit(context, scene, lit, picture, style, sides) {
   const strongest = lit.edges.reduce((most, edge) => Math.max(most, strengthOf(scene.edges.key[edge])), 0) || 1;
   const bright = { ...scene, edges: { ...scene.edges, floor: FLOOR, gain: 1 / strongest } };
   paintEdges(context, bright, picture, style, { to: lit.edges.length, numbers: lit.edges });
@@ -48,7 +48,8 @@ export function paintLit(context, scene, lit, picture, style) {
   if (!lit.dim) return;
   context.font = `${FONT}px ${style.font}`;
   const first = (shape) => ({ ...shape, rank: shape.rank + 10 * lit.centres.has(shape.at) });
-  paintLabels(context, placedLabels({ ...scene, shapes: lit.shapes.map(first) }, picture, (text) => context.measureText(text).width), style);
+  const measure = (text) => context.measureText(text).width;
+  paintLabels(context, placedLabels({ ...scene, shapes: lit.shapes.map(first) }, picture, measure, sides), style);
 }
 
 function paintRings(context, lit, picture, style) {

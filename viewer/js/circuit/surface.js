@@ -18,18 +18,19 @@ const COARSE = 0.4; // doublings of the scale after which a picture is painted a
  * `setLit` takes what `litOf` returns, or null; `painted` returns a promise of the picture of what was set last.
  */
 export function createSurface(parent) {
-  const [front, over, layers, strip] = ["front", "over", "layers", "strip"].map(createCanvas);
-  const element = h("div", { class: "circuit-stage" }, front.element, over.element, layers.element, strip.element);
+  const canvases = ["front", "labels", "over", "layers", "strip"].map(createCanvas);
+  const [front, labels, over, layers, strip] = canvases;
+  const element = h("div", { class: "circuit-stage" }, ...canvases.map((canvas) => canvas.element));
   parent.append(element);
   const worker = startWorker("worker-paint");
   const waiting = [];
-  const state = { style: readStyle(element), scene: null, view: null, lit: null, size: { width: 0, height: 0 }, movedAt: 0 };
+  const state = { style: readStyle(element), scene: null, view: null, lit: null, sides: new Map(), size: { width: 0, height: 0 }, movedAt: 0 };
   let news = { style: state.style }; // for the worker
   let [asked, isAsking, isLitStale, timer, frame] = [null, false, true, 0, 0];
 
-  worker.onmessage = ({ data: { picture, bitmap, isDraft } }) => {
-    isAsking = isDraft;
-    front.show(bitmap, picture);
+  worker.onmessage = ({ data: { picture, bitmaps, sides, isDraft } }) => {
+    [isAsking, isLitStale, state.sides] = [isDraft, true, sides];
+    [front, labels].forEach((canvas, at) => canvas.show(bitmaps[at], picture));
     schedule();
     if (isCurrent() && !isDraft) waiting.splice(0).forEach((resolve) => resolve());
   };
@@ -47,7 +48,7 @@ export function createSurface(parent) {
     if (!state.scene || !state.view || !state.size.width) return;
     paintEdges();
     paintOver();
-    front.move(state.view);
+    for (const canvas of [front, labels]) canvas.move(state.view);
     ask();
   }
 
@@ -70,7 +71,7 @@ export function createSurface(parent) {
     const isStale = isLitStale || isExposed(over.view) || isCoarse(over.view, isMoving() ? COARSE : 0);
     if (isStale) {
       const wide = picture(1 + 2 * OVERSCAN);
-      over.paint(wide, (context) => paintLit(context, state.scene, state.lit, wide, state.style));
+      over.paint(wide, (context) => paintLit(context, state.scene, state.lit, wide, state.style, state.sides));
       isLitStale = false;
     }
     over.move(state.view);

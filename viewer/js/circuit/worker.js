@@ -38,19 +38,24 @@ async function work() {
   isBusy = false;
 }
 
-/** Paint a picture with the edges from a number on, and send it; a whole picture not if the scene changes meanwhile. */
+/** Paint a picture with the edges from a number on, and send it and its labels; a whole picture not if the scene changes meanwhile. */
 async function paint(picture, first) {
   const [shown, looks] = [scene, style];
-  const canvas = new OffscreenCanvas(picture.width * picture.ratio, picture.height * picture.ratio);
-  const context = canvas.getContext("2d");
-  context.scale(picture.ratio, picture.ratio);
+  const [context, above] = [contextOf(picture), contextOf(picture)];
   paintBack(context, shown, picture, looks);
   if (!(await paintAllEdges(context, shown, picture, looks, first))) return;
   paintShapes(context, shown.shapes, picture, looks);
-  context.font = `${FONT}px ${looks.font}`;
-  paintLabels(context, placedLabels(shown, picture, (text) => widthOf(context, text)), looks);
-  const bitmap = canvas.transferToImageBitmap();
-  self.postMessage({ picture, bitmap, isDraft: first > 0 }, [bitmap]);
+  above.font = `${FONT}px ${looks.font}`;
+  const labels = placedLabels(shown, picture, (text) => widthOf(above, text));
+  paintLabels(above, labels, looks);
+  const bitmaps = [context, above].map(({ canvas }) => canvas.transferToImageBitmap());
+  self.postMessage({ picture, bitmaps, sides: new Map(labels.map(({ at, side }) => [at, side])), isDraft: first > 0 }, bitmaps);
+}
+
+function contextOf({ width, height, ratio }) {
+  const context = new OffscreenCanvas(width * ratio, height * ratio).getContext("2d");
+  context.scale(ratio, ratio);
+  return context;
 }
 
 /** Paint edges in slices; return false if the scene or the style changed meanwhile. A draft is finished: one is seen at every change. */
