@@ -391,7 +391,7 @@ def test_after_a_pinch_the_finger_that_is_left_moves_the_circuit(page):
         const stage = document.querySelector(".circuit-stage");
         const box = stage.getBoundingClientRect();
         const tell = (type, pointerId, x, y) => stage.dispatchEvent(new PointerEvent(type,
-            { pointerId, pointerType: "touch", bubbles: true, clientX: box.x + x, clientY: box.y + y }));
+            { pointerId, pointerType: "touch", buttons: Number(type !== "pointerup"), bubbles: true, clientX: box.x + x, clientY: box.y + y }));
         tell("pointerdown", 1, 100, 100);
         tell("pointerdown", 2, 200, 100);
         tell("pointermove", 2, 300, 100);
@@ -423,3 +423,78 @@ def test_as_many_of_the_strongest_edges_are_drawn_as_may_be(browser, values):
     kept = np.float32(values)
     kept = [*kept[kept > found["least"]], *kept[kept == np.float32(found["least"])][: found["ties"]]]
     assert sorted(kept) == sorted(np.float32(values))[-3:]
+
+
+# --- clicks and drags that meet a change ------------------------------------------------------
+
+
+def test_a_double_click_does_one_thing(page):
+    feature = page.evaluate("cotrace.circuit.model.nodes.find(({ kind }) => kind === 'feature').name")
+    page.mouse.dblclick(*centre(page, feature))
+    assert page.evaluate(STATE, "pins") == [feature]
+    assert page.evaluate(STATE, "collapsed") == []
+    page.mouse.dblclick(*centre(page, "token@2"))
+    assert page.evaluate(STATE, "pins") == [feature]
+    assert page.evaluate(STATE, "collapsed") == [[2, 2]]
+
+
+def test_a_double_click_on_hidden_nodes_only_opens_their_cell(tmp_path, open_page):
+    from benchmarks.synthetic_graphs import GraphSize, synthetic_graph
+
+    crowded = synthetic_graph(GraphSize(layers=2, positions=3, nodes=150, targets=2, edges=4_000))
+    page = opened(open_page, write_page([PageFile("a.arrow", crowded)], tmp_path / "a.html"))
+    box = page.locator(".circuit-stage").bounding_box()
+    x, y = page.evaluate("""() => {
+        const { scene, view } = cotrace.circuit;
+        const { x, y } = scene.shapes.find(({ kind }) => kind === "more");
+        return [(x - view.x) * view.scale, (y - view.y) * view.scale];
+    }""")
+    page.mouse.dblclick(box["x"] + box["width"] / 2 + x, box["y"] + box["height"] / 2 + y)
+    assert len(page.evaluate(STATE, "opened")) == 1
+    assert page.evaluate(STATE, "pins") == page.evaluate(STATE, "collapsed") == []
+    page.keyboard.press("Shift+C")
+    assert page.evaluate(STATE, "opened") == []
+    page.keyboard.press("Control+z")
+    assert len(page.evaluate(STATE, "opened")) == 1
+
+
+def test_a_drag_stays_with_its_node_when_the_layout_changes(page):
+    name = page.evaluate("cotrace.circuit.model.nodes.filter(({ kind }) => kind === 'feature').at(-1).name")
+    page.mouse.move(*(start := centre(page, name)))
+    page.mouse.down()
+    page.mouse.move(start[0] + 20, start[1], steps=3)
+    others = page.evaluate(
+        "cotrace.circuit.model.nodes.filter(({ kind }) => kind === 'feature').slice(0, 3).map(({ name }) => name)"
+    )
+    page.evaluate("(nodes) => cotrace.store.update(0, { groups: [{ name: 'three', nodes }] }, 'group')", others)
+    page.mouse.move(start[0] + 40, start[1], steps=3)
+    page.mouse.up()
+    moved = page.evaluate(STATE, "moved")
+    scale = page.evaluate("cotrace.circuit.view.scale")
+    assert list(moved) == [name]
+    assert moved[name] == pytest.approx([40 / scale, 0], rel=0.1, abs=0.1)
+
+
+def test_a_drag_of_a_node_that_is_hidden_meanwhile_ends(page):
+    name = page.evaluate("cotrace.circuit.model.nodes.find(({ kind }) => kind === 'feature').name")
+    page.mouse.move(*(start := centre(page, name)))
+    page.mouse.down()
+    page.mouse.move(start[0] + 20, start[1], steps=3)
+    page.evaluate("(name) => cotrace.store.update(0, { groups: [{ name: 'one', nodes: [name] }] }, 'group')", name)
+    page.mouse.move(start[0] + 40, start[1], steps=3)
+    page.mouse.up()
+    assert page.evaluate(STATE, "moved") == {}
+
+
+def test_a_press_that_ends_outside_is_forgotten(page):
+    views = page.evaluate("""() => {
+        const stage = document.querySelector(".circuit-stage");
+        const box = stage.getBoundingClientRect();
+        const tell = (type, buttons, x) => stage.dispatchEvent(new PointerEvent(type,
+            { pointerId: 1, pointerType: "mouse", buttons, bubbles: true, clientX: box.x + x, clientY: box.y + 9 }));
+        const before = cotrace.circuit.view;
+        tell("pointerdown", 1, 2);
+        tell("pointermove", 0, 90); // the release was not seen
+        return [before, cotrace.circuit.view];
+    }""")
+    assert views[0] == views[1]

@@ -8,6 +8,7 @@ import { listenToGestures } from "./gestures.js";
 import { pannedView, zoomedView } from "./view.js";
 
 const CLOSER = 2; // by a double click
+const OPENED = new Set(["token", "group"]); // kinds that a double click opens or narrows; "+12" and spans open by a click
 const FINGER = 16; // pixels around a shape that belong to it, for a finger
 const STRONG_EDGES = 300; // that can be clicked before a node lights up others
 
@@ -17,7 +18,8 @@ export class Actions {
   focused = -1;
   #circuit;
   #pointing = 0;
-  #offset = null;
+  #offset = null; // of the item that is dragged
+  #clicked = null; // what a first click met, and what it changed
   #stop;
 
   /** Args: {surface, drawing, camera, source} of a circuit. */
@@ -84,10 +86,10 @@ export class Actions {
       pan: (dx, dy) => camera.choose(pannedView(camera.view, dx, dy)),
       zoom: (factor, x, y) => camera.choose(zoomedView(camera.view, factor, about(x, y))),
       click: (x, y, event) => this.#click(at(x, y, event.pointerType === "touch" ? FINGER : undefined), x, y, event.shiftKey),
-      double: (x, y) => (at(x, y) >= 0 ? this.open(at(x, y)) : camera.go(zoomedView(camera.view, CLOSER, about(x, y)))),
-      grab: (x, y) => at(x, y),
-      drag: (item, dx, dy) => this.#drag(item, dx / camera.view.scale, dy / camera.view.scale),
-      drop: (item) => this.#drop(item),
+      double: (x, y) => this.#double(() => camera.go(zoomedView(camera.view, CLOSER, about(x, y)))),
+      grab: (x, y) => this.#circuit.drawing.nameOf(at(x, y)) ?? null,
+      drag: (name, dx, dy) => this.#drag(name, dx / camera.view.scale, dy / camera.view.scale),
+      drop: (name) => this.#drop(name),
       frame: (box, isDone) => this.#frame(box, isDone),
     };
   }
@@ -101,9 +103,20 @@ export class Actions {
   }
 
   #click(item, x, y, withShift) {
-    if (item < 0) this.#pinEdge(x, y) || withShift || this.#circuit.source.set({ pins: [], selected: [] });
+    const { drawing, source } = this.#circuit;
+    this.#clicked = { what: drawing.layout.items[item], before: { pins: source.get("pins") ?? [], selected: source.get("selected") ?? [] } };
+    if (item < 0) this.#clicked.isEdge = this.#pinEdge(x, y) || withShift || void source.set({ pins: [], selected: [] });
     else if (withShift) this.#toggleSelected(item);
     else this.#act(item);
+  }
+
+  /** Do in place of a click what a double click does; what has nothing to open stays clicked. */
+  #double(comeCloser) {
+    const { what, before, isEdge } = this.#clicked;
+    if (isEdge || (what && !OPENED.has(what.kind))) return;
+    this.#circuit.source.set(before);
+    if (what) this.#circuit.source.open(what);
+    else comeCloser();
   }
 
   #act(item) {
@@ -139,16 +152,24 @@ export class Actions {
     source.set({ selected: [...new Set([...(source.get("selected") ?? []), ...names])] });
   }
 
-  #drag(item, dx, dy) {
-    this.#offset = this.#circuit.drawing.shift(item, dx, dy);
+  /** Move the item with a name, unless a new layout has none. */
+  #drag(name, dx, dy) {
+    const { drawing } = this.#circuit;
+    const item = drawing.itemOf(name);
+    if (drawing.nameOf(item) !== name) return;
+    const [x, y] = this.#offset ?? drawing.offsetOf(item);
+    this.#offset = [x + dx, y + dy];
+    drawing.place(item, this.#offset);
     this.hovered = item;
     this.light();
   }
 
-  #drop(item) {
+  #drop(name) {
     const { drawing, source } = this.#circuit;
-    const { name, title } = drawing.layout.items[item];
-    source.set({ moved: { ...source.get("moved"), [name]: this.#offset } }, `move ${title}`);
+    const [item, offset] = [drawing.itemOf(name), this.#offset];
+    this.#offset = null;
+    if (!offset || drawing.nameOf(item) !== name) return;
+    source.set({ moved: { ...source.get("moved"), [name]: offset } }, `move ${drawing.layout.items[item].title}`);
   }
 
   #frame([left, top, right, bottom], isDone) {

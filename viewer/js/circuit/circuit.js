@@ -36,7 +36,7 @@ const LEAST_SPAN = 0.3; // part of the circuit's width that is seen of a span
  *                          show moves to a node, showSpan to the columns of some positions
  *   hover(name or null)    light up a node, as if pointed at, without telling the source
  *   focus(name)            give a node the keyboard
- *   openFocused()          open or close the node that has the keyboard, as a double click does
+ *   openFocused()          open or close what has the keyboard: group, cell, or position of a node
  *   rectOf(name)           DOMRect of a node in the window, or null
  *   svg({isWhole})         what is seen, or all, as text of an SVG file
  *   settled()              promise: the picture is that of the last change

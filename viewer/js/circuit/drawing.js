@@ -75,14 +75,18 @@ export class Drawing {
     return [left, top, left + 2 * halfWidth, top + 2 * halfHeight];
   }
 
-  /** Move an item, and return its offset from where the layout puts it. */
-  shift(item, dx, dy) {
+  /** Return the offset of an item from where the layout puts it. */
+  offsetOf(item) {
     const { x, y, startX, startY } = this.layout;
-    x[item] += dx;
-    y[item] += dy;
-    const shape = this.scene.shapes.find((each) => each.at === item);
-    [shape.x, shape.y] = [x[item], y[item]];
     return [x[item] - startX[item], y[item] - startY[item]];
+  }
+
+  /** Place an item at an offset from where the layout puts it. */
+  place(item, [dx, dy]) {
+    const { x, y, startX, startY } = this.layout;
+    [x[item], y[item]] = [startX[item] + dx, startY[item] + dy];
+    const shape = this.scene.shapes.find((each) => each.at === item);
+    if (shape) [shape.x, shape.y] = [x[item], y[item]];
   }
 
   /** Return the width of a text in a label. */

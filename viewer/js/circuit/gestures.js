@@ -1,19 +1,23 @@
 // Pointers and wheel on a circuit: pan, zoom, pinch, drag a node, draw a frame, click.
 
 const SLOP = 4; // pixels before a press becomes a drag
+const SOON = 400; // milliseconds between the clicks of a double click
+const NEAR = { touch: 24 }; // pixels, by the kind of pointer; of others 8
 const WHEEL = { 0: 0.0022, 1: 0.045, 2: 0.5 }; // zoom per unit, by the event's deltaMode
 
 /**
  * Listen to an element, and return a function that ends it. Handlers get pixels from the element's left upper corner:
  *
- *   hover(x, y) or hover(null)    pan(dx, dy)    zoom(factor, x, y)    click(x, y, event)    double(x, y)
- *   grab(x, y) returns an item that can be dragged, or -1    drag(item, dx, dy)    drop(item)
+ *   hover(x, y) or hover(null)    pan(dx, dy)    zoom(factor, x, y)
+ *   click(x, y, event)    double(x, y) in place of the second click
+ *   grab(x, y) returns what can be dragged, or null    drag(what, dx, dy)    drop(what)
  *   frame([left, top, right, bottom], isDone)    with Shift, from an empty place
  */
 export function listenToGestures(element, handlers) {
   const pointers = new Map();
   const controller = new AbortController();
-  let [press, mode, item] = [null, null, -1];
+  let [press, mode, held] = [null, null, null];
+  let clicked = { time: -Infinity, place: [0, 0] };
   const at = (event) => {
     const box = element.getBoundingClientRect();
     return [event.clientX - box.left, event.clientY - box.top];
@@ -24,11 +28,12 @@ export function listenToGestures(element, handlers) {
     if (event.button !== 0) return;
     pointers.set(event.pointerId, at(event));
     if (pointers.size > 1) mode = "pinch";
-    else [press, mode, item] = [{ start: at(event), last: at(event), event }, "press", -1];
+    else [press, mode, held] = [{ start: at(event), last: at(event), event }, "press", null];
   });
 
   on("pointermove", (event) => {
     const place = at(event);
+    if (event.buttons === 0) release(event); // outside of the element, unseen
     if (!pointers.has(event.pointerId)) return event.pointerType === "touch" ? undefined : handlers.hover(...place);
     if (mode === "pinch") pinch(event.pointerId, place);
     else move(event, place);
@@ -46,14 +51,14 @@ export function listenToGestures(element, handlers) {
     const [dx, dy] = [x - press.last[0], y - press.last[1]];
     press.last = [x, y];
     if (mode === "pan") handlers.pan(dx, dy);
-    if (mode === "drag") handlers.drag(item, dx, dy);
+    if (mode === "drag") handlers.drag(held, dx, dy);
     if (mode === "frame") handlers.frame(rectangle(press.start, [x, y]), false);
   }
 
   function begin(event) {
     if (event.pointerType === "touch") return "pan";
-    item = handlers.grab(...press.start);
-    if (item >= 0 && !event.shiftKey) return "drag";
+    held = handlers.grab(...press.start);
+    if (held !== null && !event.shiftKey) return "drag";
     if (event.shiftKey) return "frame";
     element.dataset.panning = "true";
     return "pan";
@@ -67,10 +72,19 @@ export function listenToGestures(element, handlers) {
     handlers.pan((place[0] - old[0]) / 2, (place[1] - old[1]) / 2);
   }
 
+  function click() {
+    const { start, event } = press;
+    const distance = Math.hypot(start[0] - clicked.place[0], start[1] - clicked.place[1]);
+    const isSecond = !event.shiftKey && event.timeStamp - clicked.time < SOON && distance < (NEAR[event.pointerType] ?? 8);
+    clicked = { time: isSecond || event.shiftKey ? -Infinity : event.timeStamp, place: start };
+    if (isSecond) handlers.double(...start);
+    else handlers.click(...start, event);
+  }
+
   const release = (event) => {
     if (!pointers.delete(event.pointerId)) return;
-    if (event.type === "pointerup" && mode === "press") handlers.click(...press.start, press.event);
-    if (mode === "drag") handlers.drop(item);
+    if (event.type === "pointerup" && mode === "press") click();
+    if (mode === "drag") handlers.drop(held);
     if (mode === "frame") handlers.frame(rectangle(press.start, press.last), true);
     element.dataset.panning = "false";
     if (!pointers.size) mode = null;
@@ -79,7 +93,6 @@ export function listenToGestures(element, handlers) {
   on("pointerup", release);
   on("pointercancel", release);
   on("pointerleave", () => mode === null && handlers.hover(null));
-  on("dblclick", (event) => handlers.double(...at(event)));
   on("wheel", (event) => {
     event.preventDefault();
     if (event.shiftKey) handlers.pan(-(event.deltaX || event.deltaY), 0);
