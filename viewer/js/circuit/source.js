@@ -18,15 +18,15 @@ export function fileSource(app, number, copied) {
       else if (togglePin(app, number, item.name)) copied(item.name);
     },
     open(item) {
-      if (item.kind === "more") return toggle("opened", item.name.slice("more:".length));
-      if (item.kind === "group") return toggle("opened", item.name);
+      if (item.kind === "more") return toggle(item.name.slice("more:".length), `open ${item.name.slice("more:".length)}`);
+      if (item.kind === "group") return toggle(item.name, `${item.isOpen ? "close" : "open"} group ${item.label}`);
       if (item.kind === "span") return app.store.update(number, { collapsed: withExpanded(state().collapsed, item.position) }, "expand positions");
       return app.store.update(number, { collapsed: withCollapsed(state().collapsed, item.position, item.position) }, `collapse position ${item.position}`);
     },
   };
 
-  function toggle(key, name) {
-    const values = state()[key];
-    app.store.update(number, { [key]: values.includes(name) ? values.filter((each) => each !== name) : [...values, name] });
+  function toggle(name, title) {
+    const { opened } = state();
+    app.store.update(number, { opened: opened.includes(name) ? opened.filter((each) => each !== name) : [...opened, name] }, title);
   }
 }

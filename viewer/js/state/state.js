@@ -30,7 +30,7 @@ const FILE = {
   dismissed: { first: () => [], read: () => listOf(textUpTo(LONGEST_TEXT), MOST), undoable: true }, // names of suggestions
   moved: { first: () => ({}), read: moved, undoable: true }, // by name: [dx, dy] in units of the layout
   collapsed: { first: () => [], read: collapsed, undoable: true }, // [first, last] positions that are one column
-  opened: { first: () => [], read: () => listOf(textUpTo(LONGEST_TEXT), MOST) }, // cells (L3@5) and groups (group:NAME) shown whole
+  opened: { first: () => [], read: () => listOf(textUpTo(LONGEST_TEXT), MOST), undoable: true }, // cells (L3@5) and groups (group:NAME) shown whole
   view: { first: () => null, read: view }, // {x, y, scale}; null fits
 };
 
