@@ -10,7 +10,7 @@ const DIRECTIONS = { Left: [PAN, 0], Right: [-PAN, 0], Up: [0, PAN], Down: [0, -
 export function addCommands(app, element) {
   for (const command of [...viewCommands(app, element), ...stateCommands(app)]) {
     const { enabled = () => true } = command;
-    app.commands.add({ group: "Circuit", ...command, enabled: () => Boolean(app.circuit) && enabled() });
+    app.commands.add({ group: "Circuit", ...command, enabled: () => Boolean(app.circuit?.scene) && enabled() });
   }
 }
 

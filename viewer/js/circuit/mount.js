@@ -28,6 +28,7 @@ export function mountCircuit(app, places) {
   const draw = () => {
     circuit.refresh();
     legend.refresh(circuit.model);
+    app.commands.refresh();
   };
   const show = () => {
     circuit?.destroy();

@@ -57,7 +57,9 @@ export function createPanes(app, comparison) {
   }
 
   function refresh() {
-    if (comparison.kept()) panes.forEach(({ circuit }) => circuit.refresh());
+    if (!comparison.kept()) return;
+    panes.forEach(({ circuit }) => circuit.refresh());
+    app.commands.refresh();
   }
 
   /** Return the circuit for the rest of the page, which knows nodes by their names in the current file. */
