@@ -119,6 +119,33 @@ def test_the_menu_opens_by_keyboard_and_runs_an_entry(path, open_page):
     assert page.evaluate("cotrace.store.file(0).pins") == []
 
 
+def test_a_button_that_can_do_no_more_keeps_the_focus(path, open_page):
+    page = open_page(path)
+    page.evaluate("cotrace.store.update(0, { labels: { 'L0#1': 'x' } }, 'label L0#1')")
+    undo, redo = (page.locator(f"[data-command={name}]") for name in ("undo", "redo"))
+    assert (undo.is_enabled(), redo.is_enabled()) == (True, False)
+    undo.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("[data-command=undo][aria-disabled=true]:focus")
+    page.keyboard.press("Enter")
+    assert page.evaluate("[cotrace.store.undoTitle, cotrace.store.redoTitle]") == [None, "label L0#1"]
+    page.keyboard.press("ArrowRight")
+    assert redo.evaluate("(button) => button === document.activeElement")
+    assert page.locator(".edit-tools [tabindex='0']").count() == 1
+
+
+def test_signs_may_be_typed_with_alt_and_letters_not(path, open_page):
+    page = open_page(path)
+    page.evaluate("""() => {
+        globalThis.pressed = [];
+        const add = (key) => cotrace.commands.add({ id: key, title: key, keys: [key], run: () => pressed.push(key) });
+        for (const key of ["{", "Q", "8", "Alt+F8"]) add(key);
+        for (const key of ["{", "q", "8", "F8"]) document.body.dispatchEvent(
+            new KeyboardEvent("keydown", { key, altKey: true, bubbles: true }));
+    }""")
+    assert page.evaluate("pressed") == ["{", "Alt+F8"]
+
+
 def test_the_drawer_is_a_list_of_tabs_whose_edge_moves(path, open_page):
     page = open_page(path)
     tab = page.get_by_role("tab", name="Table")

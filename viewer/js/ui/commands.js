@@ -71,10 +71,13 @@ export function shownKey(key) {
 
 const ARROWS = { ArrowUp: "↑", ArrowDown: "↓", ArrowLeft: "←", ArrowRight: "→" };
 
+const TYPED_WITH_ALT = /^[^\p{L}\p{N}\s]$/u; // signs such as [ need Alt on some keyboards
+
 function keyName(event) {
   const key = event.key.length === 1 ? event.key.toUpperCase() : event.key;
   const shift = event.shiftKey && (event.key.length > 1 || /[a-z]/i.test(event.key));
-  return `${event.ctrlKey || event.metaKey ? "Mod+" : ""}${event.altKey ? "Alt+" : ""}${shift ? "Shift+" : ""}${key}`;
+  const alt = event.altKey && !TYPED_WITH_ALT.test(key);
+  return `${event.ctrlKey || event.metaKey ? "Mod+" : ""}${alt ? "Alt+" : ""}${shift ? "Shift+" : ""}${key}`;
 }
 
 const TEXT_FIELD = "input:not([type=checkbox], [type=radio], [type=button], [type=range]), textarea, select, [contenteditable]";

@@ -4,8 +4,9 @@ const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
 
 /** Make the controls of `container` one stop of the Tab key. Call the result after they have changed. */
 export function roving(container, selector = "button") {
-  const items = () => [...container.querySelectorAll(selector)].filter((item) => !item.disabled);
-  const hold = (current) => items().forEach((item) => (item.tabIndex = item === current ? 0 : -1));
+  const all = () => [...container.querySelectorAll(selector)];
+  const items = () => all().filter((item) => item === document.activeElement || !isDisabled(item));
+  const hold = (current) => all().forEach((item) => (item.tabIndex = item === current ? 0 : -1));
   const refresh = () => hold(items().find((item) => item.tabIndex === 0) ?? items()[0]);
   container.addEventListener("focusin", ({ target }) => items().includes(target) && hold(target));
   container.addEventListener("keydown", (event) => {
@@ -16,6 +17,10 @@ export function roving(container, selector = "button") {
   });
   refresh();
   return refresh;
+}
+
+function isDisabled(item) {
+  return item.disabled || item.getAttribute("aria-disabled") === "true";
 }
 
 function nextItem(items, { key, target }) {

@@ -21,15 +21,15 @@ export function mountToolbar(app, element, name) {
 }
 
 /** Return the button of a command. */
-export function toolButton(command) {
-  const button = h("button", { type: "button", class: command.icon ? "icon-button" : "quiet", dataset: { command: command.id }, onclick: () => command.run() });
+function toolButton(command) {
+  const button = h("button", { type: "button", class: command.icon ? "icon-button" : "quiet", dataset: { command: command.id }, onclick: () => command.enabled() && command.run() });
   update(button, command);
   return button;
 }
 
 function update(button, command) {
   const title = titleOf(command);
-  button.disabled = !command.enabled();
+  button.setAttribute("aria-disabled", String(!command.enabled())); // `disabled` would take the focus away
   button.title = command.keys.length ? `${title} (${shownKey(command.keys[0])})` : title;
   const shape = typeof command.icon === "function" ? command.icon() : command.icon;
   if (shape) button.setAttribute("aria-label", title);
