@@ -190,7 +190,35 @@ def test_nodes_are_changed_from_the_page(open_page, file, editor, model, graph):
         page.wait_for_selector(".change-history li:nth-child(2)")
         assert page.locator(".change-texts .change-text").all_inner_texts() == shown  # multiply by 0 is to ablate
         assert page.locator(".change-history li button").first.get_attribute("aria-pressed") == "true"
+        # an ablation by key leaves the form as it is; the other key adds to it
+        other = influential(graph, 3)[2]
+        choose(page, other)
+        page.keyboard.press("a")
+        page.wait_for_selector(".change-history li:nth-child(3)")
+        assert page.locator(".change-heading").text_content() == f"ablate {other}"
+        kinds = page.get_by_role("combobox", name="Edit")
+        assert [kind.input_value() for kind in kinds.all()] == ["multiply"]
+        page.keyboard.press("Shift+a")
+        assert [kind.input_value() for kind in kinds.all()] == ["multiply", "ablate"]
         page.close()  # it would ask a server that is stopped
+
+
+def test_the_answer_about_another_file_is_not_used(open_page, file, editor, graph, tmp_path):
+    second = graph.save(tmp_path / "b.arrow")
+    with running(make_site(file, second, editor=editor)) as address:
+        page = open_page(address)
+        page.evaluate("""() => {
+            cotrace.store.updatePage({ layout: "one", file: 0 });
+            cotrace.server.modelObstacle = (file) => file ? new Promise(() => {})
+                : new Promise((resolve) => (globalThis.answer = () => resolve(null)));
+            cotrace.server.change = () => (globalThis.wasChanged = true);
+        }""")
+        choose(page, *influential(graph, 1))
+        page.keyboard.press("a")
+        page.evaluate("() => (cotrace.store.updatePage({ file: 1 }), answer(), new Promise(requestAnimationFrame))")
+        assert page.get_by_text("Looking for the model…").is_visible()
+        assert page.evaluate("globalThis.wasChanged ?? false") is False
+        page.close()
 
 
 def test_a_page_without_a_model_says_why(open_page, file):

@@ -35,11 +35,11 @@ function mountForm(app, places, element) {
       view.write(draft);
       render();
     },
-    run() {
+    run(draft = view.draft) {
       const number = app.store.page.file;
-      view.problem = draftProblem(app.files[number].graph, view.draft);
+      view.problem = draftProblem(app.files[number].graph, draft);
       if (view.problem || view.obstacle !== null) render();
-      else view.runner.run(number, view.draft);
+      else view.runner.run(number, draft);
     },
   };
   const form = createForm(app, view);
@@ -58,11 +58,14 @@ function mountForm(app, places, element) {
 /** Ask whether the model of the shown file can be run, once the tab is open. */
 function followModel(app, view, render) {
   const obstacles = new Map(); // by number of the file: a promise
+  view.askObstacle = (file) => {
+    if (!obstacles.has(file)) obstacles.set(file, app.server.modelObstacle(file).catch((error) => error.message));
+    return obstacles.get(file);
+  };
   const ask = async () => {
     const { file, tab } = app.store.page;
     if (tab !== TAB) return;
-    if (!obstacles.has(file)) obstacles.set(file, app.server.modelObstacle(file).catch((error) => error.message));
-    const obstacle = await obstacles.get(file);
+    const obstacle = await view.askObstacle(file);
     if (app.store.page.file !== file) return;
     view.obstacle = obstacle;
     render();
@@ -83,19 +86,27 @@ function addCommands(app, places, view) {
   };
   const take = () => {
     places.drawer.show(TAB);
-    view.set(withNodes({ ...view.draft, edits: [] }, chosen()));
+    view.set(withNodes(view.draft, chosen()));
   };
-  app.commands.add({ id: "change", title: "Change the selection, or the last pin, in the model", icon: "change", keys: ["Shift+A"], group: "Model",
+  const ablate = () => {
+    places.drawer.show(TAB);
+    const draft = withNodes({ ...view.draft, edits: [] }, chosen());
+    if (!view.draft.edits.length) view.set(draft); // else the form keeps what was composed in it
+    runWhenKnown(app, view, draft);
+  };
+  app.commands.add({ id: "change", title: "Add the selection, or the last pin, to the change of the model", icon: "change", keys: ["Shift+A"], group: "Model",
     toolbar: "edit", enabled: () => chosen().length > 0, run: take });
   app.commands.add({ id: "change-ablate", title: "Ablate the selection, or the last pin, in the model", keys: ["A"], group: "Model",
-    enabled: () => chosen().length > 0 && view.runner.job === null, run: () => (take(), runWhenKnown(app, view)) });
+    enabled: () => chosen().length > 0 && view.runner.job === null, run: ablate });
 }
 
-/** Run the draft, after the first answer to whether there is a model. */
-async function runWhenKnown(app, view) {
+/** Run a draft, after the first answer to whether there is a model; not on another file that is shown by then. */
+async function runWhenKnown(app, view, draft) {
   const { file } = app.store.page;
-  if (view.obstacle === undefined) view.obstacle = await app.server.modelObstacle(file).catch((error) => error.message);
-  view.run();
+  const obstacle = view.obstacle === undefined ? await view.askObstacle(file) : view.obstacle;
+  if (app.store.page.file !== file) return;
+  view.obstacle = obstacle;
+  view.run(draft);
 }
 
 function historyRow(app, view, change) {
