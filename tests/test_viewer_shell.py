@@ -1,5 +1,7 @@
 """The frame of the page: toolbars, menu, drawer, search, tour, themes, widths, paper, names for screen readers."""
 
+import base64
+import gzip
 import re
 from collections import Counter
 from pathlib import Path
@@ -341,6 +343,28 @@ def test_a_damaged_page_says_so_and_keeps_the_picture(path, open_page, tmp_path)
     assert page.locator("#fallback img").is_visible()
     assert open_page.problems
     open_page.problems.clear()
+
+
+def test_a_page_whose_worker_fails_shows_the_picture(path, open_page, tmp_path):
+    """The error comes after the parts of the page are there."""
+    broken = base64.b64encode(gzip.compress(b"throw new Error('broken')")).decode()
+    damaged = tmp_path / "damaged.html"
+    damaged.write_text(re.sub(r'(id="part-worker-prune">)[^<]*', rf"\g<1>{broken}", path.read_text()))
+    page = open_page(damaged, wait=False)
+    page.get_by_text("This page cannot be shown: Uncaught Error: broken").wait_for()
+    assert page.locator("#fallback img").is_visible()
+    assert page.get_by_role("banner").count() == 0
+    assert open_page.problems
+    open_page.problems.clear()
+
+
+def test_a_later_failure_of_the_worker_is_said_once(path, open_page):
+    page = open_page(path)
+    page.evaluate("() => void (cotrace.files[0].pruner.prune = () => Promise.reject(new Error('no memory')))")
+    for threshold in (0.5, 0.6):
+        page.evaluate("nodeThreshold => cotrace.store.update(0, { nodeThreshold })", threshold)
+    page.locator(".toast", has_text="The graph is not pruned: no memory").wait_for()
+    assert page.locator(".toast").count() == 1
 
 
 def test_a_held_key_runs_its_command_once_unless_it_repeats(path, open_page):

@@ -30,8 +30,9 @@ async function start() {
   const app = await createApp();
   const root = document.getElementById("app");
   root.hidden = false; // parts measure their elements
-  const pruned = prunedAgain(app); // by workers, while the parts are mounted
+  const pruned = Promise.all(app.files.map((_, number) => prune(app, number))); // by workers, while the parts are mounted
   const places = mountShell(app, root);
+  pruneAgain(app, places);
   for (const mount of PARTS) mount(app, places);
   mountPrint(app, places);
   mountShortcuts(app, places, KEYS_OF_ELEMENTS);
@@ -44,25 +45,27 @@ async function start() {
   mountTour(app, places);
 }
 
-/** Prune every file as its state says, now and whenever its thresholds change. */
-async function prunedAgain(app) {
-  const prune = async (number) => {
-    const { nodeThreshold, edgeThreshold, keepErrors } = app.store.file(number);
-    const result = await app.files[number].pruner.prune({ nodeThreshold, edgeThreshold, keepErrors });
-    if (app.results[number] === result) return; // a newer request got it too
-    app.results[number] = result;
-    app.emit("pruned", { file: number, result });
-  };
+/** Prune a file as its state says. */
+async function prune(app, number) {
+  const { nodeThreshold, edgeThreshold, keepErrors } = app.store.file(number);
+  const result = await app.files[number].pruner.prune({ nodeThreshold, edgeThreshold, keepErrors });
+  if (app.results[number] === result) return; // a newer request got it too
+  app.results[number] = result;
+  app.emit("pruned", { file: number, result });
+}
+
+/** Prune a file whenever its thresholds change. */
+function pruneAgain(app, places) {
+  const say = (error) => places.toasts.show(`The graph is not pruned: ${error.message}. Load the page again.`, { tone: "bad" });
   app.store.subscribe(({ file, keys }) => {
-    if (file !== null && keys.some((key) => ["nodeThreshold", "edgeThreshold", "keepErrors"].includes(key))) prune(file);
+    if (file !== null && keys.some((key) => ["nodeThreshold", "edgeThreshold", "keepErrors"].includes(key))) prune(app, file).catch(say);
   });
-  await Promise.all(app.files.map((_, number) => prune(number)));
 }
 
 /** Show what went wrong above the picture that every page has. */
 function fail(error) {
   fallback.classList.add("failed"); // css/layout.css shows it
-  document.getElementById("app").replaceWith(fallback);
+  document.body.replaceChildren(fallback); // also where it was taken out already
   fallback.querySelector("p").textContent = `This page cannot be shown: ${error.message}. Here is the picture.`;
   throw error;
 }

@@ -26,7 +26,7 @@ export function mountControls(app, places) {
     errors.box.disabled = !limits.keepErrors;
     errors.element.title = limits.keepErrors ? "Keep all error nodes, whatever their influence" : "Error nodes were pruned from this graph";
   };
-  const summarize = summarizer(app, summary);
+  const summarize = summarizer(app, summary, (error) => places.toasts.show(`The selection has no scores: ${error.message}`, { tone: "bad" }));
   const announce = announcer(app, () => hiddenText(app.results[number()]));
   app.on("pruned", ({ file }) => {
     if (file !== number()) return;
@@ -42,13 +42,13 @@ export function mountControls(app, places) {
   render();
 }
 
-/** Return a function that shows the result of the current file and the scores of its selection. */
-function summarizer(app, summary) {
+/** Return a function that shows the result of the current file and the scores of its selection; `say` gets an error. */
+function summarizer(app, summary, say) {
   let scored = { selected: null, scores: null }; // a promise, asked for once: thresholds do not change it
   return async () => {
     const number = app.store.page.file;
     const [file, { selected }] = [app.files[number], app.store.file(number)];
-    if (scored.selected !== selected) scored = { selected, scores: selectionScores(file, selected) };
+    if (scored.selected !== selected) scored = { selected, scores: selectionScores(file, selected).catch(say) };
     const { scores } = scored;
     const shown = await scores;
     if (app.results[number] && scored.scores === scores) summary.render(file.graph, app.results[number], shown);

@@ -17,13 +17,18 @@ export function createScores(actions) {
     const grouped = maskOf(graph, actions.groups());
     const selected = new Uint8Array(graph.size);
     for (const node of actions.selected()) selected[node] = 1;
-    const parts = [["Groups keep", grouped], ["The selection keeps", selected]].filter(([, mask]) => mask.includes(1));
-    const whole = parts.length ? await pruner.scores(new Uint8Array(graph.size).fill(1)) : null;
-    const lines = [];
-    for (const [title, mask] of parts) lines.push(line(graph, title, mask, await pruner.scores(mask), whole));
+    const lines = await linesOf(graph, pruner, [["Groups keep", grouped], ["The selection keeps", selected]]).catch((error) => `No scores: ${error.message}`);
     if (request === latest) replaceChildren(element, lines);
   };
   return { element, render };
+}
+
+async function linesOf(graph, pruner, all) {
+  const parts = all.filter(([, mask]) => mask.includes(1));
+  const whole = parts.length ? await pruner.scores(new Uint8Array(graph.size).fill(1)) : null;
+  const lines = [];
+  for (const [title, mask] of parts) lines.push(line(graph, title, mask, await pruner.scores(mask), whole));
+  return lines;
 }
 
 function line(graph, title, mask, scores, whole) {

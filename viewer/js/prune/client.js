@@ -24,15 +24,21 @@ export function startPruner() {
 function questions(worker) {
   const waiting = new Map();
   let last = 0;
+  let failure = null; // of the worker as a whole: it answers nothing after that
   worker.onmessage = ({ data: { id, result, error } }) => {
     const { resolve, reject } = waiting.get(id);
     waiting.delete(id);
     if (error === undefined) resolve(result);
     else reject(new Error(error));
   };
-  worker.onerror = (event) => waiting.forEach(({ reject }) => reject(new Error(event.message)));
+  worker.onerror = (event) => {
+    failure = new Error(event.message || "its worker does not run");
+    waiting.forEach(({ reject }) => reject(failure));
+    waiting.clear();
+  };
   return (method, values, transfer = []) =>
     new Promise((resolve, reject) => {
+      if (failure) throw failure;
       waiting.set(++last, { resolve, reject });
       worker.postMessage({ id: last, method, values }, transfer);
     });

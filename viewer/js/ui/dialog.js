@@ -38,6 +38,7 @@ export function createToasts(app, root) {
       const toast = h("div", { class: `toast ${tone}` }, h("span", {}, text),
         action && h("button", { type: "button", class: "quiet", onclick: () => (action.run(), close()) }, action.title),
         h("button", { type: "button", class: "icon-button", "aria-label": "Close", onclick: close }, icon("close")));
+      [...place.children].find((other) => other.textContent === toast.textContent)?.remove();
       place.append(toast);
       app.announce(text);
       if (tone !== "bad") setTimeout(close, TOAST_MS);
