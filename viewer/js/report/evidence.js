@@ -22,7 +22,7 @@ export function evidenceSection(app, file) {
     h("label", { class: "evidence-choice" }, "Show ", h("select", { "aria-label": "Interventions that are shown", onchange: ({ target }) => show(target.value) }, ...choices(evidence, titles))),
     h("div", { class: "scroll-x", tabindex: "0", role: "region", "aria-label": "Interventions" },
       h("table", { class: "evidence-table" },
-        h("thead", {}, h("tr", {}, ...["", "Tests", "Intervention", "What was changed", "Answer", "Effect in logits", "Passes", "Copy"].map((name) => h("th", { scope: "col" }, name)))),
+        h("thead", {}, h("tr", {}, ...["Row", "Tests", "Intervention", "What was changed", "Answer", "Effect in logits", "Passes", "Copy"].map((name) => h("th", { scope: "col" }, name)))),
         body)),
   );
 }
@@ -51,7 +51,7 @@ function matches(row, choice) {
 }
 
 function rowOf(app, file, row, titles, largest) {
-  const command = row.command.replace("REPORT", () => shellQuoted(file.name));
+  const command = `cotrace compare --replay ${shellQuoted(file.name)} --row ${Number(row.number)}`; // no text of the file: people run it
   return h("tr", { dataset: { moved: String(row.moved) } },
     h("td", { class: "number" }, row.number),
     h("td", {}, row.segment === null ? "the whole" : (titles.get(row.segment) ?? row.segment), row.null && h("span", { class: "tag" }, "null")),

@@ -11,7 +11,7 @@ const FIRST_COLUMNS = ["name", "step", "text", "value", "stated_value", "verdict
  * Return a table of rows, each an object: those columns that have values, except `without`. Of many rows the first
  * are shown, and a button shows the others.
  */
-export function fullTable(caption, rows, without = []) {
+function fullTable(caption, rows, without = []) {
   const columns = columnsOf(rows).filter((column) => !without.includes(column));
   const body = h("tbody", {}, ...rows.slice(0, MAX_ROWS).map((row) => rowOf(columns, row)));
   const table = h("table", { class: "full-table" },
