@@ -25,8 +25,8 @@ export async function createApp() {
     diff, // how the first two files correspond, as viewer/page/diff_payload.py; null without a second one
     server: createClient(header.server), // the client of the local server, or null
     store,
-    /** Show the state of a link, null for that of the page without one. */
-    restore: (changes) => store.load(restoredState(changes, files)),
+    /** Show the state of a link, null for that of the page without one; undo takes it back. */
+    restore: (changes) => store.load(restoredState(changes, files), "open the link"),
     linkDamaged: damaged, // the link that opened the page could not be read
     commands: createCommands(),
     bands: files.map(() => []), // per file: [{first, last, name, tone}] behind the circuit

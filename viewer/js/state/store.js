@@ -1,8 +1,7 @@
 // One store of everything that a user can change. Every change goes through `update`.
 
+import { createHistory } from "./history.js";
 import { UNDOABLE } from "./state.js";
-
-const LONGEST_HISTORY = 500; // changes that can be undone
 
 /**
  * Return a store. A state is one plain object `{page: {…}, files: [{…}, …]}`; parts are replaced, never changed in place.
@@ -10,34 +9,28 @@ const LONGEST_HISTORY = 500; // changes that can be undone
  *   store.file(0).pins            a value
  *   store.update(0, { pins }, "pin L17#264@5")      change values of file 0; the text names the change for undo
  *   store.updatePage({ theme: "dark" })
- *   store.load(state)                             another state as a whole, such as that of a link; forgets the history
+ *   store.load(state, "open the link")            another state as a whole, which undo takes back like a change
  *   store.subscribe(({ file, keys }) => …)           file is null for the page; returns a function that ends it
  */
 export function createStore(initial) {
   let state = initial;
   const listeners = new Set();
-  const past = [];
-  const future = [];
 
   const tell = (file, keys) => [...listeners].forEach((listener) => listener({ file, keys }));
   const replace = (file, values) => {
     state = { ...state, files: state.files.map((old, at) => (at === file ? { ...old, ...values } : old)) };
     tell(file, Object.keys(values));
   };
-  const swap = (from, to) => {
-    const change = from.pop();
-    if (!change) return null;
-    const now = Object.fromEntries(Object.keys(change.values).map((key) => [key, state.files[change.file][key]]));
-    to.push({ ...change, values: now });
-    if (state.page.layout === "one" && change.file !== state.page.file) updatePage({ file: change.file }); // a change that is seen
-    replace(change.file, change.values);
-    return change.title;
-  };
-
   const updatePage = (values) => {
     state = { ...state, page: { ...state.page, ...values } };
     tell(null, Object.keys(values));
   };
+  const history = createHistory((parts) => {
+    const before = parts.map(({ file, values }) => ({ file, values: picked(state.files[file], Object.keys(values)) }));
+    if (state.page.layout === "one" && parts.every(({ file }) => file !== state.page.file)) updatePage({ file: parts[0].file }); // a change that is seen
+    parts.forEach(({ file, values }) => replace(file, values));
+    return before;
+  });
 
   return {
     get state() {
@@ -48,18 +41,13 @@ export function createStore(initial) {
     },
     file: (number) => state.files[number],
     update(file, values, title = "") {
-      const undoable = Object.keys(values).filter((key) => UNDOABLE.has(key));
-      if (undoable.length) {
-        past.push({ file, title, values: Object.fromEntries(undoable.map((key) => [key, state.files[file][key]])) });
-        if (past.length > LONGEST_HISTORY) past.shift();
-        future.length = 0;
-      }
+      history.remember(title, partsOf(file, state.files[file], Object.keys(values)));
       replace(file, values);
     },
     updatePage,
-    load(loaded) {
+    load(loaded, title = "") {
+      history.remember(title, loaded.files.flatMap((values, file) => partsOf(file, state.files[file], differing(state.files[file], values))));
       state = loaded;
-      past.length = future.length = 0;
       tell(null, Object.keys(state.page));
       state.files.forEach((file, number) => tell(number, Object.keys(file)));
     },
@@ -67,13 +55,27 @@ export function createStore(initial) {
       listeners.add(listener);
       return () => listeners.delete(listener);
     },
-    undo: () => swap(past, future),
-    redo: () => swap(future, past),
+    undo: history.undo,
+    redo: history.redo,
     get undoTitle() {
-      return past.at(-1)?.title ?? null;
+      return history.undoTitle();
     },
     get redoTitle() {
-      return future.at(-1)?.title ?? null;
+      return history.redoTitle();
     },
   };
+}
+
+/** Return what a history keeps of a file before some of its keys change: a list of one part, or of none. */
+function partsOf(file, values, changing) {
+  const keys = changing.filter((key) => UNDOABLE.has(key));
+  return keys.length ? [{ file, values: picked(values, keys) }] : [];
+}
+
+function differing(before, after) {
+  return Object.keys(after).filter((key) => JSON.stringify(before[key]) !== JSON.stringify(after[key]));
+}
+
+function picked(values, keys) {
+  return Object.fromEntries(keys.map((key) => [key, values[key]]));
 }
