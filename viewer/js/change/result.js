@@ -1,6 +1,6 @@
 // What an edit of the model changed: targets, the next token, and both texts side by side.
 
-import { printable, visible } from "../data/visible.js";
+import { printableLines, visible } from "../data/visible.js";
 import { h } from "../ui/dom.js";
 import { number, percent, signed } from "../ui/format.js";
 import { changedTokens } from "./compare_tokens.js";
@@ -107,17 +107,12 @@ function texts({ without, with: edited }, prompt) {
 }
 
 function text(title, prompt, { tokens, probabilities, ended }, changed) {
-  const token = (each, at) => h(changed[at] ? "mark" : "span", { class: "change-token", title: `${visible(each)} ${percent(probabilities[at])}` }, lines(each));
+  const token = (each, at) => h(changed[at] ? "mark" : "span", { class: "change-token", title: `${visible(each)} ${percent(probabilities[at])}` }, printableLines(each));
   return h("div", {}, h("h3", {}, title),
-    h("p", { class: "change-text" }, h("span", { class: "faint" }, lines(endOf(prompt))), tokens.map(token), ended && h("span", { class: "faint", title: "the text ends here" }, " ■")));
+    h("p", { class: "change-text" }, h("span", { class: "faint" }, printableLines(endOf(prompt))), tokens.map(token), ended && h("span", { class: "faint", title: "the text ends here" }, " ■")));
 }
 
 function endOf(prompt) {
   const characters = Array.from(prompt);
   return characters.length > LONGEST_PROMPT ? `…${characters.slice(-LONGEST_PROMPT).join("")}` : prompt;
-}
-
-/** Return a text with its line breaks, and visible signs for what else cannot be seen. */
-function lines(value) {
-  return value.split("\n").map(printable).join("\n");
 }

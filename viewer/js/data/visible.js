@@ -26,6 +26,11 @@ export function printable(text) {
   return PLAIN.test(text) ? text : Array.from(text, sign).join("");
 }
 
+/** Return a text with its line breaks, and signs for other invisible characters. */
+export function printableLines(text) {
+  return text.split("\n").map(printable).join("\n");
+}
+
 /** Return the visible sign of a character, or a visible character and a space as it is. */
 function sign(character) {
   if (SIGNS.has(character)) return SIGNS.get(character);

@@ -1,6 +1,6 @@
 // The head of the page: the prompt of the graph that is looked at, and what the model says next.
 
-import { printable, visible } from "../data/visible.js";
+import { printableLines, visible } from "../data/visible.js";
 import { h, replaceChildren } from "./dom.js";
 import { percent } from "./format.js";
 import { icon } from "./icons.js";
@@ -47,7 +47,7 @@ export function createPrompt(app) {
 /** Return the prompt in its lines, without the masked token that many begin with: <bos>. */
 export function promptOf({ prompt, tokens, masked_positions: masked }) {
   const first = masked?.includes(0) && prompt !== tokens[0] && prompt.startsWith(tokens[0]) ? tokens[0].length : 0;
-  return prompt.slice(first).split("\n").map(printable).join("\n");
+  return printableLines(prompt.slice(first));
 }
 
 /** Return the chip of a target, which goes to its node. */
