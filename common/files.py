@@ -22,7 +22,8 @@ MAX_STEM = 50  # characters of a name in a hidden one, which may be 255 bytes lo
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` to write to; rename it to `path` at the end, delete it after an error.
 
-    Creates the parent folders. After this the file is on the disk, also if the machine loses power. Of several processes
+    Creates the parent folders. A file that was there keeps its mode; its temporary file, which exists already, is the
+    owner's alone. After this the file is on the disk, also if the machine loses power. Of several processes
     or threads that write to one path at once, each writes a whole file, and the last one stays.
 
     Raises:
@@ -35,10 +36,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
     temporary = hidden_beside(path, PART_SUFFIX)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            temporary.touch(0o600)  # a private file is private while it is written too
         yield temporary
         _sync(temporary)
         with suppress(FileNotFoundError):
-            shutil.copymode(path, temporary)  # a private file stays private
+            shutil.copymode(path, temporary)
         os.replace(temporary, path)
         _sync(path.parent)
     except OSError as error:

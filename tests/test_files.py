@@ -70,6 +70,19 @@ def test_a_file_is_on_the_disk_before_it_is_renamed(tmp_path, monkeypatch):
     assert others == [("replace", str(tmp_path / "file")), ("fsync", str(tmp_path))]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX has modes of files")
+@pytest.mark.parametrize("mode", [0o600, 0o640])
+def test_a_file_keeps_its_mode_and_is_private_while_it_is_written(tmp_path, mode):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    path.chmod(mode)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(b"new")
+        assert temporary.stat().st_mode & 0o777 == 0o600
+    assert path.stat().st_mode & 0o777 == mode
+    assert path.read_bytes() == b"new"
+
+
 @pytest.mark.parametrize("name", ["a" * 250, "é" * 120])
 def test_a_long_name(tmp_path, name):
     write(tmp_path / name, b"content")
