@@ -232,7 +232,7 @@ def test_hostile_text_is_data_everywhere(tmp_path, open_page):
             tab.click()
     page.keyboard.press("/")
     page.keyboard.type("script")
-    page.wait_for_timeout(100)
+    page.locator(".search-results [role=option]").first.wait_for()
     assert page.evaluate("typeof hacked") == "undefined"
     assert page.evaluate("({}).hacked ?? null") is None
     assert (

@@ -2,7 +2,7 @@
 
 export const FONT = 11.5; // labels
 export const LEAST_RADIUS = 3;
-export const MOST_RADIUS = 12;
+const MOST_RADIUS = 12;
 const GAP = 12; // between nodes of a line
 const LONGEST_LABEL = 96;
 

@@ -64,7 +64,7 @@ export function extent({ form, w, h, room }, { scale, grow }) {
 }
 
 /** Return how much larger shapes are at a scale: closer, places spread faster than shapes grow, so that labels get room. */
-export function growth(scale) {
+function growth(scale) {
   return Math.min(scale ** (scale < 1 ? 0.65 : 0.45), 2.2);
 }
 

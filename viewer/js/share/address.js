@@ -1,4 +1,4 @@
-// The address of the page follows the state: its fragment is a link to what is seen.
+// The address of the page follows the state: its fragment is a link to what the page shows.
 
 import { changesIn, fragmentOf } from "../state/portable.js";
 

@@ -40,7 +40,7 @@ function saveCommands(app, places) {
       ? { ...save, title: saveTitle, enabled: () => !obstacle(), run: saveSeen }
       : { ...save, title: "Save the page with your changes", run: savePage },
     ...(app.server ? [{ id: "save-page", title: "Save a page that needs no server", run: savePage }] : []),
-    { id: "copy-link", title: "Copy a link to what is seen", keys: ["Shift+L"], icon: "link", enabled: hasAddress, run: copyLink },
+    { id: "copy-link", title: "Copy a link to this view", keys: ["Shift+L"], icon: "link", enabled: hasAddress, run: copyLink },
   ];
 }
 
@@ -50,8 +50,8 @@ function exportCommands(app) {
   const save = (ending, content, type) => download(nameWith(ending, file().name), content, type);
   const hasCircuit = () => Boolean(app.circuit);
   return [
-    { id: "export-svg", title: "Picture of what is seen (SVG)", enabled: hasCircuit, run: () => save(".svg", app.circuit.svg(), "image/svg+xml") },
-    { id: "export-png", title: "Picture of what is seen (PNG)", enabled: hasCircuit, run: async () => save(".png", await pngOf(app.circuit.svg()), "image/png") },
+    { id: "export-svg", title: "Picture of this view (SVG)", enabled: hasCircuit, run: () => save(".svg", app.circuit.svg(), "image/svg+xml") },
+    { id: "export-png", title: "Picture of this view (PNG)", enabled: hasCircuit, run: async () => save(".png", await pngOf(app.circuit.svg()), "image/png") },
     { id: "export-whole", title: "Picture of the whole circuit (SVG)", enabled: hasCircuit, run: () => save(".svg", app.circuit.svg({ isWhole: true }), "image/svg+xml") },
     { id: "export-arrow", title: "Graph file with your changes (Arrow)", run: () => save(".arrow", arrowBytes(file().graph, savedState(app, file().number)), "application/vnd.apache.arrow.file") },
     { id: "export-json", title: "Graph for Neuronpedia (JSON)", run: () => save(".json", neuronpediaParts(file().graph, state()), "application/json") },

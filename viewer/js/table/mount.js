@@ -11,7 +11,7 @@ import { createFilters } from "./filters.js";
 import { Grid } from "./grid.js";
 import { csvOf, rowsOf } from "./rows.js";
 
-/** Mount the tab with the table of the file that is looked at. */
+/** Mount the tab with the table of the shown file. */
 export function mountTable(app, places) {
   const now = { file: null, columns: [], rows: [], sort: { id: "influence", descending: true } };
   const filters = createFilters(() => fill());

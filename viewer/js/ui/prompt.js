@@ -1,4 +1,4 @@
-// The head of the page: the prompt of the graph that is looked at, and what the model says next.
+// The head of the page: the prompt of the shown graph, and what the model says next.
 
 import { printableLines, visible } from "../data/visible.js";
 import { h, replaceChildren } from "./dom.js";

@@ -11,7 +11,7 @@ import { kindSign } from "./node.js";
 const MOST_RESULTS = 40;
 const MOVES = { ArrowDown: 1, ArrowUp: -1 };
 
-/** The search box of the file that is looked at. */
+/** The search box of the shown file. */
 export class SearchBox {
   constructor(app) {
     Object.assign(this, { app, nodes: [], active: 0, search: null });
@@ -37,7 +37,7 @@ export class SearchBox {
     return this.#activate(0);
   }
 
-  /** Return the search of the file that is looked at; it is made again when the file or its labels change. */
+  /** Return the search of the shown file; it is made again when the file or its labels change. */
   #searchOfFile() {
     const { store, files } = this.app;
     const { graph } = files[store.page.file];

@@ -6,7 +6,7 @@ import { icon } from "./icons.js";
 const SEEN = "cotrace.tour";
 const GAP_PX = 12;
 const STEPS = [
-  [".circuit", "The circuit", "Layers from bottom to top, tokens from left to right. Point at a node to see what it reads and writes; click to pin it. Blue raises, dashed orange lowers."],
+  [".circuit", "The circuit", "Layers from bottom to top, tokens from left to right. Point at a node to see its inputs and outputs; click to pin it. Blue raises, dashed orange lowers."],
   [".controls", "Prune live", "Drag a threshold: the circuit and both scores are computed again by the rule that Python uses. What is hidden is counted."],
   [".panel-frame", "Details", "The pinned node: its inputs and outputs, how its row adds up, its effects, and what the feature responds to."],
   [".drawer-bar", "Tables and groups", "All nodes to search, sort and filter; suggested groups to accept with one click."],
