@@ -166,3 +166,19 @@ def open_page(browser):
     opener = Opener(browser)
     yield opener
     opener.close()
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Return the path of a graph file, for a server of it."""
+    from helpers.random_graphs import random_graph
+
+    return random_graph(3).save(tmp_path / "a.arrow")
+
+
+@pytest.fixture
+def client(file):
+    """Return a client of a server of the graph file, which asks as the page does."""
+    from helpers.view_server import Client, make_site
+
+    return Client(make_site(file))
