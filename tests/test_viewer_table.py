@@ -3,13 +3,16 @@
 import csv
 import io
 
+import numpy as np
 import pytest
 from helpers.random_graphs import random_graph
 
+from cotrace.common.visible_text import visible
+from cotrace.graphs.influence import node_influence
 from cotrace.viewer.page.payload import PageFile, write_page
 
 CLIPBOARD = "navigator.clipboard.writeText = async (text) => { window.copied = text; document.documentElement.dataset.copied = true }"
-COLUMNS = {"kind", "node", "label", "layer", "position", "activation", "influence", "effect"}
+COLUMNS = {"kind", "node", "label", "layer", "position", "activation", "influence"}
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +141,25 @@ def test_the_csv_has_the_numbers_of_the_graph(path, graph, open_page):
             ("'" + node["label"]) if node["label"] else node["text"]
         )  # no formula for a spreadsheet
         if node["effect"]:
-            assert float(row["effect"]) == node["effect"][0]
+            contributes, if_ablated = (row[name] for name in row if name.startswith(("contributes", "if ablated")))
+            assert (float(contributes), float(if_ablated)) == (node["effect"][0], node["expected_effect"][0])
+
+
+def test_influence_is_that_on_the_chosen_target(page, graph):
+    targets = graph.info["targets"]
+    weights = np.zeros(graph.order.n_nodes)
+    weights[targets[1]["node"]] = 1
+    expected = node_influence(graph.csr, weights)
+    page.evaluate("cotrace.store.update(0, { target: 1 })")
+    assert_rows(page, sorted(range(graph.order.n_nodes), key=lambda node: (-expected[node], node)))
+    label = visible(targets[1]["label"].strip() or targets[1]["label"])
+    assert f"Influence on {label}" in page.locator(".grid-head").inner_text()
+    assert page.locator(".answer[aria-current]").count() == 1
+    assert f"on {label}" in page.locator(".panel [data-section='Most influential features'] summary").inner_text()
+    shown = page.eval_on_selector_all(
+        ".panel [data-section='Most influential features'] data", "all => all.map((each) => Number(each.value))"
+    )
+    assert shown == pytest.approx(sorted(expected[: graph.order.n_features])[::-1][: len(shown)])
 
 
 def test_many_rows_have_few_elements(tmp_path, open_page):

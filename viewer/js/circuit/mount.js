@@ -1,6 +1,7 @@
 // The circuit of the page's current file.
 
 import { copyText } from "../ui/clipboard.js";
+import { queryName } from "../state/subject.js";
 import { h } from "../ui/dom.js";
 import { createCircuit } from "./circuit.js";
 import { addCommands } from "./commands.js";
@@ -35,7 +36,7 @@ export function mountCircuit(app, places) {
     circuit = null;
     frame.hidden = !isAlone();
     if (frame.hidden) return;
-    circuit = app.circuit = createCircuit(app, stage, fileSource(app, number(), (name) => copied(app, name)));
+    circuit = app.circuit = createCircuit(app, stage, fileSource(app, number(), (name) => copied(app, queryName(app.files[number()].graph, name))));
     if (app.results[number()]) draw();
   };
 

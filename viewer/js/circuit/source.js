@@ -11,11 +11,16 @@ export function fileSource(app, number, copied) {
     model: () => graphModel(app.files[number].graph, app.results[number], state(), { opened: new Set(state().opened.filter((name) => name.startsWith("group:")).map((name) => name.slice(6))) }),
     get: (key) => (key === "bands" ? app.bands[number] : state()[key]),
     set: (values, title) => app.store.update(number, values, title),
-    hover: (item) => app.emit("hover", item?.node ?? null),
-    focus: (item) => item.node !== null && app.emit("focus", item.node),
+    hover: (item) => (item?.kind === "group" ? app.emit("hover-group", item.name) : app.emit("hover", item?.node ?? null)),
+    focus(item) {
+      if (item.kind === "group") app.emit("group", item.name);
+      else if (item.node !== null) app.emit("focus", item.node);
+    },
     pin(item) {
-      if (item.kind === "group") app.store.update(number, { selected: item.members });
-      else if (togglePin(app, number, item.name)) copied(item.name);
+      if (item.kind === "group") {
+        app.store.update(number, { selected: item.members });
+        app.emit("group", item.name);
+      } else if (togglePin(app, number, item.name)) copied(item.name);
     },
     open(item) {
       if (item.kind === "more") return toggle(item.name.slice("more:".length), `open ${item.name.slice("more:".length)}`);

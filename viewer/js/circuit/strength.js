@@ -1,6 +1,9 @@
 // How much nodes and edges matter: influence as in graphs/influence.py, effects as in graphs/saved_effects.py.
 
+import { visible } from "../data/visible.js";
+
 const sums = new WeakMap();
+const onTargets = new WeakMap(); // by graph: the influences on one target, by its number
 
 /** Return the sum of |weight| of the edges into every node, a Float64Array, computed once for a graph. */
 export function rowSums(graph) {
@@ -32,7 +35,29 @@ export function targetWeights(graph, target) {
  * are in topological order, so that one pass is enough.
  */
 export function nodeInfluence(graph, target) {
-  if (target === null) return graph.influence;
+  if (isAll(graph, target)) return graph.influence;
+  if (!onTargets.has(graph)) onTargets.set(graph, new Map());
+  const known = onTargets.get(graph);
+  if (!known.has(target)) known.set(target, influenceOnOne(graph, target));
+  return known.get(target);
+}
+
+/** Return what `nodeInfluence` is called: "influence", or "influence on tiny" where one of several targets is chosen. */
+export function influenceName(graph, target) {
+  return isAll(graph, target) ? "influence" : `influence on ${targetName(graph, target)}`;
+}
+
+/** Return the text of a target by its number. */
+export function targetName(graph, target) {
+  const { label } = graph.info.targets[target];
+  return visible(label.trim() || label);
+}
+
+function isAll(graph, target) {
+  return target === null || graph.info.targets.length < 2;
+}
+
+function influenceOnOne(graph, target) {
   const { indptr, sources, weights } = graph;
   const [influence, total] = [targetWeights(graph, target), rowSums(graph)];
   const own = Float64Array.from(influence);

@@ -1,5 +1,6 @@
 // What pruning hides, and both scores: of the graph as it was traced, of what is shown, and of the selection.
 
+import { FEATURE } from "../data/graph.js";
 import { count, percent } from "../ui/format.js";
 import { h, replaceChildren } from "../ui/dom.js";
 
@@ -23,9 +24,10 @@ export function createSummary() {
     render(graph, result, selected) {
       const notes = [uncertain(graph, result), ...smaller(graph)].filter(Boolean);
       replaceChildren(hidden, hiddenText(result), notes.map(([text, title]) => [" ", h("span", { class: "pruning-note", title }, text)]));
+      const hasFeatures = result.nodes.some((isShown, node) => isShown && graph.kind[node] === FEATURE);
       replaceChildren(scores, SCORES.map(([name, title, help]) => [
         h("dt", { title: help }, title),
-        h("dd", {}, h("b", {}, written(result.scores[name]))),
+        h("dd", {}, hasFeatures ? h("b", {}, written(result.scores[name])) : h("span", { title: `${written(result.scores[name])}: tokens and error nodes alone` }, "no features are shown")),
         h("dd", {}, `traced ${written(graph.info.traced.scores[name])}`),
         h("dd", {}, selected && `selection ${written(selected[name])}`),
       ]));
@@ -37,9 +39,10 @@ export function createSummary() {
 function uncertain(graph, result) {
   const bounds = result.certainty ?? graph.info.pruning?.certainty;
   if (!bounds?.undecided) return null;
+  const total = bounds.inside + bounds.outside + bounds.undecided;
   const threshold = result.certainty ? "the threshold" : "the threshold to which this graph was pruned";
   return [
-    `${count(bounds.undecided)} undecided`,
+    total > graph.size ? `${count(bounds.undecided)} of the ${count(total)} traced undecided` : `${count(bounds.undecided)} undecided`,
     `The trace left out the rows of some features. Whatever they contain, ${count(bounds.inside)} nodes pass ${threshold}; ` +
       `${count(bounds.undecided)} may pass or fail.`,
   ];

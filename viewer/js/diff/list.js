@@ -8,6 +8,12 @@ import { statusSign } from "./look.js";
 import { unitLabel } from "./model.js";
 
 const ROWS = 100; // of nodes, and of edges
+const MATCHES = {
+  feature: "Features correspond where they are the same feature of the same dictionary.",
+  label: "Features correspond where their labels are the same.",
+  group: "Features correspond where they are in groups of the same name.",
+  site: "All features of a layer and a position correspond to each other.",
+};
 const PARTS = { nodes: "all nodes", features: "features", errors: "error nodes", tokens: "tokens", sites: "features by layer and position", edges: "edges" };
 
 /** Return {element, refresh}; `open` is called with the unit of a row that a user clicks, `point` with the one pointed at or null. */
@@ -78,7 +84,7 @@ function similarity(comparison) {
   const value = (row) => [PARTS[row.part] ?? row.part, row.jaccard.toFixed(3), row.correlation === null ? "–" : row.correlation.toFixed(3), ...STATUSES.map(({ name }) => count(row[name]))];
   return h("section", { class: "differences-part", "aria-label": "How alike they are" },
     h("h3", {}, "How alike they are"),
-    h("p", {}, `Features correspond by ${comparison.facts.match}. “Alike” is the weighted Jaccard index of influence; “changed” is a relative change of at least ${percent(comparison.facts.min_change)}.`),
+    h("p", {}, `${MATCHES[comparison.facts.match]} “Alike” is the weighted Jaccard index of influence; “changed” is a relative change of at least ${percent(comparison.facts.min_change)}.`),
     h("div", { class: "scroll-x" }, h("table", { class: "difference-table" },
       h("thead", {}, h("tr", {}, ...titles.map((title) => h("th", { scope: "col" }, title)))),
       h("tbody", {}, ...rows.map((row) => h("tr", {}, ...value(row).map((text, at) => h("td", { class: at > 0 && "number" }, text))))))));

@@ -77,6 +77,8 @@ export function createActions(app) {
     },
     /** Light up the box of a group in the circuit, or none for null. */
     light: (group) => store.page.layout === "one" && app.circuit?.hover(group && `group:${group.name}`),
+    /** Show a group or suggestion in the side panel. */
+    show: (name) => app.emit("group", `group:${name}`),
     selectGroups: (groups) => actions.select(groups.flatMap((group) => membersOf(file().graph, group))),
     select: (nodes) => store.update(store.page.file, { selected: nodes.map(nodeName) }),
     pin(node) {

@@ -2,7 +2,7 @@
 
 import { groupsWith } from "./members.js";
 
-/** Register the commands. `tab` is {show, editName} of the list of groups. */
+/** Register the commands. `tab` is {show, editName} of the list of groups, and `say`, which shows a message. */
 export function addCommands(app, actions, tab) {
   const add = (command) => app.commands.add({ group: "Groups", ...command });
   const pinned = () => actions.state().pins.slice(-1).map((name) => actions.file().graph.nodeOf(name)).filter((node) => node >= 0);
@@ -18,7 +18,7 @@ export function addCommands(app, actions, tab) {
   };
 
   add({ id: "group", title: "Group the selected nodes", keys: ["G"], icon: "group", toolbar: "edit",
-    enabled: () => actions.selected().length > 1, run: () => actions.group(actions.selected()) });
+    enabled: () => actions.state().selected.length > 0, run: () => groupSelected(actions, tab) });
   add({ id: "ungroup", title: "Ungroup", keys: ["Shift+G"], icon: "ungroup", toolbar: "edit",
     enabled: () => chosenGroups().length > 0, run: () => actions.ungroup(chosenGroups()) });
   add({ id: "rename-group", title: "Rename the group", keys: ["F2"], enabled: () => chosenGroups().length === 1, run: openGroup });
@@ -30,6 +30,18 @@ export function addCommands(app, actions, tab) {
     enabled: () => suggestionsHere().length > 0, run: () => actions.accept(suggestionsHere()) });
   add({ id: "accept-suggestions", title: "Accept all suggested groups",
     enabled: () => actions.suggestions().length > 0, run: () => actions.accept(actions.suggestions()) });
+}
+
+/** Group the selected nodes and offer the name for editing; or say why there is nothing to group. */
+function groupSelected(actions, tab) {
+  const nodes = actions.selected();
+  if (nodes.length < 2) {
+    const targets = actions.state().selected.length - nodes.length;
+    return tab.say(targets > 0 ? "Targets stay out of groups: select two or more other nodes" : "A group needs at least two nodes: select more with Shift and a click");
+  }
+  const name = actions.group(nodes);
+  tab.show();
+  return tab.editName(actions.groups().find((group) => group.name === name));
 }
 
 /** Register undo and redo. */

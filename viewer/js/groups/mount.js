@@ -17,7 +17,7 @@ export function mountGroups(app, places) {
     scores.render();
   };
   addHistory(app);
-  addCommands(app, actions, { show: () => places.drawer.show(TAB), editName: list.editName });
+  addCommands(app, actions, { show: () => places.drawer.show(TAB), editName: list.editName, say: (text) => places.toasts.show(text) });
   places.drawer.add({ id: TAB, title: "Groups", element: list.element });
   app.store.subscribe(({ keys }) => keys.some((key) => SHOWN.includes(key)) && render());
   render();

@@ -1,5 +1,6 @@
 // A row of the tab of groups, for a group or a suggestion.
 
+import { influenceName, targetName } from "../circuit/strength.js";
 import { labelOf } from "../data/labels.js";
 import { visible } from "../data/visible.js";
 import { h } from "../ui/dom.js";
@@ -18,7 +19,7 @@ export function button(text, key, run, properties = {}) {
 export function groupRow(actions, view, group) {
   const members = membersOf(actions.file().graph, group);
   const isOpen = view.open.has(group.name);
-  const title = h("strong", { class: "group-title" }, visible(group.name));
+  const title = groupTitle(actions, group);
   const head = view.editing === group.name
     ? nameField(actions, view, group)
     : [disclosure(view, group, isOpen), title, figures(actions, members), groupButtons(actions, view, group, members)];
@@ -28,12 +29,17 @@ export function groupRow(actions, view, group) {
     isOpen && h("ul", { class: "group-members" }, members.map((node) => memberRow(actions, node))));
 }
 
+/** Return the name of a group, which shows it in the side panel. */
+function groupTitle(actions, { name }) {
+  return h("strong", { class: "group-title" }, button(visible(name), `show ${name}`, () => actions.show(name), { title: "Show it in the details" }));
+}
+
 /** Return the row of a suggestion. */
 export function suggestionRow(actions, suggestion) {
   const { name, members, reason } = suggestion;
   const named = (verb) => ({ "aria-label": `${verb} ${name}` });
   return h("li", { class: "group" },
-    h("div", { class: "group-head" }, h("strong", { class: "group-title" }, visible(name)), figures(actions, members),
+    h("div", { class: "group-head" }, groupTitle(actions, suggestion), figures(actions, members),
       h("span", { class: "group-buttons" },
         button("Select", `select ${name}`, () => actions.select(members), named("Select the nodes of")),
         button("Dismiss", `dismiss ${name}`, () => actions.dismiss([suggestion]), named("Dismiss")),
@@ -91,12 +97,13 @@ function memberRow(actions, node) {
 
 function figures(actions, members) {
   const { graph } = actions.file();
+  const { target: chosen } = actions.state();
   const target = targetOf(graph, actions.state());
   const effect = expectedEffect(graph, members, target);
   if (!members.length) return h("span", { class: "group-figures faint" }, "all pruned");
   return h("span", { class: "group-figures faint" },
     h("span", {}, count(members.length, "node")),
-    h("span", { title: "Share of the influence of all features" }, percent(influenceShare(graph, members))),
+    h("span", { title: `Share of the ${influenceName(graph, chosen)} of all features` }, percent(influenceShare(graph, members, chosen))),
     effect !== null && h("span", { class: effect < 0 ? "negative" : "positive",
-      title: `Expected change of ${graph.info.targets[target].label} when they are ablated` }, `if ablated ${signed(effect)}`));
+      title: `Expected change of ${targetName(graph, target)} when they are ablated` }, `if ablated ${signed(effect)}`));
 }

@@ -1,5 +1,6 @@
 // Scores of the part of the graph in groups, and of the selection: everything else counts as error.
 
+import { influenceName } from "../circuit/strength.js";
 import { h, replaceChildren } from "../ui/dom.js";
 import { percent } from "../ui/format.js";
 import { count } from "./actions.js";
@@ -17,27 +18,27 @@ export function createScores(actions) {
     const grouped = maskOf(graph, actions.groups());
     const selected = new Uint8Array(graph.size);
     for (const node of actions.selected()) selected[node] = 1;
-    const lines = await linesOf(graph, pruner, [["Groups keep", grouped], ["The selection keeps", selected]]).catch((error) => `No scores: ${error.message}`);
+    const lines = await linesOf(graph, actions.state().target, pruner, [["Groups keep", grouped], ["The selection keeps", selected]]).catch((error) => `No scores: ${error.message}`);
     if (request === latest) replaceChildren(element, lines);
   };
   return { element, render };
 }
 
-async function linesOf(graph, pruner, all) {
+async function linesOf(graph, target, pruner, all) {
   const parts = all.filter(([, mask]) => mask.includes(1));
   const whole = parts.length ? await pruner.scores(new Uint8Array(graph.size).fill(1)) : null;
   const lines = [];
-  for (const [title, mask] of parts) lines.push(line(graph, title, mask, await pruner.scores(mask), whole));
+  for (const [title, mask] of parts) lines.push(line(graph, target, title, mask, await pruner.scores(mask), whole));
   return lines;
 }
 
-function line(graph, title, mask, scores, whole) {
+function line(graph, target, title, mask, scores, whole) {
   const nodes = Array.from(mask.keys()).filter((node) => mask[node]);
   const number = (value) => value.toFixed(3);
   return h(
     "p",
     { title: "Nodes that are not in it count as error." },
-    `${title} ${percent(influenceShare(graph, nodes))} of the features’ influence (${count(nodes.length, "node")}): `,
+    `${title} ${percent(influenceShare(graph, nodes, target))} of the features’ ${influenceName(graph, target)} (${count(nodes.length, "node")}): `,
     `replacement ${number(scores.replacement)} of ${number(whole.replacement)}, completeness ${number(scores.completeness)} of ${number(whole.completeness)}`,
   );
 }

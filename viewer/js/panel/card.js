@@ -37,7 +37,7 @@ function activity(card, activation) {
     facts([
       ["of text", percent(card.density), h("span", { class: "faint" }, ` ${count(card.count)} tokens`)],
       markup && ["of chat markup", percent(card.markup_density)],
-      ["mean", number(card.mean)],
+      ["mean when active", number(card.mean)],
       ["largest", number(card.max)],
     ]),
     card.fires_on?.length > 0 && fires(card.fires_on),

@@ -1,6 +1,8 @@
 // What a user can do with the side panel by key and button.
 
+import { queryName } from "../state/subject.js";
 import { copyText } from "../ui/clipboard.js";
+import { isGroupKey } from "./group_view.js";
 
 /** Register the commands of the panel. */
 export function addCommands(app, places, panel) {
@@ -12,9 +14,9 @@ export function addCommands(app, places, panel) {
     places.showPanel();
     panel.body.focus();
   });
-  add("pin", "Pin or unpin what the details show", ["P"], () => panel.togglePin(), isShown);
-  add("label", "Edit the label", ["L"], () => panel.edit(), isShown);
-  add("copy", "Copy the name of what the details show", [], () => copyName(panel, places), isShown);
+  add("pin", "Pin or unpin what the details show", ["P"], () => panel.togglePin(), () => isShown() && !isGroupKey(panel.selection.current));
+  add("label", "Edit the label, or the name of a group", ["L"], () => panel.edit(), isShown);
+  add("copy", "Copy the name of what the details show", [], () => copyName(app.files[panel.file].graph, panel, places), isShown);
   add("back", "Back to what the details showed before", ["Backspace"], () => panel.change((selection) => selection.back()),
     () => panel.selection.canGoBack);
   add("close", "Leave what the details show", ["Escape"], () => panel.show(null), () => panel.selection.current !== null);
@@ -23,7 +25,8 @@ export function addCommands(app, places, panel) {
   add("compare", "Compare the pins", ["Shift+P"], () => panel.change((selection) => selection.compare()), hasPins(2));
 }
 
-async function copyName({ selection }, places) {
-  const name = selection.current;
+/** Copy the name of what is shown, as `graph.find` reads it. */
+async function copyName(graph, { selection }, places) {
+  const name = queryName(graph, selection.current);
   if (await copyText(name)) places.toasts.show(`Copied ${name}`);
 }

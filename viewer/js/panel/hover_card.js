@@ -1,16 +1,20 @@
 // The small card beside the node under the pointer or the focus of the circuit.
 
 import { FEATURE, LOGIT } from "../data/graph.js";
+import { visible } from "../data/visible.js";
 import { percent } from "../ui/format.js";
 import { h, replaceChildren } from "../ui/dom.js";
 import { largestOf, signedBar } from "./bar.js";
 import { inputsOf, outputsOf } from "./edges.js";
+import { groupNumbers, groupOf } from "./group_view.js";
+import { groupInputs, groupMembers, groupOutputs } from "./group_sums.js";
 import { expectedChange } from "./effects.js";
 import { headline, kindMark, nodeName } from "./names.js";
 import { decimalsOf, exact, signedText, signedValue } from "./number.js";
 import { probabilityOf } from "./targets.js";
 
 const STRONGEST = 3;
+const WRITTEN = ["pins", "labels", "groups", "target"]; // keys of the state after which a card would be out of date
 const [AWAY, EDGE] = [14, 8]; // pixels from the pointer, and from the sides of the circuit
 
 /** Show the card on the event "hover", while the pointer or the focus is in the circuit. */
@@ -27,14 +31,19 @@ export function mountHoverCard(app, places, contextNow) {
     pointer = null;
     hide();
   });
-  app.on("focus", hide);
-  app.on("hover", (node) => {
-    const anchor = node === null ? null : pointer ?? focused(places.circuit);
-    card.hidden = anchor === null;
+  const show = (parts) => {
+    const anchor = parts && (pointer ?? focused(places.circuit));
+    card.hidden = !anchor;
     if (!anchor) return;
-    replaceChildren(card, content(contextNow(), node));
+    replaceChildren(card, parts);
     placeCard(card, anchor, places.circuit);
-  });
+  };
+  places.circuit.addEventListener("click", hide); // what was clicked is in the panel
+  app.store.subscribe(({ keys }) => keys.some((key) => WRITTEN.includes(key)) && hide());
+  app.on("focus", hide);
+  app.on("group", hide);
+  app.on("hover", (node) => show(node === null ? null : content(contextNow(), node)));
+  app.on("hover-group", (key) => show(groupContent(contextNow(), key)));
 }
 
 /** Return the right end of the focused element of the circuit, or null. */
@@ -62,11 +71,26 @@ function content(context, node) {
   return [
     h("p", { class: "hover-title" }, kindMark(graph, node), title, h("span", { class: title ? "code faint" : "code" }, graph.nameOf(node))),
     h("dl", {}, graph.kind[node] === LOGIT && fact("probability", probabilityOf(graph.probability[node])),
-      fact("influence", exact(graph.influence[node], percent(graph.influence[node]))),
+      fact(context.influenceName, exact(context.influence[node], percent(context.influence[node]))),
       graph.kind[node] === FEATURE && fact("activation", signedText(graph.activation[node]).replace("+", "")),
       change && fact("if ablated", signedValue(change.value))),
     strongest(context, "in", inputsOf(graph, node, context.shown)),
     strongest(context, "out", outputsOf(graph, node, context.shown)),
+  ];
+}
+
+function groupContent(context, key) {
+  const found = groupOf(context, key);
+  if (!found) return null;
+  const members = groupMembers(context.graph, found.group);
+  const { influence, change } = groupNumbers(context, members);
+  const shown = (edges) => edges.map((each) => ({ ...each, shown: true }));
+  const fact = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));
+  return [
+    h("p", { class: "hover-title" }, h("bdi", { class: "label-text" }, visible(found.group.name)), h("span", { class: "code faint" }, `${members.length} nodes`)),
+    h("dl", {}, fact(context.influenceName, exact(influence, percent(influence))), change && fact("if ablated", signedValue(change.value))),
+    strongest(context, "in", shown(groupInputs(context.graph, members, context.shown))),
+    strongest(context, "out", shown(groupOutputs(context.graph, members, context.shown))),
   ];
 }
 

@@ -5,7 +5,7 @@ import { contextOf } from "./context.js";
 import { mountHoverCard } from "./hover_card.js";
 import { Panel } from "./panel.js";
 
-const SHOWN_KEYS = ["labels", "target", "groups"]; // of the state, besides pins
+const SHOWN_KEYS = ["labels", "target", "groups", "dismissed"]; // of the state, besides pins
 
 /** Mount this part of the page: put its elements into `places`, register its commands, listen to the state. */
 export function mountPanel(app, places) {
@@ -19,5 +19,6 @@ export function mountPanel(app, places) {
     else if (keys.some((key) => SHOWN_KEYS.includes(key))) panel.render();
   });
   app.on("pruned", ({ file }) => file === panel.file && panel.update());
+  app.on("group", (key) => panel.show(key));
   app.on("focus", (node) => node !== null && panel.show(app.files[panel.file].graph.nameOf(node)));
 }

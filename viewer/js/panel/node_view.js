@@ -1,6 +1,5 @@
 // A node: its label, numbers, effects, inputs, outputs, what its row adds up to, and the card of its feature.
 
-import { labelKey } from "../data/labels.js";
 import { visible } from "../data/visible.js";
 import { ERROR, FEATURE, LOGIT, TOKEN } from "../data/graph.js";
 import { count, number, percent } from "../ui/format.js";
@@ -54,7 +53,7 @@ function numbers(context, node) {
   const change = expectedChange(graph, node, context.state.target);
   const isTarget = graph.kind[node] === LOGIT;
   return figures([
-    !isTarget && influenceFigure(graph, node),
+    !isTarget && influenceFigure(context, node),
     graph.kind[node] === FEATURE && ["Activation", exact(activation, number(activation)), usual(context, node)],
     change && ["If ablated", signedValue(change.value), change.target ? ["of ", targetText(context, change.target)] : "all targets"],
     isTarget && ["Probability", probabilityOf(probability), ""],
@@ -74,16 +73,24 @@ function groupNames({ graph, state }, node) {
 }
 
 /** The influence of a node lies between its value and value + bound, where rows are missing; its rank is that among all nodes. */
-function influenceFigure(graph, node) {
-  const [value, bound] = [graph.influence[node], graph.influence_bound[node]];
-  const rank = 1 + graph.influence.reduce((count, each) => count + (each > value), 0);
-  const range = bound > 0 && [" to ", exact(value + bound, percent(Math.min(1, value + bound)))];
-  return ["Influence", [exact(value, percent(value)), range], bound > 0 ? "rows are missing" : `rank ${count(rank)} of ${count(graph.size)}`];
+function influenceFigure({ graph, influence, influenceName }, node) {
+  const [value, bound] = [influence[node], graph.influence_bound[node]];
+  const rank = 1 + influence.reduce((count, each) => count + (each > value), 0);
+  const isBounded = bound > 0 && influence === graph.influence; // on one target the bound is not known
+  const range = isBounded && [" to ", exact(value + bound, percent(Math.min(1, value + bound)))];
+  return [capitalized(influenceName), [exact(value, percent(value)), range], bound > 0 ? "rows are missing" : `rank ${count(rank)} of ${count(graph.size)}`];
 }
 
-function usual({ graph, extras }, node) {
-  const card = extras.cards?.[labelKey(graph, node)];
-  return card?.count > 0 ? `usually ${number(card.mean)}` : "";
+/** Return the usual activation of a node's feature: as graphs/usual.py, the mean over the nodes of the feature, the unit of edits such as 2x. */
+function usual({ graph }, node) {
+  let [sum, positions] = [0, 0];
+  for (let each = 0; each < graph.size && graph.kind[each] === FEATURE; each++) {
+    if (graph.layer[each] !== graph.layer[node] || graph.feature[each] !== graph.feature[node]) continue;
+    sum += graph.activation[each];
+    positions++;
+  }
+  const title = "Mean over the positions of this graph at which the feature is active: the unit of edits such as 2x";
+  return h("span", { title }, `usually ${number(sum / positions)} here`);
 }
 
 /** Return the other targets beside a target: what the model says next. */

@@ -20,9 +20,14 @@ export function overview(context) {
   const element = h("div", {},
     h("header", { class: "subject" }, h("p", { class: "explanation" }, HINT)),
     section("Next token", `${context.graph.info.targets.length} targets`, targetList(context)),
-    section("Most influential features", "of those shown", strongest),
+    section("Most influential features", noteOf(context), strongest),
     leftOut(context));
   return { element, update };
+}
+
+/** Return what the influence of the list is on, and of which nodes it is. */
+function noteOf({ influenceName }) {
+  return [influenceName.replace(/^influence ?/, ""), "of those shown"].filter(Boolean).join(", ");
 }
 
 /** Return what the page lacks of the graph file and its feature store, or null. */
@@ -31,8 +36,7 @@ function leftOut({ extras }) {
 }
 
 function strongestFeatures(context) {
-  const { graph } = context;
-  const { influence } = graph;
+  const { graph, influence } = context;
   const features = Array.from(graph.kind.keys()).filter((node) => graph.kind[node] === FEATURE && context.isShown(node));
   const first = features.sort((a, b) => influence[b] - influence[a] || a - b).slice(0, FIRST);
   if (!first.length) return explanation("No features are shown.");

@@ -6,6 +6,7 @@ import { subjectOf } from "../state/subject.js";
 import { subjectActions } from "./actions.js";
 import { contextOf } from "./context.js";
 import { edgeView } from "./edge_view.js";
+import { groupOf, groupView, isGroupKey } from "./group_view.js";
 import { nodeView } from "./node_view.js";
 import { overview } from "./overview.js";
 import { pinTable } from "./pin_table.js";
@@ -102,7 +103,7 @@ export class Panel {
   /** Go to what was clicked on: a node in the circuit too. */
   #open(name) {
     const { graph } = this.app.files[this.file];
-    const subject = subjectOf(graph, name);
+    const subject = isGroupKey(name) ? null : subjectOf(graph, name);
     if (subject?.node === undefined) this.show(name);
     else this.app.emit("focus", subject.node);
   }
@@ -111,6 +112,8 @@ export class Panel {
     const { current, isComparing } = this.selection;
     this.body.setAttribute("aria-label", isComparing ? "Pinned nodes" : (current ?? "Overview"));
     if (isComparing) return pinTable(context);
+    const group = groupOf(context, current);
+    if (group) return groupView(context, group, subjectActions(this, current));
     const subject = current === null ? null : subjectOf(context.graph, current);
     if (!subject) return overview(context);
     const actions = subjectActions(this, subject.name);

@@ -5,7 +5,7 @@ import { number, percent } from "../ui/format.js";
 import { h, replaceChildren } from "../ui/dom.js";
 import { quietButton } from "./buttons.js";
 import { rowTotal } from "./edges.js";
-import { effectsOf, measuredOf } from "./effects.js";
+import { expectedChange, measuredOf } from "./effects.js";
 import { nodeButton, shortName } from "./names.js";
 import { decimalsOf, exact, signedText, signedValue } from "./number.js";
 import { section } from "./section.js";
@@ -31,10 +31,10 @@ function pinnedNodes({ graph, state }) {
 }
 
 function table(context, nodes) {
-  const rows = nodes.map((node) => numbersOf(context.graph, node));
+  const rows = nodes.map((node) => numbersOf(context, node));
   const decimals = decimalsOf(rows.flatMap(({ expected, measured }) => [expected, measured]));
   const change = (value) => signedText(value, decimals);
-  const all = [["influence", "influence", percent], ["activation", "activation", number], ["if ablated", "expected", change], ["measured", "measured", change]];
+  const all = [[context.influenceName, "influence", percent], ["activation", "activation", number], ["if ablated", "expected", change], ["measured", "measured", change]];
   const columns = all.filter(([, name]) => rows.some((row) => !Number.isNaN(row[name])));
   const cell = (value, textOf) => h("td", {}, Number.isNaN(value) ? h("span", { class: "faint number" }, "–") : exact(value, textOf(value)));
   return h("table", { class: "pin-table" },
@@ -44,12 +44,12 @@ function table(context, nodes) {
       columns.map(([, name, textOf]) => cell(row[name], textOf))))));
 }
 
-function numbersOf(graph, node) {
+function numbersOf({ graph, influence, state }, node) {
   return {
     node,
-    influence: graph.kind[node] === LOGIT ? NaN : graph.influence[node],
+    influence: graph.kind[node] === LOGIT ? NaN : influence[node],
     activation: graph.kind[node] === FEATURE ? graph.activation[node] : NaN,
-    expected: effectsOf(graph, node)?.expected ?? NaN,
+    expected: expectedChange(graph, node, state.target)?.value ?? NaN,
     measured: measuredOf(graph, node)?.measured ?? NaN,
   };
 }

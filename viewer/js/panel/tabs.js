@@ -1,8 +1,10 @@
 // One tab for each pin, one for what is shown without a pin, and one that compares the pins.
 
+import { visible } from "../data/visible.js";
 import { h } from "../ui/dom.js";
 import { subjectOf } from "../state/subject.js";
 import { quietButton } from "./buttons.js";
+import { groupOf } from "./group_view.js";
 import { shortName } from "./names.js";
 
 /** Return the tabs; null without any. */
@@ -16,7 +18,7 @@ export function tabBar(context, panel) {
 }
 
 function tab(context, panel, name) {
-  const subject = subjectOf(context.graph, name);
+  const subject = groupOf(context, name) ?? subjectOf(context.graph, name);
   if (!subject) return null;
   const isCurrent = panel.selection.current === name && !panel.selection.isComparing;
   const isPinned = panel.selection.isPinned(name);
@@ -33,6 +35,7 @@ function compareTab({ app }, isCurrent) {
     quietButton("tab compare", "tab-name", compare, { "aria-current": isCurrent && "true" }, "Compare"));
 }
 
-function tabName(context, { node, source, target }) {
+function tabName(context, { node, source, target, group }) {
+  if (group) return h("bdi", { class: "group-name" }, visible(group.name));
   return node === undefined ? [shortName(context, source), "→", shortName(context, target)] : shortName(context, node);
 }

@@ -15,7 +15,7 @@ const GROUP_TEXTS = ["source", "reason", "label"];
 
 /**
  * Per key of a file: `first(graph)`, its value before a user changes anything; `read(graph)`, a function that returns a value
- * from a link or a saved page if it is valid, else undefined; `undoable`.
+ * from a link or a saved page if it is valid, else undefined; `undoable`; `personal`: in no link and no saved page.
  */
 const FILE = {
   nodeThreshold: threshold("node_threshold", 0.8), // defaults: graphs/prune.py
@@ -24,7 +24,7 @@ const FILE = {
   target: { first: () => null, read: (graph) => indexBelow(graph.info.targets.length) }, // number in info.targets; null: all
   sizeBy: { first: () => "influence", read: () => oneOf("influence", "effect") },
   pins: { first: () => [], read: pins }, // nodes and edges, written "token@4 -> L17#264@5"; the last one is shown in the panel
-  selected: { first: () => [], read: names },
+  selected: { first: () => [], read: names, personal: true },
   groups: { first: firstGroups, read: groups, undoable: true }, // [{name, nodes: [name], source?, reason?, label?}]
   labels: { first: () => ({}), read: labels, undoable: true }, // by name without position: the user's since the page was opened
   dismissed: { first: () => [], read: () => listOf(textUpTo(LONGEST_TEXT), MOST), undoable: true }, // names of suggestions
@@ -34,7 +34,7 @@ const FILE = {
   view: { first: () => null, read: view }, // {x, y, scale}; null fits
 };
 
-/** Per key of the page the same; what is `personal` is in no link and no saved page. */
+/** Per key of the page the same. */
 const PAGE = {
   file: { first: () => 0, read: (files) => indexBelow(files.length) },
   layout: { first: (files) => (files[0].isCompared ? "overlay" : "one"), read: (files) => oneOf("one", ...(files[0].isCompared ? ["side", "overlay"] : [])) },

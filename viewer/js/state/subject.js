@@ -1,5 +1,7 @@
 // What the panel can show: a node, or an edge, written "source -> target". Both are names in the pins of the state.
 
+import { nameProblem } from "./names.js";
+
 const ARROW = " -> ";
 
 /** Return the names of the ends of an edge, or of a node alone. */
@@ -19,6 +21,21 @@ export function subjectOf(graph, name) {
   if (target === undefined) return { name, node: source };
   const edge = edgeBetween(graph, source, target);
   return edge < 0 ? null : { name, edge, source, target };
+}
+
+/** Return a name as `graph.find` of Python reads it: of a target its text, or its number where the text names something else. Both ends of an edge are names of their own, a group has its name. */
+export function queryName(graph, name) {
+  if (name.startsWith("group:")) return name.slice("group:".length);
+  return endsOf(name).map((each) => targetText(graph, each) ?? each).join(ARROW);
+}
+
+function targetText(graph, name) {
+  const node = graph.nodeOf(name);
+  if (node < graph.firstLogit) return null;
+  const { targets } = graph.info;
+  const text = targets.find((target) => target.node === node)?.label || graph.texts("text")[node];
+  const isUnique = targets.filter(({ label }) => label.trim() === text.trim()).length === 1;
+  return isUnique && !nameProblem(text) ? text : String(node); // a number names a node too
 }
 
 /** Return the name of the edge between two nodes. */

@@ -1,5 +1,6 @@
 // Columns of the table: what each shows, how it sorts and what it is in a CSV file.
 
+import { influenceName, targetName } from "../circuit/strength.js";
 import { KINDS, NONE } from "../data/graph.js";
 import { textOfNode } from "../data/search.js";
 import { visible } from "../data/visible.js";
@@ -8,12 +9,15 @@ import { number, percent, signed } from "../ui/format.js";
 import { KIND_TITLES, kindSign } from "../ui/node.js";
 
 /**
- * Return the columns for a view {graph, labels, isShown, target, mostInfluence}: {id, title, value(node), cell(node), isNumber}.
+ * Return the columns for a view {graph, labels, isShown, chosen, target, influence, mostInfluence}: {id, title, value(node), cell(node), isNumber, name?}.
  *
- * `value` sorts and is in the CSV file; null and NaN sort last. `cell` returns what the table shows.
+ * `chosen` is the number of the target that the influence is on, null for all; `target` that of the effects, null without any.
+ *
+ * `value` sorts and is in the CSV file; null and NaN sort last. `cell` returns what the table shows, `name` is that in the
+ * CSV file where it is not the id.
  */
 export function columnsOf(view) {
-  const { graph, labels, isShown, target } = view;
+  const { graph, labels, isShown, chosen, target } = view;
   const text = (node) => textOfNode(graph, node, labels);
   const tokens = graph.info.tokens;
   const columns = [
@@ -24,15 +28,24 @@ export function columnsOf(view) {
     { id: "layer", title: "Layer", isNumber: true, value: (node) => integer(graph.layer[node]), cell: (node) => integer(graph.layer[node]) ?? "" },
     { id: "position", title: "Position", isNumber: true, value: (node) => integer(graph.position[node]), cell: (node) => position(graph.position[node], tokens) },
     { id: "activation", title: "Activation", isNumber: true, value: (node) => graph.activation[node], cell: (node) => orBlank(graph.activation[node], number) },
-    { id: "influence", title: "Influence", isNumber: true, value: (node) => graph.influence[node], cell: (node) => influence(graph.influence[node], view.mostInfluence) },
+    { id: "influence", title: capitalized(influenceName(graph, chosen)), name: influenceName(graph, chosen), isNumber: true, value: (node) => view.influence[node], cell: (node) => influence(view.influence[node], view.mostInfluence) },
   ];
-  return target === null ? columns : [...columns, effectColumn(graph, target)];
+  return target === null ? columns : [...columns, ...effectColumns(graph, target)];
 }
 
-function effectColumn(graph, target) {
-  const value = (node) => graph.effects("effect", node)?.[target] ?? NaN;
-  const title = `Effect on ${visible(graph.info.targets[target].label.trim())}`;
-  return { id: "effect", title, isNumber: true, value, cell: (node) => orBlank(value(node), (effect) => h("span", { class: effect < 0 ? "negative" : effect > 0 ? "positive" : "faint" }, signed(effect))) };
+/** Return two columns about a target: what a node contributes to it, and how it is expected to change if the node is ablated. */
+function effectColumns(graph, target) {
+  const name = targetName(graph, target);
+  const column = (id, title, kind) => {
+    const value = (node) => graph.effects(kind, node)?.[target] ?? NaN;
+    const cell = (node) => orBlank(value(node), (effect) => h("span", { class: effect < 0 ? "negative" : effect > 0 ? "positive" : "faint" }, signed(effect)));
+    return { id, title, name: `${title[0].toLowerCase()}${title.slice(1)}`, isNumber: true, value, cell };
+  };
+  return [column("contributes", `Contributes to ${name}`, "effect"), column("if_ablated", `If ablated: ${name}`, "expected_effect")];
+}
+
+function capitalized(text) {
+  return text[0].toUpperCase() + text.slice(1);
 }
 
 function shownMark(yes) {

@@ -1,5 +1,6 @@
 // The table of all nodes: search, filters, sorting, and a click that pins.
 
+import { nodeInfluence } from "../circuit/strength.js";
 import { labelOf } from "../data/labels.js";
 import { createSearch } from "../data/search.js";
 import { pin, toggleSelected } from "../state/pins.js";
@@ -91,16 +92,18 @@ function viewOf(app, now) {
   const { labels, target } = app.store.file(now.file);
   if (now.search?.labels !== labels || now.search.graph !== graph) {
     now.search = { labels, graph, ...createSearch(graph, labels) };
-    now.mostInfluence = graph.influence.reduce((most, each) => Math.max(most, each), 0);
   }
+  const influence = nodeInfluence(graph, target);
   const hasEffects = graph.table.getChild("effect") !== null && graph.info.targets.length > 0;
   return {
     graph,
     labels,
     search: now.search,
-    mostInfluence: now.mostInfluence,
+    influence,
+    mostInfluence: influence.reduce((most, each) => Math.max(most, each), 0),
     isShown: (node) => app.results[now.file]?.nodes[node] !== 0,
     hasLabel: (node) => labelOf(graph, node, labels) !== null,
+    chosen: target,
     target: hasEffects ? (target ?? 0) : null,
   };
 }

@@ -8,7 +8,7 @@ export const NO_FILTERS = { query: "", kinds: [], firstLayer: null, lastLayer: n
 /**
  * Return the nodes that pass the filters, in the order of a column.
  *
- * `view` is {graph, search, hasLabel, isShown}; `sort` is {column, descending}. Nodes without a value are last in both directions, equal
+ * `view` is {graph, influence, search, hasLabel, isShown}; `sort` is {column, descending}. Nodes without a value are last in both directions, equal
  * ones in node order.
  */
 export function rowsOf(view, filters, sort) {
@@ -19,7 +19,7 @@ export function rowsOf(view, filters, sort) {
   return nodes.sort((a, b) => compare(values.get(a), values.get(b), direction) || a - b);
 }
 
-function testsOf({ graph, search, hasLabel, isShown }, filters) {
+function testsOf({ graph, influence, search, hasLabel, isShown }, filters) {
   const { query, kinds, firstLayer, lastLayer, position, label, leastInfluence, onlyShown } = filters;
   return [
     query.trim() && search.match(query),
@@ -28,7 +28,7 @@ function testsOf({ graph, search, hasLabel, isShown }, filters) {
     lastLayer !== null && ((node) => graph.layer[node] >= 0 && graph.layer[node] <= lastLayer),
     position !== null && ((node) => graph.position[node] === position),
     label !== "any" && ((node) => hasLabel(node) === (label === "with")),
-    leastInfluence !== null && ((node) => graph.influence[node] >= leastInfluence),
+    leastInfluence !== null && ((node) => influence[node] >= leastInfluence),
     onlyShown && isShown,
   ].filter(Boolean);
 }
@@ -46,7 +46,7 @@ function isMissing(value) {
 /** Return rows as CSV: a line of column names, then a line for every node. */
 export function csvOf(nodes, columns) {
   const line = (values) => values.map(csvField).join(",");
-  return [line(columns.map(({ id }) => id)), ...nodes.map((node) => line(columns.map(({ value }) => value(node))))].join("\r\n") + "\r\n";
+  return [line(columns.map(({ id, name = id }) => name)), ...nodes.map((node) => line(columns.map(({ value }) => value(node))))].join("\r\n") + "\r\n";
 }
 
 /** Texts that a spreadsheet would run as a formula begin with an apostrophe. */

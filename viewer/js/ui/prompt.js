@@ -32,14 +32,22 @@ export function createPrompt(app) {
   const fill = () => {
     const file = app.files[app.store.page.file];
     title.textContent = title.title = promptOf(file.graph.info);
-    replaceChildren(answers, file.graph.info.targets.slice(0, SHOWN_ANSWERS).map((target) => answer(app, target)));
+    fillAnswers();
     measure();
+  };
+  const fillAnswers = () => {
+    const { targets } = app.files[app.store.page.file].graph.info;
+    const chosen = targets.length > 1 ? targets[app.store.file(app.store.page.file).target] : undefined;
+    replaceChildren(answers, shownTargets(targets, chosen).map((target) => answer(app, target, target === chosen)));
   };
   const measure = () => {
     if (!element.classList.contains("open")) more.hidden = title.scrollWidth <= title.clientWidth;
   };
   new ResizeObserver(measure).observe(title);
-  app.store.subscribe(({ file, keys }) => file === null && keys.includes("file") && fill());
+  app.store.subscribe(({ file, keys }) => {
+    if (file === null && keys.includes("file")) fill();
+    else if (file === app.store.page.file && keys.includes("target")) fillAnswers();
+  });
   fill();
   return element;
 }
@@ -50,10 +58,16 @@ export function promptOf({ prompt, tokens, masked_positions: masked }) {
   return printableLines(prompt.slice(first));
 }
 
+/** Return the likeliest targets, with the chosen one among them. */
+function shownTargets(targets, chosen) {
+  const first = targets.slice(0, SHOWN_ANSWERS);
+  return !chosen || first.includes(chosen) ? first : [...first.slice(0, -1), chosen];
+}
+
 /** Return the chip of a target, which goes to its node. */
-function answer(app, { label, probability, node }) {
+function answer(app, { label, probability, node }, isChosen) {
   const share = probability !== null && h("span", { class: "number" }, percent(probability));
-  return h("button", { type: "button", class: "chip answer", title: "Pin this target", onclick: () => show(app, node) }, h("bdi", {}, visible(label.trim() || label)), share);
+  return h("button", { type: "button", class: "chip answer", "aria-current": isChosen && "true", title: isChosen ? "Influence is shown on this target. Pin it" : "Pin this target", onclick: () => show(app, node) }, h("bdi", {}, visible(label.trim() || label)), share);
 }
 
 function show(app, node) {

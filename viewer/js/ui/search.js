@@ -1,5 +1,6 @@
 // The search box of the header: nodes by name, label or token. Enter pins.
 
+import { influenceName, nodeInfluence } from "../circuit/strength.js";
 import { createSearch, textOfNode } from "../data/search.js";
 import { visible } from "../data/visible.js";
 import { pin } from "../state/pins.js";
@@ -91,7 +92,8 @@ function described(app, node) {
 
 function resultElement(app, node, at, onpick) {
   const { graph, name, text, isShown } = described(app, node);
+  const { target } = app.store.file(app.store.page.file);
   return h("li", { id: `search-result-${at}`, role: "option", "aria-selected": "false", class: isShown ? null : "dim",
     onpointerdown: (event) => event.preventDefault(), onclick: onpick, title: isShown ? null : "hidden by the thresholds" },
-  kindSign(graph, node), h("span", { class: "mono" }, name), h("bdi", { class: "search-text" }, visible(text)), h("span", { class: "number faint" }, percent(graph.influence[node])));
+  kindSign(graph, node), h("span", { class: "mono" }, name), h("bdi", { class: "search-text" }, visible(text)), h("span", { class: "number faint", title: influenceName(graph, target) }, percent(nodeInfluence(graph, target)[node])));
 }
