@@ -3,6 +3,7 @@
 import { copyText } from "../ui/clipboard.js";
 import { withCollapsed, withExpanded } from "../circuit/columns.js";
 import { togglePin } from "../state/pins.js";
+import { queryName } from "../state/subject.js";
 import { SIDES } from "./comparison.js";
 import { unionModel } from "./model.js";
 
@@ -62,7 +63,7 @@ export async function pinUnit(app, comparison, unit, side = null) {
     const others = app.store.file(other).pins.filter((name) => name !== names[other]);
     app.store.update(other, { pins: isPinned ? [...others, names[other]] : others });
   }
-  if (isPinned) app.announce((await copyText(names[file])) ? `pinned and copied ${names[file]}` : `pinned ${names[file]}`);
+  if (isPinned) app.announce((await copyText(queryName(app.files[file].graph, names[file]))) ? `pinned and copied ${names[file]}` : `pinned ${names[file]}`);
 }
 
 function namesIn(comparison, keys, side) {
