@@ -2,13 +2,18 @@
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cotrace.common.errors import ArgumentError, DependencyError
 
 from . import graph_model, options
+
+if TYPE_CHECKING:
+    from cotrace.viewer.server.app import Site
+
+    from .model_editor import GraphModelEditor
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -39,28 +44,14 @@ def view(
     one file, without saving and edits of the model.
     """
     require_server()
-    from cotrace.features.store.store import FeatureStore
-    from cotrace.graphs import open_graph
-    from cotrace.viewer.page.pages import page_of
-    from cotrace.viewer.server.app import Site, make_app
-    from cotrace.viewer.server.files import ServedFile
+    from cotrace.viewer.server.app import make_app
     from cotrace.viewer.server.serving import address_of, listen, serve
 
     from .model_editor import GraphModelEditor
     from .report import print_line
 
-    if len({path.resolve() for path in files}) < len(files):
-        raise ArgumentError("a file is named twice; name each once")
-    for path in files:
-        open_graph(path)  # a damaged file is reported before the server starts
-    if features is not None:
-        FeatureStore.open(features)
-    site = Site(
-        [ServedFile(path, read_only) for path in files],
-        lambda named, server: page_of(named, features=features, server=server),
-        GraphModelEditor(model, transcoders, device, dtype),
-        host,
-    )
+    check_files(files, features)
+    site = site_of(files, GraphModelEditor(model, transcoders, device, dtype), read_only, features, host)
     sock = listen(host, port)
     address = f"{address_of(sock, host)}?token={site.keys.token}"
     if host not in LOOPBACK:
@@ -68,7 +59,6 @@ def view(
             f"listening on {host}: whoever can reach this machine and has the token sees and changes the files, and the "
             "connection is not encrypted"
         )
-
     print_line(f"open {address}")
     print_line("Ctrl-C stops the server")
     if not no_open:
@@ -86,6 +76,33 @@ def require_server() -> None:
             "`cotrace view` needs two more packages: pip install 'cotrace[view]'; `cotrace render FILE --to html` writes the "
             "page without them"
         )
+
+
+def check_files(files: list[Path], features: Path | None) -> None:
+    """Raise before the server starts what is wrong with graph files, or with a store of features: ArgumentError, FileError."""
+    from cotrace.features.store.store import FeatureStore
+    from cotrace.graphs import open_graph
+
+    if len({path.resolve() for path in files}) < len(files):
+        raise ArgumentError("a file is named twice; name each once")
+    for path in files:
+        open_graph(path)
+    if features is not None:
+        FeatureStore.open(features)
+
+
+def site_of(files: list[Path], editor: "GraphModelEditor", read_only: bool, features: Path | None, host: str) -> "Site":
+    """Return the site of graph files, whose model is edited by `editor`."""
+    from cotrace.viewer.page.pages import page_of
+    from cotrace.viewer.server.app import Site
+    from cotrace.viewer.server.files import ServedFile
+
+    return Site(
+        [ServedFile(path, read_only) for path in files],
+        lambda named, server: page_of(named, features=features, server=server),
+        editor,
+        host,
+    )
 
 
 def open_browser(address: str) -> None:
