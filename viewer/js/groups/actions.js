@@ -5,29 +5,45 @@ import { freeName, groupNameProblem, isSuggested, membersOf, newName, openSugges
 
 /** Return the actions on the groups of the file that is shown. */
 export function createActions(app) {
+  const shown = shownFile(app);
+  return {
+    file: shown.file,
+    state: shown.state,
+    ...readings(shown),
+    ...groupActions(shown),
+    ...suggestionActions(shown),
+    ...selectionActions(app, shown),
+  };
+}
+
+/** Return the file that is shown, its state, and how the state changes: {file, state, change, nodeName}. */
+function shownFile(app) {
   const { store } = app;
   const file = () => app.files[store.page.file];
-  const state = () => store.file(store.page.file);
-  const change = (values, title) => {
-    store.update(store.page.file, values, title);
-    app.announce(`${title[0].toUpperCase()}${title.slice(1)}`);
-  };
-  const nodeName = (node) => file().graph.nameOf(node);
-  const withAccepted = (groups, { name, members, reason, label }) => {
-    const others = groups.filter((group) => !(isSuggested(group) && group.name === name));
-    const free = groupNameProblem(name, others) ? freeName(name, file().graph, { ...state(), groups: others }) : name;
-    return [...others, { name: free, nodes: members.map(nodeName), ...(reason && { reason }), ...(label && { label }) }];
-  };
-  const actions = {
+  return {
     file,
-    state,
+    state: () => store.file(store.page.file),
+    nodeName: (node) => file().graph.nameOf(node),
+    change(values, title) {
+      store.update(store.page.file, values, title);
+      app.announce(`${title[0].toUpperCase()}${title.slice(1)}`);
+    },
+  };
+}
+
+function readings({ file, state }) {
+  return {
     /** Return the groups that the user made or accepted. */
     groups: () => ownGroups(state().groups),
     /** Return the open suggestions. */
     suggestions: () => openSuggestions(file().graph, state(), file().extras.suggested ?? []),
     /** Return the nodes that are selected and can be in a group: a target that is no feature cannot. */
     selected: () => state().selected.map((name) => file().graph.nodeOf(name)).filter((node) => node >= 0 && node < file().graph.firstLogit),
+  };
+}
 
+function groupActions({ file, state, change, nodeName }) {
+  return {
     /** Make a group of nodes, which leave the groups that they were in; return its name. */
     group(nodes) {
       const { graph } = file();
@@ -65,6 +81,16 @@ export function createActions(app) {
       const title = nodes.length === 1 ? `take ${nodeName(nodes[0])} out of its group` : `take ${nodes.length} nodes out of their groups`;
       change({ groups: without(file().graph, state().groups, nodes) }, title);
     },
+  };
+}
+
+function suggestionActions({ file, state, change, nodeName }) {
+  const withAccepted = (groups, { name, members, reason, label }) => {
+    const others = groups.filter((group) => !(isSuggested(group) && group.name === name));
+    const free = groupNameProblem(name, others) ? freeName(name, file().graph, { ...state(), groups: others }) : name;
+    return [...others, { name: free, nodes: members.map(nodeName), ...(reason && { reason }), ...(label && { label }) }];
+  };
+  return {
     accept(suggestions) {
       const title = suggestions.length === 1 ? `accept "${suggestions[0].name}"` : `accept ${suggestions.length} suggestions`;
       change({ groups: suggestions.reduce(withAccepted, state().groups) }, title);
@@ -75,17 +101,23 @@ export function createActions(app) {
       const groups = state().groups.filter((group) => !(isSuggested(group) && names.includes(group.name)));
       change({ groups, dismissed: [...new Set([...state().dismissed, ...names])] }, title);
     },
+  };
+}
+
+function selectionActions(app, { file, nodeName }) {
+  const { store } = app;
+  const select = (nodes) => store.update(store.page.file, { selected: nodes.map(nodeName) });
+  return {
     /** Light up the box of a group in the circuit, or none for null. */
     light: (group) => store.page.layout === "one" && app.circuit?.hover(group && `group:${group.name}`),
     /** Show a group or suggestion in the side panel. */
     show: (name) => app.emit("group", `group:${name}`),
-    selectGroups: (groups) => actions.select(groups.flatMap((group) => membersOf(file().graph, group))),
-    select: (nodes) => store.update(store.page.file, { selected: nodes.map(nodeName) }),
+    selectGroups: (groups) => select(groups.flatMap((group) => membersOf(file().graph, group))),
+    select,
     pin(node) {
       pin(app, store.page.file, nodeName(node));
     },
   };
-  return actions;
 }
 
 /** Return where a group is and whether it is open, as values of the state, under its new key; undo needs the old key of an open one. */
