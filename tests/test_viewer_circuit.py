@@ -498,3 +498,28 @@ def test_a_press_that_ends_outside_is_forgotten(page):
         return [before, cotrace.circuit.view];
     }""")
     assert views[0] == views[1]
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 700), (1200, 420)])
+def test_targets_and_tokens_of_a_long_prompt_can_be_read(tmp_path, open_page, width, height):
+    from benchmarks.synthetic_graphs import GraphSize, synthetic_graph
+
+    long = synthetic_graph(GraphSize(layers=9, positions=60, nodes=1_200, targets=3, edges=5_000))
+    path = write_page([PageFile("a.arrow", long)], tmp_path / "a.html")
+    page = opened(open_page, path, viewport={"width": width, "height": height})
+    stage, strip = (page.locator(name).bounding_box() for name in (".circuit-stage", ".circuit-stage .strip"))
+    boxes = [page.evaluate("(name) => cotrace.circuit.rectOf(name).toJSON()", f"logit:{at}") for at in range(3)]
+    rows = page.evaluate("cotrace.circuit.scene.rows.at(-1).top")
+    y, scale = page.evaluate("[cotrace.circuit.view.y, cotrace.circuit.view.scale]")
+    layers = stage["y"] + stage["height"] / 2 + (rows - y) * scale
+    assert page.evaluate("cotrace.circuit.view.scale") < 0.6
+    for box in boxes:
+        assert box["height"] >= 33
+        assert box["width"] >= 24
+        assert stage["y"] < box["top"]
+        assert box["bottom"] < layers
+        assert stage["x"] <= box["left"]
+        assert box["right"] <= stage["x"] + width
+    for a, b in itertools.combinations(boxes, 2):
+        assert a["right"] <= b["left"] or b["right"] <= a["left"] or a["bottom"] <= b["top"] or b["bottom"] <= a["top"]
+    assert strip["y"] + strip["height"] <= stage["y"] + stage["height"]

@@ -73,7 +73,7 @@ export function paintLayers(context, scene, picture, style) {
 export function stripTop(scene, picture) {
   const { py, scale } = projection(picture.view, picture);
   const tokens = py(scene.rows[0]?.bottom ?? scene.bounds.bottom);
-  return tokens > picture.height - STRIP || scale < READABLE ? Math.min(tokens + 4, picture.height - STRIP) : null;
+  return tokens > picture.height - STRIP || scale < READABLE ? Math.min(tokens, picture.height - STRIP) : null;
 }
 
 /** Paint the texts of columns on a strip of the picture's width. */
@@ -93,7 +93,8 @@ function stripTexts(columns, px, width, measure) {
     const [left, right] = [Math.max(0, px(column.left)), Math.min(width, px(column.right))];
     if (right <= left) continue;
     const text = fitted(column.text, Math.max(LONGEST, right - left - GAP), measure);
-    const [x, half] = [(left + right) / 2, measure(text) / 2 + GAP / 2];
+    const half = measure(text) / 2 + GAP / 2;
+    const x = Math.max(half, Math.min(width - half, (left + right) / 2)); // whole at the edges
     if (text && placed.every((other) => Math.abs(other.x - x) > other.half + half)) placed.push({ text, x, half });
   }
   return placed;

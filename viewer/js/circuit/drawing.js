@@ -67,10 +67,10 @@ export class Drawing {
 
   /** Return the box of an item in a view, [left, top, right, bottom] in pixels. */
   boxOf(item, view) {
-    const { items, x, y, w, h, room } = this.layout;
+    const { items, x, y, w, h, room, least } = this.layout;
     const place = projection(view, this.#surface.size);
     const form = items[item].isOpen ? "frame" : "";
-    const [halfWidth, halfHeight] = extent({ form, w: w[item], h: h[item], room: room[item] }, place);
+    const [halfWidth, halfHeight] = extent({ form, w: w[item], h: h[item], room: room[item], least: least[item] }, place);
     const [left, top] = [place.px(x[item]) - halfWidth, place.py(y[item]) - halfHeight];
     return [left, top, left + 2 * halfWidth, top + 2 * halfHeight];
   }

@@ -15,18 +15,20 @@ const PAD = 3; // between labels
  * `at` is the item, `side` the number of the place beside it. `sides` has those of labels that keep theirs, by item.
  * Args: scene, or one with a part of its shapes; picture; measure, which returns the width of a text of 1 pixel height times `FONT`.
  */
-export function placedLabels({ shapes, columns, bounds }, picture, measure, sides = new Map()) {
+export function placedLabels({ shapes, columns, rows, bands, bounds }, picture, measure, sides = new Map()) {
   const place = projection(picture.view, picture);
   const size = FONT * Math.max(0.88, Math.min(1.25, place.grow));
   const seen = shapes.map((shape) => onScreen(shape, place)).filter((each) => isSeen(each, picture));
   const taken = new Occupied();
   for (const each of seen) if (each.shape.form !== "frame") taken.add(boxOf(each));
   const [labels, start, end] = [[], place.px(columns[0].left), place.px(bounds.right) + END];
+  const top = bands.length && rows.length ? place.py(rows.at(-1).top) : -Infinity; // names of bands are above
+  const isInside = (box) => box[0] > start && box[2] < end && box[1] > top;
   let room = MOST_TEXT * picture.width * picture.height;
   const isKept = ({ shape }) => sides.has(shape.at);
   for (const each of seen.filter(({ shape }) => shape.label).sort((a, b) => isKept(b) - isKept(a) || b.shape.rank - a.shape.rank)) {
     const width = (measure(each.shape.label) * size) / FONT;
-    const free = candidates(each, width, size, sides.get(each.shape.at)).find(({ box }) => box[0] > start && box[2] < end && !taken.overlaps(box));
+    const free = candidates(each, width, size, sides.get(each.shape.at)).find(({ box }) => isInside(box) && !taken.overlaps(box));
     if (!free) continue;
     taken.add(free.box);
     room -= width * size;

@@ -5,7 +5,8 @@ import { cellsOf } from "./cells.js";
 import { columnsOf } from "./columns.js";
 import { framed } from "./frames.js";
 import { dealt, packed } from "./pack.js";
-import { shapeOf } from "./sizes.js";
+import { LEAST_TARGET, shapeOf } from "./sizes.js";
+import { growth, LAYERS, MARGIN } from "./view.js";
 
 const LABELLED = [60, 36, 18, 0]; // nodes that get space for their labels, the largest first: as many as fit
 const GOOD_FIT = 0.9; // scale at which labels are easy to read
@@ -14,16 +15,20 @@ const FEW = 40;
 const PADDING = 8; // between the ends of a column and its nodes
 const COLUMN_GAP = 6;
 const AXIS = 44; // left of the columns, for the names of layers
+const [HEAD, FOOT] = [24, 36]; // from the upper end to the first targets, and from the lowest layer to the lower end
+const TARGET = 20; // half the height of a target
 const LINE_GAP = 10; // between lines of targets
+const [ABOVE, BELOW, STRIP_ROOM] = [4, 20, 26]; // pixels that stay free at any scale: over and under targets, and for the texts of tokens
 const MOST_STRETCH = 420; // pixels that a column may grow beyond what it needs
 const MOST_SPREAD = 2.2; // space of a node, where there is some, in units of what it needs
 const SWEEPS = 3; // to straighten edges
+const TURNS = 6; // until the scale of a plan settles
 
 /**
- * Return the layout of a model: {items, host, x, y, w, h, room, startX, startY, columns, rows, bounds}.
+ * Return the layout of a model: {items, host, x, y, w, h, room, least, startX, startY, columns, rows, bounds}.
  *
  * `items` and `host` are those of `cellsOf`; x and y are centres, startX and startY those before items were moved,
- * w and h half the width and height of each item, `room` half of the width that a box may have; columns are
+ * w and h half the width and height of each item, `room` half of the width that a box may have, `least` as in view.js; columns are
  * {first, last, text, left, right}, rows {layer, top, bottom} from bottom to top; bounds {left, top, right, bottom}.
  *
  * Args: model; options {width, height} of the view, `collapsed` spans, Sets `opened` and `kept` of `cellsOf`, `moved` offsets by name
@@ -54,13 +59,13 @@ function shapesOf({ items, host }, count, measure) {
 function bestPlan(cells, columns, width, height, measure) {
   const largest = Math.max(1, ...cellsOfRows(cells).map((cell) => cell.length));
   const counts = new Set(Array.from({ length: largest }, (_, lines) => Math.ceil(largest / (lines + 1))));
-  const fit = (plan) => Math.min(width / plan.width, height / plan.height, 1);
+  const fit = (plan) => scaleOf(plan, width, height);
   let best = null;
   for (const labelled of LABELLED) {
     const shapes = shapesOf(cells, labelled, measure);
     const sums = new Map(cellsOfRows(cells).map((cell) => [cell, { width: largestSums(cell, shapes, "width"), height: largestSums(cell, shapes, "height") }]));
     for (const perLine of counts) {
-      const plan = planOf(cells, shapes, sums, columns, perLine, width);
+      const plan = planOf(cells, shapes, sums, columns, perLine);
       if (!best || fit(plan) > fit(best) + 1e-9) best = plan;
     }
     if (fit(best) >= GOOD_FIT) break;
@@ -79,7 +84,7 @@ function largestSums(cell, shapes, name) {
   return sums;
 }
 
-function planOf(cells, shapes, sums, columns, perLine, width) {
+function planOf(cells, shapes, sums, columns, perLine) {
   const lines = new Map(); // cell → number of lines
   const widths = columns.map((_, column) => leastWidth(cells, shapes, column));
   const heights = new Map(); // layer → height
@@ -92,11 +97,37 @@ function planOf(cells, shapes, sums, columns, perLine, width) {
     }
   }
   const inner = sumOf(widths, (each) => each) + COLUMN_GAP * (widths.length - 1);
-  const targetsWidth = sumOf(cells.targets, (at) => shapes[at].width);
-  const targetLines = Math.max(1, Math.ceil(targetsWidth / Math.max(width - AXIS, inner)));
   const inside = sumOf([...heights.values()], (each) => each);
-  const height = inside + targetLines * (40 + LINE_GAP) + 24 + 36;
-  return { cells, shapes, columns, lines, widths, heights, inside, targetLines, width: AXIS + Math.max(inner, targetsWidth / targetLines), height };
+  return { cells, shapes, columns, lines, widths, heights, inside, inner, targetsWidth: sumOf(cells.targets, (at) => shapes[at].width) };
+}
+
+/** Return the pixels of a side that are free; a view without a size has one. */
+function roomIn(side, taken) {
+  return Math.max(1, side - taken);
+}
+
+/** Return the scale at which a plan fits the view. What is at its ends shrinks less than the rest: it follows from the scale, and that from it. */
+function scaleOf(plan, width, height) {
+  const across = Math.min(1, roomIn(width, LAYERS + MARGIN) / plan.inner);
+  let scale = across;
+  for (let turn = 0; turn < TURNS; turn++) {
+    const { top, bottom } = endsOf(plan, width, scale);
+    scale = Math.min(across, roomIn(height, 2 * MARGIN) / (top + plan.inside + bottom));
+  }
+  return scale;
+}
+
+/**
+ * Return the ends of a plan at a scale: {grown, lines, first, pitch, top, bottom}. Targets are `grown` times as large as the rest, in
+ * `lines`, the first one `first` from the upper end and the others `pitch` apart; layers begin at `top` and leave `bottom` free.
+ */
+function endsOf({ inner, targetsWidth }, width, scale) {
+  const size = Math.max(growth(scale), LEAST_TARGET);
+  const half = (TARGET * size) / scale;
+  const lines = Math.max(1, Math.ceil((targetsWidth * size) / scale / Math.max(roomIn(width, LAYERS + MARGIN) / scale, inner)));
+  const [first, pitch] = [Math.max(HEAD, half + ABOVE / scale), 2 * half + LINE_GAP];
+  const top = first + (lines - 1) * pitch + half + BELOW / scale;
+  return { grown: size / scale, lines, first, pitch, top, bottom: Math.max(FOOT, STRIP_ROOM / scale) };
 }
 
 /** Return the width of a column without nodes: of its token where there are nodes, or else of a part of it. */
@@ -109,16 +140,18 @@ function leastWidth(cells, shapes, column) {
 /** Return the layout of a plan, with spare width and height shared out. */
 function placed(plan, model, width, height) {
   const { cells, shapes } = plan;
-  const scale = Math.min(width / plan.width, height / plan.height, 1);
+  const scale = scaleOf(plan, width, height);
+  const ends = endsOf(plan, width, scale);
   const count = cells.items.length;
   const layout = {
     items: cells.items, host: cells.host, x: new Float32Array(count), y: new Float32Array(count),
     room: new Float32Array(count).fill(Infinity), w: Float32Array.from(shapes, (shape, at) => shape.w * (cells.items[at].shrink ?? 1)),
     h: Float32Array.from(shapes, (shape, at) => shape.h * (cells.items[at].shrink ?? 1)),
-    columns: placedColumns(plan, width / scale), rows: [],
+    least: Float32Array.from(shapes, (shape) => shape.least ?? 0), columns: placedColumns(plan, roomIn(width, LAYERS + MARGIN) / scale), rows: [],
   };
-  const top = placeTargets(layout, plan);
-  const bottom = placeRows(layout, plan, top, Math.max(0, height / scale - plan.height));
+  placeTargets(layout, plan, ends);
+  const spare = roomIn(height, 2 * MARGIN) / scale - (ends.top + plan.inside + ends.bottom);
+  const bottom = placeRows(layout, plan, ends.top, Math.max(0, spare));
   for (const [column, [token]] of cells.tokens) {
     const { left, right } = layout.columns[column];
     layout.x[token] = (left + right) / 2;
@@ -127,13 +160,13 @@ function placed(plan, model, width, height) {
   }
   straighten(layout, plan, model);
   placeMembers(layout, shapes);
-  layout.bounds = { left: AXIS, top: 0, right: Math.max(layout.columns.at(-1).right, layout.right ?? 0), bottom: bottom + 36 };
+  layout.bounds = { left: AXIS, top: 0, right: Math.max(layout.columns.at(-1).right, layout.right ?? 0), bottom: bottom + ends.bottom };
   return layout;
 }
 
 function placedColumns({ columns, widths, cells }, available) {
   const counts = widths.map((_, column) => Math.max(0.3, ...[...cells.rows.values()].map((row) => row.get(column)?.length ?? 0)));
-  const spare = Math.max(0, available - AXIS - sumOf(widths, (each) => each) - COLUMN_GAP * (widths.length - 1));
+  const spare = Math.max(0, available - sumOf(widths, (each) => each) - COLUMN_GAP * (widths.length - 1));
   const weights = widths.map((each, column) => (each > SPARE ? each * Math.sqrt(counts[column]) : 1));
   const total = sumOf(weights, (each) => each);
   let left = AXIS;
@@ -145,24 +178,23 @@ function placedColumns({ columns, widths, cells }, available) {
   });
 }
 
-/** Place the targets in lines above the layers; return where the layers begin. */
-function placeTargets(layout, { cells, shapes, targetLines }) {
-  const perLine = Math.ceil(cells.targets.length / targetLines);
+/** Place the targets in lines above the layers. */
+function placeTargets(layout, { cells, shapes }, { grown, lines, first, pitch }) {
+  const perLine = Math.ceil(cells.targets.length / lines);
   const right = layout.columns.at(-1).right;
-  for (let line = 0; line < targetLines; line++) {
+  for (let line = 0; line < lines; line++) {
     const targets = cells.targets.slice(line * perLine, (line + 1) * perLine);
-    const widths = targets.map((at) => shapes[at].width);
+    const widths = targets.map((at) => shapes[at].width * grown);
     const total = sumOf(widths, (each) => each);
-    const wanted = targets.map((at) => centreOf(layout.columns, layout.items[at].position) - shapes[at].width / 2);
+    const wanted = targets.map((at, number) => centreOf(layout.columns, layout.items[at].position) - widths[number] / 2);
     const lefts = packed(wanted, widths, AXIS, Math.max(right, AXIS + total));
     targets.forEach((at, number) => {
-      layout.x[at] = lefts[number] + shapes[at].lead;
+      layout.x[at] = lefts[number] + widths[number] / 2;
       layout.room[at] = widths[number] / 2 - 3;
-      layout.y[at] = 24 + line * (40 + LINE_GAP);
+      layout.y[at] = first + line * pitch;
       layout.right = Math.max(layout.right ?? 0, lefts[number] + widths[number]);
     });
   }
-  return 24 + 24 + (targetLines - 1) * (40 + LINE_GAP) + 12;
 }
 
 function centreOf(columns, position) {

@@ -37,9 +37,9 @@ export function paintEdges(context, scene, picture, style, { from = 0, to = scen
 }
 
 /** Return a curve upwards: [x of the source, its y, y of its control point, y of the target's, x of the target, its y]. */
-export function edgeCurve({ edges, x, y, h }, edge, { px, py, grow }) {
+export function edgeCurve({ edges, x, y, h, least }, edge, { px, py, grow }) {
   const [from, to] = [edges.from[edge], edges.to[edge]];
-  const [start, end] = [py(y[from]) - h[from] * grow, py(y[to]) + h[to] * grow];
+  const [start, end] = [py(y[from]) - h[from] * grow, py(y[to]) + h[to] * Math.max(grow, least[to])];
   const bend = Math.max(BEND * Math.abs(start - end), 10 * grow);
   return [px(x[from]), start, start - bend, end + bend, px(x[to]), end];
 }
@@ -62,7 +62,7 @@ export function paintShapes(context, shapes, picture, style) {
     const [x, y] = [place.px(shape.x), place.py(shape.y)];
     const [w, h] = extent(shape, place);
     if (x + w < 0 || y + h < 0 || x - w > picture.width || y - h > picture.height) continue;
-    paintShape(context, shape, { x, y, w, h, grow: place.grow }, style);
+    paintShape(context, shape, { x, y, w, h, grow: Math.max(place.grow, shape.least) }, style);
   }
 }
 

@@ -23,7 +23,7 @@ const LOOKS = {
 /**
  * Return the display list of a layout: {shapes, edges, columns, rows, bands, bounds}.
  *
- * A shape is {at, form, x, y, w, h, room, fill, stroke, line, ring, text, detail, label, rank, bar}: `text` stands inside, `label` beside;
+ * A shape is {at, form, x, y, w, h, room, least, fill, stroke, line, ring, text, detail, label, rank, bar}: `text` stands inside, `label` beside;
  * `bar` is a share that a bar at its foot shows. Shapes are in the order of painting. Edges are typed arrays {edge, from,
  * to, key}: numbers of the model's edges and of items, weak edges first; `edgeLook` says how edges of a key look.
  */
@@ -35,7 +35,7 @@ export function sceneOf(model, layout, bands = []) {
   shapes.sort((a, b) => (b.form === "frame") - (a.form === "frame") || a.rank - b.rank);
   return {
     shapes, edges: sceneEdges(model.edges, layout), columns: layout.columns, rows: layout.rows, bounds: layout.bounds,
-    x: layout.x, y: layout.y, h: layout.h, bands: bands.map((band) => sceneBand(band, layout.columns)).filter(Boolean),
+    x: layout.x, y: layout.y, h: layout.h, least: layout.least, bands: bands.map((band) => sceneBand(band, layout.columns)).filter(Boolean),
   };
 }
 
@@ -43,7 +43,7 @@ function shape(item, at, layout) {
   const look = LOOKS[item.kind];
   const isCircle = item.kind === "feature" || item.kind === "error";
   return {
-    at, x: layout.x[at], y: layout.y[at], w: layout.w[at], h: layout.h[at], room: layout.room[at],
+    at, x: layout.x[at], y: layout.y[at], w: layout.w[at], h: layout.h[at], room: layout.room[at], least: layout.least[at],
     ...look, form: item.form ?? (item.isOpen ? "frame" : look.form),
     fill: item.fill ?? look.fill, ring: item.ring ?? null,
     text: isCircle ? "" : item.label, detail: isCircle ? "" : item.detail, label: isCircle ? item.label : "",

@@ -51,7 +51,7 @@ function edgeParts(scene, place, style) {
 }
 
 function shapeParts(shape, place, style, measure) {
-  const { grow } = place;
+  const grow = Math.max(place.grow, shape.least);
   const [w, h] = extent(shape, place);
   const at = { x: place.px(shape.x), y: place.py(shape.y), w, h };
   const look = { fill: style[shape.fill], stroke: style[shape.stroke], "stroke-width": shape.line };

@@ -4,7 +4,8 @@
 export const LAYERS = 44;
 
 const SCALES = [0.02, 12];
-const MARGIN = 10; // pixels around a circuit that fits
+/** Pixels around a circuit that fits. */
+export const MARGIN = 10;
 const LARGEST_FIT = 1.6;
 
 /** Return the view in which bounds fill a size {width, height}, right of the names of layers. */
@@ -57,14 +58,15 @@ export function projection(view, { width, height }) {
   return { scale, grow: growth(scale), px: (place) => (place - x) * scale + width / 2, py: (place) => (place - y) * scale + height / 2 };
 }
 
-/** Return half the width and height in pixels of a shape with a place of `projection`. */
-export function extent({ form, w, h, room }, { scale, grow }) {
+/** Return half the width and height in pixels of a shape with a place of `projection`; `least` is how little it grows. */
+export function extent({ form, w, h, room, least = 0 }, { scale, grow }) {
   if (form === "frame") return [w * scale, h * scale];
-  return [Math.min(w * grow, room * scale), h * grow];
+  const own = Math.max(grow, least);
+  return [Math.min(w * own, room * scale), h * own];
 }
 
 /** Return how much larger shapes are at a scale: closer, places spread faster than shapes grow, so that labels get room. */
-function growth(scale) {
+export function growth(scale) {
   return Math.min(scale ** (scale < 1 ? 0.65 : 0.45), 2.2);
 }
 
