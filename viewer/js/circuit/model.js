@@ -5,8 +5,9 @@ import { ERROR, FEATURE, KINDS, LOGIT, TOKEN } from "../data/graph.js";
 import { labelOf } from "../data/labels.js";
 import { shortLabel } from "../data/short_label.js";
 import { visible } from "../data/visible.js";
+import { percent } from "../ui/format.js";
 import { foldGroups } from "./folding.js";
-import { cutOff, effectSizes, nodeInfluence, rowSums, targetWeights } from "./strength.js";
+import { cutOff, effectSizes, nodeInfluence, targetWeights } from "./strength.js";
 
 /** Largest number of edges that a circuit draws. */
 export const MOST_EDGES = 20_000;
@@ -50,7 +51,7 @@ function modelNode(graph, node, state, size) {
     return { ...common, label, detail: "", title: `token ${label} at position ${position}` };
   }
   const label = labelOf(graph, node, state.labels)?.text ?? "";
-  const ring = targetOf(graph, node) ? "target-line" : null;
+  const ring = graph.targetAt(node) ? "target-line" : null;
   const title = `${KINDS[kind]} ${common.name}${label ? `, ${label}` : ""}`;
   const plain = kind === FEATURE ? String(graph.feature[node]) : "";
   return { ...common, label: label ? shortText(label) : plain, isNamed: label !== "", detail: "", title, ring };
@@ -64,15 +65,11 @@ function shortText(label) {
 }
 
 function logitTexts(graph, node, state) {
-  const target = targetOf(graph, node);
+  const target = graph.targetAt(node);
   const label = visible(target?.label || graph.texts("text")[node]);
   const detail = target?.probability == null ? (target?.kind ?? "") : percent(target.probability);
   const isChosen = state.target === null || graph.info.targets[state.target] === target;
   return { label, detail, title: `target ${label}, ${detail}`, probability: target?.probability ?? null, fill: isChosen ? null : "token" };
-}
-
-function targetOf(graph, node) {
-  return graph.info.targets.find((target) => target.node === node);
 }
 
 /** Return the strongest edges between the nodes with some numbers. */
@@ -82,7 +79,7 @@ function modelEdges(graph, kept, numbers, influence, weights) {
   const masses = edgeMasses(graph, kept, influence, weights);
   const { least, ties } = cutOff(masses, MOST_EDGES);
   let equal = 0;
-  const [places, totals] = [[], rowSums(graph)];
+  const [places, totals] = [[], graph.rowSums];
   masses.forEach((mass, at) => (mass > least || (mass === least && ++equal <= ties)) && places.push(at));
   const edges = emptyEdges(places.length);
   let [row, count] = [0, 0];
@@ -102,7 +99,7 @@ function modelEdges(graph, kept, numbers, influence, weights) {
 
 /** Return the influence that passes along each of some edges: share of the row times influence and weight of its node. */
 function edgeMasses(graph, kept, influence, weights) {
-  const [masses, totals] = [new Float32Array(kept.length), rowSums(graph)];
+  const [masses, totals] = [new Float32Array(kept.length), graph.rowSums];
   for (let at = 0, row = 0; at < kept.length; at++) {
     while (graph.indptr[row + 1] <= kept[at]) row++;
     if (totals[row] > 0) masses[at] = (Math.abs(graph.weights[kept[at]]) / totals[row]) * (influence[row] + weights[row]);
@@ -123,8 +120,4 @@ export function firstEdges(edges, count) {
 
 function largestOf(values, places) {
   return places.reduce((largest, place) => Math.max(largest, values[place]), 0) || 1;
-}
-
-function percent(share) {
-  return `${(100 * share).toPrecision(3)}%`;
 }

@@ -1,22 +1,9 @@
 // How much nodes and edges matter: influence as in graphs/influence.py, effects as in graphs/saved_effects.py.
 
 import { visible } from "../data/visible.js";
+import { nodeInfluence as influenceOf } from "../prune/influence.js";
 
-const sums = new WeakMap();
 const onTargets = new WeakMap(); // by graph: the influences on one target, by its number
-
-/** Return the sum of |weight| of the edges into every node, a Float64Array, computed once for a graph. */
-export function rowSums(graph) {
-  if (!sums.has(graph)) {
-    const { indptr, weights } = graph;
-    const total = new Float64Array(graph.size);
-    for (let row = 0; row < graph.size; row++) {
-      for (let edge = indptr[row]; edge < indptr[row + 1]; edge++) total[row] += Math.abs(weights[edge]);
-    }
-    sums.set(graph, total);
-  }
-  return sums.get(graph);
-}
 
 /** Return the weight of every node as a target, a Float64Array; `target` is the number of one, null for all. */
 export function targetWeights(graph, target) {
@@ -31,8 +18,7 @@ export function targetWeights(graph, target) {
 /**
  * Return the influence of every node on all targets or on one, a Float64Array.
  *
- * On all targets it is the one of the traced graph, on one it follows from the edges of the file. Nodes read backwards
- * are in topological order, so that one pass is enough.
+ * On all targets it is the one of the traced graph, on one it follows from the edges of the file.
  */
 export function nodeInfluence(graph, target) {
   if (isAll(graph, target)) return graph.influence;
@@ -59,14 +45,7 @@ function isAll(graph, target) {
 
 function influenceOnOne(graph, target) {
   const { indptr, sources, weights } = graph;
-  const [influence, total] = [targetWeights(graph, target), rowSums(graph)];
-  const own = Float64Array.from(influence);
-  for (let row = graph.size - 1; row >= 0; row--) {
-    if (influence[row] === 0 || total[row] === 0) continue;
-    const passed = influence[row] / total[row];
-    for (let edge = indptr[row]; edge < indptr[row + 1]; edge++) influence[sources[edge]] += passed * Math.abs(weights[edge]);
-  }
-  return influence.map((value, node) => value - own[node]);
+  return influenceOf({ indptr, sources, weights: weights.map(Math.abs) }, targetWeights(graph, target));
 }
 
 /** Return the mean |expected effect| of every node on the targets, a Float64Array, or null for a graph without effects. */

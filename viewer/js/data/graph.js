@@ -66,6 +66,11 @@ export class GraphData {
     return this.numbers.get(name) ?? -1;
   }
 
+  /** Return the entry of a node among the targets, undefined for one that is none. */
+  targetAt(node) {
+    return this.info.targets.find((target) => target.node === node);
+  }
+
   /** Number of the first target that is not a feature. */
   get firstLogit() {
     this.logitStart ??= this.kind.indexOf(LOGIT) < 0 ? this.size : this.kind.indexOf(LOGIT);
@@ -77,9 +82,22 @@ export class GraphData {
     return (this.out ??= transposed(this.indptr, this.sources, this.size));
   }
 
+  /** Sum of the absolute weights of the edges into each node, a Float64Array. Made when first asked for. */
+  get rowSums() {
+    return (this.sums ??= absoluteSums(this.indptr, this.weights));
+  }
+
   #column(name) {
     return this.table.getChild(name).data[0];
   }
+}
+
+function absoluteSums(indptr, weights) {
+  const sums = new Float64Array(indptr.length - 1);
+  for (let row = 0; row < sums.length; row++) {
+    for (let edge = indptr[row]; edge < indptr[row + 1]; edge++) sums[row] += Math.abs(weights[edge]);
+  }
+  return sums;
 }
 
 /** Return {indptr, edges, targets}: the numbers of the edges out of each node, and the node that each ends in. */

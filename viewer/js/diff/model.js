@@ -69,19 +69,15 @@ function plainName(comparison, unit) {
 /** Return the text of a token or target on a side, or of both where they differ. */
 function ownText(comparison, unit, side) {
   const texts = (side === null ? [0, 1] : [side]).map((each) => [each, comparison.nodesOf[each][unit]]).filter(([, node]) => node >= 0);
-  return [...new Set(texts.map(([each, node]) => visible(targetOf(comparison.files[each].graph, node)?.label || comparison.files[each].graph.texts("text")[node])))].join(" | ");
+  return [...new Set(texts.map(([each, node]) => visible(comparison.files[each].graph.targetAt(node)?.label || comparison.files[each].graph.texts("text")[node])))].join(" | ");
 }
 
 function probabilities(comparison, unit, side) {
   const parts = [0, 1].filter((each) => side === null || each === side).map((each) => {
-    const probability = targetOf(comparison.files[each].graph, comparison.nodesOf[each][unit])?.probability;
+    const probability = comparison.files[each].graph.targetAt(comparison.nodesOf[each][unit])?.probability;
     return probability == null ? "" : `${side === null ? `${SIDES[each]} ` : ""}${percent(probability)}`;
   });
   return parts.filter(Boolean).join("  ");
-}
-
-function targetOf(graph, node) {
-  return graph.info.targets.find((target) => target.node === node);
 }
 
 function columnText(comparison, positions, side) {

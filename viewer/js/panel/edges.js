@@ -2,7 +2,6 @@
 
 const ROUNDING = 1e-4; // of a row in float32, as a share of the sum of absolute values
 const masks = new WeakMap();
-const totals = new WeakMap();
 
 /** Return whether each edge is among those that pruning kept, as a Uint8Array; null before the first pruning. */
 export function shownEdges(graph, result) {
@@ -21,7 +20,7 @@ export function shownEdges(graph, result) {
  * `share` is the part of the absolute weights of the target's row that the edge has.
  */
 export function inputsOf(graph, node, shown) {
-  const total = rowTotal(graph, node);
+  const total = graph.rowSums[node];
   const edges = [];
   for (let edge = graph.indptr[node]; edge < graph.indptr[node + 1]; edge++) {
     edges.push(entry(graph, edge, graph.sources[edge], total, shown));
@@ -34,15 +33,9 @@ export function outputsOf(graph, node, shown) {
   const { indptr, edges: numbers, targets } = graph.outgoing;
   const edges = [];
   for (let at = indptr[node]; at < indptr[node + 1]; at++) {
-    edges.push(entry(graph, numbers[at], targets[at], rowTotal(graph, targets[at]), shown));
+    edges.push(entry(graph, numbers[at], targets[at], graph.rowSums[targets[at]], shown));
   }
   return strongestFirst(edges);
-}
-
-/** Return the sum of the absolute weights of the edges into a node. Those of all nodes are added up once. */
-export function rowTotal(graph, node) {
-  if (!totals.has(graph)) totals.set(graph, Float64Array.from({ length: graph.size }, (_, each) => totalOf(graph, each)));
-  return totals.get(graph)[node];
 }
 
 /**
@@ -61,15 +54,9 @@ export function rowSum(graph, node, shown) {
   }
   const [dropped, bias, value] = [graph.dropped[node], graph.bias[node], graph.pre_activation[node]];
   const sum = parts.shown.sum + parts.hidden.sum + dropped + (bias || 0);
-  const scale = rowTotal(graph, node) + Math.abs(dropped) + Math.abs(bias || 0);
+  const scale = graph.rowSums[node] + Math.abs(dropped) + Math.abs(bias || 0);
   const leftOut = graph.table.getChild("left_out")?.get(node) ?? NaN;
   return { ...parts, dropped, bias, sum, value, leftOut, closes: Math.abs(sum - value) <= ROUNDING * scale };
-}
-
-function totalOf(graph, node) {
-  let total = 0;
-  for (let edge = graph.indptr[node]; edge < graph.indptr[node + 1]; edge++) total += Math.abs(graph.weights[edge]);
-  return total;
 }
 
 function entry(graph, edge, node, total, shown) {

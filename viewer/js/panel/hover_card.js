@@ -4,12 +4,13 @@ import { FEATURE, LOGIT } from "../data/graph.js";
 import { visible } from "../data/visible.js";
 import { percent } from "../ui/format.js";
 import { h, replaceChildren } from "../ui/dom.js";
+import { kindMark } from "../ui/node.js";
 import { largestOf, signedBar } from "./bar.js";
 import { inputsOf, outputsOf } from "./edges.js";
 import { groupNumbers, groupOf } from "./group_view.js";
 import { groupInputs, groupMembers, groupOutputs } from "./group_sums.js";
 import { expectedChange } from "./effects.js";
-import { headline, kindMark, nodeName } from "./names.js";
+import { headline, nodeName } from "./names.js";
 import { decimalsOf, exact, signedText, signedValue } from "./number.js";
 import { probabilityOf } from "./targets.js";
 

@@ -1,15 +1,11 @@
 // Nodes as people read them: a mark of the kind, a label or text, and the name.
 
-import { ERROR, FEATURE, KINDS, LOGIT, TOKEN } from "../data/graph.js";
+import { ERROR, FEATURE, LOGIT, TOKEN } from "../data/graph.js";
 import { visible } from "../data/visible.js";
 import { h } from "../ui/dom.js";
+import { kindMark } from "../ui/node.js";
 
 const MIDDLE = " · ";
-
-/** Return the mark of a node's kind, in the form that it has in the circuit. */
-export function kindMark(graph, node) {
-  return h("span", { class: "kind-mark", dataset: { kind: KINDS[graph.kind[node]] }, "aria-hidden": true });
-}
 
 /** Return a text of the model in the frame that says so; invisible characters have signs. */
 export function tokenText(text) {

@@ -4,17 +4,18 @@ import { visible } from "../data/visible.js";
 import { ERROR, FEATURE, LOGIT, TOKEN } from "../data/graph.js";
 import { count, number, percent } from "../ui/format.js";
 import { h, replaceChildren } from "../ui/dom.js";
+import { kindMark } from "../ui/node.js";
 import { featureCard } from "./card.js";
 import { inputList, outputList } from "./edge_list.js";
 import { inputsOf, outputsOf } from "./edges.js";
 import { expectedChange } from "./effects.js";
 import { effectSection } from "./effect_section.js";
 import { labelEditor, labelSource } from "./label_editor.js";
-import { kindMark, siteOf } from "./names.js";
+import { siteOf } from "./names.js";
 import { exact, signedValue } from "./number.js";
 import { createRowSum } from "./row_sum.js";
 import { explanation, figures, hiddenBadge, section } from "./section.js";
-import { probabilityOf, targetList, targetText, valueName } from "./targets.js";
+import { probabilityOf, targetCount, targetList, targetText, valueName } from "./targets.js";
 
 const NO_INPUTS = {
   [FEATURE]: "Its row was not computed: what it reads is not in the file.",
@@ -98,7 +99,7 @@ function otherTargets(context, node) {
   const { graph } = context;
   const targets = graph.info.targets;
   if (!targets.some((target) => target.node === node) || targets.length < 2) return null;
-  return section("Next token", `${targets.length} targets`, targetList(context, node));
+  return section("Next token", targetCount(context.graph), targetList(context, node));
 }
 
 function cardParts(context, node) {

@@ -4,7 +4,6 @@ import { FEATURE, LOGIT } from "../data/graph.js";
 import { number, percent } from "../ui/format.js";
 import { h, replaceChildren } from "../ui/dom.js";
 import { quietButton } from "./buttons.js";
-import { rowTotal } from "./edges.js";
 import { expectedChange, measuredOf } from "./effects.js";
 import { nodeButton, shortName } from "./names.js";
 import { decimalsOf, exact, signedText, signedValue } from "./number.js";
@@ -72,5 +71,5 @@ function pairRow(context, { source, target, edge, weight, share }, decimals) {
 function edgeOf(graph, source, target) {
   const edge = edgeBetween(graph, source, target);
   const weight = graph.weights[edge];
-  return edge < 0 ? null : { source, target, edge, weight, share: Math.abs(weight) / rowTotal(graph, target) };
+  return edge < 0 ? null : { source, target, edge, weight, share: Math.abs(weight) / graph.rowSums[target] };
 }

@@ -14,6 +14,11 @@ export function targetList(context, current = -1) {
       nodeButton(context, node, { "aria-current": node === current && "true" }), shareBar(probability ?? 0), probabilityOf(probability))));
 }
 
+/** Return how many targets a graph has, in words. */
+export function targetCount({ info: { targets } }) {
+  return targets.length === 1 ? "1 target" : `${targets.length} targets`;
+}
+
 /** Return the text of an entry of the targets. */
 export function targetText({ graph }, { node, label }) {
   return tokenText(graph.texts("text")[node] || label);
@@ -22,7 +27,7 @@ export function targetText({ graph }, { node, label }) {
 /** Return what the value is called that the inputs of a node add up to. */
 export function valueName(graph, node) {
   if (graph.kind[node] !== LOGIT) return "pre-activation";
-  return graph.info.targets.find((target) => target.node === node)?.kind === "token" ? "centred logit" : "value";
+  return graph.targetAt(node)?.kind === "token" ? "centred logit" : "value";
 }
 
 /** Return a probability, which targets that are no tokens lack. */

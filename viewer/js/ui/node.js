@@ -11,6 +11,11 @@ export function kindSign(graph, node) {
   return signOf(KINDS[graph.kind[node]]);
 }
 
+/** Return the same sign for where words beside it say the kind: screen readers pass it over. */
+export function kindMark(graph, node) {
+  return h("span", { class: `sign ${KINDS[graph.kind[node]]}`, "aria-hidden": true });
+}
+
 /** Return the sign of a kind by its name. */
 export function signOf(kind) {
   return h("span", { class: `sign ${kind}`, role: "img", "aria-label": KIND_TITLES[kind] });
