@@ -79,7 +79,7 @@ async function answer(token, path, { method = "GET", headers = {}, body } = {}) 
   const options = { method, headers: { "X-Cotrace-Token": token, ...content, ...headers } };
   if (body !== undefined) options.body = JSON.stringify(body);
   const response = await fetch(path, options).catch(() => {
-    throw new ServerError("the server does not answer: start `cotrace view` again, and open the address that it prints", 0);
+    throw new ServerError("the server does not answer: start cotrace view again, and open the address that it prints", 0);
   });
   const value = await response.json().catch(() => ({}));
   if (!response.ok) throw new ServerError(value.error ?? `the server answered ${response.status}`, response.status);

@@ -53,7 +53,7 @@ function registerCommands(app, places, now, fill, element) {
     places.drawer.show("table");
     element.querySelector(".filter-query").focus();
   } });
-  app.commands.add({ id: "copy-table", title: "Copy the table as CSV", group: "Export", run: async () => {
+  app.commands.add({ id: "copy-table", title: "Copy the table to the clipboard (CSV)", group: "Export", run: async () => {
     places.drawer.show("table");
     fill();
     const isCopied = await copyText(csvOf(now.rows, now.columns));

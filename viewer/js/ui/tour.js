@@ -44,6 +44,7 @@ function startTour(app, { takesFocus = false } = {}) {
   const end = () => {
     if (card.contains(document.activeElement)) before?.focus();
     card.remove();
+    keys.abort();
     sizes.disconnect();
     mark(null);
   };
@@ -58,11 +59,13 @@ function startTour(app, { takesFocus = false } = {}) {
     app.announce(`${title}. ${text}`);
     return at > 0 && card.querySelector(".primary").focus({ preventScroll: true });
   };
-  card.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape") return;
+  const keys = new AbortController();
+  addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || document.querySelector("dialog[open]")) return;
     event.preventDefault();
+    event.stopImmediatePropagation(); // one thing at a time
     end();
-  });
+  }, { capture: true, signal: keys.signal });
   document.body.append(card);
   show(0);
   endLast = end;
