@@ -7,6 +7,7 @@ from helpers.random_graphs import random_graph
 from cotrace.common.errors import ArgumentError
 from cotrace.graphs.annotations import check_name, groups_inside, node_names
 from cotrace.graphs.nodes import parse_node
+from cotrace.graphs.saved_effects import saved_effects
 from cotrace.viewer.page.html import ROOM
 from cotrace.viewer.page.link import link
 from cotrace.viewer.page.payload import PageFile, write_page
@@ -236,3 +237,65 @@ def test_a_group_that_is_renamed_stays_where_it_is(page, names):
     page.evaluate("cotrace.commands.run('undo')")
     assert state(page)["moved"] == {"group:a": [30, 40]}
     assert "group:a" in state(page)["opened"]
+
+
+def test_a_group_is_inspected_like_a_node(page, graph, names):
+    members = list(range(3, 9))
+    page.evaluate(
+        "group => new Promise((done) => { cotrace.on('pruned', () => requestAnimationFrame(() => requestAnimationFrame(done)));"
+        " cotrace.store.update(0, { groups: [group], nodeThreshold: 1, edgeThreshold: 1, keepErrors: true }) })",
+        {"name": "warm", "nodes": [names[node] for node in members], "reason": "same inputs"},
+    )
+    page.get_by_role("button", name="warm", exact=True).click()
+    panel = page.locator(".panel-body")
+    panel.get_by_text("Group · 6 nodes").wait_for()
+    assert "same inputs" in panel.inner_text()
+    influence, change = (
+        float(panel.locator(f"[data-figure='{name}'] data").get_attribute("value"))
+        for name in ("Influence", "If ablated")
+    )
+    assert influence == pytest.approx(graph.influence()[members].sum())
+    targets = graph.info["targets"]
+    expected = saved_effects(graph, targets)[:, members].sum(axis=1)
+    assert change == pytest.approx(sum(target["weight"] * each for target, each in zip(targets, expected, strict=True)))
+    weights = graph.adjacency()
+    for title, sums in (("Inputs", weights[members].sum(axis=0)), ("Outputs", weights[:, members].sum(axis=1))):
+        rows = panel.locator(f"[data-section={title}] [data-node]")
+        found = {
+            row.get_attribute("data-node"): float(row.locator("data").get_attribute("value")) for row in rows.all()
+        }
+        wanted = {name: sums[node] for node, name in enumerate(names) if sums[node] != 0 and node not in members}
+        assert {name: found[name] for name in wanted} == pytest.approx(wanted, rel=1e-5, abs=1e-6)
+    panel.get_by_role("button", name="Rename").click()
+    field = panel.get_by_role("textbox")
+    field.fill("hot")
+    field.press("Enter")
+    assert panel.locator("h2").inner_text() == "hot"
+    assert groups(page) == {"hot": [names[node] for node in members]}
+    page.evaluate("cotrace.emit('hover-group', 'group:hot')")
+    panel.get_by_role("button", name="Ungroup").click()
+    assert groups(page) == {}
+
+
+def test_a_suggestion_is_inspected_and_accepted_in_the_details(page, suggested):
+    page.get_by_role("button", name="lowers cold 1", exact=True).click()
+    panel = page.locator(".panel-body")
+    assert "Suggested group · 3 nodes" in panel.inner_text()
+    panel.get_by_role("button", name="Accept").click()
+    assert [*groups(page)] == ["lowers cold 1"]
+    assert "Group · 3 nodes" in panel.inner_text()
+
+
+def test_what_cannot_be_grouped_is_said(page, graph):
+    select(page, ["logit:0", "logit:1"])
+    page.keyboard.press("g")
+    assert groups(page) == {}
+    page.locator("#live", has_text="Targets stay out of groups").wait_for(state="attached")
+
+
+def test_the_name_of_a_new_group_is_offered_for_editing(page, names):
+    select(page, names[:2])
+    page.keyboard.press("g")
+    page.keyboard.type("my own")
+    page.keyboard.press("Enter")
+    assert groups(page) == {"my own": names[:2]}

@@ -9,6 +9,9 @@ from helpers.random_graphs import random_graph
 from cotrace.common.visible_text import printable, visible
 from cotrace.graphs.annotations import node_names
 from cotrace.graphs.saved_effects import saved_effects
+from cotrace.graphs.usual import usual_activations
+from cotrace.viewer.page.html import ROOM
+from cotrace.viewer.page.link import link
 from cotrace.viewer.page.payload import PageFile, write_page
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -179,10 +182,37 @@ def test_effects_are_those_of_the_file_and_of_the_validation(panel, graph):
                 None if row["control_size"] is None else pytest.approx(row["control_size"])
             )
             ratio = row["measured"] / row["first_order_none"]
-            word = "opposite" if ratio < 0 else "agrees" if 0.5 <= ratio <= 2 else "same direction"
+            word = "opposite" if ratio < 0 else "agrees within a factor of two" if 0.5 <= ratio <= 2 else "same sign"
             assert word in panel.text("[data-section='Effects on the targets'] summary")
         else:
             assert not parts
+
+
+def test_one_rule_says_how_changes_agree(open_page):
+    entry = 'import { agreementOf } from "./data/agreement.js";\nObject.assign(globalThis, { agreementOf });'
+    page = open_page("about:blank", wait=False)
+    page.add_script_tag(
+        content=link("entry.js", lambda name: entry if name == "entry.js" else (ROOM / "js" / name).read_text())
+    )
+    cases = [(1, 2), (-1, -0.5), (1, 2.1), (-3, -1), (1, -1), (1, 0), (0, 0), (None, 1), (1, 1e-9)]
+    found = page.evaluate(
+        "all => all.map(([expected, measured]) => agreementOf(expected, measured)?.text ?? null)", cases
+    )
+    assert found == [*["agrees within a factor of two"] * 2, *["same sign"] * 2, "opposite", None, None, None, None]
+
+
+def test_the_usual_activation_is_that_of_python(panel, graph):
+    for node in (0, graph.order.n_features // 2):
+        panel.pin(node)
+        assert f"usually {usual_activations(graph)[node]:.3g}"[:11] in panel.text("[data-figure=Activation]")
+
+
+def test_a_target_is_copied_as_queries_read_it(panel, graph):
+    panel.page.evaluate("navigator.clipboard.writeText = async (text) => { globalThis.copied = text }")
+    for target in graph.info["targets"]:
+        panel.pin(target["node"])
+        panel.page.locator(".panel [data-key=copy]").click()
+        assert graph.find(panel.page.evaluate("copied")) == [target["node"]]
 
 
 def test_an_edge_has_its_weight_share_and_heads(panel, graph):

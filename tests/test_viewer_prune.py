@@ -238,6 +238,19 @@ def test_undecided_nodes_are_counted(graph, page_of):
     assert page_of(graph).get_by_text(f"{undecided} undecided").is_visible()
 
 
+def test_limits_of_a_threshold_are_said_and_scores_need_features(graph, page_of):
+    page = page_of(graph)
+    field = page.get_by_label("Nodes: share of influence, as a number")
+    field.fill("1.5")
+    field.press("Enter")
+    page.get_by_text("Nodes: type a number from 0 to 1").wait_for()
+    assert field.input_value() == "0.8"
+    field.fill("0")
+    field.press("Enter")
+    page.get_by_text("no features are shown").first.wait_for()
+    assert page.get_by_text("type a number from").count() == 0
+
+
 def test_graphs_are_pruned_alike_or_each_by_itself(graph, page_of):
     other = graph.prune(0.7, 0.9)
     page = page_of(graph, other)

@@ -11,7 +11,6 @@ const EXPECTED_BY = {
 };
 const UNEXPECTED = "The graph predicts nothing for these edits: a token is replaced, all positions are edited, or a node is not in it.";
 const LONGEST_PROMPT = 200; // characters of its end that are shown
-const EXACT_DIGITS = 1e-6; // changes below this share of the largest are rounding
 
 /** Return the elements of a result, that of cotrace/cli/model_changes.py; `prompt` is the text before the new tokens. */
 export function resultView(result, prompt) {
@@ -53,14 +52,10 @@ function amount(value) {
   return h("span", { class: value < 0 ? "negative" : "positive" }, signed(value));
 }
 
-/** Return a sign for whether two changes have one direction; nothing where one of them is missing or rounding. */
+/** Return how a measured change agrees with the expected one, in a sign and words; nothing where one of them is missing or rounding. */
 function agreement(measured, expected) {
-  if (measured === null || expected === null) return null;
-  const least = EXACT_DIGITS * Math.max(Math.abs(measured), Math.abs(expected));
-  if (Math.min(Math.abs(measured), Math.abs(expected)) <= least) return null;
-  const agrees = measured > 0 === expected > 0;
-  const title = agrees ? "same direction as measured" : "other direction than measured";
-  return h("span", { class: agrees ? "agrees" : "disagrees", role: "img", title, "aria-label": title }, agrees ? "✓" : "≠");
+  const found = agreementOf(expected, measured);
+  return found && h("span", { class: found.kind === "opposite" ? "disagrees" : "agrees" }, `${found.sign} ${found.text}`);
 }
 
 // --- the next token ---------------------------------------------------------------------------
@@ -90,9 +85,10 @@ function bar(name, share) {
   return element;
 }
 
-/** Return a difference of probabilities in percentage points, signed. */
+/** Return a difference of probabilities in percentage points, signed: +24 points. */
 function points(difference) {
-  return difference > 0 ? `+${percent(difference)}` : percent(difference).replace(/^-/, "−");
+  const text = percent(Math.abs(difference)).replace("%", " points");
+  return difference === 0 ? "0 points" : `${difference < 0 ? "−" : "+"}${text}`;
 }
 
 // --- texts -------------------------------------------------------------------------------------

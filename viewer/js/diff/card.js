@@ -34,7 +34,7 @@ function content(comparison, unit) {
   const label = unitLabel(comparison, unit);
   return [
     h("p", { class: "hover-title" }, statusSign(status[unit]), label && h("bdi", {}, label), h("span", { class: label ? "code faint" : "code" }, name[unit])),
-    h("p", { class: "faint" }, comparison.status(unit).title),
+    h("p", { class: "faint" }, `${comparison.status(unit).title}; influence along the edges of these files`),
     influenceBars(comparison, unit, Math.max(comparison.larger(unit), 1e-12)),
   ];
 }

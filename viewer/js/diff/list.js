@@ -14,6 +14,7 @@ const MATCHES = {
   group: "Features correspond where they are in groups of the same name.",
   site: "All features of a layer and a position correspond to each other.",
 };
+const INFLUENCE_HERE = "Both graphs are measured alike: along the edges that their files have, on the targets that are compared, whose weights add up to 1.";
 const PARTS = { nodes: "all nodes", features: "features", errors: "error nodes", tokens: "tokens", sites: "features by layer and position", edges: "edges" };
 
 /** Return {element, refresh}; `open` is called with the unit of a row that a user clicks, `point` with the one pointed at or null. */
@@ -21,11 +22,12 @@ export function createDifferences(app, comparison, { open, point }) {
   const [nodes, edges] = [h("tbody"), h("tbody")];
   const element = h("article", { class: "differences", "aria-label": "Differences" },
     h("section", { class: "differences-part", "aria-label": "Nodes that differ most" }, h("h3", {}, "Nodes that differ most"),
-      table(["", "Node", "Label", "Influence", "Change"], nodes)),
+      h("p", { title: INFLUENCE_HERE }, "Influence here is along the edges of the two files; the details show that in each traced graph."),
+      table(["", "Node", "Label", "Influence here", "Change, points"], nodes)),
     h("div", { class: "differences-column" },
       similarity(comparison),
       cautions(comparison),
-      h("section", { class: "differences-part", "aria-label": "Edges that differ most" }, h("h3", {}, "Edges that differ most"), table(["", "From", "To", "In A", "In B", "Change"], edges))));
+      h("section", { class: "differences-part", "aria-label": "Edges that differ most" }, h("h3", {}, "Edges that differ most"), table(["", "From", "To", "In A", "In B", "Change, points"], edges))));
   const refresh = () => {
     const { statuses } = app.store.page;
     const isShown = (status) => statuses.includes(STATUSES[status].name);
@@ -73,9 +75,9 @@ function unitButton(unit, name, open) {
   return h("button", { type: "button", class: "quiet code", title: "Pin this node", onclick: () => open(unit) }, name);
 }
 
-/** Return a change of influence with its sign. */
+/** Return a change of influence in percentage points, with its sign. */
 function points(change) {
-  return `${change < 0 ? "−" : "+"}${percent(Math.abs(change))}`;
+  return `${change < 0 ? "−" : "+"}${percent(Math.abs(change)).replace("%", "")}`;
 }
 
 function similarity(comparison) {

@@ -12,19 +12,14 @@ import { targetText } from "./targets.js";
 const FIRST = 5;
 const CONTRIBUTES = "Total effect along all paths, with attention, norms and active features frozen";
 const IF_ABLATED = "Change of the target that is expected when the node is ablated, with attention and norms responding";
-const AGREEMENT = {
-  agrees: ["✓ agrees", "The measured change agrees with the estimate"],
-  "same direction": ["≈ same direction", "The measured change has the direction of the estimate, but another size"],
-  opposite: ["✗ opposite", "The measured change has the opposite direction"],
-  nothing: ["✗ no agreement", "One of the two is zero"],
-};
 
 /** Return the part about a node's effects on the targets; null where the file knows none. */
 export function effectSection(context, node) {
   const effects = effectsOf(context.graph, node);
   const measured = measuredOf(context.graph, node);
   if (!effects && !measured) return null;
-  const note = measured && AGREEMENT[measured.agreement][0];
+  const agreement = measured?.agreement;
+  const note = agreement ? `${agreement.sign} ${agreement.text}` : measured && "not comparable";
   return section("Effects on the targets", note, effects && effectTable(context, effects), measured && measuredPart(measured));
 }
 
@@ -77,8 +72,10 @@ function measuredPart({ measured, estimate, isLive, control, agreement, kl }) {
 }
 
 function agreementText(measured, estimate, agreement) {
-  const [, text] = AGREEMENT[agreement];
-  return agreement === "agrees" && estimate !== 0 ? `${text}: ${(measured / estimate).toPrecision(2)} times as large.` : `${text}.`;
+  if (!agreement) return "One of the two is zero.";
+  const { kind, text } = agreement;
+  const times = kind === "opposite" ? "" : `, ${(measured / estimate).toPrecision(2)} times as large`;
+  return `The measured change, beside the expected one: ${text}${times}.`;
 }
 
 function controlText(measured, control) {

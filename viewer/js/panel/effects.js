@@ -1,6 +1,6 @@
 // Effects of a node in numbers: what gradients expect of every target, and what ablations measured.
 
-const ALIKE = 2; // a measured effect within this factor of the estimate agrees
+import { agreementOf } from "../data/agreement.js";
 
 /**
  * Return the effects of a node on the targets: {targets: [{target, total, expected}], total, expected}, the last two averaged over
@@ -24,7 +24,7 @@ export function expectedChange(graph, node, chosen) {
 
 /**
  * Return what an ablation of a node measured, averaged over the targets by their weights, beside what was expected: {measured,
- * estimate, isLive, control, kl, agreement}; `control` is the size of the effect of random features, or null. Null if the node was not
+ * estimate, isLive, control, kl, agreement}; `control` is the size of the effect of random features, or null; `agreement` is that of data/agreement.js. Null if the node was not
  * ablated alone.
  */
 export function measuredOf(graph, node) {
@@ -34,14 +34,6 @@ export function measuredOf(graph, node) {
   const estimate = live ?? row.predicted; // or along the edges
   const { measured, kl, control_size: control = null } = row;
   return { measured, estimate, isLive: live !== null, control, kl, agreement: agreementOf(estimate, measured) };
-}
-
-/** Return "agrees", "same direction" or "opposite" for an estimated and a measured change, or "nothing" if there is none. */
-function agreementOf(estimate, measured) {
-  if (measured === 0 || estimate === 0) return measured === estimate ? "agrees" : "nothing";
-  const ratio = measured / estimate;
-  if (ratio < 0) return "opposite";
-  return ratio <= ALIKE && ratio >= 1 / ALIKE ? "agrees" : "same direction";
 }
 
 function mean(targets, name) {

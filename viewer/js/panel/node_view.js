@@ -14,8 +14,8 @@ import { labelEditor, labelSource } from "./label_editor.js";
 import { siteOf } from "./names.js";
 import { exact, signedValue } from "./number.js";
 import { createRowSum } from "./row_sum.js";
-import { explanation, figures, hiddenBadge, section } from "./section.js";
-import { probabilityOf, targetCount, targetList, targetText, valueName } from "./targets.js";
+import { explanation, figures, hiddenBadge } from "./section.js";
+import { probabilityOf, targetSection, targetText, valueName } from "./targets.js";
 
 const NO_INPUTS = {
   [FEATURE]: "Its row was not computed: what it reads is not in the file.",
@@ -74,12 +74,15 @@ function groupNames({ graph, state }, node) {
 }
 
 /** The influence of a node lies between its value and value + bound, where rows are missing; its rank is that among all nodes. */
-function influenceFigure({ graph, influence, influenceName }, node) {
+function influenceFigure({ app, graph, influence, influenceName }, node) {
   const [value, bound] = [influence[node], graph.influence_bound[node]];
   const rank = 1 + influence.reduce((count, each) => count + (each > value), 0);
   const isBounded = bound > 0 && influence === graph.influence; // on one target the bound is not known
   const range = isBounded && [" to ", exact(value + bound, percent(Math.min(1, value + bound)))];
-  return [capitalized(influenceName), [exact(value, percent(value)), range], bound > 0 ? "rows are missing" : `rank ${count(rank)} of ${count(graph.size)}`];
+  const isTraced = influence === graph.influence;
+  const title = isTraced ? "In the graph as it was traced, before any pruning, on all of its targets" : "Along the edges of this file, on this target alone";
+  const among = app.diff ? `in the ${isTraced ? "traced" : "pruned"} graph, rank` : "rank";
+  return [capitalized(influenceName), h("span", { title }, exact(value, percent(value)), range], bound > 0 ? "rows are missing" : `${among} ${count(rank)} of ${count(graph.size)}`];
 }
 
 /** Return the usual activation of a node's feature: as graphs/usual.py, the mean over the nodes of the feature, the unit of edits such as 2x. */
@@ -99,7 +102,7 @@ function otherTargets(context, node) {
   const { graph } = context;
   const targets = graph.info.targets;
   if (!targets.some((target) => target.node === node) || targets.length < 2) return null;
-  return section("Next token", targetCount(context.graph), targetList(context, node));
+  return targetSection(context, node);
 }
 
 function cardParts(context, node) {

@@ -7,7 +7,7 @@ import { shareBar } from "./bar.js";
 import { nodeButton } from "./names.js";
 import { exact } from "./number.js";
 import { explanation, section } from "./section.js";
-import { targetCount, targetList } from "./targets.js";
+import { targetSection } from "./targets.js";
 
 const FIRST = 10;
 const HINT = "Choose a node in the circuit to see what it reads, what it writes to and what it responds to.";
@@ -19,7 +19,7 @@ export function overview(context) {
   update();
   const element = h("div", {},
     h("header", { class: "subject" }, h("p", { class: "explanation" }, HINT)),
-    section("Next token", targetCount(context.graph), targetList(context)),
+    targetSection(context),
     section("Most influential features", noteOf(context), strongest),
     leftOut(context));
   return { element, update };

@@ -33,7 +33,7 @@ function table(context, nodes) {
   const rows = nodes.map((node) => numbersOf(context, node));
   const decimals = decimalsOf(rows.flatMap(({ expected, measured }) => [expected, measured]));
   const change = (value) => signedText(value, decimals);
-  const all = [[context.influenceName, "influence", percent], ["activation", "activation", number], ["if ablated", "expected", change], ["measured", "measured", change]];
+  const all = [[context.influenceName, "influence", percent], ["activation", "activation", number], ["if ablated", "expected", change], ["measured, if ablated", "measured", change]];
   const columns = all.filter(([, name]) => rows.some((row) => !Number.isNaN(row[name])));
   const cell = (value, textOf) => h("td", {}, Number.isNaN(value) ? h("span", { class: "faint number" }, "–") : exact(value, textOf(value)));
   return h("table", { class: "pin-table" },

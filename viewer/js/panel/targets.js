@@ -6,16 +6,25 @@ import { h } from "../ui/dom.js";
 import { shareBar } from "./bar.js";
 import { nodeButton, tokenText } from "./names.js";
 import { exact } from "./number.js";
+import { section } from "./section.js";
+
+/** Return the part with the targets: what comes next where all are tokens after one position, else just targets. */
+export function targetSection(context, current = -1) {
+  const { graph } = context;
+  const { targets } = graph.info;
+  const isNext = targets.every(({ kind }) => kind === "token") && new Set(targets.map(({ node }) => graph.position[node])).size === 1;
+  return section(isNext ? "Next token" : "Targets", targetCount(graph), targetList(context, current));
+}
 
 /** Return a list of the targets; each opens. `current` is the node of the one that is looked at. */
-export function targetList(context, current = -1) {
+function targetList(context, current = -1) {
   return h("ul", { class: "edge-list" }, context.graph.info.targets.map(({ node, probability }) =>
     h("li", { class: node === current ? "edge-row share-row current" : "edge-row share-row" },
-      nodeButton(context, node, { "aria-current": node === current && "true" }), shareBar(probability ?? 0), probabilityOf(probability))));
+      nodeButton(context, node, { "aria-current": node === current && "true" }), probability !== null && shareBar(probability), probability !== null && probabilityOf(probability))));
 }
 
 /** Return how many targets a graph has, in words. */
-export function targetCount({ info: { targets } }) {
+function targetCount({ info: { targets } }) {
   return targets.length === 1 ? "1 target" : `${targets.length} targets`;
 }
 
