@@ -82,7 +82,7 @@ function influenceFigure({ app, graph, influence, influenceName }, node) {
   const isTraced = influence === graph.influence;
   const title = isTraced ? "In the graph as it was traced, before any pruning, on all of its targets" : "Along the edges of this file, on this target alone";
   const among = app.diff ? `in the ${isTraced ? "traced" : "pruned"} graph, rank` : "rank";
-  return [capitalized(influenceName), h("span", { title }, exact(value, percent(value)), range], bound > 0 ? "rows are missing" : `${among} ${count(rank)} of ${count(graph.size)}`];
+  return [capitalized(influenceName), h("span", { title }, exact(value, percent(value)), range), bound > 0 ? "rows are missing" : `${among} ${count(rank)} of ${count(graph.size)}`];
 }
 
 /** Return the usual activation of a node's feature: as graphs/usual.py, the mean over the nodes of the feature, the unit of edits such as 2x. */
