@@ -254,7 +254,7 @@ def test_a_group_is_inspected_like_a_node(page, graph, names):
         float(panel.locator(f"[data-figure='{name}'] data").get_attribute("value"))
         for name in ("Influence", "If ablated")
     )
-    assert influence == pytest.approx(graph.influence()[members].sum())
+    assert influence == pytest.approx(graph.column("influence")[members].sum())
     targets = graph.info["targets"]
     expected = saved_effects(graph, targets)[:, members].sum(axis=1)
     assert change == pytest.approx(sum(target["weight"] * each for target, each in zip(targets, expected, strict=True)))
