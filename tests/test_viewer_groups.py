@@ -1,5 +1,6 @@
 """Groups in the page: suggestions, the user's groups, undo, and scores, which are those of Python."""
 
+import numpy as np
 import pytest
 from helpers.browser import Opener
 from helpers.random_graphs import random_graph
@@ -258,7 +259,9 @@ def test_a_group_is_inspected_like_a_node(page, graph, names):
     targets = graph.info["targets"]
     expected = saved_effects(graph, targets)[:, members].sum(axis=1)
     assert change == pytest.approx(sum(target["weight"] * each for target, each in zip(targets, expected, strict=True)))
-    weights = graph.adjacency()
+    kept = page.evaluate("Array.from(cotrace.results[0].edges)")
+    weights = np.zeros((graph.order.n_nodes, graph.order.n_nodes))
+    weights[graph.csr.edge_targets()[kept], graph.csr.indices[kept]] = graph.csr.weights[kept]
     for title, sums in (("Inputs", weights[members].sum(axis=0)), ("Outputs", weights[:, members].sum(axis=1))):
         rows = panel.locator(f"[data-section={title}] [data-node]")
         found = {
