@@ -18,6 +18,7 @@ const AXIS = 44; // left of the columns, for the names of layers
 const [HEAD, FOOT] = [24, 36]; // from the upper end to the first targets, and from the lowest layer to the lower end
 const TARGET = 20; // half the height of a target
 const LINE_GAP = 10; // between lines of targets
+const [PER_LINE, MOST_LINES] = [4, 3]; // targets of a position beside each other, where they need not more lines
 const [ABOVE, BELOW, STRIP_ROOM] = [4, 20, 26]; // pixels that stay free at any scale: over and under targets, and for the texts of tokens
 const MOST_STRETCH = 420; // pixels that a column may grow beyond what it needs
 const MOST_SPREAD = 2.2; // space of a node, where there is some, in units of what it needs
@@ -121,10 +122,12 @@ function scaleOf(plan, width, height) {
  * Return the ends of a plan at a scale: {grown, lines, first, pitch, top, bottom}. Targets are `grown` times as large as the rest, in
  * `lines`, the first one `first` from the upper end and the others `pitch` apart; layers begin at `top` and leave `bottom` free.
  */
-function endsOf({ inner, targetsWidth }, width, scale) {
+function endsOf({ cells, inner, targetsWidth }, width, scale) {
   const size = Math.max(growth(scale), LEAST_TARGET);
   const half = (TARGET * size) / scale;
-  const lines = Math.max(1, Math.ceil((targetsWidth * size) / scale / Math.max(roomIn(width, LAYERS + MARGIN) / scale, inner)));
+  const most = Math.max(0, ...byPosition(cells).map((group) => group.length));
+  const wanted = Math.min(MOST_LINES, Math.ceil(most / PER_LINE));
+  const lines = Math.max(1, wanted, Math.ceil((targetsWidth * size) / scale / Math.max(roomIn(width, LAYERS + MARGIN) / scale, inner)));
   const [first, pitch] = [Math.max(HEAD, half + ABOVE / scale), 2 * half + LINE_GAP];
   const top = first + (lines - 1) * pitch + half + BELOW / scale;
   return { grown: size / scale, lines, first, pitch, top, bottom: Math.max(FOOT, STRIP_ROOM / scale) };
@@ -178,12 +181,25 @@ function placedColumns({ columns, widths, cells }, available) {
   });
 }
 
-/** Place the targets in lines above the layers. */
+/** Return the targets of each position, from left to right. */
+function byPosition({ targets, items }) {
+  const groups = new Map();
+  for (const at of targets) groups.set(items[at].position, [...(groups.get(items[at].position) ?? []), at]);
+  return [...groups].sort((a, b) => a[0] - b[0]).map(([, group]) => group);
+}
+
+/** Return the part of a list in a line of `count`. */
+function shareOf(list, line, count) {
+  const perLine = Math.ceil(list.length / count);
+  return list.slice(line * perLine, (line + 1) * perLine);
+}
+
+/** Place the targets in lines above the layers, near their columns. */
 function placeTargets(layout, { cells, shapes }, { grown, lines, first, pitch }) {
-  const perLine = Math.ceil(cells.targets.length / lines);
+  const groups = byPosition(cells);
   const right = layout.columns.at(-1).right;
   for (let line = 0; line < lines; line++) {
-    const targets = cells.targets.slice(line * perLine, (line + 1) * perLine);
+    const targets = groups.flatMap((group) => shareOf(group, lines - 1 - line, lines)); // the first ones are lowest
     const widths = targets.map((at) => shapes[at].width * grown);
     const total = sumOf(widths, (each) => each);
     const wanted = targets.map((at, number) => centreOf(layout.columns, layout.items[at].position) - widths[number] / 2);
