@@ -32,7 +32,6 @@ export function createSurface(parent) {
     [isAsking, isLitStale, state.sides] = [isDraft, true, sides];
     [front, labels].forEach((canvas, at) => canvas.show(bitmaps[at], picture));
     schedule();
-    if (isCurrent() && !isDraft) waiting.splice(0).forEach((resolve) => resolve());
   };
 
   const isCurrent = () => sameView(asked, state.view) && !news;
@@ -50,6 +49,7 @@ export function createSurface(parent) {
     paintOver();
     for (const canvas of [front, labels]) canvas.move(state.view);
     ask();
+    if (isCurrent() && !isAsking) waiting.splice(0).forEach((resolve) => resolve());
   }
 
   /** Paint what stays at the edges. */
