@@ -1,5 +1,6 @@
 """`cotrace view`: the page of graph files, from a server on this machine."""
 
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -63,10 +64,9 @@ def view(
     print_line("Ctrl-C stops the server")
     if not no_open:
         open_browser(address)
-    try:
+    with suppress(KeyboardInterrupt):
         serve(make_app(site), sock)
-    except KeyboardInterrupt:
-        print_line("stopped")
+    print_line("stopped")
 
 
 def require_server() -> None:

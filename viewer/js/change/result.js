@@ -1,5 +1,6 @@
 // What an edit of the model changed: targets, the next token, and both texts side by side.
 
+import { agreementOf } from "../data/agreement.js";
 import { printableLines, visible } from "../data/visible.js";
 import { h } from "../ui/dom.js";
 import { number, percent, signed } from "../ui/format.js";
