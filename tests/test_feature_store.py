@@ -411,7 +411,7 @@ def test_a_wide_layer_reads_only_the_rows_of_a_feature(tmp_path, monkeypatch):
         "read_row_groups",
         lambda self, *args, **kw: groups.append(args[0]) or original(self, *args, **kw),
     )
-    assert read_part(path, EXAMPLES, feature=5000).num_rows == 1
+    assert read_part(path, EXAMPLES, features=[5000]).num_rows == 1
     assert groups == [[1]]
 
 

@@ -31,6 +31,7 @@ export function createSurface(parent) {
   worker.onmessage = ({ data: { picture, bitmaps, sides, isDraft } }) => {
     [isAsking, isLitStale, state.sides] = [isDraft, true, sides];
     [front, labels].forEach((canvas, at) => canvas.show(bitmaps[at], picture));
+    element.dataset.picture = isDraft ? "draft" : "whole"; // for benchmarks
     schedule();
   };
 
