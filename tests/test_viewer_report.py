@@ -93,7 +93,7 @@ def test_evidence_can_be_narrowed_and_its_command_copied(tmp_path, open_page):
     assert rows.count() == sum(report.evidence["moved"].to_pylist())
     number = report.evidence.to_pylist()[-1]["number"]
     rows.last.get_by_role("button").click()
-    page.wait_for_function("document.getElementById('live').textContent.startsWith('copied')")
+    page.wait_for_function("() => document.getElementById('live').textContent.startsWith('copied')")
     copied = page.evaluate("navigator.clipboard.readText()")
     assert copied == f"cotrace compare --replay 'it'\\''s mine.arrow' --row {number}"
 
