@@ -26,7 +26,7 @@ gallery: $(READY)
 	@$(BIN)/cotrace trace --out $(GALLERY) -- "The opposite of hot is"
 	@$(BIN)/cotrace trace --out $(GALLERY) -- "The opposite of big is"
 	@$(MAKE) compare COMPARE_OPTIONS="--out $(GALLERY)/apples.arrow"
-	@$(BIN)/python recipes/gallery.py --graph $(GALLERY)/the-opposite-of-hot-is.arrow \
+	@$(BIN)/python -m recipes.gallery --graph $(GALLERY)/the-opposite-of-hot-is.arrow \
 		--other $(GALLERY)/the-opposite-of-big-is.arrow --report $(GALLERY)/apples.arrow
 
 # One process per core, up to four, each with whole files: TEST_OPTIONS="-n 0 -x tests/test_cli.py" for one process.

@@ -8,9 +8,7 @@ Writes results/viewer.json, from which `benchmarks.tables` makes the table. Rows
 import argparse
 import contextlib
 import json
-import os
 import random
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +25,7 @@ from cotrace.graphs import Graph
 from cotrace.viewer.page.payload import PageFile, write_page
 
 from .cells import Record, duration, markdown
+from .chromium import launch
 from .frames import FrameTimes, record_frames
 from .measure import busy_seconds, machine
 from .synthetic_graphs import GraphSize, synthetic_graph
@@ -241,7 +240,7 @@ def run(only: str) -> Record:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
-        browser = playwright.chromium.launch(executable_path=_chromium(), args=["--no-sandbox"])
+        browser = launch(playwright)
         bench, rows, busy, began = Bench(browser, Path(folder)), [], busy_seconds(), time.perf_counter()
         for name, measure in CASES.items():
             if only in name:
@@ -252,11 +251,6 @@ def run(only: str) -> Record:
                     print(f"{row.title}: {duration(row.seconds)}{limit}", flush=True)
         busy_cores = (busy_seconds() - busy) / (time.perf_counter() - began)
         return {"rows": [asdict(row) for row in rows], "chromium": browser.version, "busy_cores": busy_cores}
-
-
-def _chromium() -> str | None:
-    """Return the path of a browser as the tests find it; None takes Playwright's own."""
-    return os.environ.get("COTRACE_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 
 
 def main() -> None:

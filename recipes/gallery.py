@@ -1,14 +1,12 @@
 """Take the pictures of the interactive page that the documentation shows: docs/gallery/*.webp.
 
-    python recipes/gallery.py [--graph FILE] [--report FILE] [--other FILE]
+    python -m recipes.gallery [--graph FILE] [--report FILE] [--other FILE]
 
 `make gallery` traces and compares first. Pages are opened in a headless Chromium from their files, as a reader opens them.
 """
 
 import argparse
 import io
-import os
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,9 +16,9 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 import cotrace
+from benchmarks.chromium import launch
 
 OUT = Path(__file__).parents[1] / "docs" / "gallery"
-CHROMIUM = os.environ.get("COTRACE_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 DESKTOP, PHONE = (1400, 900), (390, 844)
 QUALITY = 82  # of WebP: text stays sharp, and all pictures together stay below a megabyte
 SETTLE_MS = 1000  # between two looks at a page, which must be the same
@@ -89,7 +87,7 @@ def main() -> None:
     options = arguments()
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as running:
         pages = render(options, Path(folder))
-        browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = launch(running)
         OUT.mkdir(parents=True, exist_ok=True)
         for shot in SHOTS:
             if shot.page in pages:

@@ -1,14 +1,13 @@
 """Pages in a headless Chromium. A page that logs an error, breaks its policy or loads anything fails its test."""
 
 import contextlib
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-CHROMIUM = os.environ.get("COTRACE_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+from benchmarks.chromium import CHROMIUM, launch
+
 MISSING = "no Chromium: apt-get install chromium, or name one in COTRACE_CHROMIUM"
 SLOW_MACHINE_MS = 60_000
 LOCAL = ("file:", "blob:", "data:", "http://127.0.0.1:")
@@ -23,7 +22,7 @@ def chromium() -> Iterator:
     if CHROMIUM is None:
         pytest.skip(MISSING)
     with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = launch(running)
         yield browser
         browser.close()
 

@@ -23,7 +23,7 @@ export const MOST_EDGES = 20_000;
  *
  * A node has a `name`, by which pins, groups and so on refer to it, and the number `node` in its graph (null for a group);
  * `kind` is feature, error, token, logit or group. Layers of tokens and logits are ignored. `size` is from 0 to 1. Optional:
- * `ring`, the name of the colour of a ring; `fill`, of the shape; `form`, one of FORMS in scene.js; `ghost`, true for a node
+ * `ring`, the name of the colour of a ring; `fill`, of the shape; `form`, circle, diamond, box, card, pill, frame, left or right; `ghost`, true for a node
  * that only keeps its place, so that two circuits have the same layout; `shrink`, the part of its place that a circle fills. Edges
  * with `hidden`, a mask, only have a part in the layout.
  *

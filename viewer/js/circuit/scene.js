@@ -2,8 +2,6 @@
 
 /** Colours of edges, by the numbers in `edges.tone`. */
 export const TONES = ["positive", "negative", "side-both", "side-a", "side-b"];
-/** Forms of shapes. */
-export const FORMS = ["circle", "diamond", "box", "card", "pill", "frame", "left", "right"];
 
 const ALPHAS = [0.12, 0.85]; // opacity of an edge that carries no influence, and of the one that carries most
 const FEW_EDGES = 200; // with more edges, weak ones are paler

@@ -1,7 +1,7 @@
 // Sizes of what a circuit shows, in pixels at scale 1.
 
 export const FONT = 11.5; // labels
-export const LEAST_RADIUS = 3;
+const LEAST_RADIUS = 3;
 const MOST_RADIUS = 12;
 /** How little targets shrink: their texts stay readable. */
 export const LEAST_TARGET = 0.85;

@@ -19,7 +19,7 @@ const FIRST = 10;
 const MOST = 200; // lines of a list
 
 /** Return the name by which the panel shows a group. */
-export function groupKey({ name }) {
+function groupKey({ name }) {
   return PREFIX + name;
 }
 
