@@ -49,6 +49,7 @@ kills: $(READY)
 check: $(READY) typecheck docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/oxlint viewer/js
 
 typecheck: $(READY)
 	$(BIN)/mypy -p cotrace

@@ -7,7 +7,7 @@
 const POLL_MS = 250;
 
 /** An answer of the server that is an error; status 0 if there was no answer. */
-export class ServerError extends Error {
+class ServerError extends Error {
   constructor(message, status) {
     super(message);
     this.status = status;
