@@ -12,7 +12,7 @@ from .data import GraphData, csr_of
 from .labels import RANKS
 from .order import KINDS, NodeKind
 from .saved_heads import check_heads
-from .schema import EFFECTS, HEADS, LABELS, LEFT_OUT, NULLABLE_VALUES, VALUES, schema
+from .schema import DRAWS, EFFECTS, HEADS, LABELS, LEFT_OUT, NULLABLE_VALUES, SAMPLED, VALUES, schema
 
 
 def check_table(table: pa.Table) -> None:
@@ -36,7 +36,8 @@ def check_types(found: pa.Schema) -> None:
     weights = found.field(found.names.index("weights")).type if "weights" in found.names else pa.null()
     if not (pa.types.is_list(weights) or pa.types.is_large_list(weights)):
         raise FileError("its column 'weights' is missing or not a list; it was edited, trace the prompt again")
-    optional = any(name in found.names for name in EFFECTS), HEADS in found.names, LEFT_OUT in found.names
+    groups = EFFECTS, (HEADS,), (LEFT_OUT,), SAMPLED, (DRAWS,)
+    optional = [any(name in found.names for name in group) for group in groups]
     expected = schema(weights.value_type, pa.types.is_large_list(weights), *optional)
     shown = [str(field) for field in found]  # equality ignores the names of list items
     if weights.value_type not in (pa.float32(), pa.float64()) or shown != [str(field) for field in expected]:
@@ -51,6 +52,7 @@ def check_nodes(graph: GraphData, nodes: pa.Table) -> None:
     _check_labels(graph, nodes)
     _check_info(graph)
     _check_effects(graph, nodes)
+    _check_sampling(graph, nodes)
 
 
 def _check_values(nodes: pa.Table) -> None:
@@ -60,11 +62,13 @@ def _check_values(nodes: pa.Table) -> None:
     complete += [columns[name].values for name in ("sources", "weights")]
     if any(column.null_count for column in complete):
         raise FileError("a column that must be complete has nulls; trace the prompt again")
-    values = [name for name in (*NULLABLE_VALUES, *VALUES, LEFT_OUT) if name in columns]
+    values = [name for name in (*NULLABLE_VALUES, *VALUES, *SAMPLED, LEFT_OUT) if name in columns]
     if not all(np.isfinite(columns[name].fill_null(0.0).to_numpy()).all() for name in values):
         raise FileError("its nodes have values that are not finite; trace the prompt again")
-    if any((columns[name].to_numpy() < 0).any() for name in ("influence_bound", LEFT_OUT) if name in columns):
-        raise FileError("its nodes have negative bounds of influence or negative sizes; trace the prompt again")
+    if any((columns[name].to_numpy() < 0).any() for name in ("influence_bound", *SAMPLED, LEFT_OUT) if name in columns):
+        raise FileError(
+            "its nodes have negative bounds or errors of influence or negative sizes; trace the prompt again"
+        )
     if columns["kind"].dictionary.to_pylist() != list(KINDS):
         raise FileError("its node kinds are not those of a graph; trace the prompt again")
 
@@ -119,6 +123,44 @@ def _check_effects(graph: GraphData, nodes: pa.Table) -> None:
             raise FileError(f"its column {name!r} does not have a number for each target; trace the prompt again")
         if column.values.null_count or not np.isfinite(column.values.to_numpy()).all():
             raise FileError(f"its column {name!r} has values that are not finite; trace the prompt again")
+
+
+def _check_sampling(graph: GraphData, nodes: pa.Table) -> None:
+    """Raise FileError unless columns of sampled rows are probabilities and draws of features, and fit the metadata."""
+    sampling, is_feature = graph.info["traced"].get("sampling"), graph.order.has_kind(NodeKind.FEATURE)
+    if not (sampling is not None) == graph.estimated >= graph.sampled:
+        raise FileError("it lacks columns or metadata of sampled rows; trace the prompt again")
+    if sampling is None:
+        return
+    seeds, counts = sampling["seeds"], [sampling[name] for name in ("replicates", "rows", "rows_added")]
+    if not len(set(seeds)) == len(seeds) > 0 or counts[0] < 2 or min(*counts, *seeds) < 0:
+        raise FileError("its record of sampled rows is damaged; trace the prompt again")
+    inclusion = nodes["inclusion"].chunk(0)
+    if (
+        not np.array_equal(inclusion.is_valid().to_numpy(zero_copy_only=False), is_feature)
+        or pc.max(inclusion).as_py() > 1
+    ):
+        raise FileError("its column 'inclusion' does not have a probability for each feature; trace the prompt again")
+    if graph.sampled:
+        _check_draws(graph, nodes[DRAWS].chunk(0), sampling["replicates"])
+
+
+def _check_draws(graph: GraphData, column: pa.Array, n_replicates: int) -> None:
+    """Raise FileError unless draws are a factor for each replicate, 0 or at least 1, of features whose rows are there."""
+    drawn_M = column.is_valid().to_numpy(zero_copy_only=False)
+    lengths = np.diff(column.offsets.to_numpy())[drawn_M]
+    if (drawn_M & ~(graph.computed & graph.order.has_kind(NodeKind.FEATURE))).any() or (lengths != n_replicates).any():
+        raise FileError(
+            "its column 'draws' does not have a factor in each replicate for features that were computed; trace the "
+            "prompt again"
+        )
+    factors = column.drop_null().flatten()
+    values = factors.to_numpy(zero_copy_only=False)
+    if factors.null_count or not np.isfinite(values).all() or not ((values >= 1) | (values == 0)).all():
+        raise FileError("its column 'draws' has factors that are neither 0 nor at least 1; trace the prompt again")
+    assert graph.draws is not None
+    if not (graph.draws.factor_DR > 0).any(axis=1).all():
+        raise FileError("its column 'draws' lists rows that no replicate drew; trace the prompt again")
 
 
 def _check_info(graph: GraphData) -> None:

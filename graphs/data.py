@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from cotrace.common.errors import ArgumentError
+
 from .csr import CSR
 from .influence import estimated_influence, node_influence, weights_of_targets
-from .order import KINDS, NodeOrder
+from .order import KINDS, NodeKind, NodeOrder
+from .sampling import Draws, estimate, passed_influence, replicate_influence, sampled_scores
+from .schema import DRAWS, SAMPLED
 from .scores import GraphScores, ScoredGraph, graph_scores
 
 if TYPE_CHECKING:
@@ -91,13 +95,75 @@ class GraphData:
         size, csr = self.order.n_nodes, self.csr
         return csr_array((csr.weights, csr.indices, csr.indptr), shape=(size, size))
 
+    @property
+    def sampled(self) -> bool:
+        """True if the rows of this graph were sampled: `influence()` and `scores()` are estimates."""
+        return DRAWS in self._table.column_names
+
+    @property
+    def estimated(self) -> bool:
+        """True for a sampled graph and what was cut from one: the column `influence` holds estimates."""
+        return SAMPLED[0] in self._table.column_names
+
+    @cached_property
+    def draws(self) -> Draws | None:
+        """Which rows each replicate drew, and their factors; None unless the graph is sampled."""
+        return Draws.of_column(self._table[DRAWS].chunk(0)) if self.sampled else None
+
     def influence(self) -> np.ndarray:
         """Return the influence of every node on the targets along this graph's edges, (M,) float64.
 
         The column `influence` of `nodes` is that of the graph as it was traced, before pruning. Without
-        some rows it is a lower bound.
+        some rows it is a lower bound; of a sampled graph it is an unbiased estimate.
         """
-        return node_influence(self.csr, self.target_weights)
+        return self.influence_on(self.target_weights)
+
+    def influence_on(self, weights_M: np.ndarray) -> np.ndarray:
+        """Return the influence of every node on nodes with these weights, (M,), along this graph's edges, (M,) float64.
+
+        Of a sampled graph it is the mean over the replicates: an unbiased estimate.
+        """
+        if self.draws is None:
+            return node_influence(self.csr, weights_M)
+        return estimate(self.influence_replicates(weights_M)).value
+
+    def influence_replicates(self, weights_M: np.ndarray | None = None) -> np.ndarray:
+        """Return the influence of every node in each of R replicates of a sampled graph, (R, M) float64.
+
+        They are independent and each unbiased, so that their spread shows the error of their mean.
+
+        Args:
+            weights_M: weight of every node as an end of paths, (M,); the graph's targets by default. If all rows of these nodes
+                are in the graph, paths start from them exactly; else drawn rows also stand for those that were not drawn.
+
+        Raises ArgumentError for a graph that is not sampled.
+        """
+        if self.draws is None:
+            raise ArgumentError("this graph has no replicates: trace with sampled=True, and keep the whole graph")
+        weights, exact = self._sampled_ends(self.target_weights if weights_M is None else weights_M)
+        return replicate_influence(self.csr, weights, self.draws, exact_ends=exact)
+
+    def passed_on(self, weights_M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return what each node passes on to its sources: of the influence that reaches it, and of its weight, both (M,).
+
+        `weights_M` is as in `influence_on`. Only drawn rows of a sampled graph pass on influence, as much as several.
+        """
+        if self.draws is None:
+            return node_influence(self.csr, weights_M), weights_M
+        weights, exact = self._sampled_ends(weights_M)
+        return passed_influence(self.csr, weights, self.draws, exact_ends=exact)
+
+    def _sampled_ends(self, weights_M: np.ndarray) -> tuple[np.ndarray, bool]:
+        """Return the weights of ends of paths in a sampled graph, and whether all their rows are in the graph.
+
+        Where some are not, drawn rows stand for them, and rows that no replicate drew must not count as well.
+        """
+        assert self.draws is not None
+        is_feature = self.order.has_kind(NodeKind.FEATURE)
+        if not (is_feature & (weights_M != 0) & ~self.computed).any():
+            return weights_M, True
+        is_feature[self.draws.row_D] = False
+        return np.where(is_feature, 0.0, weights_M), False
 
     def estimated_influence(self) -> np.ndarray:
         """Return an estimate of every node's influence, (M,) float64, for a graph without some of its rows.
@@ -116,7 +182,17 @@ class GraphData:
         `info["traced"]["scores"]` keeps the scores of the graph as it was traced, before pruning.
         """
         graph: ScoredGraph = "pruned" if self.info["pruning"] else "traced"
-        return graph_scores(self.order, self.csr, self.target_weights, computed=self.computed, graph=graph)
+        return self.scores_without(None, graph)
+
+    def scores_without(self, left_out_M: np.ndarray | None, graph: ScoredGraph, csr: CSR | None = None) -> GraphScores:
+        """Return the scores along these edges, or those of `csr` between the same nodes, and of a sampled graph their intervals.
+
+        `left_out_M` is the absolute weight of each row's edges from nodes that count as error, (M,); `graph` is recorded.
+        """
+        given = self.order, csr or self.csr, self.target_weights
+        if self.draws is not None:
+            return sampled_scores(*given, self.draws, left_out=left_out_M, graph=graph)
+        return graph_scores(*given, computed=self.computed, left_out=left_out_M, graph=graph)
 
 
 def csr_of(nodes: pa.Table) -> CSR:

@@ -18,7 +18,6 @@ from cotrace.common.errors import ArgumentError
 from .csr import CSR
 from .data import GraphData
 from .effects import activations, weighted_effects
-from .influence import node_influence
 from .labels import node_label
 from .node_sets import NodeSet, weighted_ends
 from .segments import OTHER, parse_segments, segment_of_positions
@@ -133,11 +132,12 @@ class _Cells(NamedTuple):
 
 def _shares(graph: GraphData, weight_M: np.ndarray, cells: _Cells) -> tuple[np.ndarray, np.ndarray]:
     """Return the influence that edges carry between spans, and the influence that starts in each span."""
-    influence_M, total_M = node_influence(graph.csr, weight_M), graph.csr.row_totals()
+    influence_M, total_M = graph.influence_on(weight_M), graph.csr.row_totals()
+    passed_M, ends_M = graph.passed_on(weight_M)
     divided_M = np.where(total_M > 0, total_M, 1.0)
     sizes = graph.csr._replace(weights=np.abs(graph.csr.weights))
-    between_SC = _carried(sizes, influence_M / divided_M, weight_M / divided_M, cells)
-    return between_SC, _starts(graph, influence_M, np.where(total_M > 0, 0.0, influence_M), cells)
+    between_SC = _carried(sizes, passed_M / divided_M, ends_M / divided_M, cells)
+    return between_SC, _starts(graph, influence_M, influence_M - np.where(total_M > 0, passed_M, 0.0), cells)
 
 
 def _effects(graph: GraphData, weight_M: np.ndarray, cells: _Cells) -> tuple[np.ndarray, np.ndarray]:

@@ -30,6 +30,7 @@ from .grouping.config import GroupConfig
 from .grouping.groups import Groups
 from .grouping.stored import with_suggestions
 from .head_loadings import HeadLoadings
+from .influence import node_influence
 from .label_columns import node_labels, with_labels, with_more_labels
 from .labels import AnyLabel, LabelSource
 from .metadata import check_entries, metadata_of
@@ -249,7 +250,7 @@ class Graph(GraphData):
         if self.info["pruning"] or is_subgraph(self):
             raise ArgumentError("a pruned graph or subgraph has lost influence; call certainty() of the traced graph")
         check_threshold("node_threshold", node_threshold)
-        return certainty(self.influence(), self.column("influence_bound"), node_threshold)
+        return certainty(node_influence(self.csr, self.target_weights), self.column("influence_bound"), node_threshold)
 
     def subgraph(
         self, nodes: NodeSet | None = None, *, min_influence: float | None = None, label: str | None = None
@@ -298,6 +299,7 @@ class Graph(GraphData):
     def _select(self, config: PruneConfig) -> GraphSelection:
         held = self.info["pruning"]
         influence = self.estimated_influence() if self._lacks_rows else None
+        influence = self.influence() if self.sampled else influence
         if held is not None:
             config, influence = within(config, held), self.column("influence").astype(np.float64)
         return select(self.order, self.csr, self.target_weights, config, computed=self.computed, influence=influence)

@@ -79,8 +79,14 @@ def _pass_on(row, mass, left_out, indptr, indices, weights, influence):
     start, stop = indptr[row], indptr[row + 1]
     if mass == 0.0 or start == stop:
         return
-    total = absolute_sum(weights[start:stop]) + left_out
-    if total == 0.0:
+    spread(row, mass, absolute_sum(weights[start:stop]) + left_out, indptr, indices, weights, influence)
+
+
+@compiled
+def spread(row, mass, total, indptr, indices, weights, influence):
+    """Add a row's mass to the influence of its sources, by their shares of its total weight; for compiled functions."""
+    start, stop = indptr[row], indptr[row + 1]
+    if mass == 0.0 or total == 0.0:
         return
     if stop - start == 1 or mass / total == np.inf:  # the share of a lone edge is 1 exactly
         for edge in range(start, stop):

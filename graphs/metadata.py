@@ -55,6 +55,7 @@ PRUNING: dict[str, Any] = {
     "edge_threshold": NUMBER,
     "keep_errors": bool,
     "certainty?": {"inside": int, "outside": int, "undecided": int},
+    "sampling?": {"uncertain": int, "ranked": int, "gap": NUMBER, "standard_error": NUMBER},
 }
 # The expected shape of each entry, as in `json_metadata`.
 INFO: dict[str, Any] = {
@@ -76,7 +77,13 @@ INFO: dict[str, Any] = {
         "coverage": NUMBER,
         "bound": NUMBER,
         "effect_coverage?": NUMBER,
-        "scores": {"replacement": NUMBER, "completeness": NUMBER},
+        "scores": {
+            "replacement": NUMBER,
+            "completeness": NUMBER,
+            "replacement_interval?": [NUMBER],
+            "completeness_interval?": [NUMBER],
+        },
+        "sampling?": {"replicates": int, "seeds": [int], "rows": int, "rows_added": int, "partial": bool},
     },
     "pruning": (None, {**PRUNING, "earlier?": [PRUNING]}),
     "subgraph?": [

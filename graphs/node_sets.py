@@ -9,7 +9,6 @@ from cotrace.common.errors import ArgumentError
 
 from .annotations import NodeName, find_nodes
 from .data import GraphData
-from .influence import node_influence
 from .nodes import parse_integers, resolve_position
 from .segments import parse_span
 
@@ -64,7 +63,7 @@ def weighted_ends(graph: GraphData, names: NodeSet | None = None) -> tuple[np.nd
         return np.unique([target["node"] for target in graph.info["targets"]]), graph.target_weights
     nodes, order = find_set(graph, names), graph.order
     nodes = nodes[(nodes < order.n_features) | (nodes >= order.n_editable)]
-    carried = (node_influence(graph.csr, graph.target_weights) + graph.target_weights)[nodes]
+    carried = (graph.influence() + graph.target_weights)[nodes]
     weights = np.zeros(order.n_nodes)
     weights[nodes] = carried / carried.sum() if carried.sum() > 0 else 1 / max(len(nodes), 1)
     return nodes, weights

@@ -11,7 +11,6 @@ from cotrace.common.compiled import compiled
 
 from .data import GraphData
 from .effects import ablation_effects, total_effects
-from .influence import node_influence
 from .node_sets import NodeSet, find_set, weighted_ends
 from .prune import check_threshold
 
@@ -22,7 +21,7 @@ def ancestors(graph: GraphData, nodes: NodeSet, min_share: float = 0.0) -> pa.Ta
     """Return the nodes from which paths lead to nodes; arguments, columns and errors as `Graph.ancestors`."""
     check_threshold("min_share", min_share)
     ends, weight_M = weighted_ends(graph, nodes)
-    share_M = node_influence(graph.csr, weight_M)
+    share_M = graph.influence_on(weight_M)
     found_M = np.zeros(graph.order.n_nodes, np.bool_)
     _reach_back(graph.csr.indptr, graph.csr.indices, np.isin(np.arange(len(found_M)), ends), found_M)
     effect_M = total_effects(graph, ends.tolist())[0] if len(ends) == 1 else np.full(len(share_M), np.nan)

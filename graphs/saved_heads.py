@@ -118,7 +118,9 @@ def _edge_influence(graph: GraphData) -> np.ndarray:
     """Return the influence that passes along each edge, (E,)."""
     csr = graph.csr
     totals = csr.row_totals()
-    passed_M = np.divide(graph.influence() + graph.target_weights, totals, out=np.zeros(len(totals)), where=totals > 0)
+    passed_M = np.divide(
+        sum(graph.passed_on(graph.target_weights)), totals, out=np.zeros(len(totals)), where=totals > 0
+    )
     return np.abs(csr.weights).astype(np.float64) * passed_M[csr.edge_targets()]
 
 

@@ -8,12 +8,15 @@ import pyarrow as pa
 from .csr import CSR
 from .metadata import metadata_of
 from .order import KINDS, NodeOrder
+from .sampling import Draws
 
 KIND_TYPE = pa.dictionary(pa.int8(), pa.string())
 INTEGERS = ("layer", "position", "feature", "token")
 NULLABLE_VALUES = ("activation", "pre_activation", "bias", "probability")
 LABELS = ("label", "label_source")  # of features and error nodes; "" without one
 VALUES = ("influence", "influence_bound", "dropped")
+SAMPLED = ("standard_error", "certified", "inclusion")  # optional: of a graph from sampled rows (graphs/sampling.py)
+DRAWS = "draws"  # optional, with those: for each row that was drawn, its factor in every replicate; null for others
 EFFECTS = ("effect", "expected_effect")  # optional: a list with an entry for each target, null for logits
 LEFT_OUT = (
     "left_out"  # optional: absolute weight of a row's edges from nodes that a subgraph lacks (graphs/subgraph.py)
@@ -28,13 +31,16 @@ def schema(
     effects: bool = True,
     heads: bool = False,
     left_out: bool = False,
+    sampled: bool = False,
+    draws: bool = False,
 ) -> pa.Schema:
     """Return the Arrow schema of the node table.
 
     `value_type` is float32, or float64 for a graph that was traced in float64; `large` switches lists to 64-bit
     offsets, for `LARGE_LIST_EDGES` edges and more. Without `effects` the table lacks the columns of effects, whose lists
     have a fixed length in a file but no fixed type: graphs with other numbers of targets share a data set. `heads` adds
-    the column of head loadings, `left_out` that of what a subgraph lacks.
+    the column of head loadings, `left_out` that of what a subgraph lacks,
+    `sampled` those of estimates from sampled rows, and `draws` the draws themselves.
     """
     value = value_type or pa.float32()
     per_head = pa.field(HEADS, pa.large_list(pa.field("item", value, nullable=False)), nullable=False)
@@ -49,6 +55,8 @@ def schema(
             *(pa.field(name, pa.string(), nullable=False) for name in LABELS),
             *(pa.field(name, value) for name in NULLABLE_VALUES),
             *(pa.field(name, value, nullable=False) for name in VALUES),
+            *(pa.field(name, value, nullable=name == "inclusion") for name in SAMPLED if sampled),
+            *([pa.field(DRAWS, lists(pa.field("item", pa.float64(), nullable=False)))] if draws else []),
             *([pa.field(LEFT_OUT, pa.float64(), nullable=False)] if left_out else []),
             pa.field("computed", pa.bool_(), nullable=False),
             *(pa.field(name, per_target) for name in EFFECTS if effects),
@@ -66,12 +74,12 @@ def build_table(order: NodeOrder, columns: dict[str, Any], csr: CSR, info: dict[
         order: counts of the nodes of each kind.
         columns: arrays of length M for every column but `node`, `kind`, `sources` and `weights`; a masked array's
             masked entries become nulls. Without those of labels, no node has one. Effects, if there are any, are Arrow
-            lists, or arrays (K, M') of the M' nodes before the logits.
+            lists, or arrays (K, M') of the M' nodes before the logits. Draws are an Arrow list or a `Draws`.
         csr: the edges, with int32 indices and float32 or float64 weights; they are not copied.
         info: the metadata.
     """
     large = csr.n_edges >= LARGE_LIST_EDGES
-    value, optional = pa.from_numpy_dtype(csr.weights.dtype), (EFFECTS[0], HEADS, LEFT_OUT)
+    value, optional = pa.from_numpy_dtype(csr.weights.dtype), (EFFECTS[0], HEADS, LEFT_OUT, SAMPLED[0], DRAWS)
     target = schema(value, large, *(name in columns for name in optional))
     offsets = pa.array(csr.indptr.astype(np.int64 if large else np.int32))
     lists = pa.LargeListArray if large else pa.ListArray
@@ -86,6 +94,8 @@ def build_table(order: NodeOrder, columns: dict[str, Any], csr: CSR, info: dict[
     for name in EFFECTS:
         if isinstance(columns.get(name), np.ndarray):
             arrays[name] = _effect_lists(order, columns[name], target.field(name).type)
+    if isinstance(columns.get(DRAWS), Draws):
+        arrays[DRAWS] = columns[DRAWS].column(order.n_nodes)
     data = [_to_arrow(arrays[field.name], field.type) for field in target]
     return pa.Table.from_arrays(data, schema=target.with_metadata(metadata_of(info)))
 

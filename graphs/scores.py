@@ -20,6 +20,10 @@ class GraphScores(NamedTuple):
     completeness: float
     graph: ScoredGraph = "traced"
     """The graph that was scored: as it was traced, after pruning, or a subgraph, with what it lacks as error."""
+    replacement_interval: tuple[float, float] | None = None
+    """95% interval of the score of a sampled graph, whose scores are estimates; None for other graphs."""
+    completeness_interval: tuple[float, float] | None = None
+    """The same for the completeness score."""
 
 
 def graph_scores(
@@ -57,7 +61,7 @@ def graph_scores(
     share = np.divide(left_out, totals, out=np.zeros_like(totals), where=totals > 0)
     outside = share @ (influence + target_weights)
     token, error = influence[order.tokens].sum(), influence[order.errors].sum() + outside
-    from_errors = _weight_from(*csr, order.errors.start, order.errors.stop) + left_out
+    from_errors = error_weights(order, csr) + left_out
     error_share = np.divide(from_errors, totals, out=np.zeros_like(totals), where=totals > 0)
     mass = influence + target_weights
     if computed is not None:
@@ -66,6 +70,11 @@ def graph_scores(
     all_mass = mass.sum() + outside
     completeness = 1 - error_share @ mass / all_mass if all_mass > 0 else 1.0
     return GraphScores(float(replacement), float(completeness), graph)
+
+
+def error_weights(order: NodeOrder, csr: CSR) -> np.ndarray:
+    """Return the absolute weight of every row's edges from error nodes, (M,) float64."""
+    return _weight_from(*csr, order.errors.start, order.errors.stop)
 
 
 @compiled

@@ -10,7 +10,7 @@ from .csr import CSR, indptr_of
 from .data import GraphData
 from .prune import GraphSelection, dropped_sums
 from .saved_heads import has_heads, selected_heads
-from .schema import HEADS, LEFT_OUT, build_table
+from .schema import DRAWS, HEADS, LEFT_OUT, build_table
 from .subgraph import is_subgraph, left_out_weights
 
 
@@ -24,7 +24,7 @@ def smaller_table(
     columns: dict[str, Any] = {
         name: graph.nodes[name].chunk(0).filter(pa.array(kept))
         for name in graph.nodes.column_names
-        if name not in ("node", "kind", "sources", "weights", "dropped", LEFT_OUT, HEADS)
+        if name not in ("node", "kind", "sources", "weights", "dropped", DRAWS, LEFT_OUT, HEADS)
     }
     lost = dropped_sums(graph.csr, selection.edges)
     columns["dropped"] = (graph.column("dropped") + lost)[kept].astype(graph.csr.weights.dtype)

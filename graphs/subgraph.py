@@ -17,7 +17,7 @@ from .csr import CSR
 from .data import GraphData
 from .prune import check_threshold
 from .schema import LEFT_OUT
-from .scores import GraphScores, graph_scores
+from .scores import GraphScores
 
 
 def chosen_nodes(
@@ -79,8 +79,7 @@ def scores_of(graph: GraphData, kept_M: np.ndarray) -> GraphScores:
     kept_M = with_ends(graph, kept_M)
     left_out_M = np.where(kept_M, left_out_weights(graph, kept_M), 0.0)
     inside = CSR(graph.csr.indptr, graph.csr.indices, _inside(*graph.csr, kept_M))
-    scores = graph_scores(graph.order, inside, graph.target_weights, computed=graph.computed, left_out=left_out_M)
-    return scores._replace(graph="subgraph") if left_out_M.any() else scores
+    return graph.scores_without(left_out_M, "subgraph" if left_out_M.any() else "traced", inside)
 
 
 def chosen_by(step: Mapping[str, Any]) -> str:

@@ -8,7 +8,6 @@ import numpy as np
 
 from .data import GraphData
 from .effects import total_effects
-from .influence import node_influence
 from .order import KINDS
 from .paths import Path, strongest_paths
 from .saved_effects import expected_sizes, has_effects, saved_effects
@@ -107,7 +106,7 @@ def summarize(
 
 def _strongest_nodes(graph: GraphData, targets: list[dict[str, Any]], kind: ShownKind, count: int) -> list[NodeSummary]:
     usual = np.append(usual_activations(graph), np.full(graph.order.n_nodes - graph.order.n_features, np.nan))
-    influence, activation = node_influence(graph.csr, chosen_weights(graph, targets)), graph.column("activation")
+    influence, activation = graph.influence_on(chosen_weights(graph, targets)), graph.column("activation")
     sizes = expected_sizes(graph, targets)
     score = influence if sizes is None else sizes
     listed = score > 0

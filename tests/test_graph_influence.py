@@ -104,7 +104,7 @@ def test_completeness_falls_with_errors_on_one_row():
 
 def test_scores_are_shares():
     for seed in range(50):
-        replacement, completeness, _ = random_graph(seed).scores()
+        replacement, completeness, *_ = random_graph(seed).scores()
         assert 0 <= replacement <= 1
         assert 0 <= completeness <= 1
 

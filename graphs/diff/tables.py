@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from cotrace.graphs.csr import CSR
-from cotrace.graphs.influence import node_influence
 from cotrace.graphs.saved_effects import has_effects, saved_effects
 from cotrace.graphs.target_choice import chosen_weights
 
@@ -87,7 +86,7 @@ class EdgesSideBySide(SideBySide):
 
 def node_influences(graphs: Graphs, targets: Targets) -> tuple[np.ndarray, np.ndarray]:
     """Return the influence of every node of A, (M_A,), and of B, (M_B,), on the chosen targets of each."""
-    found = [node_influence(g.csr, chosen_weights(g, chosen)) for g, chosen in zip(graphs, targets, strict=True)]
+    found = [g.influence_on(chosen_weights(g, chosen)) for g, chosen in zip(graphs, targets, strict=True)]
     return found[0], found[1]
 
 

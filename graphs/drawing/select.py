@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from cotrace.graphs.data import GraphData
-from cotrace.graphs.influence import node_influence
 from cotrace.graphs.saved_effects import expected_sizes
 from cotrace.graphs.target_choice import choose_targets, chosen_weights
 
@@ -65,7 +64,7 @@ def picture_subject(graph: GraphData, target: int | str | None = None) -> Pictur
     """Return the subject of a picture; `target` and errors are those of `choose_targets`."""
     targets = choose_targets(graph, target)
     weights = chosen_weights(graph, targets)
-    influence, size = node_influence(graph.csr, weights), expected_sizes(graph, targets)
+    influence, size = graph.influence_on(weights), expected_sizes(graph, targets)
     if size is None:
         return PictureSubject(graph, targets, influence, weights, influence)
     return PictureSubject(graph, targets, influence, weights, size, "expected effect")

@@ -7,7 +7,6 @@ import numpy as np
 from cotrace.common.errors import ArgumentError
 from cotrace.graphs.annotations import groups_inside, node_names
 from cotrace.graphs.data import GraphData
-from cotrace.graphs.influence import node_influence
 from cotrace.graphs.label_columns import node_labels
 from cotrace.graphs.nodes import Feature
 from cotrace.graphs.target_choice import choose_targets, chosen_weights
@@ -26,7 +25,7 @@ def suggest_groups(graph: GraphData, config: GroupConfig, directions: np.ndarray
     # 1. Take the features that matter most; leave out targets, and what the user has grouped.
     targets = choose_targets(graph, config.target)
     weight_M = chosen_weights(graph, targets)
-    mass_M = node_influence(graph.csr, weight_M) + weight_M
+    mass_M = graph.influence_on(weight_M) + weight_M
     nodes = _candidates(graph, mass_M, config.max_features)
     # 2. Compare them.
     parts = cosines(graph, nodes, mass_M, _checked(graph, directions)) if len(nodes) else {}
