@@ -8,20 +8,32 @@ import { startPruner } from "./prune/client.js";
 import { createCommands } from "./ui/commands.js";
 import { createClient } from "./change/client.js";
 import { createStore } from "./state/store.js";
-import { firstState, restoredState } from "./state/portable.js";
+import { firstChanges, keepsPicture, restoredState } from "./state/portable.js";
+import { stateOf } from "./state/state.js";
 
-/** Read the parts of the page and return the application. */
+/**
+ * Read the parts of the page and return the application. Of a page that has its first picture ready, the application may only have what
+ * that needs: a graph without the edges and values of what is hidden, which is `app.files[0].first` with the result of pruning it as
+ * usual. `app.complete()` reads the rest.
+ */
 export async function createApp() {
   const header = JSON.parse(textOf("page"));
-  await readWorkers();
-  const files = await Promise.all(header.files.map((file, number) => readFile(file, number, Boolean(header.diff))));
+  const workers = readWorkers();
+  const files = header.files.map(({ name }, number) => ({ name, number, graph: null, extras: {}, isCompared: Boolean(header.diff), pruner: null, first: null }));
+  const complete = () => Promise.all(files.filter(({ pruner }) => !pruner).map(readFile));
+  await (header.first ? Promise.all([readFirst(files[0]), workers]) : workers.then(complete));
+  const { changes, damaged } = await firstChanges(files);
+  if (files[0].first && !keepsPicture(changes)) {
+    files[0].first = null;
+    await complete();
+  }
   const diff = header.diff ? await partJson("diff") : null;
-  const { state, damaged } = await firstState(files);
-  const store = createStore(state);
+  const store = createStore(stateOf(changes, files));
   const listeners = new Map();
   return {
     header,
     files,
+    complete,
     diff, // how the first two files correspond, as viewer/page/diff_payload.py; null without a second one
     server: createClient(header.server), // the client of the local server, or null
     store,
@@ -46,9 +58,17 @@ export async function createApp() {
   };
 }
 
-async function readFile({ name }, number, isCompared) {
+/** Read what the first picture of a file needs. */
+async function readFirst(file) {
+  const graph = new GraphData(await partBytes("first"));
+  file.graph = graph;
+  file.first = { graph, result: { nodes: graph.kept, edges: Uint32Array.from(graph.sources.keys()) } };
+}
+
+/** Read a file as a whole, and start its pruner. */
+async function readFile(file) {
   const prunerOf = startPruner(); // starts while the file is unpacked
-  const [bytes, extras] = await Promise.all([partBytes(`graph-${number}`), partJson(`extras-${number}`)]);
+  const [bytes, extras] = await Promise.all([partBytes(`graph-${file.number}`), partJson(`extras-${file.number}`)]);
   const graph = new GraphData(bytes);
-  return { name, number, graph, extras, isCompared, pruner: prunerOf(graph) };
+  Object.assign(file, { graph, extras, pruner: prunerOf(graph) });
 }

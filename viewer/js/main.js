@@ -16,12 +16,14 @@ import { mountReport } from "./report/mount.js";
 import { mountDiff } from "./diff/mount.js";
 import { mountChange } from "./change/mount.js";
 
-const PARTS = [mountCircuit, mountControls, mountPanel, mountTable, mountGroups, mountShare, mountReport, mountDiff, mountChange];
+const PARTS = [mountControls, mountPanel, mountTable, mountGroups, mountShare, mountReport, mountDiff, mountChange];
 /** Keys that work where the focus is, and are no commands. */
 const KEYS_OF_ELEMENTS = {
   "In the circuit": [[["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"], "Next node in this direction"], [["Enter"], "Pin the node"], [[" "], "Select the node"]],
   "In tables": [[["ArrowUp", "ArrowDown"], "Next row"], [["Enter"], "Pin the row's node"], [[" "], "Select the row's node"]],
 };
+
+const PATIENCE_MS = 500; // for the first picture: a page in the background paints none
 
 const fallback = document.getElementById("fallback");
 
@@ -30,8 +32,18 @@ async function start() {
   const app = await createApp();
   const root = document.getElementById("app");
   root.hidden = false; // parts measure their elements
-  const pruned = Promise.all(app.files.map((_, number) => prune(app, number))); // by workers, while the parts are mounted
+  const isComplete = app.files.every(({ pruner }) => pruner);
+  const pruneAll = () => Promise.all(app.files.map((_, number) => prune(app, number))); // by workers, while the parts are mounted
+  let pruned = isComplete && pruneAll();
   const places = mountShell(app, root);
+  mountCircuit(app, places);
+  if (!isComplete) {
+    root.inert = true; // there is only a picture yet
+    await Promise.race([app.circuit.seen(), new Promise((resolve) => setTimeout(resolve, PATIENCE_MS))]);
+    await app.complete();
+    pruned = pruneAll();
+    root.inert = false;
+  }
   pruneAgain(app, places);
   for (const mount of PARTS) mount(app, places);
   mountPrint(app, places);

@@ -20,21 +20,26 @@ WORKERS = {"worker-prune": "prune/worker.js", "worker-paint": "circuit/worker.js
 UNREADABLE = "This browser is too old for the interactive page, or JavaScript is off: here is the picture."
 
 
-def document(title: str, header: Mapping[str, Any], parts: Mapping[str, bytes], fallback: str = "") -> str:
+def document(
+    title: str,
+    header: Mapping[str, Any],
+    parts: Mapping[str, bytes],
+    *,
+    early: Mapping[str, bytes] | None = None,
+    fallback: str = "",
+) -> str:
     """Return a page.
 
     Args:
         title: text of the title.
         header: what the page needs first, which JSON can hold.
         parts: contents by name; the page finds `graph-0` in the element `part-graph-0`, compressed.
+        early: contents by name that the page gets at once, while the browser still reads the others.
         fallback: a picture for browsers that do not run the page, an `<svg>` element.
     """
     style, arrow, main = style_sheet(), _read(ARROW), script("main.js")
     policy = page_policy(served=header.get("server") is not None)
-    contents = {**parts, **{name: script(entry).encode() for name, entry in WORKERS.items()}}
-    data = "\n".join(
-        f'<script type="text/plain" id="part-{escape(name)}">{packed(part)}</script>' for name, part in contents.items()
-    )
+    first = {**{name: script(entry).encode() for name, entry in WORKERS.items()}, **(early or {})}
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">\n'
@@ -42,8 +47,14 @@ def document(title: str, header: Mapping[str, Any], parts: Mapping[str, bytes], 
         f'<meta name="referrer" content="no-referrer">\n<title>{escape(title)}</title>\n<style>{style}</style>\n</head>\n'
         f'<body>\n<div id="fallback"><p>{UNREADABLE}</p>{_image(fallback, title)}</div>\n<div id="app" hidden></div>\n'
         f'<script type="application/json" id="page">{json_text(header)}</script>\n'
-        f"{data}\n"
-        f"<script>{arrow}</script>\n<script>{main}</script>\n</body>\n</html>\n"
+        f"{_data(first)}\n<script>{arrow}</script>\n<script>{main}</script>\n{_data(parts)}\n</body>\n</html>\n"
+    )
+
+
+def _data(parts: Mapping[str, bytes]) -> str:
+    """Return elements with the contents of parts."""
+    return "\n".join(
+        f'<script type="text/plain" id="part-{escape(name)}">{packed(part)}</script>' for name, part in parts.items()
     )
 
 

@@ -9,6 +9,7 @@ from cotrace.common.files import atomic_write
 from cotrace.common.visible_text import printable
 from cotrace.graphs import Graph
 
+from .first_picture import first_picture
 from .html import document
 
 FORMAT_VERSION = 1
@@ -46,13 +47,22 @@ def page_html(
         server: what a page that `cotrace view` serves knows of its server.
     """
     header = {"version": FORMAT_VERSION, "files": [{"name": file.name} for file in files], "server": server}
-    parts: dict[str, bytes] = {}
+    early, parts = _first_part(files), dict[str, bytes]()
+    header["first"] = bool(early)
     for number, file in enumerate(files):
         parts[f"graph-{number}"] = file.graph.to_bytes()
         parts[f"extras-{number}"] = json_bytes(file.extras)
     if diff is not None:
         header["diff"], parts["diff"] = True, json_bytes(diff)
-    return document(title_of(files), header, parts, picture or files[0].picture)
+    return document(title_of(files), header, parts, early=early, fallback=picture or files[0].picture)
+
+
+def _first_part(files: list[PageFile]) -> dict[str, bytes]:
+    """Return the part with the first picture, if there is one: of a page of one graph, without a report above it."""
+    if len(files) > 1 or "report" in files[0].extras:
+        return {}
+    picture = first_picture(files[0].graph)
+    return {} if picture is None else {"first": picture}
 
 
 def write_page(files: list[PageFile], path: Path, **options: Any) -> Path:

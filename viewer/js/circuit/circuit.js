@@ -39,6 +39,7 @@ const LEAST_SPAN = 0.3; // part of the circuit's width that is seen of a span
  *   openFocused()          open or close what has the keyboard: group, cell, or position of a node
  *   rectOf(name)           DOMRect of a node in the window, or null
  *   svg({isWhole})         what is seen, or all, as text of an SVG file
+ *   seen()                 promise: there is a picture
  *   settled()              promise: the picture is that of the last change
  *   model, scene, lit (names of the items that are lit), destroy()
  */
@@ -167,6 +168,10 @@ class Circuit {
 
   svg({ isWhole = false } = {}) {
     return svgText(this.scene, isWhole ? wholePicture(this.scene.bounds) : this.picture, this.surface.style, this.drawing.measure);
+  }
+
+  seen() {
+    return this.surface.seen();
   }
 
   settled() {

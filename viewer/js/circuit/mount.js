@@ -6,7 +6,7 @@ import { h } from "../ui/dom.js";
 import { createCircuit } from "./circuit.js";
 import { addCommands } from "./commands.js";
 import { createLegend } from "./legend.js";
-import { fileSource } from "./source.js";
+import { fileSource, shownOf } from "./source.js";
 
 /** Keys of the state whose changes need a new drawing, and those that only light up other nodes. */
 const DRAWN = ["groups", "labels", "moved", "collapsed", "opened", "sizeBy", "target"];
@@ -37,10 +37,17 @@ export function mountCircuit(app, places) {
     frame.hidden = !isAlone();
     if (frame.hidden) return;
     circuit = app.circuit = createCircuit(app, stage, fileSource(app, number(), (name) => copied(app, queryName(app.files[number()].graph, name))));
-    if (app.results[number()]) draw();
+    if (shownOf(app, number())) draw();
+  };
+  const update = ({ file, result }) => {
+    if (file !== number()) return;
+    if (!circuit) show();
+    else if (isPictured(app.files[file], result)) legend.refresh(circuit.model);
+    else draw();
+    app.files[file].first = null;
   };
 
-  app.on("pruned", ({ file }) => file === number() && (circuit ? draw() : show()));
+  app.on("pruned", update);
   app.on("hover", (node) => app.circuit?.hover(nameOf(node)));
   app.on("focus", (node) => app.circuit?.show(nameOf(node)));
   app.on("theme", () => circuit?.restyle());
@@ -54,6 +61,12 @@ export function mountCircuit(app, places) {
     app.commands.refresh();
   });
   addCommands(app, places.circuit);
+  if (shownOf(app, number())) show();
+}
+
+/** Return whether the first picture of a page shows what a file's pruner found. */
+function isPictured({ first }, { nodes, edges }) {
+  return first !== null && first.result.edges.length === edges.length && nodes.every((kept, node) => kept === first.result.nodes[node]);
 }
 
 async function copied(app, name) {

@@ -4,11 +4,20 @@ import { withCollapsed, withExpanded } from "./columns.js";
 import { togglePin } from "../state/pins.js";
 import { graphModel } from "./model.js";
 
+/** Return {graph, result} of what a file's circuit shows: the last pruning, before that the first picture of the page; null without either. */
+export function shownOf(app, number) {
+  const [{ graph, first }, result] = [app.files[number], app.results[number]];
+  return result ? { graph, result } : first;
+}
+
 /** Return the source of the circuit of a file, as circuit.js describes it; `copied` is called with the name of a clicked node. */
 export function fileSource(app, number, copied) {
   const state = () => app.store.file(number);
   return {
-    model: () => graphModel(app.files[number].graph, app.results[number], state(), { opened: new Set(state().opened.filter((name) => name.startsWith("group:")).map((name) => name.slice(6))) }),
+    model() {
+      const { graph, result } = shownOf(app, number);
+      return graphModel(graph, result, state(), { opened: new Set(state().opened.filter((name) => name.startsWith("group:")).map((name) => name.slice(6))) });
+    },
     get: (key) => (key === "bands" ? app.bands[number] : state()[key]),
     set: (values, title) => app.store.update(number, values, title),
     hover: (item) => (item?.kind === "group" ? app.emit("hover-group", item.name) : app.emit("hover", item?.node ?? null)),

@@ -13,9 +13,9 @@ const SETTLED_MS = 110; // without a change of the view, before a sharper pictur
 const COARSE = 0.4; // doublings of the scale after which a picture is painted again while the view moves
 
 /**
- * Return the surface in an element: {element, size, style, setScene, setView, setLit, restyle, resize, painted, destroy}.
+ * Return the surface in an element: {element, size, style, setScene, setView, setLit, restyle, resize, seen, painted, destroy}.
  *
- * `setLit` takes what `litOf` returns, or null; `painted` returns a promise of the picture of what was set last.
+ * `setLit` takes what `litOf` returns, or null; `seen` returns a promise of the frame after the first picture, `painted` returns a promise of the picture of what was set last.
  */
 export function createSurface(parent) {
   const canvases = ["front", "labels", "over", "layers", "strip"].map(createCanvas);
@@ -28,10 +28,14 @@ export function createSurface(parent) {
   let news = { style: state.style }; // for the worker
   let [asked, isAsking, isLitStale, timer, frame] = [null, false, true, 0, 0];
 
+  let showFirst = null;
+  const first = new Promise((resolve) => (showFirst = resolve));
+
   worker.onmessage = ({ data: { picture, bitmaps, sides, isDraft } }) => {
     [isAsking, isLitStale, state.sides] = [isDraft, true, sides];
     [front, labels].forEach((canvas, at) => canvas.show(bitmaps[at], picture));
     element.dataset.picture = isDraft ? "draft" : "whole"; // for benchmarks
+    requestAnimationFrame(() => setTimeout(showFirst));
     schedule();
   };
 
@@ -128,6 +132,7 @@ export function createSurface(parent) {
       change({ style }, { style });
     },
     resize: (width, height) => change({ size: { width, height } }),
+    seen: () => first,
     painted: () => (isCurrent() && !isAsking && !frame ? Promise.resolve() : new Promise((resolve) => waiting.push(resolve))),
     destroy() {
       worker.terminate();

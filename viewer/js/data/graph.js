@@ -31,6 +31,9 @@ export class GraphData {
     this.indptr = sources.valueOffsets;
     this.sources = sources.children[0].values;
     this.weights = this.#column("weights").children[0].values;
+    // Of a first picture only, see viewer/page/first_picture.py: which nodes are kept, and sums of whole rows.
+    this.kept = this.table.getChild("kept") && bits(this.#column("kept"));
+    this.sums = this.table.getChild("row_sum") && this.#column("row_sum").values;
   }
 
   /** Number of edges. */

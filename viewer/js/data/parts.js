@@ -1,4 +1,10 @@
-// Parts of the page: text elements with base64 of gzip.
+// Parts of the page: text elements with base64 of gzip. Some come before the script; the browser still reads the others while it runs.
+
+const early = new Set(Array.from(document.querySelectorAll("script[id]"), ({ id }) => id));
+const whole = new Promise((resolve) => {
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", resolve, { once: true });
+  else resolve();
+});
 
 /** Return the text of an element of the page; throw if it is missing. */
 export function textOf(id) {
@@ -7,11 +13,13 @@ export function textOf(id) {
   return element.textContent;
 }
 
-/** Return the bytes of a part; throw if it is missing or damaged. */
+/** Return the bytes of a part, once the browser has read it; throw if it is missing or damaged. */
 export async function partBytes(name) {
-  const packed = textOf(`part-${name}`);
+  const id = `part-${name}`;
+  if (!early.has(id)) await whole; // until then an element may have a part of its text
+  const packed = textOf(id);
   try {
-    const stream = new Blob([bytesOfBase64(packed)]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const stream = streamOf(bytesOfBase64(packed)).pipeThrough(new DecompressionStream("gzip"));
     return new Uint8Array(await new Response(stream).arrayBuffer());
   } catch {
     throw new Error(`its part ${name} is damaged`); // what browsers say of it does not help
@@ -21,6 +29,16 @@ export async function partBytes(name) {
 /** Return the value of a part that is JSON. */
 export async function partJson(name) {
   return JSON.parse(new TextDecoder().decode(await partBytes(name)));
+}
+
+/** Return a stream of bytes. That of a Blob goes through another process of the browser, which takes longer than most parts. */
+function streamOf(bytes) {
+  return new ReadableStream({
+    start(controller) {
+      controller.enqueue(bytes);
+      controller.close();
+    },
+  });
 }
 
 function bytesOfBase64(text) {

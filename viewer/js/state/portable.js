@@ -1,9 +1,12 @@
 // States outside of the page: in links and in saved pages.
 
+import { isObject } from "./checks.js";
 import { changesOf, stateOf } from "./state.js";
+import { ARROW } from "./subject.js";
 
 const KEY = "s"; // of the fragment: #s=…
 const MOST_BYTES = 2 ** 20; // of the changes in a link that are read
+const OTHER_PICTURE = ["nodeThreshold", "edgeThreshold", "keepErrors", "target", "sizeBy"]; // keys that show what the usual pruning hides, or other sizes
 
 /** Return the state of the page as a fragment with its #; "" if the page has this state without one. */
 export async function fragmentOf(state, files) {
@@ -24,17 +27,25 @@ export async function changesIn(fragment) {
 }
 
 /**
- * Return the first state of the page: that of its link, else of the saved page, else of the graph files. `damaged` is true if
- * the link could not be read.
+ * Return the changes with which the page opens, which are not checked: those of its link, else of the saved page, else of the graph
+ * files. `damaged` is true if the link could not be read.
  */
-export async function firstState(files) {
+export async function firstChanges(files) {
   let [changes, damaged] = [null, false];
   try {
     changes = await changesIn(location.hash);
   } catch {
     damaged = true;
   }
-  return { state: restoredState(changes, files), damaged };
+  return { changes: changes ?? savedChanges(files), damaged };
+}
+
+/** Return whether a graph that is pruned as usual is enough to read some changes and to show the circuit with them. */
+export function keepsPicture(changes) {
+  const file = changes?.files?.[0];
+  if (!isObject(file)) return true;
+  const hasPinnedEdge = JSON.stringify(file.pins ?? []).includes(ARROW); // which may be hidden
+  return !hasPinnedEdge && !OTHER_PICTURE.some((key) => Object.hasOwn(file, key));
 }
 
 /** Return the state with the changes of a link, or with those of the saved page for null; what is invalid is left out. */

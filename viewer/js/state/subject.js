@@ -2,7 +2,8 @@
 
 import { nameProblem } from "./names.js";
 
-const ARROW = " -> ";
+/** Between the names of the ends of an edge. */
+export const ARROW = " -> ";
 
 /** Return the names of the ends of an edge, or of a node alone. */
 export function endsOf(name) {
