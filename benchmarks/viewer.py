@@ -35,13 +35,14 @@ PATIENCE_MS = 120_000
 OPENINGS, OPEN_SECONDS = 8, 1.0  # the first opening is not counted: the system reads the file and the browser
 SEE = """globalThis.seen = {};
 new MutationObserver(() => {
+    if (document.documentElement.dataset.ready) seen.ready ??= performance.now();
     const picture = document.querySelector("[data-picture]")?.dataset.picture;
     if (!picture || seen[picture]) return;
     seen[picture] = true;
     requestAnimationFrame(() => setTimeout(() => (seen[picture] = performance.now())));
-}).observe(document, { subtree: true, attributeFilter: ["data-picture"] })"""
+}).observe(document, { subtree: true, attributeFilter: ["data-picture", "data-ready"] })"""
 SEEN = """() => new Promise((resolve) => {
-    const look = () => (seen.whole > 1 ? resolve(seen) : setTimeout(look, 10));
+    const look = () => (seen.whole > 1 && seen.ready ? resolve(seen) : setTimeout(look, 10));
     look();
 })"""
 SHOWN_NODES, SHOWN_EDGES, PAN_STEPS, FRAME_SECONDS, TASK_SECONDS = 2_000, 20_000, 300, 0.008, 0.05
@@ -118,10 +119,11 @@ def _(bench: Bench) -> list[Row]:
         page.goto(bench.large_page.resolve().as_uri())
         seen.append(page.evaluate(SEEN))
         context.close()
-    first = [min(each.values()) / 1000 for each in seen[1:]]
+    first = [min(each.get("draft", each["whole"]), each["whole"]) / 1000 for each in seen[1:]]
     return [
         Row("from the file to the first picture, with the strongest edges, median", median(first), OPEN_SECONDS),
         Row("from the file to the whole picture, median", median(each["whole"] / 1000 for each in seen[1:])),
+        Row("from the file to a page that can be used, median", median(each["ready"] / 1000 for each in seen[1:])),
     ]
 
 

@@ -33,10 +33,10 @@ class Opener:
     def __init__(self, browser):
         self.browser, self.problems, self.contexts = browser, [], []
 
-    def __call__(self, page: Path | str, *, wait: bool = True, tour: bool = False, **options):
+    def __call__(self, page: Path | str, *, wait: bool = True, tour: bool = False, before: str = "", **options):
         """Return the page at a path or URL, once it is ready; `options` are those of a browser context.
 
-        Without `tour` this is not the first visit: the guided tour, which would cover a part of the page, does not begin.
+        The script `before` runs before those of the page. Without `tour` this is not the first visit: the guided tour, which would cover a part of the page, does not begin.
         """
         options = {"viewport": {"width": 1400, "height": 900}, **options}
         context = self.browser.new_context(**options)
@@ -44,6 +44,8 @@ class Opener:
         self.contexts.append(context)
         if not tour:
             context.add_init_script("try { localStorage.setItem('cotrace.tour', 'seen') } catch {}")
+        if before:
+            context.add_init_script(before)
         opened = context.new_page()
         opened.on(
             "console", lambda message: message.type in ("error", "warning") and self.problems.append(message.text)

@@ -12,7 +12,13 @@ from cotrace.graphs.store import table_bytes
 LEAST_EDGES = 100_000  # a page of fewer edges opens soon enough
 MOST_SHARE = 0.25  # of the edges that the first picture may have: a page that has most of them twice gains nothing
 UNUSED = ("node", EFFECTS[0], HEADS)  # columns
-WHOLE = ("kind", "layer", "position", "feature", "computed")  # columns that name the nodes, also those that pruning hides
+WHOLE = (
+    "kind",
+    "layer",
+    "position",
+    "feature",
+    "computed",
+)  # columns that name the nodes, also those that pruning hides
 KEPT, ROW_SUM = "kept", "row_sum"
 """Columns that a graph file does not have: whether default pruning keeps a node, and the sum of the absolute weights of its row
 in the whole graph."""
@@ -39,11 +45,13 @@ def _table(graph: Graph, nodes_M: np.ndarray, edges_E: np.ndarray) -> pa.Table:
     kept = CSR(indptr_of(lengths), csr.indices[edges_E], csr.weights[edges_E])
     lists = {"sources": kept.indices, "weights": kept.weights}
     columns = [
-        _list_column(kept.indptr, lists[name], nodes.field(name).type) if name in lists else _column(nodes, name, nodes_M)
+        _list_column(kept.indptr, lists[name], nodes.field(name).type)
+        if name in lists
+        else _column(nodes, name, nodes_M)
         for name in nodes.column_names
     ]
     # One by one, as the page adds them: the last bit of a sum decides which edges of equal influence are drawn.
-    sums_M = np.where(nodes_M, np.bincount(targets_E, np.abs(csr.weights), minlength=csr.n_rows), 0)
+    sums_M = np.where(nodes_M, np.bincount(targets_E, np.abs(csr.weights), csr.n_rows), 0.0)
     table = pa.table(columns, schema=nodes.schema)
     table = table.append_column(pa.field(KEPT, pa.bool_(), nullable=False), pa.array(nodes_M))
     return table.append_column(pa.field(ROW_SUM, pa.float64(), nullable=False), pa.array(sums_M))
