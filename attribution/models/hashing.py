@@ -1,7 +1,9 @@
 """Content hashes of model and transcoder files."""
 
+import functools
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
@@ -43,14 +45,24 @@ def _file_hash(path: Path, hashes: dict[str, str]) -> str:
 
 def _read_cached_hashes() -> dict[str, str]:
     """Return the cached hashes; none of a cache that is missing or damaged."""
+    path = cache_folder() / "hashes.json"
     try:
-        hashes = json.loads((cache_folder() / "hashes.json").read_text())
+        stat = path.stat()
+        return dict(_hashes_in(path, stat.st_ino, stat.st_size, stat.st_mtime_ns))
     except (OSError, ValueError, RecursionError):
         return {}
+
+
+@functools.lru_cache(maxsize=1)
+def _hashes_in(path: Path, *state: int) -> dict[str, str]:
+    """Return the hashes in a cache file, which is read again only where its state is another one."""
+    hashes = json.loads(path.read_text())
     return {key: sha for key, sha in hashes.items() if SHA256.match(str(sha))} if isinstance(hashes, dict) else {}
 
 
 def _write_cached_hashes(hashes: dict[str, str]) -> None:
+    """Write the hashes of files that are still there, so that the cache does not grow with every model that was."""
+    found = {key: sha for key, sha in hashes.items() if os.path.exists(key.rsplit(":", 2)[0])}
     # with a read-only cache the files are hashed again next time
     with suppress(OSError), atomic_write(cache_folder() / "hashes.json") as temporary:
-        temporary.write_text(json.dumps(hashes, indent=0))
+        temporary.write_text(json.dumps(found, indent=0))
