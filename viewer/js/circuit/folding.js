@@ -1,5 +1,7 @@
 // Groups of nodes as one: a closed group is a node that has the edges of its members, an open one is a frame around them.
 
+import { counted } from "../ui/format.js";
+
 /**
  * Return a model with groups folded in.
  *
@@ -30,7 +32,7 @@ function groupNode(group, nodes, opened) {
   const members = group.members.map((at) => nodes[at]);
   const strongest = members.reduce((best, node) => (node.size > best.size ? node : best));
   const size = Math.min(1, members.reduce((sum, node) => sum + node.size, 0));
-  const many = members.length === 1 ? "1 node" : `${members.length} nodes`;
+  const many = counted(members.length, "node");
   return {
     name: `group:${group.name}`, node: null, kind: "group", layer: strongest.layer, position: strongest.position, size,
     label: group.name, detail: many, title: `group ${group.name}, ${many}`, members: members.map((node) => node.name), isOpen: opened.has(group.name),

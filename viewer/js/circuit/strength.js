@@ -33,6 +33,12 @@ export function influenceName(graph, target) {
   return isAll(graph, target) ? "influence" : `influence on ${targetName(graph, target)}`;
 }
 
+/** Return the entry of the heaviest of some targets, of equal ones that of the first node; null without any. */
+export function heaviestOf(targets) {
+  const isBetter = (a, b) => a.weight > b.weight || (a.weight === b.weight && a.node < b.node);
+  return targets.reduce((best, each) => (!best || isBetter(each, best) ? each : best), null);
+}
+
 /** Return the text of a target by its number. */
 export function targetName(graph, target) {
   const { label } = graph.info.targets[target];

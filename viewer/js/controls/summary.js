@@ -1,7 +1,7 @@
 // What pruning hides, and both scores: of the graph as it was traced, of what is shown, and of the selection.
 
 import { FEATURE } from "../data/graph.js";
-import { count, percent } from "../ui/format.js";
+import { count, counted, percent } from "../ui/format.js";
 import { h, replaceChildren } from "../ui/dom.js";
 
 const DIGITS = 2;
@@ -12,7 +12,7 @@ const SCORES = [
 
 /** Return a sentence about what a result of the pruner hides. */
 export function hiddenText({ hidden, nodes }) {
-  if (!hidden.nodes) return `All ${count(nodes.length)} nodes shown`;
+  if (!hidden.nodes) return `All ${counted(nodes.length, "node")} shown`;
   return `${count(hidden.nodes)} of ${count(nodes.length)} nodes hidden, holding ${percent(hidden.share)} of the influence`;
 }
 

@@ -1,6 +1,7 @@
 // What a user can do with groups. Every action is one change, which undo takes back.
 
 import { pin } from "../state/pins.js";
+import { counted } from "../ui/format.js";
 import { freeName, groupNameProblem, isSuggested, membersOf, newName, openSuggestions, ownGroups, without } from "./members.js";
 
 /** Return the actions on the groups of the file that is shown. */
@@ -49,7 +50,7 @@ function groupActions({ file, state, change, nodeName }) {
       const { graph } = file();
       const name = newName(graph, state(), nodes);
       const groups = [...without(graph, state().groups, nodes), { name, nodes: nodes.map(nodeName) }];
-      change({ groups }, `group ${count(nodes.length, "node")} as "${name}"`);
+      change({ groups }, `group ${counted(nodes.length, "node")} as "${name}"`);
       return name;
     },
     /** Rename a group, then call `done`; or return why that is not possible. */
@@ -64,7 +65,7 @@ function groupActions({ file, state, change, nodeName }) {
       return "";
     },
     ungroup(groups) {
-      const title = groups.length === 1 ? `ungroup "${groups[0].name}"` : `ungroup ${groups.length} groups`;
+      const title = groups.length === 1 ? `ungroup "${groups[0].name}"` : `ungroup ${counted(groups.length, "group")}`;
       change({ groups: state().groups.filter((group) => !groups.includes(group)) }, title);
     },
     /** Add nodes to a group; they leave the groups that they were in. */
@@ -74,11 +75,11 @@ function groupActions({ file, state, change, nodeName }) {
       const added = nodes.filter((node) => !have.has(node));
       const grown = { ...group, nodes: [...group.nodes, ...added.map(nodeName)] };
       const groups = state().groups.flatMap((each) => (each === group ? [grown] : without(graph, [each], added)));
-      change({ groups }, `add ${count(added.length, "node")} to "${group.name}"`);
+      change({ groups }, `add ${counted(added.length, "node")} to "${group.name}"`);
     },
     /** Take nodes out of their groups. */
     remove(nodes) {
-      const title = nodes.length === 1 ? `take ${nodeName(nodes[0])} out of its group` : `take ${nodes.length} nodes out of their groups`;
+      const title = nodes.length === 1 ? `take ${nodeName(nodes[0])} out of its group` : `take ${counted(nodes.length, "node")} out of their groups`;
       change({ groups: without(file().graph, state().groups, nodes) }, title);
     },
   };
@@ -92,11 +93,11 @@ function suggestionActions({ file, state, change, nodeName }) {
   };
   return {
     accept(suggestions) {
-      const title = suggestions.length === 1 ? `accept "${suggestions[0].name}"` : `accept ${suggestions.length} suggestions`;
+      const title = suggestions.length === 1 ? `accept "${suggestions[0].name}"` : `accept ${counted(suggestions.length, "suggestion")}`;
       change({ groups: suggestions.reduce(withAccepted, state().groups) }, title);
     },
     dismiss(suggestions) {
-      const title = suggestions.length === 1 ? `dismiss "${suggestions[0].name}"` : `dismiss ${suggestions.length} suggestions`;
+      const title = suggestions.length === 1 ? `dismiss "${suggestions[0].name}"` : `dismiss ${counted(suggestions.length, "suggestion")}`;
       const names = suggestions.map(({ name }) => name);
       const groups = state().groups.filter((group) => !(isSuggested(group) && names.includes(group.name)));
       change({ groups, dismissed: [...new Set([...state().dismissed, ...names])] }, title);
@@ -127,9 +128,4 @@ function placesOf({ moved, opened }, before, after) {
     moved: place ? { ...others, [after]: place } : others,
     opened: opened.includes(before) ? [...opened, after] : opened.filter((key) => key !== after),
   };
-}
-
-/** Return a number with its noun. */
-export function count(number, noun) {
-  return `${number} ${noun}${number === 1 ? "" : "s"}`;
 }

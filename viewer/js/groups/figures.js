@@ -1,6 +1,6 @@
 // Numbers of a group: its share of the influence, and what its ablation is expected to change.
 
-import { nodeInfluence } from "../circuit/strength.js";
+import { heaviestOf, nodeInfluence } from "../circuit/strength.js";
 import { FEATURE } from "../data/graph.js";
 
 const totals = new WeakMap(); // influence of all features, by the influence of all nodes
@@ -20,6 +20,6 @@ export function expectedEffect(graph, nodes, target) {
 
 /** Return the number of the target that effects are about: the chosen one, or the heaviest. */
 export function targetOf(graph, state) {
-  const weights = graph.info.targets.map(({ weight }) => weight);
-  return state.target ?? weights.indexOf(Math.max(...weights));
+  const { targets } = graph.info;
+  return state.target ?? targets.indexOf(heaviestOf(targets));
 }

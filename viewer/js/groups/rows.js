@@ -5,8 +5,7 @@ import { labelOf } from "../data/labels.js";
 import { visible } from "../data/visible.js";
 import { h } from "../ui/dom.js";
 import { icon } from "../ui/icons.js";
-import { percent, signed } from "../ui/format.js";
-import { count } from "./actions.js";
+import { counted, percent, signed } from "../ui/format.js";
 import { expectedEffect, influenceShare, targetOf } from "./figures.js";
 import { membersOf } from "./members.js";
 
@@ -60,7 +59,7 @@ function groupButtons(actions, view, group, members) {
   const free = actions.selected().filter((node) => !members.includes(node));
   const named = (verb) => ({ "aria-label": `${verb} ${group.name}` });
   return h("span", { class: "group-buttons" },
-    free.length > 0 && button(`Add ${free.length}`, `add ${group.name}`, () => actions.add(group, free), named(`Add ${count(free.length, "selected node")} to`)),
+    free.length > 0 && button(`Add ${free.length}`, `add ${group.name}`, () => actions.add(group, free), named(`Add ${counted(free.length, "selected node")} to`)),
     members.length > 0 && button("Select", `select ${group.name}`, () => actions.select(members), named("Select the nodes of")),
     iconButton("edit", "Rename", group, () => view.editName(group)),
     iconButton("ungroup", "Ungroup", group, () => actions.ungroup([group])));
@@ -102,7 +101,7 @@ function figures(actions, members) {
   const effect = expectedEffect(graph, members, target);
   if (!members.length) return h("span", { class: "group-figures faint" }, "all pruned");
   return h("span", { class: "group-figures faint" },
-    h("span", {}, count(members.length, "node")),
+    h("span", {}, counted(members.length, "node")),
     h("span", { title: `Share of the ${influenceName(graph, chosen)} of all features` }, percent(influenceShare(graph, members, chosen))),
     effect !== null && h("span", { class: effect < 0 ? "negative" : "positive",
       title: `Expected change of ${targetName(graph, target)} when they are ablated` }, `if ablated ${signed(effect)}`));

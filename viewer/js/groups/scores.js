@@ -2,8 +2,7 @@
 
 import { influenceName } from "../circuit/strength.js";
 import { h, replaceChildren } from "../ui/dom.js";
-import { percent } from "../ui/format.js";
-import { count } from "./actions.js";
+import { counted, percent } from "../ui/format.js";
 import { influenceShare } from "./figures.js";
 import { maskOf } from "./members.js";
 
@@ -38,7 +37,7 @@ function line(graph, target, title, mask, scores, whole) {
   return h(
     "p",
     { title: "Nodes that are not in it count as error." },
-    `${title} ${percent(influenceShare(graph, nodes, target))} of the features’ ${influenceName(graph, target)} (${count(nodes.length, "node")}): `,
+    `${title} ${percent(influenceShare(graph, nodes, target))} of the features’ ${influenceName(graph, target)} (${counted(nodes.length, "node")}): `,
     `replacement ${number(scores.replacement)} of ${number(whole.replacement)}, completeness ${number(scores.completeness)} of ${number(whole.completeness)}`,
   );
 }

@@ -4,7 +4,7 @@ import { createActions } from "../groups/actions.js";
 import { influenceShare } from "../groups/figures.js";
 import { openSuggestions, ownGroups } from "../groups/members.js";
 import { visible } from "../data/visible.js";
-import { count, percent } from "../ui/format.js";
+import { counted, percent } from "../ui/format.js";
 import { h, replaceChildren } from "../ui/dom.js";
 import { quietButton } from "./buttons.js";
 import { largestOf, signedBar } from "./bar.js";
@@ -52,13 +52,13 @@ export function groupView(context, { group, isSuggestion }, actions) {
   update();
   const element = h("div", {},
     h("header", { class: "subject" },
-      h("p", { class: "site" }, h("span", {}, `${isSuggestion ? "Suggested group" : "Group"} · ${many(members)}`), actions),
+      h("p", { class: "site" }, h("span", {}, `${isSuggestion ? "Suggested group" : "Group"} · ${counted(members.length, "node")}`), actions),
       title,
       group.label && h("p", { class: "subject-name" }, h("bdi", { class: "label-text" }, visible(group.label))),
       group.reason && explanation(visible(group.reason)),
       h("p", { class: "list-footer" }, buttons(context, { group, isSuggestion }, edit))),
     numbers(context, members),
-    section("Members", many(members), memberList(context, members)),
+    section("Members", counted(members.length, "node"), memberList(context, members)),
     lists);
   return { element, update, edit };
 }
@@ -77,10 +77,6 @@ function numbers(context, members) {
     [influenceName[0].toUpperCase() + influenceName.slice(1), h("span", { title }, exact(influence, percent(influence))), `${percent(share)} of all features'`],
     change && ["If ablated", signedValue(change.value), change.target ? ["of ", targetText(context, change.target)] : "all targets"],
   ].filter(Boolean));
-}
-
-function many(members) {
-  return members.length === 1 ? "1 node" : `${count(members.length)} nodes`;
 }
 
 function buttons({ app, open }, { group, isSuggestion }, edit) {
@@ -125,7 +121,7 @@ function edgeSection(context, title, edges) {
   const weights = edges.map(({ weight }) => weight);
   const [largest, decimals] = [largestOf(weights), decimalsOf(weights)];
   const rows = edges.slice(0, MOST).map(({ node, weight, edges: number }, rank) => {
-    const words = `sum of ${count(number)} ${number === 1 ? "edge" : "edges"}`;
+    const words = `sum of ${counted(number, "edge")}`;
     return h("li", { class: "edge-row share-row", hidden: rank >= FIRST, title: words, dataset: { node: context.graph.nameOf(node) } },
       nodeButton(context, node, { dataset: { key: `${title} ${node}` } }), signedBar(weight, largest), signedValue(weight, decimals));
   });

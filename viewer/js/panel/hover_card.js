@@ -2,7 +2,7 @@
 
 import { FEATURE, LOGIT } from "../data/graph.js";
 import { visible } from "../data/visible.js";
-import { percent } from "../ui/format.js";
+import { counted, percent } from "../ui/format.js";
 import { h, replaceChildren } from "../ui/dom.js";
 import { kindMark } from "../ui/node.js";
 import { largestOf, signedBar } from "./bar.js";
@@ -88,7 +88,7 @@ function groupContent(context, key) {
   const shown = (edges) => edges.map((each) => ({ ...each, shown: true }));
   const fact = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));
   return [
-    h("p", { class: "hover-title" }, h("bdi", { class: "label-text" }, visible(found.group.name)), h("span", { class: "code faint" }, `${members.length} nodes`)),
+    h("p", { class: "hover-title" }, h("bdi", { class: "label-text" }, visible(found.group.name)), h("span", { class: "code faint" }, counted(members.length, "node"))),
     h("dl", {}, fact(context.influenceName, exact(influence, percent(influence))), change && fact("if ablated", signedValue(change.value))),
     strongest(context, "in", shown(groupInputs(context.graph, members, context.shown))),
     strongest(context, "out", shown(groupOutputs(context.graph, members, context.shown))),

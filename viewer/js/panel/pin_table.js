@@ -1,7 +1,7 @@
 // Pinned nodes beside each other, and the edges between them.
 
 import { FEATURE, LOGIT } from "../data/graph.js";
-import { number, percent } from "../ui/format.js";
+import { counted, number, percent } from "../ui/format.js";
 import { h, replaceChildren } from "../ui/dom.js";
 import { quietButton } from "./buttons.js";
 import { expectedChange, measuredOf } from "./effects.js";
@@ -20,7 +20,7 @@ export function pinTable(context) {
 
 function parts(context) {
   const nodes = pinnedNodes(context);
-  return [section("Numbers", `${nodes.length} nodes`, table(context, nodes)), edgesBetween(context, nodes)];
+  return [section("Numbers", counted(nodes.length, "node"), table(context, nodes)), edgesBetween(context, nodes)];
 }
 
 /** Return the pinned nodes, and the ends of pinned edges, in order of pinning. */

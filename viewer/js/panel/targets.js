@@ -1,7 +1,7 @@
 // The targets of a graph: what the model says next, with probabilities.
 
 import { LOGIT } from "../data/graph.js";
-import { percent } from "../ui/format.js";
+import { counted, percent } from "../ui/format.js";
 import { h } from "../ui/dom.js";
 import { shareBar } from "./bar.js";
 import { nodeButton, tokenText } from "./names.js";
@@ -13,7 +13,7 @@ export function targetSection(context, current = -1) {
   const { graph } = context;
   const { targets } = graph.info;
   const isNext = targets.every(({ kind }) => kind === "token") && new Set(targets.map(({ node }) => graph.position[node])).size === 1;
-  return section(isNext ? "Next token" : "Targets", targetCount(graph), targetList(context, current));
+  return section(isNext ? "Next token" : "Targets", counted(targets.length, "target"), targetList(context, current));
 }
 
 /** Return a list of the targets; each opens. `current` is the node of the one that is looked at. */
@@ -21,11 +21,6 @@ function targetList(context, current = -1) {
   return h("ul", { class: "edge-list" }, context.graph.info.targets.map(({ node, probability }) =>
     h("li", { class: node === current ? "edge-row share-row current" : "edge-row share-row" },
       nodeButton(context, node, { "aria-current": node === current && "true" }), probability !== null && shareBar(probability), probability !== null && probabilityOf(probability))));
-}
-
-/** Return how many targets a graph has, in words. */
-function targetCount({ info: { targets } }) {
-  return targets.length === 1 ? "1 target" : `${targets.length} targets`;
 }
 
 /** Return the text of an entry of the targets. */

@@ -5,7 +5,7 @@ export function logits(value) {
   return `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`;
 }
 
-/** Return a share without decimals: "26%", small ones as "<1%". */
+/** Return a share as the picture of a report writes it, without the decimals of ui/format.js: "26%", small ones as "<1%". */
 export function share(value) {
   return value > 0 && value < 0.005 ? "<1%" : `${Math.round(100 * value)}%`;
 }

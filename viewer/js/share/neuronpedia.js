@@ -1,5 +1,6 @@
 // The graph as JSON of Neuronpedia, field by field as graphs/exchange/neuronpedia_writer.py.
 
+import { heaviestOf } from "../circuit/strength.js";
 import { labelOf } from "../data/labels.js";
 import { ERROR, FEATURE, LOGIT, NONE, TOKEN } from "../data/graph.js";
 import { membersOf } from "../groups/members.js";
@@ -62,7 +63,7 @@ function identity(graph, node) {
 function describeTargets(graph, nodes) {
   const layer = String(Math.floor(graph.info.model.n_layers / (hasHalves(graph) ? 2 : 1)) + 1);
   const targets = graph.info.targets.filter(({ node }) => node >= graph.firstLogit);
-  const heaviest = targets.reduce((best, each) => (!best || each.weight > best.weight || (each.weight === best.weight && each.node < best.node) ? each : best), null);
+  const heaviest = heaviestOf(targets);
   const taken = new Set();
   for (const target of targets) {
     const { node, weight } = target;

@@ -6,7 +6,7 @@ import { createSearch } from "../data/search.js";
 import { pin, toggleSelected } from "../state/pins.js";
 import { copyText } from "../ui/clipboard.js";
 import { h } from "../ui/dom.js";
-import { count } from "../ui/format.js";
+import { count, counted } from "../ui/format.js";
 import { columnsOf } from "./columns.js";
 import { createFilters } from "./filters.js";
 import { Grid } from "./grid.js";
@@ -31,7 +31,7 @@ export function mountTable(app, places) {
     now.columns = columnsOf(view);
     const column = now.columns.find(({ id }) => id === now.sort.id) ?? now.columns.find(({ id }) => id === "influence");
     now.rows = rowsOf(view, filters.values, { column, descending: now.sort.descending });
-    status.textContent = now.rows.length === view.graph.size ? `${count(now.rows.length)} nodes` : `${count(now.rows.length)} of ${count(view.graph.size)} nodes`;
+    status.textContent = now.rows.length === view.graph.size ? counted(now.rows.length, "node") : `${count(now.rows.length)} of ${count(view.graph.size)} nodes`;
     grid.show(now.rows, now.columns, { column, descending: now.sort.descending });
   };
   places.drawer.add({ id: "table", title: "Table", element });
@@ -57,7 +57,7 @@ function registerCommands(app, places, now, fill, element) {
     places.drawer.show("table");
     fill();
     const isCopied = await copyText(csvOf(now.rows, now.columns));
-    if (isCopied) places.toasts.show(`Copied ${count(now.rows.length)} rows as CSV`);
+    if (isCopied) places.toasts.show(`Copied ${counted(now.rows.length, "row")} as CSV`);
     else places.toasts.show("The browser does not let this page copy", { tone: "bad" });
   } });
   places.menu.add(app.commands.get("copy-table"));

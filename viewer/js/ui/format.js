@@ -28,6 +28,11 @@ export function count(value) {
   return value.toLocaleString("en");
 }
 
+/** Return a number with its noun: 1 node, 12,345 nodes. */
+export function counted(value, noun) {
+  return `${count(value)} ${noun}${value === 1 ? "" : "s"}`;
+}
+
 function decimals(value, digits) {
   return value.toFixed(digits).replace("-", "−");
 }
