@@ -1,5 +1,6 @@
 """Linking of ES modules into one script."""
 
+import json
 import re
 from pathlib import Path
 
@@ -13,6 +14,11 @@ ENTRIES = ["main.js", *WORKERS.values()]
 MARKUP_AND_LOADING = (
     r"(inner|outer)HTML\s*=|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser|\bimport\("
 )
+
+
+def test_the_page_starts_the_workers_that_it_has():
+    names = re.search(r"const NAMES = (\[.*?\]);", (JS / "data" / "workers.js").read_text())
+    assert json.loads(names[1]) == list(WORKERS)
 
 
 def linked(modules):
