@@ -5,6 +5,8 @@
 //   const { result } = await client.change(0, { edits: [{ kind: "ablate", nodes: ["L17#264@5"] }] }, { onprogress, signal })
 
 const POLL_MS = 250;
+const UNANSWERED = 0; // status
+const STOPPED = "the server does not answer: start cotrace view again and open the address that it prints, or save the page as a file";
 
 /** An answer of the server that is an error; status 0 if there was no answer. */
 class ServerError extends Error {
@@ -22,8 +24,17 @@ class ServerError extends Error {
 export function createClient(server) {
   if (!server) return null;
   const files = server.files.map((file) => ({ ...file }));
-  const ask = (path, options) => answer(server.token, path, options);
-  let [saved, saves] = [Promise.resolve(), 0];
+  let [saved, saves, isStopped] = [Promise.resolve(), 0, false];
+  const ask = async (path, options) => {
+    try {
+      const value = await answer(server.token, path, options);
+      isStopped = false;
+      return value;
+    } catch (error) {
+      isStopped = error.status === UNANSWERED;
+      throw error;
+    }
+  };
   const save = async (number, state, overwrite) => {
     const headers = { "If-Match": overwrite ? "*" : `"${files[number].version}"` };
     const { version } = await ask(`files/${number}`, { method: "PUT", headers, body: state });
@@ -34,6 +45,10 @@ export function createClient(server) {
     /** Number of saves that were begun or have ended. */
     get saves() {
       return saves;
+    },
+    /** True if the last question was not answered: whoever asked has said so. */
+    get isStopped() {
+      return isStopped;
     },
     /** True if the server can be asked to change the model; `modelObstacle` says whether the model is at hand. */
     canChange: server.change,
@@ -79,7 +94,7 @@ async function answer(token, path, { method = "GET", headers = {}, body } = {}) 
   const options = { method, headers: { "X-Cotrace-Token": token, ...content, ...headers } };
   if (body !== undefined) options.body = JSON.stringify(body);
   const response = await fetch(path, options).catch(() => {
-    throw new ServerError("the server does not answer: start cotrace view again, and open the address that it prints", 0);
+    throw new ServerError(STOPPED, UNANSWERED);
   });
   const value = await response.json().catch(() => ({}));
   if (!response.ok) throw new ServerError(value.error ?? `the server answered ${response.status}`, response.status);

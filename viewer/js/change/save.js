@@ -4,6 +4,9 @@ import { openDialog } from "../ui/dialog.js";
 import { canLabel, labelKey } from "../data/labels.js";
 import { changesOf } from "../state/state.js";
 
+/** What messages are about that say why the server does not do something. */
+export const SERVER = "server";
+
 const STALE = 412; // status: the file changed since it was read
 const written = new WeakMap(); // by file: keys of the labels that this page has saved
 
@@ -23,7 +26,7 @@ export async function saveToServer(app, places, number, options = {}) {
     return true;
   } catch (error) {
     if (error.status === STALE) askAboutConflict(app, places, number);
-    else places.toasts.show(`Not saved: ${error.message}`, { tone: "bad" });
+    else places.toasts.show(`Not saved: ${error.message}`, { tone: "bad", about: SERVER });
     return false;
   }
 }

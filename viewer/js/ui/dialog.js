@@ -28,17 +28,20 @@ export function openDialog({ title, content, actions = [], wide = false, onclose
   return { element, close };
 }
 
-/** Return {show(text, {tone, action})}, which shows a message for some seconds; tone "bad" stays until it is closed. */
+/**
+ * Return {show(text, {tone, action, about})}, which shows a message for some seconds; tone "bad" stays until it is closed, or until there
+ * is another one of the same text or `about` the same.
+ */
 export function createToasts(app, root) {
   const place = h("div", { class: "toasts" });
   root.append(place);
   return {
-    show(text, { tone = "plain", action = null } = {}) {
+    show(text, { tone = "plain", action = null, about = text } = {}) {
       const close = () => toast.remove();
-      const toast = h("div", { class: `toast ${tone}` }, h("span", {}, text),
+      const toast = h("div", { class: `toast ${tone}`, dataset: { about } }, h("span", {}, text),
         action && h("button", { type: "button", class: "quiet", onclick: () => (action.run(), close()) }, action.title),
         h("button", { type: "button", class: "icon-button", "aria-label": "Close", onclick: close }, icon("close")));
-      [...place.children].find((other) => other.textContent === toast.textContent)?.remove();
+      [...place.children].find((other) => other.dataset.about === about)?.remove();
       place.append(toast);
       app.announce(text);
       if (tone !== "bad") setTimeout(close, TOAST_MS);
