@@ -188,6 +188,7 @@ def test_nodes_are_changed_from_the_page(open_page, file, editor, model, graph):
         page.get_by_role("textbox", name="New tokens").fill("20")
         page.get_by_role("button", name="Run").click()
         page.wait_for_selector(".change-history li:nth-child(2)")
+        assert page.evaluate("document.activeElement.dataset.key") == "run"  # by way of "Cancel"
         assert page.locator(".change-texts .change-text").all_inner_texts() == shown  # multiply by 0 is to ablate
         assert page.locator(".change-history li button").first.get_attribute("aria-pressed") == "true"
         # an ablation by key leaves the form as it is; the other key adds to it
@@ -260,7 +261,21 @@ def test_saves_wait_for_each_other_and_take_back_what_was_undone(open_page, file
         page.keyboard.press("Control+s")
         page.wait_for_function("() => cotrace.server.saves === 6")
         assert cotrace.open(file).column("label").tolist() == before
+        assert_a_stopped_server_is_said_once(page)
         page.close()
+
+
+def assert_a_stopped_server_is_said_once(page):
+    """Whoever notices it first says it; an answer to the user takes the place of what was said before."""
+    page.evaluate("() => void (globalThis.fetch = () => Promise.reject(new TypeError('no server')))")
+    look = "document.dispatchEvent(new Event('visibilitychange'))"
+    said = page.locator(".toast.bad")
+    page.evaluate(look)
+    said.filter(has_text="The server does not answer").wait_for()
+    page.keyboard.press("Control+s")
+    said.filter(has_text="Not saved: the server does not answer").wait_for()
+    page.evaluate(look)
+    assert said.count() == 1
 
 
 def test_saving_and_a_conflict_in_the_page(open_page, file):

@@ -22,11 +22,11 @@ export function createForm(app, view) {
   return { element: h("form", { class: "change-form", "aria-label": "Change the model", onsubmit }, body, foot), render, renderProgress };
 }
 
-/** Put new children into an element; what has the focus keeps it, by its key. */
+/** Put new children into an element; what has the focus keeps it, by its key. What takes its place gets it: "Cancel" that of "Run". */
 function refill(element, children) {
   const key = element.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
   replaceChildren(element, children);
-  if (key) element.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
+  if (key) (element.querySelector(`[data-key="${CSS.escape(key)}"]`) ?? element.querySelector("[data-key]:enabled"))?.focus();
 }
 
 /** Return what is wrong with a draft, or "". */
