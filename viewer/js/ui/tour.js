@@ -93,15 +93,23 @@ function mark(element) {
   element?.classList.add("tour-place");
 }
 
-/** Put the card where it covers least: inside of the lower left corner of a large place, else below or above a small one. */
+/** Put the card where it covers least: inside of the upper left corner of a large place, beside a high one, else below or above a small one. */
 function placeBeside(card, element) {
   const box = element.getBoundingClientRect();
   const [width, height] = [card.offsetWidth, card.offsetHeight];
-  const isLarge = box.height > 2 * height;
-  const below = box.bottom + GAP_PX + height < innerHeight ? box.bottom + GAP_PX : box.top - GAP_PX - height;
-  const left = box.width > 2 * width ? box.left + GAP_PX : box.right - width;
-  card.style.top = `${clamped(isLarge ? box.bottom - GAP_PX - height : below, innerHeight - height)}px`;
-  card.style.left = `${clamped(isLarge && box.width <= 2 * width ? box.left - GAP_PX - width : left, innerWidth - width)}px`;
+  const [isHigh, isWide] = [box.height > 2 * height, box.width > 2 * width];
+  const lowest = footTop() - GAP_PX - height;
+  const below = box.bottom + GAP_PX + height < innerHeight ? box.bottom + GAP_PX : Math.min(box.top - GAP_PX - height, lowest);
+  const beside = Math.min(box.bottom - GAP_PX - height, lowest);
+  const [top, left] = [isWide ? box.top + GAP_PX : beside, isWide ? box.left + GAP_PX : isHigh ? box.left - GAP_PX - width : box.right - width];
+  card.style.top = `${clamped(isHigh ? top : below, innerHeight - height)}px`;
+  card.style.left = `${clamped(left, innerWidth - width)}px`;
+}
+
+/** Return where the foot of the circuit begins, which the card leaves free. */
+function footTop() {
+  const feet = [...document.querySelectorAll(".circuit-foot, .view-tools")].filter(isSeen);
+  return Math.min(innerHeight, ...feet.map((foot) => foot.getBoundingClientRect().top));
 }
 
 function clamped(value, most) {
