@@ -2,19 +2,20 @@
 
 import { h, replaceChildren } from "../ui/dom.js";
 import { visible } from "../data/visible.js";
+import { count, counted } from "../ui/format.js";
 import { signOf } from "../ui/node.js";
 import { MOST_EDGES } from "./model.js";
 
-const KINDS = [["feature", "feature"], ["error", "reconstruction error"], ["token", "token"], ["logit", "target"]];
+const KINDS = [["feature", "feature"], ["error", "error"], ["token", "token"], ["logit", "target"]];
 const SIGNS = [["positive", "raises"], ["negative", "lowers"]];
 
 /** Return {element, refresh}: the foot of the circuit of the current file. */
 export function createLegend(app) {
-  const count = h("span", { class: "legend-count" });
+  const drawn = h("span", { class: "legend-count" });
   const targets = h("select", { "aria-label": "Target", onchange: () => update({ target: targets.value === "" ? null : Number(targets.value) }) });
   const sizes = h("select", { "aria-label": "Size of nodes", onchange: () => update({ sizeBy: sizes.value }) }, option("influence", "Size: influence"), option("effect", "Size: effect"));
   const signs = h("ul", { class: "legend-signs", "aria-label": "Legend" }, ...KINDS.map(([kind, name]) => h("li", {}, signOf(kind), name)), ...SIGNS.map(([sign, name]) => h("li", {}, h("span", { class: `stroke ${sign}` }), name)));
-  const element = h("div", { class: "circuit-foot" }, targets, sizes, signs, count);
+  const element = h("div", { class: "circuit-foot" }, targets, sizes, signs, drawn);
   const number = () => app.store.page.file;
   const update = (values) => app.store.update(number(), values);
   return {
@@ -27,7 +28,7 @@ export function createLegend(app) {
       targets.hidden = graph.info.targets.length < 2;
       sizes.hidden = graph.effects("expected_effect", 0) === null;
       sizes.value = state.sizeBy;
-      count.textContent = countText(model);
+      drawn.textContent = countText(model);
     },
   };
 }
@@ -37,6 +38,6 @@ function option(value, text) {
 }
 
 function countText({ total }) {
-  const all = `${total.nodes.toLocaleString("en")} nodes, ${total.edges.toLocaleString("en")} edges`;
-  return total.edges > MOST_EDGES ? `${all}, the strongest ${MOST_EDGES.toLocaleString("en")} drawn` : all;
+  const all = `${counted(total.nodes, "node")}, ${counted(total.edges, "edge")}`;
+  return total.edges > MOST_EDGES ? `${all}, the strongest ${count(MOST_EDGES)} drawn` : all;
 }

@@ -7,6 +7,7 @@ import { pin } from "../state/pins.js";
 import { h, replaceChildren } from "./dom.js";
 import { count, percent } from "./format.js";
 import { icon } from "./icons.js";
+import { narrow } from "./narrow.js";
 import { kindSign } from "./node.js";
 
 const MOST_RESULTS = 40;
@@ -19,11 +20,14 @@ export class SearchBox {
     this.list = h("ul", { id: "search-results", role: "listbox", "aria-label": "Nodes found" });
     this.note = h("p", { class: "search-note", role: "status" });
     this.results = h("div", { class: "search-results", hidden: true }, this.list, this.note);
-    this.field = h("input", { type: "search", class: "field", placeholder: "Find a node", "aria-label": "Find a node by name, label or token", role: "combobox",
+    this.field = h("input", { type: "search", class: "field", "aria-label": "Find a node by name, label or token", role: "combobox",
       "aria-expanded": "false", "aria-controls": "search-results", "aria-autocomplete": "list", autocomplete: "off", spellcheck: "false",
       oninput: () => this.#fill(), onfocus: () => this.#fill(), onkeydown: (event) => this.#press(event) });
     this.element = h("div", { class: "search", role: "search" }, icon("search"), this.field, this.results);
     this.element.addEventListener("focusout", ({ relatedTarget }) => this.element.contains(relatedTarget) || this.#close());
+    const hint = () => (this.field.placeholder = narrow.matches ? "Find" : "Find a node");
+    narrow.addEventListener("change", hint);
+    hint();
     app.commands.add({ id: "search", title: "Find a node", keys: ["/", "Mod+K"], group: "Page", run: () => (this.field.focus(), this.field.select()) });
   }
 

@@ -5,13 +5,12 @@ import { h } from "./dom.js";
 import { Drawer } from "./drawer.js";
 import { icon } from "./icons.js";
 import { createMenu } from "./menu.js";
+import { narrow } from "./narrow.js";
 import { createFileChoice, createPrompt } from "./prompt.js";
 import { SearchBox } from "./search.js";
 import { splitter } from "./splitter.js";
 import { mountTheme } from "./theme.js";
 import { mountToolbar } from "./toolbar.js";
-
-const NARROW = "(max-width: 720px)"; // as css/layout.css
 
 /**
  * Build the frame and return its places, where the other parts put their elements:
@@ -91,7 +90,6 @@ function panelFrame(app, root, places) {
 
 /** The panel is open where there is room; on a phone it opens with the first pin and whenever the pins change. */
 function registerPanel(app, root) {
-  const narrow = matchMedia(NARROW);
   const reset = () => setPanel(app, root, !narrow.matches);
   narrow.addEventListener("change", reset);
   app.store.subscribe(({ keys }) => {
