@@ -290,6 +290,12 @@ def test_a_group_is_one_node_until_it_is_opened(page, graph):
     assert page.evaluate(
         "(name) => cotrace.circuit.rectOf(name).x === cotrace.circuit.rectOf('group:four').x", names[0]
     )
+    small = "cotrace.circuit.setView({ ...cotrace.circuit.view, scale: 0.3 * cotrace.circuit.view.scale })"
+    page.evaluate(small)
+    assert "four" in [
+        text.text for text in ElementTree.fromstring(page.evaluate("cotrace.circuit.svg()")).iter(f"{SVG}text")
+    ]
+    page.evaluate("cotrace.circuit.follow()")
     page.mouse.dblclick(*centre(page, "group:four"))
     page.wait_for_function("() => cotrace.store.file(0).opened.length === 1")
     shapes = {shape["name"]: shape for shape in page.evaluate(SHAPES)}

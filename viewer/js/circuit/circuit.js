@@ -167,7 +167,7 @@ class Circuit {
   }
 
   svg({ isWhole = false } = {}) {
-    return svgText(this.scene, isWhole ? wholePicture(this.scene.bounds) : this.picture, this.surface.style, this.drawing.measure);
+    return svgText(this.scene, isWhole ? wholePicture(this.scene.bounds) : this.picture, this.surface.style, this.drawing.measure, this.drawing.lit);
   }
 
   seen() {

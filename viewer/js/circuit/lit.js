@@ -7,8 +7,11 @@ import { FONT } from "./sizes.js";
 import { extent, projection } from "./view.js";
 
 const MOST_EDGES = 500;
+const HOVERED = { width: 1.75, dash: [] }; // ring
 const FLOOR = 0.22; // opacity of the weakest edge
-const WIDEN = 3; // rings around shapes
+
+/** How much larger rings are than their shapes, in pixels. */
+export const WIDEN = 3;
 
 /**
  * Return what is lit: {shapes, edges, centres, pinned, selected, dim}, or null if nothing is.
@@ -25,6 +28,12 @@ export function litOf(scene, adjacency, { hovered, pinned, selected, edges: pinn
   const ends = new Set([...centres, ...pinned, ...selected, ...edges.flatMap((edge) => [scene.edges.from[edge], scene.edges.to[edge]])]);
   const dim = hovered >= 0 ? "hovered" : pinned.length || pinnedEdges.length ? "pinned" : "";
   return { shapes: scene.shapes.filter((shape) => ends.has(shape.at)), edges, centres: new Set(centres), pinned: new Set(pinned), selected: new Set(selected), dim };
+}
+
+/** Return {width, dash} of the ring around an item that is pinned or selected; null for others. */
+export function markOf({ pinned, selected }, item) {
+  if (pinned.has(item)) return { width: 2.5, dash: [] };
+  return selected.has(item) ? { width: 1.75, dash: [3, 2.5] } : null;
 }
 
 /** Return the numbers of the edges at each item, by item. */
@@ -55,12 +64,12 @@ export function paintLit(context, scene, lit, picture, style, sides) {
 function paintRings(context, lit, picture, style) {
   const place = projection(picture.view, picture);
   for (const shape of lit.shapes) {
-    const [isPinned, isSelected] = [lit.pinned.has(shape.at), lit.selected.has(shape.at)];
-    if (!isPinned && !isSelected && !lit.centres.has(shape.at)) continue;
+    const mark = markOf(lit, shape.at) ?? (lit.centres.has(shape.at) ? HOVERED : null);
+    if (!mark) continue;
     const [w, h] = extent(shape, place);
     context.strokeStyle = style.accent;
-    context.lineWidth = isPinned ? 2.5 : 1.75;
-    context.setLineDash(isSelected && !isPinned ? [3, 2.5] : []);
+    context.lineWidth = mark.width;
+    context.setLineDash(mark.dash);
     outline(context, shape, place.px(shape.x), place.py(shape.y), w + WIDEN, h + WIDEN);
     context.stroke();
   }

@@ -1,13 +1,11 @@
 // Painting of display lists on a 2D context.
 
 import { edgeLook } from "./scene.js";
-import { FONT } from "./sizes.js";
-import { fitted } from "./texts.js";
+import { fitted, linesIn } from "./texts.js";
 import { extent, projection } from "./view.js";
 
 const CURVES = 40; // in one path; longer paths are slow to fill
 const BEND = 0.45; // distance of control points from the ends, as a share of the height
-const LEAST_FONT = 7;
 const LEAST_RADIUS = 1.8;
 
 /** Paint a range of a scene's edges; a picture has {view, width, height}, `numbers` picks edges from the scene's list. */
@@ -118,20 +116,13 @@ function paintBar(context, shape, { x, y, w, h, grow }, style) {
 }
 
 function paintText(context, shape, { x, y, w, h, grow }, style) {
-  const size = shape.form === "frame" ? FONT : FONT * Math.min(grow, 1.5);
-  if (size < LEAST_FONT) return;
-  context.font = `${shape.kind === "logit" || shape.kind === "group" ? "600 " : ""}${size}px ${style.font}`;
   context.textAlign = "center";
   context.textBaseline = "middle";
-  context.fillStyle = style.ink;
-  const measure = (text) => context.measureText(text).width;
-  const line = (text, dy) => context.fillText(fitted(text, 2 * w - 6, measure), x, y + dy);
-  if (shape.form === "frame") return line(shape.text, -h + FONT);
-  line(shape.text, shape.detail ? -size * 0.62 : 0.5);
-  if (!shape.detail) return undefined;
-  context.font = `${size * 0.88}px ${style.font}`;
-  context.fillStyle = style["ink-soft"];
-  return line(shape.detail, size * 0.62);
+  for (const { text, dy, size, colour, isBold } of linesIn(shape, h, grow)) {
+    context.font = `${isBold ? "600 " : ""}${size}px ${style.font}`;
+    context.fillStyle = style[colour];
+    context.fillText(fitted(text, 2 * w - 6, (part) => context.measureText(part).width), x, y + dy);
+  }
 }
 
 /** Paint labels, as `placedLabels` returns them. */

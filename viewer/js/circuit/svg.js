@@ -2,17 +2,18 @@
 
 import { AXIS_FONT, hidesLayers, layerNames, VEIL } from "./axes.js";
 import { placedLabels } from "./labels.js";
+import { markOf, WIDEN } from "./lit.js";
 import { barColour, edgeCurve } from "./paint.js";
 import { edgeLook } from "./scene.js";
 import { FONT } from "./sizes.js";
-import { fitted } from "./texts.js";
+import { fitted, linesIn } from "./texts.js";
 import { extent, LAYERS, projection } from "./view.js";
 
-/** Return a picture {view, width, height} of a scene as SVG. */
-export function svgText(scene, picture, style, measure) {
+/** Return a picture {view, width, height} of a scene as SVG; rings mark what is pinned and selected in `lit`, which may be null. */
+export function svgText(scene, picture, style, measure, lit = null) {
   const place = projection(picture.view, picture);
   const { width, height } = picture;
-  const parts = [...backParts(scene, place, style), ...edgeParts(scene, place, style), ...scene.shapes.flatMap((shape) => shapeParts(shape, place, style, measure))];
+  const parts = [...backParts(scene, place, style), ...edgeParts(scene, place, style), ...scene.shapes.flatMap((shape) => shapeParts(shape, place, style, measure)), ...markParts(lit, place, style)];
   const labels = placedLabels(scene, picture, measure).map((label) => labelPart(label, style));
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${number(width)}" height="${number(height)}" viewBox="0 0 ${number(width)} ${number(height)}" font-family="${escaped(style.font)}">`,
@@ -55,17 +56,21 @@ function shapeParts(shape, place, style, measure) {
   const [w, h] = extent(shape, place);
   const at = { x: place.px(shape.x), y: place.py(shape.y), w, h };
   const look = { fill: style[shape.fill], stroke: style[shape.stroke], "stroke-width": shape.line };
-  const size = shape.form === "frame" ? FONT : FONT * Math.min(grow, 1.5);
-  const line = (text, dy, scale, colour, weight) =>
-    text && textElement(fitted(text, (2 * at.w - 6) / scale, measure), at.x, at.y + dy, FONT * scale, colour, "middle", weight);
-  const scale = size / FONT;
+  const line = ({ text, dy, size, colour, isBold }) =>
+    textElement(fitted(text, ((2 * w - 6) * FONT) / size, measure), at.x, at.y + dy, size, style[colour], "middle", isBold ? 600 : null);
   const inset = Math.min(6 * grow, w / 3);
   const bar = shape.bar ? [element("rect", { x: at.x - w + inset, y: at.y + h - 3.5 * grow, width: 2 * (w - inset) * Math.min(1, shape.bar), height: 2 * grow, fill: style[barColour(shape)] })] : [];
   const behind = shape.form === "card" ? [outlineElement(shape.form, { ...at, x: at.x + 2.5 * grow, y: at.y - 2.5 * grow }, look)] : [];
   const ring = shape.ring ? [outlineElement(shape.form, { ...at, w: at.w + 2, h: at.h + 2 }, { fill: "none", stroke: style[shape.ring], "stroke-width": 2.5 })] : [];
-  const dy = shape.form === "frame" ? -at.h + FONT : shape.detail ? -size * 0.62 : 0;
-  const texts = [line(shape.text, dy, scale, style.ink, shape.kind === "logit" || shape.kind === "group" ? 600 : null), shape.form !== "frame" && line(shape.detail, size * 0.62, scale * 0.88, style["ink-soft"])];
-  return [...behind, outlineElement(shape.form, at, look), ...ring, ...bar, ...texts.filter(Boolean)];
+  return [...behind, outlineElement(shape.form, at, look), ...ring, ...bar, ...linesIn(shape, h, grow).map(line)];
+}
+
+function markParts(lit, place, style) {
+  return (lit?.shapes ?? []).filter(({ at }) => markOf(lit, at)).map((shape) => {
+    const [[w, h], { width, dash }] = [extent(shape, place), markOf(lit, shape.at)];
+    const look = { fill: "none", stroke: style.accent, "stroke-width": width, ...(dash.length ? { "stroke-dasharray": dash.join(" ") } : {}) };
+    return outlineElement(shape.form, { x: place.px(shape.x), y: place.py(shape.y), w: w + WIDEN, h: h + WIDEN }, look);
+  });
 }
 
 function outlineElement(form, { x, y, w, h }, look) {
