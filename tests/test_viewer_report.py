@@ -96,6 +96,11 @@ def test_evidence_can_be_narrowed_and_its_command_copied(tmp_path, open_page):
     page.wait_for_function("() => document.getElementById('live').textContent.startsWith('copied')")
     copied = page.evaluate("navigator.clipboard.readText()")
     assert copied == f"cotrace compare --replay 'it'\\''s mine.arrow' --row {number}"
+    page.set_viewport_size({"width": 688, "height": 970})  # A4 between its margins
+    page.emulate_media(media="print")
+    table = page.get_by_role("region", name="Interventions")
+    assert table.evaluate("({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth")
+    assert table.get_by_role("columnheader").last.inner_text() == "Passes"
 
 
 def test_texts_and_names_of_segments_stay_text(tmp_path, open_page):
