@@ -100,6 +100,15 @@ def test_colour_and_form_tell_where_a_node_is(diff, open_diff):
     assert seen == {"both", "changed", "only_a", "only_b"}
 
 
+# where the circuit of each pane begins and ends, and its height, in pixels
+PANES = """[...document.querySelectorAll(".pane-circuit")].map((pane, file) => {
+    cotrace.store.updatePage({ file });
+    const [{ bounds }, { y, scale }, { height }] = [cotrace.circuit.scene, cotrace.circuit.view, pane.getBoundingClientRect()];
+    const at = (place) => (place - y) * scale + height / 2;
+    return { top: at(bounds.top), bottom: at(bounds.bottom), height };
+})"""
+
+
 def test_side_by_side_views_and_pins_are_linked(diff, open_diff):
     page = open_diff()
     page.keyboard.press("2")
@@ -121,6 +130,9 @@ def test_side_by_side_views_and_pins_are_linked(diff, open_diff):
     assert page.evaluate("[cotrace.store.page.file, cotrace.circuit.view.scale]") == [1, 2]
     drawing = ElementTree.fromstring(page.evaluate("cotrace.circuit.svg()"))
     assert [child.tag.rpartition("}")[2] for child in drawing] == ["svg", "svg"]
+    page.keyboard.press("0")
+    page.set_viewport_size({"width": 1000, "height": 600})
+    page.wait_for_function(f"() => ({PANES}).every(({{ top, bottom, height }}) => top >= 0 && bottom <= height)")
     page.keyboard.press("Escape")
     assert page.evaluate("cotrace.store.state.files.map(({ pins }) => pins)") == [[], []]
     page.keyboard.press("1")

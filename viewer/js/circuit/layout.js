@@ -22,6 +22,8 @@ const [PER_LINE, MOST_LINES] = [4, 3]; // targets of a position beside each othe
 const [ABOVE, BELOW, STRIP_ROOM] = [4, 20, 26]; // pixels that stay free at any scale: over and under targets, and for the texts of tokens
 const MOST_STRETCH = 420; // pixels that a column may grow beyond what it needs
 const MOST_SPREAD = 2.2; // space of a node, where there is some, in units of what it needs
+const MOST_ENDS = 0.72; // share of the height that may go to targets and tokens; in lower views targets shrink until they fit
+const SHRINK = 0.05; // step
 const SWEEPS = 3; // to straighten edges
 const TURNS = 6; // until the scale of a plan settles
 
@@ -61,12 +63,13 @@ function bestPlan(cells, columns, width, height, measure) {
   const largest = Math.max(1, ...cellsOfRows(cells).map((cell) => cell.length));
   const counts = new Set(Array.from({ length: largest }, (_, lines) => Math.ceil(largest / (lines + 1))));
   const fit = (plan) => scaleOf(plan, width, height);
-  let best = null;
+  let [best, least] = [null, null];
   for (const labelled of LABELLED) {
     const shapes = shapesOf(cells, labelled, measure);
+    least ??= leastTarget(cells, shapes, width, height);
     const sums = new Map(cellsOfRows(cells).map((cell) => [cell, { width: largestSums(cell, shapes, "width"), height: largestSums(cell, shapes, "height") }]));
     for (const perLine of counts) {
-      const plan = planOf(cells, shapes, sums, columns, perLine);
+      const plan = { ...planOf(cells, shapes, sums, columns, perLine), least };
       if (!best || fit(plan) > fit(best) + 1e-9) best = plan;
     }
     if (fit(best) >= GOOD_FIT) break;
@@ -122,15 +125,28 @@ function scaleOf(plan, width, height) {
  * Return the ends of a plan at a scale: {grown, lines, first, pitch, top, bottom}. Targets are `grown` times as large as the rest, in
  * `lines`, the first one `first` from the upper end and the others `pitch` apart; layers begin at `top` and leave `bottom` free.
  */
-function endsOf({ cells, inner, targetsWidth }, width, scale) {
-  const size = Math.max(growth(scale), LEAST_TARGET);
+function endsOf({ cells, inner, targetsWidth, least }, width, scale) {
+  const size = Math.max(growth(scale), least);
   const half = (TARGET * size) / scale;
-  const most = Math.max(0, ...byPosition(cells).map((group) => group.length));
-  const wanted = Math.min(MOST_LINES, Math.ceil(most / PER_LINE));
-  const lines = Math.max(1, wanted, Math.ceil((targetsWidth * size) / scale / Math.max(roomIn(width, LAYERS + MARGIN) / scale, inner)));
+  const lines = Math.max(wantedLines(cells), Math.ceil((targetsWidth * size) / scale / Math.max(roomIn(width, LAYERS + MARGIN) / scale, inner)));
   const [first, pitch] = [Math.max(HEAD, half + ABOVE / scale), 2 * half + LINE_GAP];
   const top = first + (lines - 1) * pitch + half + BELOW / scale;
   return { grown: size / scale, lines, first, pitch, top, bottom: Math.max(FOOT, STRIP_ROOM / scale) };
+}
+
+/** Return how many lines the targets have where they are not wider than the view. */
+function wantedLines(cells) {
+  const most = Math.max(0, ...byPosition(cells).map((group) => group.length));
+  return Math.max(1, Math.min(MOST_LINES, Math.ceil(most / PER_LINE)));
+}
+
+/** Return how little targets shrink: as LEAST_TARGET says, or so that layers have room between them and the tokens in a view that is low. */
+function leastTarget(cells, shapes, width, height) {
+  const across = sumOf(cells.targets, (at) => shapes[at].width) / roomIn(width, LAYERS + MARGIN);
+  const taken = (size) => Math.max(wantedLines(cells), Math.ceil(across * size)) * 2 * TARGET * size + ABOVE + BELOW + STRIP_ROOM;
+  let size = LEAST_TARGET;
+  while (size > 0 && taken(size) > MOST_ENDS * roomIn(height, 2 * MARGIN)) size = Math.max(0, size - SHRINK);
+  return size;
 }
 
 /** Return the width of a column without nodes: of its token where there are nodes, or else of a part of it. */
@@ -150,7 +166,7 @@ function placed(plan, model, width, height) {
     items: cells.items, host: cells.host, x: new Float32Array(count), y: new Float32Array(count),
     room: new Float32Array(count).fill(Infinity), w: Float32Array.from(shapes, (shape, at) => shape.w * (cells.items[at].shrink ?? 1)),
     h: Float32Array.from(shapes, (shape, at) => shape.h * (cells.items[at].shrink ?? 1)),
-    least: Float32Array.from(shapes, (shape) => shape.least ?? 0), columns: placedColumns(plan, roomIn(width, LAYERS + MARGIN) / scale), rows: [],
+    least: Float32Array.from(shapes, (shape) => Math.min(shape.least ?? 0, plan.least)), columns: placedColumns(plan, roomIn(width, LAYERS + MARGIN) / scale), rows: [],
   };
   placeTargets(layout, plan, ends);
   const spare = roomIn(height, 2 * MARGIN) / scale - (ends.top + plan.inside + ends.bottom);
