@@ -221,12 +221,22 @@ def test_the_tour_begins_on_the_first_visit_only(path, open_page):
         assert box["x"] >= 0
         assert box["y"] >= 0
         assert box["y"] + box["height"] <= 900
+        for place in (".circuit-foot", ".view-tools"):
+            assert not overlap(box, page.locator(place).first.bounding_box()), place
         page.get_by_role("button", name="Next").click()
     page.get_by_role("button", name="Done").click()
     assert tour.count() == 0
     page.reload()
     page.wait_for_selector("html[data-ready=true]")
     assert tour.count() == 0
+
+
+def overlap(one, other):
+    """Return whether two boxes {x, y, width, height} share a place."""
+    return all(
+        one[at] < other[at] + other[size] and other[at] < one[at] + one[size]
+        for at, size in (("x", "width"), ("y", "height"))
+    )
 
 
 def test_without_storage_the_tour_does_not_begin_again_and_again(path, open_page):
@@ -238,6 +248,17 @@ def test_without_storage_the_tour_does_not_begin_again_and_again(path, open_page
 
 
 # --- widths, paper, screen readers, old browsers ------------------------------------------------
+
+
+# texts of choices and of the empty search that are longer than their fields
+CUT = """() => [...document.querySelectorAll(".circuit-foot select, .search input")].filter((field) => field.checkVisibility()).flatMap((field) => {
+    const style = getComputedStyle(field);
+    const context = new OffscreenCanvas(1, 1).getContext("2d");
+    context.font = `${style.fontSize} ${style.fontFamily}`;
+    const text = field.placeholder || field.selectedOptions[0].text;
+    const room = field.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+    return context.measureText(text).width > room + 0.5 ? [text] : [];
+})"""
 
 
 def test_no_size_breaks_the_page(path, open_page):
@@ -254,6 +275,11 @@ def test_no_size_breaks_the_page(path, open_page):
             box = page.get_by_label(name, exact=True).bounding_box()
             assert box["x"] >= 0, size
             assert box["x"] + box["width"] <= size[0], size
+        assert page.evaluate(CUT) == [], size
+        count = page.locator(".legend-count")
+        if count.is_visible():
+            assert not overlap(count.bounding_box(), page.locator(".view-tools").bounding_box()), size
+            assert count.bounding_box()["height"] <= page.locator(".circuit-foot").bounding_box()["height"], size
 
 
 def test_on_a_phone_the_details_are_a_sheet_that_opens_with_a_pin(path, open_page):
@@ -309,8 +335,17 @@ def activates_body(page):
 def test_paper_has_a_drawing_instead_of_the_canvas(path, open_page):
     page = open_page(path, color_scheme="dark")
     assert page.pdf().startswith(b"%PDF")
+    page.evaluate("cotrace.store.update(0, { pins: [cotrace.circuit.model.nodes[0].name] })")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     page.emulate_media(media="print")
+    assert (
+        page.evaluate("[...document.querySelectorAll('button .icon')].filter((icon) => icon.checkVisibility()).length")
+        == 0
+    )
+    for name in ("Unpin", "more", "Rename", "Accept all"):
+        assert not [button for button in page.get_by_role("button", name=name).all() if button.is_visible()], name
+    accent = page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--accent')")
+    assert page.locator(f".print-picture svg > [stroke='{accent}']").count() == 1
     assert page.locator(".print-picture svg").is_visible()
     assert not page.locator(".circuit").is_visible()
     assert page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--paper')") == "#ffffff"
