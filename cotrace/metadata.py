@@ -1,7 +1,6 @@
 """Metadata of results: the model, transcoders, prompt and settings they come from."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from cotrace.attribution.models.language_model import LanguageModel
@@ -31,7 +30,8 @@ def describe_trace(
 ) -> dict[str, Any]:
     """Return a trace's prompt, tokens and settings."""
     settings: dict[str, Any] = {"max_targets": config.max_targets, "target_mass": config.target_mass}
-    settings |= {"targets": request.mode, "positions": list(request.positions), **asdict(config.row_budget)}
+    settings |= {"targets": request.mode, "positions": list(request.positions)}
+    settings |= config.row_budget.settings()
     return {
         **describe_prompt(language_model, prompt, request.token_ids),
         "settings": {**settings, "dtype": dtype_name(language_model)},

@@ -40,6 +40,7 @@ from cotrace.attribution.tracing.config import RowBudget, SelectBy, TraceConfig
 from cotrace.attribution.tracing.plan import TracePlan, allowed_memory, make_plan, run_prompt
 from cotrace.attribution.tracing.replacement import LocalReplacementModel
 from cotrace.attribution.tracing.row_cache import RowCache
+from cotrace.attribution.tracing.sampled_rows import check_limits
 from cotrace.attribution.tracing.targets import TargetRequest
 from cotrace.attribution.tracing.trace import trace
 from cotrace.attribution.transcoders import Transcoders
@@ -180,6 +181,10 @@ class Model:
         memory: int | None = TraceConfig.memory,
         select: SelectBy = TraceConfig.select,
         effects: bool = TraceConfig.effects,
+        sampled: bool = TraceConfig.sampled,
+        seed: int = TraceConfig.seed,
+        standard_error: float | None = TraceConfig.standard_error,
+        keep_partial: bool = False,
         progress: bool | None = None,
     ) -> Graph:
         """Trace a prompt: compute the exact direct effect of every active feature, error node and token on the others.
@@ -211,6 +216,13 @@ class Model:
                 then the share of the sum of absolute effects.
             effects: save with every node its total effect on each target, and the change of the target that is expected
                 when the node is ablated (`Graph.effects_on`). They take two backward passes of each target.
+            sampled: draw rows at random with known probabilities, within `max_features`, `max_seconds` or `standard_error`.
+                Influences, shares and scores of the graph are then unbiased estimates with standard errors, also for long
+                prompts of which few rows are computed (docs/tracing.md, "Sampled rows").
+            seed: decides which rows are drawn; graphs of several seeds can be merged (`cotrace.merge`).
+            standard_error: draw rows until the largest standard error of a share of `Graph.shares` is expected to be at
+                most this. A pilot of few rows decides how many that are.
+            keep_partial: with `sampled`, return the graph of the finished rounds of replicates when interrupted (Ctrl-C).
             progress: show bars on a terminal or in a notebook, else a line a minute; None does so unless `--quiet` is given.
 
         Raises:
@@ -228,6 +240,9 @@ class Model:
             memory,
             select,
             effects,
+            sampled,
+            seed,
+            standard_error,
         )
         bars = Progress(progress)
         request, activations, plan = self._prepare_trace(prompt, targets, config, bars)
@@ -259,6 +274,7 @@ class Model:
             row_cache=self.row_cache,
             progress=bars,
             effects=saved,
+            keep_partial=keep_partial,
         )
         graph.add_labels(labels)
         return graph
@@ -281,6 +297,9 @@ class Model:
         memory: int | None = TraceConfig.memory,
         select: SelectBy = TraceConfig.select,
         effects: bool = TraceConfig.effects,
+        sampled: bool = TraceConfig.sampled,
+        seed: int = TraceConfig.seed,
+        standard_error: float | None = TraceConfig.standard_error,
         progress: bool | None = False,
     ) -> TracePlan:
         """Estimate the memory, disk space, rows and time that `trace` needs with the same arguments.
@@ -299,6 +318,9 @@ class Model:
             memory,
             select,
             effects,
+            sampled,
+            seed,
+            standard_error,
         )
         return self._prepare_trace(prompt, targets, config, Progress(progress))[2]
 
@@ -821,6 +843,7 @@ class Model:
         ids_P = self._ids(prompt)
         request = TargetRequest.parse(targets, config, ids_P.tolist(), self.tokenizer, self.architecture.d_model)
         request.check_features(self.transcoders, self.weights)
+        check_limits(config.row_budget, self.architecture.n_layers, request.n_features)
         activations = self._activations(ids_P, config, progress)
         activations.check_features(self.transcoders.name)
         request.check_spelling(self.weights, activations.final_resid_PD)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from cotrace.common.checks import as_index
@@ -11,6 +11,7 @@ from cotrace.graphs.nodes import resolve_position
 
 SelectBy = Literal["influence", "effect"]
 SELECT_CHOICES: tuple[SelectBy, ...] = get_args(SelectBy)
+SAMPLING_OPTIONS = ("sampled", "seed", "standard_error")
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,9 @@ class RowBudget:
     max_features: int | None = None
     max_seconds: float | None = None
     select: SelectBy = "influence"
+    sampled: bool = False
+    seed: int = 0
+    standard_error: float | None = None
 
     def __post_init__(self) -> None:
         if self.select not in SELECT_CHOICES:
@@ -43,11 +47,46 @@ class RowBudget:
             object.__setattr__(self, "max_seconds", float(self.max_seconds))
             if not 0 < self.max_seconds < math.inf:
                 raise ArgumentError(f"max_seconds is {self.max_seconds}: it must be above 0, or left out for no limit")
+        self._check_sampling()
+
+    def _check_sampling(self) -> None:
+        """Raise ArgumentError for options of sampling that are invalid or do not go together."""
+        object.__setattr__(self, "seed", as_index(self.seed, "seed"))
+        if self.seed < 0:
+            raise ArgumentError(f"seed is {self.seed}: it must be at least 0")
+        if self.standard_error is not None:
+            object.__setattr__(self, "standard_error", float(self.standard_error))
+            if not 0 < self.standard_error < 1:
+                raise ArgumentError(
+                    f"standard_error is {self.standard_error}: it is that of a share of the influence, above 0 and below 1"
+                )
+        if not self.sampled:
+            if self.standard_error is not None or self.seed != 0:
+                raise ArgumentError(
+                    "seed and standard_error are for rows drawn at random: add sampled=True, or omit them"
+                )
+            return
+        if self.coverage < 1:
+            raise ArgumentError(
+                "coverage skips the least influential rows and sampled=True draws them: choose one of them"
+            )
+        if self.select != "influence":
+            raise ArgumentError(f'select="{self.select}" chooses rows and sampled=True draws them: choose one of them')
+        if self.max_features is None and self.max_seconds is None and self.standard_error is None:
+            raise ArgumentError(
+                "sampled=True needs a limit: max_features=, max_seconds= or standard_error=; without one every row is computed"
+            )
+
+    def settings(self) -> dict[str, Any]:
+        """Return the options as a graph records them: those of sampling only where rows are drawn."""
+        left_out = () if self.sampled else SAMPLING_OPTIONS
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
     @property
     def all_rows(self) -> bool:
         """True if every row is computed."""
-        return self.coverage == 1 and self.max_features is None and self.max_seconds is None
+        limits = self.max_features, self.max_seconds, self.standard_error
+        return self.coverage == 1 and all(limit is None for limit in limits)
 
 
 @dataclass(frozen=True)
@@ -74,6 +113,12 @@ class TraceConfig:
             trace that needs more uses smaller batches and recomputes vectors instead of storing them.
         select: what decides which rows a limit keeps: the influence of features over the rows computed so far, or their
             total effect on the targets, which is known before the first row.
+        sampled: draw rows at random with known probabilities instead of keeping the most influential ones. Influences are
+            then unbiased estimates with standard errors, also where few rows are computed. Needs a limit: `max_features`,
+            `max_seconds` or `standard_error`.
+        seed: decides which rows are drawn, with `sampled`.
+        standard_error: with `sampled`, draw rows until the largest standard error of a share of `Graph.shares` is expected
+            to be at most this.
         effects: save effects on the targets with the nodes of the graph.
 
     Raises:
@@ -91,6 +136,9 @@ class TraceConfig:
     memory: int | None = None
     select: SelectBy = RowBudget.select
     effects: bool = True
+    sampled: bool = RowBudget.sampled
+    seed: int = RowBudget.seed
+    standard_error: float | None = RowBudget.standard_error
 
     def __post_init__(self) -> None:
         _ = self.row_budget  # raises
@@ -109,8 +157,9 @@ class TraceConfig:
 
     @property
     def row_budget(self) -> RowBudget:
-        """Limits of the number of rows: coverage, features and seconds, and what they select by."""
-        return RowBudget(self.coverage, self.max_features, self.max_seconds, self.select)
+        """Limits of the number of rows, and how rows are chosen."""
+        chosen = self.coverage, self.max_features, self.max_seconds, self.select
+        return RowBudget(*chosen, self.sampled, self.seed, self.standard_error)
 
     def target_positions(self, n_positions: int) -> list[int]:
         """Return the positions of the targets in a prompt of `n_positions` tokens, ascending, without duplicates.

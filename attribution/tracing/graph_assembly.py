@@ -8,8 +8,9 @@ from torch import Tensor
 
 from cotrace.graphs import CSR, Graph, NodeKind, NodeOrder
 from cotrace.graphs.influence import node_influence, weights_of_targets
+from cotrace.graphs.sampling import Draws, estimate, replicate_influence, sampled_scores
 from cotrace.graphs.schema import build_table
-from cotrace.graphs.scores import graph_scores
+from cotrace.graphs.scores import graph_scores, score_entries
 
 from .replacement import LocalReplacementModel
 from .row_selection import influence_bound
@@ -30,6 +31,23 @@ class GraphRows(NamedTuple):
         return f"<GraphRows: {int(self.computed_N.sum()):,} of {len(self.computed_N):,} features, {self.csr!r}>"
 
 
+class SampledRows(NamedTuple):
+    """The rows of a trace that drew them, and the draws."""
+
+    rows: GraphRows
+    draws: Draws | None
+    """None if every row was drawn for certain."""
+    inclusion_N: np.ndarray
+    """Probability with which a replicate drew each row, averaged over replicates, (N,)."""
+    n_added: int
+    """Rows that were computed for the circuit and not drawn."""
+    partial: bool
+    """Whether the computation was interrupted."""
+
+    def __repr__(self) -> str:
+        return f"<SampledRows: {self.rows!r}, {self.n_added:,} of them added>"
+
+
 class TracedEffects(NamedTuple):
     """Effects of features, error nodes and tokens, in node order, on K targets; a graph saves them with its nodes."""
 
@@ -48,6 +66,7 @@ def assemble_graph(
     rows: GraphRows,
     info: dict[str, Any],
     effects: TracedEffects | None = None,
+    sampled: SampledRows | None = None,
 ) -> Graph:
     """Return the graph of a traced prompt.
 
@@ -57,46 +76,75 @@ def assemble_graph(
         rows: the finished rows.
         info: metadata of the caller: model, transcoders, prompt, tokens, settings.
         effects: effects on the targets, in their order; None to save none.
+        sampled: the draws of rows that were drawn at random.
     """
     order, csr = rows.order, rows.csr
     records = target_records(targets, order)
     target_weights_M = weights_of_targets(records, order.n_nodes)
-    # 1. Influence, and how much of it each node may lack.
+    # 1. Influence along the computed rows, and how much of it each node may lack.
     influence_M = node_influence(csr, target_weights_M)
     sizes = replacement.n_layers, replacement.n_positions
     bound_M = influence_bound(replacement.features, order, influence_M + target_weights_M, rows.computed_N, *sizes)
     skipped_influence = float(influence_M[order.features][~rows.computed_N].sum())
-    # 2. Scores.
     computed_M = order.has_kind(NodeKind.FEATURE, NodeKind.LOGIT)
     computed_M[order.features] = rows.computed_N
-    scores = graph_scores(order, csr, target_weights_M, computed=computed_M, influence=influence_M)
+    traced: dict[str, Any] = {
+        "nodes": order.n_nodes,
+        "edges": csr.n_edges,
+        "rows": int(computed_M.sum()),
+        "coverage": 1.0 - skipped_influence,
+        "bound": float(bound_M.max(initial=0.0)),
+    }
+    # 2. Scores, and estimates from draws.
+    columns = _node_columns(replacement, targets, rows, info["tokens"])
+    columns["computed"] = computed_M
+    columns["influence"] = influence_M.astype(csr.weights.dtype)
+    columns["influence_bound"] = _rounded_up(bound_M, csr.weights.dtype)
+    columns["dropped"] = np.zeros(order.n_nodes, csr.weights.dtype)
+    if sampled is None or sampled.draws is None:
+        scores = graph_scores(order, csr, target_weights_M, computed=computed_M, influence=influence_M)
+    else:
+        replicates_RM = replicate_influence(csr, target_weights_M, sampled.draws, exact_ends=True)
+        columns |= _estimates(order, replicates_RM, columns["influence"], sampled)
+        scores = sampled_scores(order, csr, target_weights_M, sampled.draws, influence_RM=replicates_RM)
+        traced["sampling"] = {
+            "replicates": sampled.draws.n_replicates,
+            "seeds": [info["settings"]["seed"]],
+            "rows": len(sampled.draws.row_D),
+            "rows_added": sampled.n_added,
+            "partial": sampled.partial,
+        }
+    traced["scores"] = score_entries(scores)
     # 3. Metadata and node table.
     info = {
         **info,
         "targets": records,
         "position": max(record["position"] for record in records),
         "masked_positions": list(replacement.masked_positions),
-        "traced": {
-            "nodes": order.n_nodes,
-            "edges": csr.n_edges,
-            "rows": int(computed_M.sum()),
-            "coverage": 1.0 - skipped_influence,
-            "bound": float(bound_M.max(initial=0.0)),
-            "scores": {"replacement": scores.replacement, "completeness": scores.completeness},
-        },
+        "traced": traced,
         "pruning": None,
     }
-    columns = _node_columns(replacement, targets, rows, info["tokens"])
-    columns["computed"] = computed_M
-    columns["influence"] = influence_M.astype(csr.weights.dtype)
-    columns["influence_bound"] = _rounded_up(bound_M, csr.weights.dtype)
-    columns["dropped"] = np.zeros(order.n_nodes, csr.weights.dtype)
     if effects is not None:
         columns["effect"], columns["expected_effect"] = effects
         effect_N = weighted_effects(effects, targets)[order.features]
         share = effect_N[rows.computed_N].sum() / (effect_N.sum() or 1.0) if len(effect_N) else 1.0
         info["traced"]["effect_coverage"] = float(share)
     return Graph(build_table(order, columns, csr, info), info)
+
+
+def _estimates(
+    order: NodeOrder, replicates_RM: np.ndarray, certified_M: np.ndarray, sampled: SampledRows
+) -> dict[str, Any]:
+    """Return the columns of a graph whose rows were drawn: estimates with their errors, and probabilities."""
+    assert sampled.draws is not None
+    found = estimate(replicates_RM)
+    return {
+        "influence": found.value.astype(certified_M.dtype),
+        "standard_error": found.standard_error.astype(certified_M.dtype),
+        "certified": certified_M,
+        "inclusion": _column(order, sampled.inclusion_N, None, None, None),
+        "draws": sampled.draws.column(order.n_nodes),
+    }
 
 
 def weighted_effects(effects: TracedEffects, targets: list[Target]) -> np.ndarray:

@@ -53,7 +53,7 @@ class RowSelection:
         self.computed_N = torch.zeros(len(features), dtype=torch.bool, device=device)
         self.layer_N = features.layer_N
         self.cached_N = torch.from_numpy(cached_N).to(device)
-        self.cost_N = torch.where(self.cached_N, 0, _row_cost(features.layer_N, features.position_N))
+        self.cost_N = torch.where(self.cached_N, 0, row_cost(features.layer_N, features.position_N))
         self.skippable_influence = 1 - budget.coverage
         self.finished_cost, self.finished_seconds = 0, 0.0
 
@@ -69,7 +69,7 @@ class RowSelection:
         total_T = share_TC.sum(1).double()
         mass_T = (self.influence_M + self.weight_M)[batch.node_T] / torch.where(total_T > 0, total_T, 1)
         self.influence_M[rows.columns_C] += (mass_T.to(share_TC) @ share_TC).double()
-        self.finished_cost += int(_row_cost(batch.layer, batch.position_T).sum())
+        self.finished_cost += int(row_cost(batch.layer, batch.position_T).sum())
         self.finished_seconds += seconds
 
     def add_cached_rows(self, rows: SparseRows) -> None:
@@ -167,7 +167,7 @@ class EffectRowSelection(RowSelection):
         return self.cost_N[ranked].cumsum(0) * (self.finished_seconds / self.finished_cost) <= left
 
 
-def _row_cost(layer: Tensor | int, position: Tensor) -> Tensor:
+def row_cost(layer: Tensor | int, position: Tensor) -> Tensor:
     """Return the number of layers times positions that each row's gradient passes."""
     return (layer + 1) * (position + 1)
 

@@ -58,6 +58,9 @@ def trace_many(
     memory: int | None = TraceConfig.memory,
     select: SelectBy = TraceConfig.select,
     effects: bool = TraceConfig.effects,
+    sampled: bool = TraceConfig.sampled,
+    seed: int = TraceConfig.seed,
+    standard_error: float | None = TraceConfig.standard_error,
     chat: bool = False,
     node_threshold: float = PruneConfig.node_threshold,
     edge_threshold: float = PruneConfig.edge_threshold,
@@ -94,6 +97,9 @@ def trace_many(
         memory: as in `Model.trace`.
         select: as in `Model.trace`.
         effects: as in `Model.trace`.
+        sampled: as in `Model.trace`.
+        seed: as in `Model.trace`.
+        standard_error: as in `Model.trace`.
         chat: wrap prompts that are texts as a user's turn of the model's chat template.
         node_threshold: as in `Graph.prune`.
         edge_threshold: as in `Graph.prune`.
@@ -123,6 +129,9 @@ def trace_many(
             memory,
             select,
             effects,
+            sampled,
+            seed,
+            standard_error,
         ),
         PruneConfig(node_threshold, edge_threshold, keep_errors),
     )

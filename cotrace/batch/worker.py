@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cotrace.attribution.models.memory import out_of_memory
-from cotrace.attribution.tracing.config import TraceConfig
+from cotrace.attribution.tracing.config import SAMPLING_OPTIONS, TraceConfig
 from cotrace.common.errors import CotraceError, CotraceWarning, one_line
 from cotrace.graphs import Graph
 from cotrace.graphs.prune import PruneConfig
@@ -60,7 +60,8 @@ class BatchConfig:
 
     def settings(self) -> dict[str, Any]:
         """Return the options that decide the results, as JSON reads them back."""
-        trace = {name: value for name, value in vars(self.trace).items() if name not in ROUNDING_ONLY}
+        left_out = ROUNDING_ONLY if self.trace.sampled else (*ROUNDING_ONLY, *SAMPLING_OPTIONS)
+        trace = {name: value for name, value in vars(self.trace).items() if name not in left_out}
         same = {"targets": self.targets, "chat": self.chat, "full": self.full, "pruning": vars(self.prune)}
         return json_round_trip(trace | same)
 

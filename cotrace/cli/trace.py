@@ -94,6 +94,39 @@ def trace(
             help="Save with each node its total effect on the targets, and the change that is expected when it is ablated.",
         ),
     ] = TraceConfig.effects,
+    sampled: Annotated[
+        bool,
+        typer.Option(
+            "--sampled",
+            rich_help_panel=options.BUDGET_PANEL,
+            help="Draw rows at random within --max-features, --max-seconds or --standard-error: influences are unbiased "
+            "estimates with standard errors, also for long prompts.",
+        ),
+    ] = TraceConfig.sampled,
+    seed: Annotated[
+        int,
+        typer.Option(
+            rich_help_panel=options.BUDGET_PANEL,
+            help="With --sampled: decides which rows are drawn. `cotrace merge` joins graphs of several seeds.",
+            min=0,
+        ),
+    ] = TraceConfig.seed,
+    standard_error: Annotated[
+        float | None,
+        typer.Option(
+            rich_help_panel=options.BUDGET_PANEL,
+            help="With --sampled: draw rows until the largest standard error of a span's share is expected to be this, "
+            "such as 0.01.",
+        ),
+    ] = TraceConfig.standard_error,
+    keep_partial: Annotated[
+        bool,
+        typer.Option(
+            "--keep-partial",
+            rich_help_panel=options.BUDGET_PANEL,
+            help="With --sampled: after Ctrl-C, write the graph of the finished rounds.",
+        ),
+    ] = False,
     node_threshold: options.NodeThresholdOption = PruneConfig.node_threshold,
     edge_threshold: options.EdgeThresholdOption = PruneConfig.edge_threshold,
     keep_errors: options.KeepErrorsOption = PruneConfig.keep_errors,
@@ -169,7 +202,14 @@ def trace(
         memory=None if memory is None else parse_bytes("--memory", memory),
         select=cast(SelectBy, select),
         effects=effects,
+        sampled=sampled,
+        seed=seed,
+        standard_error=standard_error,
     )
+    if keep_partial and not sampled:
+        raise ArgumentError("--keep-partial keeps finished rounds of --sampled: add it, or omit --keep-partial")
+    if keep_partial and prompts is not None:
+        raise ArgumentError("--keep-partial is for one PROMPT; with --prompts the same command continues after Ctrl-C")
     pruning = PruneConfig(node_threshold, edge_threshold, keep_errors)
     parsed_targets = parse_targets(targets) if targets else None
     text = "" if prompts is not None else read_prompt(prompt, prompt_file)
@@ -200,7 +240,7 @@ def trace(
     if dry_run:
         estimate(content, parsed_targets, config, loading)
         return
-    graph, circuit = trace_one(content, parsed_targets, config, pruning, heads, loading, given_labels)
+    graph, circuit = trace_one(content, parsed_targets, config, pruning, heads, loading, given_labels, keep_partial)
     stem = file_stem(text, targets or (), position or (), chat)
     drawing = {"max_nodes": max_nodes, "max_edges": max_edges}
     write(circuit, graph if full else None, out / stem, drawing, force, features)
@@ -235,6 +275,7 @@ def trace_one(
     heads: bool,
     loading: dict[str, Any],
     labels: Sequence[Mapping[tuple[int, int], Label]],
+    keep_partial: bool = False,
 ) -> tuple[Graph, Graph]:
     """Load a model, trace one prompt and label its features; return the graph and its circuit.
 
@@ -244,7 +285,7 @@ def trace_one(
     from cotrace.common.progress import Progress
 
     model = cotrace.load(**loading)
-    graph = model.trace(content, targets, **vars(config))
+    graph = model.trace(content, targets, **vars(config), keep_partial=keep_partial)
     for each in labels:
         graph.add_labels(each)
     with Progress().phase("pruning"):
