@@ -50,10 +50,12 @@ from .prune import (
 )
 from .pruning_bounds import PruningBounds, certainty
 from .query import ancestors, descendants
+from .sampling import LEVEL
 from .saved_effects import SavedEffect, has_effects, saved_effects
 from .saved_heads import head_shares, heads_column, saved_loadings
 from .schema import HEADS, build_table
 from .scores import GraphScores
+from .shares import shares
 from .smaller import smaller_table
 from .store import save_table, table_bytes
 from .subgraph import chosen_nodes, is_subgraph, scores_of
@@ -412,6 +414,22 @@ class Graph(GraphData):
         Raises ArgumentError for invalid spans, a name that no node has, and targets that are all tokens or error nodes.
         """
         return flow(self, spans, targets)
+
+    def shares(self, spans: Mapping[str, Any] | None = None, *, level: float = LEVEL) -> pa.Table:
+        """Return the share of all influence that starts at the tokens of each span of the prompt, and at error nodes.
+
+        Of a sampled graph they are unbiased estimates with standard errors and intervals; of another one, errors are 0.
+
+        Args:
+            spans: spans by name, as in `flow`; the other positions are the span "other". None takes five parts of equal length.
+            level: share of intervals that cover the true value.
+
+        Returns:
+            A table with the columns name, share, standard_error, low and high; its last row is "errors".
+
+        Raises ArgumentError for invalid spans.
+        """
+        return shares(self, spans, level)
 
     # --- effects ----------------------------------------------------------------------------
 

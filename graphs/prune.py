@@ -134,7 +134,7 @@ def select(
     pinned[order.tokens] = pinned[order.logits] = True
     if config.keep_errors:
         pinned[order.errors] = True
-    nodes = (influence >= _score_at_share(influence, config.node_threshold)) | pinned
+    nodes = (influence >= score_at_share(influence, config.node_threshold)) | pinned
     edge_K, kept_indptr = _edges_between(csr.indptr, csr.indices, nodes)
     between = CSR(kept_indptr, csr.indices[edge_K], csr.weights[edge_K])
     kept_K = _edges_above(between, target_weights, config.edge_threshold)
@@ -150,7 +150,7 @@ def dropped_sums(csr: CSR, kept_E: np.ndarray) -> np.ndarray:
     return _dropped_sums(csr.indptr, csr.weights, kept_E)
 
 
-def _score_at_share(scores: np.ndarray, share: float) -> float:
+def score_at_share(scores: np.ndarray, share: float) -> float:
     """Return the score at which the cumulative share, from the largest down, first reaches `share`.
 
     For a share of 1 that is the smallest positive score, however the sum is rounded. Without any positive
@@ -194,7 +194,7 @@ def _edges_above(csr: CSR, target_weights: np.ndarray, threshold: float) -> np.n
     totals[totals == 0] = 1
     scores = np.abs(csr.weights) / np.repeat(totals, csr.row_lengths())
     scores *= np.repeat(influence, csr.row_lengths())
-    return scores >= _score_at_share(scores, threshold)
+    return scores >= score_at_share(scores, threshold)
 
 
 @compiled

@@ -164,16 +164,18 @@ def sampled_scores(
     target_weights: np.ndarray,
     draws: Draws,
     *,
+    influence_RM: np.ndarray | None = None,
     left_out: np.ndarray | None = None,
     graph: ScoredGraph = "traced",
 ) -> GraphScores:
     """Return estimates of the scores that `graph_scores` would give with all rows, with 95% intervals.
 
-    Arguments are those of `graph_scores` and `replicate_influence`. Sums in numerators and denominators are unbiased; the
+    Arguments are those of `graph_scores` and `replicate_influence`; `influence_RM` is what the latter returns. Sums in numerators and denominators are unbiased; the
     ratios are those of their means.
     """
     lost = np.zeros(order.n_nodes) if left_out is None else left_out
-    influence_RM = replicate_influence(csr, target_weights, draws, left_out=left_out)
+    if influence_RM is None:
+        influence_RM = replicate_influence(csr, target_weights, draws, left_out=left_out)
     totals, from_errors = csr.row_totals() + lost, error_weights(order, csr) + lost
     error_share, lost_share = (
         np.divide(part, totals, out=np.zeros_like(totals), where=totals > 0) for part in (from_errors, lost)

@@ -1,6 +1,6 @@
 """Scores of a graph: how much of it runs through features instead of error nodes."""
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,12 @@ class GraphScores(NamedTuple):
     """95% interval of the score of a sampled graph, whose scores are estimates; None for other graphs."""
     completeness_interval: tuple[float, float] | None = None
     """The same for the completeness score."""
+
+    def entries(self) -> dict[str, Any]:
+        """Return the scores as the metadata of a graph hold them."""
+        intervals = {name: getattr(self, name) for name in ("replacement_interval", "completeness_interval")}
+        given = {name: list(interval) for name, interval in intervals.items() if interval is not None}
+        return {"replacement": self.replacement, "completeness": self.completeness, **given}
 
 
 def graph_scores(

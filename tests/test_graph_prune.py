@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cotrace.common.errors import ArgumentError
 from cotrace.graphs import Graph, NodeKind, NodeOrder, PruneConfig, open_graph
 from cotrace.graphs.drawing.render import svg_text
-from cotrace.graphs.prune import _score_at_share, select
+from cotrace.graphs.prune import score_at_share, select
 
 THRESHOLDS = st.sampled_from([0.0, 0.3, 0.5, 0.8, 0.98, 1.0])
 OPTIONS = {"node_threshold": THRESHOLDS, "edge_threshold": THRESHOLDS, "keep_errors": st.booleans()}
@@ -264,4 +264,4 @@ def test_rounding_errors_of_cumulative_shares_do_not_add_up():
     ranked = sorted(map(Fraction, scores.tolist()), reverse=True)
     for rank in (100, 500, 900):
         halfway = sum(ranked[:rank]) + ranked[rank] / 2
-        assert _score_at_share(scores, float(halfway / sum(ranked))) == float(ranked[rank])
+        assert score_at_share(scores, float(halfway / sum(ranked))) == float(ranked[rank])

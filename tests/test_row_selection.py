@@ -13,7 +13,7 @@ from cotrace.attribution.tracing.activations import ActiveFeatures
 from cotrace.attribution.tracing.config import RowBudget
 from cotrace.attribution.tracing.row_selection import influence_bound
 from cotrace.graphs.csr import CSR
-from cotrace.graphs.prune import _score_at_share
+from cotrace.graphs.prune import score_at_share
 from cotrace.graphs.pruning_bounds import certainty
 
 ROUNDING = 1e-5
@@ -239,7 +239,7 @@ def test_features_without_rows_pass_on_what_their_site_does():
 def test_without_missing_rows_every_node_is_certain(graph, threshold):
     influence = graph.influence()
     said = certainty(influence, np.zeros(graph.order.n_nodes), threshold)
-    score = _score_at_share(influence, threshold)
+    score = score_at_share(influence, threshold)
     positive = np.sort(influence[influence > 0])[::-1]
     if np.any(np.isclose(np.cumsum(positive), threshold * positive.sum(), rtol=1e-9)):
         return  # rounding decides at which node the share is reached

@@ -10,7 +10,7 @@ from cotrace.graphs import CSR, Graph, NodeKind, NodeOrder
 from cotrace.graphs.influence import node_influence, weights_of_targets
 from cotrace.graphs.sampling import Draws, estimate, replicate_influence, sampled_scores
 from cotrace.graphs.schema import build_table
-from cotrace.graphs.scores import graph_scores, score_entries
+from cotrace.graphs.scores import graph_scores
 
 from .replacement import LocalReplacementModel
 from .row_selection import influence_bound
@@ -104,7 +104,7 @@ def assemble_graph(
     if sampled is None or sampled.draws is None:
         scores = graph_scores(order, csr, target_weights_M, computed=computed_M, influence=influence_M)
     else:
-        replicates_RM = replicate_influence(csr, target_weights_M, sampled.draws, exact_ends=True)
+        replicates_RM = replicate_influence(csr, target_weights_M, sampled.draws)
         columns |= _estimates(order, replicates_RM, columns["influence"], sampled)
         scores = sampled_scores(order, csr, target_weights_M, sampled.draws, influence_RM=replicates_RM)
         traced["sampling"] = {
@@ -114,7 +114,7 @@ def assemble_graph(
             "rows_added": sampled.n_added,
             "partial": sampled.partial,
         }
-    traced["scores"] = score_entries(scores)
+    traced["scores"] = scores.entries()
     # 3. Metadata and node table.
     info = {
         **info,
@@ -143,7 +143,7 @@ def _estimates(
         "standard_error": found.standard_error.astype(certified_M.dtype),
         "certified": certified_M,
         "inclusion": _column(order, sampled.inclusion_N, None, None, None),
-        "draws": sampled.draws.column(order.n_nodes),
+        "draws": sampled.draws,
     }
 
 

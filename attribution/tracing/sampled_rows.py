@@ -19,7 +19,8 @@ from cotrace.common.progress import Progress
 from cotrace.graphs import NodeOrder
 from cotrace.graphs.prune import PruneConfig, score_at_share
 from cotrace.graphs.rows import SparseRows
-from cotrace.graphs.sampling import Draws, default_spans, share_replicates
+from cotrace.graphs.sampling import Draws
+from cotrace.graphs.shares import default_spans, share_replicates
 from cotrace.kernels.workers import Workers
 
 from .batches import MIN_BATCH_TARGETS, BatchSize, TargetBatch
