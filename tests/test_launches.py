@@ -5,7 +5,7 @@ import torch
 from tiny import prompt
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import cotrace.attribution.tracing.trace as engine
+import cotrace.attribution.tracing.row_builder as engine
 from cotrace.attribution.effects.config import EffectsConfig
 from cotrace.attribution.effects.effects import EffectSource
 from cotrace.attribution.tracing.config import TraceConfig

@@ -6,7 +6,7 @@ from helpers.identities import conservation_gap
 from tiny import KINDS, prompt
 
 import cotrace
-import cotrace.attribution.tracing.trace as engine
+import cotrace.attribution.tracing.row_builder as engine
 from cotrace.attribution.tracing import row_cache
 from cotrace.common.errors import ArgumentError
 

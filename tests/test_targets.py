@@ -146,7 +146,7 @@ def test_too_little_memory_is_reported_before_the_work(model, monkeypatch):
 def test_an_interrupted_trace_leaves_nothing(model, monkeypatch, tmp_path):
     import tempfile
 
-    import cotrace.attribution.tracing.trace as engine
+    import cotrace.attribution.tracing.row_builder as engine
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     calls = []

@@ -24,6 +24,7 @@ from .sweep import DenseRows
 
 LEAST_ROWS = 1.0  # that a replicate expects to draw in a layer: with fewer, its influence would often end there
 MOST_ROWS_AT_LEAST = 2  # of a replicate in a layer where it expects LEAST_ROWS
+SURELY = 6.0  # standard deviations by which the number of drawn rows may exceed the expected number: one in a billion
 BISECTIONS = 40  # of the logarithm of the scale of probabilities
 NEGLIGIBLE = 1e-30  # weights below this share of the largest do not need probability 1 when all rows are allowed
 
@@ -223,7 +224,10 @@ def _largest_scale(weight_nR, cost_n, rows, most_rows, cost):
 
 @compiled
 def _expected(weight_nR, cost_n, scale):
-    """Return the expected rows and cost of all replicates, their largest number of rows, and how many one expects on average."""
+    """Return the expected rows and cost of all replicates, their largest number of rows, and how many one expects on average.
+
+    Systematic draws vary less than independent ones, whose variance is at most the expected number.
+    """
     n, n_replicates = weight_nR.shape
     expected_rows, expected_cost, n_certain, n_both = 0.0, 0.0, 0, 0
     sums_R = np.zeros(n_replicates)
@@ -240,7 +244,8 @@ def _expected(weight_nR, cost_n, scale):
         expected_rows += 1 - missed
         expected_cost += (1 - missed) * cost_n[i]
         n_certain += certain
-    at_most = n_certain + (np.floor(sums_R) + 1).sum()
+    uncertain = expected_rows - n_certain
+    at_most = n_certain + min((np.floor(sums_R) + 1).sum(), uncertain + SURELY * np.sqrt(uncertain))
     return expected_rows, expected_cost, at_most, (sums_R.sum() + n_both) / n_replicates
 
 
