@@ -13,10 +13,10 @@ from cotrace.viewer.page import first_picture
 from cotrace.viewer.page.payload import PageFile, page_html, write_page
 
 LARGE = {"n_layers": 8, "n_positions": 6, "n_features": 120, "n_errors": 40, "n_logits": 4}
-# For each picture, whether it came before the rest of the page was read.
+# For each picture, what it is, and whether it came before the rest of the page was read.
 WATCH = """globalThis.pictures = [];
 new MutationObserver((changes) => {
-    if (changes.some(({ attributeName }) => attributeName === "data-picture")) pictures.push(document.getElementById("app").inert);
+    for (const { target } of changes) pictures.push({ name: target.dataset.picture, isEarly: document.getElementById("app").inert });
 }).observe(document, { subtree: true, attributeFilter: ["data-picture"] })"""
 # Whether the circuit would look the same if it were drawn again, from all edges and the result of the worker.
 STAYS = """() => {
@@ -53,7 +53,10 @@ GRAPHS = {
 @pytest.mark.parametrize("graph", GRAPHS.values(), ids=GRAPHS)
 def test_the_first_picture_comes_early_and_stays(tmp_path, open_page, graph):
     page = opened(open_page, graph, tmp_path)
-    assert page.evaluate("pictures") == [True]  # the worker found the same: nothing was drawn again
+    page.evaluate("cotrace.circuit.settled()")
+    pictures = page.evaluate("pictures")
+    assert pictures[0] == {"name": "draft", "isEarly": True}
+    assert [each["name"] for each in pictures] == ["draft", "whole"]  # pruning found the same: nothing was drawn again
     assert page.evaluate(STAYS)
     assert not page.evaluate("document.getElementById('app').inert")
 
@@ -76,7 +79,7 @@ def test_a_state_that_shows_other_edges_waits_for_them(tmp_path, open_page):
     ends = node_names(graph, [graph.csr.indices[hidden], graph.csr.edge_targets()[hidden]])
     edge = " -> ".join(map(str, ends))
     page = opened(open_page, graph, tmp_path, {"nodeThreshold": 0.5, "pins": [edge]})
-    assert not page.evaluate("pictures.includes(true)")
+    assert not page.evaluate("pictures.some(({ isEarly }) => isEarly)")
     assert (
         page.evaluate("cotrace.results[0].nodes.reduce((sum, each) => sum + each, 0)") == graph.select(0.5).nodes.sum()
     )
@@ -87,7 +90,7 @@ def test_a_state_that_shows_the_same_edges_does_not_wait(tmp_path, open_page):
     graph = random_graph(1, **LARGE)
     state = {"pins": [str(node_names(graph, [0])[0])], "collapsed": [[1, 2]], "view": {"x": 9, "y": 9, "scale": 2}}
     page = opened(open_page, graph, tmp_path, state)
-    assert page.evaluate("pictures[0]") is True
+    assert page.evaluate("pictures[0].isEarly")
     assert page.evaluate("(({ pins, collapsed, view }) => ({ pins, collapsed, view }))(cotrace.store.file(0))") == state
     assert page.evaluate(STAYS)
 

@@ -23,7 +23,7 @@ const KEYS_OF_ELEMENTS = {
   "In tables": [[["ArrowUp", "ArrowDown"], "Next row"], [["Enter"], "Pin the row's node"], [[" "], "Select the row's node"]],
 };
 
-const PATIENCE_MS = 500; // for the first picture: a page in the background paints none
+const PATIENCE_MS = 3000; // for the first picture: a page that cannot be seen paints none
 
 const fallback = document.getElementById("fallback");
 
@@ -32,16 +32,14 @@ async function start() {
   const app = await createApp();
   const root = document.getElementById("app");
   root.hidden = false; // parts measure their elements
-  const isComplete = app.files.every(({ pruner }) => pruner);
-  const pruneAll = () => Promise.all(app.files.map((_, number) => prune(app, number))); // by workers, while the parts are mounted
-  let pruned = isComplete && pruneAll();
+  let pruned = app.files[0].first ? null : pruneAll(app); // by workers, while the parts are mounted
   const places = mountShell(app, root);
   mountCircuit(app, places);
-  if (!isComplete) {
+  if (!pruned) {
     root.inert = true; // there is only a picture yet
-    await Promise.race([app.circuit.seen(), new Promise((resolve) => setTimeout(resolve, PATIENCE_MS))]);
+    await firstPicture(app);
     await app.complete();
-    pruned = pruneAll();
+    pruned = pruneAll(app);
     root.inert = false;
   }
   pruneAgain(app, places);
@@ -55,6 +53,16 @@ async function start() {
   await pruned;
   document.documentElement.dataset.ready = "true";
   mountTour(app, places);
+}
+
+/** Return a promise of the first picture, which what else the page does would delay. */
+function firstPicture(app) {
+  if (document.hidden) return null;
+  return Promise.race([app.circuit.seen(), new Promise((resolve) => setTimeout(resolve, PATIENCE_MS))]);
+}
+
+function pruneAll(app) {
+  return Promise.all(app.files.map((_, number) => prune(app, number)));
 }
 
 /** Prune a file as its state says. */

@@ -22,6 +22,7 @@ export function mountCircuit(app, places) {
   const frame = h("div", { class: "circuit-frame" }, stage, legend.element);
   places.circuit.append(frame);
   let circuit = null;
+  let isFirst = Boolean(shownOf(app, app.store.page.file)); // what is drawn is the first picture of the page
   app.circuit = null;
   const isAlone = () => app.store.page.layout === "one";
   const number = () => app.store.page.file;
@@ -42,8 +43,9 @@ export function mountCircuit(app, places) {
   const update = ({ file, result }) => {
     if (file !== number()) return;
     if (!circuit) show();
-    else if (isPictured(app.files[file], result)) legend.refresh(circuit.model);
+    else if (isFirst && isPictured(app.files[file], result)) legend.refresh(circuit.model);
     else draw();
+    isFirst = false;
     app.files[file].first = null;
   };
 
@@ -56,12 +58,14 @@ export function mountCircuit(app, places) {
     if (file === null && (keys.includes("layout") || (keys.includes("file") && isAlone()))) show();
     if (file !== number() || !circuit) return;
     if (keys.includes("view")) circuit.follow();
-    if (keys.some((key) => DRAWN.includes(key))) draw();
-    else if (keys.some((key) => LIT.includes(key))) circuit.relight();
+    if (keys.some((key) => DRAWN.includes(key))) {
+      isFirst = false;
+      draw();
+    } else if (keys.some((key) => LIT.includes(key))) circuit.relight();
     app.commands.refresh();
   });
   addCommands(app, places.circuit);
-  if (shownOf(app, number())) show();
+  if (isFirst) show();
 }
 
 /** Return whether the first picture of a page shows what a file's pruner found. */

@@ -1,10 +1,11 @@
-// The canvases of a circuit. While the view moves, finished pictures move by CSS; the worker paints the next ones.
+// The canvases of a circuit. While the view moves, finished pictures move by CSS; a worker paints the next ones.
 
 import { startWorker } from "../data/workers.js";
 import { h } from "../ui/dom.js";
 import { paintLayers, paintStrip, STRIP, stripTop } from "./axes.js";
 import { createCanvas } from "./canvas.js";
 import { paintLit } from "./lit.js";
+import { draftOf } from "./picture.js";
 import { readStyle } from "./style.js";
 import { LAYERS, sameView } from "./view.js";
 
@@ -28,16 +29,21 @@ export function createSurface(parent) {
   let news = { style: state.style }; // for the worker
   let [asked, isAsking, isLitStale, timer, frame] = [null, false, true, 0, 0];
 
-  let showFirst = null;
-  const first = new Promise((resolve) => (showFirst = resolve));
+  let resolveSeen = null;
+  const seen = new Promise((resolve) => (resolveSeen = resolve));
 
-  worker.onmessage = ({ data: { picture, bitmaps, sides, isDraft } }) => {
-    [isAsking, isLitStale, state.sides] = [isDraft, true, sides];
-    [front, labels].forEach((canvas, at) => canvas.show(bitmaps[at], picture));
-    element.dataset.picture = isDraft ? "draft" : "whole"; // for benchmarks
-    requestAnimationFrame(() => setTimeout(showFirst));
+  worker.onmessage = ({ data: { isDraft, ...painted } }) => {
+    isAsking = isDraft;
+    show(painted, isDraft);
     schedule();
   };
+
+  function show({ picture, bitmaps, sides }, isDraft) {
+    [isLitStale, state.sides] = [true, sides];
+    [front, labels].forEach((canvas, at) => canvas.show(bitmaps[at], picture));
+    element.dataset.picture = isDraft ? "draft" : "whole"; // for benchmarks
+    requestAnimationFrame(() => setTimeout(resolveSeen));
+  }
 
   const isCurrent = () => sameView(asked, state.view) && !news;
   const schedule = () => (frame ||= requestAnimationFrame(paint));
@@ -50,11 +56,19 @@ export function createSurface(parent) {
   function paint() {
     frame = 0;
     if (!state.scene || !state.view || !state.size.width) return;
+    if (!front.view) paintDraft();
     paintEdges();
     paintOver();
     for (const canvas of [front, labels]) canvas.move(state.view);
     ask();
     if (isCurrent() && !isAsking) waiting.splice(0).forEach((resolve) => resolve());
+  }
+
+  /** Paint the first picture here: it takes less time than a worker to start. */
+  function paintDraft() {
+    const wide = picture(1 + 2 * OVERSCAN);
+    show({ picture: wide, ...draftOf(state.scene, wide, state.style) }, true);
+    news.isDrafted = true;
   }
 
   /** Paint what stays at the edges. */
@@ -132,7 +146,7 @@ export function createSurface(parent) {
       change({ style }, { style });
     },
     resize: (width, height) => change({ size: { width, height } }),
-    seen: () => first,
+    seen: () => seen,
     painted: () => (isCurrent() && !isAsking && !frame ? Promise.resolve() : new Promise((resolve) => waiting.push(resolve))),
     destroy() {
       worker.terminate();

@@ -1,5 +1,7 @@
 // Parts of the page: text elements with base64 of gzip. Some come before the script; the browser still reads the others while it runs.
 
+import { through } from "./streams.js";
+
 const early = new Set(Array.from(document.querySelectorAll("script[id]"), ({ id }) => id));
 const whole = new Promise((resolve) => {
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", resolve, { once: true });
@@ -19,8 +21,7 @@ export async function partBytes(name) {
   if (!early.has(id)) await whole; // until then an element may have a part of its text
   const packed = textOf(id);
   try {
-    const stream = streamOf(bytesOfBase64(packed)).pipeThrough(new DecompressionStream("gzip"));
-    return new Uint8Array(await new Response(stream).arrayBuffer());
+    return await through(new DecompressionStream("gzip"), bytesOfBase64(packed));
   } catch {
     throw new Error(`its part ${name} is damaged`); // what browsers say of it does not help
   }
@@ -29,16 +30,6 @@ export async function partBytes(name) {
 /** Return the value of a part that is JSON. */
 export async function partJson(name) {
   return JSON.parse(new TextDecoder().decode(await partBytes(name)));
-}
-
-/** Return a stream of bytes. That of a Blob goes through another process of the browser, which takes longer than most parts. */
-function streamOf(bytes) {
-  return new ReadableStream({
-    start(controller) {
-      controller.enqueue(bytes);
-      controller.close();
-    },
-  });
 }
 
 function bytesOfBase64(text) {

@@ -1,5 +1,6 @@
 // States outside of the page: in links and in saved pages.
 
+import { through } from "../data/streams.js";
 import { isObject } from "./checks.js";
 import { changesOf, stateOf } from "./state.js";
 import { ARROW } from "./subject.js";
@@ -62,16 +63,4 @@ function savedChanges(files) {
     // a page that someone edited: the files are still good
   }
   return { files: files.map(({ extras, graph }) => extras.state ?? graph.info.page) };
-}
-
-/** Return bytes sent through a stream; throw for a result of more than `most` bytes. */
-async function through(transform, bytes, most = Infinity) {
-  const reader = new Blob([bytes]).stream().pipeThrough(transform).getReader();
-  const parts = [];
-  for (let size = 0, next = await reader.read(); !next.done; next = await reader.read()) {
-    size += next.value.length;
-    if (size > most) throw new Error("too long");
-    parts.push(next.value);
-  }
-  return new Uint8Array(await new Blob(parts).arrayBuffer());
 }
