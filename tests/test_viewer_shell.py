@@ -284,6 +284,9 @@ def test_no_size_breaks_the_page(path, open_page):
 
 def test_on_a_phone_the_details_are_a_sheet_that_opens_with_a_pin(path, open_page):
     page = open_page(path, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    for width in (390, 360):  # fields are larger than on a narrow window
+        page.set_viewport_size({"width": width, "height": 844})
+        assert page.evaluate(CUT) == [], width
     details = page.get_by_role("complementary", name="Details")
     assert not details.is_visible()
     page.evaluate("cotrace.store.update(0, { pins: ['token@1'] })")
