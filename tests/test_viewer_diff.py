@@ -113,6 +113,9 @@ def test_side_by_side_views_and_pins_are_linked(diff, open_diff):
     page = open_diff()
     page.keyboard.press("2")
     assert page.locator(".pane").count() == 2
+    page.set_viewport_size({"width": 844, "height": 390})
+    assert page.locator(".panes").bounding_box()["height"] > 80
+    page.set_viewport_size({"width": 1400, "height": 900})
     both = next(
         row
         for row in diff.nodes.to_pylist()
