@@ -42,7 +42,7 @@ from cotrace.attribution.tracing.replacement import LocalReplacementModel
 from cotrace.attribution.tracing.row_cache import RowCache
 from cotrace.attribution.tracing.sampled_rows import check_limits
 from cotrace.attribution.tracing.targets import TargetRequest
-from cotrace.attribution.tracing.trace import trace
+from cotrace.attribution.tracing.trace import forecast, trace
 from cotrace.attribution.transcoders import Transcoders
 from cotrace.attribution.transcoders.directions import decoder_directions
 from cotrace.attribution.validation.config import ValidationConfig
@@ -304,7 +304,8 @@ class Model:
     ) -> TracePlan:
         """Estimate the memory, disk space, rows and time that `trace` needs with the same arguments.
 
-        Runs the prompt once and computes no rows. Raises CotraceError as `trace` does.
+        Runs the prompt once and computes no rows, except with `sampled`: then a pilot of few rows predicts the standard error
+        and the time (`TracePlan.forecast`). Raises CotraceError as `trace` does.
         """
         config = TraceConfig(
             position,
@@ -322,7 +323,16 @@ class Model:
             seed,
             standard_error,
         )
-        return self._prepare_trace(prompt, targets, config, Progress(progress))[2]
+        bars = Progress(progress)
+        request, activations, plan = self._prepare_trace(prompt, targets, config, bars)
+        if not config.sampled:
+            return plan
+        with bars.phase("collecting decoder vectors"):
+            replacement = LocalReplacementModel(activations, plan.keep_vectors)
+        budget = config.row_budget
+        return forecast(
+            replacement, request.resolve(replacement), budget, plan, row_cache=self.row_cache, progress=bars
+        )
 
     @torch.no_grad()
     @out_of_memory("shorten the prompt, give fewer targets or cuts, or set memory=")

@@ -25,11 +25,29 @@ from .targets import TargetRequest
 DECODER_MEMORY_SHARE = 0.25  # of the free memory; decoders that need more go to a file
 # Recomputing more than this for every batch takes about a tenth longer on a CPU; a GPU's memory is mostly free.
 MAX_STORED_VECTORS_BYTES = {"cpu": 2**28, "cuda": 2**34}
+SAMPLED_NODE_BYTES = 512  # of a node whose influence up to 16 replicates estimate, with draws and copies
 NODE_BYTES = 200  # the columns of one node; pruning marks each edge with one more byte
 VECTOR_INDEX_BYTES = 64  # a vector's entry in its layer's index, and the sort that builds it
 BLOCK_COPIES = 5  # of a batch's rows: as computed, in node order, as shares of influence, as edges for the file
 SWEEP_EFFICIENCY = 0.55  # share of the rate of a large matrix product that the sweep reaches (docs/benchmarks.md)
 OVERHEAD_BYTES = 2**28  # compiled code, threads, buffers of libraries
+
+
+@dataclass(frozen=True)
+class SamplingForecast:
+    """What a pilot of few rows predicts for a trace that draws rows.
+
+    Attributes:
+        pilot_rows: rows of the pilot.
+        rows: rows that the trace draws, about.
+        seconds: time for these rows.
+        standard_error: largest standard error of a share of `Graph.shares`. It falls at least with the root of the rows.
+    """
+
+    pilot_rows: int
+    rows: int
+    seconds: float
+    standard_error: float
 
 
 @dataclass(frozen=True)
@@ -56,6 +74,7 @@ class TracePlan:
         device: where they are computed.
         effects_bytes: memory for the backward passes of effects, before the first row.
         effect_columns: targets of one backward pass of effects; 0 if effects are not computed.
+        forecast: what a pilot predicts for rows drawn at random; None for other traces.
     """
 
     tokens: int
@@ -74,6 +93,7 @@ class TracePlan:
     device: torch.device
     effects_bytes: int = 0
     effect_columns: int = 0
+    forecast: SamplingForecast | None = None
 
     def __repr__(self) -> str:
         sizes = f"{size_text(self.memory_bytes)} of memory, {size_text(self.disk_bytes)} of disk"
@@ -99,7 +119,14 @@ class TracePlan:
             "time": f"about {self.seconds:,.0f} s for these rows, by this machine's rate of matrix products",
             "batches": batches,
         }
-        return {**rows, "decoders": "in a temporary file"} if self.decoders_on_disk else rows
+        if self.decoders_on_disk:
+            rows["decoders"] = "in a temporary file"
+        if self.forecast is not None:
+            found = self.forecast
+            rows["rows"] = f"about {found.rows:,} drawn at random, {rows['rows']} in all"
+            rows["time"] = f"about {found.seconds:,.0f} s for these rows, by a pilot of {found.pilot_rows:,}"
+            rows["standard error"] = f"at most about {found.standard_error:.2g} for the share of a span of the prompt"
+        return rows
 
     @property
     def keep_vectors(self) -> bool:
@@ -150,10 +177,13 @@ def make_plan(
     while plan.memory_bytes > max_bytes:
         if plan.keep_vectors:
             smaller = plan.batch_size._replace(keep_vectors=False, n_workers=1)
+            stored = replacement_bytes(activations, keep_vectors=True) - replacement_bytes(
+                activations, keep_vectors=False
+            )
             plan = replace(
                 plan,
                 batch_size=smaller,
-                replacement_bytes=replacement_bytes(activations, keep_vectors=False),
+                replacement_bytes=plan.replacement_bytes - stored,
                 batch_bytes=_batch_bytes(activations, plan.batch_targets, plan.nodes),
             )
         elif plan.batch_targets > 1 and not batch_size:
@@ -210,7 +240,9 @@ def _fastest_plan(
     # Workers would recompute the same vectors; a GPU computes one batch at a time.
     workers = n_workers() if keep_vectors and device == "cpu" else 1
     in_memory = workers if workers == 1 else workers + 1  # one is written while all workers compute
-    pruning = edges if row_budget.max_seconds is None and row_budget.coverage == 1 else 0
+    unlimited = row_budget.max_seconds, row_budget.standard_error
+    pruning = edges if row_budget.coverage == 1 and all(limit is None for limit in unlimited) else 0
+    estimates = nodes * SAMPLED_NODE_BYTES if row_budget.sampled else 0
     return TracePlan(
         tokens=n_positions,
         features=len(features),
@@ -219,7 +251,7 @@ def _fastest_plan(
         edges=edges,
         batch_size=BatchSize(batch_size, keep_vectors, targets * n_positions, workers),
         loaded_bytes=bytes_in_use(weights.device),
-        replacement_bytes=replacement_bytes(activations, keep_vectors),
+        replacement_bytes=replacement_bytes(activations, keep_vectors) + estimates,
         batch_bytes=in_memory * _batch_bytes(activations, targets, nodes),
         assembly_bytes=nodes * NODE_BYTES + pruning,
         disk_bytes=edges * _edge_bytes(activations),

@@ -26,6 +26,7 @@ from cotrace.kernels.workers import Workers
 from .batches import MIN_BATCH_TARGETS, BatchSize, TargetBatch
 from .config import RowBudget
 from .graph_assembly import GraphRows, SampledRows
+from .plan import SamplingForecast
 from .replacement import LocalReplacementModel
 from .row_builder import RowBuilder, Selection
 from .row_cache import CachedRows
@@ -37,6 +38,7 @@ REPLICATES, REPLICATES_OF_SEVERAL = 8, 4  # of a single round, and of each of se
 MOST_ROUNDS = 4
 COMPLETION_SHARE = 0.2  # of the rows or the time, for features of the circuit that no replicate drew
 PILOT_ROWS, PILOT_SHARE = 8, 0.15  # rows of the pilot for each layer, and its share of the time
+TIMER_SECONDS = 1e-6
 PILOT_MARGIN = 1.25  # a pilot's standard error is itself uncertain by about a quarter
 
 
@@ -123,8 +125,8 @@ class RowSampler:
         rows, partial = self._target_rows(reads), False
         wanted = self._wanted_rows()
         if self.budget.standard_error is not None:
-            rows, needed = self._pilot(rows)
-            wanted = min(wanted, needed)
+            pilot, rows = self._pilot(rows)
+            wanted = min(wanted, self._needed_rows(pilot))
         n_rounds = self._n_rounds(wanted, rows)
         replicates = REPLICATES if n_rounds == 1 else REPLICATES_OF_SEVERAL
         try:
@@ -144,6 +146,18 @@ class RowSampler:
                 raise
             partial, n_added = True, 0
         return SampledRows(rows, *self._draws(), n_added, partial)
+
+    def forecast(self, reads: tuple[Tensor, Tensor]) -> SamplingForecast:
+        """Return what a pilot predicts for `run`: its standard error falls at least with the root of the rows."""
+        pilot, _ = self._pilot(self._target_rows(reads))
+        seconds = pilot.timed[1]
+        rows = min(self._wanted_rows(), self._needed_rows(pilot), self.order.n_features)
+        if self.budget.max_seconds is not None:
+            allowed = self.budget.max_seconds * (1 - COMPLETION_SHARE)
+            rows = min(rows, allowed / max(seconds, TIMER_SECONDS) * pilot.n_drawn)
+        ratio = max(rows, 1) / max(pilot.n_drawn, 1)
+        error = self._standard_error([pilot]) / np.sqrt(ratio)
+        return SamplingForecast(pilot.n_drawn, round(rows), seconds * ratio / (1 - COMPLETION_SHARE), float(error))
 
     # --- passes down the layers --------------------------------------------------------------
 
@@ -183,15 +197,20 @@ class RowSampler:
         )
         return selection, self._pass(title, selection, cached, rows)
 
-    def _pilot(self, rows: GraphRows) -> tuple[GraphRows, float]:
-        """Return the rows of a small round, and the number of rows that the standard error asks for."""
-        wanted = PILOT_ROWS * self.replacement.n_layers
+    def _pilot(self, rows: GraphRows) -> tuple[SampledRowSelection, GraphRows]:
+        """Return a small round, and its rows with all that were there before."""
         most = self._rows_left(rows) - least_limit(REPLICATES, self.replacement.n_layers)
-        limits = DrawLimits(min(wanted, most), most, self._seconds_left(PILOT_SHARE, 1))
-        selection, rows = self._round("drawing rows, pilot", rows, REPLICATES, 0, limits)
-        assert self.budget.standard_error is not None
-        ratio = PILOT_MARGIN * self._standard_error([selection]) / self.budget.standard_error
-        return rows, max(selection.n_drawn * ratio**2, wanted)
+        wanted = min(PILOT_ROWS * self.replacement.n_layers, most)
+        return self._round(
+            "drawing rows, pilot", rows, REPLICATES, 0, DrawLimits(wanted, most, self._seconds_left(PILOT_SHARE, 1))
+        )
+
+    def _needed_rows(self, pilot: SampledRowSelection) -> float:
+        """Return the number of rows that `standard_error` asks for, infinite without it."""
+        if self.budget.standard_error is None:
+            return np.inf
+        ratio = PILOT_MARGIN * self._standard_error([pilot]) / self.budget.standard_error
+        return max(pilot.n_drawn * ratio**2, PILOT_ROWS * self.replacement.n_layers)
 
     def _completed(self, rows: GraphRows) -> tuple[GraphRows, int]:
         """Return the rows with those of the most influential features that have none, and their number."""

@@ -1,6 +1,10 @@
 """Tracing of one prompt: from its local replacement model to a graph."""
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
 
 from cotrace.common.progress import Progress
 from cotrace.graphs import Graph, NodeOrder
@@ -13,7 +17,7 @@ from .graph_assembly import TracedEffects, assemble_graph, target_records, weigh
 from .plan import TracePlan
 from .replacement import LocalReplacementModel
 from .row_builder import RowBuilder
-from .row_cache import RowCache
+from .row_cache import CachedRows, RowCache
 from .row_selection import EffectRowSelection, RowSelection
 from .sampled_rows import RowSampler, SampledRows
 from .targets import Target, unembedding_reads
@@ -44,31 +48,25 @@ def trace(
         effects: effects of the nodes on the targets, to save with the nodes; needed to select rows by effect.
         keep_partial: with sampled rows, return the graph of the finished rounds after an interruption.
     """
-    # 1. Order of the nodes.
-    added = [target for target in targets if target.feature_index is None]
-    order = _node_order(replacement, len(added))
-    target_weights_M = weights_of_targets(target_records(targets, order), order.n_nodes)
+    # 1. Order of the nodes, targets, and rows that are there already.
     row_cache = RowCache() if row_cache is None else row_cache
-    cached = row_cache.rows_for(replacement, order)
-    reads = unembedding_reads(replacement, added)
+    start = _TraceStart.of(replacement, targets, row_cache)
+    order = start.order
     # 2. Rows of the targets and of features, from the last layer to the first.
     sampled: SampledRows | None = None
     with Workers(plan.batch_size.n_workers) as workers:
         if row_budget.sampled:
-            sampler = RowSampler(
-                replacement, order, target_weights_M, row_budget, plan.batch_size, cached, workers, progress
-            )
-            sampled = sampler.run(reads, keep_partial)
+            sampled = start.sampler(row_budget, plan, workers, progress).run(start.reads, keep_partial)
             rows = sampled.rows
         else:
-            selected_by = replacement.features, order, target_weights_M, row_budget, cached.mask_N
+            selected_by = replacement.features, order, start.target_weights_M, row_budget, start.cached.mask_N
             selection = RowSelection(*selected_by)
             if row_budget.select == "effect":
                 assert effects is not None, "checked by TraceConfig"
                 selection = EffectRowSelection(*selected_by, weighted_effects(effects, targets)[order.features])
             with progress.phase("computing rows", order.n_features) as step:
-                builder = RowBuilder(replacement, order, selection, cached, workers)
-                builder.add_targets(reads, plan.batch_size)
+                builder = RowBuilder(replacement, order, selection, start.cached, workers)
+                builder.add_targets(start.reads, plan.batch_size)
                 for layer in reversed(range(replacement.n_layers)):
                     builder.add_layer(layer, plan.batch_size, step)
             rows = builder.finish()
@@ -79,6 +77,47 @@ def trace(
         graph = assemble_graph(replacement, targets, rows, info, effects, sampled)
         free_mapped_pages(*rows.csr)
         return graph
+
+
+def forecast(
+    replacement: LocalReplacementModel,
+    targets: list[Target],
+    row_budget: RowBudget,
+    plan: TracePlan,
+    *,
+    row_cache: RowCache | None,
+    progress: Progress,
+) -> TracePlan:
+    """Return the plan of a trace that draws rows, with the rows, the time and the standard error that a pilot predicts.
+
+    Arguments are those of `trace`.
+    """
+    start = _TraceStart.of(replacement, targets, RowCache() if row_cache is None else row_cache)
+    with Workers(plan.batch_size.n_workers) as workers:
+        found = start.sampler(row_budget, plan, workers, progress).forecast(start.reads)
+    return replace(plan, forecast=found)
+
+
+class _TraceStart(NamedTuple):
+    """What the rows of a prompt start from."""
+
+    replacement: LocalReplacementModel
+    order: NodeOrder
+    target_weights_M: np.ndarray
+    cached: CachedRows
+    reads: tuple[Tensor, Tensor]  # positions (T,) and read vectors (T, D) of targets at the unembedding
+
+    @classmethod
+    def of(cls, replacement: LocalReplacementModel, targets: list[Target], row_cache: RowCache) -> "_TraceStart":
+        added = [target for target in targets if target.feature_index is None]
+        order = _node_order(replacement, len(added))
+        weights_M = weights_of_targets(target_records(targets, order), order.n_nodes)
+        reads = unembedding_reads(replacement, added)
+        return cls(replacement, order, weights_M, row_cache.rows_for(replacement, order), reads)
+
+    def sampler(self, row_budget: RowBudget, plan: TracePlan, workers: Workers, progress: Progress) -> RowSampler:
+        given = self.replacement, self.order, self.target_weights_M, row_budget, plan.batch_size, self.cached
+        return RowSampler(*given, workers, progress)
 
 
 def _node_order(replacement: LocalReplacementModel, n_added: int) -> NodeOrder:
