@@ -65,7 +65,8 @@ def _check_values(nodes: pa.Table) -> None:
     values = [name for name in (*NULLABLE_VALUES, *VALUES, *SAMPLED, LEFT_OUT) if name in columns]
     if not all(np.isfinite(columns[name].fill_null(0.0).to_numpy()).all() for name in values):
         raise FileError("its nodes have values that are not finite; trace the prompt again")
-    if any((columns[name].to_numpy() < 0).any() for name in ("influence_bound", *SAMPLED, LEFT_OUT) if name in columns):
+    sizes = [columns[name].fill_null(0.0) for name in ("influence_bound", *SAMPLED, LEFT_OUT) if name in columns]
+    if any((column.to_numpy() < 0).any() for column in sizes):
         raise FileError(
             "its nodes have negative bounds or errors of influence or negative sizes; trace the prompt again"
         )
@@ -132,8 +133,8 @@ def _check_sampling(graph: GraphData, nodes: pa.Table) -> None:
         raise FileError("it lacks columns or metadata of sampled rows; trace the prompt again")
     if sampling is None:
         return
-    seeds, counts = sampling["seeds"], [sampling[name] for name in ("replicates", "rows", "rows_added")]
-    if not len(set(seeds)) == len(seeds) > 0 or counts[0] < 2 or min(*counts, *seeds) < 0:
+    seeds, sizes = sampling["seeds"], [sampling[name] for name in ("rows", "rows_added", "features", "span_error")]
+    if not len(set(seeds)) == len(seeds) > 0 or sampling["replicates"] < 2 or min(*sizes, *seeds) < 0:
         raise FileError("its record of sampled rows is damaged; trace the prompt again")
     inclusion = nodes["inclusion"].chunk(0)
     if (

@@ -33,6 +33,7 @@ from .head_loadings import HeadLoadings
 from .influence import node_influence
 from .label_columns import node_labels, with_labels, with_more_labels
 from .labels import AnyLabel, LabelSource
+from .merging import merged_table
 from .metadata import check_entries, metadata_of
 from .node_sets import NodeSet, find_set
 from .nodes import ErrorNode, Feature, Token
@@ -48,7 +49,7 @@ from .prune import (
     select,
     within,
 )
-from .pruning_bounds import PruningBounds, certainty
+from .pruning_bounds import PruningBounds, certainty, sampling_record
 from .query import ancestors, descendants
 from .sampling import LEVEL
 from .saved_effects import SavedEffect, has_effects, saved_effects
@@ -60,6 +61,7 @@ from .smaller import smaller_table
 from .store import save_table, table_bytes
 from .subgraph import chosen_nodes, is_subgraph, scores_of
 from .target_choice import choose_targets
+from .uncertainty import influence_interval, influence_kind
 from .usual import usual_activation
 
 if TYPE_CHECKING:
@@ -208,6 +210,37 @@ class Graph(GraphData):
         """Set the notes. Raises ArgumentError for a value that is not a text or not valid Unicode."""
         self.info["notes"] = as_text("notes", text)
 
+    # --- how certain influence is -----------------------------------------------------------
+
+    def influence_interval(self, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
+        """Return the lower and upper ends of an interval of every node's influence, each (M,) float64.
+
+        Of a sampled graph, intervals are by Student's t distribution over the replicates, and `level` is the share of them that
+        cover the influence in the graph with all rows. Of a graph that lacks rows without sampling they are certain: from
+        `influence` to `influence + influence_bound`; of an exact one both ends are the influence. After pruning, intervals
+        are those of the traced graph.
+        """
+        return influence_interval(self, level)
+
+    def influence_kind(self) -> np.ndarray:
+        """Return what the influence of every node is, (M,): "exact", "certified" or "estimate".
+
+        "exact": no row that could change it is missing. "certified": it lies certainly between the columns `certified` (without
+        sampling: `influence`) and `certified + influence_bound`, which is narrower than the 95% interval of the estimate.
+        "estimate": the mean of the replicates, with its `standard_error`, says more than the certain limits.
+        """
+        return influence_kind(self)
+
+    def merge(self, *others: GraphData) -> Graph:
+        """Return the sampled graph of all replicates and rows of this graph and others, with smaller errors.
+
+        All must be samples of one graph: the same prompt, model, transcoders, targets and settings, with other seeds.
+        Labels, groups and notes are those of this graph.
+
+        Raises ArgumentError, which says what differs, for other graphs, a pruned one, and a seed that is in two of them.
+        """
+        return Graph(*merged_table([self, *others]))
+
     # --- smaller graphs ---------------------------------------------------------------------
 
     def select(
@@ -241,6 +274,9 @@ class Graph(GraphData):
         pruning = pruning_record(config, held)
         if self._lacks_rows:
             pruning["certainty"] = self.certainty(config.node_threshold).counts()
+        if self.sampled:
+            low, high = self.influence_interval()
+            pruning["sampling"] = sampling_record(self.influence(), low, high, config.node_threshold)
         return self._smaller(self._select(config), pruning=pruning)
 
     def certainty(self, node_threshold: float = PruneConfig.node_threshold) -> PruningBounds:
@@ -418,7 +454,8 @@ class Graph(GraphData):
     def shares(self, spans: Mapping[str, Any] | None = None, *, level: float = LEVEL) -> pa.Table:
         """Return the share of all influence that starts at the tokens of each span of the prompt, and at error nodes.
 
-        Of a sampled graph they are unbiased estimates with standard errors and intervals; of another one, errors are 0.
+        Of a sampled graph they are unbiased estimates with standard errors and intervals. Without sampling, standard
+        errors are 0, and low and high are certain: they differ by the influence that ends at features without a row.
 
         Args:
             spans: spans by name, as in `flow`; the other positions are the span "other". None takes five parts of equal length.

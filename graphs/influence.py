@@ -47,6 +47,33 @@ def estimated_influence(csr: CSR, target_weights: np.ndarray, computed: np.ndarr
     return _propagate_for_others(*csr, np.ascontiguousarray(target_weights, np.float64), computed, sites)
 
 
+def bound_of_missing_rows(
+    layer_M: np.ndarray, position_M: np.ndarray, mass_M: np.ndarray, skipped_M: np.ndarray
+) -> np.ndarray:
+    """Return an upper bound for the influence that each node lacks because rows were not computed, (M,) float64.
+
+    It is the sum of `mass_M` over skipped features at higher layers and at the node's position or later: only those can
+    pass influence on to the node, and none more than it has.
+
+    Args:
+        layer_M: layer of every node, -1 for tokens, the number of layers for logits.
+        position_M: position of every node.
+        mass_M: influence of every node along computed rows, plus its weight as a target.
+        skipped_M: mask of the features whose rows were not computed.
+    """
+    n_layers, n_positions = int(layer_M.max()) + 1, int(position_M.max()) + 1
+    skipped_LP = np.zeros((n_layers + 1, n_positions))
+    np.add.at(skipped_LP, (layer_M[skipped_M], position_M[skipped_M]), mass_M[skipped_M])
+    later_LP = skipped_LP[::-1, ::-1].cumsum(0).cumsum(1)[::-1, ::-1]  # at this layer or above, this position or later
+    return later_LP[layer_M + 1, position_M]
+
+
+def rounded_up(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return values in another type, rounded up: a bound stays a bound."""
+    rounded = values.astype(dtype)
+    return np.where(rounded < values, np.nextafter(rounded, np.inf, dtype=dtype), rounded)
+
+
 @compiled
 def _propagate_for_others(indptr, indices, weights, target_weights, computed, sites):
     influence = np.zeros(len(target_weights), np.float64)

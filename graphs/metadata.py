@@ -55,7 +55,7 @@ PRUNING: dict[str, Any] = {
     "edge_threshold": NUMBER,
     "keep_errors": bool,
     "certainty?": {"inside": int, "outside": int, "undecided": int},
-    "sampling?": {"uncertain": int, "ranked": int, "gap": NUMBER, "standard_error": NUMBER},
+    "sampling?": {"ranked": int, "uncertain": int, "gap": NUMBER, "half_width": NUMBER},
 }
 # The expected shape of each entry, as in `json_metadata`.
 INFO: dict[str, Any] = {
@@ -83,7 +83,15 @@ INFO: dict[str, Any] = {
             "replacement_interval?": [NUMBER],
             "completeness_interval?": [NUMBER],
         },
-        "sampling?": {"replicates": int, "seeds": [int], "rows": int, "rows_added": int, "partial": bool},
+        "sampling?": {  # of a graph from sampled rows: graphs/sampling.py
+            "replicates": int,
+            "seeds": [int],
+            "rows": int,
+            "rows_added": int,
+            "partial": bool,
+            "features": int,
+            "span_error": NUMBER,
+        },
     },
     "pruning": (None, {**PRUNING, "earlier?": [PRUNING]}),
     "subgraph?": [

@@ -1,9 +1,11 @@
 """Bounds of pruning for a graph without some of its rows: the nodes that certainly pass a threshold, or fail it."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from .prune import score_at_share
 
 ROUNDING = 1e-12  # relative error of sums of influences
 
@@ -39,6 +41,28 @@ def certainty(influence_M: np.ndarray, bound_M: np.ndarray, node_threshold: floa
     """
     low, high = _score_limits(influence_M, influence_M + bound_M, node_threshold)
     return PruningBounds(influence_M >= high, influence_M + bound_M < low)
+
+
+def sampling_record(
+    influence_M: np.ndarray, low_M: np.ndarray, high_M: np.ndarray, node_threshold: float
+) -> dict[str, Any]:
+    """Return what the errors of estimates mean for a node threshold, for the record of a pruning.
+
+    "ranked" is the number of nodes whose estimate passes the threshold, "uncertain" that of all nodes for which chance decides: the
+    score at the threshold lies inside of their intervals, from `low_M` to `high_M`. "gap" is the distance of the last node that
+    passes to the first that does not, and "half_width" half of the former's interval; both are shares of the score.
+    """
+    score = score_at_share(influence_M, node_threshold)
+    passes_M = influence_M >= score
+    if not passes_M.any():
+        return {"ranked": 0, "uncertain": 0, "gap": 0.0, "half_width": 0.0}
+    last = np.flatnonzero(passes_M)[influence_M[passes_M].argmin()]
+    return {
+        "ranked": int(passes_M.sum()),
+        "uncertain": int(((low_M < score) & (score < high_M)).sum()),
+        "gap": float(1 - influence_M[~passes_M].max(initial=0.0) / score),
+        "half_width": float((high_M - low_M)[last] / 2 / score),
+    }
 
 
 def _score_limits(least_M: np.ndarray, most_M: np.ndarray, share: float) -> tuple[float, float]:

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from cotrace.common.compiled import compiled
+from cotrace.common.errors import ArgumentError
 
 from .csr import CSR, absolute_sum
 from .influence import spread
@@ -99,7 +100,8 @@ def replicate_influence(
     index_M[draws.row_D] = np.arange(len(draws.row_D))
     influence_RM = np.zeros((draws.n_replicates, csr.n_rows))
     weights = np.ascontiguousarray(target_weights, np.float64)
-    _propagate_replicates(*csr, weights, lost, index_M, draws.factor_DR, exact_ends, influence_RM)
+    factor_DR = np.array(draws.factor_DR, np.float64)  # not read-only, for which numba would compile once more
+    _propagate_replicates(*csr, weights, lost, index_M, factor_DR, exact_ends, influence_RM)
     return influence_RM
 
 
@@ -142,17 +144,24 @@ def jackknife(statistic: Callable[[np.ndarray], Any], value_RK: np.ndarray, leve
         value_RK: K values in each of R replicates.
         level: share of intervals that cover the true value.
     """
-    n_replicates, value = len(value_RK), statistic(value_RK.mean(axis=0))
+    n_replicates, difference_RK = len(value_RK), value_RK - value_RK[0]  # replicates that agree have no error at all
+    value = statistic(value_RK[0] + difference_RK.mean(axis=0))
     if n_replicates == 1:
         return Estimate(value, np.inf, -np.inf, np.inf)
-    without_R = np.array([statistic(np.delete(value_RK, r, axis=0).mean(axis=0)) for r in range(n_replicates)])
+    others_RK = value_RK[0] + (difference_RK.sum(axis=0) - difference_RK) / (n_replicates - 1)
+    without_R = np.array([statistic(others_K) for others_K in others_RK])
     error = np.sqrt((n_replicates - 1) * without_R.var(axis=0))
     half_width = student_quantile(n_replicates, level) * error
     return Estimate(value, error, value - half_width, value + half_width)
 
 
 def student_quantile(n_replicates: int, level: float = LEVEL) -> float:
-    """Return how many standard errors an interval from R replicates extends to each side."""
+    """Return how many standard errors an interval from R replicates extends to each side.
+
+    Raises ArgumentError unless `level` is between 0 and 1.
+    """
+    if isinstance(level, str) or not 0.0 < level < 1.0:
+        raise ArgumentError(f"level={level!r}: it is a share of intervals, such as 0.95")
     from scipy.special import stdtrit
 
     return float(stdtrit(n_replicates - 1, (1 + level) / 2))

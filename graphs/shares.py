@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from .order import NodeOrder
-from .sampling import LEVEL, estimate
+from .order import NodeKind, NodeOrder
+from .sampling import LEVEL, Estimate, estimate
 from .segments import OTHER, parse_segments
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ ERRORS = "errors"  # name of the share of all error nodes
 def shares(graph: "GraphData", spans: Mapping[str, Any] | None = None, level: float = LEVEL) -> pa.Table:
     """Return the share of all influence that starts at the tokens of each span, and at error nodes.
 
-    Of a sampled graph they are estimates; of another one, standard errors are 0. With all rows, shares add up to 1.
+    Of a sampled graph they are estimates. Without sampling, standard errors are 0, and low and high are certain: they differ by
+    the influence that ends at features without a row. With all rows, shares add up to 1.
 
     Args:
         graph: a graph.
@@ -39,12 +40,21 @@ def shares(graph: "GraphData", spans: Mapping[str, Any] | None = None, level: fl
     others = set(range(n_positions)).difference(*parsed.values())
     if others:
         parsed[OTHER] = tuple(sorted(others))
-    influence_RM = graph.influence()[None] if graph.draws is None else graph.influence_replicates()
-    shares_RS = share_replicates(influence_RM, graph.order, parsed)
-    exact = shares_RS[0], np.zeros_like(shares_RS[0]), shares_RS[0], shares_RS[0]
-    columns = exact if graph.draws is None else estimate(shares_RS, level)
-    named = zip(("share", "standard_error", "low", "high"), columns, strict=True)
+    if graph.draws is None:
+        found = _without_draws(graph, parsed)
+    else:
+        found = estimate(share_replicates(graph.influence_replicates(), graph.order, parsed), level)
+    found = found._replace(low=np.clip(found.low, 0.0, 1.0), high=np.clip(found.high, 0.0, 1.0))
+    named = zip(("share", "standard_error", "low", "high"), found, strict=True)
     return pa.table({"name": [*parsed, ERRORS], **{name: pa.array(values) for name, values in named}})
+
+
+def _without_draws(graph: "GraphData", spans: Mapping[str, Sequence[int]]) -> Estimate:
+    """Return the shares along the rows of a graph, with certain limits."""
+    influence_M = graph.influence()
+    (share_S,) = share_replicates(influence_M[None], graph.order, spans)
+    missing = influence_M[graph.order.has_kind(NodeKind.FEATURE) & ~graph.computed].sum()
+    return Estimate(share_S, np.zeros_like(share_S), share_S, share_S + missing)
 
 
 def default_spans(n_positions: int) -> dict[str, tuple[int, ...]]:

@@ -4,16 +4,21 @@ from typing import Any
 
 USABLE_COVERAGE = 0.9
 SUPPORTED, REFUTED = 0.8, 0.5  # shares of the most influential features that pass a test
+CERTAIN_ENOUGH = 0.1  # share of a circuit's nodes for which chance may decide whether they belong to it
 LIVE_ESTIMATE = "first_order_none"  # of the live model, in a validation's rows
 
 
 def coverage_verdict(info: dict[str, Any]) -> str | None:
     """Return whether a graph that was traced without some of its rows can be used; None for one with all rows.
 
+    Of a sampled graph it says how many rows were drawn, and the largest standard error of a span's share.
+
     Args:
         info: the graph's metadata.
     """
     traced, pruning = info["traced"], info["pruning"] or {}
+    if "sampling" in traced:
+        return _sampling_verdict(traced["sampling"], pruning.get("sampling"))
     if traced["bound"] <= 0:
         return None
     missing = f"{1 - traced['coverage']:.2%} of the influence ends at features whose rows were not computed"
@@ -26,6 +31,25 @@ def coverage_verdict(info: dict[str, Any]) -> str | None:
     return (
         f"do not rely on this circuit: {missing}; trace again with coverage {USABLE_COVERAGE} or more, and more features "
         "or seconds"
+    )
+
+
+def _sampling_verdict(sampling: dict[str, Any], pruned: dict[str, Any] | None) -> str:
+    """Return how exact a sampled graph is, and whether chance decides which nodes its circuit has."""
+    facts = (
+        f"influence is estimated from {sampling['rows']:,} of {sampling['features']:,} rows in {sampling['replicates']} "
+        f"replicates; the largest standard error of a span's share is {sampling['span_error']:.2g}"
+    )
+    if sampling["partial"]:
+        facts += "; the trace was stopped before it had all replicates"
+    if pruned is None or not pruned["uncertain"]:
+        return facts
+    weak = f"for {pruned['uncertain']:,} nodes around the node threshold ({pruned['ranked']:,} pass it)"
+    if pruned["uncertain"] <= CERTAIN_ENOUGH * pruned["ranked"]:
+        return f"the circuit can be used: {facts}; {weak}, chance decides whether they belong to it"
+    return (
+        f"rely on the strongest nodes of this circuit only: {facts}; {weak}, chance decides whether they belong to it: trace "
+        "with more features or seconds, or merge graphs of other seeds"
     )
 
 

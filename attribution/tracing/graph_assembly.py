@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from cotrace.graphs import CSR, Graph, NodeKind, NodeOrder
-from cotrace.graphs.influence import node_influence, weights_of_targets
-from cotrace.graphs.sampling import Draws, estimate, replicate_influence, sampled_scores
+from cotrace.graphs.influence import node_influence, rounded_up, weights_of_targets
+from cotrace.graphs.sampled_facts import sampled_facts
+from cotrace.graphs.sampling import Draws
 from cotrace.graphs.schema import build_table
 from cotrace.graphs.scores import graph_scores
 
@@ -99,22 +100,25 @@ def assemble_graph(
     columns = _node_columns(replacement, targets, rows, info["tokens"])
     columns["computed"] = computed_M
     columns["influence"] = influence_M.astype(csr.weights.dtype)
-    columns["influence_bound"] = _rounded_up(bound_M, csr.weights.dtype)
+    columns["influence_bound"] = rounded_up(bound_M, csr.weights.dtype)
     columns["dropped"] = np.zeros(order.n_nodes, csr.weights.dtype)
     if sampled is None or sampled.draws is None:
         scores = graph_scores(order, csr, target_weights_M, computed=computed_M, influence=influence_M)
+        traced["scores"] = scores.entries()
     else:
-        replicates_RM = replicate_influence(csr, target_weights_M, sampled.draws)
-        columns |= _estimates(order, replicates_RM, columns["influence"], sampled)
-        scores = sampled_scores(order, csr, target_weights_M, sampled.draws, influence_RM=replicates_RM)
-        traced["sampling"] = {
-            "replicates": sampled.draws.n_replicates,
-            "seeds": [info["settings"]["seed"]],
-            "rows": len(sampled.draws.row_D),
-            "rows_added": sampled.n_added,
-            "partial": sampled.partial,
-        }
-    traced["scores"] = scores.entries()
+        facts = sampled_facts(
+            order,
+            csr,
+            target_weights_M,
+            sampled.draws,
+            sampled.inclusion_N,
+            certified_M=influence_M,
+            computed_M=computed_M,
+            seeds=[info["settings"]["seed"]],
+            partial=sampled.partial,
+        )
+        columns |= facts.columns
+        traced |= facts.traced
     # 3. Metadata and node table.
     info = {
         **info,
@@ -130,21 +134,6 @@ def assemble_graph(
         share = effect_N[rows.computed_N].sum() / (effect_N.sum() or 1.0) if len(effect_N) else 1.0
         info["traced"]["effect_coverage"] = float(share)
     return Graph(build_table(order, columns, csr, info), info)
-
-
-def _estimates(
-    order: NodeOrder, replicates_RM: np.ndarray, certified_M: np.ndarray, sampled: SampledRows
-) -> dict[str, Any]:
-    """Return the columns of a graph whose rows were drawn: estimates with their errors, and probabilities."""
-    assert sampled.draws is not None
-    found = estimate(replicates_RM)
-    return {
-        "influence": found.value.astype(certified_M.dtype),
-        "standard_error": found.standard_error.astype(certified_M.dtype),
-        "certified": certified_M,
-        "inclusion": _column(order, sampled.inclusion_N, None, None, None),
-        "draws": sampled.draws,
-    }
 
 
 def weighted_effects(effects: TracedEffects, targets: list[Target]) -> np.ndarray:
@@ -216,12 +205,6 @@ def _masked(part: Any, count: int) -> np.ma.MaskedArray:
     if isinstance(part, list):
         return np.ma.masked_array([0 if v is None else v for v in part], mask=[v is None for v in part])
     return np.ma.masked_array(part, mask=np.zeros(count, bool))
-
-
-def _rounded_up(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Return values in another type, rounded up: a bound stays a bound."""
-    rounded = values.astype(dtype)
-    return np.where(rounded < values, np.nextafter(rounded, np.inf, dtype=dtype), rounded)
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:

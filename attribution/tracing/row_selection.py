@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cotrace.graphs import NodeOrder
+from cotrace.graphs.influence import bound_of_missing_rows
 from cotrace.graphs.rows import SparseRows
 
 from .activations import ActiveFeatures
@@ -182,9 +183,6 @@ def influence_bound(
 ) -> np.ndarray:
     """Return an upper bound for the influence that each node lacks because rows were not computed, (M,).
 
-    It is the sum of `mass_M` over skipped features at higher layers and at the node's position or later: only those can
-    pass influence on to the node, and none more than it has.
-
     Args:
         features: the active features.
         order: the order of nodes; every layer and position has an error node.
@@ -193,14 +191,10 @@ def influence_bound(
         n_layers: number of layers L.
         n_positions: number of positions P.
     """
-    layer_N, position_N = features.layer_N.cpu().numpy(), features.position_N.cpu().numpy()
-    skipped_LP = np.zeros((n_layers + 1, n_positions))
-    skipped = ~computed_N
-    np.add.at(skipped_LP, (layer_N[skipped], position_N[skipped]), mass_M[: len(layer_N)][skipped])
-    later_LP = skipped_LP[::-1, ::-1].cumsum(0).cumsum(1)[::-1, ::-1]  # at this layer or above, this position or later
-    sites = np.indices((n_layers, n_positions)).reshape(2, -1)
-    bound_M = np.zeros(order.n_nodes)
-    bound_M[order.features] = later_LP[layer_N + 1, position_N]
-    bound_M[order.errors] = later_LP[sites[0] + 1, sites[1]]
-    bound_M[order.tokens] = later_LP[0]
-    return bound_M
+    site_layers, site_positions = np.indices((n_layers, n_positions)).reshape(2, -1)
+    ends = np.repeat([-1, n_layers], [n_positions, order.n_logits])  # tokens, logits
+    layer_M = np.concatenate([features.layer_N.cpu().numpy(), site_layers, ends])
+    at_ends = np.arange(len(ends)) % n_positions  # of logits, any position
+    position_M = np.concatenate([features.position_N.cpu().numpy(), site_positions, at_ends])
+    skipped_M = np.append(~computed_N, np.zeros(order.n_nodes - order.n_features, bool))
+    return bound_of_missing_rows(layer_M, position_M, mass_M, skipped_M)

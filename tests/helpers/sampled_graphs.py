@@ -4,8 +4,9 @@ import numpy as np
 
 from cotrace.graphs import CSR, Graph
 from cotrace.graphs.csr import indptr_of
-from cotrace.graphs.influence import node_influence
-from cotrace.graphs.sampling import Draws, estimate, replicate_influence
+from cotrace.graphs.influence import bound_of_missing_rows, node_influence
+from cotrace.graphs.sampled_facts import sampled_facts
+from cotrace.graphs.sampling import Draws
 from cotrace.graphs.schema import build_table
 from helpers.random_graphs import dense, random_graph
 
@@ -58,35 +59,24 @@ def as_sampled(whole, draws, inclusion_N, has_row, seeds):
     order, csr, weights = whole.order, whole.csr, whole.target_weights
     edge_E = np.repeat(has_row, csr.row_lengths())
     part = CSR(indptr_of(csr.row_lengths() * has_row), csr.indices[edge_E], csr.weights[edge_E])
-    influence = estimate(replicate_influence(part, weights, draws))
     certified = node_influence(part, weights)
-    columns = {
-        name: whole.nodes[name].chunk(0)
-        for name in whole.nodes.column_names
-        if name not in ("node", "kind", "sources", "weights")
-    }
-    columns |= {
-        "influence": influence.value,
-        "standard_error": influence.standard_error,
-        "certified": certified,
-        "influence_bound": np.where(order.has_kind(3), 0.0, certified[order.features][~has_row[order.features]].sum()),
-        "inclusion": np.ma.masked_array(
-            np.append(inclusion_N, np.zeros(order.n_nodes - order.n_features)),
-            np.arange(order.n_nodes) >= order.n_features,
-        ),
-        "draws": draws,
-        "computed": has_row,
-        "bias": np.ma.masked_array(whole.column("bias", 0.0), np.isnan(whole.column("bias")) | ~has_row),
-    }
-    sampling = {
-        "replicates": draws.n_replicates,
-        "seeds": seeds,
-        "rows": len(draws.row_D),
-        "rows_added": int(has_row[order.features].sum()) - len(draws.row_D),
-        "partial": False,
-    }
-    traced = {**whole.info["traced"], "bound": float(columns["influence_bound"].max(initial=0.0)), "sampling": sampling}
-    traced |= {"rows": int(has_row.sum()), "edges": part.n_edges}
+    facts = sampled_facts(
+        order, part, weights, draws, inclusion_N, certified_M=certified, computed_M=has_row, seeds=seeds
+    )
+    kept = [name for name in whole.nodes.column_names if name not in ("node", "kind", "sources", "weights")]
+    columns = {name: whole.nodes[name].chunk(0) for name in kept} | facts.columns
+    columns["computed"] = has_row
+    layer = whole.column("layer", missing=-1).astype(int)
+    layer[order.logits] = whole.info["model"]["n_layers"]
+    position, skipped = whole.column("position", missing=0).astype(int), order.has_kind(0) & ~has_row
+    columns["influence_bound"] = bound_of_missing_rows(layer, position, certified + weights, skipped)
+    columns["bias"] = np.ma.masked_array(whole.column("bias", 0.0), np.isnan(whole.column("bias")) | ~has_row)
     settings = {"sampled": True, "seed": seeds[0], "standard_error": None}
-    info = {**whole.info, "traced": traced, "settings": settings}
+    sizes = {
+        "edges": part.n_edges,
+        "rows": int(has_row.sum()),
+        "bound": float(columns["influence_bound"].max(initial=0)),
+    }
+    sizes["coverage"] = 1 - float(certified[skipped].sum())
+    info = {**whole.info, "traced": {**whole.info["traced"], **sizes, **facts.traced}, "settings": settings}
     return Graph(build_table(order, columns, part, info), info)

@@ -1,0 +1,33 @@
+"""How certain the influence of a node is: intervals, and what kind of number it is."""
+
+import numpy as np
+
+from .data import GraphData
+from .sampling import LEVEL, estimate, student_quantile
+
+
+def influence_interval(graph: GraphData, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ends of an interval of every node's influence; see `Graph.influence_interval`."""
+    if graph.sampled:
+        found = estimate(graph.influence_replicates(), level)
+        return np.maximum(found.low, 0.0), found.high
+    value = graph.column("influence").astype(np.float64)
+    if graph.estimated:
+        half = graph.column("standard_error") * student_quantile(n_replicates(graph), level)
+        return np.maximum(value - half, 0.0), value + half
+    return value, value + graph.column("influence_bound")
+
+
+def influence_kind(graph: GraphData) -> np.ndarray:
+    """Return "exact", "certified" or "estimate" for every node; see `Graph.influence_kind`."""
+    bound_M = graph.column("influence_bound").astype(np.float64)
+    if not graph.estimated:
+        return np.where(bound_M > 0, "certified", "exact")
+    error_M = graph.column("standard_error").astype(np.float64)
+    narrower_M = bound_M < 2 * student_quantile(n_replicates(graph)) * error_M
+    return np.select([(bound_M == 0) & (error_M == 0), narrower_M], ["exact", "certified"], "estimate")
+
+
+def n_replicates(graph: GraphData) -> int:
+    """Return the number of replicates from which the column `influence` of an estimated graph was estimated."""
+    return graph.info["traced"]["sampling"]["replicates"]
