@@ -56,7 +56,8 @@ class LayerDraw(NamedTuple):
     @property
     def drawn_n(self) -> np.ndarray:
         """Features that any replicate drew, (n,) bool."""
-        return (self.factor_nR > 0).any(1)
+        drawn_n: np.ndarray = (self.factor_nR > 0).any(1)
+        return drawn_n
 
 
 def least_limit(n_replicates: int, n_layers: int) -> int:
