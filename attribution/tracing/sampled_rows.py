@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cotrace.common.errors import ArgumentError
+from cotrace.common.errors import ArgumentError, warn
 from cotrace.common.progress import Progress
 from cotrace.graphs import NodeOrder
 from cotrace.graphs.prune import PruneConfig, score_at_share
@@ -127,7 +127,7 @@ class RowSampler:
         if self.budget.standard_error is not None:
             pilot, rows = self._pilot(rows)
             wanted = min(wanted, self._needed_rows(pilot))
-        n_rounds = self._n_rounds(wanted, rows)
+        n_rounds = self._n_rounds(wanted)
         replicates = REPLICATES if n_rounds == 1 else REPLICATES_OF_SEVERAL
         try:
             for number in range(n_rounds):
@@ -145,6 +145,7 @@ class RowSampler:
             if not (keep_partial and self.rounds):
                 raise
             partial, n_added = True, 0
+        self._check_standard_error()
         return SampledRows(rows, *self._draws(), n_added, partial)
 
     def forecast(self, reads: tuple[Tensor, Tensor]) -> SamplingForecast:
@@ -273,7 +274,7 @@ class RowSampler:
         cost, seconds = (sum(values) for values in zip(*timed, strict=True))
         return cost / seconds if seconds else 0.0
 
-    def _n_rounds(self, wanted: float, rows: GraphRows) -> int:
+    def _n_rounds(self, wanted: float) -> int:
         """Return the number of rounds: as many as leave a full batch of rows for a layer, on average."""
         n_layers, seconds = self.replacement.n_layers, self._seconds_left(1 - COMPLETION_SHARE, 1)
         if seconds is not None:
@@ -289,6 +290,15 @@ class RowSampler:
         influence_RM = np.concatenate([each.influence_MR for each in rounds], axis=1).T
         shares_RS = share_replicates(influence_RM, self.order, default_spans(self.order.n_tokens))
         return float(shares_RS.std(0, ddof=1).max() / np.sqrt(len(shares_RS)))
+
+    def _check_standard_error(self) -> None:
+        """Warn if the standard error that was asked for is not reached."""
+        reached, wanted = self._standard_error(self.rounds), self.budget.standard_error
+        if wanted is not None and reached > wanted:
+            warn(
+                f"the largest standard error of a share is {reached:.2g} and {wanted:g} was asked for: allow more rows or "
+                "seconds, or merge this graph with one of another seed"
+            )
 
     def _standard_error_text(self) -> str:
         return f", standard error {self._standard_error(self.rounds):.3f}" if self.rounds else ""
