@@ -6,6 +6,7 @@ top of a file, inside functions and in `TYPE_CHECKING` blocks, absolute and rela
 """
 
 import ast
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +49,7 @@ ALLOWED: dict[str, set[str]] = {  # room: the rooms that it may import, besides 
     | {"attribution.effects", "attribution.interventions", "attribution.validation"},
 }
 FOLDERS = tuple(room for room in ALLOWED if "." not in room)
+_IMPORTING = ast.Import | ast.ImportFrom | ast.Call
 HEAVY = {"torch", "triton", "transformers"}
 FORBIDDEN_LIBRARIES = {
     "common": HEAVY,
@@ -101,14 +103,20 @@ def imports_of(root: Path, folders: tuple[str, ...] = FOLDERS) -> list[Import]:
 def _imports_of_file(path: Path, relative: Path, modules: set[str]) -> Iterator[Import]:
     importer = module_name(relative)
     package = importer if path.name == "__init__.py" else importer.rpartition(".")[0]
-    tree = ast.parse(path.read_text())
+    for node, lazy in _import_nodes(path.read_text()):
+        for name in _imported_modules(node, package, modules):
+            yield Import(relative, node.lineno, importer, name, lazy)
+
+
+@functools.cache
+def _import_nodes(source: str) -> list[tuple[ast.AST, bool]]:
+    """Return the statements and calls that may import, each with whether it is inside a function."""
+    tree = ast.parse(source)
     functions = [
         node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
     ]
     lazy = {id(node) for function in functions for node in ast.walk(function)}
-    for node in ast.walk(tree):
-        for name in _imported_modules(node, package, modules):
-            yield Import(relative, node.lineno, importer, name, id(node) in lazy)
+    return [(node, id(node) in lazy) for node in ast.walk(tree) if isinstance(node, _IMPORTING)]
 
 
 def _imported_modules(node: ast.AST, package: str, modules: set[str]) -> list[str]:
