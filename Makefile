@@ -32,7 +32,7 @@ gallery: $(READY)
 # One process per core, up to four, each with whole files: TEST_OPTIONS="-n 0 -x tests/test_cli.py" for one process.
 # Threads that wait for one another sleep, so that those of another process get the cores.
 test: $(READY)
-	@OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(TEST_OPTIONS)
+	@OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(TEST_OPTIONS)
 
 test-gpu: $(READY)
 	@$(BIN)/python -m pytest -m gpu

@@ -4,6 +4,7 @@ import functools
 import os
 import pathlib
 import sys
+from collections import Counter
 
 import pytest
 import torch
@@ -17,6 +18,32 @@ import tiny
 os.environ.setdefault(
     "HF_HUB_OFFLINE", "1"
 )  # tests must not connect to the Hub; those of the loopback Hub override this
+
+# Files with few tests that take long. Started last, one of them would keep a process busy when all others have finished.
+LONG_FILES = (
+    "test_batch",
+    "test_gpu_check",
+    "test_kernel_compiles",
+    "test_kills",
+    "test_memory",
+    "test_packaging",
+    "test_gemma_270m",
+    "test_fuzz",
+    "test_training_shards",
+    "test_hub",
+    "test_threads",
+    "test_feature_build",
+    "test_viewer_prune",
+    "test_shipped_transcoders",
+    "test_progress",
+    "test_launches",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Put long files first, and then those with many tests: `make test` hands out files in this order."""
+    n_tests = Counter(item.path.stem for item in items)
+    items.sort(key=lambda item: (item.path.stem not in LONG_FILES, -n_tests[item.path.stem]))
 
 
 @pytest.fixture(scope="session")
