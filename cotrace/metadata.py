@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from cotrace.attribution.interventions.context import PromptTokens
 from cotrace.attribution.models.language_model import LanguageModel
+from cotrace.attribution.models.tokenizer import TokenizablePrompt
 from cotrace.attribution.tracing.config import TraceConfig
 from cotrace.attribution.tracing.targets import TargetRequest
 from cotrace.attribution.transcoders import Transcoders
@@ -46,6 +48,14 @@ def describe_prompt(language_model: LanguageModel, prompt: Any, token_ids: Seque
         "token_ids": list(token_ids),
         "tokens": tokens,
     }
+
+
+def describe_segments(language_model: LanguageModel, prompt: Any) -> dict[str, Any]:
+    """Return the positions of the segments of a transcript; nothing for other prompts."""
+    if not isinstance(prompt, TokenizablePrompt):
+        return {}
+    segments = PromptTokens.read(prompt, language_model.tokenizer).segments
+    return {"segments": {name: list(positions) for name, positions in segments.items()}} if segments else {}
 
 
 def dtype_name(language_model: LanguageModel) -> str:

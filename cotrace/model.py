@@ -67,7 +67,7 @@ from cotrace.graphs.label_columns import labels_of_features, with_label_texts
 from cotrace.graphs.labels import AnyLabel
 
 from .feature_stores import store_of
-from .metadata import check_same_model, describe_model, describe_prompt, describe_trace
+from .metadata import check_same_model, describe_model, describe_prompt, describe_segments, describe_trace
 from .pairing import EditedPrompt, SpanOptions, pair, require_single
 from .types import PromptLike, TargetLike, TargetsLike
 
@@ -254,6 +254,7 @@ class Model:
         )
         with bars.phase("hashing the weights, once"):
             info = self.describe() | describe_trace(self.language_model, prompt, request, config)
+            info |= describe_segments(self.language_model, prompt)
         with bars.phase("collecting decoder vectors"):
             replacement = LocalReplacementModel(activations, plan.keep_vectors)
         resolved = request.resolve(replacement)
@@ -329,9 +330,14 @@ class Model:
             return plan
         with bars.phase("collecting decoder vectors"):
             replacement = LocalReplacementModel(activations, plan.keep_vectors)
-        budget = config.row_budget
         return forecast(
-            replacement, request.resolve(replacement), budget, plan, row_cache=self.row_cache, progress=bars
+            replacement,
+            request.resolve(replacement),
+            config.row_budget,
+            plan,
+            row_cache=self.row_cache,
+            progress=bars,
+            **describe_segments(self.language_model, prompt),
         )
 
     @torch.no_grad()

@@ -13,6 +13,7 @@ from .labels import RANKS
 from .order import KINDS, NodeKind
 from .saved_heads import check_heads
 from .schema import DRAWS, EFFECTS, HEADS, LABELS, LEFT_OUT, NULLABLE_VALUES, SAMPLED, VALUES, schema
+from .segments import parse_segments
 
 
 def check_table(table: pa.Table) -> None:
@@ -177,6 +178,10 @@ def _check_info(graph: GraphData) -> None:
             raise FileError("a target is neither a logit nor a feature of the graph; trace the prompt again")
     if abs(sum(weights.values()) - 1) > 1e-3:
         raise FileError("its target weights do not sum to 1; trace the prompt again")
+    try:
+        parse_segments(info.get("segments"), order.n_tokens)
+    except ArgumentError as error:
+        raise FileError(f"its segments are damaged ({error}); trace the prompt again") from error
     try:
         distinct = len(node_groups(graph)) == len(info.get("groups", []))
     except ArgumentError as error:

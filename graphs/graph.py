@@ -458,7 +458,8 @@ class Graph(GraphData):
         errors are 0, and low and high are certain: they differ by the influence that ends at features without a row.
 
         Args:
-            spans: spans by name, as in `flow`; the other positions are the span "other". None takes five parts of equal length.
+            spans: spans by name, as in `flow`; the other positions are the span "other". None takes the segments
+                of a transcript, or else five parts of equal length.
             level: share of intervals that cover the true value.
 
         Returns:

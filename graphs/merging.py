@@ -42,6 +42,7 @@ def merged_table(graphs: Sequence[GraphData]) -> tuple[pa.Table, dict[str, Any]]
         computed_M=computed_M,
         seeds=[seed for sample in samples for seed in sample["seeds"]],
         partial=any(sample["partial"] for sample in samples),
+        segments=first.info.get("segments"),
     )
     skipped_M = first.order.has_kind(NodeKind.FEATURE) & ~computed_M
     layer_M = first.column("layer", missing=-1).astype(np.int64)

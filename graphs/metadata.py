@@ -64,6 +64,7 @@ INFO: dict[str, Any] = {
     "prompt": str,
     "token_ids": [int],
     "tokens": [str],
+    "segments?": {"*": [int]},  # positions of each segment, of a prompt that has named ones
     "position": int,
     "masked_positions": [int],
     "targets": [

@@ -1,6 +1,6 @@
 """What a file of a sampled graph says about influence: columns of its node table, and entries of its metadata."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +9,7 @@ from .csr import CSR
 from .influence import rounded_up
 from .order import NodeOrder
 from .sampling import Draws, estimate, replicate_influence, sampled_scores
-from .shares import default_spans, share_replicates
+from .shares import covering_spans, share_replicates
 
 
 class SampledFacts(NamedTuple):
@@ -32,6 +32,7 @@ def sampled_facts(
     computed_M: np.ndarray,
     seeds: Sequence[int],
     partial: bool = False,
+    segments: Mapping[str, Any] | None = None,
 ) -> SampledFacts:
     """Return the columns and the metadata of a sampled graph.
 
@@ -45,6 +46,7 @@ def sampled_facts(
         computed_M: mask of the nodes whose rows are in the graph, (M,).
         seeds: the seeds of the replicates.
         partial: whether the trace was stopped before it had all replicates.
+        segments: those of the prompt, if it has named ones.
     """
     dtype, influence_RM = csr.weights.dtype, replicate_influence(csr, target_weights, draws)
     influence = estimate(influence_RM)
@@ -57,7 +59,7 @@ def sampled_facts(
         "inclusion": inclusion_M,
         "draws": draws,
     }
-    shares = estimate(share_replicates(influence_RM, order, default_spans(order.n_tokens)))
+    shares = estimate(share_replicates(influence_RM, order, covering_spans(order.n_tokens, segments)))
     sampling = {
         "replicates": draws.n_replicates,
         "seeds": list(seeds),

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from cotrace.common.errors import ArgumentError
+
 from .order import NodeKind, NodeOrder
 from .sampling import LEVEL, Estimate, estimate
 from .segments import OTHER, parse_segments
@@ -25,8 +27,8 @@ def shares(graph: "GraphData", spans: Mapping[str, Any] | None = None, level: fl
 
     Args:
         graph: a graph.
-        spans: spans of the prompt by name, as in `Graph.flow`; the other positions are the span "other". None takes
-            five parts of equal length.
+        spans: spans of the prompt by name, as in `Graph.flow`; the other positions are the span "other". None takes the
+            segments of a transcript, or else five parts of equal length.
         level: share of intervals that cover the true value (Student's t distribution over the replicates).
 
     Returns:
@@ -35,11 +37,9 @@ def shares(graph: "GraphData", spans: Mapping[str, Any] | None = None, level: fl
     Raises:
         ArgumentError: invalid spans.
     """
-    n_positions = graph.order.n_tokens
-    parsed = default_spans(n_positions) if spans is None else parse_segments(spans, n_positions)
-    others = set(range(n_positions)).difference(*parsed.values())
-    if others:
-        parsed[OTHER] = tuple(sorted(others))
+    parsed = covering_spans(graph.order.n_tokens, graph.info.get("segments") if spans is None else spans)
+    if ERRORS in parsed:
+        raise ArgumentError(f"a span is called {ERRORS!r}, which names all error nodes: give spans other names")
     if graph.draws is None:
         found = _without_draws(graph, parsed)
     else:
@@ -57,10 +57,17 @@ def _without_draws(graph: "GraphData", spans: Mapping[str, Sequence[int]]) -> Es
     return Estimate(share_S, np.zeros_like(share_S), share_S, share_S + missing)
 
 
-def default_spans(n_positions: int) -> dict[str, tuple[int, ...]]:
-    """Return five spans of about equal length that cover a prompt of P tokens, named `start:stop`."""
-    parts = [part for part in np.array_split(np.arange(n_positions), DEFAULT_SPANS) if len(part)]
-    return {f"{part[0]}:{part[-1] + 1}": tuple(part.tolist()) for part in parts}
+def covering_spans(n_positions: int, spans: Mapping[str, Any] | None = None) -> dict[str, tuple[int, ...]]:
+    """Return the positions of spans that cover a prompt: those given and "other", or five parts named `start:stop`.
+
+    Raises ArgumentError for invalid spans.
+    """
+    if spans is None:
+        parts = [part for part in np.array_split(np.arange(n_positions), DEFAULT_SPANS) if len(part)]
+        return {f"{part[0]}:{part[-1] + 1}": tuple(part.tolist()) for part in parts}
+    parsed = parse_segments(spans, n_positions)
+    others = set(range(n_positions)).difference(*parsed.values())
+    return parsed | ({OTHER: tuple(sorted(others))} if others else {})
 
 
 def share_replicates(influence_RM: np.ndarray, order: NodeOrder, spans: Mapping[str, Sequence[int]]) -> np.ndarray:

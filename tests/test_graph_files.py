@@ -655,6 +655,9 @@ INFO_EDITS = {
     "a target twice": (lambda i: {"targets": targets_of([(19, 0.5), (19, 0.5)])(i)}, "twice"),
     "negative weight": (lambda i: {"targets": targets_of([(19, 1.5), (20, -0.5)])(i)}, "negative weight"),
     "weights of 2": (lambda i: {"targets": targets_of([(19, 1), (20, 1)])(i)}, "sum to 1"),
+    "segments as a list": (lambda i: {"segments": [[0, 1]]}, "wrong segments"),
+    "a segment outside": (lambda i: {"segments": {"question": [4]}}, "segments are damaged .segment 'question'"),
+    "segments overlap": (lambda i: {"segments": {"a": [0], "b": [0]}}, "segments are damaged .position 0"),
     "huge weights": (lambda i: {"targets": targets_of([(19, 1e308), (20, 1e308)])(i)}, "sum to 1"),
 }
 

@@ -325,7 +325,13 @@ def test_a_model_takes_transcripts_as_prompts(worded):
     ids = worded.tokenize(transcript)
     assert ids == worded.tokenize(transcript.text)
     assert torch.equal(worded.logits(transcript), worded.logits(ids))
-    assert worded.trace(transcript, [words[1]]).info["token_ids"] == ids
+    graph = worded.trace(transcript, [words[1]])
+    assert graph.info["token_ids"] == ids
+    assert graph.info["segments"] == {"question": [1, 2, 3, 4], "answer": [5]}
+    assert graph.shares()["name"].to_pylist() == ["question", "answer", "other", "errors"]
+    assert graph.shares().equals(graph.shares(graph.info["segments"]))
+    assert sum(graph.prune().shares()["share"].to_pylist()) == pytest.approx(1)
+    assert "segments" not in worded.trace(ids, [words[1]]).info
     edit = {cotrace.Token(position=2): cotrace.replace_with(words[5])}
     assert torch.equal(worded.intervene(transcript, edit).logits, worded.intervene(ids, edit).logits)
     many = worded.generate_many([transcript, transcript.before("answer")], max_new_tokens=1)

@@ -116,6 +116,7 @@ def assemble_graph(
             computed_M=computed_M,
             seeds=[info["settings"]["seed"]],
             partial=sampled.partial,
+            segments=info.get("segments"),
         )
         columns |= facts.columns
         traced |= facts.traced

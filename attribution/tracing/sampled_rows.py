@@ -8,6 +8,7 @@
 """
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ from cotrace.graphs import NodeOrder
 from cotrace.graphs.prune import PruneConfig, score_at_share
 from cotrace.graphs.rows import SparseRows
 from cotrace.graphs.sampling import Draws
-from cotrace.graphs.shares import default_spans, share_replicates
+from cotrace.graphs.shares import share_replicates
 from cotrace.kernels.workers import Workers
 
 from .batches import MIN_BATCH_TARGETS, BatchSize, TargetBatch
@@ -95,6 +96,7 @@ class RowSampler:
         order: the order of the graph's nodes.
         target_weights_M: weight of every node as a target, (M,).
         budget: limits of the rows.
+        spans: positions of the spans whose shares `standard_error` is about, as `Graph.shares` has them.
         size: number of targets per batch.
         cached: rows of earlier traces.
         workers: threads that compute batches.
@@ -107,13 +109,15 @@ class RowSampler:
         order: NodeOrder,
         target_weights_M: np.ndarray,
         budget: RowBudget,
+        spans: Mapping[str, Sequence[int]],
         size: BatchSize,
         cached: CachedRows,
         workers: Workers,
         progress: Progress,
     ):
         self.replacement, self.order, self.target_weights_M = replacement, order, target_weights_M
-        self.budget, self.size, self.cached, self.workers, self.progress = budget, size, cached, workers, progress
+        self.budget, self.spans = budget, spans
+        self.size, self.cached, self.workers, self.progress = size, cached, workers, progress
         self.started, self.timed = time.monotonic(), (0.0, 0.0)
         self.rounds: list[SampledRowSelection] = []
 
@@ -288,7 +292,7 @@ class RowSampler:
     def _standard_error(self, rounds: list[SampledRowSelection]) -> float:
         """Return the largest standard error of a share of the influence, as `Graph.shares` has them."""
         influence_RM = np.concatenate([each.influence_MR for each in rounds], axis=1).T
-        shares_RS = share_replicates(influence_RM, self.order, default_spans(self.order.n_tokens))
+        shares_RS = share_replicates(influence_RM, self.order, self.spans)
         return float(shares_RS.std(0, ddof=1).max() / np.sqrt(len(shares_RS)))
 
     def _check_standard_error(self) -> None:

@@ -1,5 +1,6 @@
 """Tracing of one prompt: from its local replacement model to a graph."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from cotrace.common.progress import Progress
 from cotrace.graphs import Graph, NodeOrder
 from cotrace.graphs.influence import weights_of_targets
 from cotrace.graphs.rows import free_mapped_pages
+from cotrace.graphs.shares import covering_spans
 from cotrace.kernels.workers import Workers
 
 from .config import RowBudget
@@ -50,7 +52,7 @@ def trace(
     """
     # 1. Order of the nodes, targets, and rows that are there already.
     row_cache = RowCache() if row_cache is None else row_cache
-    start = _TraceStart.of(replacement, targets, row_cache)
+    start = _TraceStart.of(replacement, targets, row_cache, info.get("segments"))
     order = start.order
     # 2. Rows of the targets and of features, from the last layer to the first.
     sampled: SampledRows | None = None
@@ -87,12 +89,13 @@ def forecast(
     *,
     row_cache: RowCache | None,
     progress: Progress,
+    segments: Mapping[str, Any] | None = None,
 ) -> TracePlan:
     """Return the plan of a trace that draws rows, with the rows, the time and the standard error that a pilot predicts.
 
-    Arguments are those of `trace`.
+    Arguments are those of `trace`; `segments` are those that its metadata would have.
     """
-    start = _TraceStart.of(replacement, targets, RowCache() if row_cache is None else row_cache)
+    start = _TraceStart.of(replacement, targets, RowCache() if row_cache is None else row_cache, segments)
     with Workers(plan.batch_size.n_workers) as workers:
         found = start.sampler(row_budget, plan, workers, progress).forecast(start.reads)
     return replace(plan, forecast=found)
@@ -106,18 +109,26 @@ class _TraceStart(NamedTuple):
     target_weights_M: np.ndarray
     cached: CachedRows
     reads: tuple[Tensor, Tensor]  # positions (T,) and read vectors (T, D) of targets at the unembedding
+    spans: Mapping[str, tuple[int, ...]]  # of `Graph.shares`
 
     @classmethod
-    def of(cls, replacement: LocalReplacementModel, targets: list[Target], row_cache: RowCache) -> "_TraceStart":
+    def of(
+        cls,
+        replacement: LocalReplacementModel,
+        targets: list[Target],
+        row_cache: RowCache,
+        segments: Mapping[str, Any] | None,
+    ) -> "_TraceStart":
         added = [target for target in targets if target.feature_index is None]
         order = _node_order(replacement, len(added))
         weights_M = weights_of_targets(target_records(targets, order), order.n_nodes)
         reads = unembedding_reads(replacement, added)
-        return cls(replacement, order, weights_M, row_cache.rows_for(replacement, order), reads)
+        spans = covering_spans(order.n_tokens, segments)
+        return cls(replacement, order, weights_M, row_cache.rows_for(replacement, order), reads, spans)
 
     def sampler(self, row_budget: RowBudget, plan: TracePlan, workers: Workers, progress: Progress) -> RowSampler:
-        given = self.replacement, self.order, self.target_weights_M, row_budget, plan.batch_size, self.cached
-        return RowSampler(*given, workers, progress)
+        given = self.replacement, self.order, self.target_weights_M, row_budget, self.spans
+        return RowSampler(*given, plan.batch_size, self.cached, workers, progress)
 
 
 def _node_order(replacement: LocalReplacementModel, n_added: int) -> NodeOrder:
