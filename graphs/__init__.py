@@ -8,6 +8,7 @@ and drawn on a machine that could not trace it.
 - `annotations`, `label_columns`: names, groups, notes and labels that a graph is given.
 - `schema`, `metadata`, `migrations`, `checksums`, `packed`, `store`, `reader`, `checks`: graph files.
 - `influence`, `scores`, `prune`, `pruning_bounds`, `effects`: computations on graphs.
+- `sampling`, `sampled_facts`, `shares`, `uncertainty`, `merging`: influence from rows that were drawn at random.
 - `paths`, `query`, `flow`, `subgraph`, `node_sets`: queries, between any nodes.
 - `saved_effects`: the effects on targets that a trace saves with the nodes.
 - `attention_scores`, `top_pairs`: why a head attends where it does.

@@ -376,7 +376,8 @@ class Graph(GraphData):
                 which then correspond. None takes the target that weighs more than all others together if both graphs have
                 one, or else all.
             min_change: relative change of influence from which a node or edge in both graphs is "changed": with 0.5, where one
-                influence is at least twice the other. Edges whose effects have different signs are changed too.
+                influence is at least twice the other. Edges whose effects have different signs are changed too. Differences of
+                sampled graphs within their 95% intervals are no changes.
 
         Raises ArgumentError for an unknown word, target or position, a `min_change` outside [0, 1], and something that is no graph.
         """

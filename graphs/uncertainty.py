@@ -28,6 +28,18 @@ def influence_kind(graph: GraphData) -> np.ndarray:
     return np.select([(bound_M == 0) & (error_M == 0), narrower_M], ["exact", "certified"], "estimate")
 
 
+def standard_errors(graph: GraphData, weights_M: np.ndarray) -> np.ndarray:
+    """Return the standard error of the influence of every node on nodes with these weights, (M,); 0 without sampling.
+
+    What was cut from a sampled graph has no replicates: there it is that of the traced graph's influence on all targets.
+    """
+    if graph.sampled:
+        return estimate(graph.influence_replicates(weights_M)).standard_error
+    if graph.estimated:
+        return graph.column("standard_error").astype(np.float64)
+    return np.zeros(graph.order.n_nodes)
+
+
 def n_replicates(graph: GraphData) -> int:
     """Return the number of replicates from which the column `influence` of an estimated graph was estimated."""
     return graph.info["traced"]["sampling"]["replicates"]

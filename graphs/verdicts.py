@@ -44,12 +44,15 @@ def _sampling_verdict(sampling: dict[str, Any], pruned: dict[str, Any] | None) -
         facts += "; the trace was stopped before it had all replicates"
     if pruned is None or not pruned["uncertain"]:
         return facts
-    weak = f"for {pruned['uncertain']:,} nodes around the node threshold ({pruned['ranked']:,} pass it)"
+    chance = (
+        f"chance decides whether {pruned['uncertain']:,} of the nodes around the node threshold belong to it "
+        f"({pruned['ranked']:,} pass)"
+    )
     if pruned["uncertain"] <= CERTAIN_ENOUGH * pruned["ranked"]:
-        return f"the circuit can be used: {facts}; {weak}, chance decides whether they belong to it"
+        return f"the circuit can be used: {facts}; {chance}"
     return (
-        f"rely on the strongest nodes of this circuit only: {facts}; {weak}, chance decides whether they belong to it: trace "
-        "with more features or seconds, or merge graphs of other seeds"
+        f"rely on the strongest nodes of this circuit only: {facts}; {chance}: trace with more features or seconds, or merge "
+        "graphs of other seeds"
     )
 
 

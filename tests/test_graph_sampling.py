@@ -10,6 +10,7 @@ from helpers.sampled_graphs import dense_replicate, sampled_graph
 
 import cotrace
 from cotrace.common.errors import ArgumentError, FileError
+from cotrace.graphs.drawing.render import svg_text
 from cotrace.graphs.influence import node_influence
 from cotrace.graphs.sampling import Draws, estimate, jackknife, replicate_influence, sampled_scores
 from cotrace.graphs.verdicts import coverage_verdict
@@ -252,7 +253,7 @@ def test_pruning_ranks_by_the_estimate_and_keeps_exact_edges(tmp_path):
     assert (
         f"estimated from {sampling['rows']} of 40 rows in 6 replicates; the largest standard error of a span" in verdict
     )
-    assert f"for {record['uncertain']} nodes around the node threshold" in verdict
+    assert f"whether {record['uncertain']} of the nodes around the node threshold" in verdict
 
 
 def test_scores_have_intervals():
@@ -450,3 +451,82 @@ def test_merging_refuses_other_graphs():
     b.info["model"] = {**b.info["model"], "name": "another"}
     with pytest.raises(ArgumentError, match="another model"):
         a.merge(b)
+
+
+# --- other tools, pictures, differences ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_networkx_and_graphml_keep_everything(dtype, tmp_path):
+    graph, _ = sampled_graph(3, n_features=40, n_errors=12, dtype=dtype)
+    paths = graph.export(tmp_path / "graph.graphml").paths
+    for again in (cotrace.from_networkx(graph.to_networkx()), cotrace.import_graph(paths[0])):
+        assert again.info["traced"] == graph.info["traced"]
+        assert np.array_equal(again.draws.row_D, graph.draws.row_D)
+        assert np.array_equal(again.draws.factor_DR, graph.draws.factor_DR)
+        for name in ("influence", "standard_error", "certified", "inclusion", "influence_bound"):
+            assert np.array_equal(again.column(name), graph.column(name), equal_nan=True), name
+        assert np.array_equal(again.influence_replicates(), graph.influence_replicates())
+
+
+def test_a_networkx_graph_without_some_nodes_has_no_draws():
+    graph, _ = sampled_graph(3, n_features=40, n_errors=12)
+    converted = graph.to_networkx()
+    converted.remove_node(0)
+    again = cotrace.from_networkx(converted)
+    assert again.estimated
+    assert not again.sampled
+    converted.remove_node(graph.order.tokens.start)  # it comes back, without what is known of it
+    assert not cotrace.from_networkx(converted).estimated
+
+
+def test_formats_say_what_they_lack(tmp_path):
+    graph, _ = sampled_graph(3, n_features=40, n_errors=12)
+    exported = graph.export(tmp_path / "graph.json")
+    assert "which rows were drawn, standard errors and certain limits of influence" in exported.left_out
+    again = cotrace.import_graph(exported.paths[0])
+    assert not again.estimated
+    assert "sampling" not in again.info["traced"]
+    for name in ("graph.csv", "graph.parquet", "graph.gexf", "graph.dot"):
+        graph.export(tmp_path / name)
+    lines = (tmp_path / "graph.nodes.csv").read_text().splitlines()
+    header = lines[0].replace('"', "").split(",")
+    assert header[-6:] == [f"draws_{replicate}" for replicate in range(6)]
+    row = int(graph.draws.row_D[3])
+    found = [float(value) for value in lines[row + 1].split(",")[-6:]]
+    assert found == graph.draws.factor_DR[3].tolist()
+    assert graph.prune().export(tmp_path / "pruned.csv").left_out
+
+
+def test_pictures_show_errors():
+    graph, _ = sampled_graph(4, n_features=40, n_errors=12)
+    node = int(np.argmax(graph.column("standard_error")[: graph.order.n_features]))
+    influence, error = graph.influence()[node], graph.column("standard_error")[node]
+    svg = svg_text(graph)
+    assert f"influence {influence:.4g} ± {error:.2g}" in svg
+    assert f"influence estimated from {len(graph.draws.row_D)} of 40 rows" in " ".join(svg.split())
+    low, high = graph.scores().replacement_interval
+    assert f"({low:.3f} to {high:.3f})" in svg
+    pruned = graph.prune(0.9, 0.98)
+    node = int(np.argmax(pruned.column("standard_error")[: pruned.order.n_features]))
+    traced = f"{pruned.column('influence')[node]:.4g} ± {pruned.column('standard_error')[node]:.2g}"
+    assert f"in the traced graph {traced}" in svg_text(pruned)
+    assert "±" not in svg_text(random_graph(4))
+
+
+def test_differences_within_the_errors_are_no_changes():
+    options = {"n_features": 40, "n_errors": 12, "share": 2.0}
+    (one, whole), (other, _) = (sampled_graph(4, draw_seed=seed, **options) for seed in (0, 1))
+    diff = one.diff(other, min_change=0.0)
+    nodes = diff.nodes
+    a, b = (np.array(nodes[name]) for name in ("influence_a", "influence_b"))
+    # The quantile 0.975 of Student's t with 5 degrees of freedom, from a table.
+    half = 2.570582 * np.hypot(one.column("standard_error"), other.column("standard_error"))
+    number = np.array(nodes["node_a"])
+    changed = np.array(nodes["status"].to_pylist()) == "changed"
+    assert np.array_equal(changed, np.abs(a - b) > half[number])
+    assert changed.sum() < (a != b).sum() / 3
+    assert "A and B are from sampled rows" in " ".join(diff.cautions)
+    assert "A is from sampled rows" in " ".join(one.diff(whole).cautions)
+    assert "lower bound" not in " ".join(diff.cautions)
+    assert not any("sampled" in caution for caution in whole.diff(whole).cautions)

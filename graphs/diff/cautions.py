@@ -43,7 +43,18 @@ def _of_pruning(graphs: Graphs) -> list[str]:
     elif any(pruned):
         name = "A" if pruned[0] else "B"
         found.append(f"only {name} is pruned: what it lacks may have been pruned from it")
-    missing = [name for name, graph in zip("AB", graphs, strict=True) if graph.info["traced"]["bound"] > 0]
+    return [*found, *_of_rows(graphs)]
+
+
+def _of_rows(graphs: Graphs) -> list[str]:
+    named, found = list(zip("AB", graphs, strict=True)), []
+    sampled = [name for name, graph in named if graph.estimated]
+    if sampled:
+        found.append(
+            f"{' and '.join(sampled)} {'is' if len(sampled) == 1 else 'are'} from sampled rows: influence is an estimate, "
+            "differences within 95% intervals are not counted as changes, and rows that were not drawn lack their edges"
+        )
+    missing = [name for name, graph in named if graph.info["traced"]["bound"] > 0 and not graph.estimated]
     if missing:
         found.append(f"{' and '.join(missing)} lack rows that were not computed: influence is a lower bound")
     return found

@@ -45,6 +45,7 @@ from .tables import (
     SideBySide,
     compare_edges,
     compare_nodes,
+    errors_of_influence,
     node_influences,
 )
 
@@ -66,7 +67,8 @@ class GraphDiff:
         alignment: which positions of the prompts correspond.
         match: how features are matched: "feature", "label", "group" or "site".
         targets: the targets of A and of B that are compared, as in `graph.info["targets"]`.
-        min_change: relative change of influence from which a node or edge that both graphs have is "changed".
+        min_change: relative change of influence from which a node or edge that both graphs have is "changed". Of sampled
+            graphs, the change is also larger than its 95% interval.
         cautions: what a reader should know about the two graphs, in sentences.
     """
 
@@ -90,6 +92,7 @@ class GraphDiff:
         self.targets, self._paired = _chosen_targets((a, b), target)
         self._matching = match_nodes((a, b), self.alignment, self.match, self.targets, self._paired)
         self._influences = node_influences((a, b), self.targets)
+        self._errors = errors_of_influence((a, b), self.targets)
         self.cautions = cautions((a, b), self.alignment, self.match, self._matching, self.node_values)
 
     # --- nodes and edges ------------------------------------------------------------------------
@@ -139,12 +142,16 @@ class GraphDiff:
     @cached_property
     def node_values(self) -> NodesSideBySide:
         """The columns of `nodes` with numbers, as arrays (U,)."""
-        return compare_nodes((self.a, self.b), self._matching, self._influences, self.common_target, self.min_change)
+        return compare_nodes(
+            (self.a, self.b), self._matching, self._influences, self._errors, self.common_target, self.min_change
+        )
 
     @cached_property
     def edge_values(self) -> EdgesSideBySide:
         """The columns of `edges`, as arrays (E,)."""
-        return compare_edges((self.a, self.b), self._matching, self._influences, self.targets, self.min_change)
+        return compare_edges(
+            (self.a, self.b), self._matching, self._influences, self._errors, self.targets, self.min_change
+        )
 
     @cached_property
     def names(self) -> UnitNames:
@@ -218,7 +225,7 @@ class GraphDiff:
     def _sites(self) -> SideBySide:
         """All features of a layer and position together."""
         matching = match_nodes((self.a, self.b), self.alignment, "site", self.targets, self._paired)
-        values = compare_nodes((self.a, self.b), matching, self._influences, None, self.min_change)
+        values = compare_nodes((self.a, self.b), matching, self._influences, self._errors, None, self.min_change)
         return values.take(matching.kind == SITE)
 
     def top_nodes(self, count: int = 10) -> pa.Table:

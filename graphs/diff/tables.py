@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cotrace.graphs.csr import CSR
+from cotrace.graphs.sampling import student_quantile
 from cotrace.graphs.saved_effects import has_effects, saved_effects
 from cotrace.graphs.target_choice import chosen_weights
+from cotrace.graphs.uncertainty import n_replicates, standard_errors
 
 from .matching import Graphs, Matching, Targets
 
@@ -90,10 +93,34 @@ def node_influences(graphs: Graphs, targets: Targets) -> tuple[np.ndarray, np.nd
     return found[0], found[1]
 
 
+class ErrorsOfInfluence(NamedTuple):
+    """Standard errors of the influence of every node in both graphs; 0 without sampled rows."""
+
+    error_a: np.ndarray
+    error_b: np.ndarray
+    quantile: float
+    """Standard errors of a difference below which it is none."""
+
+    def of_units(self, sums: Callable[[int, np.ndarray], np.ndarray]) -> np.ndarray:
+        """Return the least difference that counts, of units whose errors `sums` adds up: the number of a graph, its errors.
+
+        The error of a sum is at most the sum of errors.
+        """
+        return self.quantile * np.hypot(sums(0, self.error_a), sums(1, self.error_b))
+
+
+def errors_of_influence(graphs: Graphs, targets: Targets) -> ErrorsOfInfluence:
+    """Return the standard errors of influence on the chosen targets of each graph."""
+    found = [standard_errors(g, chosen_weights(g, chosen)) for g, chosen in zip(graphs, targets, strict=True)]
+    fewest = min([n_replicates(graph) for graph in graphs if graph.estimated], default=None)
+    return ErrorsOfInfluence(found[0], found[1], 0.0 if fewest is None else student_quantile(fewest))
+
+
 def compare_nodes(
     graphs: Graphs,
     matching: Matching,
     influences: tuple[np.ndarray, np.ndarray],
+    errors: ErrorsOfInfluence,
     common_target: tuple[dict[str, Any], dict[str, Any]] | None,
     min_change: float,
 ) -> NodesSideBySide:
@@ -108,7 +135,8 @@ def compare_nodes(
             np.bincount(unit, np.nan_to_num(saved_effects(graph, [target])[0].astype(np.float64)), n_units)
             for graph, unit, target in zip(graphs, units, common_target, strict=True)
         )
-    status = _status(count_a > 0, count_b > 0, _differs(sum_a, sum_b, min_change))
+    least = errors.of_units(lambda side, error_M: np.bincount(units[side], error_M, n_units))
+    status = _status(count_a > 0, count_b > 0, _differs(sum_a, sum_b, min_change, least))
     return NodesSideBySide(sum_a, sum_b, status, node_a, node_b, count_a, count_b, expected_a, expected_b)
 
 
@@ -116,6 +144,7 @@ def compare_edges(
     graphs: Graphs,
     matching: Matching,
     influences: tuple[np.ndarray, np.ndarray],
+    errors: ErrorsOfInfluence,
     targets: Targets,
     min_change: float,
 ) -> EdgesSideBySide:
@@ -135,7 +164,16 @@ def compare_edges(
         place = np.searchsorted(code_E, code)
         values[side, 0, place], values[side, 1, place], present[side, place] = weight, influence, True
     (weight_a, influence_a), (weight_b, influence_b) = values
-    differs = _differs(influence_a, influence_b, min_change) | (np.sign(weight_a) != np.sign(weight_b))
+
+    def summed(side: int, error_M: np.ndarray) -> np.ndarray:
+        of_edges = np.zeros(len(code_E))
+        if error_M.any():
+            code, _, error = _unit_edges(graphs[side].csr, matching.unit_of[side], matching.n_units, error_M)
+            of_edges[np.searchsorted(code_E, code)] = error
+        return of_edges
+
+    least = errors.of_units(summed)
+    differs = _differs(influence_a, influence_b, min_change, least) | (np.sign(weight_a) != np.sign(weight_b))
     target, source = np.divmod(code_E, max(1, matching.n_units))
     status = _status(present[0], present[1], differs)
     return EdgesSideBySide(influence_a, influence_b, status, source, target, weight_a, weight_b)
@@ -182,8 +220,9 @@ def _strongest(unit_M: np.ndarray, influence_M: np.ndarray, n_units: int) -> np.
     return strongest
 
 
-def _differs(a: np.ndarray, b: np.ndarray, min_change: float) -> np.ndarray:
-    return (a != b) & (np.abs(a - b) >= min_change * np.maximum(a, b))
+def _differs(a: np.ndarray, b: np.ndarray, min_change: float, least: np.ndarray) -> np.ndarray:
+    """Return which differences are relative ones of `min_change`, and more than chance explains."""
+    return (np.abs(a - b) > least) & (np.abs(a - b) >= min_change * np.maximum(a, b))
 
 
 def _status(in_a: np.ndarray, in_b: np.ndarray, differs: np.ndarray) -> np.ndarray:

@@ -83,7 +83,7 @@ def picture_text(subject: PictureSubject, nodes: list[PictureNode], n_edges: int
     """Return the texts of a picture that shows `nodes` and `n_edges` of the `n_candidates` edges between them."""
     info, total = subject.graph.info, subject.graph.order.n_nodes
     model, transcoders = (visible(str(info[key]["name"])) for key in ("model", "transcoders"))
-    scores, traced = info["traced"]["scores"], info["traced"]
+    traced = info["traced"]
     is_cut = len(nodes) < total
     caption = [
         f"Showing {len(nodes):,} of {format_count(total, 'node')}, by {subject.ranked_by}"
@@ -94,8 +94,8 @@ def picture_text(subject: PictureSubject, nodes: list[PictureNode], n_edges: int
         *(f"part of {format_count(step['nodes'], 'node')} ({visible(chosen_by(step))})" for step in info.get("subgraph", [])),
         *([_pruning(info["pruning"])] if info["pruning"] or "subgraph" not in info else []),
         f"traced {format_count(traced['nodes'], 'node')}, {format_count(traced['edges'], 'edge')}",
-        f"replacement score {scores['replacement']:.2f} of the traced graph",
-        f"completeness score {scores['completeness']:.2f} of the traced graph",
+        *_sampling(traced.get("sampling")),
+        *(f"{name} score {_score(traced['scores'], name)} of the traced graph" for name in ("replacement", "completeness")),
         *([visible(" ".join(info["notes"].split()))] if info.get("notes") else []),
     ]  # fmt: skip
     has_target_feature = any(node.is_target and node.kind == "feature" for node in nodes)
@@ -118,6 +118,21 @@ def _target(subject: PictureSubject) -> list[str]:
     return [
         f"influence on {visible(subject.targets[0]['label'])} only, {format_count(others, 'other target')} left out"
     ] * (others > 0)
+
+
+def _sampling(sampling: dict[str, Any] | None) -> list[str]:
+    """Return from how many rows the influence was estimated, if rows were drawn at random."""
+    if sampling is None:
+        return []
+    rows = f"{sampling['rows']:,} of {format_count(sampling['features'], 'row')}, drawn at random"
+    error = f"standard error of a span's share at most {sampling['span_error']:.2g}"
+    return [f"influence estimated from {rows}", f"± one standard error, {error}"]
+
+
+def _score(scores: dict[str, Any], name: str) -> str:
+    """Return a score with two decimals, and the interval of an estimate."""
+    interval = scores.get(f"{name}_interval")
+    return f"{scores[name]:.2f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
 
 
 def _both_ends(prompt: str) -> str:

@@ -12,12 +12,13 @@ from cotrace.graphs.effects import total_effects
 from cotrace.graphs.labels import GIVEN_SOURCES, short_label
 from cotrace.graphs.nodes import ErrorNode, Feature
 from cotrace.graphs.saved_effects import has_effects, saved_effects
+from cotrace.graphs.uncertainty import standard_errors
 
 from .select import PictureSubject, node_positions
 from .style import DIAMETERS_PT, LABEL_PT, LABEL_WIDTHS_PT, TARGET_HEIGHT_PT, TOKEN_HEIGHT_PT, ShapeStyle
 from .text import format_percent, shorten, text_width
 
-COLUMNS = ["kind", "text", "label", "label_source", "layer", "position", "feature", "activation"]
+COLUMNS = ["kind", "text", "label", "label_source", "layer", "position", "feature", "activation", "influence"]
 KIND_NAMES = {"feature": "feature", "error": "error node", "token": "token", "logit": "target"}
 
 
@@ -88,10 +89,11 @@ def picture_nodes(subject: PictureSubject, rows: np.ndarray) -> list[PictureNode
     circles = rows[rows < graph.order.errors.stop]
     largest = size[circles].max(initial=0.0) or 1.0
     targets = {target["node"]: target for target in graph.info["targets"]}
-    effects, groups = _effects(subject), groups_of_nodes(graph)
+    effects, groups, error_M = _effects(subject), groups_of_nodes(graph), standard_errors(graph, subject.weights)
     nodes = []
     for row, values in zip(rows.tolist(), graph.nodes.select(COLUMNS).take(rows).to_pylist(), strict=True):
-        values |= {"position": int(position[row]), "influence": float(subject.influence[row])}
+        values |= {"position": int(position[row]), "traced_influence": values["influence"]}
+        values |= {"influence": float(subject.influence[row]), "error": float(error_M[row]), "sampled": graph.sampled}
         node = _node(row, values, targets.get(row), groups.get(row, []))
         in_groups = [f"group {visible(name)}" for name in groups.get(row, [])]
         node.tooltip = ", ".join([*_facts(values, node, targets.get(row)), *effects(row), *in_groups])
@@ -157,8 +159,15 @@ def _facts(values: dict[str, Any], node: PictureNode, target: dict[str, Any] | N
     if values["activation"] is not None:
         facts.append(f"activation {values['activation']:.4g}")
     if values["influence"] > 0 or not target:
-        facts.append(f"influence {values['influence']:.4g}")
+        facts.append(f"influence {values['influence']:.4g}{_error(values) if values['sampled'] else ''}")
+        if values["error"] and not values["sampled"]:
+            facts.append(f"in the traced graph {values['traced_influence']:.4g}{_error(values)}")
     return facts
+
+
+def _error(values: dict[str, Any]) -> str:
+    """Return the standard error of an influence; nothing for one that all replicates agree on."""
+    return f" ± {values['error']:.2g}" if values["error"] else ""
 
 
 def _detail(target: dict[str, Any]) -> str:

@@ -14,7 +14,8 @@ from ..graph import Graph
 from ..influence import node_influence, weights_of_targets
 from ..metadata import check_entries
 from ..order import KINDS, NodeKind, NodeOrder
-from ..schema import EFFECTS, INTEGERS, NULLABLE_VALUES, VALUES, build_table
+from ..sampling import Draws
+from ..schema import DRAWS, EFFECTS, INTEGERS, NULLABLE_VALUES, SAMPLED, VALUES, build_table
 from ..scores import graph_scores
 from .foreign_nodes import LARGEST_INTEGER, NONE, ForeignEdges, ForeignNodes, listed
 
@@ -30,7 +31,8 @@ def assemble(
         nodes: the nodes, a token for every position among them.
         edges: the edges.
         info: metadata; the nodes of its targets are places in the file. Sizes and scores are added unless it has them.
-        columns: further columns by name, (M,) or (K, M) in the order of the file, such as effects.
+        columns: further columns by name, (M,) or (K, M) in the order of the file, such as effects; NaN where inclusion and draws have no
+            value.
 
     Raises FileError, with the names of nodes, for what a graph cannot hold.
     """
@@ -43,10 +45,17 @@ def assemble(
     entries = {**info, "targets": [{**each, "node": int(old_to_new[each["node"]])} for each in info["targets"]]}
     weights = weights_of_targets(entries["targets"], order.n_nodes)
     entries.setdefault("traced", _traced(order, csr, weights))
+    if SAMPLED[0] not in (columns or {}) and "sampling" in entries["traced"]:  # influence is no estimate here
+        entries["traced"] = {name: value for name, value in entries["traced"].items() if name != "sampling"}
     table_columns = _columns(nodes, new_to_old, node_influence(csr, weights), order)
     for name, values in (columns or {}).items():
         stop = order.n_editable if name in EFFECTS else order.n_nodes
         table_columns[name] = values[..., new_to_old[:stop]]
+    if DRAWS in table_columns:
+        drawn_M = ~np.isnan(table_columns[DRAWS]).any(axis=0)
+        table_columns[DRAWS] = Draws(np.flatnonzero(drawn_M), table_columns[DRAWS][:, drawn_M].T)
+    if "inclusion" in table_columns:
+        table_columns["inclusion"] = np.ma.masked_invalid(table_columns["inclusion"])
     return checked_graph(order, table_columns, csr, entries)
 
 

@@ -16,7 +16,7 @@ from ..graph import Graph
 from ..json_metadata import wrong_entries
 from ..metadata import INFO
 from ..order import KINDS, NodeKind
-from ..schema import EFFECTS, INTEGERS, LEFT_OUT, NULLABLE_VALUES
+from ..schema import DRAWS, EFFECTS, INTEGERS, LEFT_OUT, NULLABLE_VALUES, SAMPLED
 from .assemble import assemble
 from .foreign_nodes import NONE, ForeignEdges, ForeignNodes
 
@@ -72,9 +72,9 @@ def _converted(graph: nx.DiGraph) -> Graph:
     if len(info["targets"]) < len(graph) or numbers != {number: number for number in range(len(nodes))}:
         info.pop("validation", None)  # it uses the old node numbers
     info.pop("heads", None)
-    return assemble(
-        nodes, _edges(graph, places), info, _columns(nodes, list(attributes.values()), len(info["targets"]))
-    )
+    columns = _columns(nodes, list(attributes.values()), len(info["targets"]))
+    columns |= _sampled_columns(graph, nodes, info.get("traced", {}))
+    return assemble(nodes, _edges(graph, places), info, columns)
 
 
 def _add(nodes: ForeignNodes, name: Any, entries: Mapping[str, Any]) -> None:
@@ -188,6 +188,23 @@ def _targets(targets: list[dict[str, Any]], numbers: Mapping[Any, int]) -> list[
     if not left or not total > 0:
         raise FileError("none of its targets is left; keep a node of the kind 'logit'")
     return left if len(left) == len(targets) else [{**each, "weight": each["weight"] / total} for each in left]
+
+
+def _sampled_columns(graph: nx.DiGraph, nodes: ForeignNodes, traced: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return the columns of a graph from sampled rows; draws are for the whole graph only, as in every smaller graph."""
+    attributes = list(graph.nodes.values())
+    values = {
+        name: np.array([_value(node, name, entries.get(name)) for node, entries in graph.nodes.items()], np.float64)
+        for name in SAMPLED
+    }
+    complete = [np.isfinite(values[name]).all() for name in SAMPLED if name != "inclusion"]
+    if "sampling" not in traced or len(nodes) > len(attributes) or not all(complete):
+        return {}
+    if (traced["nodes"], traced["edges"]) == (len(graph), graph.number_of_edges()):
+        keys = [f"{DRAWS}_{replicate}" for replicate in range(traced["sampling"]["replicates"])]
+        found = [[entries.get(key, math.nan) for entries in attributes] for key in keys]
+        values[DRAWS] = np.array(found, np.float64)
+    return values
 
 
 def _columns(nodes: ForeignNodes, attributes: list[Mapping[str, Any]], n_targets: int) -> dict[str, np.ndarray]:

@@ -20,7 +20,8 @@ def to_networkx(graph: GraphData) -> nx.DiGraph:
 
     Nodes are node numbers with the columns of the node table as attributes, which are texts, numbers and booleans; nulls
     are left out. The column `label` is the attribute `node_label`, since GML and GEXF take `label` for the node's name.
-    Effects on several targets are `effect_0`, `effect_1`, … in the order of `info["targets"]`. `.graph` has the texts
+    Effects on several targets are `effect_0`, `effect_1`, … in the order of `info["targets"]`, and the factors of a row that was
+    drawn `draws_0`, `draws_1`, … by replicate. `.graph` has the texts
     `prompt`, `model` and `transcoders`, and all of the graph's metadata as JSON in `info`. In texts, characters that XML
     cannot hold are replaced by �.
     """

@@ -93,6 +93,7 @@ def not_in_neuronpedia(graph: GraphData) -> list[str]:
         "influence, of which it has cumulative shares",
         *([] if graph.computed[order.features].all() else ["whether the row of a feature was computed"]),
         *(["effects on the targets"] if "effect" in columns else []),
+        *(["which rows were drawn, standard errors and certain limits of influence"] if graph.estimated else []),
         *(["attention heads of the edges"] if "heads" in columns else []),
         *(["which features are targets"] if has_feature_targets else []),
         *(["weights of targets that are not tokens"] if has_weights else []),

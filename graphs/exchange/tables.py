@@ -1,7 +1,8 @@
 """Graphs as tables of nodes and edges: Arrow, polars, pandas, CSV and Parquet.
 
 The table of nodes has the columns of a graph file but its edges, and first the name of each node. In CSV, and in data
-frames, effects on several targets are columns `effect_0`, `effect_1`, … in the order of `info["targets"]`.
+frames, lists are one column for each entry: effects on several targets are `effect_0`, `effect_1`, … in the order of
+`info["targets"]`, and the factors of drawn rows `draws_0`, `draws_1`, … by replicate.
 """
 
 from importlib import import_module
@@ -19,7 +20,7 @@ from cotrace.common.files import atomic_write
 from ..annotations import node_names
 from ..data import GraphData
 from ..metadata import metadata_of
-from ..schema import EFFECTS, HEADS
+from ..schema import DRAWS, EFFECTS, HEADS
 
 EDGE_LISTS = ("sources", "weights", HEADS)
 
@@ -38,15 +39,18 @@ def names_of_nodes(graph: GraphData) -> list[str]:
 
 
 def node_table(graph: GraphData) -> pa.Table:
-    """Return the nodes (M rows) with names, and lists of effects as one column for each target."""
+    """Return the nodes (M rows) with names, and lists as one column for each target or replicate."""
     table = graph.nodes.drop_columns([name for name in EDGE_LISTS if name in graph.nodes.column_names])
     table = table.replace_schema_metadata(None)
-    for name in EFFECTS:
+    lengths = dict.fromkeys(EFFECTS, len(graph.info["targets"]))
+    if graph.draws is not None:
+        lengths[DRAWS] = graph.draws.n_replicates
+    for name, length in lengths.items():
         if name in table.column_names:
             column = table[name].chunk(0)
             table = table.drop_columns([name])
-            for target in range(len(graph.info["targets"])):
-                table = table.append_column(f"{name}_{target}", compute.list_element(column, target))
+            for entry in range(length):
+                table = table.append_column(f"{name}_{entry}", compute.list_element(column, entry))
     kind = table.schema.get_field_index("kind")
     table = table.set_column(kind, "kind", table["kind"].cast(pa.string()))
     return table.add_column(1, "name", pa.array(names_of_nodes(graph), pa.string()))
