@@ -35,7 +35,17 @@ SCHEMA_VERSION = 1
 OLD_INDEX_DIGITS = 5
 OWN_KEY = "cotrace"
 """The entry of their metadata in which cotrace writes its own."""
-OWN_ENTRIES = ("model", "transcoders", "settings", "traced", "pruning", "versions", "masked_positions", "notes", "segments")
+OWN_ENTRIES = (
+    "model",
+    "transcoders",
+    "settings",
+    "traced",
+    "pruning",
+    "versions",
+    "masked_positions",
+    "notes",
+    "segments",
+)
 FIELDS = {"node_id", "feature", "layer", "ctx_idx", "feature_type", "token_prob", "is_target_logit", "run_idx"}
 FIELDS |= {"reverse_ctx_idx", "jsNodeId", "clerp", "influence", "activation"}
 
