@@ -68,7 +68,7 @@ class CheckSettings:
     @property
     def tokens(self) -> tuple[int, int]:
         """Return the lengths of the traced prompts."""
-        return (4, 6) if self.dry_run else (64, 512)
+        return (3, 4) if self.dry_run else (64, 512)
 
     @property
     def spec(self) -> str:

@@ -3,7 +3,7 @@
 import pytest
 from helpers.fuzz import READERS, fuzz
 
-MUTATIONS = 200
+MUTATIONS = 100
 
 
 @pytest.mark.parametrize("name", READERS)

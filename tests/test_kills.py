@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-KILLS = 10
+KILLS = 6
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="NOT TESTED: forks processes, which Windows cannot")

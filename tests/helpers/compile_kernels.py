@@ -1,8 +1,9 @@
-"""Compile every Triton kernel to machine code for a GPU that need not be there: `compile_kernels.py CAPABILITY`.
+"""Compile every Triton kernel to machine code for GPUs that need not be there: `compile_kernels.py CAPABILITY …`.
 
 It runs in a separate process, because Triton decides at import whether kernels are interpreted.
 """
 
+import itertools
 import sys
 
 import triton
@@ -48,7 +49,7 @@ def machine_code(kernel, types: dict[str, str], constants: dict, capability: int
 
 
 if __name__ == "__main__":
-    for stored in ("fp32", "fp64", "bf16"):
+    for capability, stored in itertools.product(sys.argv[1:], ("fp32", "fp64", "bf16")):
         for kernel, types, constants in kernels(stored):
-            code = machine_code(kernel, types, constants, int(sys.argv[1]))
-            print(kernel.__name__, stored, len(code), "bytes")
+            code = machine_code(kernel, types, constants, int(capability))
+            print(capability, kernel.__name__, stored, len(code), "bytes")
