@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from cotrace.common.compiled import compiled
-from cotrace.common.errors import ArgumentError
+from cotrace.common.errors import ArgumentError, FileError
 
 from .csr import CSR, absolute_sum
 from .influence import spread
@@ -23,6 +23,11 @@ from .scores import GraphScores, ScoredGraph, error_weights
 
 LEVEL = 0.95
 """Share of intervals that cover the true value."""
+
+
+IMPOSSIBLE_INFLUENCE = (
+    1e100  # the sum over all nodes and replicates is about their number; factors of a hostile file multiply
+)
 
 
 class Draws(NamedTuple):
@@ -94,6 +99,8 @@ def replicate_influence(
         left_out: as in `node_influence`.
         exact_ends: let drawn rows pass on their weights as they are, without the factor: right where every row that has a
             weight is in `csr`.
+
+    Raises FileError for factors so large that no trace can have drawn them.
     """
     lost = np.zeros(csr.n_rows) if left_out is None else left_out
     index_M = np.full(csr.n_rows, -1)
@@ -102,6 +109,8 @@ def replicate_influence(
     weights = np.ascontiguousarray(target_weights, np.float64)
     factor_DR = np.array(draws.factor_DR, np.float64)  # not read-only, for which numba would compile once more
     _propagate_replicates(*csr, weights, lost, index_M, factor_DR, exact_ends, influence_RM)
+    if not influence_RM.sum() < IMPOSSIBLE_INFLUENCE:
+        raise FileError("its draws have factors that no trace has; trace the prompt again")
     return influence_RM
 
 

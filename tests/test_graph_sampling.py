@@ -365,6 +365,19 @@ def test_draws_of_a_row_that_is_missing_are_refused(tmp_path):
         cotrace.open(path)
 
 
+def test_factors_that_no_trace_has_are_refused_when_they_are_used(tmp_path):
+    graph, _ = sampled_graph(3, n_features=40, n_errors=12)
+    huge = [each and [1e308] * 6 for each in graph.nodes["draws"].to_pylist()]
+    field = graph.nodes.schema.field("draws")
+    index = graph.nodes.schema.get_field_index("draws")
+    path = tmp_path / "graph.arrow"
+    cotrace.graphs.store.save_table(graph.nodes.set_column(index, field, pa.array(huge, field.type)), path)
+    hostile = cotrace.open(path)
+    for use in (hostile.influence, hostile.prune, hostile.shares, hostile.scores, lambda: hostile.flow({"a": (0, 1)})):
+        with pytest.raises(FileError, match="draws have factors that no trace has"):
+            use()
+
+
 @pytest.mark.parametrize(
     "changes",
     [None, {"replicates": 5}, {"replicates": 1}, {"seeds": []}, {"seeds": [0, 0]}, {"seeds": [-1]}, {"rows": -1},

@@ -55,6 +55,7 @@ from helpers import gguf_files, neuronpedia_files
 from helpers.mutations import mutated
 from helpers.random_graphs import random_graph
 from helpers.reports import mixed
+from helpers.sampled_graphs import sampled_graph
 from helpers.training import CONFIG, write_tokens
 
 DEFAULT_MUTATIONS = 10_000
@@ -74,12 +75,17 @@ def write_graph(name: str) -> Callable[[Path], object]:
     return lambda folder: graph.save(folder / name)
 
 
+def write_sampled_graph(folder: Path) -> object:
+    return sampled_graph(3, n_layers=3, n_positions=3, n_features=8, n_errors=4)[0].save(folder / "graph.arrow")
+
+
 def read_graph(folder: Path) -> None:
     """Open a graph; without its checksums too, and use everything in what opens."""
     path = next(folder.iterdir())
     try:
         graph = cotrace.open(path, verify=False)
         graph.influence(), graph.prune(), graph.nodes.to_pylist(), repr(graph)
+        graph.shares(), graph.scores(), graph.influence_kind(), graph.influence_interval()
     finally:
         cotrace.open(path)
 
@@ -304,6 +310,7 @@ def read_gguf(folder: Path) -> None:
 READERS = {
     "graph": Reader(write_graph("graph.arrow"), read_graph),
     "packed-graph": Reader(write_graph("graph.arrow.zst"), read_graph),
+    "sampled-graph": Reader(write_sampled_graph, read_graph),
     "effects": Reader(write_effects("effects.arrow"), read_effects),
     "packed-effects": Reader(write_effects("effects.arrow.zst"), read_effects),
     "neuronpedia": Reader(write_export("graph.json"), read_import),
