@@ -11,26 +11,30 @@ import torch
 from cotrace.kernels import threads
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-# Prints the CPU time that the process uses after parallel loops, while it only sleeps.
+# Prints the CPU time that the process uses after parallel loops, while it only sleeps: while its threads spin, or while they
+# sleep, and then while they spin again.
 CPU_TIME_AFTER_LOOPS = """
 import sys, time, torch
 from cotrace.kernels.threads import SpinControl
 
+def print_cpu_time():
+    values = torch.ones(torch.get_num_threads() * 2**16)
+    values.add_(1)
+    idle = 0.0
+    for _ in range(20):
+        values.add_(1)
+        start = time.process_time()
+        time.sleep(0.05)
+        idle += time.process_time() - start
+    print(idle)
+
 control = SpinControl()
-if sys.argv[1] != "spin":
+if sys.argv[1] == "sleep":
     assert control.sleep() > 0
-if sys.argv[1] == "spin again":
+    print_cpu_time()
     control.spin()
     assert control.n_parked == 0
-values = torch.ones(torch.get_num_threads() * 2**16)
-values.add_(1)
-idle = 0.0
-for _ in range(20):
-    values.add_(1)
-    start = time.process_time()
-    time.sleep(0.05)
-    idle += time.process_time() - start
-print(idle)
+print_cpu_time()
 """
 
 
@@ -131,8 +135,9 @@ def test_time_waited_for_cores_is_the_sum_over_threads(monkeypatch, tmp_path):
 def test_waiting_threads_use_no_cpu_time():
     if "libgomp" not in loaded_libraries():
         pytest.skip("torch does not compute with GNU OpenMP")
-    spinning = cpu_time_after_loops("spin", GOMP_SPINCOUNT="300000")
-    assert cpu_time_after_loops("sleep") < min(spinning, cpu_time_after_loops("spin again")) / 2
+    (spinning,) = cpu_times_after_loops("spin", GOMP_SPINCOUNT="300000")
+    sleeping, again = cpu_times_after_loops("sleep")
+    assert sleeping < min(spinning, again) / 2
 
 
 def loaded_libraries() -> str:
@@ -140,9 +145,9 @@ def loaded_libraries() -> str:
         return file.read()
 
 
-def cpu_time_after_loops(mode: str, **settings: str) -> float:
-    """CPU time in seconds, by a process whose threads use all cores."""
+def cpu_times_after_loops(mode: str, **settings: str) -> list[float]:
+    """CPU times in seconds, by a process whose threads use all cores."""
     ignored = {*threads.SPIN_SETTINGS, "OMP_NUM_THREADS", "MKL_NUM_THREADS"}
     environment = {name: value for name, value in os.environ.items() if name not in ignored} | settings
     code = [sys.executable, "-c", CPU_TIME_AFTER_LOOPS, mode]
-    return float(subprocess.check_output(code, env=environment, text=True))
+    return [float(line) for line in subprocess.check_output(code, env=environment, text=True).split()]
