@@ -14,7 +14,7 @@ from cotrace.common.errors import ArgumentError
 from .csr import CSR
 from .influence import estimated_influence, node_influence, weights_of_targets
 from .order import KINDS, NodeKind, NodeOrder
-from .sampling import Draws, estimate, passed_influence, replicate_influence, sampled_scores
+from .sampling import Draws, Estimate, estimate, passed_influence, replicate_influence, sampled_scores
 from .schema import DRAWS, SAMPLED
 from .scores import GraphScores, ScoredGraph, graph_scores
 
@@ -116,7 +116,17 @@ class GraphData:
         The column `influence` of `nodes` is that of the graph as it was traced, before pruning. Without
         some rows it is a lower bound; of a sampled graph it is an unbiased estimate.
         """
+        if self.draws is not None:
+            return self.influence_estimate.value.copy()
         return self.influence_on(self.target_weights)
+
+    @cached_property
+    def influence_estimate(self) -> Estimate:
+        """Influence of every node of a sampled graph on the targets, with standard errors and 95% intervals, (M,) each.
+
+        Raises ArgumentError for a graph that is not sampled.
+        """
+        return estimate(self.influence_replicates())
 
     def influence_on(self, weights_M: np.ndarray) -> np.ndarray:
         """Return the influence of every node on nodes with these weights, (M,), along this graph's edges, (M,) float64.
@@ -168,9 +178,11 @@ class GraphData:
     def estimated_influence(self) -> np.ndarray:
         """Return an estimate of every node's influence, (M,) float64, for a graph without some of its rows.
 
-        A feature without a row is taken to pass influence on as the others of its layer and position do; see
+        That of a sampled graph is `influence()`, which has no bias. In others, a feature without a row is taken to pass influence on as the others of its layer and position do; see
         `influence.estimated_influence`.
         """
+        if self.sampled:
+            return self.influence()
         features, n_positions = self.order.features, self.order.n_tokens
         site_N = self.column("layer", 0)[features].astype(np.int64) * n_positions + self.column("position", 0)[features]
         sites = np.append(np.unique(site_N, return_index=True)[1], self.order.n_features).astype(np.int64)

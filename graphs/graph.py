@@ -85,7 +85,8 @@ class Graph(GraphData):
 
     def __repr__(self) -> str:
         features, errors, tokens, logits = self.order.counts
-        pruned = "subgraph" if is_subgraph(self) else "pruned graph" if self.info["pruning"] else "graph"
+        whole = "sampled graph" if self.sampled else "graph"
+        pruned = "subgraph" if is_subgraph(self) else "pruned graph" if self.info["pruning"] else whole
         return (
             f"<{pruned.capitalize()} of {reprlib.repr(self.info['prompt'])}: {features} features, {errors} errors, "
             f"{tokens} tokens, {logits} logits, {self.n_edges} edges>"
@@ -336,8 +337,7 @@ class Graph(GraphData):
 
     def _select(self, config: PruneConfig) -> GraphSelection:
         held = self.info["pruning"]
-        influence = self.estimated_influence() if self._lacks_rows else None
-        influence = self.influence() if self.sampled else influence
+        influence = self.estimated_influence() if self._lacks_rows or self.sampled else None
         if held is not None:
             config, influence = within(config, held), self.column("influence").astype(np.float64)
         return select(self.order, self.csr, self.target_weights, config, computed=self.computed, influence=influence)

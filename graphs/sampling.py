@@ -135,12 +135,15 @@ def estimate(value_R: np.ndarray, level: float = LEVEL) -> Estimate:
     Replicates that agree give exactly their value, with standard error 0. `level` is the share of intervals that cover the
     true value.
     """
-    spread_R = value_R - value_R[0]
-    mean, n_replicates = value_R[0] + spread_R.mean(axis=0), len(value_R)
+    n_replicates, difference_R = len(value_R), value_R - value_R[0]
+    shift = difference_R.mean(axis=0)
+    mean = value_R[0] + shift
     if n_replicates == 1:
         unknown = np.full_like(mean, np.inf)
         return Estimate(mean, unknown, -unknown, unknown)
-    error = spread_R.std(axis=0, ddof=1) / np.sqrt(n_replicates)
+    difference_R -= shift  # in place: replicates of long prompts are the largest arrays there are
+    squares = np.einsum("r...,r...->...", difference_R, difference_R)
+    error = np.sqrt(squares / (n_replicates * (n_replicates - 1)))
     half_width = student_quantile(n_replicates, level) * error
     return Estimate(mean, error, mean - half_width, mean + half_width)
 

@@ -12,6 +12,7 @@ from .order import KINDS
 from .paths import Path, strongest_paths
 from .saved_effects import expected_sizes, has_effects, saved_effects
 from .target_choice import choose_targets, chosen_weights
+from .uncertainty import standard_errors
 from .usual import usual_activations
 
 
@@ -41,6 +42,8 @@ class NodeSummary:
     """Change of each target that is expected when the node is ablated; None for a graph without effects."""
     expected_size: float | None = None
     """Absolute expected effect, averaged over the targets by their weights."""
+    standard_error: float = 0.0
+    """Of the influence, in a graph from sampled rows; in a pruned one, that of the traced graph's influence."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ def summarize(
 def _strongest_nodes(graph: GraphData, targets: list[dict[str, Any]], kind: ShownKind, count: int) -> list[NodeSummary]:
     usual = np.append(usual_activations(graph), np.full(graph.order.n_nodes - graph.order.n_features, np.nan))
     influence, activation = graph.influence_on(chosen_weights(graph, targets)), graph.column("activation")
-    sizes = expected_sizes(graph, targets)
+    sizes, errors = expected_sizes(graph, targets), standard_errors(graph, chosen_weights(graph, targets))
     score = influence if sizes is None else sizes
     listed = score > 0
     if kind != ShownKind.ALL:
@@ -125,6 +128,7 @@ def _strongest_nodes(graph: GraphData, targets: list[dict[str, Any]], kind: Show
             tuple(effects[:, rank].tolist()),
             None if expected is None else tuple(expected[:, rank].tolist()),
             None if sizes is None else float(sizes[node]),
+            float(errors[node]),
         )
         for rank, node in enumerate(nodes)
     ]

@@ -9,13 +9,14 @@ from .sampling import LEVEL, estimate, student_quantile
 def influence_interval(graph: GraphData, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
     """Return the ends of an interval of every node's influence; see `Graph.influence_interval`."""
     if graph.sampled:
-        found = estimate(graph.influence_replicates(), level)
-        return np.maximum(found.low, 0.0), found.high
-    value = graph.column("influence").astype(np.float64)
-    if graph.estimated:
-        half = graph.column("standard_error") * student_quantile(n_replicates(graph), level)
-        return np.maximum(value - half, 0.0), value + half
-    return value, value + graph.column("influence_bound")
+        value, error = graph.influence_estimate[:2]
+    elif graph.estimated:
+        value, error = (graph.column(name).astype(np.float64) for name in ("influence", "standard_error"))
+    else:
+        value = graph.column("influence").astype(np.float64)
+        return value, value + graph.column("influence_bound")
+    half = student_quantile(n_replicates(graph), level) * error
+    return np.maximum(value - half, 0.0), value + half
 
 
 def influence_kind(graph: GraphData) -> np.ndarray:
@@ -33,6 +34,8 @@ def standard_errors(graph: GraphData, weights_M: np.ndarray) -> np.ndarray:
 
     What was cut from a sampled graph has no replicates: there it is that of the traced graph's influence on all targets.
     """
+    if graph.sampled and np.array_equal(weights_M, graph.target_weights):
+        return graph.influence_estimate.standard_error
     if graph.sampled:
         return estimate(graph.influence_replicates(weights_M)).standard_error
     if graph.estimated:

@@ -13,6 +13,7 @@ from cotrace.common.errors import ArgumentError, FileError
 from cotrace.graphs.drawing.render import svg_text
 from cotrace.graphs.influence import node_influence
 from cotrace.graphs.sampling import Draws, estimate, jackknife, replicate_influence, sampled_scores
+from cotrace.graphs.summary import summarize
 from cotrace.graphs.verdicts import coverage_verdict
 
 
@@ -543,3 +544,16 @@ def test_differences_within_the_errors_are_no_changes():
     assert "A is from sampled rows" in " ".join(one.diff(whole).cautions)
     assert "lower bound" not in " ".join(diff.cautions)
     assert not any("sampled" in caution for caution in whole.diff(whole).cautions)
+
+
+def test_a_summary_has_errors_and_names_say_what_a_graph_is():
+    graph, whole = sampled_graph(4, n_features=40, n_errors=12)
+    for node in summarize(graph, "all").nodes:
+        assert node.influence == pytest.approx(graph.influence()[node.node])
+        assert node.standard_error == pytest.approx(graph.column("standard_error")[node.node])
+    assert {node.standard_error for node in summarize(whole).nodes} == {0.0}
+    assert repr(graph).startswith("<Sampled graph of ")
+    assert repr(graph.prune()).startswith("<Pruned graph of ")
+    assert np.array_equal(graph.estimated_influence(), graph.influence())
+    graph.influence()[:] = 0  # a copy
+    assert graph.influence().sum() > 0
