@@ -138,10 +138,8 @@ def _check_sampling(graph: GraphData, nodes: pa.Table) -> None:
     if not len(set(seeds)) == len(seeds) > 0 or sampling["replicates"] < 2 or min(*sizes, *seeds) < 0:
         raise FileError("its record of sampled rows is damaged; trace the prompt again")
     inclusion = nodes["inclusion"].chunk(0)
-    if (
-        not np.array_equal(inclusion.is_valid().to_numpy(zero_copy_only=False), is_feature)
-        or pc.max(inclusion).as_py() > 1
-    ):
+    has_value_M = inclusion.is_valid().to_numpy(zero_copy_only=False)
+    if not np.array_equal(has_value_M, is_feature) or (inclusion.fill_null(0.0).to_numpy() > 1).any():
         raise FileError("its column 'inclusion' does not have a probability for each feature; trace the prompt again")
     if graph.sampled:
         _check_draws(graph, nodes[DRAWS].chunk(0), sampling["replicates"])

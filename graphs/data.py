@@ -108,7 +108,9 @@ class GraphData:
     @cached_property
     def draws(self) -> Draws | None:
         """Which rows each replicate drew, and their factors; None unless the graph is sampled."""
-        return Draws.of_column(self._table[DRAWS].chunk(0)) if self.sampled else None
+        if not self.sampled:
+            return None
+        return Draws.of_column(self._table[DRAWS].chunk(0), self.info["traced"]["sampling"]["replicates"])
 
     def influence(self) -> np.ndarray:
         """Return the influence of every node on the targets along this graph's edges, (M,) float64.

@@ -47,11 +47,11 @@ class Draws(NamedTuple):
         return self.factor_DR.shape[1]
 
     @classmethod
-    def of_column(cls, column: pa.Array) -> "Draws":
-        """Return the draws in the column `draws` of a node table."""
+    def of_column(cls, column: pa.Array, n_replicates: int) -> "Draws":
+        """Return the draws of R replicates in the column `draws` of a node table."""
         row_D = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
         values = column.drop_null().flatten().to_numpy()
-        return cls(row_D, values.reshape(len(row_D), -1))
+        return cls(row_D, values.reshape(len(row_D), n_replicates))
 
     def column(self, n_nodes: int) -> pa.Array:
         """Return the column `draws` of a node table: a list of R factors for each row that was drawn, null for others."""

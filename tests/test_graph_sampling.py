@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from helpers.random_graphs import dense, random_graph
-from helpers.sampled_graphs import dense_replicate, sampled_graph
+from helpers.sampled_graphs import as_sampled, dense_replicate, sampled_graph
 
 import cotrace
 from cotrace.common.errors import ArgumentError, FileError
@@ -465,6 +465,30 @@ def test_merging_refuses_other_graphs():
     b.info["model"] = {**b.info["model"], "name": "another"}
     with pytest.raises(ArgumentError, match="another model"):
         a.merge(b)
+
+
+def test_graphs_without_features_or_draws_are_files_too(tmp_path):
+    for n_features in (0, 5):
+        whole = random_graph(1, n_features=n_features, n_errors=6, dtype=np.float64)
+        order = whole.order
+        has_row = whole.computed & ~order.has_kind(0)
+        nothing = Draws(np.zeros(0, int), np.zeros((0, 4)))
+        graph = as_sampled(whole, nothing, np.zeros(order.n_features), has_row, [7])
+        again = cotrace.open(graph.save(tmp_path / "graph.arrow"))
+        assert again.draws.n_replicates == 4
+        np.testing.assert_allclose(again.influence(), node_influence(graph.csr, graph.target_weights), rtol=1e-12)
+        assert again.prune().estimated
+        assert again.shares()["standard_error"].to_pylist() == [0.0] * (order.n_tokens + 1)
+        assert cotrace.from_networkx(again.to_networkx()).draws.n_replicates == 4
+
+
+def test_a_pruned_graph_survives_networkx():
+    pruned = sampled_graph(3, n_features=40, n_errors=12)[0].prune()
+    again = cotrace.from_networkx(pruned.to_networkx())
+    assert again.estimated
+    assert not again.sampled
+    assert again.info["pruning"] == pruned.info["pruning"]
+    assert np.array_equal(again.column("standard_error"), pruned.column("standard_error"))
 
 
 # --- other tools, pictures, differences ------------------------------------------------------------
