@@ -1,8 +1,8 @@
 """Influence from sampled rows: unbiased estimates, their errors, and what a graph file stores of the draws.
 
-A replicate goes down the layers and draws each feature's row with a known probability p, which depends on the rows above
+A replicate goes down the layers and draws each feature's row with a known probability p, which depends on earlier draws
 only. A drawn row passes on 1/p times the influence that reaches it, another passes on nothing, so that each replicate is
-unbiased for the influence of every node. The factors (1/p or 0) of R independent replicates are all that must be stored:
+unbiased for the influence of every node. The factors (1/p or 0) of R uncorrelated replicates are all that must be stored:
 with them and the edges, every linear function of influence can be estimated again, with its error (docs/influence.md).
 Method: Horvitz and Thompson, "A generalization of sampling without replacement from a finite universe" (1952).
 """
@@ -130,7 +130,7 @@ def passed_influence(
 
 
 def estimate(value_R: np.ndarray, level: float = LEVEL) -> Estimate:
-    """Return the mean of independent replicates, (R, …), its standard error, and an interval by Student's t distribution.
+    """Return the mean of uncorrelated replicates, (R, …), its standard error, and an interval by Student's t distribution.
 
     Replicates that agree give exactly their value, with standard error 0. `level` is the share of intervals that cover the
     true value.

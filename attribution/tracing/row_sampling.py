@@ -2,7 +2,7 @@
 
 Several replicates go down the layers together. Each estimates the influence of every node over the rows above, and draws
 the features of the next layer in proportion to that influence; a drawn row passes on more, by one over its probability
-(docs/tracing.md, "Sampled rows").
+(docs/influence.md, "Influence from sampled rows").
 """
 
 import time
@@ -24,9 +24,10 @@ from .sweep import DenseRows
 
 LEAST_ROWS = 1.0  # that a replicate expects to draw in a layer: with fewer, its influence would often end there
 MOST_ROWS_AT_LEAST = 2  # of a replicate in a layer where it expects LEAST_ROWS
-SURELY = 6.0  # standard deviations by which the number of drawn rows may exceed the expected number: one in a billion
-BISECTIONS = 40  # of the logarithm of the scale of probabilities
-NEGLIGIBLE = 1e-30  # weights below this share of the largest do not need probability 1 when all rows are allowed
+BISECTIONS = 50  # of the logarithm of the scale of probabilities
+NEGLIGIBLE = (
+    1e-30  # scales that draw weights below this share of the largest for certain are not tried, unless all are drawn
+)
 
 
 class DrawLimits(NamedTuple):
@@ -46,7 +47,7 @@ class LayerDraw(NamedTuple):
     first: int
     """Number of the layer's first feature."""
     inclusion_nR: np.ndarray
-    """Probability of each draw, given the rows above."""
+    """Probability of each draw, given the rows above and the draws of the replicates before."""
     factor_nR: np.ndarray
     """1 / probability for drawn features, 0 for others."""
 
@@ -66,11 +67,12 @@ def least_limit(n_replicates: int, n_layers: int) -> int:
 
 
 class SampledRowSelection:
-    """Draws the rows of each layer for several replicates; a row that several draw is computed once.
+    """Draws the rows of each layer for several replicates, one after another; a row that several draw is computed once.
 
     The probability of a row is `min(1, c x / sqrt(cost))`. x is the influence of its feature over the replicate's rows above; the
-    scale c lets each of the remaining layers cost as much as this one. Both depend on rows above only, so that every
-    replicate is unbiased. Features that are targets, and rows that are there already, are always drawn.
+    scale c lets each of the remaining layers cost as much as this one. Rows that a replicate before has drawn are drawn for
+    certain, since they cost nothing more; so are features that are targets, and rows that are there already.
+    All of this depends on earlier draws only, so that every replicate is unbiased and no two are correlated.
 
     Args:
         features: the active features.
@@ -121,21 +123,32 @@ class SampledRowSelection:
 
     def select(self, layer: int) -> Tensor:
         """Return the features of a layer that any replicate draws by index, ascending. All rows above must have been added."""
-        first, stop = int(self._starts[layer]), int(self._starts[layer + 1])
-        # 1. Probabilities.
-        weight_nR = self.influence_MR[first:stop] / np.sqrt(self._cost_N[first:stop, None])
-        weight_nR[self._always_N[first:stop]] = 0.0
-        inclusion_nR = np.minimum(1.0, weight_nR * self._scale(layer, weight_nR))
-        inclusion_nR[self._always_N[first:stop]] = 1.0
-        # 2. Draws, one replicate after another.
-        drawn_nR = np.empty(inclusion_nR.shape, bool)
-        for replicate, generator in enumerate(self._generators):
-            drawn_nR[:, replicate] = systematic(inclusion_nR[:, replicate], generator.random())
-        factor_nR = np.divide(1.0, inclusion_nR, out=np.zeros_like(inclusion_nR), where=drawn_nR)
-        draw = LayerDraw(first, inclusion_nR, factor_nR)
+        in_layer = self._in_layer(layer)
+        weight_nR = self.influence_MR[in_layer] / np.sqrt(self._cost_N[in_layer, None])
+        weight_nR[self._always_N[in_layer]] = 0.0
+        draw = self._draw(layer, weight_nR, self._scale(layer, weight_nR))
         self.draws.append(draw)
-        self.n_drawn += int((draw.drawn_n & ~self._known_N[first:stop]).sum())
-        return torch.from_numpy(first + np.flatnonzero(draw.drawn_n)).to(self.computed_N.device)
+        self.n_drawn += int((draw.drawn_n & ~self._known_N[in_layer]).sum())
+        return torch.from_numpy(draw.first + np.flatnonzero(draw.drawn_n)).to(self.computed_N.device)
+
+    def _draw(self, layer: int, weight_nR: np.ndarray, scale: float) -> LayerDraw:
+        """Let one replicate after another draw rows of a layer, by their weights; never more than the limits allow."""
+        in_layer, n_replicates = self._in_layer(layer), self.n_replicates
+        drawn_n, known_n = self._always_N[in_layer].copy(), self._known_N[in_layer]
+        most_rows = (
+            self.limits.most_rows - self.n_drawn - self._n_certain_below(layer) - least_limit(n_replicates, layer)
+        )
+        inclusion_nR, factor_nR = np.empty(weight_nR.shape), np.zeros(weight_nR.shape)
+        for replicate, generator in enumerate(self._generators):
+            weight_n = np.where(drawn_n, 0.0, weight_nR[:, replicate])
+            left = most_rows - int((drawn_n & ~known_n).sum()) - least_limit(n_replicates - 1 - replicate, 1)
+            inclusion_n = probabilities(weight_n, scale, left)
+            inclusion_n[drawn_n] = 1.0
+            chosen_n = systematic(inclusion_n, generator.random())
+            inclusion_nR[:, replicate] = inclusion_n
+            factor_nR[chosen_n, replicate] = 1 / inclusion_n[chosen_n]
+            drawn_n |= chosen_n
+        return LayerDraw(in_layer.start, inclusion_nR, factor_nR)
 
     def add_rows(self, batch: TargetBatch, rows: DenseRows, seconds: float) -> None:
         """Pass influence on along computed rows; `seconds` is the time that they took."""
@@ -161,14 +174,13 @@ class SampledRowSelection:
         return mass_TR
 
     def _scale(self, layer: int, weight_nR: np.ndarray) -> float:
-        """Return the scale of a layer's probabilities, from their weights: the largest that the limits allow."""
-        in_layer = slice(int(self._starts[layer]), int(self._starts[layer + 1]))
+        """Return the scale of a layer's probabilities, from their weights: the largest at which the expectations are allowed."""
+        in_layer = self._in_layer(layer)
         certain_n = self._always_N[in_layer] & ~self._known_N[in_layer]
-        n_certain, cost_n = int(certain_n.sum()), np.where(self._cached_on_host[in_layer], 0.0, self._cost_N[in_layer])
+        cost_n = np.where(self._cached_on_host[in_layer], 0.0, self._cost_N[in_layer])
         # Rows of equal cost for each layer are the more the lower it is.
         of_layer = 1 / (layer + 1) / sum(1 / (below + 1) for below in range(layer + 1))
-        most_rows = self.limits.most_rows - self.n_drawn - n_certain - least_limit(self.n_replicates, layer)
-        rows = (self.limits.rows - self.n_drawn) * of_layer - n_certain
+        rows = (self.limits.rows - self.n_drawn) * of_layer - int(certain_n.sum())
         cost = np.inf
         if self.limits.seconds is not None:
             left = (self.limits.seconds - (time.monotonic() - self.started)) / (layer + 1)
@@ -177,7 +189,16 @@ class SampledRowSelection:
                 cost = left * finished_cost / seconds - float(cost_n[certain_n].sum())
             else:
                 rows = min(rows, UNTIMED_ROWS)
-        return _largest_scale(weight_nR, cost_n, rows, most_rows, cost)
+        return _largest_scale(weight_nR, cost_n, rows, cost)
+
+    def _in_layer(self, layer: int) -> slice:
+        """Return the range of a layer's features."""
+        return slice(int(self._starts[layer]), int(self._starts[layer + 1]))
+
+    def _n_certain_below(self, layer: int) -> int:
+        """Return the number of rows below a layer that are drawn for certain and not there yet."""
+        below = slice(0, int(self._starts[layer]))
+        return int((self._always_N[below] & ~self._known_N[below]).sum())
 
 
 def systematic(inclusion_n: np.ndarray, start: float) -> np.ndarray:
@@ -197,10 +218,48 @@ def systematic(inclusion_n: np.ndarray, start: float) -> np.ndarray:
 
 
 @compiled
-def _largest_scale(weight_nR, cost_n, rows, most_rows, cost):
-    """Return the largest scale of weights at which the expected rows and cost, and the largest number of rows, are allowed.
+def probabilities(weight_n, scale, most_rows):
+    """Return the probabilities `min(1, scale x weight)` of a replicate, (n,), with a smaller scale if it might draw too many rows.
 
-    Replicates that expect fewer than LEAST_ROWS rows on average may exceed the expected rows and cost.
+    Every item with a weight has a probability above 0: without one the estimates would be biased.
+
+    Args:
+        weight_n: weights; items with weight 0 are not drawn.
+        scale: the scale; infinite to draw every item with a weight for certain.
+        most_rows: the largest number of rows of `systematic`, whatever its start; at least 1.
+    """
+    if _most_rows(weight_n, scale) > most_rows:
+        low, high = 1 / (2 * weight_n.sum()), min(scale, np.finfo(np.float64).max)  # low: at most one row
+        for _ in range(BISECTIONS):
+            middle = np.sqrt(low) * np.sqrt(high)
+            if _most_rows(weight_n, middle) > most_rows:
+                high = middle
+            else:
+                low = middle
+        scale = low
+    found = np.zeros(len(weight_n))
+    for i in range(len(weight_n)):
+        found[i] = min(1.0, scale * weight_n[i]) if weight_n[i] > 0 else 0.0
+    return found
+
+
+@compiled
+def _most_rows(weight_n, scale):
+    """Return the largest number of rows that a replicate may draw."""
+    n_certain, expected = 0, 0.0
+    for weight in weight_n:
+        if weight > 0 and weight * scale >= 1:
+            n_certain += 1
+        elif weight > 0:
+            expected += weight * scale
+    return n_certain + (np.floor(expected * (1 + 1e-9)) + 1 if expected > 0 else 0.0)
+
+
+@compiled
+def _largest_scale(weight_nR, cost_n, rows, cost):
+    """Return the largest scale of weights at which the expected rows and cost are allowed, infinite if all rows are.
+
+    Replicates that expect fewer than LEAST_ROWS rows on average may exceed them.
     """
     largest, smallest = 0.0, np.inf
     for weight in weight_nR.flat:
@@ -208,46 +267,39 @@ def _largest_scale(weight_nR, cost_n, rows, most_rows, cost):
             largest, smallest = max(largest, weight), min(smallest, weight)
     if largest == 0:
         return 0.0
-    low = np.log2(LEAST_ROWS / (4 * largest * len(weight_nR)))
-    high = np.log2(2 / max(smallest, largest * NEGLIGIBLE))
-    for step in range(BISECTIONS):
-        scale = 2.0 ** (high if step == 0 else (low + high) / 2)
-        expected_rows, expected_cost, at_most, mean_rows = _expected(weight_nR, cost_n, scale)
-        within = expected_rows <= rows and expected_cost <= cost
-        if at_most <= most_rows and (within or mean_rows < LEAST_ROWS):
-            low = np.log2(scale)
-            if step == 0:
-                break
+    expected_rows, expected_cost, _ = _expected(weight_nR, cost_n, np.inf)
+    if expected_rows <= rows and expected_cost <= cost:
+        return np.inf
+    low = np.log2(LEAST_ROWS / (4 * len(weight_nR))) - np.log2(largest)
+    high = 1 - np.log2(max(smallest, largest * NEGLIGIBLE))
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        expected_rows, expected_cost, mean_rows = _expected(weight_nR, cost_n, 2.0**middle)
+        if (expected_rows <= rows and expected_cost <= cost) or mean_rows < LEAST_ROWS:
+            low = middle
         else:
-            high = np.log2(scale)
+            high = middle
     return 2.0**low
 
 
 @compiled
 def _expected(weight_nR, cost_n, scale):
-    """Return the expected rows and cost of all replicates, their largest number of rows, and how many one expects on average.
+    """Return the expected rows and cost of all replicates, and how many rows one expects on average.
 
-    Systematic draws vary less than independent ones, whose variance is at most the expected number.
+    A row is missing if no replicate draws it; each draws with its own probability what those before have not drawn.
     """
     n, n_replicates = weight_nR.shape
-    expected_rows, expected_cost, n_certain, n_both = 0.0, 0.0, 0, 0
-    sums_R = np.zeros(n_replicates)
+    expected_rows, expected_cost, sum_of_all = 0.0, 0.0, 0.0
     for i in range(n):
-        missed, certain = 1.0, False
+        missed = 1.0
         for replicate in range(n_replicates):
-            inclusion = weight_nR[i, replicate] * scale
-            if inclusion >= 1:
-                missed, certain = 0.0, True
-                n_both += 1
-            else:
-                missed *= 1 - inclusion
-                sums_R[replicate] += inclusion
+            weight = weight_nR[i, replicate]
+            inclusion = min(1.0, weight * scale) if weight > 0 else 0.0
+            missed *= 1 - inclusion
+            sum_of_all += inclusion
         expected_rows += 1 - missed
         expected_cost += (1 - missed) * cost_n[i]
-        n_certain += certain
-    uncertain = expected_rows - n_certain
-    at_most = n_certain + min((np.floor(sums_R) + 1).sum(), uncertain + SURELY * np.sqrt(uncertain))
-    return expected_rows, expected_cost, at_most, (sums_R.sum() + n_both) / n_replicates
+    return expected_rows, expected_cost, sum_of_all / n_replicates
 
 
 @compiled
