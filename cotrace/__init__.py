@@ -13,6 +13,7 @@ Opening and drawing graphs does not import torch. The names below that need it a
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,6 +117,7 @@ __all__ = [  # without `open`: `from cotrace import *` must not replace the buil
     "import_graph",
     "load",
     "load_dictionary",
+    "merge",
     "multiply",
     "nodes_of",
     "read_feature_file",
@@ -173,6 +175,21 @@ def open(path: str | os.PathLike[str], *, verify: bool = True) -> Graph | Report
     """
     graph = open_graph(path, verify=verify)
     return Report.from_dict(*take_report(graph, Path(path))) if has_report(graph) else graph
+
+
+def merge(graphs: Iterable[Graph]) -> Graph:
+    """Return the sampled graph of all rows and replicates of several, with smaller errors; see `Graph.merge`.
+
+    Args:
+        graphs: two or more graphs that were traced with `sampled=True` and different seeds, and not pruned. Labels, groups and
+            notes are those of the first.
+
+    Raises ArgumentError, which says what differs, for graphs that are not samples of one graph.
+    """
+    given = [graphs] if isinstance(graphs, Graph) else list(graphs)
+    if len(given) < 2 or not all(isinstance(graph, Graph) for graph in given):
+        raise ArgumentError("merge takes a list of two or more graphs: open their files with cotrace.open")
+    return given[0].merge(*given[1:])
 
 
 def __getattr__(name: str) -> Any:

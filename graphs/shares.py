@@ -37,9 +37,7 @@ def shares(graph: "GraphData", spans: Mapping[str, Any] | None = None, level: fl
     Raises:
         ArgumentError: invalid spans.
     """
-    parsed = covering_spans(graph.order.n_tokens, graph.info.get("segments") if spans is None else spans)
-    if ERRORS in parsed:
-        raise ArgumentError(f"a span is called {ERRORS!r}, which names all error nodes: give spans other names")
+    parsed = spans_of_shares(graph, spans)
     if graph.draws is None:
         found = _without_draws(graph, parsed)
     else:
@@ -55,6 +53,14 @@ def _without_draws(graph: "GraphData", spans: Mapping[str, Sequence[int]]) -> Es
     (share_S,) = share_replicates(influence_M[None], graph.order, spans)
     missing = influence_M[graph.order.has_kind(NodeKind.FEATURE) & ~graph.computed].sum()
     return Estimate(share_S, np.zeros_like(share_S), share_S, share_S + missing)
+
+
+def spans_of_shares(graph: "GraphData", spans: Mapping[str, Any] | None = None) -> dict[str, tuple[int, ...]]:
+    """Return the positions of the spans that `shares` is about. Raises ArgumentError for invalid ones."""
+    parsed = covering_spans(graph.order.n_tokens, graph.info.get("segments") if spans is None else spans)
+    if ERRORS in parsed:
+        raise ArgumentError(f"a span is called {ERRORS!r}, which names all error nodes: give spans other names")
+    return parsed
 
 
 def covering_spans(n_positions: int, spans: Mapping[str, Any] | None = None) -> dict[str, tuple[int, ...]]:

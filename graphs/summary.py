@@ -44,6 +44,8 @@ class NodeSummary:
     """Absolute expected effect, averaged over the targets by their weights."""
     standard_error: float = 0.0
     """Of the influence, in a graph from sampled rows; in a pruned one, that of the traced graph's influence."""
+    traced_influence: float | None = None
+    """In what was cut from a graph of sampled rows: the influence on all targets that was estimated there; else None."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ def _strongest_nodes(graph: GraphData, targets: list[dict[str, Any]], kind: Show
     usual = np.append(usual_activations(graph), np.full(graph.order.n_nodes - graph.order.n_features, np.nan))
     influence, activation = graph.influence_on(chosen_weights(graph, targets)), graph.column("activation")
     sizes, errors = expected_sizes(graph, targets), standard_errors(graph, chosen_weights(graph, targets))
+    traced = graph.column("influence")
     score = influence if sizes is None else sizes
     listed = score > 0
     if kind != ShownKind.ALL:
@@ -129,6 +132,7 @@ def _strongest_nodes(graph: GraphData, targets: list[dict[str, Any]], kind: Show
             None if expected is None else tuple(expected[:, rank].tolist()),
             None if sizes is None else float(sizes[node]),
             float(errors[node]),
+            float(traced[node]) if graph.estimated and not graph.sampled else None,
         )
         for rank, node in enumerate(nodes)
     ]

@@ -141,5 +141,5 @@ def test_a_reader_that_closes_its_pipe_loses_no_file(tmp_path, monkeypatch):
     monkeypatch.setattr("cotrace.cli.report.print_summary", closed)
     graph = random_graph(1)
     with pytest.raises(BrokenPipeError):
-        write(graph.prune(), graph, tmp_path / "a", {"max_nodes": 20, "max_edges": 20}, False)
+        write(graph.prune(), graph, tmp_path / "a", {"max_nodes": 20, "max_edges": 20}, False, full=True)
     assert {path.name for path in tmp_path.iterdir()} == {"a.arrow", "a.full.arrow.zst", "a.html", "a.svg"}

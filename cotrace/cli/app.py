@@ -22,6 +22,7 @@ from .group import group
 from .heads import heads
 from .import_file import import_file
 from .label import label
+from .merge import merge
 from .organisms import app as organisms
 from .prune import prune
 from .render import render
@@ -47,6 +48,7 @@ COMMANDS = (
     steer,
     validate,
     prune,
+    merge,
     group,
     label,
     render,

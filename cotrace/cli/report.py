@@ -22,13 +22,15 @@ from cotrace.graphs.subgraph import chosen_by
 from cotrace.graphs.summary import NodeSummary
 from cotrace.graphs.verdicts import coverage_verdict
 
+from . import report_sampling
 from .console import standard_output
 
 if TYPE_CHECKING:  # printing a graph needs no torch
     from cotrace.attribution.tracing.plan import TracePlan
 
 NODE_COLUMNS_WIDTH, EFFECT_WIDTH = 45, 7  # characters of a table of nodes without names and effects, and of an effect
-EXPECTED_HEADER = "if ablated"
+ERROR_WIDTH = len(" ± 0.0001")
+EXPECTED_HEADER, TRACED_HEADER = "if ablated", "in the traced graph"
 MAX_CHARACTERS, MAX_TOKENS, MAX_TARGETS = 300, 40, 10  # of the longest prompt that is printed as a whole
 ANNOTATIONS_SHOWN = 30  # labels, and nodes of a group
 LABEL_LENGTH = 40  # characters of a label in a table or path
@@ -47,12 +49,7 @@ def print_summary(graph: Graph, *, full: bool = False) -> None:
     facts.add_row("model", Text(printable(f"{info['model']['name']} with {info['transcoders']['name']}")))
     traced, order = info["traced"], graph.order
     facts.add_row("traced", f"{traced['nodes']:,} nodes, {traced['edges']:,} edges")
-    verdict = coverage_verdict(info)
-    if verdict is not None:
-        facts.add_row("coverage", f"{traced['coverage']:.2%}: {verdict}")
-    if verdict is not None and full:
-        rows = f"{traced['rows']:,} rows were computed; " if "rows" in traced else ""
-        facts.add_row("", f"{rows}each node's influence is at most {traced['bound']:.3g} too low")
+    _add_coverage(facts, graph, full)
     if info["pruning"]:
         pruning = info["pruning"]
         limits = f"node threshold {pruning['node_threshold']}, edge threshold {pruning['edge_threshold']}"
@@ -70,16 +67,28 @@ def print_summary(graph: Graph, *, full: bool = False) -> None:
         facts.add_row("part of", f"{step['nodes']:,} nodes, {step['edges']:,} edges ({chosen_by(step)})")
     features, errors, tokens, logits = order.counts
     facts.add_row("nodes", f"{features:,} features, {errors:,} errors, {tokens} tokens, {logits} targets")
-    scores = traced["scores"]
-    facts.add_row(
-        "scores", f"replacement {scores['replacement']:.3f}, completeness {scores['completeness']:.3f} (traced graph)"
-    )
+    facts.add_row("scores", f"{report_sampling.scores_text(traced['scores'])} (traced graph)")
     if "subgraph" in info:
-        part = graph.scores()
-        shown = f"replacement {part.replacement:.3f}, completeness {part.completeness:.3f}"
+        shown = report_sampling.scores_text(graph.scores().entries())
         facts.add_row("", f"{shown} (this part, with what it lacks as error)")
     console.print(facts)
     print_targets(graph, len(info["targets"]) if full else MAX_TARGETS)
+
+
+def _add_coverage(facts: Table, graph: Graph, full: bool) -> None:
+    """Add what missing rows mean for the graph; nothing if it has all rows."""
+    traced, verdict = graph.info["traced"], coverage_verdict(graph.info)
+    if verdict is None:
+        return
+    if "sampling" in traced:
+        facts.add_row("sampled", verdict)
+        details = report_sampling.sampling_lines(graph)
+    else:
+        facts.add_row("coverage", f"{traced['coverage']:.2%}: {verdict}")
+        rows = f"{traced['rows']:,} rows were computed; " if "rows" in traced else ""
+        details = [f"{rows}each node's influence is at most {traced['bound']:.3g} too low"]
+    for line in details if full else ():
+        facts.add_row("", line)
 
 
 def shortened(text: str, length: int = MAX_CHARACTERS) -> str:
@@ -210,7 +219,9 @@ def _print_nodes(graph: Graph, summary: GraphSummary) -> None:
     names = [node_label(graph, node.node, LABEL_LENGTH) for node in summary.nodes]
     headers = [f"{'effect on ' * one_target}{quoted(target['label'])}" for target in summary.targets]
     expected = [EXPECTED_HEADER] if summary.ranked_by == "expected effect" else []
-    columns_width = NODE_COLUMNS_WIDTH + sum(len(header) + 2 for header in expected)
+    estimated = [TRACED_HEADER] if summary.nodes[0].traced else []
+    columns_width = NODE_COLUMNS_WIDTH + sum(len(header) + 2 for header in (*expected, *estimated))
+    columns_width += ERROR_WIDTH * (summary.nodes[0].standard_error is not None)
     shown = _that_fit(headers, console.width - columns_width - max(map(cell_len, names)))
     ranked = "largest expected effects" if expected else "most influential"
     title = Text(f"{ranked} on {_names(summary)}{'' if one_target else ', with the effect on each'}")
@@ -220,6 +231,7 @@ def _print_nodes(graph: Graph, summary: GraphSummary) -> None:
         "name",
         *expected,
         "influence",
+        *estimated,
         "activation",
         "usual",
         *shown,
@@ -230,7 +242,9 @@ def _print_nodes(graph: Graph, summary: GraphSummary) -> None:
         activations = ("" if value is None else f"{value:.3g}" for value in (node.activation, node.usual))
         effects = (f"{effect:+.3f}" for effect in node.effects[: len(shown)])
         changes = [_expected(node)] if expected else []
-        table.add_row(str(node.node), Text(name), *changes, f"{node.influence:.4f}", *activations, *effects)
+        influence = report_sampling.with_error(node.influence, node.standard_error)
+        traced = [report_sampling.with_error(*node.traced)] if node.traced else []
+        table.add_row(str(node.node), Text(name), *changes, influence, *traced, *activations, *effects)
     console.print(table)
     if len(shown) < len(headers):
         print_line(f" effects on {len(headers) - len(shown)} more targets: choose one with --target")

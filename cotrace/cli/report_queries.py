@@ -13,6 +13,7 @@ from cotrace.graphs.flow import STARTS, Flow
 from cotrace.graphs.nodes import text_of_positions
 
 from . import report
+from .report_sampling import print_shares
 from .show_queries import Ancestry, Answers
 
 TARGET_COLUMNS = 3  # more targets are added up
@@ -28,6 +29,8 @@ def print_answers(graph: Graph, answers: Answers, top: int) -> None:
         _print_ancestry(graph, answers.descendants, "descendants", top)
     if answers.flow is not None:
         _print_flow(answers.flow)
+    if answers.shares is not None:
+        print_shares(graph, *answers.shares)
 
 
 def _print_ancestry(graph: Graph, ancestry: Ancestry, what: str, top: int) -> None:

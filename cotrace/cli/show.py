@@ -36,6 +36,8 @@ def show(
     descendants: show_queries.DescendantsOption = None,
     min_share: show_queries.MinShareOption = 0.0,
     flow: show_queries.FlowOption = None,
+    shares: show_queries.SharesOption = False,
+    segment: show_queries.SegmentOption = None,
     nodes: graph_part.NodesOption = None,
     min_influence: graph_part.MinInfluenceOption = None,
     label: graph_part.LabelOption = None,
@@ -51,7 +53,7 @@ def show(
     Of a report that `cotrace compare` wrote: the verdict, steps, sources of the answer and links; with --full the evidence too.
 
     Of a graph: tokens, targets, scores, the features that matter most and the strongest paths through them. With --from, --to,
-    --ancestors, --descendants or --flow: only the answers to these. With --nodes, --min-influence or --label, all of this is about
+    --ancestors, --descendants, --flow or --shares: only the answers to these. With --nodes, --min-influence or --label, all of this is about
     a part of the graph, whose scores count what it lacks as error.
 
     Features are ranked by the change of the target that is expected when they are ablated ("if ablated"), to first order in
@@ -59,6 +61,8 @@ def show(
     all paths from the node to a target, in units of what the target reads (logits). Ablating the node changes the target
     by minus that, as long as attention and norms stay as they are. The usual activation of a feature is the mean over the
     positions of the graph at which it is active: choose the sizes of edits as multiples of it.
+
+    Of a graph whose rows were drawn at random, influences are estimates: ± their standard error; scores have 95% intervals.
     """
     if check:
         return print_check(file)
@@ -72,7 +76,10 @@ def show(
 
     graph = open_graph(file) if circuit else cotrace.open(file)
     if isinstance(graph, Report):
-        if any((from_nodes, to_nodes, ancestors, descendants, flow, nodes, label)) or min_influence is not None:
+        if (
+            any((from_nodes, to_nodes, ancestors, descendants, flow, shares, segment, nodes, label))
+            or min_influence is not None
+        ):
             raise ArgumentError(f"{file} is a report, and queries are about graphs: add --circuit for its circuit")
         return show_report(graph, full=full, json=json)
     graph = graph_part.part_of(graph, nodes, min_influence, label)
@@ -84,6 +91,8 @@ def show(
         descendants=descendants,
         min_share=min_share,
         spans=flow,
+        shares=shares,
+        segments=segment,
         target=target,
         n_paths=paths,
         min_length=min_length,

@@ -1,14 +1,16 @@
-"""Queries of `cotrace show`: paths between nodes, ancestors, descendants, flow between spans."""
+"""Queries of `cotrace show`: paths between nodes, ancestors, descendants, flow between spans, shares of spans."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import pyarrow as pa
 import typer
 
+from cotrace.common.errors import ArgumentError
 from cotrace.graphs import Graph, Path, choose_targets, node_label
 from cotrace.graphs.flow import Flow
+from cotrace.graphs.shares import spans_of_shares
 
 from .effects_syntax import parse_segments
 from .graph_part import NODES_SYNTAX
@@ -58,6 +60,24 @@ FlowOption = Annotated[
     ),
 ]
 
+SharesOption = Annotated[
+    bool,
+    typer.Option(
+        "--shares",
+        rich_help_panel=QUERY_PANEL,
+        help="Only print how much of the influence starts at the tokens of each span of the prompt, and at error nodes. Spans: "
+        "--segment, or those of the transcript, or five parts.",
+    ),
+]
+SegmentOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=START:STOP",
+        rich_help_panel=QUERY_PANEL,
+        help="With --shares: a span of the prompt. Repeatable.",
+    ),
+]
+
 
 @dataclass(frozen=True)
 class Ancestry:
@@ -69,6 +89,15 @@ class Ancestry:
     """All of them, largest share first."""
 
 
+class Shares(NamedTuple):
+    """Where the influence on all targets starts."""
+
+    spans: Mapping[str, tuple[int, ...]]
+    """Positions by name."""
+    found: pa.Table
+    """Of `Graph.shares`."""
+
+
 @dataclass
 class Answers:
     """The answers to all queries of one command."""
@@ -77,6 +106,7 @@ class Answers:
     ancestors: Ancestry | None = None
     descendants: Ancestry | None = None
     flow: Flow | None = None
+    shares: Shares | None = None
     targets: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -89,12 +119,16 @@ def answer(
     descendants: Sequence[str] | None,
     min_share: float,
     spans: Sequence[str] | None,
+    shares: bool,
+    segments: Sequence[str] | None,
     target: str | None,
     n_paths: int,
     min_length: int | None,
 ) -> Answers | None:
     """Return the answers to queries of a graph, None if there are none."""
-    if not (sources or ends or ancestors or descendants or spans):
+    if segments and not shares:
+        raise ArgumentError("--segment names spans for --shares: add it, or omit --segment")
+    if not (sources or ends or ancestors or descendants or spans or shares):
         return None
     answers = Answers(targets=choose_targets(graph, target))
     targets = [each["node"] for each in answers.targets]
@@ -106,6 +140,9 @@ def answer(
         answers.descendants = Ancestry(list(descendants), graph.descendants(descendants, min_share))
     if spans:
         answers.flow = graph.flow(parse_segments(spans, "--flow"), targets)
+    if shares:
+        given = parse_segments(segments) if segments else None
+        answers.shares = Shares(spans_of_shares(graph, given), graph.shares(given))
     return answers
 
 
@@ -121,6 +158,9 @@ def answers_json(graph: Graph, answers: Answers, top: int) -> dict[str, Any]:
             values[name] = {"of": ancestry.of, "count": len(ancestry.found), "nodes": named}
     if answers.flow is not None:
         values["flow"] = answers.flow.as_json()
+    if answers.shares is not None:
+        positions = {name: list(span) for name, span in answers.shares.spans.items()}
+        values["shares"] = {"spans": positions, "sampled": graph.sampled, "rows": answers.shares.found.to_pylist()}
     return values
 
 

@@ -243,7 +243,7 @@ def trace(
     graph, circuit = trace_one(content, parsed_targets, config, pruning, heads, loading, given_labels, keep_partial)
     stem = file_stem(text, targets or (), position or (), chat)
     drawing = {"max_nodes": max_nodes, "max_edges": max_edges}
-    write(circuit, graph if full else None, out / stem, drawing, force, features)
+    write(circuit, graph, out / stem, drawing, force, features, full=full)
 
 
 def check_prompt_options(
@@ -321,27 +321,31 @@ def report_batch(summary: "BatchSummary") -> None:
 
 def write(
     circuit: Graph,
-    graph: Graph | None,
+    graph: Graph,
     name: Path,
     drawing: dict[str, int],
     force: bool,
     features: Path | None = None,
+    *,
+    full: bool = False,
 ) -> None:
-    """Write the circuit, its picture and page and, unless it is None, the unpruned graph; `name` is a path without a suffix.
+    """Write the circuit, its picture and page and, with `full`, the unpruned graph; `name` is a path without a suffix.
 
-    The page has the cards of the feature store `features`. Then prints a summary, and last which files were written and what
+    The page has the cards of the feature store `features`. Then prints a summary, with shares of spans if rows were drawn, and last which files were written and what
     to open: a reader that closes its pipe loses no file.
     """
     from cotrace.graphs import summarize
+    from cotrace.graphs.shares import spans_of_shares
 
     from .output_paths import save_result
     from .pages import save_page
     from .report import print_answer, print_line, print_summary, print_written
+    from .report_sampling import print_shares
 
     planned = Path(f"{name}.arrow")
     file = save_result(planned, circuit.save, force=force)
     results, name = {planned: file}, file.with_suffix("")
-    if graph is not None:
+    if full:
         planned = Path(f"{name}.full.arrow.zst")
         results[planned] = save_result(planned, graph.save, force=force)
     planned = Path(f"{name}.svg")
@@ -350,6 +354,8 @@ def write(
     results[planned] = page
     if not verbosity.current.quiet:
         print_summary(circuit)
+        if graph.sampled:
+            print_shares(graph, spans_of_shares(graph), graph.shares())
         print_answer(circuit, summarize(circuit, n_nodes=NODES_SHOWN, n_paths=PATHS_SHOWN))
     for planned, path in results.items():
         print_written(path, planned)
