@@ -244,6 +244,8 @@ class Model:
             seed,
             standard_error,
         )
+        if keep_partial and not sampled:
+            raise ArgumentError("keep_partial keeps finished rounds of sampled=True: add it, or omit keep_partial")
         bars = Progress(progress)
         request, activations, plan = self._prepare_trace(prompt, targets, config, bars)
         features = (

@@ -63,7 +63,7 @@ class RowBudget:
         if not self.sampled:
             if self.standard_error is not None or self.seed != 0:
                 raise ArgumentError(
-                    "seed and standard_error are for rows drawn at random: add sampled=True, or omit them"
+                    "seed= and standard_error= are for rows drawn at random: add sampled=True, or omit them"
                 )
             return
         if self.coverage < 1:

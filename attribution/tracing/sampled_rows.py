@@ -149,6 +149,8 @@ class RowSampler:
             if not (keep_partial and self.rounds):
                 raise
             partial, n_added = True, 0
+            finished = sum(each.n_replicates for each in self.rounds)
+            warn(f"the trace was interrupted: the graph has the {finished} replicates that were finished")
         self._check_standard_error()
         return SampledRows(rows, *self._draws(), n_added, partial)
 

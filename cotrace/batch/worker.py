@@ -59,9 +59,12 @@ class BatchConfig:
     prune: PruneConfig
 
     def settings(self) -> dict[str, Any]:
-        """Return the options that decide the results, as JSON reads them back."""
-        left_out = ROUNDING_ONLY if self.trace.sampled else (*ROUNDING_ONLY, *SAMPLING_OPTIONS)
-        trace = {name: value for name, value in vars(self.trace).items() if name not in left_out}
+        """Return the options that decide the results, as JSON reads them back.
+
+        Without sampled rows, options of sampling are None, as in folders that were written before these existed.
+        """
+        trace = {name: value for name, value in vars(self.trace).items() if name not in ROUNDING_ONLY}
+        trace |= {} if self.trace.sampled else dict.fromkeys(SAMPLING_OPTIONS)
         same = {"targets": self.targets, "chat": self.chat, "full": self.full, "pruning": vars(self.prune)}
         return json_round_trip(trace | same)
 
@@ -93,6 +96,8 @@ class Worker:
         except CotraceError as error:
             return failed_result(prompt, one_line(error), time.monotonic() - started)
         record = record_of(prompt, "done", time.monotonic() - started) | _sizes_and_scores(prompt, circuit)
+        if self.config.trace.sampled:
+            record |= _errors(circuit)
         if texts:
             record["warnings"] = texts
         return PromptResult(record, circuit.nodes, graph.nodes if self.config.full else None)
@@ -147,8 +152,15 @@ def _sizes_and_scores(prompt: BatchPrompt, circuit: Graph) -> dict[str, Any]:
         "traced_edges": traced["edges"],
         "replacement": traced["scores"]["replacement"],
         "completeness": traced["scores"]["completeness"],
-        "coverage": circuit.info["traced"]["coverage"],
+        "coverage": traced["coverage"],
     }
+
+
+def _errors(circuit: Graph) -> dict[str, Any]:
+    """Return how exact a graph is whose rows were drawn: the largest standard error of a span's share, intervals of scores."""
+    traced = circuit.info["traced"]
+    intervals = {name: value for name, value in traced["scores"].items() if name.endswith("_interval")}
+    return {"standard_error": traced["sampling"]["span_error"] if "sampling" in traced else 0.0, **intervals}
 
 
 def json_round_trip(settings: dict[str, Any]) -> dict[str, Any]:

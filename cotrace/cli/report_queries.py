@@ -1,22 +1,24 @@
 """Answers to queries of a graph as text in a terminal."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import pyarrow as pa
 from rich.table import Table
 from rich.text import Text
 
-from cotrace.common.visible_text import printable
+from cotrace.common.visible_text import printable, quoted
 from cotrace.graphs import Graph, node_label
 from cotrace.graphs.drawing.text import format_percent
 from cotrace.graphs.flow import STARTS, Flow
 from cotrace.graphs.nodes import text_of_positions
+from cotrace.graphs.subgraph import is_subgraph
 
 from . import report
-from .report_sampling import print_shares
 from .show_queries import Ancestry, Answers
 
 TARGET_COLUMNS = 3  # more targets are added up
+INTERVAL, LIMITS = "95% interval", "certain limits"  # columns of shares
 
 
 def print_answers(graph: Graph, answers: Answers, top: int) -> None:
@@ -72,3 +74,33 @@ def _print_matrix(
         cells = (write(value) if value else "" for value in row)
         table.add_row(Text(printable(name)), text_of_positions(positions), *cells)
     report.console.print(table)
+
+
+def print_shares(graph: Graph, spans: Mapping[str, Sequence[int]], shares: pa.Table) -> None:
+    """Print where the influence starts: a row for each span of the prompt, and one for all error nodes."""
+    targets = graph.info["targets"]
+    on = quoted(targets[0]["label"]) if len(targets) == 1 else f"all {len(targets)} targets"
+    report.print_line(f"influence on {on}, by where it starts")
+    table, columns = Table("span", "positions", box=None), _columns(graph)
+    for header in ("share", *columns):
+        table.add_column(header, justify="right")
+    for row in shares.to_pylist():
+        where = text_of_positions(spans[row["name"]]) if row["name"] in spans else ""
+        cells = {"± standard error": format_percent(row["standard_error"])}
+        cells |= dict.fromkeys((INTERVAL, LIMITS), f"{format_percent(row['low'])} to {format_percent(row['high'])}")
+        table.add_row(
+            Text(printable(row["name"])), where, format_percent(row["share"]), *(cells[name] for name in columns)
+        )
+    report.console.print(table)
+    if graph.estimated and not graph.sampled:
+        report.print_line(
+            "along the edges of this file; estimates are in the whole graph, which `cotrace trace --full` keeps"
+        )
+
+
+def _columns(graph: Graph) -> Sequence[str]:
+    """Return the columns that say how certain shares are."""
+    if graph.sampled:
+        return "± standard error", INTERVAL
+    is_whole = not graph.info["pruning"] and not is_subgraph(graph)
+    return (LIMITS,) if is_whole and not graph.computed[graph.order.features].all() else ()

@@ -340,7 +340,7 @@ def write(
     from .output_paths import save_result
     from .pages import save_page
     from .report import print_answer, print_line, print_summary, print_written
-    from .report_sampling import print_shares
+    from .report_queries import print_shares
 
     planned = Path(f"{name}.arrow")
     file = save_result(planned, circuit.save, force=force)
