@@ -219,9 +219,9 @@ def _print_nodes(graph: Graph, summary: GraphSummary) -> None:
     names = [node_label(graph, node.node, LABEL_LENGTH) for node in summary.nodes]
     headers = [f"{'effect on ' * one_target}{quoted(target['label'])}" for target in summary.targets]
     expected = [EXPECTED_HEADER] if summary.ranked_by == "expected effect" else []
-    estimated = [TRACED_HEADER] if summary.nodes[0].traced else []
+    estimated = [TRACED_HEADER] if summary.nodes[0].traced_influence is not None else []
     columns_width = NODE_COLUMNS_WIDTH + sum(len(header) + 2 for header in (*expected, *estimated))
-    columns_width += ERROR_WIDTH * (summary.nodes[0].standard_error is not None)
+    columns_width += ERROR_WIDTH * graph.sampled
     shown = _that_fit(headers, console.width - columns_width - max(map(cell_len, names)))
     ranked = "largest expected effects" if expected else "most influential"
     title = Text(f"{ranked} on {_names(summary)}{'' if one_target else ', with the effect on each'}")
@@ -242,9 +242,8 @@ def _print_nodes(graph: Graph, summary: GraphSummary) -> None:
         activations = ("" if value is None else f"{value:.3g}" for value in (node.activation, node.usual))
         effects = (f"{effect:+.3f}" for effect in node.effects[: len(shown)])
         changes = [_expected(node)] if expected else []
-        influence = report_sampling.with_error(node.influence, node.standard_error)
-        traced = [report_sampling.with_error(*node.traced)] if node.traced else []
-        table.add_row(str(node.node), Text(name), *changes, influence, *traced, *activations, *effects)
+        influences = report_sampling.influences(node)
+        table.add_row(str(node.node), Text(name), *changes, *influences, *activations, *effects)
     console.print(table)
     if len(shown) < len(headers):
         print_line(f" effects on {len(headers) - len(shown)} more targets: choose one with --target")

@@ -5,14 +5,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from cotrace.graphs import Graph
+from cotrace.graphs.summary import NodeSummary
 
 SCORES = ("replacement", "completeness")
 
 
-def with_error(value: float, standard_error: float | None, digits: int = 4) -> str:
-    """Return a number, and its standard error if it is an estimate: `0.1234 ± 0.0021`."""
-    shown = f"{value:.{digits}f}"
-    return shown if not standard_error else f"{shown} ± {standard_error:.{digits}f}"
+def influences(node: NodeSummary) -> list[str]:
+    """Return the influence of a node, of a circuit also that in the traced graph; estimates have errors: `0.1234 ± 0.0021`."""
+    error = f" ± {node.standard_error:.4f}" if node.standard_error else ""
+    if node.traced_influence is None:
+        return [f"{node.influence:.4f}{error}"]
+    return [f"{node.influence:.4f}", f"{node.traced_influence:.4f}{error}"]
 
 
 def scores_text(scores: dict[str, Any]) -> str:
