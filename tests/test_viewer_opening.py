@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from helpers.random_graphs import random_graph
-from test_viewer_prune import part_of, twenty_graphs, without_rows
+from test_viewer_prune import part_of, sampled_graphs, twenty_graphs, without_rows
 
 from cotrace.graphs.annotations import node_names
 from cotrace.viewer.page import first_picture
@@ -46,6 +46,7 @@ def opened(open_page, graph, folder, state=None):
 
 GRAPHS = {
     "without rows": without_rows(random_graph(11, **LARGE), 0.3),
+    "sampled": sampled_graphs()[0],
     "pruned": random_graph(3, **LARGE, effects=False, feature_targets=2).prune(0.9, 0.99),
 }
 
@@ -62,7 +63,7 @@ def test_the_first_picture_comes_early_and_stays(tmp_path, open_page, graph):
 
 
 def test_the_first_picture_has_what_python_keeps():
-    for graph in [*twenty_graphs(), part_of(random_graph(15, **LARGE))]:
+    for graph in [*twenty_graphs(), *sampled_graphs(), part_of(random_graph(15, **LARGE))]:
         table = pa.ipc.open_file(first_picture.first_picture(graph)).read_all()
         selection = graph.select()
         assert table["kept"].to_numpy().tolist() == selection.nodes.tolist()

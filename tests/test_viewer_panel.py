@@ -1,13 +1,18 @@
 """The side panel of the page: its numbers are those of Python, and its texts are data."""
 
+import csv
+import io
+
 import numpy as np
 import pytest
 import tiny
 from helpers.browser import Opener
 from helpers.random_graphs import random_graph
+from helpers.sampled_graphs import sampled_graph
 
 from cotrace.common.visible_text import printable, visible
 from cotrace.graphs.annotations import node_names
+from cotrace.graphs.sampling import estimate
 from cotrace.graphs.saved_effects import saved_effects
 from cotrace.graphs.usual import usual_activations
 from cotrace.viewer.page.html import ROOM
@@ -460,3 +465,110 @@ def test_the_panel_follows_the_graph_that_is_looked_at(open_page, tmp_path):
     assert panel.text(".subject-name .code") == name
     panel.page.evaluate("cotrace.store.updatePage({ file: 0 })")
     assert panel.text(".subject-name .code") == panel.name(0)
+
+
+@pytest.fixture(scope="module")
+def sampled_page(browser, tmp_path_factory):
+    """Return a sampled graph, its part after pruning, and the page of both, which tests change."""
+    graph, _ = sampled_graph(1, share=2.0, added=6, n_layers=8, n_positions=6, n_features=120, n_errors=40, n_logits=4)
+    opener, folder = Opener(browser), tmp_path_factory.mktemp("page")
+    files = [PageFile("a.arrow", graph), PageFile("b.arrow", graph.prune(0.9))]
+    yield graph, opener(write_page(files, folder / "sampled.html"))
+    opener.close()
+
+
+def percent(share):
+    """Return a share as the page writes it."""
+    value = 100 * share
+    digits = 0 if value >= 9.95 else 1 if value >= 0.995 else 2
+    return "0%" if value == 0 else "<0.01%" if value < 0.01 else f"{value:.{digits}f}%"
+
+
+def shown_figures(page, node, file=0):
+    """Return the figures of a node in the panel, as text by name."""
+    page.evaluate(
+        "([file, node]) => { cotrace.store.updatePage({ file });"
+        " cotrace.store.update(file, { pins: [cotrace.files[file].graph.nameOf(node)] }); }",
+        [file, node],
+    )
+    page.locator(".panel .figures").wait_for()
+    return page.eval_on_selector_all(
+        ".panel .figures > div", "all => Object.fromEntries(all.map((each) => [each.dataset.figure, each.innerText]))"
+    )
+
+
+def test_an_estimate_has_its_error_its_kind_and_the_draw_of_its_row(sampled_page):
+    graph, page = sampled_page
+    assert page.get_by_text("Influence is estimated from").inner_text() == (
+        f"Influence is estimated from {len(graph.draws.row_D)} of 120 rows, 6 replicates; ± is the standard error."
+    )
+    kind, error = graph.influence_kind(), graph.column("standard_error")
+    low, high = graph.influence_interval()
+    bound, certified = graph.column("influence_bound"), graph.column("certified")
+    drawn = np.isin(np.arange(graph.order.n_nodes), graph.draws.row_D)
+    is_feature = np.arange(graph.order.n_nodes) < graph.order.n_features
+    assert {"exact", "certified", "estimate"} == set(kind[: graph.order.logits.start])
+    for each in ("exact", "certified", "estimate"):
+        node = int(np.flatnonzero((kind == each) & (graph.column("influence") > 0.001))[0])
+        shown = shown_figures(page, node)["Influence"]
+        assert ("±" in shown) == (error[node] > 0)
+        certain = f"{percent(certified[node])} to {percent(min(1, certified[node] + bound[node]))}"
+        assert f"\n{each}: {certain}, rank" in shown if each == "certified" else f"\n{each}, rank" in shown
+        title = page.locator(".panel [data-figure=Influence] [title]").first.get_attribute("title")
+        intervals = f"95% interval: {percent(low[node])} to {percent(high[node])}. Certified: {certain}"
+        assert title.endswith("are in the file" if each == "exact" else intervals)
+    rows = {
+        "drawn by": is_feature & drawn,
+        "computed for the circuit": is_feature & ~drawn & graph.computed,
+        "not computed": is_feature & ~graph.computed,
+    }
+    for words, mask in rows.items():
+        assert words in shown_figures(page, int(np.flatnonzero(mask)[0]))["Probability of its row"]
+    assert "in each of 6 replicates" in shown_figures(page, 0, file=1)["Probability of its row"]
+    node = int(np.flatnonzero(is_feature & drawn & (kind == "estimate"))[0])
+    page.evaluate("cotrace.store.updatePage({ file: 0 })")
+    page.locator(".circuit button").first.focus()
+    page.evaluate("node => cotrace.emit('hover', node)", node)
+    words = f"estimate · row drawn with probability {percent(graph.column('inclusion')[node])}"
+    assert words in page.locator(".hover-card").inner_text()
+
+
+def test_a_group_has_the_error_of_its_sum(sampled_page):
+    graph, page = sampled_page
+    nodes = np.argsort(-graph.column("standard_error")[: graph.order.n_features])[:3].tolist()
+    together = estimate(graph.influence_replicates()[:, nodes].sum(axis=1))
+    page.evaluate("cotrace.store.updatePage({ file: 0 })")
+    page.evaluate(
+        "nodes => cotrace.store.update(0, { target: null, groups: [{ name: 'three', nodes: nodes.map((node) => cotrace.files[0].graph.nameOf(node)) }] })",
+        nodes,
+    )
+    page.evaluate("cotrace.store.updatePage({ tab: 'groups' })")
+    page.locator(".group-title").get_by_role("button", name="three").click(timeout=5000)
+    shown = page.locator(".panel [data-figure=Influence] dd").first.inner_text().replace("\u00a0", " ")
+    digits = min(2, max(0, -int(np.floor(np.log10(100 * together.standard_error)))))
+    assert shown == f"{100 * together.value:.{digits}f}% ± {100 * together.standard_error:.{digits}f}%"
+
+
+def test_influence_on_one_target_follows_from_the_draws(sampled_page):
+    graph, page = sampled_page
+    weights = np.zeros(graph.order.n_nodes)
+    weights[graph.info["targets"][1]["node"]] = 1
+    expected = estimate(graph.influence_replicates(weights))
+    page.evaluate("cotrace.store.updatePage({ file: 0 })")
+    page.evaluate("cotrace.store.update(0, { target: 1 })")
+    page.evaluate("cotrace.commands.run('table')")
+    page.get_by_role("columnheader", name="Standard error").get_by_role("button").click()
+    first = page.locator(".grid-row [data-column=node]").first.inner_text()
+    strongest = int(np.argmax(expected.standard_error))
+    assert first == page.evaluate("node => cotrace.files[0].graph.nameOf(node)", strongest)
+    page.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
+    page.evaluate("cotrace.commands.run('copy-table')")
+    page.wait_for_function("window.copied")
+    rows = {row["node"]: row for row in csv.DictReader(io.StringIO(page.evaluate("copied")))}
+    names = page.evaluate(
+        "Array.from(cotrace.files[0].graph.kind.keys(), (node) => cotrace.files[0].graph.nameOf(node))"
+    )
+    influence = next(name for name in rows[first] if name.startswith("influence on"))
+    assert [float(rows[name][influence]) for name in names] == expected.value.tolist()
+    found = [float(rows[name]["standard_error"]) for name in names]
+    assert found == pytest.approx(expected.standard_error, rel=1e-12, abs=1e-18)

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 from helpers.random_graphs import random_graph
+from helpers.sampled_graphs import sampled_graph
 
 from cotrace.graphs import CSR, Graph, NodeKind, schema
 from cotrace.graphs.csr import indptr_of
@@ -47,8 +48,24 @@ def part_of(graph, seed=0):
     return graph.subgraph(chosen.tolist())
 
 
+LARGE = {"n_layers": 8, "n_positions": 6, "n_features": 120, "n_errors": 40, "n_logits": 4}
+
+
+def sampled_graphs():
+    """Return sampled graphs of few and many draws, and what was cut from one."""
+    wide, _ = sampled_graph(1, share=2.0, **LARGE, dtype=np.float32)
+    return [
+        wide,
+        sampled_graph(2, n_replicates=2, **LARGE, feature_targets=2)[0],
+        sampled_graph(3, n_replicates=9, share=0.0, added=20, **LARGE)[0],
+        sampled_graph(4, n_features=1)[0],
+        wide.prune(0.9, 0.95),
+        part_of(wide),
+    ]
+
+
 def twenty_graphs():
-    large = {"n_layers": 8, "n_positions": 6, "n_features": 120, "n_errors": 40, "n_logits": 4}
+    large = LARGE
     wide = random_graph(1, **large)
     return [
         *(random_graph(seed) for seed in range(4)),
@@ -99,18 +116,20 @@ def assert_same_pruning(graph, options, found):
     assert found["edges"] == np.flatnonzero(selection.edges).tolist()
     assert_same_scores(pruned.scores(), found["scores"])
     assert found["hidden"]["nodes"] == (~selection.nodes).sum()
-    if (certainty := pruned.info["pruning"].get("certainty")) and not graph.info["pruning"]:
-        assert found["certainty"] == certainty
-    else:
-        assert found["certainty"] is None
+    record = {} if graph.info["pruning"] else pruned.info["pruning"]
+    assert found["certainty"] == record.get("certainty")
+    chance = record.get("sampling")
+    assert found["sampling"] == (chance and {name: chance[name] for name in ("ranked", "uncertain")})
 
 
 def assert_same_scores(scores, found):
-    assert found == pytest.approx({"replacement": scores.replacement, "completeness": scores.completeness}, abs=1e-12)
+    assert found.keys() == scores.entries().keys()
+    for name, value in scores.entries().items():
+        assert found[name] == pytest.approx(value, abs=1e-12)
 
 
 def test_the_page_prunes_as_python_does(tmp_path, open_page):
-    graphs = twenty_graphs()
+    graphs = twenty_graphs() + sampled_graphs()
     files = [PageFile(f"{number}.arrow", graph) for number, graph in enumerate(graphs)]
     page = open_page(write_page(files, tmp_path / "twenty.html"))
     for number, graph in enumerate(graphs):
@@ -236,6 +255,26 @@ def test_undecided_nodes_are_counted(graph, page_of):
     graph = without_rows(graph, 0.3)
     undecided = graph.certainty(0.8).counts()["undecided"]
     assert page_of(graph).get_by_text(f"{undecided} undecided").is_visible()
+
+
+def test_a_sampled_graph_says_what_chance_decides_and_how_certain_scores_are(page_of):
+    graph, pruned = sampled_graphs()[0], sampled_graphs()[0].prune(0.7)
+    page = page_of(graph, pruned)
+    chance, scores = graph.prune().info["pruning"]["sampling"], graph.info["traced"]["scores"]
+    assert chance["uncertain"] > 0
+    note = page.get_by_text(f"{chance['uncertain']} uncertain")
+    assert note.get_attribute("title").startswith(f"{chance['ranked']} nodes pass the node threshold")
+    low, high = scores["replacement_interval"]
+    assert page.get_by_text(f"traced {scores['replacement']:.2f} ({low:.2f}–{high:.2f})").is_visible()
+    page.evaluate("cotrace.store.update(0, { selected: [cotrace.files[0].graph.nameOf(1)] })")
+    part = graph.scores([1])
+    low, high = part.completeness_interval
+    selection = page.get_by_text(f"selection {part.completeness:.2f}")
+    assert selection.last.get_attribute("title") == f"An estimate; 95% interval: {low:.4f} to {high:.4f}"
+    page.evaluate("cotrace.store.updatePage({ file: 1 })")
+    uncertain = pruned.info["pruning"]["sampling"]["uncertain"]
+    note = page.get_by_text(f"{uncertain} uncertain")
+    assert "to which this graph was pruned" in note.get_attribute("title")
 
 
 def test_limits_of_a_threshold_are_said_and_scores_need_features(graph, page_of):

@@ -10,6 +10,7 @@ import xxhash
 from helpers.browser import Opener
 from helpers.neuronpedia_files import VARIANTS, sketch
 from helpers.random_graphs import random_graph
+from helpers.sampled_graphs import sampled_graph
 
 import cotrace
 from cotrace.graphs import Graph
@@ -30,8 +31,9 @@ def imported(variant, folder):
 
 @pytest.fixture(scope="module")
 def graphs(tmp_path_factory):
-    """Return graphs of every kind that a page can hold: other types, effects, rows, heads, labels, groups."""
+    """Return graphs of every kind that a page can hold: other types, effects, rows, heads, labels, groups, draws."""
     plain = random_graph(1, n_features=30)
+    sampled, _ = sampled_graph(9, dtype=np.float32, feature_targets=1)
     heads = random_graph(6)
     heads = heads.with_head_loadings(np.random.default_rng(0).normal(size=(heads.n_edges, 4, 2)).astype(np.float32))
     pruned = random_graph(2, n_features=40).prune(0.7, 0.9)
@@ -49,6 +51,8 @@ def graphs(tmp_path_factory):
         annotated,
         *(imported(variant, folder) for variant in ("half layers", "circuit-tracer")),
         random_graph(8, n_features=0, n_errors=0),
+        sampled,
+        sampled.prune(0.9, 0.95),
     ]
 
 

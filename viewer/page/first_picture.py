@@ -6,12 +6,12 @@ import pyarrow.compute as pc
 
 from cotrace.graphs import CSR, Graph
 from cotrace.graphs.csr import indptr_of
-from cotrace.graphs.schema import EFFECTS, HEADS
+from cotrace.graphs.schema import DRAWS, EFFECTS, HEADS
 from cotrace.graphs.store import table_bytes
 
 LEAST_EDGES = 100_000  # a page of fewer edges opens soon enough
 MOST_SHARE = 0.25  # of the edges that the first picture may have: a page that has most of them twice gains nothing
-UNUSED = ("node", EFFECTS[0], HEADS)  # columns
+UNUSED = ("node", EFFECTS[0], HEADS, DRAWS)  # columns
 WHOLE = (
     "kind",
     "layer",

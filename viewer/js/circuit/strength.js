@@ -1,9 +1,12 @@
 // How much nodes and edges matter: influence as in graphs/influence.py, effects as in graphs/saved_effects.py.
 
 import { visible } from "../data/visible.js";
+import { estimateOf } from "../prune/estimate.js";
 import { nodeInfluence as influenceOf } from "../prune/influence.js";
+import { replicateInfluence } from "../prune/sampling.js";
 
-const onTargets = new WeakMap(); // by graph: the influences on one target, by its number
+const onTargets = new WeakMap(); // by graph: what `influenceOnOne` returns, by the number of the target
+const replicated = new WeakMap(); // by graph: the influences in each replicate, by the number of the target, null for all
 
 /** Return the weight of every node as a target, a Float64Array; `target` is the number of one, null for all. */
 export function targetWeights(graph, target) {
@@ -18,14 +21,24 @@ export function targetWeights(graph, target) {
 /**
  * Return the influence of every node on all targets or on one, a Float64Array.
  *
- * On all targets it is the one of the traced graph, on one it follows from the edges of the file.
+ * On all targets it is the one of the traced graph, on one it follows from the edges of the file, and its draws if it is sampled.
  */
 export function nodeInfluence(graph, target) {
-  if (isAll(graph, target)) return graph.influence;
-  if (!onTargets.has(graph)) onTargets.set(graph, new Map());
-  const known = onTargets.get(graph);
-  if (!known.has(target)) known.set(target, influenceOnOne(graph, target));
-  return known.get(target);
+  return isAll(graph, target) ? graph.influence : remembered(onTargets, graph, target, influenceOnOne).value;
+}
+
+/** Return the standard errors of `nodeInfluence`, or null where it has none: for exact graphs, and for one target along pruned edges. */
+export function influenceErrors(graph, target) {
+  return isAll(graph, target) ? graph.standard_error : remembered(onTargets, graph, target, influenceOnOne).error;
+}
+
+/** Return {value, error} of the influence of some nodes together; the error is null where nodes have none and in pruned graphs. */
+export function summedInfluence(graph, nodes, target) {
+  const influence = nodeInfluence(graph, target);
+  const value = nodes.reduce((sum, node) => sum + influence[node], 0);
+  if (!graph.draws) return { value, error: null };
+  const sums = replicates(graph, isAll(graph, target) ? null : target).map((own) => [nodes.reduce((sum, node) => sum + own[node], 0)]);
+  return { value, error: estimateOf(sums).error[0] };
 }
 
 /** Return what `nodeInfluence` is called: "influence", or "influence on tiny" where one of several targets is chosen. */
@@ -50,8 +63,24 @@ function isAll(graph, target) {
 }
 
 function influenceOnOne(graph, target) {
-  const { indptr, sources, weights } = graph;
-  return influenceOf({ indptr, sources, weights: weights.map(Math.abs) }, targetWeights(graph, target));
+  if (graph.draws) return estimateOf(replicates(graph, target));
+  return { value: influenceOf(absoluteEdges(graph), targetWeights(graph, target)), error: null };
+}
+
+function replicates(graph, target) {
+  return remembered(replicated, graph, target, () => replicateInfluence(absoluteEdges(graph), targetWeights(graph, target), graph.draws));
+}
+
+function absoluteEdges({ indptr, sources, weights }) {
+  return { indptr, sources, weights: weights.map(Math.abs) };
+}
+
+/** Return what a function makes of a graph and a target, made once. */
+function remembered(known, graph, target, make) {
+  if (!known.has(graph)) known.set(graph, new Map());
+  const ofGraph = known.get(graph);
+  if (!ofGraph.has(target)) ofGraph.set(target, make(graph, target));
+  return ofGraph.get(target);
 }
 
 /** Return the mean |expected effect| of every node on the targets, a Float64Array, or null for a graph without effects. */

@@ -22,17 +22,27 @@ export function createSummary() {
   return {
     element: h("div", { class: "pruning-summary" }, hidden, scores),
     render(graph, result, selected) {
-      const notes = [uncertain(graph, result), ...smaller(graph)].filter(Boolean);
+      const notes = [chance(graph, result) ?? uncertain(graph, result), ...smaller(graph)].filter(Boolean);
       replaceChildren(hidden, hiddenText(result), notes.map(([text, title]) => [" ", h("span", { class: "pruning-note", title }, text)]));
       const hasFeatures = result.nodes.some((isShown, node) => isShown && graph.kind[node] === FEATURE);
       replaceChildren(scores, SCORES.map(([name, title, help]) => [
         h("dt", { title: help }, title),
         h("dd", {}, hasFeatures ? h("b", {}, written(result.scores[name])) : h("span", { title: `${written(result.scores[name])}: tokens and error nodes alone` }, "no features are shown")),
-        h("dd", {}, `traced ${written(graph.info.traced.scores[name])}`),
-        h("dd", {}, selected && `selection ${written(selected[name])}`),
+        h("dd", { title: intervalText(graph.info.traced.scores, name) }, `traced ${written(graph.info.traced.scores[name])}`, intervalOf(graph.info.traced.scores, name)),
+        h("dd", { title: selected && intervalText(selected, name) }, selected && `selection ${written(selected[name])}`),
       ]));
     },
   };
+}
+
+/** Return a note on nodes that may pass the threshold by chance, in a sampled graph now or where it was pruned; null for other graphs. */
+function chance({ info }, { sampling, certainty }) {
+  const counts = sampling ?? info.pruning?.sampling;
+  if (!counts) return null;
+  const [threshold, bounds] = [sampling ? "the node threshold" : "the threshold to which this graph was pruned", certainty ?? info.pruning?.certainty];
+  const certain = bounds?.inside ? ` Whatever the missing rows contain, ${count(bounds.inside)} pass.` : "";
+  const title = `${counted(counts.ranked, "node")} pass ${threshold}. For ${count(counts.uncertain)} around it, chance decides: it lies inside of their 95% intervals.${certain}`;
+  return [`${count(counts.uncertain)} uncertain`, title];
 }
 
 /** Return a note on nodes that are undecided in a graph without some of its rows, now or where it was pruned. */
@@ -57,6 +67,17 @@ function smaller({ info }) {
     info.pruning && ["of a pruned graph", pruned(info.pruning)],
     info.subgraph && ["of a subgraph", `${traced}What the subgraph lacks counts as error in both scores.`],
   ];
+}
+
+/** Return the interval of a score that is an estimate, null for others. */
+function intervalOf(scores, name) {
+  const interval = scores[`${name}_interval`];
+  return interval ? ` (${interval.map(written).join("–")})` : null;
+}
+
+function intervalText(scores, name) {
+  const interval = scores[`${name}_interval`];
+  return interval ? `An estimate; 95% interval: ${interval.map((end) => end.toFixed(DIGITS + 2)).join(" to ")}` : null;
 }
 
 function written(score) {

@@ -26,6 +26,7 @@ export class GraphData {
     for (const name of ["layer", "position", "feature", "token"]) this[name] = filled(this.#column(name), NONE, Int32Array);
     for (const name of ["activation", "pre_activation", "bias", "probability"]) this[name] = filled(this.#column(name), NaN, Float64Array);
     for (const name of ["influence", "influence_bound", "dropped"]) this[name] = this.#column(name).values;
+    for (const name of ["standard_error", "certified"]) this[name] = this.table.getChild(name)?.data[0].values ?? null;
     this.computed = bits(this.#column("computed"));
     const sources = this.#column("sources");
     this.indptr = sources.valueOffsets;
@@ -34,6 +35,22 @@ export class GraphData {
     // Of a first picture only, see viewer/page/first_picture.py: which nodes are kept, and sums of whole rows.
     this.kept = this.table.getChild("kept") && bits(this.#column("kept"));
     this.sums = this.table.getChild("row_sum") && this.#column("row_sum").values;
+  }
+
+  /** True for a graph from sampled rows and what was cut from one: `influence` has estimates with standard errors. */
+  get isEstimated() {
+    return this.standard_error !== null;
+  }
+
+  /** Probability with which a replicate draws the row of each feature, NaN for other nodes. */
+  get inclusion() {
+    return (this.probabilities ??= filled(this.#column("inclusion"), NaN, Float64Array));
+  }
+
+  /** Rows that replicates drew, as `drawsOf` returns them; null unless the graph is sampled. */
+  get draws() {
+    if (this.drawn === undefined) this.drawn = this.table.getChild("draws") && drawsOf(this.#column("draws"), this.info.traced.sampling.replicates);
+    return this.drawn;
   }
 
   /** Number of edges. */
@@ -93,6 +110,22 @@ export class GraphData {
   #column(name) {
     return this.table.getChild(name).data[0];
   }
+}
+
+/**
+ * Return the draws of a sampled graph, as graphs/sampling.py: `index` has the number of each drawn row, -1 for others; factor r of
+ * drawn row d is factors[d * replicates + r].
+ */
+function drawsOf(column, replicates) {
+  const index = new Int32Array(column.length).fill(-1);
+  const lists = [];
+  for (let row = 0; row < index.length; row++) {
+    const list = listOf(column, row);
+    if (list) index[row] = lists.push(list) - 1;
+  }
+  const factors = new Float64Array(lists.length * replicates);
+  lists.forEach((list, draw) => factors.set(list, draw * replicates));
+  return { index, factors, replicates };
 }
 
 function absoluteSums(indptr, weights) {

@@ -1,6 +1,7 @@
 // A group as one: its members, what they hold together, and the edges between them and the rest, added up.
 
 import { createActions } from "../groups/actions.js";
+import { summedInfluence } from "../circuit/strength.js";
 import { influenceShare } from "../groups/figures.js";
 import { openSuggestions, ownGroups } from "../groups/members.js";
 import { visible } from "../data/visible.js";
@@ -10,6 +11,7 @@ import { quietButton } from "./buttons.js";
 import { largestOf, signedBar } from "./bar.js";
 import { targetText } from "./targets.js";
 import { groupEffect, groupInputs, groupMembers, groupOutputs } from "./group_sums.js";
+import { shareValue } from "./estimates.js";
 import { nodeButton } from "./names.js";
 import { decimalsOf, exact, signedValue } from "./number.js";
 import { explanation, figures, section } from "./section.js";
@@ -63,20 +65,20 @@ export function groupView(context, { group, isSuggestion }, actions) {
   return { element, update, edit };
 }
 
-/** Return the numbers of the members together: influence, its share of the features', and the expected change. */
-export function groupNumbers({ graph, state, influence }, members) {
-  const sum = members.reduce((total, node) => total + influence[node], 0);
-  return { influence: sum, share: influenceShare(graph, members, state.target), change: groupEffect(graph, members, state.target) };
+/** Return the numbers of the members together: influence with its standard error, its share of the features', and the expected change. */
+export function groupNumbers({ graph, state }, members) {
+  const { value, error } = summedInfluence(graph, members, state.target);
+  return { influence: value, error, share: influenceShare(graph, members, state.target), change: groupEffect(graph, members, state.target) };
 }
 
 function numbers(context, members) {
-  const { influence, share, change } = groupNumbers(context, members);
+  const { influence, error, share, change } = groupNumbers(context, members);
   const { influenceName } = context;
   const title = "The sum of the members. A path through several of them counts for each.";
   return figures([
-    [influenceName[0].toUpperCase() + influenceName.slice(1), h("span", { title }, exact(influence, percent(influence))), `${percent(share)} of all features'`],
+    [influenceName[0].toUpperCase() + influenceName.slice(1), h("span", { title }, shareValue(influence, error)), `${percent(share)} of all features'`],
     change && ["If ablated", signedValue(change.value), change.target ? ["of ", targetText(context, change.target)] : "all targets"],
-  ].filter(Boolean));
+  ].filter(Boolean), error !== null);
 }
 
 function buttons({ app, open }, { group, isSuggestion }, edit) {

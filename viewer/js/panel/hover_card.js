@@ -2,7 +2,7 @@
 
 import { FEATURE, LOGIT } from "../data/graph.js";
 import { visible } from "../data/visible.js";
-import { counted, percent } from "../ui/format.js";
+import { counted } from "../ui/format.js";
 import { h, replaceChildren } from "../ui/dom.js";
 import { kindMark } from "../ui/node.js";
 import { largestOf, signedBar } from "./bar.js";
@@ -10,8 +10,9 @@ import { inputsOf, outputsOf } from "./edges.js";
 import { groupNumbers, groupOf } from "./group_view.js";
 import { groupInputs, groupMembers, groupOutputs } from "./group_sums.js";
 import { expectedChange } from "./effects.js";
+import { certaintyOf, influenceValue, rowOf, shareValue } from "./estimates.js";
 import { headline, nodeName } from "./names.js";
-import { decimalsOf, exact, signedText, signedValue } from "./number.js";
+import { decimalsOf, signedText, signedValue } from "./number.js";
 import { probabilityOf } from "./targets.js";
 
 const STRONGEST = 3;
@@ -68,13 +69,15 @@ function content(context, node) {
   const { graph } = context;
   const title = headline(context, node);
   const change = expectedChange(graph, node, context.state.target);
+  const words = [graph.kind[node] !== LOGIT && certaintyOf(context, node)?.words, rowOf(context, node)?.text].filter(Boolean);
   const fact = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));
   return [
     h("p", { class: "hover-title" }, kindMark(graph, node), title, h("span", { class: title ? "code faint" : "code" }, graph.nameOf(node))),
     h("dl", {}, graph.kind[node] === LOGIT && fact("probability", probabilityOf(graph.probability[node])),
-      fact(context.influenceName, exact(context.influence[node], percent(context.influence[node]))),
+      fact(context.influenceName, influenceValue(context, node)),
       graph.kind[node] === FEATURE && fact("activation", signedText(graph.activation[node]).replace("+", "")),
       change && fact("if ablated", signedValue(change.value))),
+    words.length > 0 && h("p", { class: "explanation" }, words.join(" · ")),
     strongest(context, "in", inputsOf(graph, node, context.shown)),
     strongest(context, "out", outputsOf(graph, node, context.shown)),
   ];
@@ -84,12 +87,12 @@ function groupContent(context, key) {
   const found = groupOf(context, key);
   if (!found) return null;
   const members = groupMembers(context.graph, found.group);
-  const { influence, change } = groupNumbers(context, members);
+  const { influence, error, change } = groupNumbers(context, members);
   const shown = (edges) => edges.map((each) => ({ ...each, shown: true }));
   const fact = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));
   return [
     h("p", { class: "hover-title" }, h("bdi", { class: "label-text" }, visible(found.group.name)), h("span", { class: "code faint" }, counted(members.length, "node"))),
-    h("dl", {}, fact(context.influenceName, exact(influence, percent(influence))), change && fact("if ablated", signedValue(change.value))),
+    h("dl", {}, fact(context.influenceName, shareValue(influence, error)), change && fact("if ablated", signedValue(change.value))),
     strongest(context, "in", shown(groupInputs(context.graph, members, context.shown))),
     strongest(context, "out", shown(groupOutputs(context.graph, members, context.shown))),
   ];

@@ -10,6 +10,7 @@ import { inputList, outputList } from "./edge_list.js";
 import { inputsOf, outputsOf } from "./edges.js";
 import { expectedChange } from "./effects.js";
 import { effectSection } from "./effect_section.js";
+import { certaintyOf, influenceValue, rowOf } from "./estimates.js";
 import { labelEditor, labelSource } from "./label_editor.js";
 import { siteOf } from "./names.js";
 import { exact, signedValue } from "./number.js";
@@ -55,11 +56,12 @@ function numbers(context, node) {
   const isTarget = graph.kind[node] === LOGIT;
   return figures([
     !isTarget && influenceFigure(context, node),
+    rowFigure(context, node),
     graph.kind[node] === FEATURE && ["Activation", exact(activation, number(activation)), usual(context, node)],
     change && ["If ablated", signedValue(change.value), change.target ? ["of ", targetText(context, change.target)] : "all targets"],
     isTarget && ["Probability", probabilityOf(probability), ""],
     isTarget && [capitalized(valueName(graph, node)), signedValue(graph.pre_activation[node]), ""],
-  ].filter(Boolean));
+  ].filter(Boolean), graph.isEstimated && !isTarget);
 }
 
 function capitalized(text) {
@@ -73,16 +75,28 @@ function groupNames({ graph, state }, node) {
   return groups.map((group) => visible(group.name)).map((text) => h("bdi", { class: "group-name", title: `In the group ${text}` }, text));
 }
 
-/** The influence of a node lies between its value and value + bound, where rows are missing; its rank is that among all nodes. */
-function influenceFigure({ app, graph, influence, influenceName }, node) {
-  const [value, bound] = [influence[node], graph.influence_bound[node]];
+/**
+ * The influence of a node is an estimate with a standard error, or lies between its value and value + bound, where rows are missing; its
+ * rank is that among all nodes.
+ */
+function influenceFigure(context, node) {
+  const { app, graph, influence, influenceName } = context;
+  const [value, bound, certainty] = [influence[node], graph.influence_bound[node], certaintyOf(context, node)];
   const rank = 1 + influence.reduce((count, each) => count + (each > value), 0);
-  const isBounded = bound > 0 && influence === graph.influence; // on one target the bound is not known
-  const range = isBounded && [" to ", exact(value + bound, percent(Math.min(1, value + bound)))];
   const isTraced = influence === graph.influence;
-  const title = isTraced ? "In the graph as it was traced, before any pruning, on all of its targets" : "Along the edges of this file, on this target alone";
-  const among = app.diff ? `in the ${isTraced ? "traced" : "pruned"} graph, rank` : "rank";
-  return [capitalized(influenceName), h("span", { title }, exact(value, percent(value)), range), bound > 0 ? "rows are missing" : `${among} ${count(rank)} of ${count(graph.size)}`];
+  const isBounded = bound > 0 && isTraced && !certainty; // on one target the bound is not known
+  const range = isBounded && [" to ", exact(value + bound, percent(Math.min(1, value + bound)))];
+  const what = isTraced ? "In the graph as it was traced, before any pruning, on all of its targets" : "Along the edges of this file, on this target alone";
+  const title = certainty ? `${what}. ${certainty.title}` : what;
+  const among = `${app.diff ? `in the ${isTraced ? "traced" : "pruned"} graph, ` : ""}rank ${count(rank)} of ${count(graph.size)}`;
+  const note = certainty ? `${certainty.words}, ${among}` : bound > 0 ? "rows are missing" : among;
+  return [capitalized(influenceName), h("span", { title }, influenceValue(context, node), range), note];
+}
+
+/** Return with which probability the row of a feature was drawn; null for other nodes and graphs. */
+function rowFigure(context, node) {
+  const row = rowOf(context, node);
+  return row && ["Probability of its row", h("span", { title: row.title }, exact(row.probability, percent(row.probability))), row.words];
 }
 
 /** Return the usual activation of a node's feature: as graphs/usual.py, the mean over the nodes of the feature, the unit of edits such as 2x. */

@@ -4,6 +4,7 @@ import { FEATURE } from "../data/graph.js";
 import { percent } from "../ui/format.js";
 import { h, replaceChildren } from "../ui/dom.js";
 import { shareBar } from "./bar.js";
+import { samplingText } from "./estimates.js";
 import { nodeButton } from "./names.js";
 import { exact } from "./number.js";
 import { explanation, section } from "./section.js";
@@ -18,7 +19,7 @@ export function overview(context) {
   const update = () => replaceChildren(strongest, strongestFeatures(context));
   update();
   const element = h("div", {},
-    h("header", { class: "subject" }, h("p", { class: "explanation" }, HINT)),
+    h("header", { class: "subject" }, explanation(HINT), context.graph.isEstimated && explanation(samplingText(context.graph))),
     targetSection(context),
     section("Most influential features", noteOf(context), strongest),
     leftOut(context));

@@ -5,6 +5,7 @@ import { counted, number, percent } from "../ui/format.js";
 import { h, replaceChildren } from "../ui/dom.js";
 import { quietButton } from "./buttons.js";
 import { expectedChange, measuredOf } from "./effects.js";
+import { influenceValue } from "./estimates.js";
 import { nodeButton, shortName } from "./names.js";
 import { decimalsOf, exact, signedText, signedValue } from "./number.js";
 import { section } from "./section.js";
@@ -33,14 +34,15 @@ function table(context, nodes) {
   const rows = nodes.map((node) => numbersOf(context, node));
   const decimals = decimalsOf(rows.flatMap(({ expected, measured }) => [expected, measured]));
   const change = (value) => signedText(value, decimals);
-  const all = [[context.influenceName, "influence", percent], ["activation", "activation", number], ["if ablated", "expected", change], ["measured, if ablated", "measured", change]];
+  const all = [[context.influenceName, "influence"], ["activation", "activation", number], ["if ablated", "expected", change], ["measured, if ablated", "measured", change]];
   const columns = all.filter(([, name]) => rows.some((row) => !Number.isNaN(row[name])));
-  const cell = (value, textOf) => h("td", {}, Number.isNaN(value) ? h("span", { class: "faint number" }, "–") : exact(value, textOf(value)));
+  const shown = ({ node }, value, textOf) => (textOf ? exact(value, textOf(value)) : influenceValue(context, node));
+  const cell = (row, value, textOf) => h("td", {}, Number.isNaN(value) ? h("span", { class: "faint number" }, "–") : shown(row, value, textOf));
   return h("table", { class: "pin-table" },
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "node"), columns.map(([title]) => h("th", { scope: "col" }, title)))),
     h("tbody", {}, rows.map((row) => h("tr", { dataset: { node: context.graph.nameOf(row.node) } },
       h("th", { scope: "row" }, nodeButton(context, row.node, { isShort: true, dataset: { key: `pin ${row.node}` } })),
-      columns.map(([, name, textOf]) => cell(row[name], textOf))))));
+      columns.map(([, name, textOf]) => cell(row, row[name], textOf))))));
 }
 
 function numbersOf({ graph, influence, state }, node) {

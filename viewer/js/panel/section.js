@@ -22,9 +22,9 @@ export function facts(pairs) {
   return h("dl", { class: "facts" }, pairs.filter(Boolean).map(([name, ...value]) => h("div", {}, h("dt", {}, name), h("dd", {}, ...value))));
 }
 
-/** Return the large numbers of what is shown: each a name, a value and a note below it. */
-export function figures(list) {
-  return h("dl", { class: "figures" }, list.map(([name, value, note]) =>
+/** Return the large numbers of what is shown: each a name, a value and a note below it; `areWide` leaves room for errors of values. */
+export function figures(list, areWide = false) {
+  return h("dl", { class: areWide ? "figures wide" : "figures" }, list.map(([name, value, note]) =>
     h("div", { dataset: { figure: name } }, h("dt", {}, name), h("dd", {}, value), h("dd", { class: "faint" }, note))));
 }
 

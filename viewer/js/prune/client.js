@@ -8,7 +8,8 @@ import { startWorker } from "../data/workers.js";
  *   limits           the most that a user can ask for: {nodeThreshold, edgeThreshold, keepErrors}, less for a pruned graph
  *   prune(options)   promise of what `prune` of ./prune.js returns, and of `ms`, the time that it took. While one request runs,
  *                    later ones wait; a request that a newer one overtakes gets the answer of the newest
- *   scores(mask)     promise of {replacement, completeness} of some nodes, as `Graph.scores(nodes)`
+ *   scores(mask)     promise of {replacement, completeness} of some nodes, as `Graph.scores(nodes)`; those of a sampled graph have
+ *                    intervals too
  */
 export function startPruner() {
   const ask = questions(startWorker("worker-prune"));
@@ -90,8 +91,9 @@ function message(graph) {
   };
   const order = { errors: first(ERROR), tokens: first(TOKEN), logits: first(LOGIT) };
   const lacksRows = info.traced.bound > 0 && !info.pruning && !leftOut;
-  const arrays = [...Object.values(csr), ...Object.values(columns)].filter(Boolean);
-  return { values: { csr, ...columns, order, held: info.pruning, lacksRows }, transfer: arrays.map((array) => array.buffer) };
+  const draws = graph.draws && { ...graph.draws, index: graph.draws.index.slice(), factors: graph.draws.factors.slice() };
+  const arrays = [...Object.values(csr), ...Object.values(columns), draws?.index, draws?.factors].filter(Boolean);
+  return { values: { csr, ...columns, order, held: info.pruning, lacksRows, draws }, transfer: arrays.map((array) => array.buffer) };
 }
 
 function absolute(weights) {

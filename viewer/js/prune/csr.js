@@ -14,6 +14,15 @@ export function sumOf(weights, start, stop) {
   return a + b + (c + d);
 }
 
+/** Return the weight of a row's edges from nodes first to stop - 1. */
+export function weightFrom({ indptr, sources, weights }, row, first, stop) {
+  let total = 0;
+  for (let edge = indptr[row]; edge < indptr[row + 1]; edge++) {
+    if (sources[edge] >= first && sources[edge] < stop) total += weights[edge];
+  }
+  return total;
+}
+
 /** Return arrays for values of as many edges, which calls use again and again: new memory costs more than the sums. */
 export function roomFor(edges) {
   return {

@@ -43,12 +43,16 @@ export function sitesOf(layer, position, features) {
   return [...sites, features];
 }
 
-/** Add a row's mass to the influence of its sources, by their shares of the row. */
-function passOn({ indptr, sources, weights }, row, mass, leftOut, influence) {
-  const start = indptr[row], stop = indptr[row + 1];
+function passOn(csr, row, mass, leftOut, influence) {
+  const start = csr.indptr[row], stop = csr.indptr[row + 1];
   if (mass === 0 || start === stop) return;
-  const total = sumOf(weights, start, stop) + leftOut;
-  if (total === 0) return;
+  spread(csr, row, mass, sumOf(csr.weights, start, stop) + leftOut, influence);
+}
+
+/** Add a row's mass to the influence of its sources, by their shares of its total weight. */
+export function spread({ indptr, sources, weights }, row, mass, total, influence) {
+  const start = indptr[row], stop = indptr[row + 1];
+  if (mass === 0 || total === 0) return;
   const scale = mass / total;
   if (stop - start === 1 || scale === Infinity) {
     // The share of a lone edge is 1 exactly.

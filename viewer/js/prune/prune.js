@@ -2,17 +2,20 @@
 
 import { certainty } from "./bounds.js";
 import { edgesBetween, keepEdges, roomFor, sumOf } from "./csr.js";
+import { estimateOf } from "./estimate.js";
 import { estimatedInfluence, nodeInfluence, sitesOf } from "./influence.js";
+import { chanceAt, replicateInfluence } from "./sampling.js";
 import { graphScores, leftOutWeights, withEnds } from "./scores.js";
 import { scoreAtShare } from "./shares.js";
 
 /** Return what the client sent as a graph, with the influence that ranks its nodes (see `Graph._select`). */
 export function prunable(sent) {
-  const { csr, targetWeights, computed, order, held, lacksRows } = sent;
+  const { csr, targetWeights, computed, order, held, lacksRows, draws } = sent;
   const bound = lacksRows ? nodeInfluence(csr, targetWeights) : null;
   const sites = () => sitesOf(sent.layer, sent.position, order.errors);
-  const ranking = held ? sent.influence : lacksRows ? estimatedInfluence(csr, targetWeights, computed, sites()) : nodeInfluence(csr, targetWeights);
-  return { ...sent, ranking, bound, room: roomFor(csr.sources.length) };
+  const estimate = draws && estimateOf(replicateInfluence(csr, targetWeights, draws));
+  const ranking = held ? sent.influence : estimate ? estimate.value : lacksRows ? estimatedInfluence(csr, targetWeights, computed, sites()) : nodeInfluence(csr, targetWeights);
+  return { ...sent, ranking, estimate, bound, room: roomFor(csr.sources.length) };
 }
 
 /**
@@ -22,6 +25,7 @@ export function prunable(sent) {
  *   scores     {replacement, completeness} of the pruned graph
  *   hidden     {nodes, share}: how many nodes are hidden, and their share of the influence of all
  *   certainty  {inside, outside, undecided} for a graph without some of its rows, else null
+ *   sampling   {ranked, uncertain} for a sampled graph, else null; see `chanceAt`
  */
 export function prune(graph, options) {
   const { node, edge } = shares(options, graph.held);
@@ -39,6 +43,7 @@ export function prune(graph, options) {
     scores: graphScores(graph, kept.csr, leftOut),
     hidden: hidden(graph.ranking, nodes),
     certainty: graph.bound && certainty(graph.bound, graph.influenceBound, options.nodeThreshold),
+    sampling: graph.estimate && chanceAt(graph.estimate, options.nodeThreshold, graph.draws.replicates),
   };
 }
 

@@ -1,7 +1,8 @@
 // Scores of graphs and subgraphs, as graphs/scores.py and graphs/subgraph.py.
 
-import { edgesBetween, sumOf } from "./csr.js";
+import { edgesBetween, sumOf, weightFrom } from "./csr.js";
 import { nodeInfluence } from "./influence.js";
+import { sampledScores } from "./sampling.js";
 
 /**
  * Return {replacement, completeness} of a graph whose edges are `csr`. `leftOut` is absolute weight of each row's edges from
@@ -27,11 +28,14 @@ export function graphScores({ order, targetWeights, computed }, csr, leftOut = n
   };
 }
 
-/** Return the scores of the part of a graph whose nodes a mask keeps, with tokens and targets; all other nodes count as error. */
+/**
+ * Return the scores of the part of a graph whose nodes a mask keeps, with tokens and targets; all other nodes count as error. Those of a
+ * sampled graph are estimates with intervals.
+ */
 export function scoresOf(graph, mask) {
   const kept = withEnds(graph, mask);
   const leftOut = leftOutWeights(graph, kept).map((weight, row) => (kept[row] ? weight : 0));
-  return graphScores(graph, edgesBetween(graph.csr, kept, graph.room).csr, leftOut);
+  return (graph.draws ? sampledScores : graphScores)(graph, edgesBetween(graph.csr, kept, graph.room).csr, leftOut);
 }
 
 /** Return the absolute weight of each row's edges from nodes that are not kept, now or in an earlier step. */
@@ -47,13 +51,4 @@ export function leftOutWeights({ csr: { indptr, sources, weights }, leftOut }, k
 /** Return a mask with all tokens and targets, which every smaller graph keeps. */
 export function withEnds({ order, targetWeights }, mask) {
   return mask.map((kept, node) => Number(kept || node >= order.tokens || targetWeights[node] > 0));
-}
-
-/** Return the weight of a row's edges from nodes first to stop - 1. */
-function weightFrom({ indptr, sources, weights }, row, first, stop) {
-  let total = 0;
-  for (let edge = indptr[row]; edge < indptr[row + 1]; edge++) {
-    if (sources[edge] >= first && sources[edge] < stop) total += weights[edge];
-  }
-  return total;
 }

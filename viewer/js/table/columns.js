@@ -9,9 +9,10 @@ import { number, percent, signed } from "../ui/format.js";
 import { KIND_TITLES, kindSign } from "../ui/node.js";
 
 /**
- * Return the columns for a view {graph, labels, isShown, chosen, target, influence, mostInfluence}: {id, title, value(node), cell(node), isNumber, name?}.
+ * Return the columns for a view {graph, labels, isShown, chosen, target, influence, errors, mostInfluence}: {id, title, value(node), cell(node), isNumber, name?}.
  *
- * `chosen` is the number of the target that the influence is on, null for all; `target` that of the effects, null without any.
+ * `chosen` is the number of the target that the influence is on, null for all; `target` that of the effects, null without any; `errors`
+ * are the standard errors of the influence, null where it has none.
  *
  * `value` sorts and is in the CSV file; null and NaN sort last. `cell` returns what the table shows, `name` is that in the
  * CSV file where it is not the id.
@@ -29,7 +30,8 @@ export function columnsOf(view) {
     { id: "position", title: "Position", isNumber: true, value: (node) => integer(graph.position[node]), cell: (node) => position(graph.position[node], tokens) },
     { id: "activation", title: "Activation", isNumber: true, value: (node) => graph.activation[node], cell: (node) => orBlank(graph.activation[node], number) },
     { id: "influence", title: capitalized(influenceName(graph, chosen)), name: influenceName(graph, chosen), isNumber: true, value: (node) => view.influence[node], cell: (node) => influence(view.influence[node], view.mostInfluence) },
-  ];
+    view.errors && { id: "standard_error", title: "Standard error", isNumber: true, value: (node) => view.errors[node], cell: (node) => percent(view.errors[node]) },
+  ].filter(Boolean);
   return target === null ? columns : [...columns, ...effectColumns(graph, target)];
 }
 

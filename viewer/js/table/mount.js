@@ -1,6 +1,6 @@
 // The table of all nodes: search, filters, sorting, and a click that pins.
 
-import { nodeInfluence } from "../circuit/strength.js";
+import { influenceErrors, nodeInfluence } from "../circuit/strength.js";
 import { labelOf } from "../data/labels.js";
 import { createSearch } from "../data/search.js";
 import { pin, toggleSelected } from "../state/pins.js";
@@ -100,6 +100,7 @@ function viewOf(app, now) {
     labels,
     search: now.search,
     influence,
+    errors: influenceErrors(graph, target),
     mostInfluence: influence.reduce((most, each) => Math.max(most, each), 0),
     isShown: (node) => app.results[now.file]?.nodes[node] !== 0,
     hasLabel: (node) => labelOf(graph, node, labels) !== null,

@@ -9,6 +9,14 @@ export function percent(share) {
   return `${decimals(value, Math.abs(value) >= 9.95 ? 0 : Math.abs(value) >= 0.995 ? 1 : 2)}%`;
 }
 
+/** Return a share and its standard error as percentages, to the first digit of the error: 4.2% ± 0.3%. */
+export function percentWithError(share, error) {
+  const size = 100 * error;
+  const digits = Math.min(2, Math.max(0, -Math.floor(Math.log10(size))));
+  const text = (value) => (value < 0.01 ? percent(value / 100) : `${decimals(value, digits)}%`);
+  return `${text(100 * share)} ±\u00a0${text(size)}`; // a line may end between the two
+}
+
 /** Return a number with three significant digits: 12.3, 0.0456, 1.2e−7. */
 export function number(value) {
   if (!Number.isFinite(value)) return "–";
