@@ -25,8 +25,13 @@ def influence_kind(graph: GraphData) -> np.ndarray:
     if not graph.estimated:
         return np.where(bound_M > 0, "certified", "exact")
     error_M = graph.column("standard_error").astype(np.float64)
+    unchanged_M = graph.column("influence") == graph.column(
+        "certified"
+    )  # replicates may agree on a factor other than 1
     narrower_M = bound_M < 2 * student_quantile(n_replicates(graph)) * error_M
-    return np.select([(bound_M == 0) & (error_M == 0), narrower_M], ["exact", "certified"], "estimate")
+    return np.select(
+        [(bound_M == 0) & (error_M == 0) & unchanged_M, (bound_M == 0) | narrower_M], ["exact", "certified"], "estimate"
+    )
 
 
 def standard_errors(graph: GraphData, weights_M: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ from .row_selection import UNTIMED_ROWS, row_cost
 from .sweep import DenseRows
 
 LEAST_ROWS = 1.0  # that a replicate expects to draw in a layer: with fewer, its influence would often end there
+CERTAIN = 0.8  # larger probabilities become 1: replicates that all draw such a row would agree on a value that is slightly wrong
 MOST_ROWS_AT_LEAST = 2  # of a replicate in a layer where it expects LEAST_ROWS
 BISECTIONS = 50  # of the logarithm of the scale of probabilities
 NEGLIGIBLE = (
@@ -69,7 +70,7 @@ def least_limit(n_replicates: int, n_layers: int) -> int:
 class SampledRowSelection:
     """Draws the rows of each layer for several replicates, one after another; a row that several draw is computed once.
 
-    The probability of a row is `min(1, c x / sqrt(cost))`. x is the influence of its feature over the replicate's rows above; the
+    The probability of a row is `c x / sqrt(cost)`, or 1 where that is above 0.8. x is the influence of its feature over the replicate's rows above; the
     scale c lets each of the remaining layers cost as much as this one. Rows that a replicate before has drawn are drawn for
     certain, since they cost nothing more; so are features that are targets, and rows that are there already.
     All of this depends on earlier draws only, so that every replicate is unbiased and no two are correlated.
@@ -219,7 +220,7 @@ def systematic(inclusion_n: np.ndarray, start: float) -> np.ndarray:
 
 @compiled
 def probabilities(weight_n, scale, most_rows):
-    """Return the probabilities `min(1, scale x weight)` of a replicate, (n,), with a smaller scale if it might draw too many rows.
+    """Return the probabilities `scale x weight` of a replicate, (n,), with a smaller scale if it might draw too many rows.
 
     Every item with a weight has a probability above 0: without one the estimates would be biased.
 
@@ -239,8 +240,16 @@ def probabilities(weight_n, scale, most_rows):
         scale = low
     found = np.zeros(len(weight_n))
     for i in range(len(weight_n)):
-        found[i] = min(1.0, scale * weight_n[i]) if weight_n[i] > 0 else 0.0
+        found[i] = _probability(weight_n[i], scale)
     return found
+
+
+@compiled
+def _probability(weight, scale):
+    """Return `scale x weight`, or 1 where that is above `CERTAIN`; 0 without weight."""
+    if weight <= 0:
+        return 0.0
+    return 1.0 if weight * scale > CERTAIN else weight * scale
 
 
 @compiled
@@ -248,10 +257,11 @@ def _most_rows(weight_n, scale):
     """Return the largest number of rows that a replicate may draw."""
     n_certain, expected = 0, 0.0
     for weight in weight_n:
-        if weight > 0 and weight * scale >= 1:
+        inclusion = _probability(weight, scale)
+        if inclusion >= 1:
             n_certain += 1
-        elif weight > 0:
-            expected += weight * scale
+        else:
+            expected += inclusion
     return n_certain + (np.floor(expected * (1 + 1e-9)) + 1 if expected > 0 else 0.0)
 
 
@@ -294,7 +304,7 @@ def _expected(weight_nR, cost_n, scale):
         missed = 1.0
         for replicate in range(n_replicates):
             weight = weight_nR[i, replicate]
-            inclusion = min(1.0, weight * scale) if weight > 0 else 0.0
+            inclusion = _probability(weight, scale)
             missed *= 1 - inclusion
             sum_of_all += inclusion
         expected_rows += 1 - missed
