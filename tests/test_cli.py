@@ -312,7 +312,20 @@ def test_public_names_are_listed_and_importable():
         assert getattr(cotrace, name) is not None
 
 
-COMMANDS = ["trace", "show", "steer", "validate", "prune", "label", "render", "train", "evaluate", "convert", "doctor"]
+COMMANDS = [
+    "trace",
+    "show",
+    "steer",
+    "validate",
+    "prune",
+    "merge",
+    "label",
+    "render",
+    "train",
+    "evaluate",
+    "convert",
+    "doctor",
+]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
