@@ -543,7 +543,10 @@ def test_a_group_has_the_error_of_its_sum(sampled_page):
         nodes,
     )
     page.evaluate("cotrace.store.updatePage({ tab: 'groups' })")
-    page.locator(".group-title").get_by_role("button", name="three").click(timeout=5000)
+    page.locator(".group-title").get_by_role("button", name="three").click()
+    low, high = graph.scores(nodes).replacement_interval
+    title = page.locator(".group-scores span[title]").first.get_attribute("title")
+    assert title == f"An estimate; 95% interval: {low:.4f} to {high:.4f}"
     shown = page.locator(".panel [data-figure=Influence] dd").first.inner_text().replace("\u00a0", " ")
     digits = min(2, max(0, -int(np.floor(np.log10(100 * together.standard_error)))))
     assert shown == f"{100 * together.value:.{digits}f}% ± {100 * together.standard_error:.{digits}f}%"

@@ -37,7 +37,7 @@ export function summedInfluence(graph, nodes, target) {
   const influence = nodeInfluence(graph, target);
   const value = nodes.reduce((sum, node) => sum + influence[node], 0);
   if (!graph.draws) return { value, error: null };
-  const sums = replicates(graph, isAll(graph, target) ? null : target).map((own) => [nodes.reduce((sum, node) => sum + own[node], 0)]);
+  const sums = remembered(replicated, graph, isAll(graph, target) ? null : target, replicates).map((own) => [nodes.reduce((sum, node) => sum + own[node], 0)]);
   return { value, error: estimateOf(sums).error[0] };
 }
 
@@ -68,7 +68,7 @@ function influenceOnOne(graph, target) {
 }
 
 function replicates(graph, target) {
-  return remembered(replicated, graph, target, () => replicateInfluence(absoluteEdges(graph), targetWeights(graph, target), graph.draws));
+  return replicateInfluence(absoluteEdges(graph), targetWeights(graph, target), graph.draws);
 }
 
 function absoluteEdges({ indptr, sources, weights }) {

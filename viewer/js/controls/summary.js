@@ -1,7 +1,7 @@
 // What pruning hides, and both scores: of the graph as it was traced, of what is shown, and of the selection.
 
 import { FEATURE } from "../data/graph.js";
-import { count, counted, percent } from "../ui/format.js";
+import { count, counted, intervalText, percent } from "../ui/format.js";
 import { h, replaceChildren } from "../ui/dom.js";
 
 const DIGITS = 2;
@@ -28,8 +28,8 @@ export function createSummary() {
       replaceChildren(scores, SCORES.map(([name, title, help]) => [
         h("dt", { title: help }, title),
         h("dd", {}, hasFeatures ? h("b", {}, written(result.scores[name])) : h("span", { title: `${written(result.scores[name])}: tokens and error nodes alone` }, "no features are shown")),
-        h("dd", { title: intervalText(graph.info.traced.scores, name) }, `traced ${written(graph.info.traced.scores[name])}`, intervalOf(graph.info.traced.scores, name)),
-        h("dd", { title: selected && intervalText(selected, name) }, selected && `selection ${written(selected[name])}`),
+        h("dd", { title: intervalText(graph.info.traced.scores[`${name}_interval`]) }, `traced ${written(graph.info.traced.scores[name])}`, intervalOf(graph.info.traced.scores, name)),
+        h("dd", { title: selected && intervalText(selected[`${name}_interval`]) }, selected && `selection ${written(selected[name])}`),
       ]));
     },
   };
@@ -73,11 +73,6 @@ function smaller({ info }) {
 function intervalOf(scores, name) {
   const interval = scores[`${name}_interval`];
   return interval ? ` (${interval.map(written).join("–")})` : null;
-}
-
-function intervalText(scores, name) {
-  const interval = scores[`${name}_interval`];
-  return interval ? `An estimate; 95% interval: ${interval.map((end) => end.toFixed(DIGITS + 2)).join(" to ")}` : null;
 }
 
 function written(score) {

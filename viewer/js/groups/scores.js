@@ -2,7 +2,7 @@
 
 import { influenceName } from "../circuit/strength.js";
 import { h, replaceChildren } from "../ui/dom.js";
-import { counted, percent } from "../ui/format.js";
+import { counted, intervalText, percent } from "../ui/format.js";
 import { influenceShare } from "./figures.js";
 import { maskOf } from "./members.js";
 
@@ -33,11 +33,14 @@ async function linesOf(graph, target, pruner, all) {
 
 function line(graph, target, title, mask, scores, whole) {
   const nodes = Array.from(mask.keys()).filter((node) => mask[node]);
-  const number = (value) => value.toFixed(3);
+  const score = (name) => {
+    const written = [scores, whole].map((each) => h("span", { title: intervalText(each[`${name}_interval`]) }, each[name].toFixed(3)));
+    return [`${name} `, written[0], " of ", written[1]];
+  };
   return h(
     "p",
     { title: "Nodes that are not in it count as error." },
     `${title} ${percent(influenceShare(graph, nodes, target))} of the features’ ${influenceName(graph, target)} (${counted(nodes.length, "node")}): `,
-    `replacement ${number(scores.replacement)} of ${number(whole.replacement)}, completeness ${number(scores.completeness)} of ${number(whole.completeness)}`,
+    score("replacement"), ", ", score("completeness"),
   );
 }

@@ -17,6 +17,11 @@ export function percentWithError(share, error) {
   return `${text(100 * share)} ±\u00a0${text(size)}`; // a line may end between the two
 }
 
+/** Return a sentence with the 95% interval of a score, or null for a score without one. */
+export function intervalText(interval) {
+  return interval ? `An estimate; 95% interval: ${interval.map((end) => end.toFixed(4)).join(" to ")}` : null;
+}
+
 /** Return a number with three significant digits: 12.3, 0.0456, 1.2e−7. */
 export function number(value) {
   if (!Number.isFinite(value)) return "–";
