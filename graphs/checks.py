@@ -15,6 +15,10 @@ from .saved_heads import check_heads
 from .schema import DRAWS, EFFECTS, HEADS, LABELS, LEFT_OUT, NULLABLE_VALUES, SAMPLED, VALUES, schema
 from .segments import parse_segments
 
+MOST_REPLICATES = (
+    10_000  # more than any merged graph has; a hostile file without draws could ask for any amount of memory
+)
+
 
 def check_table(table: pa.Table) -> None:
     """Raise FileError unless a table has the columns of a graph with valid values; ArrowException for damaged arrays."""
@@ -135,7 +139,8 @@ def _check_sampling(graph: GraphData, nodes: pa.Table) -> None:
     if sampling is None:
         return
     seeds, sizes = sampling["seeds"], [sampling[name] for name in ("rows", "rows_added", "features", "span_error")]
-    if not len(set(seeds)) == len(seeds) > 0 or sampling["replicates"] < 2 or min(*sizes, *seeds) < 0:
+    in_range = 2 <= sampling["replicates"] <= MOST_REPLICATES
+    if not (len(set(seeds)) == len(seeds) > 0 and in_range and min(*sizes, *seeds) >= 0):
         raise FileError("its record of sampled rows is damaged; trace the prompt again")
     inclusion = nodes["inclusion"].chunk(0)
     has_value_M = inclusion.is_valid().to_numpy(zero_copy_only=False)

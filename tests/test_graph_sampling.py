@@ -382,7 +382,7 @@ def test_factors_that_no_trace_has_are_refused_when_they_are_used(tmp_path):
 
 @pytest.mark.parametrize(
     "changes",
-    [None, {"replicates": 5}, {"replicates": 1}, {"seeds": []}, {"seeds": [0, 0]}, {"seeds": [-1]}, {"rows": -1},
+    [None, {"replicates": 5}, {"replicates": 1}, {"replicates": 2**60}, {"seeds": []}, {"seeds": [0, 0]}, {"seeds": [-1]}, {"rows": -1},
      {"replicates": "many"}, {"seeds": 0}, {"span_error": None}, {"span_error": -1.0}, {"partial": 1}, {"features": 2.5}],
 )  # fmt: skip
 def test_hostile_metadata_are_refused(changes, tmp_path):
@@ -517,6 +517,17 @@ def test_a_networkx_graph_without_some_nodes_has_no_draws():
     assert not again.sampled
     converted.remove_node(graph.order.tokens.start)  # it comes back, without what is known of it
     assert not cotrace.from_networkx(converted).estimated
+
+
+@pytest.mark.parametrize("value", ["a lot", float("nan"), 0.5, None, True])
+def test_hostile_draws_of_networkx_are_refused(value):
+    graph, _ = sampled_graph(3, n_features=40, n_errors=12)
+    converted, row = graph.to_networkx(), int(graph.draws.row_D[2])
+    converted.nodes[row]["draws_1"] = value
+    if value is None:
+        del converted.nodes[row]["draws_1"]
+    with pytest.raises(ArgumentError, match="draws"):
+        cotrace.from_networkx(converted)
 
 
 def test_formats_say_what_they_lack(tmp_path):

@@ -52,7 +52,7 @@ def assemble(
         stop = order.n_editable if name in EFFECTS else order.n_nodes
         table_columns[name] = values[..., new_to_old[:stop]]
     if DRAWS in table_columns:
-        drawn_M = ~np.isnan(table_columns[DRAWS]).any(axis=0)
+        drawn_M = ~np.isnan(table_columns[DRAWS]).all(axis=0)
         table_columns[DRAWS] = Draws(np.flatnonzero(drawn_M), table_columns[DRAWS][:, drawn_M].T)
     if "inclusion" in table_columns:
         table_columns["inclusion"] = np.ma.masked_invalid(table_columns["inclusion"])

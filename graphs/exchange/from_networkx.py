@@ -1,5 +1,6 @@
 """Graphs from NetworkX graphs: those that `to_networkx` made, also after a file of NetworkX's, and others with its attributes."""
 
+import itertools
 import json
 import math
 from collections.abc import Mapping
@@ -192,18 +193,18 @@ def _targets(targets: list[dict[str, Any]], numbers: Mapping[Any, int]) -> list[
 
 def _sampled_columns(graph: nx.DiGraph, nodes: ForeignNodes, traced: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Return the columns of a graph from sampled rows; draws are for the whole graph only, as in every smaller graph."""
-    attributes = list(graph.nodes.values())
-    values = {
-        name: np.array([_value(node, name, entries.get(name)) for node, entries in graph.nodes.items()], np.float64)
-        for name in SAMPLED
-    }
+
+    def numbers(name: str) -> list[float]:
+        return [_value(node, name, entries.get(name)) for node, entries in graph.nodes.items()]
+
+    values = {name: np.array(numbers(name), np.float64) for name in SAMPLED}
     complete = [np.isfinite(values[name]).all() for name in SAMPLED if name != "inclusion"]
-    if "sampling" not in traced or len(nodes) > len(attributes) or not all(complete):
+    if "sampling" not in traced or len(nodes) > len(graph) or not all(complete):
         return {}
     if (traced["nodes"], traced["edges"]) == (len(graph), graph.number_of_edges()):
-        keys = [f"{DRAWS}_{replicate}" for replicate in range(traced["sampling"]["replicates"])]
-        found = [[entries.get(key, math.nan) for entries in attributes] for key in keys]
-        values[DRAWS] = np.array(found, np.float64)
+        present = {key for entries in graph.nodes.values() for key in entries}
+        keys = itertools.takewhile(present.__contains__, (f"{DRAWS}_{replicate}" for replicate in itertools.count()))
+        values[DRAWS] = np.array([numbers(key) for key in keys], np.float64).reshape(-1, len(graph))
     return values
 
 
