@@ -58,8 +58,7 @@ class LayerDraw(NamedTuple):
     @property
     def drawn_n(self) -> np.ndarray:
         """Features that any replicate drew, (n,) bool."""
-        drawn_n: np.ndarray = (self.factor_nR > 0).any(1)
-        return drawn_n
+        return np.asarray((self.factor_nR > 0).any(1))
 
 
 def least_limit(n_replicates: int, n_layers: int) -> int:
