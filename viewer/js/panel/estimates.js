@@ -33,12 +33,13 @@ export function certaintyOf(context, node) {
   if (influence !== graph.influence) return { words: error > 0 ? "estimate" : "alike in all replicates", title: interval };
   const bound = graph.influence_bound[node];
   const certain = range(graph.certified[node], Math.min(1, graph.certified[node] + bound));
-  if (error === 0 && bound === 0) return { words: "exact", title: "All rows that reach the node are in the file" };
-  return { words: bound < 2 * half ? `certified: ${certain}` : "estimate", title: `${interval}. Certified: ${certain}` };
+  const isUnchanged = influence[node] === graph.certified[node]; // replicates may agree on a factor other than 1
+  if (error === 0 && bound === 0 && isUnchanged) return { words: "exact", title: "All rows that reach the node are in the file" };
+  return { words: bound === 0 || bound < 2 * half ? `certified: ${certain}` : "estimate", title: `${interval}. Certified: ${certain}` };
 }
 
 function range(low, high) {
-  return `${percent(low)} to ${percent(high)}`;
+  return low === high ? percent(low) : `${percent(low)} to ${percent(high)}`;
 }
 
 /**
