@@ -7,7 +7,7 @@ export PROMPT
 TRACE_OPTIONS ?=
 READY := $(VENV)/.ready
 
-.PHONY: trace compare gallery test test-gpu fuzz kills check format typecheck docs bench bench-kernels bench-train bench-coverage bench-validate bench-contention bench-effects bench-graphs bench-viewer bench-features bench-groups bench-faithfulness gpu-check clean
+.PHONY: trace compare gallery test test-gpu fuzz kills check format typecheck docs bench bench-kernels bench-train bench-coverage bench-validate bench-contention bench-effects bench-graphs bench-sampling bench-viewer bench-features bench-groups bench-faithfulness gpu-check clean
 
 trace: $(READY)
 	@$(BIN)/cotrace trace $(TRACE_OPTIONS) -- "$$PROMPT"
@@ -120,6 +120,11 @@ bench-features: $(READY)
 # Queries, groups and differences of a synthetic graph of 1,000,000 edges: GRAPHS_OPTIONS="--only paths"
 bench-graphs: $(READY)
 	@$(BIN)/python -m benchmarks.graphs $(GRAPHS_OPTIONS)
+	@$(BIN)/python -m benchmarks.tables
+
+# Rows drawn at random beside every row, the top rows and circuit-tracer: SAMPLING_OPTIONS="--model DIR --transcoders …"
+bench-sampling: $(READY)
+	@$(BIN)/python -m benchmarks.sampling $(SAMPLING_OPTIONS)
 	@$(BIN)/python -m benchmarks.tables
 
 # The interactive page in headless Chromium, on a synthetic graph of 1,000,000 edges: VIEWER_OPTIONS="--only prune"

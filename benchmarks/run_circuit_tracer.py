@@ -1,7 +1,7 @@
 """The measured steps of circuit-tracer: a script for its environment that imports nothing of this project.
 
     PEER_PYTHON -I benchmarks/run_circuit_tracer.py trace --model DIR --transcoders DIR --tokens 2 818 … --graph G.pt …
-    PEER_PYTHON -I benchmarks/run_circuit_tracer.py open|export|prune --graph G.pt …
+    PEER_PYTHON -I benchmarks/run_circuit_tracer.py open|export|prune|sources --graph G.pt …
     PEER_PYTHON -I benchmarks/run_circuit_tracer.py rows --model DIR --transcoders DIR --features FEATURES.json …
 
 `trace --patched` replaces the gather that takes most of its time. `export` writes `adjacency.npy` and `nodes.npz` beside
@@ -148,14 +148,15 @@ def record_phases():
 
 
 def trace(args):
-    """Load the model, attribute with every feature expanded, and save the graph."""
+    """Load the model, attribute with every feature expanded or the most influential ones, and save the graph."""
     import torch
     from circuit_tracer import attribute
 
     if args.patched:
         patch()
     model, load_seconds = timed(lambda: load(args))
-    settings = {"max_n_logits": 10, "desired_logit_prob": 0.95, "max_feature_nodes": None, "verbose": True}
+    settings = {"max_n_logits": 10, "desired_logit_prob": 0.95, "verbose": True}
+    settings["max_feature_nodes"] = args.max_feature_nodes
     tokens, phases = torch.tensor(args.tokens, device=args.device), record_phases()
     args.report.write_text(json.dumps({"started_after": time.perf_counter() - START}))  # for a run that gets stopped
     graph, seconds = timed(lambda: attribute(tokens, model, batch_size=args.batch, **settings))
@@ -242,6 +243,25 @@ def prune(args):
     }
 
 
+def sources(args):
+    """Return the influence of each token and of all error nodes, by its own function, from the saved graph.
+
+    Token columns are multiplied by sqrt(D) first: Gemma scales its embeddings, and circuit-tracer omits that.
+    """
+    import torch
+    from circuit_tracer.graph import Graph, compute_node_influence
+
+    graph = Graph.from_pt(str(args.graph))
+    matrix, n_tokens, n_logits = graph.adjacency_matrix, len(graph.input_tokens), len(graph.logit_targets)
+    features, stop = len(graph.selected_features), len(matrix) - n_logits
+    matrix[:, stop - n_tokens : stop] *= graph.cfg.d_model**0.5
+    weights = torch.zeros(len(matrix))
+    weights[stop:] = graph.logit_probabilities
+    influence = compute_node_influence(matrix, weights)
+    tokens, errors = influence[stop - n_tokens : stop], influence[features : stop - n_tokens]
+    return {"tokens": tokens.tolist(), "errors": float(errors.sum())}
+
+
 def repeated(call):
     """Return the result of a call, and the median seconds of a few more calls, or its own if it takes long."""
     value, seconds = timed(call)
@@ -277,13 +297,14 @@ def main():
     tracing.add_argument("--batch", type=int, default=64)
     tracing.add_argument("--device", default="cpu")
     tracing.add_argument("--patched", action="store_true")
+    tracing.add_argument("--max-feature-nodes", type=int)
     batch = commands.add_parser("rows")
     batch.add_argument("--model", type=Path, required=True)
     batch.add_argument("--transcoders", type=Path, required=True)
     batch.add_argument("--features", type=Path, required=True)
     batch.add_argument("--report", type=Path, required=True)
     batch.set_defaults(function=rows, device="cpu")
-    steps = {"open": open_and_prune, "export": export, "prune": prune}
+    steps = {"open": open_and_prune, "export": export, "prune": prune, "sources": sources}
     for command, function in ((tracing, trace), *((commands.add_parser(name), steps[name]) for name in steps)):
         command.add_argument("--graph", type=Path, required=True)
         command.add_argument("--report", type=Path, required=True)

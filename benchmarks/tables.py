@@ -24,6 +24,7 @@ from .groups import groups_table
 from .kernel_tables import kernels_table
 from .labels import labels_table
 from .measure import DONE
+from .sampling_tables import sampling_table
 from .trace_tables import trace_table
 from .viewer import viewer_table
 
@@ -228,6 +229,7 @@ TABLES: dict[str, Callable[[Any], str]] = {
     "validation": validation_table,
     "hops": hops_table,
     "graphs": graphs_table,
+    "sampling": sampling_table,
     "viewer": viewer_table,
     "groups": groups_table,
     "labels": labels_table,
