@@ -105,7 +105,9 @@ def _long(runs: Record) -> str:
     for name, title in NAMES.items():
         record = done(runs, name)
         if record:
-            errors = [f"{record[key]:.4f}" if record["sampling"] else "" for key in ("half_width", "standard_error")]
+            drawn = bool(record["sampling"])
+            errors = [f"{record['half_width']:.4f}" if drawn else f"{record['half_width']:.3f}, certain"]
+            errors.append(f"{record['standard_error']:.4f}" if drawn else "")
             certain = [f"{record['coverage']:.1%}", f"{record['bound']:.3g}"]
             grid.append([title, count(record["features"]), *_costs(record), *errors, *certain])
     return markdown(grid) if len(grid) > 1 else ""

@@ -28,13 +28,13 @@ def own_shares(record: Record) -> np.ndarray:
 
 def peer_shares(record: Record) -> np.ndarray | None:
     """Return the shares of the same spans and of errors in circuit-tracer's graph, of which they are all, (S,)."""
-    from cotrace.graphs.shares import default_spans
+    from cotrace.graphs.shares import covering_spans
 
     found = record.get("sources", {})
     if found.get("status") != DONE:
         return None
     tokens_P = np.array(found["tokens"])
-    spans = [tokens_P[list(span)].sum() for span in default_spans(len(tokens_P)).values()]
+    spans = [tokens_P[list(span)].sum() for span in covering_spans(len(tokens_P)).values()]
     shares = np.array([*spans, found["errors"]])
     return shares / shares.sum()
 
