@@ -49,7 +49,7 @@ function range(low, high) {
 export function rowOf({ graph }, node) {
   const probability = graph.isEstimated ? graph.inclusion[node] : NaN;
   if (Number.isNaN(probability)) return null;
-  const title = "Probability with which a replicate draws the row of this feature, given the rows above it";
+  const title = "Probability with which a replicate draws the row of this feature, given earlier draws: the mean over replicates";
   const { replicates } = graph.info.traced.sampling;
   const draw = graph.draws ? graph.draws.index[node] : -1;
   if (!graph.computed[node]) return { probability, words: "not computed", text: "row not computed", title };
