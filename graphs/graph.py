@@ -452,7 +452,9 @@ class Graph(GraphData):
         """
         return flow(self, spans, targets)
 
-    def shares(self, spans: Mapping[str, Any] | None = None, *, level: float = LEVEL) -> pa.Table:
+    def shares(
+        self, spans: Mapping[str, Any] | None = None, targets: NodeSet | None = None, *, level: float = LEVEL
+    ) -> pa.Table:
         """Return the share of all influence that starts at the tokens of each span of the prompt, and at error nodes.
 
         Of a sampled graph they are unbiased estimates with standard errors and intervals. Without sampling, standard
@@ -461,14 +463,15 @@ class Graph(GraphData):
         Args:
             spans: spans by name, as in `flow`; the other positions are the span "other". None takes the segments
                 of a transcript, or else five parts of equal length.
+            targets: targets of the graph, or features in it, as in `flow`; None for all targets of the graph.
             level: share of intervals that cover the true value.
 
         Returns:
             A table with the columns name, share, standard_error, low and high; its last row is "errors".
 
-        Raises ArgumentError for invalid spans.
+        Raises ArgumentError for invalid spans, and a name that no node has.
         """
-        return shares(self, spans, level)
+        return shares(self, spans, targets, level)
 
     # --- effects ----------------------------------------------------------------------------
 

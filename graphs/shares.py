@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from cotrace.common.errors import ArgumentError
 
+from .node_sets import NodeSet, weighted_ends
 from .order import NodeKind, NodeOrder
 from .sampling import LEVEL, Estimate, estimate
 from .segments import OTHER, parse_segments
@@ -19,7 +20,12 @@ DEFAULT_SPANS = 5  # of equal length, where the user names none
 ERRORS = "errors"  # name of the share of all error nodes
 
 
-def shares(graph: "GraphData", spans: Mapping[str, Any] | None = None, level: float = LEVEL) -> pa.Table:
+def shares(
+    graph: "GraphData",
+    spans: Mapping[str, Any] | None = None,
+    targets: NodeSet | None = None,
+    level: float = LEVEL,
+) -> pa.Table:
     """Return the share of all influence that starts at the tokens of each span, and at error nodes.
 
     Of a sampled graph they are estimates. Without sampling, standard errors are 0, and low and high are certain: they differ by
@@ -29,29 +35,30 @@ def shares(graph: "GraphData", spans: Mapping[str, Any] | None = None, level: fl
         graph: a graph.
         spans: spans of the prompt by name, as in `Graph.flow`; the other positions are the span "other". None takes the
             segments of a transcript, or else five parts of equal length.
+        targets: targets of the graph, or features in it, as in `Graph.flow`; None for all targets of the graph.
         level: share of intervals that cover the true value (Student's t distribution over the replicates).
 
     Returns:
         A table with the columns name, share, standard_error, low and high.
 
     Raises:
-        ArgumentError: invalid spans.
+        ArgumentError: invalid spans, or a name that no node has.
     """
-    parsed = spans_of_shares(graph, spans)
+    parsed, (_, weights_M) = spans_of_shares(graph, spans), weighted_ends(graph, targets)
     if graph.draws is None:
-        found = _without_draws(graph, parsed)
+        found = _without_draws(graph, parsed, weights_M)
     else:
-        found = estimate(share_replicates(graph.influence_replicates(), graph.order, parsed), level)
+        found = estimate(share_replicates(graph.influence_replicates(weights_M), graph.order, parsed), level)
     found = found._replace(low=np.clip(found.low, 0.0, 1.0), high=np.clip(found.high, 0.0, 1.0))
     named = zip(("share", "standard_error", "low", "high"), found, strict=True)
     return pa.table({"name": [*parsed, ERRORS], **{name: pa.array(values) for name, values in named}})
 
 
-def _without_draws(graph: "GraphData", spans: Mapping[str, Sequence[int]]) -> Estimate:
+def _without_draws(graph: "GraphData", spans: Mapping[str, Sequence[int]], weights_M: np.ndarray) -> Estimate:
     """Return the shares along the rows of a graph, with certain limits."""
-    influence_M = graph.influence()
+    influence_M = graph.influence_on(weights_M)
     (share_S,) = share_replicates(influence_M[None], graph.order, spans)
-    missing = influence_M[graph.order.has_kind(NodeKind.FEATURE) & ~graph.computed].sum()
+    missing = (influence_M + weights_M)[graph.order.has_kind(NodeKind.FEATURE) & ~graph.computed].sum()
     return Estimate(share_S, np.zeros_like(share_S), share_S, share_S + missing)
 
 

@@ -136,8 +136,23 @@ def test_shares_of_spans(graph, path, command):
     assert status == 0
     assert found["rows"] == graph.shares().to_pylist()
     assert found["sampled"]
+    assert found["targets"] == [target["node"] for target in graph.info["targets"]]
+    one = graph.info["targets"][0]["node"]
+    of_one = json.loads(command("show", path, "--shares", "--json", "--target", one)[1])["shares"]
+    assert (of_one["targets"], of_one["rows"]) == ([one], graph.shares(targets=one).to_pylist())
+    assert "influence on 'target 83', by where it starts" in command("show", path, "--shares", "--target", one)[1]
     assert list(found["spans"]) == graph.shares()["name"].to_pylist()[:-1]
     assert max(row["standard_error"] for row in found["rows"]) == graph.info["traced"]["sampling"]["span_error"]
+
+
+def test_shares_add_up_over_targets(graph):
+    whole = sampled_graph(3, **SIZES)[1]
+    for each in (graph, whole):
+        of_targets = [t["weight"] * each.shares(targets=t["node"])["share"].to_numpy() for t in each.info["targets"]]
+        np.testing.assert_allclose(sum(of_targets), each.shares()["share"].to_numpy(), rtol=1e-9)
+    feature = int(np.flatnonzero(~graph.computed[: graph.order.n_features])[0])
+    assert graph.shares(targets=feature)["share"].to_numpy().sum() == 0  # its row is not there
+    assert whole.shares(targets=feature)["share"].to_numpy().sum() == pytest.approx(1)
 
 
 def test_shares_of_an_exact_graph_have_no_errors(command, tmp_path):

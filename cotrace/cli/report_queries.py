@@ -1,9 +1,8 @@
 """Answers to queries of a graph as text in a terminal."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-import pyarrow as pa
 from rich.table import Table
 from rich.text import Text
 
@@ -15,7 +14,7 @@ from cotrace.graphs.nodes import text_of_positions
 from cotrace.graphs.subgraph import is_subgraph
 
 from . import report
-from .show_queries import Ancestry, Answers
+from .show_queries import Ancestry, Answers, Shares
 
 TARGET_COLUMNS = 3  # more targets are added up
 INTERVAL, LIMITS = "95% interval", "certain limits"  # columns of shares
@@ -32,7 +31,7 @@ def print_answers(graph: Graph, answers: Answers, top: int) -> None:
     if answers.flow is not None:
         _print_flow(answers.flow)
     if answers.shares is not None:
-        print_shares(graph, *answers.shares)
+        print_shares(graph, answers.shares)
 
 
 def _print_ancestry(graph: Graph, ancestry: Ancestry, what: str, top: int) -> None:
@@ -76,15 +75,15 @@ def _print_matrix(
     report.console.print(table)
 
 
-def print_shares(graph: Graph, spans: Mapping[str, Sequence[int]], shares: pa.Table) -> None:
+def print_shares(graph: Graph, shares: Shares) -> None:
     """Print where the influence starts: a row for each span of the prompt, and one for all error nodes."""
-    targets = graph.info["targets"]
+    targets, spans = shares.targets, shares.spans
     on = quoted(targets[0]["label"]) if len(targets) == 1 else f"all {len(targets)} targets"
     report.print_line(f"influence on {on}, by where it starts")
     table, columns = Table("span", "positions", box=None), _columns(graph)
     for header in ("share", *columns):
         table.add_column(header, justify="right")
-    for row in shares.to_pylist():
+    for row in shares.found.to_pylist():
         where = text_of_positions(spans[row["name"]]) if row["name"] in spans else ""
         cells = {"± standard error": format_percent(row["standard_error"])}
         cells |= dict.fromkeys((INTERVAL, LIMITS), f"{format_percent(row['low'])} to {format_percent(row['high'])}")

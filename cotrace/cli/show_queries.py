@@ -65,8 +65,8 @@ SharesOption = Annotated[
     typer.Option(
         "--shares",
         rich_help_panel=QUERY_PANEL,
-        help="Only print how much of the influence starts at the tokens of each span of the prompt, and at error nodes. Spans: "
-        "--segment, or those of the transcript, or five parts.",
+        help="Only print how much of the influence on all targets, or on --target, starts at the tokens of each span of the "
+        "prompt, and at error nodes. Spans: --segment, or those of the transcript, or five parts.",
     ),
 ]
 SegmentOption = Annotated[
@@ -90,8 +90,10 @@ class Ancestry:
 
 
 class Shares(NamedTuple):
-    """Where the influence on all targets starts."""
+    """Where the influence on some targets starts."""
 
+    targets: list[dict[str, Any]]
+    """Entries of `graph.info["targets"]`."""
     spans: Mapping[str, tuple[int, ...]]
     """Positions by name."""
     found: pa.Table
@@ -141,9 +143,17 @@ def answer(
     if spans:
         answers.flow = graph.flow(parse_segments(spans, "--flow"), targets)
     if shares:
-        given = parse_segments(segments) if segments else None
-        answers.shares = Shares(spans_of_shares(graph, given), graph.shares(given))
+        answers.shares = find_shares(graph, segments, answers.targets if target else None)
     return answers
+
+
+def find_shares(
+    graph: Graph, segments: Sequence[str] | None = None, targets: list[dict[str, Any]] | None = None
+) -> Shares:
+    """Return the shares of spans that are written as `question=1:12`, or of the graph's own; None takes all targets."""
+    spans = parse_segments(segments) if segments else None
+    named = None if targets is None else [target["node"] for target in targets]
+    return Shares(targets or graph.info["targets"], spans_of_shares(graph, spans), graph.shares(spans, named))
 
 
 def answers_json(graph: Graph, answers: Answers, top: int) -> dict[str, Any]:
@@ -160,7 +170,13 @@ def answers_json(graph: Graph, answers: Answers, top: int) -> dict[str, Any]:
         values["flow"] = answers.flow.as_json()
     if answers.shares is not None:
         positions = {name: list(span) for name, span in answers.shares.spans.items()}
-        values["shares"] = {"spans": positions, "sampled": graph.sampled, "rows": answers.shares.found.to_pylist()}
+        nodes = [target["node"] for target in answers.shares.targets]
+        values["shares"] = {
+            "targets": nodes,
+            "spans": positions,
+            "sampled": graph.sampled,
+            "rows": answers.shares.found.to_pylist(),
+        }
     return values
 
 

@@ -335,12 +335,12 @@ def write(
     to open: a reader that closes its pipe loses no file.
     """
     from cotrace.graphs import summarize
-    from cotrace.graphs.shares import spans_of_shares
 
     from .output_paths import save_result
     from .pages import save_page
     from .report import print_answer, print_line, print_summary, print_written
     from .report_queries import print_shares
+    from .show_queries import find_shares
 
     planned = Path(f"{name}.arrow")
     file = save_result(planned, circuit.save, force=force)
@@ -355,7 +355,7 @@ def write(
     if not verbosity.current.quiet:
         print_summary(circuit)
         if graph.sampled:
-            print_shares(graph, spans_of_shares(graph), graph.shares())
+            print_shares(graph, find_shares(graph))
         print_answer(circuit, summarize(circuit, n_nodes=NODES_SHOWN, n_paths=PATHS_SHOWN))
     for planned, path in results.items():
         print_written(path, planned)
