@@ -59,18 +59,9 @@ def _shares(runs: Record) -> str:
         if record:
             error = _number(largest_error(peer_shares(record), shares))
             grid.append([f"circuit-tracer, {title}", *_costs(record), "", error])
-    if "peer" not in runs:
-        seconds, note = peer_seconds(runs)
-        grid.append(
-            [
-                f"circuit-tracer, every row, {note}",
-                "",
-                NOT_MEASURED if seconds is None else duration(seconds),
-                "",
-                "",
-                "",
-            ]
-        )
+    seconds, note = peer_seconds(runs)
+    if note and seconds is not None:
+        grid.append([f"circuit-tracer, every row, {note}", "", duration(seconds), "", "", ""])
     drawn = done(runs, "drawn_random")
     said = ""
     if drawn and shares is not None:
