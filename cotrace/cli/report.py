@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # printing a graph needs no torch
     from cotrace.attribution.tracing.plan import TracePlan
 
 NODE_COLUMNS_WIDTH, EFFECT_WIDTH = 45, 7  # characters of a table of nodes without names and effects, and of an effect
-ERROR_WIDTH = len(" ± 0.0001")
+ERROR_WIDTH = len(" ± <0.0001")
 EXPECTED_HEADER, TRACED_HEADER = "if ablated", "in the traced graph"
 MAX_CHARACTERS, MAX_TOKENS, MAX_TARGETS = 300, 40, 10  # of the longest prompt that is printed as a whole
 ANNOTATIONS_SHOWN = 30  # labels, and nodes of a group

@@ -7,12 +7,14 @@ from typing import Any
 from cotrace.graphs import Graph
 from cotrace.graphs.summary import NodeSummary
 
+SMALLEST_ERROR = 0.0001
 SCORES = ("replacement", "completeness")
 
 
 def influences(node: NodeSummary) -> list[str]:
     """Return the influence of a node, of a circuit also that in the traced graph; estimates have errors: `0.1234 ± 0.0021`."""
-    error = f" ± {node.standard_error:.4f}" if node.standard_error else ""
+    shown = f"{node.standard_error:.4f}" if node.standard_error >= SMALLEST_ERROR else f"<{SMALLEST_ERROR}"
+    error = f" ± {shown}" if node.standard_error else ""
     if node.traced_influence is None:
         return [f"{node.influence:.4f}{error}"]
     return [f"{node.influence:.4f}", f"{node.traced_influence:.4f}{error}"]
