@@ -45,7 +45,7 @@ def sampled_facts(
         certified_M: influence of every node along the rows, (M,).
         computed_M: mask of the nodes whose rows are in the graph, (M,).
         seeds: the seeds of the replicates.
-        partial: whether the trace was stopped before it had all replicates.
+        partial: whether the trace was stopped before it was finished.
         segments: those of the prompt, if it has named ones.
     """
     dtype, influence_RM = csr.weights.dtype, replicate_influence(csr, target_weights, draws)

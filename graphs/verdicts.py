@@ -41,7 +41,7 @@ def _sampling_verdict(sampling: dict[str, Any], pruned: dict[str, Any] | None) -
         f"replicates; the largest standard error of a span's share is {sampling['span_error']:.2g}"
     )
     if sampling["partial"]:
-        facts += "; the trace was stopped before it had all replicates"
+        facts += "; the trace was stopped before it was finished"
     if pruned is None or not pruned["uncertain"]:
         return facts
     chance = (

@@ -226,7 +226,7 @@ def test_ctrl_c_keeps_finished_rounds_if_asked(folder, four_rounds, command, tmp
         status, printed, error = command("trace", TEXT, *options, "--keep-partial")
     assert status == 0
     assert "the trace was interrupted: the graph has the 8 replicates that were finished" in error
-    assert "the trace was stopped before it had all replicates" in " ".join(printed.split())
+    assert "the trace was stopped before it was finished" in " ".join(printed.split())
     assert "by where it starts" in printed
     (file,) = out.glob("*.full.arrow.zst")
     graph = open_graph(file)

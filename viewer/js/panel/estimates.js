@@ -63,6 +63,6 @@ export function rowOf({ graph }, node) {
 export function samplingText({ info }) {
   const { sampling } = info.traced;
   if (!sampling) return null;
-  const partial = sampling.partial ? " The trace was stopped before it had all replicates." : "";
+  const partial = sampling.partial ? " The trace was stopped before it was finished." : "";
   return `Influence is estimated from ${count(sampling.rows)} of ${count(sampling.features)} rows, ${count(sampling.replicates)} replicates; ± is the standard error.${partial}`;
 }
