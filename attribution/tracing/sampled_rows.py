@@ -38,7 +38,7 @@ from .sweep import DenseRows
 REPLICATES, REPLICATES_OF_SEVERAL = 8, 4  # of a single round, and of each of several
 MOST_ROUNDS = 4
 COMPLETION_SHARE = 0.2  # of the rows or the time, for features of the circuit that no replicate drew
-PILOT_ROWS, PILOT_SHARE = 8, 0.15  # rows of the pilot for each layer, and its share of the time
+PILOT_ROWS, PILOT_SHARE = 16, 0.15  # rows of the pilot for each layer, and its share of the time
 TIMER_SECONDS = 1e-6
 PILOT_MARGIN = 1.25  # a pilot's standard error is itself uncertain by about a quarter
 
