@@ -26,9 +26,7 @@ LEAST_ROWS = 1.0  # that a replicate expects to draw in a layer: with fewer, its
 CERTAIN = 0.8  # larger probabilities become 1: replicates that all draw such a row would agree on a value that is slightly wrong
 MOST_ROWS_AT_LEAST = 2  # of a replicate in a layer where it expects LEAST_ROWS
 BISECTIONS = 50  # of the logarithm of the scale of probabilities
-NEGLIGIBLE = (
-    1e-30  # scales that draw weights below this share of the largest for certain are not tried, unless all are drawn
-)
+NEGLIGIBLE = 1e-30  # share of the largest weight below which a weight is drawn for certain only if all are
 
 
 class DrawLimits(NamedTuple):
@@ -58,7 +56,7 @@ class LayerDraw(NamedTuple):
     @property
     def drawn_n(self) -> np.ndarray:
         """Features that any replicate drew, (n,) bool."""
-        return np.asarray((self.factor_nR > 0).any(1))
+        return np.asarray((self.factor_nR > 0).any(axis=1))
 
 
 def least_limit(n_replicates: int, n_layers: int) -> int:
@@ -175,21 +173,24 @@ class SampledRowSelection:
 
     def _scale(self, layer: int, weight_nR: np.ndarray) -> float:
         """Return the scale of a layer's probabilities, from their weights: the largest at which the expectations are allowed."""
+        if not weight_nR.any():
+            return 0.0
         in_layer = self._in_layer(layer)
         certain_n = self._always_N[in_layer] & ~self._known_N[in_layer]
         cost_n = np.where(self._cached_on_host[in_layer], 0.0, self._cost_N[in_layer])
-        # Rows of equal cost for each layer are the more the lower it is.
-        of_layer = 1 / (layer + 1) / sum(1 / (below + 1) for below in range(layer + 1))
+        # Rows of equal cost for each layer with features are the more the lower it is.
+        left_L = np.flatnonzero(np.diff(self._starts[: layer + 2]))
+        of_layer = 1 / (layer + 1) / (1 / (left_L + 1)).sum()
         rows = (self.limits.rows - self.n_drawn) * of_layer - int(certain_n.sum())
         cost = np.inf
         if self.limits.seconds is not None:
-            left = (self.limits.seconds - (time.monotonic() - self.started)) / (layer + 1)
+            left = (self.limits.seconds - (time.monotonic() - self.started)) / len(left_L)
             finished_cost, seconds = self.timed if self.timed[0] else self._timed_before
             if finished_cost:
                 cost = left * finished_cost / seconds - float(cost_n[certain_n].sum())
             else:
                 rows = min(rows, UNTIMED_ROWS)
-        return _largest_scale(weight_nR, cost_n, rows, cost)
+        return largest_scale(weight_nR, cost_n, rows, cost)
 
     def _in_layer(self, layer: int) -> slice:
         """Return the range of a layer's features."""
@@ -265,10 +266,16 @@ def _most_rows(weight_n, scale):
 
 
 @compiled
-def _largest_scale(weight_nR, cost_n, rows, cost):
+def largest_scale(weight_nR, cost_n, rows, cost):
     """Return the largest scale of weights at which the expected rows and cost are allowed, infinite if all rows are.
 
-    Replicates that expect fewer than LEAST_ROWS rows on average may exceed them.
+    Replicates that expect fewer than LEAST_ROWS rows on average may exceed them. It is 0 if no weight is above 0.
+
+    Args:
+        weight_nR: weights of n features in R replicates.
+        cost_n: cost of each row.
+        rows: the largest expected number of rows that any replicate draws.
+        cost: the largest expected cost of these rows.
     """
     largest, smallest = 0.0, np.inf
     for weight in weight_nR.flat:
