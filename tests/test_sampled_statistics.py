@@ -94,10 +94,10 @@ def limit_of(whole, share):
     return max(least, int(share * n_influential))
 
 
-def covered(found, truth, chosen=slice(None)):
-    """Return which of the chosen values lie in their intervals; values that are certain count only if they are right."""
-    low, high = np.asarray(found.low)[chosen], np.asarray(found.high)[chosen]
-    return (low - 1e-9 <= truth[chosen]) & (truth[chosen] <= high + 1e-9)
+def covered(found, truth, chosen=True):
+    """Return which of the chosen values lie in their intervals; those on which all replicates agree count only if they are wrong."""
+    right = (found.low - 1e-9 <= truth) & (truth <= found.high + 1e-9)
+    return right[chosen & ~(right & (found.standard_error < 1e-12))]
 
 
 def check_unbiased(found, whole):

@@ -45,6 +45,11 @@ def influence_by_loops(graph):
     return found
 
 
+def rounded_up(p):
+    """Return probabilities, those above 0.8 as 1."""
+    return np.where(p > 0.8, 1.0, p)
+
+
 def one_round(whole, seed, max_features, n_layers, n_replicates=8, share=0.8):
     """Return probabilities and factors (N, R) of a round of replicates, from a graph with all rows.
 
@@ -68,13 +73,13 @@ def one_round(whole, seed, max_features, n_layers, n_replicates=8, share=0.8):
         rows -= always.sum()
 
         def too_many(log_scale, size=size, rows=rows):
-            return (1 - np.prod(1 - np.minimum(1, size * np.exp(log_scale)), axis=0)).sum() - rows
+            return (1 - np.prod(1 - rounded_up(size * np.exp(log_scale)), axis=0)).sum() - rows
 
         every = (size > 0).any(axis=0).sum() <= rows
         log_scale = 700 if every else brentq(too_many, -50, 50, xtol=1e-12)
         drawn = always.copy()
         for replicate, generator in enumerate(generators):
-            p = np.where(drawn, 1.0, np.minimum(1, size[replicate] * np.exp(log_scale)))
+            p = np.where(drawn, 1.0, rounded_up(size[replicate] * np.exp(log_scale)))
             chosen = drawn_at(p, generator.random())
             p_NR[here, replicate] = p
             g_NR[here[chosen], replicate] = 1 / p[chosen]
