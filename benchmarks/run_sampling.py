@@ -70,7 +70,7 @@ def spread_runs(model: Any, tokens: list[int], rows: list[int], seeds: int) -> I
     for limit in rows:
         drawn = [{"sampled": True, "seed": seed} for seed in range(seeds)]
         for options in (*drawn, {}):
-            chosen = {"max_features": limit, **options}
+            chosen = {"max_features": limit, "effects": False, **options}
             yield {"options": chosen, **one_trace(model, tokens, chosen)}
 
 

@@ -41,8 +41,8 @@ from .trace import absolute, transcoders
 RESULT = HERE / "results" / "sampling.json"
 QUICK_RESULT = HERE.parent / "build" / "sampling-quick.json"
 TRACE, SPREAD, PROFILE = "trace", "spread", "profile"  # steps of benchmarks.run_sampling
-ROWS_OF_SHARES = 1200  # random CLT, 64 tokens: half-widths of shares below 0.01
-ROWS_OF_STRONGEST = 1000
+ROWS_OF_SHARES = 1400  # random CLT, 64 tokens: half-widths of shares below 0.01
+ROWS_OF_STRONGEST = 700  # shipped CLT, 64 tokens
 SEEDS = 3
 # `max_seconds` of a sampled trace that may take 60 s or 5 minutes in all: forward pass and finishing take the rest.
 SECONDS_OF_MINUTE, SECONDS_OF_FIVE_MINUTES = 53.0, 275.0
@@ -73,6 +73,7 @@ def drawn(**limits: float) -> dict[str, Any]:
     return {"sampled": True, **limits}
 
 
+WITHOUT_EFFECTS = {"effects": False}  # which circuit-tracer does not compute
 SPREAD_OPTIONS = {"rows": [500, 1000, 2000], "seeds": SEEDS}
 PARTS: dict[str, tuple[Case, ...]] = {
     "512": (
@@ -88,8 +89,8 @@ PARTS: dict[str, tuple[Case, ...]] = {
         Case("every_shipped", "shipped", 64),
     ),
     "shares": (
-        Case("drawn_random", "clt", 64, drawn(max_features=ROWS_OF_SHARES)),
-        Case("every_random", "clt", 64),
+        Case("drawn_random", "clt", 64, drawn(max_features=ROWS_OF_SHARES) | WITHOUT_EFFECTS),
+        Case("every_random", "clt", 64, WITHOUT_EFFECTS),
     ),
     "peer-rows": (Case("peer_rows", "clt", 64, {"max_feature_nodes": ROWS_OF_SHARES}, CIRCUIT_TRACER),),
     "spread": (
