@@ -41,7 +41,7 @@ class SamplingForecast:
         pilot_rows: rows of the pilot.
         rows: rows that the trace draws, about.
         seconds: time for these rows.
-        standard_error: largest standard error of a share of `Graph.shares`. It falls at least with the root of the rows.
+        standard_error: largest standard error of a share of `Graph.shares`, about.
     """
 
     pilot_rows: int
@@ -125,7 +125,7 @@ class TracePlan:
             found = self.forecast
             rows["rows"] = f"about {found.rows:,} drawn at random, {rows['rows']} in all"
             rows["time"] = f"about {found.seconds:,.0f} s for these rows, by a pilot of {found.pilot_rows:,}"
-            rows["standard error"] = f"at most about {found.standard_error:.2g} for the share of a span of the prompt"
+            rows["standard error"] = f"about {found.standard_error:.2g} for the share of a span of the prompt"
         return rows
 
     @property

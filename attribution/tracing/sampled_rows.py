@@ -39,6 +39,9 @@ REPLICATES, REPLICATES_OF_SEVERAL = 8, 4  # of a single round, and of each of se
 MOST_ROUNDS = 4
 COMPLETION_SHARE = 0.2  # of the rows or the time, for features of the circuit that no replicate drew
 PILOT_ROWS, PILOT_SHARE = 16, 0.15  # rows of the pilot for each layer, and its share of the time
+# Systematic draws in the order of positions gain more than independent ones, whose error falls with the root of the rows.
+# Measured between 1% and 20% of the rows: powers of 0.8 to 1.4.
+ERROR_POWER = 0.75
 TIMER_SECONDS = 1e-6
 PILOT_MARGIN = 1.25  # a pilot's standard error is itself uncertain by about a quarter
 
@@ -155,7 +158,7 @@ class RowSampler:
         return SampledRows(rows, *self._draws(), n_added, partial)
 
     def forecast(self, reads: tuple[Tensor, Tensor]) -> SamplingForecast:
-        """Return what a pilot predicts for `run`: its standard error falls at least with the root of the rows."""
+        """Return what a pilot predicts for `run`."""
         pilot, _ = self._pilot(self._target_rows(reads))
         seconds = pilot.timed[1]
         rows = min(self._wanted_rows(), self._needed_rows(pilot), self.order.n_features)
@@ -163,7 +166,7 @@ class RowSampler:
             allowed = self.budget.max_seconds * (1 - COMPLETION_SHARE)
             rows = min(rows, allowed / max(seconds, TIMER_SECONDS) * pilot.n_drawn)
         ratio = max(rows, 1) / max(pilot.n_drawn, 1)
-        error = self._standard_error([pilot]) / np.sqrt(ratio)
+        error = self._standard_error([pilot]) / ratio**ERROR_POWER
         return SamplingForecast(pilot.n_drawn, round(rows), seconds * ratio / (1 - COMPLETION_SHARE), float(error))
 
     # --- passes down the layers --------------------------------------------------------------
@@ -217,7 +220,7 @@ class RowSampler:
         if self.budget.standard_error is None:
             return np.inf
         ratio = PILOT_MARGIN * self._standard_error([pilot]) / self.budget.standard_error
-        return max(pilot.n_drawn * ratio**2, PILOT_ROWS * self.replacement.n_layers)
+        return max(pilot.n_drawn * ratio ** (1 / ERROR_POWER), PILOT_ROWS * self.replacement.n_layers)
 
     def _completed(self, rows: GraphRows) -> tuple[GraphRows, int]:
         """Return the rows with those of the most influential features that have none, and their number."""
