@@ -61,7 +61,7 @@ from .smaller import smaller_table
 from .store import save_table, table_bytes
 from .subgraph import chosen_nodes, is_subgraph, scores_of
 from .target_choice import choose_targets
-from .uncertainty import influence_interval, influence_kind
+from .uncertainty import beyond_rounding, influence_interval, influence_kind
 from .usual import usual_activation
 
 if TYPE_CHECKING:
@@ -219,9 +219,10 @@ class Graph(GraphData):
         Of a sampled graph, intervals are by Student's t distribution over the replicates, and `level` is the share of them that
         cover the influence in the graph with all rows. Of a graph that lacks rows without sampling they are certain: from
         `influence` to `influence + influence_bound`; of an exact one both ends are the influence. After pruning, intervals
-        are those of the traced graph.
+        are those of the traced graph. Rows are exact up to rounding, so that no interval of a sampled graph is narrower than that.
         """
-        return influence_interval(self, level)
+        low, high = influence_interval(self, level)
+        return beyond_rounding(low, high, self.csr.weights.dtype) if self.estimated else (low, high)
 
     def influence_kind(self) -> np.ndarray:
         """Return what the influence of every node is, (M,): "exact", "certified" or "estimate".
@@ -276,7 +277,7 @@ class Graph(GraphData):
         if self._lacks_rows:
             pruning["certainty"] = self.certainty(config.node_threshold).counts()
         if self.sampled:
-            low, high = self.influence_interval()
+            low, high = influence_interval(self)
             pruning["sampling"] = sampling_record(self.influence(), low, high, config.node_threshold)
         return self._smaller(self._select(config), pruning=pruning)
 

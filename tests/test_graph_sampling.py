@@ -14,6 +14,7 @@ from cotrace.graphs.drawing.render import svg_text
 from cotrace.graphs.influence import node_influence
 from cotrace.graphs.sampling import Draws, estimate, jackknife, replicate_influence, sampled_scores
 from cotrace.graphs.summary import summarize
+from cotrace.graphs.uncertainty import influence_interval
 from cotrace.graphs.verdicts import coverage_verdict
 
 
@@ -233,7 +234,7 @@ def test_pruning_ranks_by_the_estimate_and_keeps_exact_edges(tmp_path):
     assert pruned.estimated
     assert not pruned.sampled
     record = pruned.info["pruning"]["sampling"]
-    low, high = graph.influence_interval()
+    low, high = influence_interval(graph)
     assert record["ranked"] == (influence >= score).sum()
     assert record["uncertain"] == int(((low < score) & (score < high)).sum())
     assert 0 <= record["gap"] <= 1

@@ -176,6 +176,16 @@ def test_a_file_holds_what_a_plain_loop_finds(model_of, whole_of, tmp_path, kind
     assert graph.info["traced"]["sampling"]["rows_added"] == expected.n_added
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_intervals_hold_what_other_batches_round_differently(model_of, dtype):
+    model = model_of("clt", dtype)
+    graph, whole = model.trace(prompt(), sampled=True, max_features=60), model.trace(prompt())
+    low, high = graph.influence_interval()
+    same = (graph.column("standard_error") == 0) & (graph.column("influence_bound") == 0)
+    assert same.sum() > 10
+    assert ((low <= whole.influence()) & (whole.influence() <= high))[same].all()
+
+
 def test_the_sampler_draws_the_same_from_computed_and_from_stored_rows(model_of, whole_of):
     for limits in ({"standard_error": 0.04}, {"max_features": 100}, {"standard_error": 0.02, "max_features": 96}):
         graph = model_of("clt").trace(prompt(), sampled=True, seed=9, **limits)
