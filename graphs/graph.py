@@ -51,7 +51,7 @@ from .prune import (
 )
 from .pruning_bounds import PruningBounds, certainty, sampling_record
 from .query import ancestors, descendants
-from .sampling import LEVEL
+from .sampling import LEVEL, beyond_rounding
 from .saved_effects import SavedEffect, has_effects, saved_effects
 from .saved_heads import head_shares, heads_column, saved_loadings
 from .schema import HEADS, build_table
@@ -61,7 +61,7 @@ from .smaller import smaller_table
 from .store import save_table, table_bytes
 from .subgraph import chosen_nodes, is_subgraph, scores_of
 from .target_choice import choose_targets
-from .uncertainty import beyond_rounding, influence_interval, influence_kind
+from .uncertainty import influence_interval, influence_kind
 from .usual import usual_activation
 
 if TYPE_CHECKING:

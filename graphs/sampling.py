@@ -23,6 +23,7 @@ from .scores import GraphScores, ScoredGraph, error_weights
 
 LEVEL = 0.95
 """Share of intervals that cover the true value."""
+ROUNDING = 16  # units in the last place by which influence along the same rows may differ
 
 
 IMPOSSIBLE_INFLUENCE = (
@@ -146,6 +147,12 @@ def estimate(value_R: np.ndarray, level: float = LEVEL) -> Estimate:
     error = np.sqrt(squares / (n_replicates * (n_replicates - 1)))
     half_width = student_quantile(n_replicates, level) * error
     return Estimate(mean, error, mean - half_width, mean + half_width)
+
+
+def beyond_rounding(low: np.ndarray, high: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ends of intervals, further apart by what computing the same rows in other batches changes."""
+    margin = ROUNDING * np.finfo(dtype).eps
+    return low * (1 - margin), high * (1 + margin)
 
 
 def jackknife(statistic: Callable[[np.ndarray], Any], value_RK: np.ndarray, level: float = LEVEL) -> Estimate:

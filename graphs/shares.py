@@ -10,7 +10,7 @@ from cotrace.common.errors import ArgumentError
 
 from .node_sets import NodeSet, weighted_ends
 from .order import NodeKind, NodeOrder
-from .sampling import LEVEL, Estimate, estimate
+from .sampling import LEVEL, Estimate, beyond_rounding, estimate
 from .segments import OTHER, parse_segments
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ def shares(
         found = _without_draws(graph, parsed, weights_M)
     else:
         found = estimate(share_replicates(graph.influence_replicates(weights_M), graph.order, parsed), level)
+        low, high = beyond_rounding(found.low, found.high, graph.csr.weights.dtype)
+        found = found._replace(low=low, high=high)
     found = found._replace(low=np.clip(found.low, 0.0, 1.0), high=np.clip(found.high, 0.0, 1.0))
     named = zip(("share", "standard_error", "low", "high"), found, strict=True)
     return pa.table({"name": [*parsed, ERRORS], **{name: pa.array(values) for name, values in named}})

@@ -5,8 +5,6 @@ import numpy as np
 from .data import GraphData
 from .sampling import LEVEL, estimate, student_quantile
 
-ROUNDING = 16  # units in the last place by which influence along the same rows may differ
-
 
 def influence_interval(graph: GraphData, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
     """Return the ends of an interval of every node's influence; see `Graph.influence_interval`."""
@@ -19,12 +17,6 @@ def influence_interval(graph: GraphData, level: float = LEVEL) -> tuple[np.ndarr
         return value, value + graph.column("influence_bound")
     half = student_quantile(n_replicates(graph), level) * error
     return np.maximum(value - half, 0.0), value + half
-
-
-def beyond_rounding(low: np.ndarray, high: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ends of intervals, further apart by what computing the same rows in other batches changes."""
-    margin = ROUNDING * np.finfo(dtype).eps
-    return low * (1 - margin), high * (1 + margin)
 
 
 def influence_kind(graph: GraphData) -> np.ndarray:
