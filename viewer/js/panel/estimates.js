@@ -16,7 +16,7 @@ export function shareValue(share, error) {
 }
 
 /** Return the standard error of a node's influence; null where influence has none. */
-export function errorOf({ graph, state }, node) {
+function errorOf({ graph, state }, node) {
   return influenceErrors(graph, state.target)?.[node] ?? null;
 }
 
