@@ -232,9 +232,7 @@ class RowSampler:
         count = min(self._rows_left(rows), rows.computed_N.sum() * COMPLETION_SHARE / (1 - COMPLETION_SHARE))
         seconds = self._seconds_left(1.0, 1)
         if seconds is not None:
-            features = self.replacement.features
-            cost_n = row_cost(features.layer_N, features.position_N).cpu().numpy()[missing].cumsum()
-            count = min(count, np.searchsorted(cost_n, seconds * self._rate()))
+            count = min(count, np.searchsorted(self._cost_of_first(missing), seconds * self._rate()))
         added_N = np.zeros(self.order.n_features, bool)
         added_N[missing[: int(count)]] = True
         if not added_N.any():
@@ -243,6 +241,18 @@ class RowSampler:
         selection = self._chosen(rows.computed_N | added_N, cached.mask_N)
         title = f"completing the circuit{self._standard_error_text()}"
         return self._pass(title, selection, cached, rows), int(added_N.sum())
+
+    def _cost_of_first(self, features_n: np.ndarray) -> np.ndarray:
+        """Return the cost of each feature's row with those of all features before it, (n,).
+
+        The first row of a layer costs a batch more: its decoder vectors are collected for few rows.
+        """
+        features = self.replacement.features
+        layer_n = features.layer_N.cpu().numpy()[features_n]
+        cost_n = row_cost(features.layer_N, features.position_N).cpu().numpy()[features_n].astype(np.float64)
+        first = np.unique(layer_n, return_index=True)[1]
+        cost_n[first] += MIN_BATCH_TARGETS * (layer_n[first] + 1) * self.replacement.n_positions / 2
+        return cost_n.cumsum()
 
     def _chosen(self, chosen_N: np.ndarray, cached_N: np.ndarray) -> ChosenRows:
         layer_N = self.replacement.features.layer_N
