@@ -118,8 +118,6 @@ class GraphData:
         The column `influence` of `nodes` is that of the graph as it was traced, before pruning. Without
         some rows it is a lower bound; of a sampled graph it is an unbiased estimate.
         """
-        if self.draws is not None:
-            return self.influence_estimate.value.copy()
         return self.influence_on(self.target_weights)
 
     @cached_property
@@ -137,12 +135,21 @@ class GraphData:
         """
         if self.draws is None:
             return node_influence(self.csr, weights_M)
-        return estimate(self.influence_replicates(weights_M)).value
+        return self.estimate_on(weights_M).value.copy()
+
+    def estimate_on(self, weights_M: np.ndarray) -> Estimate:
+        """Return `influence_on` of a sampled graph with standard errors and 95% intervals; do not change its arrays.
+
+        Raises ArgumentError for a graph that is not sampled.
+        """
+        if np.array_equal(weights_M, self.target_weights):
+            return self.influence_estimate
+        return estimate(self.influence_replicates(weights_M))
 
     def influence_replicates(self, weights_M: np.ndarray | None = None) -> np.ndarray:
         """Return the influence of every node in each of R replicates of a sampled graph, (R, M) float64.
 
-        They are independent and each unbiased, so that their spread shows the error of their mean.
+        They are uncorrelated and each unbiased, so that their spread shows the error of their mean.
 
         Args:
             weights_M: weight of every node as an end of paths, (M,); the graph's targets by default. If all rows of these nodes
@@ -180,8 +187,8 @@ class GraphData:
     def estimated_influence(self) -> np.ndarray:
         """Return an estimate of every node's influence, (M,) float64, for a graph without some of its rows.
 
-        That of a sampled graph is `influence()`, which has no bias. In others, a feature without a row is taken to pass influence on as the others of its layer and position do; see
-        `influence.estimated_influence`.
+        That of a sampled graph is `influence()`, which has no bias. In others, a feature without a row is taken to pass
+        influence on as the others of its layer and position do; see `influence.estimated_influence`.
         """
         if self.sampled:
             return self.influence()

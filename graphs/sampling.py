@@ -24,11 +24,8 @@ from .scores import GraphScores, ScoredGraph, error_weights
 LEVEL = 0.95
 """Share of intervals that cover the true value."""
 ROUNDING = 16  # units in the last place by which influence along the same rows may differ
-
-
-IMPOSSIBLE_INFLUENCE = (
-    1e100  # the sum over all nodes and replicates is about their number; factors of a hostile file multiply
-)
+# The sum over all nodes and replicates is about their number; factors of a hostile file multiply.
+IMPOSSIBLE_INFLUENCE = 1e100
 
 
 class Draws(NamedTuple):
@@ -198,8 +195,8 @@ def sampled_scores(
 ) -> GraphScores:
     """Return estimates of the scores that `graph_scores` would give with all rows, with 95% intervals.
 
-    Arguments are those of `graph_scores` and `replicate_influence`; `influence_RM` is what the latter returns. Sums in numerators and denominators are unbiased; the
-    ratios are those of their means.
+    Arguments are those of `graph_scores` and `replicate_influence`; `influence_RM` is what the latter returns. Sums in
+    numerators and denominators are unbiased; the ratios are those of their means.
     """
     lost = np.zeros(order.n_nodes) if left_out is None else left_out
     if influence_RM is None:

@@ -111,8 +111,12 @@ def summarize(
 
 def _strongest_nodes(graph: GraphData, targets: list[dict[str, Any]], kind: ShownKind, count: int) -> list[NodeSummary]:
     usual = np.append(usual_activations(graph), np.full(graph.order.n_nodes - graph.order.n_features, np.nan))
-    influence, activation = graph.influence_on(chosen_weights(graph, targets)), graph.column("activation")
-    sizes, errors = expected_sizes(graph, targets), standard_errors(graph, chosen_weights(graph, targets))
+    weights, activation = chosen_weights(graph, targets), graph.column("activation")
+    influence, errors, sizes = (
+        graph.influence_on(weights),
+        standard_errors(graph, weights),
+        expected_sizes(graph, targets),
+    )
     traced = graph.column("influence")
     score = influence if sizes is None else sizes
     listed = score > 0

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .data import GraphData
-from .sampling import LEVEL, estimate, student_quantile
+from .sampling import LEVEL, student_quantile
 
 
 def influence_interval(graph: GraphData, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
@@ -39,10 +39,8 @@ def standard_errors(graph: GraphData, weights_M: np.ndarray) -> np.ndarray:
 
     What was cut from a sampled graph has no replicates: there it is that of the traced graph's influence on all targets.
     """
-    if graph.sampled and np.array_equal(weights_M, graph.target_weights):
-        return graph.influence_estimate.standard_error
     if graph.sampled:
-        return estimate(graph.influence_replicates(weights_M)).standard_error
+        return graph.estimate_on(weights_M).standard_error
     if graph.estimated:
         return graph.column("standard_error").astype(np.float64)
     return np.zeros(graph.order.n_nodes)

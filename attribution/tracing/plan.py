@@ -35,7 +35,7 @@ OVERHEAD_BYTES = 2**28  # compiled code, threads, buffers of libraries
 
 @dataclass(frozen=True)
 class SamplingForecast:
-    """What a pilot of few rows predicts for a trace that draws rows.
+    """The rows, time and error of a trace that draws rows, as a pilot of few rows predicts them.
 
     Attributes:
         pilot_rows: rows of the pilot.

@@ -67,9 +67,10 @@ def least_limit(n_replicates: int, n_layers: int) -> int:
 class SampledRowSelection:
     """Draws the rows of each layer for several replicates, one after another; a row that several draw is computed once.
 
-    The probability of a row is `c x / sqrt(cost)`, or 1 where that is above 0.8. x is the influence of its feature over the replicate's rows above; the
-    scale c lets each of the remaining layers cost as much as this one. Rows that a replicate before has drawn are drawn for
-    certain, since they cost nothing more; so are features that are targets, and rows that are there already.
+    The probability of a row is `c x / sqrt(cost)`, or 1 where that is above 0.8. x is the influence of its feature over the
+    replicate's rows above; the scale c lets each of the remaining layers cost as much as this one. Rows that a replicate
+    before has drawn are drawn for certain, since they cost nothing more; so are features that are targets, and rows that are
+    there already.
     All of this depends on earlier draws only, so that every replicate is unbiased and no two are correlated.
 
     Args:

@@ -102,7 +102,7 @@ def forecast(
 
 
 class _TraceStart(NamedTuple):
-    """What the rows of a prompt start from."""
+    """The order of nodes, targets and cached rows from which the rows of a prompt are computed."""
 
     replacement: LocalReplacementModel
     order: NodeOrder

@@ -90,7 +90,7 @@ class Ancestry:
 
 
 class Shares(NamedTuple):
-    """Where the influence on some targets starts."""
+    """The shares of the influence on some targets, by where it starts."""
 
     targets: list[dict[str, Any]]
     """Entries of `graph.info["targets"]`."""
