@@ -1,16 +1,20 @@
 """Plans of effects: as many columns in one pass as memory allows, and a refusal that names the cure."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny import prompt
 
 import cotrace.attribution.effects.plan as planning
-from cotrace.attribution.effects.config import EffectsConfig
-from cotrace.attribution.effects.plan import plan_effects
-from cotrace.attribution.tracing.config import TraceConfig
+from cotrace.attribution.effects.config import SAVED_EFFECTS, EffectsConfig
+from cotrace.attribution.effects.plan import plan_effects, plan_trace_with_effects, saved_bytes
+from cotrace.attribution.tracing.config import RowBudget, TraceConfig
+from cotrace.attribution.tracing.plan import make_plan
 from cotrace.common.errors import ResourceError
 
 MUCH = 10**15
+DEFAULT = EffectsConfig()
 
 
 @pytest.fixture
@@ -56,13 +60,23 @@ def test_layers_that_respond_need_more(activations):
     assert live > frozen
 
 
-def _least(activations, n_columns: int) -> int:
+def test_stored_vectors_of_a_trace_give_way_to_its_effects(activations):
+    trace = replace(make_plan(activations, None, RowBudget(), None, MUCH), loaded_bytes=0)
+    assert trace.keep_vectors
+    least = _least(activations, 7, SAVED_EFFECTS) + saved_bytes(activations, 7)
+    assert plan_trace_with_effects(activations, 7, trace, MUCH).keep_vectors
+    assert not plan_trace_with_effects(activations, 7, trace, least).keep_vectors
+    with pytest.raises(ResourceError, match=r"or trace without effects$"):
+        plan_trace_with_effects(activations, 7, trace, least - 1)
+
+
+def _least(activations, n_columns: int, config: EffectsConfig = DEFAULT) -> int:
     """Return the least memory in which some columns can be computed, one after another."""
     low, high = 0, MUCH
     while low < high:
         middle = (low + high) // 2
         try:
-            plan_effects(activations, n_columns, EffectsConfig(), middle)
+            plan_effects(activations, n_columns, config, middle)
             high = middle
         except ResourceError:
             low = middle + 1

@@ -9,6 +9,7 @@ from cotrace.attribution.tracing.plan import (
     OVERHEAD_BYTES,
     TracePlan,
     bytes_in_use,
+    recomputing,
     replacement_bytes,
 )
 from cotrace.common.errors import ResourceError
@@ -92,6 +93,8 @@ def plan_trace_with_effects(
             activations, n_targets, SAVED_EFFECTS, max_bytes - stored - kept, in_use=plan.loaded_bytes
         )
     except ResourceError as error:
+        if plan.keep_vectors:
+            return plan_trace_with_effects(activations, n_targets, recomputing(plan, activations), max_bytes)
         raise ResourceError(f"{error}, or trace without effects") from error
     other = plan.loaded_bytes + replacement_bytes(activations, keep_vectors=False) + OVERHEAD_BYTES
     return replace(

@@ -23,8 +23,9 @@ from .flops import SweepShape, count_vectors, matmul_flops_per_second, row_flops
 from .targets import TargetRequest
 
 DECODER_MEMORY_SHARE = 0.25  # of the free memory; decoders that need more go to a file
-# Recomputing more than this for every batch takes about a tenth longer on a CPU; a GPU's memory is mostly free.
-MAX_STORED_VECTORS_BYTES = {"cpu": 2**28, "cuda": 2**34}
+# A trace whose vectors are computed again for every batch takes a fifth longer on a CPU, but longer prompts need more than a
+# laptop has; a GPU's memory is mostly free.
+MAX_STORED_VECTORS_BYTES = {"cpu": 2**31, "cuda": 2**34}
 SAMPLED_NODE_BYTES = 512  # of a node whose influence up to 16 replicates estimate, with draws and copies
 NODE_BYTES = 200  # the columns of one node; pruning marks each edge with one more byte
 VECTOR_INDEX_BYTES = 64  # a vector's entry in its layer's index, and the sort that builds it
@@ -176,16 +177,7 @@ def make_plan(
     plan = _fastest_plan(activations, target_rows, target_features, row_budget, batch_size)
     while plan.memory_bytes > max_bytes:
         if plan.keep_vectors:
-            smaller = plan.batch_size._replace(keep_vectors=False, n_workers=1)
-            stored = replacement_bytes(activations, keep_vectors=True) - replacement_bytes(
-                activations, keep_vectors=False
-            )
-            plan = replace(
-                plan,
-                batch_size=smaller,
-                replacement_bytes=plan.replacement_bytes - stored,
-                batch_bytes=_batch_bytes(activations, plan.batch_targets, plan.nodes),
-            )
+            plan = recomputing(plan, activations)
         elif plan.batch_targets > 1 and not batch_size:
             smaller = plan.batch_size._replace(max_gradients=plan.batch_size.max_gradients // 2)
             plan = replace(plan, batch_size=smaller)
@@ -203,6 +195,17 @@ def make_plan(
         needed = plan.disk_bytes - _edge_bytes(activations) * target_rows * plan.nodes
         check_disk_space(needed, f"{plan.edges:,} edges", cure)
     return plan
+
+
+def recomputing(plan: TracePlan, activations: PromptActivations) -> TracePlan:
+    """Return a plan that stores decoder vectors, changed to compute them again for every batch, with one worker."""
+    needs = {keep: replacement_bytes(activations, keep_vectors=keep) for keep in (True, False)}
+    return replace(
+        plan,
+        batch_size=plan.batch_size._replace(keep_vectors=False, n_workers=1),
+        replacement_bytes=plan.replacement_bytes - needs[True] + needs[False],
+        batch_bytes=_batch_bytes(activations, plan.batch_targets, plan.nodes),
+    )
 
 
 def _cure(plan: TracePlan, target_rows: int, batch_size: int | None, max_bytes: int) -> str:
