@@ -2,8 +2,9 @@
 
     python -m benchmarks.sweep_profile --model DIR --transcoders SPEC [--tokens 64]
 
-Times are processor times of threads, as shares of all cores' time while rows are computed, so that the parts and the
-waiting add up to 1. Each consists of three: *least arithmetic* (`attribution/tracing/flops.py`) at the rate of one large matrix
+Times are processor times, as shares of all cores' time while rows are computed, so that the parts and the waiting add up
+to 1. Batches that are computed side by side have one thread each, which is timed; otherwise the whole process is timed,
+whose parallel loops belong to the part that runs them. Each consists of three: *least arithmetic* (`attribution/tracing/flops.py`) at the rate of one large matrix
 product, whose sum is the share of the matrix-product rate that the sweep reaches; *more arithmetic* than that, as for
 positions after a target in a batch of several, at the same rate; and the rest: products below that rate, and no products.
 """
@@ -25,6 +26,7 @@ from torch import Tensor
 
 from cotrace.attribution.models.attention_pattern import AttentionPattern
 from cotrace.attribution.tracing import row_builder, sweep
+from cotrace.attribution.tracing.decoder_vectors import DecoderVectors
 from cotrace.attribution.tracing.flops import SweepShape, count_vectors, matmul_flops_per_second, row_flops
 from cotrace.attribution.tracing.row_selection import RowSelection
 from cotrace.graphs import RowWriter
@@ -38,20 +40,24 @@ from .run_cotrace import SWEEP, phases_timed
 
 Operations = Callable[..., int]
 PROJECTIONS, PATTERNS, VECTORS = "projections and skips", "attention patterns", "source vectors"
-POSITIONS, ELEMENTWISE = "errors, constants and tokens", "element-wise operations, copies, fresh memory"
+COLLECTING, POSITIONS = "scaling decoder vectors", "errors, constants and tokens"
+ELEMENTWISE = "element-wise operations, copies, fresh memory"
 INFLUENCE, COMPRESSING, WRITING = "influence of rows", "finding edges in rows", "writing edges"
 OTHER, WAITING = "the rest of the process", "waiting"
-STEPS = (PROJECTIONS, PATTERNS, VECTORS, POSITIONS)  # of the sweep of a batch
+STEPS = (PROJECTIONS, PATTERNS, VECTORS, COLLECTING, POSITIONS)  # of the sweep of a batch
 PARTS = (*STEPS, ELEMENTWISE, INFLUENCE, COMPRESSING, WRITING, OTHER, WAITING)
 
 
 class PartTimes:
     """Processor time and operations of each part, summed over threads.
 
+    `clock` returns processor seconds: of the calling thread where threads compute side by side, else of the process.
+
     Steps of the sweep are timed inside `ELEMENTWISE`, whose time does not include them; what a step calls belongs to the step.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
         self.seconds: Counter[str] = Counter()
         self.operations: Counter[str] = Counter()
         self._local, self._lock = threading.local(), threading.Lock()
@@ -70,7 +76,7 @@ class PartTimes:
             own = len(running) == depth
             if own:
                 running.append([part, 0.0])
-            start = time.thread_time()
+            start = self.clock()
             try:
                 result = function(*args, **options)
                 if operations is not None and running:
@@ -78,7 +84,7 @@ class PartTimes:
                 return result
             finally:
                 if own:
-                    spent, inside = time.thread_time() - start, running.pop()[1]
+                    spent, inside = self.clock() - start, running.pop()[1]
                     if running:
                         running[-1][1] += spent
                     self._add(self.seconds, part, spent - inside)
@@ -121,15 +127,16 @@ def vector_operations(_: None, grad_QTD: Tensor, first: int, sources: SourceVect
 
 
 @contextmanager
-def parts_timed() -> Iterator[PartTimes]:
-    """Measure the parts of every trace inside."""
-    times = PartTimes()
+def parts_timed(clock: Callable[[], float]) -> Iterator[PartTimes]:
+    """Measure the parts of every trace inside, by a clock."""
+    times = PartTimes(clock)
     functions: tuple[tuple[Any, str, str, Operations | None], ...] = (
         (torch.Tensor, "addmm_", PROJECTIONS, product_operations),
         (torch.Tensor, "__matmul__", PROJECTIONS, product_operations),
         (AttentionPattern, "add_backward", PATTERNS, None),
         (AttentionPattern, "query_rows", PATTERNS, None),
         (sweep, "edge_rows", VECTORS, vector_operations),
+        (DecoderVectors, "_scaled", COLLECTING, None),
         (sweep, "position_rows", POSITIONS, None),
         (row_builder, "compute_rows", ELEMENTWISE, None),
         (RowSelection, "add_rows", INFLUENCE, None),
@@ -164,12 +171,14 @@ def least_operations(graph: Any, shape: SweepShape) -> dict[str, int]:
 
 
 def profile_trace(model: Any, tokens: list[int]) -> Record:
-    """Trace every row of a prompt with one thread per worker; return the parts of the sweep, and the machine's rate."""
+    """Trace every row of a prompt with one thread per core; return the parts of the sweep, and the machine's rate."""
     threads = torch.get_num_threads()
     cores = min(threads, MAX_WORKERS)
     torch.set_num_threads(cores)
     rate = matmul_flops_per_second("cpu")
-    with parts_timed() as times, phases_timed() as wall, phases_timed(time.process_time) as busy:
+    side_by_side = model.plan(tokens).batch_size.n_workers > 1
+    clock = time.thread_time if side_by_side else time.process_time
+    with parts_timed(clock) as times, phases_timed() as wall, phases_timed(time.process_time) as busy:
         graph, seconds = timed(lambda: model.trace(tokens, progress=False))
     rate = max(rate, matmul_flops_per_second("cpu"))
     torch.set_num_threads(threads)

@@ -27,6 +27,7 @@ from benchmarks.sweep_profile import (
     profile_trace,
 )
 from benchmarks.sweep_profile import PARTS as SWEEP_PARTS
+from cotrace.attribution.tracing import plan
 from cotrace.attribution.tracing.flops import SweepShape
 
 
@@ -141,10 +142,9 @@ def test_cases_have_different_names_and_quick_forms():
     assert Case("a", "clt", 512, {"max_seconds": 60.0}).quick().options == {"max_seconds": 3.0}
 
 
-def test_steps_are_taken_out_of_the_part_that_calls_them(monkeypatch):
+def test_steps_are_taken_out_of_the_part_that_calls_them():
     clock = iter(range(100))
-    monkeypatch.setattr("benchmarks.sweep_profile.time.thread_time", lambda: float(next(clock)))
-    times = PartTimes()
+    times = PartTimes(lambda: float(next(clock)))
     inner = times.timing(PROJECTIONS, lambda: None)
     step = times.timing(VECTORS, inner)  # what a step calls is its own
     whole = times.timing(ELEMENTWISE, lambda: (step(), inner()))
@@ -165,8 +165,11 @@ def model(tmp_path_factory):
     return cotrace.load(folder / "model", spec, device="cpu", dtype="float32", progress=False)
 
 
-def test_the_parts_of_a_sweep_add_up(model):
+@pytest.mark.parametrize("keeps_vectors", [True, False])
+def test_the_parts_of_a_sweep_add_up(model, monkeypatch, keeps_vectors):
     tokens = [2, 5, 6, 7, 8, 9]
+    if not keeps_vectors:  # then batches are computed one after another
+        monkeypatch.setitem(plan.MAX_STORED_VECTORS_BYTES, "cpu", 0)
     found = profile_trace(model, tokens)
     parts = found["parts"]
     assert sum(part["time"] for part in parts.values()) == pytest.approx(1.0)
