@@ -34,6 +34,7 @@ class GraphData:
         in_one_part = all(column.num_chunks == 1 for column in nodes.columns)
         self._table, self._pending_check = nodes if in_one_part else nodes.combine_chunks(), check_edges
         self.info = info
+        self._last_estimate: tuple[np.ndarray, Estimate] | None = None
 
     def check_edges(self) -> None:
         """Check the edges now if they are those of a huge file and were not used yet. Raises FileError for damage."""
@@ -140,11 +141,14 @@ class GraphData:
     def estimate_on(self, weights_M: np.ndarray) -> Estimate:
         """Return `influence_on` of a sampled graph with standard errors and 95% intervals; do not change its arrays.
 
+        The last one is kept: tables and pictures of one query ask for it several times.
         Raises ArgumentError for a graph that is not sampled.
         """
         if np.array_equal(weights_M, self.target_weights):
             return self.influence_estimate
-        return estimate(self.influence_replicates(weights_M))
+        if self._last_estimate is None or not np.array_equal(weights_M, self._last_estimate[0]):
+            self._last_estimate = weights_M.copy(), estimate(self.influence_replicates(weights_M))
+        return self._last_estimate[1]
 
     def influence_replicates(self, weights_M: np.ndarray | None = None) -> np.ndarray:
         """Return the influence of every node in each of R replicates of a sampled graph, (R, M) float64.
