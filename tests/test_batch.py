@@ -521,18 +521,23 @@ def ray():
 
 
 def test_workers_give_what_one_process_gives(ray, command, model, tmp_path, monkeypatch, capsys):
-    file = write_lines(tmp_path / "p.jsonl", [*rows(GOOD), {"id": "bad", "prompt": ""}])
-    arguments = command(file, tmp_path / "out", "--workers", "2", "--full")
+    few = {"sampled": True, "max_features": 60, "seed": 3}
+    prompts = {**GOOD, "long": [2, *range(5, 38)]}
+    file = write_lines(tmp_path / "p.jsonl", [*rows(prompts), {"id": "bad", "prompt": ""}])
+    options = "--workers", "2", "--full", "--sampled", "--max-features", "60", "--seed", "3"
+    arguments = command(file, tmp_path / "out", *options)
     monkeypatch.setattr(sys, "argv", ["cotrace", *arguments])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 1
-    assert capsys.readouterr().out.startswith("traced 3, skipped 0 finished earlier, failed 1;")
-    assert by_status(tmp_path / "out") == {"done": {*GOOD}, "failed": {"bad"}}
-    for name, prompt in GOOD.items():
-        same_graph(cotrace.open(tmp_path / f"out/_full/id={name}/graph.arrow"), model.trace(prompt))
+    assert capsys.readouterr().out.startswith("traced 4, skipped 0 finished earlier, failed 1;")
+    assert by_status(tmp_path / "out") == {"done": {*prompts}, "failed": {"bad"}}
+    for name, prompt in prompts.items():
+        graph = cotrace.open(tmp_path / f"out/_full/id={name}/graph.arrow")
+        assert graph.sampled == (name == "long")  # the others have every row
+        same_graph(graph, model.trace(prompt, **few))
     # without workers it is the same run
-    assert cotrace.trace_many(rows(GOOD), tmp_path / "out", model=model, full=True)[:3] == (0, 3, 0)
+    assert cotrace.trace_many(rows(prompts), tmp_path / "out", model=model, full=True, **few)[:3] == (0, 4, 0)
 
 
 def same_graph(ours, other):
