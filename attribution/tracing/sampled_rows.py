@@ -149,7 +149,10 @@ class RowSampler:
                 self.rounds.append(selection)
             rows, n_added = self._completed(rows)
         except KeyboardInterrupt:
-            if not (keep_partial and self.rounds):
+            if not keep_partial:
+                raise
+            if not self.rounds:
+                warn("the trace was interrupted before its first round ended: there is nothing to keep")
                 raise
             partial, n_added = True, 0
             finished = sum(each.n_replicates for each in self.rounds)
